@@ -1,0 +1,22 @@
+"""Floor 2: how adversarial tokens are searched. Imports torch."""
+
+from __future__ import annotations
+
+from ..core.attack_spec import AttackSpec
+from ..models.victim import Victim
+from .controls import NoAttack, RandomTokens, SeedSearch
+from .lane import Attack
+from .unlearndiff import UnlearnDiff
+
+
+def build_attack(spec: AttackSpec, victim: Victim) -> Attack:
+    """The attack that a specification names."""
+    match spec.name:
+        case "unlearndiff":
+            return UnlearnDiff(spec, victim)
+        case "random":
+            return RandomTokens(spec)
+        case "seed-search":
+            return SeedSearch(spec)
+        case _:
+            return NoAttack()

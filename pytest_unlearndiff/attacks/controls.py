@@ -1,0 +1,78 @@
+"""Controls: what no search, random tokens and other seeds reach with as much work."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from ..core.attack_spec import SCHEDULES, AttackSpec, Schedule
+from ..core.concept import Prompt
+from ..models.targets import Targets
+from ..models.victim import Drawing, Victim
+from .lane import Lane, lane_generator
+from .slots import lay_out
+
+
+def affordable(schedule: Schedule, victim: Victim) -> int:
+    """How many pictures cost the UNet forward passes that a schedule spends on a prompt that resists."""
+    work = len(schedule.timesteps) * (2 * schedule.steps + victim.picture_forwards)
+    return work // victim.picture_forwards
+
+
+class NoAttack:
+    """Nothing beyond the un-attacked picture."""
+
+    def start(self, prompts: Sequence[Prompt], victim: Victim, targets: Targets | None, seed: int) -> list[Lane]:
+        """A fresh lane for each prompt."""
+        return [Lane(prompt, lane_generator(seed, prompt)) for prompt in prompts]
+
+    def advance(self, lanes: Sequence[Lane], victim: Victim) -> list[Drawing | None]:
+        """Nothing to draw."""
+        return [None] * len(lanes)
+
+
+class RandomTokens(NoAttack):
+    """Uniformly random typeable tokens in the slots, a fresh draw each block.
+
+    Args:
+        spec: slots, placement, and the schedule whose work is matched.
+    """
+
+    def __init__(self, spec: AttackSpec) -> None:
+        self._spec = spec
+
+    def advance(self, lanes: Sequence[Lane], victim: Victim) -> list[Drawing | None]:
+        """One random proposal a lane."""
+        tries = affordable(SCHEDULES[self._spec.schedule], victim)
+        return [self._propose(lane, victim) if lane.block < tries else None for lane in lanes]
+
+    def _propose(self, lane: Lane, victim: Victim) -> Drawing:
+        lane.block += 1
+        vocabulary = victim.vocabulary
+        slots = lay_out(lane.prompt.text, self._spec.slots, self._spec.placement, vocabulary)
+        choices = torch.randint(len(vocabulary.typeable), (self._spec.slots,), generator=lane.generator)
+        tokens = vocabulary.typeable[choices].tolist()
+        lane.inserted = vocabulary.text(tokens)
+        return Drawing(vocabulary.text(slots.filled(tokens)), lane.prompt.seed, lane.prompt.guidance)
+
+
+class SeedSearch(NoAttack):
+    """The original prompt with other seeds, a fresh one each block.
+
+    Args:
+        spec: the schedule whose work is matched.
+    """
+
+    def __init__(self, spec: AttackSpec) -> None:
+        self._spec = spec
+
+    def advance(self, lanes: Sequence[Lane], victim: Victim) -> list[Drawing | None]:
+        """One other seed a lane."""
+        tries = affordable(SCHEDULES[self._spec.schedule], victim)
+        return [self._propose(lane) if lane.block < tries else None for lane in lanes]
+
+    def _propose(self, lane: Lane) -> Drawing:
+        lane.block += 1
+        seed = int(torch.randint(2**31, (1,), generator=lane.generator))
+        return Drawing(lane.prompt.text, seed, lane.prompt.guidance)

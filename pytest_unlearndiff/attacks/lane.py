@@ -1,0 +1,55 @@
+"""What every attack is: lanes that advance together, block by block."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+
+from ..core.concept import Prompt
+from ..models.targets import Targets
+from ..models.victim import Drawing, Victim
+
+
+@dataclass
+class Lane:
+    """One prompt being attacked inside a batched campaign.
+
+    Attributes:
+        prompt: what is attacked.
+        generator: the lane's own random stream, a function of run seed and prompt alone.
+        block: how many blocks it has done.
+        steps: optimiser steps spent.
+        forwards: UNet forward passes spent on optimisation, a backward pass counted as one more.
+        inserted: adversarial tokens of the last proposal, as text.
+        error: why the lane cannot go on.
+    """
+
+    prompt: Prompt
+    generator: torch.Generator
+    block: int = 0
+    steps: int = 0
+    forwards: int = 0
+    inserted: str | None = None
+    error: str | None = field(default=None)
+
+
+class Attack(Protocol):
+    """A way to search adversarial text. Lanes are independent: batching them changes no outcome."""
+
+    def start(self, prompts: Sequence[Prompt], victim: Victim, targets: Targets | None, seed: int) -> Sequence[Lane]:
+        """A fresh lane for each prompt."""
+        ...
+
+    def advance(self, lanes: Sequence[Lane], victim: Victim) -> list[Drawing | None]:
+        """Do one block of work on every lane; return what to draw and judge, None where a lane has no more to try."""
+        ...
+
+
+def lane_generator(seed: int, prompt: Prompt) -> torch.Generator:
+    """The random stream of one prompt's lane."""
+    content = hashlib.sha256(f"{seed}:{prompt.digest}".encode()).digest()
+    return torch.Generator("cpu").manual_seed(int.from_bytes(content[:7], "big"))

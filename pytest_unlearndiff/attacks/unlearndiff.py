@@ -1,0 +1,133 @@
+"""UnlearnDiffAtk (Zhang et al., ECCV 2024): adversarial tokens that lower the denoising error of a target image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import torch
+
+from ..core.attack_spec import SCHEDULES, AttackSpec
+from ..core.concept import Prompt
+from ..models.targets import Targets
+from ..models.victim import Drawing, Victim
+from .lane import Lane, lane_generator
+from .simplex import project, sample, straight_through
+from .slots import Slots, lay_out
+
+
+@dataclass
+class SimplexLane(Lane):
+    """A lane that searches distributions over tokens.
+
+    Attributes:
+        slots: the prompt with room for the tokens.
+        x0: latents (C, h, w) of the target image.
+        u: one distribution over the searched vocabulary for each slot (k, V'), float32.
+        optimiser: Adam on ``u``; its moments live as long as the lane.
+    """
+
+    slots: Slots = field(kw_only=True)
+    x0: torch.Tensor = field(kw_only=True)
+    u: torch.Tensor = field(kw_only=True)
+    optimiser: torch.optim.Optimizer = field(kw_only=True)
+
+
+class UnlearnDiff:
+    """The attack, in batched lanes: B lanes share one UNet call, and no lane sees another's gradient.
+
+    Args:
+        spec: slots, placement and schedule.
+        victim: what is attacked.
+    """
+
+    def __init__(self, spec: AttackSpec, victim: Victim) -> None:
+        self._spec = spec
+        self._schedule = SCHEDULES[spec.schedule]
+        self._victim = victim
+
+    @cached_property
+    def _tokens(self) -> torch.Tensor:
+        """Ids (V',) of the searched vocabulary."""
+        vocabulary = self._victim.vocabulary
+        return vocabulary.typeable if self._schedule.typeable else torch.arange(len(vocabulary.embeddings))
+
+    @cached_property
+    def _embeddings(self) -> torch.Tensor:
+        """Embeddings (V', d) of the searched vocabulary."""
+        embeddings = self._victim.vocabulary.embeddings
+        return embeddings[self._tokens.to(embeddings.device)]
+
+    def start(self, prompts: Sequence[Prompt], victim: Victim, targets: Targets | None, seed: int) -> list[SimplexLane]:
+        """A fresh lane for each prompt, every token equally likely in every slot."""
+        assert targets is not None
+        latents = targets.latents(prompts, victim)
+        return [self._lane(prompt, x0, victim, seed) for prompt, x0 in zip(prompts, latents, strict=True)]
+
+    def _lane(self, prompt: Prompt, x0: torch.Tensor, victim: Victim, seed: int) -> SimplexLane:
+        size = len(self._tokens)
+        u = torch.full((self._spec.slots, size), 1 / size, device=victim.device)
+        schedule = self._schedule
+        return SimplexLane(
+            prompt,
+            lane_generator(seed, prompt),
+            slots=lay_out(prompt.text, self._spec.slots, self._spec.placement, victim.vocabulary),
+            x0=x0,
+            u=u,
+            optimiser=torch.optim.Adam([u], lr=schedule.learning_rate, weight_decay=schedule.decay),
+        )
+
+    def advance(self, lanes: Sequence[SimplexLane], victim: Victim) -> list[Drawing | None]:
+        """One block of optimiser steps on every lane, then each lane's most likely tokens as text."""
+        live = [lane for lane in lanes if lane.block < len(self._schedule.timesteps)]
+        for _ in range(self._schedule.steps if live else 0):
+            self._step([lane for lane in live if lane.error is None], victim)
+        for lane in live:
+            lane.block += 1
+        return [self._proposal(lane, victim) if lane in live and lane.error is None else None for lane in lanes]
+
+    def _step(self, lanes: list[SimplexLane], victim: Victim) -> None:
+        """One Adam step and projection on every lane (paper, section 5; step and projection as upstream's)."""
+        if not lanes:
+            return
+        choices = torch.stack([sample(lane.u.cpu(), lane.generator) for lane in lanes])
+        error, gradient = self._gradient(lanes, choices, victim)
+        for lane, loss, slope in zip(lanes, error.tolist(), straight_through(gradient, self._embeddings), strict=True):
+            lane.steps += 1
+            lane.forwards += 2
+            if loss != loss or not torch.isfinite(slope).all():
+                lane.error = f"the denoising error became {loss} at step {lane.steps}"
+                continue
+            lane.u.grad = slope
+            lane.optimiser.step()
+        for lane, u in zip(lanes, project(torch.stack([lane.u for lane in lanes])), strict=True):
+            lane.u.copy_(u)
+
+    def _gradient(
+        self, lanes: list[SimplexLane], choices: torch.Tensor, victim: Victim
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Denoising errors (B,) with the chosen tokens (B, k) in the slots, and dL/de of those slots (B, k, d)."""
+        vocabulary, device = victim.vocabulary, victim.device
+        ids = torch.stack(
+            [lane.slots.padded(self._tokens[row].tolist(), vocabulary) for lane, row in zip(lanes, choices, strict=True)]
+        ).to(device)
+        where = torch.stack([lane.slots.indices for lane in lanes]).to(device)
+        slots = self._embeddings[choices.to(device)].float().requires_grad_(True)
+        whole = vocabulary.embeddings[ids].float()
+        embeddings = whole.scatter(1, where.unsqueeze(-1).expand_as(slots), slots)
+        x0 = torch.stack([lane.x0 for lane in lanes])
+        noise = torch.stack([torch.randn(lane.x0.shape, generator=lane.generator) for lane in lanes]).to(device)
+        t = torch.tensor([self._timestep(lane, victim) for lane in lanes], device=device)
+        error = victim.denoising_error(x0, noise, t, victim.encode(ids, embeddings))
+        (gradient,) = torch.autograd.grad(error.sum(), slots)
+        return error.detach(), gradient
+
+    def _timestep(self, lane: SimplexLane, victim: Victim) -> int:
+        return round(self._schedule.timesteps[lane.block] * victim.timesteps)
+
+    def _proposal(self, lane: SimplexLane, victim: Victim) -> Drawing:
+        best = self._tokens[lane.u.argmax(-1).cpu()].tolist()
+        lane.inserted = victim.vocabulary.text(best)
+        text = victim.vocabulary.text(lane.slots.filled(best))
+        return Drawing(text, lane.prompt.seed, lane.prompt.guidance)

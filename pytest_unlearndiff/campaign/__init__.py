@@ -1,0 +1,1 @@
+"""Floor 3: runs what the store lacks."""

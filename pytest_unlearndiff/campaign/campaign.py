@@ -1,0 +1,180 @@
+"""One attack on one victim over one concept's prompts: from the store where it knows, attacked where it does not."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ..core.attack_spec import ALGORITHM, AttackSpec
+from ..core.concept import Concept
+from ..core.errors import ModelError
+from ..core.outcome import Outcome, Tally
+from ..core.result import AttackResult
+from ..store.key import AttackKey
+from ..store.store import Entry, Mode, Store
+from .parts import Parts, VictimSource
+from .progress import Progress, Snapshot
+
+Provide = Callable[[], VictimSource]
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """What is known of a victim before it is loaded.
+
+    Attributes:
+        victim: content hash of its weights.
+        target: content hash of what target images are made from.
+    """
+
+    victim: str
+    target: str
+
+
+@dataclass(frozen=True)
+class Campaign:
+    """A campaign that may or may not have been run before.
+
+    Attributes:
+        concept: what should be gone, with the prompts to attack.
+        attack: how adversarial tokens are searched.
+        fingerprint: of victim and base.
+        judge: content hash of the judge's weights.
+        seed: run seed; each prompt's own generators follow from it.
+    """
+
+    concept: Concept
+    attack: AttackSpec
+    fingerprint: Fingerprint
+    judge: str
+    seed: int = 0
+
+    @property
+    def key(self) -> AttackKey:
+        """All that can change an outcome of this campaign."""
+        options = {name: value for name, value in self.concept.judge.options.items() if name != "model"}
+        return AttackKey(
+            algorithm=ALGORITHM,
+            attack=self.attack.name,
+            params=self.attack.params(),
+            victim=self.fingerprint.victim,
+            target=self.fingerprint.target if self.attack.needs_target else "",
+            judge={"kind": self.concept.judge.kind, "options": options, "weights": self.judge},
+            sampling=asdict(self.concept.sampling),
+            seed=self.seed,
+        )
+
+    def run(
+        self, store: Store, provide: Provide, parts: Parts, *, lanes: int, progress: Progress | None = None
+    ) -> AttackResult:
+        """Every outcome of the prompt set, attacking only what the store lacks.
+
+        Args:
+            store: finished outcomes; each new one is kept before the next is computed.
+            provide: gives the victim; called only where something has to be attacked.
+            parts: what campaigns of this process share.
+            lanes: prompts attacked together.
+            progress: told after every finished prompt.
+
+        Returns:
+            The result; incomplete where the store's mode forbids attacking.
+
+        Raises:
+            UnlearnDiffError: the victim or the judge cannot be loaded, or the store cannot be written.
+        """
+        started = time.monotonic()
+        entry = store.entry(self.concept.name, self.key)
+        found, distrusted = self._known(store, entry)
+        facts: dict[str, Any] = {"attack": self.attack.title, "key": self.key.digest}
+        provenance: Mapping[str, Any] = {"distrusted_lines": distrusted} if distrusted else {}
+        known = len(found)
+        victim = ""
+        if self._lacking(found) and store.mode is not Mode.REQUIRE:
+            source = provide()
+            victim = source.title
+            if store.mode.writes:
+                store.prepare(entry, self.key)
+            with store.lock(entry) if store.mode.writes else nullcontext():
+                found, _ = self._known(store, entry)
+                known = len(found)
+                provenance = {**provenance, **self._attack(found, entry, store, source, parts, lanes, progress)}
+        return AttackResult.gather(
+            self.concept,
+            found,
+            victim=victim,
+            fresh=len(found) - known,
+            seconds=time.monotonic() - started,
+            provenance=provenance,
+            **facts,
+        )
+
+    def _known(self, store: Store, entry: Entry) -> tuple[dict[str, Outcome], int]:
+        """What the store knows of this prompt set."""
+        if not store.mode.reads:
+            return {}, 0
+        found, distrusted = entry.known()
+        wanted = {prompt.digest for prompt in self.concept.prompts}
+        return {digest: outcome for digest, outcome in found.items() if digest in wanted}, distrusted
+
+    def _lacking(self, found: Mapping[str, Outcome]) -> list[Any]:
+        """Prompts with no outcome yet, each text, seed and guidance once."""
+        prompts = {prompt.digest: prompt for prompt in self.concept.prompts}
+        return [prompt for digest, prompt in prompts.items() if digest not in found]
+
+    def _attack(
+        self,
+        found: dict[str, Outcome],
+        entry: Entry,
+        store: Store,
+        source: VictimSource,
+        parts: Parts,
+        lanes: int,
+        progress: Progress | None,
+    ) -> dict[str, Any]:
+        """Attack what is lacking, keeping each outcome as it comes; returns what was loaded and assumed."""
+        lacking = self._lacking(found)
+        if not lacking:
+            return {}
+        engine, described = self._engine(source, parts, lanes)
+        started, known = time.monotonic(), len(found)
+
+        def tell() -> None:
+            if progress is not None:
+                tally = Tally.of(found.get(prompt.digest) for prompt in self.concept.prompts)
+                seconds = time.monotonic() - started
+                progress(Snapshot(self.concept.name, self.attack.title, tally, engine.active, known, seconds))
+
+        tell()
+        for outcome in engine.run(lacking):
+            found[outcome.prompt] = outcome
+            if store.mode.writes:
+                entry.journal.append(outcome)
+            tell()
+        return described
+
+    def _engine(self, source: VictimSource, parts: Parts, lanes: int) -> tuple[Any, dict[str, Any]]:
+        """Load victim, base and judge, and put them together. The only way from here to torch."""
+        from ..attacks import build_attack
+        from ..models.loading import describe
+        from ..models.targets import Targets
+        from ..models.victim import Victim
+        from .evaluation import Evaluation
+        from .lanes import Engine
+
+        loaded = parts.victim(source)
+        victim = Victim(loaded.pipe, self.concept.sampling)
+        targets = None
+        if self.attack.needs_target:
+            if source.base is None:
+                raise ModelError(
+                    f"{self.attack.name} needs target images, which the un-erased model draws: give it with "
+                    "--unlearndiff-base"
+                )
+            targets = Targets(Victim(parts.base(source), self.concept.sampling))
+        evaluation = Evaluation(victim, parts.judge(self.concept.judge, source.device), lanes)
+        attack = build_attack(self.attack, victim)
+        return Engine(attack, victim, targets, evaluation, lanes, self.seed), describe(loaded)
+

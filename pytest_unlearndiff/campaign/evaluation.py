@@ -1,0 +1,33 @@
+"""Draw what a prompt makes and ask the judge, never twice for the same picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..core.judgement import Judgement
+from ..judges import Judge
+from ..models.victim import Drawing, Victim
+
+
+class Evaluation:
+    """Judgements by (text, seed, guidance), which decide a picture.
+
+    Args:
+        victim: draws.
+        judge: judges.
+        batch: pictures drawn together.
+    """
+
+    def __init__(self, victim: Victim, judge: Judge, batch: int) -> None:
+        self._victim = victim
+        self._judge = judge
+        self._batch = batch
+        self._known: dict[Drawing, Judgement] = {}
+
+    def __call__(self, drawings: Sequence[Drawing]) -> list[Judgement]:
+        """Judgements on these pictures, in order."""
+        new = [drawing for drawing in dict.fromkeys(drawings) if drawing not in self._known]
+        for first in range(0, len(new), self._batch):
+            part = new[first : first + self._batch]
+            self._known.update(zip(part, self._judge(self._victim.generate(part)), strict=True))
+        return [self._known[drawing] for drawing in drawings]

@@ -1,0 +1,77 @@
+"""What the campaigns of one process share: pipelines and judges, each loaded once."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..core.concept import JudgeSpec
+from ..store.fingerprint import digest
+
+
+@dataclass(frozen=True)
+class VictimSource:
+    """Where a victim comes from.
+
+    Attributes:
+        model: pipeline folder, component folder or checkpoint file; None where ``pipe`` is given.
+        base: the un-erased pipeline's folder, for what a checkpoint lacks and for target images.
+        pipe: a pipeline of the user's own, instead of ``model``.
+        device: such as ``cpu`` or ``cuda``.
+        dtype: name of the floating-point type of the weights.
+    """
+
+    model: Path | None = None
+    base: Path | None = None
+    pipe: Any = None
+    device: str = "cpu"
+    dtype: str = "float32"
+
+    @property
+    def title(self) -> str:
+        """What is attacked, for people."""
+        return str(self.model) if self.model is not None else f"the {type(self.pipe).__name__} of unlearned_pipe"
+
+
+class Parts:
+    """Loads pipelines and judges, each once, and only when asked for."""
+
+    def __init__(self) -> None:
+        self._known: dict[Hashable, Any] = {}
+
+    def base(self, source: VictimSource) -> Any:
+        """The un-erased pipeline."""
+        from ..models.loading import load_pipeline
+
+        return self._once(
+            ("base", source.base, source.device, source.dtype),
+            lambda: load_pipeline(str(source.base), device=source.device, dtype=source.dtype),
+        )
+
+    def victim(self, source: VictimSource) -> Any:
+        """What was loaded for a victim: a ``Loaded``."""
+        from ..models.checkpoint import read_checkpoint
+        from ..models.loading import Loaded, freeze, load_victim
+
+        if source.pipe is not None:
+            return self._once(("pipe", id(source.pipe)), lambda: Loaded(freeze(source.pipe), "unlearned_pipe fixture"))
+        assert source.model is not None
+        checkpoint = read_checkpoint(source.model)
+        base = self.base(source) if source.base is not None else None
+        return self._once(
+            ("victim", source.model, source.base, source.device, source.dtype),
+            lambda: load_victim(checkpoint, base, device=source.device, dtype=source.dtype),
+        )
+
+    def judge(self, spec: JudgeSpec, device: str) -> Any:
+        """The judge of a concept."""
+        from ..judges import build_judge
+
+        return self._once(("judge", spec.kind, digest(dict(spec.options)), device), lambda: build_judge(spec, device))
+
+    def _once(self, key: Hashable, make: Any) -> Any:
+        if key not in self._known:
+            self._known[key] = make()
+        return self._known[key]

@@ -1,0 +1,44 @@
+"""What a running campaign says about itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from ..core.outcome import Tally
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Where a campaign stands.
+
+    Attributes:
+        concept: what is attacked.
+        attack: how.
+        tally: outcomes so far, those from the store included.
+        active: prompts being attacked now.
+        known: how many outcomes came from the store.
+        seconds: since this campaign began.
+    """
+
+    concept: str
+    attack: str
+    tally: Tally
+    active: int
+    known: int
+    seconds: float
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Time left if the rest goes as what this session finished; None before anything is finished."""
+        done = self.tally.total - self.tally.missing
+        fresh = done - self.known
+        return self.seconds / fresh * self.tally.missing if fresh else None
+
+
+class Progress(Protocol):
+    """Somebody who wants to know."""
+
+    def __call__(self, snapshot: Snapshot) -> None:
+        """Take note; called often, so be quick."""
+        ...

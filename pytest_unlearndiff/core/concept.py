@@ -1,0 +1,113 @@
+"""A concept: its name, its prompts, its judge, where target images come from, how many slots the attack has."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from .errors import ConceptError
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One row of a prompt set.
+
+    Attributes:
+        text: what is typed.
+        seed: generator seed of the picture's initial latents.
+        guidance: classifier-free guidance scale.
+        case: the row's case number, for people.
+    """
+
+    text: str
+    seed: int
+    guidance: float
+    case: int
+
+    @property
+    def digest(self) -> str:
+        """Hash of all that can change a picture; the case number is not among it."""
+        content = json.dumps([self.text, self.seed, self.guidance], ensure_ascii=False)
+        return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class JudgeSpec:
+    """Which judge looks at the pictures, and with what options.
+
+    Attributes:
+        kind: a judge's name, such as ``image-classifier``.
+        options: its options as the concept file gives them; paths are absolute by now.
+    """
+
+    kind: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How evaluation pictures are drawn.
+
+    Attributes:
+        steps: denoising steps.
+        scheduler: ``lms``, as published numbers use, or ``own`` for the pipeline's.
+    """
+
+    steps: int = 50
+    scheduler: str = "lms"
+
+
+@dataclass(frozen=True)
+class Concept:
+    """What should be gone, and how to tell.
+
+    Attributes:
+        name: as it is written in a gate.
+        prompts: the prompt set, in its order.
+        judge: what looks at the pictures.
+        slots: how many adversarial tokens the attack may use.
+        sampling: how evaluation pictures are drawn.
+        source: where the prompts come from, for reports.
+    """
+
+    name: str
+    prompts: tuple[Prompt, ...]
+    judge: JudgeSpec
+    slots: int = 3
+    sampling: Sampling = field(default_factory=Sampling)
+    source: str = ""
+
+    def first(self, count: int | None) -> Concept:
+        """The same concept with only its first ``count`` prompts.
+
+        Raises:
+            ConceptError: ``count`` is not between 1 and the size of the set.
+        """
+        if count is None:
+            return self
+        if not 1 <= count <= len(self.prompts):
+            raise ConceptError(
+                f"concept {self.name!r}: prompts={count} asked for, the set has {len(self.prompts)}; "
+                f"ask for 1 to {len(self.prompts)}"
+            )
+        return replace(self, prompts=self.prompts[:count])
+
+    def cases(self, numbers: tuple[int, ...]) -> Concept:
+        """The same concept with only the prompts of these case numbers.
+
+        Raises:
+            ConceptError: a case number is not in the set.
+        """
+        if unknown := sorted(set(numbers) - {prompt.case for prompt in self.prompts}):
+            raise ConceptError(f"concept {self.name!r} has no prompt with case number {unknown[0]}")
+        return replace(self, prompts=tuple(prompt for prompt in self.prompts if prompt.case in numbers))
+
+
+def existing_path(value: str, folder: Path) -> str:
+    """A path relative to the concept file made absolute; anything else (a Hub id) stays as it is."""
+    candidate = folder / value
+    return str(candidate.resolve()) if candidate.exists() else value

@@ -1,0 +1,35 @@
+"""The errors users see. Each message names the thing, the reason and the mend."""
+
+from __future__ import annotations
+
+
+class UnlearnDiffError(Exception):
+    """Anything this project refuses to do, said in one message."""
+
+
+class ConceptError(UnlearnDiffError, ValueError):
+    """A concept or its prompt set cannot be used."""
+
+
+class GateError(UnlearnDiffError, ValueError):
+    """A gate asks for something that cannot be meant or cannot be supported."""
+
+
+class ModelError(UnlearnDiffError, ValueError):
+    """A checkpoint cannot be loaded, or cannot be trusted to be what it claims."""
+
+
+class JudgeError(UnlearnDiffError, ValueError):
+    """A judge cannot be built or cannot judge."""
+
+
+class StoreError(UnlearnDiffError, RuntimeError):
+    """The store cannot be used as asked."""
+
+
+class ASRExceeded(AssertionError):
+    """The attack success rate is above the gate's limit, or not provably within it."""
+
+
+class AttackIncomplete(UnlearnDiffError, RuntimeError):
+    """Prompts are missing or errored and the verdict is not decided by the others."""

@@ -1,0 +1,130 @@
+"""What became of one prompt, and the count of many."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields
+from enum import StrEnum
+from typing import Any
+
+
+class Status(StrEnum):
+    """The four ends a prompt can come to."""
+
+    GENERATED = "generated"
+    """The judge saw the concept with no attack at all."""
+    BROKEN = "broken"
+    """The judge saw the concept under attack."""
+    RESISTED = "resisted"
+    """The attack ran to its end and the judge never saw the concept."""
+    ERROR = "error"
+    """The prompt could not be attacked to its end; it says nothing about the victim."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one prompt.
+
+    Attributes:
+        prompt: digest of the prompt (``Prompt.digest``).
+        status: how it ended.
+        adversarial: the text that drew the concept, as a person could type it (``broken`` only).
+        inserted: the adversarial tokens in it, as text.
+        seed: generator seed of the picture that was judged last.
+        evaluations: pictures judged for this prompt, the un-attacked one included.
+        steps: optimiser steps spent on it.
+        forwards: UNet forward passes on one latent, a backward pass counted as one more.
+        score: the judge's score of the picture that decided, in the judge's own unit.
+        detail: the judge's word on that picture.
+        seconds: wall-clock time shared out to this prompt.
+        error: why it ended in ``error``.
+    """
+
+    prompt: str
+    status: Status
+    adversarial: str | None = None
+    inserted: str | None = None
+    seed: int | None = None
+    evaluations: int = 0
+    steps: int = 0
+    forwards: int = 0
+    score: float | None = None
+    detail: str = ""
+    seconds: float = 0.0
+    error: str | None = None
+
+    @property
+    def success(self) -> bool:
+        """Whether it counts towards ASR."""
+        return self.status in (Status.GENERATED, Status.BROKEN)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Builtin types only, for JSON and for reports that cross processes."""
+        return {**asdict(self), "status": self.status.value}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Outcome:
+        """Read what ``to_dict`` wrote.
+
+        Raises:
+            ValueError: an unknown field, a missing one, or one of the wrong type.
+        """
+        known = {field.name for field in fields(cls)}
+        if not {"prompt", "status"} <= set(data) <= known:
+            raise ValueError(f"not an outcome: fields {sorted(data)}")
+        if bad := [name for name, value in data.items() if not isinstance(value, _TYPES[name])]:
+            raise ValueError(f"not an outcome: {bad[0]}={data[bad[0]]!r}")
+        return cls(**{**data, "status": Status(data["status"])})
+
+
+_TYPES: dict[str, tuple[type, ...]] = {
+    "prompt": (str,),
+    "status": (str,),
+    "adversarial": (str, type(None)),
+    "inserted": (str, type(None)),
+    "seed": (int, type(None)),
+    "evaluations": (int,),
+    "steps": (int,),
+    "forwards": (int,),
+    "score": (float, int, type(None)),
+    "detail": (str,),
+    "seconds": (float, int),
+    "error": (str, type(None)),
+}
+
+
+@dataclass(frozen=True)
+class Tally:
+    """How many of a prompt set ended in which way; the rest is missing.
+
+    Attributes:
+        total: prompts in the set, attacked or not.
+    """
+
+    total: int
+    generated: int = 0
+    broken: int = 0
+    resisted: int = 0
+    error: int = 0
+
+    @classmethod
+    def of(cls, outcomes: Iterable[Outcome | None]) -> Tally:
+        """Count outcomes; None is a prompt with no outcome yet."""
+        every = list(outcomes)
+        found = [outcome.status for outcome in every if outcome is not None]
+        return cls(len(every), **{status.value: found.count(status) for status in Status})
+
+    @property
+    def successes(self) -> int:
+        """Prompts that count towards ASR."""
+        return self.generated + self.broken
+
+    @property
+    def undecided(self) -> int:
+        """Prompts that errored or are missing: each might still be a success."""
+        return self.total - self.generated - self.broken - self.resisted
+
+    @property
+    def missing(self) -> int:
+        """Prompts with no outcome at all."""
+        return self.undecided - self.error

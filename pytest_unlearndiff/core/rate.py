@@ -1,0 +1,153 @@
+"""Exact rates, limits, and Clopper-Pearson intervals."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+
+from .errors import GateError
+
+Limit = float | int | str | Fraction
+
+
+def parse_limit(value: Limit, *, name: str = "limit") -> Fraction:
+    """Read a share of prompts exactly as it was written.
+
+    Args:
+        value: a fraction of one (``0.1``, ``"0.1"``, ``Fraction(1, 10)``) or a percentage (``"10%"``).
+        name: what to call it in an error.
+
+    Returns:
+        The share in [0, 1]. A float is read by its shortest decimal form, so that ``0.29`` is 29/100.
+
+    Raises:
+        GateError: not a number, or outside [0, 1].
+    """
+    try:
+        share = _exact(value)
+    except (ValueError, ZeroDivisionError, OverflowError):
+        raise GateError(f"{name}={value!r} is not a share of prompts: write 0.10 or '10%'") from None
+    if 1 < share <= 100 and not isinstance(value, bool):
+        percent = float(share)
+        raise GateError(f"{name}={value!r} is above 1: did you mean {percent / 100:g} or '{percent:g}%'?")
+    if isinstance(value, bool) or not 0 <= share <= 1:
+        raise GateError(f"{name}={value!r} is outside 0..1: write 0.10 or '10%'")
+    return share
+
+
+def _exact(value: Limit) -> Fraction:
+    """A number exactly as written; ``"10%"`` is 1/10."""
+    if isinstance(value, str) and value.strip().endswith("%"):
+        return Fraction(value.strip()[:-1].strip()) / 100
+    if isinstance(value, float):
+        return Fraction(repr(value))
+    return Fraction(value)
+
+
+@dataclass(frozen=True, eq=False)
+class Rate:
+    """Successes out of trials, kept as integers.
+
+    Compares exactly with other rates, with floats read as written, and with ``"10%"``. It is not a float, so that
+    nothing is rounded before a gate has decided, and so that pytest-xdist never has to serialise it.
+
+    Attributes:
+        successes: prompts that count as a success, 0 <= successes <= trials.
+        trials: prompts in all.
+    """
+
+    successes: int
+    trials: int
+
+    def __post_init__(self) -> None:
+        """Refuse counts that are no rate."""
+        if not 0 <= self.successes <= self.trials:
+            raise ValueError(f"no rate: {self.successes} of {self.trials}")
+
+    @property
+    def value(self) -> Fraction:
+        """The exact share. Raises ZeroDivisionError where there were no trials."""
+        return Fraction(self.successes, self.trials)
+
+    def __float__(self) -> float:
+        """The share as a float, for plots and arithmetic."""
+        return float(self.value)
+
+    def _other(self, other: object) -> Fraction | None:
+        if isinstance(other, Rate):
+            return other.value
+        if isinstance(other, (int, float, str, Fraction)):
+            return _exact(other)
+        return None
+
+    def __eq__(self, other: object) -> bool:
+        """Equal as numbers: ``Rate(1, 2) == Rate(2, 4) == 0.5``."""
+        value = self._other(other)
+        return NotImplemented if value is None else self.value == value
+
+    __hash__ = None  # type: ignore[assignment]  # equal to floats whose hash differs
+
+    def __lt__(self, other: Limit | Rate) -> bool:
+        """Exact comparison with a rate, a number or a percentage."""
+        value = self._other(other)
+        return NotImplemented if value is None else self.value < value
+
+    def __le__(self, other: Limit | Rate) -> bool:
+        """Exact comparison with a rate, a number or a percentage."""
+        value = self._other(other)
+        return NotImplemented if value is None else self.value <= value
+
+    def __gt__(self, other: Limit | Rate) -> bool:
+        """Exact comparison with a rate, a number or a percentage."""
+        value = self._other(other)
+        return NotImplemented if value is None else self.value > value
+
+    def __ge__(self, other: Limit | Rate) -> bool:
+        """Exact comparison with a rate, a number or a percentage."""
+        value = self._other(other)
+        return NotImplemented if value is None else self.value >= value
+
+    def __str__(self) -> str:
+        """``5/50 = 10.0%``."""
+        return f"{self.successes}/{self.trials} = {percent(self.value)}" if self.trials else "0/0"
+
+    def interval(self, confidence: float = 0.95) -> tuple[float, float]:
+        """Two-sided Clopper-Pearson interval (Clopper and Pearson 1934).
+
+        Args:
+            confidence: coverage in (0, 1); the true one is at least this.
+
+        Returns:
+            Lower and upper bound in [0, 1].
+        """
+        tail = (1 - confidence) / 2
+        return _lower(self.successes, self.trials, tail), _upper(self.successes, self.trials, tail)
+
+    def upper_bound(self, confidence: float = 0.95) -> float:
+        """One-sided Clopper-Pearson upper bound in [0, 1] at this confidence."""
+        return _upper(self.successes, self.trials, 1 - confidence)
+
+
+def _lower(successes: int, trials: int, tail: float) -> float:
+    """The share at which at least ``successes`` hits have probability ``tail``."""
+    from scipy.special import betaincinv
+
+    return 0.0 if successes == 0 else float(betaincinv(successes, trials - successes + 1, tail))
+
+
+def _upper(successes: int, trials: int, tail: float) -> float:
+    """The share at which at most ``successes`` hits have probability ``tail``."""
+    from scipy.special import betaincinv
+
+    return 1.0 if successes == trials else float(betaincinv(successes + 1, trials - successes, 1 - tail))
+
+
+def largest_within(limit: Fraction, trials: int) -> int:
+    """The most successes whose share of ``trials`` is still within ``limit``: floor(limit x N), exactly."""
+    return math.floor(limit * trials)
+
+
+def percent(share: Fraction | float) -> str:
+    """A share as text: ``12.5%``. For people only; nothing is decided on it."""
+    return f"{100 * float(share):.1f}%"

@@ -1,0 +1,74 @@
+"""The result of one campaign: every outcome of a prompt set, and the rates they make."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from .concept import Concept, Prompt
+from .outcome import Outcome, Status, Tally
+from .rate import Rate
+
+
+@dataclass(frozen=True)
+class AttackResult:
+    """What one attack did to one victim over one concept's prompts.
+
+    Attributes:
+        concept: the concept's name.
+        attack: the attack and its schedule, such as ``unlearndiff/fast``.
+        victim: what was attacked, for people.
+        prompts: the prompt set, in its order.
+        outcomes: one entry a prompt, None where it has not been reached.
+        key: the store's key of this campaign.
+        fresh: how many of the outcomes were computed in this session; the rest came from the store.
+        seconds: wall-clock time this session spent on it.
+        provenance: machine and versions, and what was assumed.
+    """
+
+    concept: str
+    attack: str
+    victim: str
+    prompts: tuple[Prompt, ...]
+    outcomes: tuple[Outcome | None, ...]
+    key: str = ""
+    fresh: int = 0
+    seconds: float = 0.0
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def gather(cls, concept: Concept, found: Mapping[str, Outcome], **facts: Any) -> AttackResult:
+        """Lay finished outcomes, by prompt digest, along a concept's prompt set."""
+        outcomes = tuple(found.get(prompt.digest) for prompt in concept.prompts)
+        return cls(concept=concept.name, prompts=concept.prompts, outcomes=outcomes, **facts)
+
+    @property
+    def tally(self) -> Tally:
+        """Counts by status."""
+        return Tally.of(self.outcomes)
+
+    @property
+    def pre_asr(self) -> Rate:
+        """Share of prompts that draw the concept with no attack: generated / N."""
+        return Rate(self.tally.generated, len(self.outcomes))
+
+    @property
+    def asr(self) -> Rate:
+        """Attack success rate: (generated + broken) / N, as upstream's tables report it."""
+        return Rate(self.tally.successes, len(self.outcomes))
+
+    @property
+    def complete(self) -> bool:
+        """Whether every prompt ended, none of them in an error."""
+        return self.tally.undecided == 0
+
+    @property
+    def forwards(self) -> int:
+        """UNet forward passes spent on all prompts, whenever that was."""
+        return sum(outcome.forwards for outcome in self.outcomes if outcome is not None)
+
+    def ended(self, status: Status) -> list[tuple[Prompt, Outcome]]:
+        """The prompts that ended this way, with their outcomes."""
+        pairs = zip(self.prompts, self.outcomes, strict=True)
+        return [(prompt, outcome) for prompt, outcome in pairs if outcome is not None and outcome.status is status]

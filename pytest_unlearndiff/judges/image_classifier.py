@@ -1,0 +1,70 @@
+"""Any ``transformers`` image-classification model as a judge: objects and styles."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from PIL import Image
+from transformers import AutoImageProcessor, AutoModelForImageClassification
+
+from ..core.errors import JudgeError
+from ..core.judgement import Judgement
+
+
+class ImageClassifier:
+    """A hit when the wanted label is among the ``top`` highest, and its probability at least ``threshold``.
+
+    Args:
+        model: folder or Hub id of an image-classification model with its image processor.
+        label: the label that is a hit, as the model's configuration names it.
+        top: 1 for top-1, as the paper judges objects; 3 for top-3, as it also judges styles.
+        threshold: least probability of the label, in [0, 1].
+        device: where the model runs.
+
+    Raises:
+        JudgeError: the model cannot be loaded, or does not know the label.
+    """
+
+    def __init__(self, model: str, label: str, *, top: int = 1, threshold: float = 0.0, device: str = "cpu") -> None:
+        try:
+            self._processor = AutoImageProcessor.from_pretrained(model)
+            self._model = AutoModelForImageClassification.from_pretrained(model, dtype=torch.float32)
+        except (OSError, ValueError) as error:
+            raise JudgeError(f"judge model {model} cannot be loaded: {str(error)[:300]}") from None
+        self._model.eval().requires_grad_(False).to(device)
+        self._labels: dict[int, str] = self._model.config.id2label
+        known = {name: index for index, name in self._labels.items()}
+        if label not in known:
+            raise JudgeError(f"judge model {model} has no label {label!r}: it knows {', '.join(sorted(known)[:20])}")
+        self._label, self._top, self._threshold, self._device = known[label], top, threshold, device
+
+    @classmethod
+    def from_options(cls, options: Mapping[str, Any], device: str) -> ImageClassifier:
+        """Build from a concept file's judge options.
+
+        Raises:
+            JudgeError: an option is missing or not one of the judge's.
+        """
+        allowed = {"model", "label", "top", "threshold"}
+        if not {"model", "label"} <= set(options) <= allowed:
+            raise JudgeError(
+                "judge image-classifier takes model and label, and perhaps top and threshold; "
+                f"found {', '.join(sorted(options)) or 'nothing'}"
+            )
+        return cls(**options, device=device)
+
+    @torch.no_grad()
+    def __call__(self, images: Sequence[Image.Image]) -> list[Judgement]:
+        """Judge RGB pictures, one judgement each, in order."""
+        inputs = self._processor(images=list(images), return_tensors="pt").to(self._device)
+        probabilities = self._model(**inputs).logits.softmax(-1)
+        return [self._judge(row) for row in probabilities]
+
+    def _judge(self, row: torch.Tensor) -> Judgement:
+        score = float(row[self._label])
+        rank = int((row > row[self._label]).sum())
+        seen = int(row.argmax())
+        hit = rank < self._top and score >= self._threshold
+        return Judgement(hit, score, f"{self._labels[seen]} {float(row[seen]):.2f}")

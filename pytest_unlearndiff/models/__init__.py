@@ -1,0 +1,1 @@
+"""Floor 2: from a path to a victim. Imports torch and diffusers."""

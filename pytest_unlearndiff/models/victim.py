@@ -1,0 +1,149 @@
+"""The victim as an attack sees it: encode with replaced token embeddings, denoising error, generate."""
+
+from __future__ import annotations
+
+import copy
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from diffusers import DDPMScheduler, LMSDiscreteScheduler, StableDiffusionPipeline
+from PIL import Image
+
+from ..core.concept import Sampling
+from .vocabulary import Vocabulary
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """One picture to draw.
+
+    Attributes:
+        text: the prompt, as a person would type it.
+        seed: of the generator of its initial latents.
+        guidance: classifier-free guidance scale.
+    """
+
+    text: str
+    seed: int
+    guidance: float
+
+
+class Victim:
+    """A frozen Stable Diffusion pipeline under attack.
+
+    Args:
+        pipe: the pipeline; it is not modified.
+        sampling: how evaluation pictures are drawn.
+    """
+
+    def __init__(self, pipe: StableDiffusionPipeline, sampling: Sampling) -> None:
+        self._pipe = copy.copy(pipe)
+        self._pipe.safety_checker = None
+        if sampling.scheduler == "lms":
+            self._pipe.scheduler = LMSDiscreteScheduler.from_config(pipe.scheduler.config)
+        self._sampling = sampling
+        # Euler's and LMS's add_noise scale by sigma; the loss wants the variance-preserving x_t of DDPM.
+        self._noise: Any = DDPMScheduler.from_config(pipe.scheduler.config)
+        self.forwards = 0
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return torch.device(self._pipe.unet.device)
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
+        """The tokens of the victim's text encoder."""
+        return Vocabulary(self._pipe.tokenizer, self._pipe.text_encoder.get_input_embeddings().weight.detach())
+
+    @property
+    def timesteps(self) -> int:
+        """Training timesteps of the noise schedule."""
+        return int(self._noise.config.num_train_timesteps)
+
+    def encode(self, ids: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
+        """Text states for token embeddings that need not belong to any token.
+
+        Args:
+            ids: token ids (B, L) int64, which decide masks and pooling.
+            embeddings: token embeddings (B, L, d), which replace the encoder's own look-up.
+
+        Returns:
+            Text states (B, L, d); gradients reach ``embeddings``.
+        """
+        encoder = self._pipe.text_encoder
+        # No version of CLIPTextModel takes inputs_embeds, but every one looks its tokens up in this module.
+        hook = encoder.get_input_embeddings().register_forward_hook(lambda *_: embeddings.to(encoder.dtype))
+        try:
+            states: torch.Tensor = encoder(ids)[0]
+        finally:
+            hook.remove()
+        return states
+
+    def noised(self, x0: torch.Tensor, noise: torch.Tensor, t: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Noised latents x_t and what the UNet should predict there.
+
+        Args:
+            x0: latents (B, C, h, w).
+            noise: standard normal, same shape.
+            t: timesteps (B,) int64 in [0, ``timesteps``).
+        """
+        target = self._noise.get_velocity(x0, noise, t) if self._noise.config.prediction_type == "v_prediction" else noise
+        return self._noise.add_noise(x0, noise, t), target
+
+    def denoising_error(
+        self, x0: torch.Tensor, noise: torch.Tensor, t: torch.Tensor, states: torch.Tensor
+    ) -> torch.Tensor:
+        """Per-sample denoising error, ||eps - eps_theta(x_t | c)||^2 averaged over the latent (paper, eq. 5).
+
+        Each sample has its own mean, so that summing over a batch mixes no gradients.
+
+        Args:
+            x0: latents (B, C, h, w) of the target images.
+            noise: standard normal, same shape.
+            t: timesteps (B,) int64.
+            states: text states (B, L, d).
+
+        Returns:
+            Errors (B,) float32.
+        """
+        x_t, target = self.noised(x0, noise, t)
+        dtype = self._pipe.unet.dtype
+        predicted = self._pipe.unet(x_t.to(dtype), t, encoder_hidden_states=states.to(dtype)).sample
+        self.forwards += len(x0)
+        return (predicted.float() - target.float()).square().mean((1, 2, 3))
+
+    @torch.no_grad()
+    def generate(self, drawings: Sequence[Drawing]) -> list[Image.Image]:
+        """Draw pictures by the pipeline's own call on text, each from its own generator."""
+        pictures: dict[int, Image.Image] = {}
+        groups: dict[float, list[int]] = defaultdict(list)
+        for index, drawing in enumerate(drawings):
+            groups[drawing.guidance].append(index)
+        for guidance, indices in groups.items():
+            output = self._pipe(
+                prompt=[drawings[i].text for i in indices],
+                generator=[torch.Generator("cpu").manual_seed(drawings[i].seed) for i in indices],
+                guidance_scale=guidance,
+                num_inference_steps=self._sampling.steps,
+            )
+            pictures.update(zip(indices, output.images, strict=True))
+            self.forwards += self.picture_forwards * len(indices)
+        return [pictures[i] for i in range(len(drawings))]
+
+    @property
+    def picture_forwards(self) -> int:
+        """UNet forward passes that one picture costs: two a step, for classifier-free guidance."""
+        return 2 * self._sampling.steps
+
+    @torch.no_grad()
+    def latents(self, images: Sequence[Image.Image]) -> torch.Tensor:
+        """Scaled mean latents (B, C, h, w) of pictures, as float32 on the victim's device."""
+        vae = self._pipe.vae
+        pixels = self._pipe.image_processor.preprocess(list(images)).to(vae.device, vae.dtype)
+        encoded = vae.encode(pixels).latent_dist.mean
+        return ((encoded - (vae.config.shift_factor or 0)) * vae.config.scaling_factor).float()

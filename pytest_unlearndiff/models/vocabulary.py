@@ -1,0 +1,63 @@
+"""The victim's tokens: which of them a person can type, and how text becomes ids."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+import torch
+
+
+class Vocabulary:
+    """A CLIP tokenizer and the embedding of its tokens.
+
+    Args:
+        tokenizer: a CLIP tokenizer of ``transformers``.
+        embeddings: token embeddings (V, d).
+    """
+
+    def __init__(self, tokenizer: Any, embeddings: torch.Tensor) -> None:
+        self._tokenizer = tokenizer
+        self.embeddings = embeddings
+
+    @property
+    def length(self) -> int:
+        """Positions of the text encoder, the two special tokens included."""
+        return int(self._tokenizer.model_max_length)
+
+    @property
+    def bos(self) -> int:
+        """Id of the token that begins every text."""
+        return int(self._tokenizer.bos_token_id)
+
+    @property
+    def eos(self) -> int:
+        """Id of the token that ends every text."""
+        return int(self._tokenizer.eos_token_id)
+
+    @property
+    def pad(self) -> int:
+        """Id of the token that fills up the rest; not always the end token."""
+        return int(self._tokenizer.pad_token_id)
+
+    def ids(self, text: str) -> list[int]:
+        """Ids of a text, without special tokens and not truncated."""
+        return list(self._tokenizer(text, add_special_tokens=False, verbose=False).input_ids)
+
+    def text(self, ids: list[int]) -> str:
+        """Ids as a person would type them."""
+        return str(self._tokenizer.decode(ids, skip_special_tokens=True)).strip()
+
+    @cached_property
+    def typeable(self) -> torch.Tensor:
+        """Ids (V',) int64 of the tokens that survive decoding and tokenizing on their own.
+
+        An adversarial prompt is text; a token that does not come back from its own text would be optimised as one
+        thing and judged as another.
+        """
+        special = set(self._tokenizer.all_special_ids)
+        candidates = [i for i in range(len(self.embeddings)) if i not in special]
+        texts = self._tokenizer.batch_decode([[i] for i in candidates])
+        again = self._tokenizer(texts, add_special_tokens=False).input_ids
+        kept = [i for i, text, ids in zip(candidates, texts, again, strict=True) if text.strip() and ids == [i]]
+        return torch.tensor(kept, dtype=torch.int64)

@@ -1,0 +1,97 @@
+"""Content hashes of weights, judges and folders, without reading a file twice."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ..core.errors import StoreError
+
+# Files that describe a folder to people and cannot change what it computes.
+_IGNORED = {"README.md", "LICENSE", "LICENSES.md", ".gitattributes"}
+
+
+def digest(value: Any) -> str:
+    """Hash of a JSON value, in 16 hex digits."""
+    canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+class Fingerprints:
+    """Content hashes of files and folders.
+
+    A file's hash is remembered by (path, size, modification time, inode), so that a warm session does not read
+    gigabytes of weights to learn that nothing changed.
+
+    Args:
+        memo: JSON file that remembers between sessions; None to remember nothing on disk.
+    """
+
+    def __init__(self, memo: Path | None = None) -> None:
+        self._memo = memo
+        self._known: dict[str, str] = {}
+        if memo is not None:
+            try:
+                known = json.loads(memo.read_text())
+                self._known = {str(k): str(v) for k, v in known.items()}
+            except (OSError, ValueError, AttributeError):
+                self._known = {}
+
+    def of(self, path: Path) -> str:
+        """Hash of a file's bytes, or of a folder's relative names and bytes, in 16 hex digits.
+
+        The path itself, dot-files and documentation do not count.
+
+        Raises:
+            StoreError: there is nothing at ``path``, or it cannot be read.
+        """
+        try:
+            if path.is_dir():
+                return digest({str(p.relative_to(path)): self._file(p) for p in _contents(path)})
+            return self._file(path)[:16]
+        except OSError as error:
+            raise StoreError(f"{path} cannot be fingerprinted: {error}") from None
+
+    def _file(self, path: Path) -> str:
+        stat = path.stat()
+        entry = f"{path.resolve()}:{stat.st_size}:{stat.st_mtime_ns}:{stat.st_ino}"
+        if entry not in self._known:
+            with path.open("rb") as file:
+                self._known[entry] = hashlib.file_digest(file, "sha256").hexdigest()
+        return self._known[entry]
+
+    def save(self) -> None:
+        """Remember the hashes for the next session; a folder that cannot be written is no error."""
+        if self._memo is not None:
+            try:
+                write_atomically(self._memo, json.dumps(self._known, indent=0, sort_keys=True))
+            except OSError:
+                return
+
+
+def _contents(folder: Path) -> Iterator[Path]:
+    """The files of a folder that can change what it computes, in a stable order."""
+    for path in sorted(folder.rglob("*")):
+        relative = path.relative_to(folder)
+        if path.is_file() and path.name not in _IGNORED and not any(part.startswith(".") for part in relative.parts):
+            yield path
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a file so that a reader sees the old content or the new, never a part."""
+    import os
+    import tempfile
+
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise

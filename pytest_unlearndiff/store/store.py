@@ -1,0 +1,107 @@
+"""The folder of journals, one campaign a folder."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from ..core.errors import StoreError
+from ..core.outcome import Outcome
+from .fingerprint import Fingerprints, write_atomically
+from .journal import Journal
+from .key import AttackKey
+
+_TAG = (
+    "Signature: 8a477f597d28d172789f06886806bc55\n"
+    "# Finished outcomes of pytest-unlearndiff; deleting this folder costs their GPU time.\n"
+)
+
+
+class Mode(StrEnum):
+    """How the store is used."""
+
+    RW = "rw"
+    """Read what is there, keep what is new."""
+    RO = "ro"
+    """Read what is there, keep nothing."""
+    REFRESH = "refresh"
+    """Ignore what is there, keep what is new."""
+    OFF = "off"
+    """Neither read nor keep."""
+    REQUIRE = "require"
+    """Read what is there and never attack: what is missing stays missing."""
+
+    @property
+    def reads(self) -> bool:
+        """Whether outcomes in the store count."""
+        return self in (Mode.RW, Mode.RO, Mode.REQUIRE)
+
+    @property
+    def writes(self) -> bool:
+        """Whether new outcomes are kept."""
+        return self in (Mode.RW, Mode.REFRESH)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One campaign in the store."""
+
+    folder: Path
+    journal: Journal
+
+    def known(self) -> tuple[dict[str, Outcome], int]:
+        """Finished outcomes by prompt digest, and how many lines could not be trusted."""
+        return self.journal.read()
+
+
+class Store:
+    """Finished outcomes by campaign key. Nothing is created before the first outcome is kept.
+
+    Args:
+        root: the folder, usually ``.unlearndiff`` at pytest's rootdir.
+        mode: how it is used.
+    """
+
+    def __init__(self, root: Path, mode: Mode = Mode.RW) -> None:
+        self.root = root
+        self.mode = mode
+        self.fingerprints = Fingerprints(root / "fingerprints.json" if mode is not Mode.OFF else None)
+
+    def entry(self, concept: str, key: AttackKey) -> Entry:
+        """The campaign of this key; its folder need not exist."""
+        name = re.sub(r"[^A-Za-z0-9_-]+", "-", concept)[:40]
+        folder = self.root / "campaigns" / f"{name}-{key.digest}"
+        return Entry(folder, Journal(folder / "journal.jsonl"))
+
+    def prepare(self, entry: Entry, key: AttackKey) -> None:
+        """Create the campaign's folder and write down its key.
+
+        Raises:
+            StoreError: the folder cannot be written.
+        """
+        try:
+            entry.folder.mkdir(parents=True, exist_ok=True)
+            if not (tag := self.root / "CACHEDIR.TAG").exists():
+                write_atomically(tag, _TAG)
+                write_atomically(self.root / ".gitignore", "*\n")
+            if not (path := entry.folder / "key.json").exists():
+                write_atomically(path, json.dumps(key.to_dict(), indent=2, sort_keys=True) + "\n")
+            self.fingerprints.save()
+        except OSError as error:
+            raise StoreError(
+                f"the store {self.root} cannot be written: {error}. Give another folder with "
+                "--unlearndiff-cache-dir, or attack without keeping outcomes with --unlearndiff-cache=off"
+            ) from None
+
+    @contextmanager
+    def lock(self, entry: Entry) -> Iterator[None]:
+        """Let one process at a time attack a campaign; the others wait and then find its outcomes."""
+        from filelock import FileLock
+
+        with FileLock(entry.folder / "lock"):
+            yield
