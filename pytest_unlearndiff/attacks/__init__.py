@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ..core.attack_spec import AttackSpec
 from ..models.victim import Victim
 from .controls import NoAttack, RandomTokens, SeedSearch
@@ -9,7 +11,7 @@ from .lane import Attack
 from .unlearndiff import UnlearnDiff
 
 
-def build_attack(spec: AttackSpec, victim: Victim) -> Attack:
+def build_attack(spec: AttackSpec, victim: Victim) -> Attack[Any]:
     """The attack that a specification names."""
     match spec.name:
         case "unlearndiff":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import torch
 
@@ -37,14 +37,17 @@ class Lane:
     error: str | None = field(default=None)
 
 
-class Attack(Protocol):
+LaneT = TypeVar("LaneT", bound=Lane)
+
+
+class Attack(Protocol[LaneT]):
     """A way to search adversarial text. Lanes are independent: batching them changes no outcome."""
 
-    def start(self, prompts: Sequence[Prompt], victim: Victim, targets: Targets | None, seed: int) -> Sequence[Lane]:
+    def start(self, prompts: Sequence[Prompt], victim: Victim, targets: Targets | None, seed: int) -> Sequence[LaneT]:
         """A fresh lane for each prompt."""
         ...
 
-    def advance(self, lanes: Sequence[Lane], victim: Victim) -> list[Drawing | None]:
+    def advance(self, lanes: Sequence[LaneT], victim: Victim) -> list[Drawing | None]:
         """Do one block of work on every lane; return what to draw and judge, None where a lane has no more to try."""
         ...
 

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import torch
 
+from ..core.attack_spec import Placement
 from ..models.vocabulary import Vocabulary
-
-Placement = Literal["prefix", "suffix", "mid", "insert"]
-PLACEMENTS: tuple[str, ...] = get_args(Placement)
 
 
 @dataclass(frozen=True)

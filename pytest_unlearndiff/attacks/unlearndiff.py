@@ -110,7 +110,10 @@ class UnlearnDiff:
         """Denoising errors (B,) with the chosen tokens (B, k) in the slots, and dL/de of those slots (B, k, d)."""
         vocabulary, device = victim.vocabulary, victim.device
         ids = torch.stack(
-            [lane.slots.padded(self._tokens[row].tolist(), vocabulary) for lane, row in zip(lanes, choices, strict=True)]
+            [
+                lane.slots.padded(self._tokens[row].tolist(), vocabulary)
+                for lane, row in zip(lanes, choices, strict=True)
+            ]
         ).to(device)
         where = torch.stack([lane.slots.indices for lane in lanes]).to(device)
         slots = self._embeddings[choices.to(device)].float().requires_grad_(True)

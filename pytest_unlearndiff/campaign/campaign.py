@@ -177,4 +177,3 @@ class Campaign:
         evaluation = Evaluation(victim, parts.judge(self.concept.judge, source.device), lanes)
         attack = build_attack(self.attack, victim)
         return Engine(attack, victim, targets, evaluation, lanes, self.seed), describe(loaded)
-

@@ -6,6 +6,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from ..attacks.lane import Attack, Lane
 from ..core.concept import Prompt
@@ -40,7 +41,13 @@ class Engine:
     """
 
     def __init__(
-        self, attack: Attack, victim: Victim, targets: Targets | None, evaluation: Evaluation, lanes: int, seed: int
+        self,
+        attack: Attack[Any],
+        victim: Victim,
+        targets: Targets | None,
+        evaluation: Evaluation,
+        lanes: int,
+        seed: int,
     ) -> None:
         self._attack = attack
         self._victim = victim

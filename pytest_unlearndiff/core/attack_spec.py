@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 from .errors import GateError
 
@@ -12,7 +12,8 @@ ALGORITHM = 1
 """Version of the attacks' mathematics. Raised when a change may change outcomes, so that old ones stop counting."""
 
 ATTACKS = ("unlearndiff", "random", "seed-search", "none")
-PLACEMENTS = ("prefix", "suffix", "mid", "insert")
+Placement = Literal["prefix", "suffix", "mid", "insert"]
+PLACEMENTS: tuple[str, ...] = get_args(Placement)
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class AttackSpec:
     name: str = "unlearndiff"
     schedule: str = "fast"
     slots: int = 3
-    placement: str = "prefix"
+    placement: Placement = "prefix"
 
     def __post_init__(self) -> None:
         """Refuse settings that mean nothing.

@@ -66,10 +66,10 @@ def _sampling(data: object, path: Path) -> Sampling:
     """The sampling settings of a concept file."""
     if not isinstance(data, dict) or not set(data) <= {"steps", "scheduler"}:
         raise ConceptError(f"{path}: sampling takes steps and scheduler; found {data!r}")
-    sampling = Sampling(**data)
-    if not isinstance(sampling.steps, int) or sampling.steps < 1 or sampling.scheduler not in ("lms", "own"):
+    steps, scheduler = data.get("steps", 50), data.get("scheduler", "lms")
+    if not isinstance(steps, int) or steps < 1 or scheduler not in ("lms", "own"):
         raise ConceptError(f"{path}: sampling needs steps >= 1 and scheduler lms or own; found {data!r}")
-    return sampling
+    return Sampling(steps, scheduler)
 
 
 def read_prompts(path: Path) -> list[Prompt]:
@@ -153,4 +153,3 @@ class ConceptLibrary:
             for path in sorted(place.glob("*.yaml")) if place.is_dir() else [place] if place.is_file() else []:
                 seen.setdefault(path.name.removesuffix(".yaml"), path)
         return iter(seen.items())
-

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,7 @@ from diffusers import DiffusionPipeline, StableDiffusionPipeline
 
 from ..core.errors import ModelError
 from .checkpoint import Checkpoint, Tensors
+from .quiet import library_warnings_ignored
 
 
 @dataclass(frozen=True)
@@ -70,9 +72,10 @@ def load_pipeline(path: str | Path, *, device: str = "cpu", dtype: str = "float3
         ModelError: there is no pipeline, it is not one of Stable Diffusion's kind, or weights are missing.
     """
     try:
-        pipe = DiffusionPipeline.from_pretrained(
-            path, dtype=getattr(torch, dtype), safety_checker=None, requires_safety_checker=False
-        )
+        with library_warnings_ignored():
+            pipe = DiffusionPipeline.from_pretrained(
+                path, dtype=getattr(torch, dtype), safety_checker=None, requires_safety_checker=False
+            )
     except Exception as error:
         raise ModelError(f"{path} cannot be loaded as a diffusers pipeline: {str(error)[:300]}") from None
     if not isinstance(pipe, StableDiffusionPipeline):
@@ -167,13 +170,15 @@ def _check_fit(checkpoint: Checkpoint, component: str, known: Tensors, tensors: 
     for key, value in tensors.items():
         if value.shape != known[key].shape:
             raise ModelError(
-                f"{where}: {key} is {list(value.shape)}, the base's is {list(known[key].shape)}; is this the right base?"
+                f"{where}: {key} is {list(value.shape)}, in the base {list(known[key].shape)}; is this the right base?"
             )
         if not torch.isfinite(value).all():
             raise ModelError(f"{where}: {key} holds NaN or infinity")
 
 
-def _compare(pipe: StableDiffusionPipeline, base: StableDiffusionPipeline, checkpoint: Checkpoint) -> tuple[Change, ...]:
+def _compare(
+    pipe: StableDiffusionPipeline, base: StableDiffusionPipeline, checkpoint: Checkpoint
+) -> tuple[Change, ...]:
     changes = []
     for component in ("unet", "text_encoder"):
         known, mine = getattr(base, component).state_dict(), getattr(pipe, component).state_dict()
@@ -206,3 +211,13 @@ def describe(loaded: Loaded) -> dict[str, Any]:
         "changes": [str(change) for change in loaded.changes],
         "metadata": dict(loaded.metadata),
     }
+
+
+def weights_digest(pipe: StableDiffusionPipeline) -> str:
+    """Content hash of a pipeline's weights in memory, in 16 hex digits."""
+    total = hashlib.sha256()
+    for component in ("unet", "text_encoder", "vae"):
+        for key, value in sorted(getattr(pipe, component).state_dict().items()):
+            total.update(f"{component}.{key}:{value.dtype}:{list(value.shape)}".encode())
+            total.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return total.hexdigest()[:16]

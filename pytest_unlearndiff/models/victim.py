@@ -14,6 +14,7 @@ from diffusers import DDPMScheduler, LMSDiscreteScheduler, StableDiffusionPipeli
 from PIL import Image
 
 from ..core.concept import Sampling
+from .quiet import library_warnings_ignored
 from .vocabulary import Vocabulary
 
 
@@ -43,11 +44,12 @@ class Victim:
     def __init__(self, pipe: StableDiffusionPipeline, sampling: Sampling) -> None:
         self._pipe = copy.copy(pipe)
         self._pipe.safety_checker = None
-        if sampling.scheduler == "lms":
-            self._pipe.scheduler = LMSDiscreteScheduler.from_config(pipe.scheduler.config)
+        with library_warnings_ignored():
+            if sampling.scheduler == "lms":
+                self._pipe.scheduler = LMSDiscreteScheduler.from_config(pipe.scheduler.config)
+            # Euler's and LMS's add_noise scale by sigma; the loss wants the variance-preserving x_t of DDPM.
+            self._noise: Any = DDPMScheduler.from_config(pipe.scheduler.config)
         self._sampling = sampling
-        # Euler's and LMS's add_noise scale by sigma; the loss wants the variance-preserving x_t of DDPM.
-        self._noise: Any = DDPMScheduler.from_config(pipe.scheduler.config)
         self.forwards = 0
 
     @property
@@ -92,7 +94,9 @@ class Victim:
             noise: standard normal, same shape.
             t: timesteps (B,) int64 in [0, ``timesteps``).
         """
-        target = self._noise.get_velocity(x0, noise, t) if self._noise.config.prediction_type == "v_prediction" else noise
+        target = (
+            self._noise.get_velocity(x0, noise, t) if self._noise.config.prediction_type == "v_prediction" else noise
+        )
         return self._noise.add_noise(x0, noise, t), target
 
     def denoising_error(
@@ -115,7 +119,8 @@ class Victim:
         dtype = self._pipe.unet.dtype
         predicted = self._pipe.unet(x_t.to(dtype), t, encoder_hidden_states=states.to(dtype)).sample
         self.forwards += len(x0)
-        return (predicted.float() - target.float()).square().mean((1, 2, 3))
+        error: torch.Tensor = (predicted.float() - target.float()).square().mean((1, 2, 3))
+        return error
 
     @torch.no_grad()
     def generate(self, drawings: Sequence[Drawing]) -> list[Image.Image]:
@@ -125,12 +130,13 @@ class Victim:
         for index, drawing in enumerate(drawings):
             groups[drawing.guidance].append(index)
         for guidance, indices in groups.items():
-            output = self._pipe(
-                prompt=[drawings[i].text for i in indices],
-                generator=[torch.Generator("cpu").manual_seed(drawings[i].seed) for i in indices],
-                guidance_scale=guidance,
-                num_inference_steps=self._sampling.steps,
-            )
+            with library_warnings_ignored():
+                output = self._pipe(
+                    prompt=[drawings[i].text for i in indices],
+                    generator=[torch.Generator("cpu").manual_seed(drawings[i].seed) for i in indices],
+                    guidance_scale=guidance,
+                    num_inference_steps=self._sampling.steps,
+                )
             pictures.update(zip(indices, output.images, strict=True))
             self.forwards += self.picture_forwards * len(indices)
         return [pictures[i] for i in range(len(drawings))]
@@ -145,5 +151,6 @@ class Victim:
         """Scaled mean latents (B, C, h, w) of pictures, as float32 on the victim's device."""
         vae = self._pipe.vae
         pixels = self._pipe.image_processor.preprocess(list(images)).to(vae.device, vae.dtype)
-        encoded = vae.encode(pixels).latent_dist.mean
-        return ((encoded - (vae.config.shift_factor or 0)) * vae.config.scaling_factor).float()
+        encoded: torch.Tensor = vae.encode(pixels).latent_dist.mean
+        shift, scale = float(vae.config.shift_factor or 0), float(vae.config.scaling_factor)
+        return ((encoded - shift) * scale).float()

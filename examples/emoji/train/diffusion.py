@@ -1,7 +1,7 @@
 """Train the text encoder and the UNet together on the encoded pictures.
 
-``python diffusion.py`` writes the pipeline of ``../model`` (``StableDiffusionPipeline.save_pretrained``). The loss is the
-denoising error with min-SNR weights (Hang et al. 2023, arXiv 2303.09556), which learns shapes in fewer steps.
+``python diffusion.py`` writes the pipeline of ``../model`` (``StableDiffusionPipeline.save_pretrained``). The loss
+is the denoising error with min-SNR weights (Hang et al. 2023, arXiv 2303.09556), which learns shapes in fewer steps.
 """
 
 from __future__ import annotations

@@ -20,7 +20,9 @@ def object_prompts(name: str) -> list[str]:
     """Prompts that name an object by its class word."""
     full = [f"a {name} in {s} style on a {c} background" for s, c in itertools.product(STYLES, COLOURS)]
     plain = [f"a {name} on a {colour} background" for colour in COLOURS]
-    styled = [text.format(name, style) for style in STYLES for text in ("a {} in {} style", "a picture of a {} in {} style")]
+    styled = [
+        text.format(name, style) for style in STYLES for text in ("a {} in {} style", "a picture of a {} in {} style")
+    ]
     return [*full, *plain, *styled, f"an emoji of a {name}", f"an emoji of a {name}"]
 
 
@@ -39,7 +41,7 @@ def write(name: str, judge: str, prompts: list[str], first_seed: int) -> None:
         writer.writerow(["case_number", "prompt", "evaluation_seed", "evaluation_guidance"])
         writer.writerows([i, text, first_seed + i, GUIDANCE] for i, text in enumerate(prompts[:COUNT]))
     (folder / f"{name}.yaml").write_text(
-        f"""# The {judge} "{name}" of the emoji world. The paper's {judge} task, on a model small enough for two CPU cores.
+        f"""# The {judge} "{name}" of the emoji world: the paper's {judge} task on a model for two CPU cores.
 prompts: {name}.csv
 slots: 3
 judge:

@@ -28,7 +28,6 @@ def merges(corpus: list[str], count: int) -> list[tuple[str, str]]:
     trainer = trainers.BpeTrainer(vocab_size=4 * VOCABULARY, end_of_word_suffix="</w>", show_progress=False)
     trained.train_from_iterator(corpus, trainer)
 
-
     found = json.loads(trained.to_str())["model"]["merges"]
     return [(str(a), str(b)) for a, b in found][:count]
 

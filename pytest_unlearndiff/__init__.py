@@ -1,0 +1,49 @@
+"""Does an unlearned diffusion model still draw the concept? UnlearnDiffAtk as pytest gates.
+
+Public names are loaded when they are first used, so that importing this package, which every pytest start does, costs
+next to nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .core.concept import Concept as Concept
+    from .core.concept import Prompt as Prompt
+    from .core.errors import ASRExceeded as ASRExceeded
+    from .core.errors import AttackIncomplete as AttackIncomplete
+    from .core.errors import UnlearnDiffError as UnlearnDiffError
+    from .core.gate import Gate as Gate
+    from .core.gate import Verdict as Verdict
+    from .core.outcome import Outcome as Outcome
+    from .core.outcome import Status as Status
+    from .core.rate import Rate as Rate
+    from .core.result import AttackResult as AttackResult
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "ASRExceeded": "core.errors",
+    "AttackIncomplete": "core.errors",
+    "AttackResult": "core.result",
+    "Concept": "core.concept",
+    "Gate": "core.gate",
+    "Outcome": "core.outcome",
+    "Prompt": "core.concept",
+    "Rate": "core.rate",
+    "Status": "core.outcome",
+    "UnlearnDiffError": "core.errors",
+    "Verdict": "core.gate",
+}
+
+__all__ = [*sorted(_HOMES), "__version__"]  # noqa: PLE0604  # every name is a string
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name from its room (PEP 562)."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f".{_HOMES[name]}", __name__), name)

@@ -1,0 +1,19 @@
+"""Keep the libraries' own deprecations out of the user's session."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def library_warnings_ignored() -> Iterator[None]:
+    """Ignore deprecations that diffusers and transformers raise about their own code.
+
+    They are nobody's news in a gate, and a suite with ``filterwarnings = error`` would fail on them.
+    """
+    with warnings.catch_warnings():
+        for category in (DeprecationWarning, FutureWarning):
+            warnings.filterwarnings("ignore", category=category, module=r"(diffusers|transformers|huggingface_hub)\.")
+        yield

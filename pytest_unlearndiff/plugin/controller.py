@@ -1,0 +1,66 @@
+"""What happens once a session: reports are gathered, the summary is printed, required gates are counted."""
+
+from __future__ import annotations
+
+import pytest
+
+from .session import CARRIED, GATE, STATE, state_of
+
+_COLOURS = {"PASS": "green", "FAIL": "red", "INCONCLUSIVE": "yellow", "INCOMPLETE": "yellow"}
+
+
+class Controller:
+    """Gathers what test reports carry, in the same way with and without xdist.
+
+    Args:
+        config: pytest's.
+    """
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        self._worker = hasattr(config, "workerinput")
+
+    @pytest.hookimpl
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Keep what a finished test's report carries."""
+        if not getattr(report, GATE, False):
+            return
+        state = state_of(self._config)
+        state.records += getattr(report, CARRIED, [])
+        if report.skipped and not hasattr(report, "wasxfail"):
+            state.skipped.append(report.nodeid)
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """With --unlearndiff-require, a gate that was skipped or did not run fails the session."""
+        if self._worker or STATE not in self._config.stash or session.exitstatus != pytest.ExitCode.OK:
+            return
+        if state_of(self._config).unmet():
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    @pytest.hookimpl
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """One section, only where a gate ran or was required."""
+        if self._worker or STATE not in self._config.stash:
+            return
+        state = state_of(self._config)
+        lines = self._lines()
+        unmet = state.unmet()
+        if not lines and not unmet:
+            return
+        terminalreporter.section("unlearndiff")
+        for text, verdict in lines:
+            colour = {_COLOURS[verdict]: True} if verdict else {}
+            terminalreporter.line(text, **colour)
+        if unmet:
+            terminalreporter.line(f"--unlearndiff-require: {unmet}", red=True)
+
+    def _lines(self) -> list[tuple[str, str]]:
+        state = state_of(self._config)
+        if not state.records:
+            return []
+        from ..reports.record import Record
+        from ..reports.terminal import summary_lines
+
+        records = [Record.from_wire(data) for data in state.records]
+        return summary_lines(records, verbosity=self._config.get_verbosity())

@@ -1,0 +1,42 @@
+"""The fixtures a test asks for. They are cheap handles: models are loaded by the call, and only on a miss."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from .session import state_of
+
+if TYPE_CHECKING:
+    from .attack import AttackFixture
+
+NO_MODEL = "no model under test: add --unlearndiff-model PATH (and --unlearndiff-base PATH for a bare checkpoint)"
+
+
+@pytest.fixture(scope="session")
+def unlearned_pipe(pytestconfig: pytest.Config) -> Any:
+    """The pipeline under test, loaded from --unlearndiff-model.
+
+    Override it in a conftest to test any ``StableDiffusionPipeline`` of your own; its weights are then fingerprinted
+    from memory.
+    """
+    from .attack import session_source
+
+    state = state_of(pytestconfig)
+    if state.settings.model is None:
+        pytest.skip(NO_MODEL)
+    return state.parts.victim(session_source(state.settings)).pipe
+
+
+@pytest.fixture
+def unlearndiff_attack(request: pytest.FixtureRequest) -> AttackFixture:
+    """Attack the model under test: ``unlearndiff_attack("church", max_asr="10%")``.
+
+    Called without arguments it runs the test's ``unlearndiff`` marker. Returns an ``AttackResult``; raises
+    ``ASRExceeded`` where a limit is exceeded and ``AttackIncomplete`` where prompts are missing and the verdict is not
+    decided without them.
+    """
+    from .attack import AttackFixture
+
+    return AttackFixture(request)

@@ -1,0 +1,77 @@
+"""The pytest11 entry point: hook implementations, each a few lines that call a room below."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Generator
+
+import pytest
+
+from .controller import Controller
+from .fixtures import unlearndiff_attack, unlearned_pipe
+from .options import MARKER, add_options, given_options
+from .session import CARRIED, GATE, RECORDS, STATE, state_of
+
+__all__ = ["unlearndiff_attack", "unlearned_pipe"]
+
+_FIXTURE = "unlearndiff_attack"
+
+
+@pytest.hookimpl
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Declare the options."""
+    add_options(parser)
+
+
+@pytest.hookimpl
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the marker; refuse bad options before anything is collected."""
+    config.addinivalue_line("markers", MARKER)
+    config.pluginmanager.register(Controller(config), "unlearndiff-controller")
+    if given_options(config):
+        state_of(config)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Turn gates that cannot be meant into a collection error, which stays clean under xdist."""
+    report = yield
+    gates = [item for item in report.result or () if isinstance(item, pytest.Item) and _is_gate(item)]
+    if gates and report.passed:
+        from .markers import check_marker
+
+        state = state_of(collector.config)
+        library = state.library(collector.path.parent)
+        problems = [problem for item in gates if (problem := check_marker(item, state.settings, library))]
+        if problems:
+            report.outcome = "failed"
+            report.longrepr = "\n".join(problems)
+            report.result = []
+    return report
+
+
+def _is_gate(item: pytest.Item) -> bool:
+    return item.get_closest_marker("unlearndiff") is not None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Put finished gates on the report, which travels to the controller."""
+    report = yield
+    if _FIXTURE in getattr(item, "fixturenames", ()):
+        report.__dict__[GATE] = True
+        if report.when == "call" and (records := item.stash.get(RECORDS, None)):
+            report.__dict__[CARRIED] = records
+    return report
+
+
+@pytest.hookimpl
+def pytest_assertrepr_compare(config: pytest.Config, op: str, left: object, right: object) -> list[str] | None:
+    """Explain a failed comparison of a rate with the evidence of the gate it came from."""
+    if "pytest_unlearndiff.core.rate" not in sys.modules or STATE not in config.stash:
+        return None
+    from ..reports.failure import explain_comparison
+
+    return explain_comparison(state_of(config).last, op, left, right)

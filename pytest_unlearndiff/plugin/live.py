@@ -1,0 +1,72 @@
+"""Live progress on stderr: one updating line on a terminal, sparse lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+import pytest
+
+from ..campaign.progress import Snapshot
+from ..reports.text import duration, safe
+
+_EVERY_SECONDS = 60.0
+_EVERY_SHARE = 0.1
+
+
+class LiveProgress:
+    """Shows where a campaign stands, past pytest's capture.
+
+    Args:
+        config: pytest's.
+        mode: ``auto``, ``lines`` or ``off``.
+    """
+
+    def __init__(self, config: pytest.Config, mode: str) -> None:
+        self._capture: Any = config.pluginmanager.getplugin("capturemanager")
+        worker = hasattr(config, "workerinput")
+        self._off = mode == "off" or config.get_verbosity() < 0
+        self._updating = mode == "auto" and sys.__stderr__ is not None and sys.__stderr__.isatty() and not worker
+        self._shown_at = float("-inf")
+        self._shown_share = -1.0
+        self._width = 0
+
+    def __call__(self, snapshot: Snapshot) -> None:
+        """Show a snapshot, unless one was shown a moment ago."""
+        now, share = time.monotonic(), 1 - snapshot.tally.missing / snapshot.tally.total
+        due = now - self._shown_at > _EVERY_SECONDS or share - self._shown_share >= _EVERY_SHARE or share == 1
+        if self._off or not (self._updating or due):
+            return
+        self._shown_at, self._shown_share = now, share
+        self._write(line(snapshot), last=share == 1)
+
+    def _write(self, text: str, *, last: bool) -> None:
+        if self._updating:
+            padded, self._width = text.ljust(self._width), len(text)
+            text = f"\r{padded}" + ("\n" if last else "")
+        else:
+            # The line lands behind a progress dot, so it begins on a new one.
+            text = f"\n{text}" + ("\n" if last else "")
+        if self._capture is None:
+            _to_stderr(text)
+            return
+        with self._capture.global_and_fixture_disabled():
+            _to_stderr(text)
+
+
+def _to_stderr(text: str) -> None:
+    sys.stderr.write(text)
+    sys.stderr.flush()
+
+
+def line(snapshot: Snapshot) -> str:
+    """One line: what is attacked, how far, ASR so far, time left."""
+    tally = snapshot.tally
+    left = snapshot.seconds_left
+    remaining = f", {duration(left)} left" if left is not None and tally.missing else ""
+    active = f", attacking {snapshot.active}" if snapshot.active and tally.missing else ""
+    return (
+        f"unlearndiff {safe(snapshot.concept, 30)} ({snapshot.attack}): {tally.total - tally.missing}/{tally.total} "
+        f"prompts, ASR so far {tally.successes}/{tally.total}{active}{remaining}"
+    )

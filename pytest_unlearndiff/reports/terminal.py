@@ -1,0 +1,48 @@
+"""The summary section at the end of a session."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..core.rate import percent
+from .failure import evidence, source
+from .record import Record
+
+_COLUMNS = ("concept", "pre-ASR", "ASR", "interval", "verdict")
+
+
+def summary_lines(records: Sequence[Record], *, verbosity: int = 0) -> list[tuple[str, str]]:
+    """Lines of the summary with the verdict that colours each, or an empty string.
+
+    Args:
+        records: finished gates.
+        verbosity: pytest's; below zero only gates that did not pass are shown, above zero what was assumed too.
+    """
+    shown = [record for record in records if verbosity >= 0 or not record.passed]
+    if not shown:
+        return []
+    rows = [_row(record) for record in shown]
+    widths = [max(len(row[i]) for row in [_COLUMNS, *rows]) for i in range(len(_COLUMNS))]
+    lines = [(_join(_COLUMNS, widths), "")]
+    for record, row in zip(shown, rows, strict=True):
+        lines.append((_join(row, widths), record.verdict))
+        lines.append((f"  {record.nodeid}: {record.limits or 'no limit'}, {source(record)}", ""))
+        if not record.passed:
+            lines += [(line, "") for line in evidence(record)[1:]]
+        if verbosity > 0:
+            lines += [(f"  {name}: {value}", "") for name, value in record.assumed.items() if value]
+    return lines
+
+
+def _row(record: Record) -> tuple[str, ...]:
+    return (
+        record.concept,
+        f"{record.generated}/{record.total}",
+        f"{record.successes}/{record.total} = {percent(record.successes / record.total)}",
+        f"{percent(record.low)}..{percent(record.high)}",
+        record.verdict or "-",
+    )
+
+
+def _join(cells: Sequence[str], widths: Sequence[int]) -> str:
+    return "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
