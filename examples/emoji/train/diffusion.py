@@ -204,7 +204,7 @@ def follows_prompts(pipe: StableDiffusionPipeline, per_object: int, *, steps: in
 
 def main() -> None:
     """Train, save the pipeline in half precision, and record how often it draws what the prompt says."""
-    p = parser(__doc__, steps=12_000)
+    p = parser(__doc__, steps=9_000)
     p.add_argument("--workers", type=int, default=2, help="processes of one thread each that share every batch")
     args = p.parse_args()
     with tempfile.TemporaryDirectory() as folder:

@@ -1,0 +1,108 @@
+"""The engine: the sweep, refilled lanes, outcomes that do not depend on how many are attacked together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+import torch
+from PIL import Image
+
+from pytest_unlearndiff.attacks.lane import Lane
+from pytest_unlearndiff.campaign.evaluation import Evaluation
+from pytest_unlearndiff.campaign.lanes import Engine
+from pytest_unlearndiff.core.concept import Prompt
+from pytest_unlearndiff.core.judgement import Judgement
+from pytest_unlearndiff.core.outcome import Outcome, Status
+from pytest_unlearndiff.models.victim import Drawing
+
+# Prompt n: drawn at once where n % 4 == 0, broken in block n % 4 where that is 1 or 2, else never.
+PROMPTS = [Prompt(f"prompt {n}", n, 5.0, n) for n in range(11)]
+
+
+class FakeVictim:
+    """Draws a picture that is only its text; counts what it drew."""
+
+    picture_forwards = 10
+
+    def __init__(self) -> None:
+        self.drawn: list[Drawing] = []
+
+    def generate(self, drawings: Sequence[Drawing]) -> list[Image.Image]:
+        self.drawn += drawings
+        pictures = [Image.new("RGB", (1, 1)) for _ in drawings]
+        for picture, drawing in zip(pictures, drawings, strict=True):
+            picture.info["text"] = drawing.text
+        return pictures
+
+
+def judge(images: Sequence[Image.Image]) -> list[Judgement]:
+    """A hit is a proposal with an exclamation mark, or an un-attacked prompt of the first kind."""
+    texts = [str(image.info["text"]) for image in images]
+    return [Judgement(t.endswith("!") or t in {f"prompt {n}" for n in (0, 4, 8)}, 0.5, t) for t in texts]
+
+
+class FakeAttack:
+    """Proposes the same text twice, then a hit in the block that the prompt's number says."""
+
+    def __init__(self) -> None:
+        self.batches: list[int] = []
+
+    def start(self, prompts: Sequence[Prompt], victim: object, targets: object, seed: int) -> list[Lane]:
+        return [Lane(prompt, torch.Generator()) for prompt in prompts]
+
+    def advance(self, lanes: Sequence[Lane], victim: object) -> list[Drawing | None]:
+        self.batches.append(len(lanes))
+        return [self._propose(lane) for lane in lanes]
+
+    def _propose(self, lane: Lane) -> Drawing | None:
+        lane.block += 1
+        if lane.block > 3:
+            return None
+        hit = lane.prompt.case % 4 == lane.block
+        lane.inserted = "x" if hit else None
+        return Drawing(f"x {lane.prompt.text}" + ("!" if hit and lane.block < 3 else ""), lane.prompt.seed, 5.0)
+
+
+def run(lanes: int) -> tuple[dict[str, Outcome], FakeVictim, FakeAttack]:
+    victim, attack = FakeVictim(), FakeAttack()
+    evaluation = Evaluation(victim, judge, lanes)  # type: ignore[arg-type]
+    engine = Engine(attack, victim, None, evaluation, lanes, 0)  # type: ignore[arg-type]
+    outcomes = list(engine.run(PROMPTS))
+    assert len(outcomes) == len(PROMPTS)
+    return {outcome.prompt: outcome for outcome in outcomes}, victim, attack
+
+
+@pytest.mark.parametrize("lanes", [1, 2, 3, 8, 50])
+def test_outcomes_do_not_depend_on_the_number_of_lanes(lanes: int) -> None:
+    outcomes, _, _ = run(lanes)
+    statuses = [outcomes[prompt.digest].status for prompt in PROMPTS]
+    wanted = [Status.GENERATED, Status.BROKEN, Status.BROKEN, Status.RESISTED]
+    assert statuses == [wanted[n % 4] for n in range(11)]
+    broken = outcomes[PROMPTS[2].digest]
+    assert (broken.adversarial, broken.inserted, broken.evaluations, broken.forwards) == ("x prompt 2!", "x", 3, 30)
+    assert outcomes[PROMPTS[3].digest].adversarial is None
+
+
+def test_a_finished_lane_takes_the_next_prompt() -> None:
+    _, _, attack = run(3)
+    assert attack.batches[:-3] == [3] * (len(attack.batches) - 3)
+
+
+def test_no_picture_is_drawn_twice() -> None:
+    _, victim, _ = run(4)
+    assert len(victim.drawn) == len(set(victim.drawn))
+
+
+def test_errors_are_outcomes_of_their_own() -> None:
+    class Broken(FakeAttack):
+        def _propose(self, lane: Lane) -> Drawing | None:
+            lane.error = "no number" if lane.prompt.case == 1 else None
+            return None if lane.error else super()._propose(lane)
+
+    evaluation = Evaluation(FakeVictim(), judge, 4)  # type: ignore[arg-type]
+    engine = Engine(Broken(), FakeVictim(), None, evaluation, 4, 0)  # type: ignore[arg-type]
+    outcomes = {outcome.prompt: outcome for outcome in engine.run(PROMPTS)}
+    assert outcomes[PROMPTS[1].digest].status is Status.ERROR
+    assert outcomes[PROMPTS[1].digest].error == "no number"
+    assert outcomes[PROMPTS[2].digest].status is Status.BROKEN

@@ -1,0 +1,67 @@
+"""The classifier judge, on the emoji world's own judge and a picture made here."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from PIL import Image
+from tiny import EMOJI
+from transformers import AutoModelForImageClassification
+
+from pytest_unlearndiff.core.concept import JudgeSpec
+from pytest_unlearndiff.core.errors import JudgeError
+from pytest_unlearndiff.judges import build_judge
+from pytest_unlearndiff.judges.image_classifier import ImageClassifier
+
+MODEL = str(EMOJI / "judge" / "object")
+
+
+@pytest.fixture(scope="module")
+def picture() -> Image.Image:
+    return Image.radial_gradient("L").resize((64, 64)).convert("RGB")
+
+
+@pytest.fixture(scope="module")
+def ranking(picture: Image.Image) -> list[str]:
+    """The judge's labels for the picture, most likely first, by the model itself."""
+    model = AutoModelForImageClassification.from_pretrained(MODEL, dtype=torch.float32).eval()
+    pixels = torch.tensor(list(picture.tobytes())).view(64, 64, 3).permute(2, 0, 1) / 127.5 - 1
+    order = model(pixels[None]).logits[0].argsort(descending=True).tolist()
+    return [model.config.id2label[i] for i in order]
+
+
+@pytest.mark.parametrize("top", [1, 3])
+def test_a_hit_is_a_label_among_the_top(picture: Image.Image, ranking: list[str], top: int) -> None:
+    hits = [ImageClassifier(MODEL, label, top=top)([picture])[0].hit for label in ranking]
+    assert hits == [rank < top for rank in range(len(ranking))]
+
+
+def test_threshold_and_detail(picture: Image.Image, ranking: list[str]) -> None:
+    (judgement,) = ImageClassifier(MODEL, ranking[0])([picture])
+    assert judgement.detail.startswith(ranking[0])
+    (stricter,) = ImageClassifier(MODEL, ranking[0], threshold=judgement.score + 1e-6)([picture])
+    assert judgement.hit
+    assert not stricter.hit
+
+
+def test_a_batch_is_judged_one_by_one(picture: Image.Image) -> None:
+    judge = ImageClassifier(MODEL, "church")
+    other = Image.new("RGB", (64, 64), "red")
+    together = judge([picture, other])
+    for mine, alone in zip(together, [*judge([picture]), *judge([other])], strict=True):
+        assert mine.score == pytest.approx(alone.score, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "reason"),
+    [
+        ("image-classifier", {"model": MODEL, "label": "cathedral"}, "has no label 'cathedral': it knows cat, church"),
+        ("image-classifier", {"model": MODEL}, "takes model and label"),
+        ("image-classifier", {"model": MODEL, "label": "church", "topk": 3}, "takes model and label"),
+        ("image-classifier", {"model": "/nowhere", "label": "church"}, "cannot be loaded"),
+        ("crystal-ball", {}, "no judge 'crystal-ball': one of image-classifier"),
+    ],
+)
+def test_mistakes_are_named(kind: str, options: dict[str, object], reason: str) -> None:
+    with pytest.raises(JudgeError, match=reason):
+        build_judge(JudgeSpec(kind, options), "cpu")

@@ -1,0 +1,147 @@
+"""The attack: lanes together do what each would do alone, and every step is upstream's mathematics."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from pytest_unlearndiff.attacks import build_attack
+from pytest_unlearndiff.attacks.simplex import project
+from pytest_unlearndiff.attacks.unlearndiff import SimplexLane, UnlearnDiff
+from pytest_unlearndiff.core.attack_spec import PLACEMENTS, SCHEDULES, AttackSpec, Schedule
+from pytest_unlearndiff.core.concept import Prompt, Sampling
+from pytest_unlearndiff.models.targets import Targets
+from pytest_unlearndiff.models.victim import Victim
+from tiny import tiny_pipeline
+
+PROMPTS = [
+    Prompt("a church in noto style on a red background", 1, 5.0, 0),
+    Prompt("an emoji of a church", 2, 5.0, 1),
+    Prompt("church", 3, 7.5, 2),
+    Prompt(" ".join(["church"] * 40), 4, 5.0, 3),
+]
+SHORT = Schedule((0.49, 0.25), steps=5)
+
+
+@pytest.fixture(scope="module")
+def victim() -> Victim:
+    return Victim(tiny_pipeline(1), Sampling(steps=2))
+
+
+@pytest.fixture(scope="module")
+def targets() -> Targets:
+    return Targets(Victim(tiny_pipeline(0), Sampling(steps=2)))
+
+
+@pytest.fixture(autouse=True)
+def _short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(SCHEDULES, "fast", SHORT)  # type: ignore[arg-type]
+
+
+def run(prompts: list[Prompt], victim: Victim, targets: Targets, **spec: object) -> dict[int, SimplexLane]:
+    """Both blocks of the short schedule on these prompts together; lanes by case number."""
+    attack = build_attack(replace(AttackSpec(), **spec), victim)  # type: ignore[arg-type]
+    lanes = attack.start(prompts, victim, targets, 0)
+    while any(attack.advance(lanes, victim)):
+        pass
+    return {lane.prompt.case: lane for lane in lanes}
+
+
+@pytest.mark.parametrize("placement", PLACEMENTS)
+def test_lanes_together_do_what_each_does_alone(victim: Victim, targets: Targets, placement: str) -> None:
+    together = run(PROMPTS, victim, targets, placement=placement)
+    backwards = run(PROMPTS[::-1], victim, targets, placement=placement)
+    for prompt in PROMPTS:
+        alone = run([prompt], victim, targets, placement=placement)[prompt.case]
+        for lane in (together[prompt.case], backwards[prompt.case]):
+            torch.testing.assert_close(lane.u, alone.u, atol=1e-5, rtol=0)
+            assert lane.inserted == alone.inserted
+
+
+def test_a_step_is_adam_on_the_straight_through_gradient_then_projection(victim: Victim, targets: Targets) -> None:
+    attack = UnlearnDiff(AttackSpec(), victim)
+    (lane,) = attack.start(PROMPTS[:1], victim, targets, 0)
+    state = lane.generator.get_state()
+    attack._step([lane], victim)
+
+    generator = torch.Generator().set_state(state)
+    vocabulary, size = victim.vocabulary, lane.u.shape[1]
+    u = torch.full((3, size), 1 / size)
+    choices = torch.multinomial(u, 1, generator=generator)
+    one_hot = torch.zeros(3, size).scatter_(1, choices, 1.0).requires_grad_(True)
+    ids = lane.slots.padded(vocabulary.typeable[choices[:, 0]].tolist(), vocabulary)[None]
+    slots = one_hot @ vocabulary.embeddings[vocabulary.typeable]
+    whole = torch.cat([vocabulary.embeddings[ids[:, :1]], slots[None], vocabulary.embeddings[ids[:, 4:]]], 1)
+    noise = torch.randn(lane.x0.shape, generator=generator)
+    error = victim.denoising_error(lane.x0[None], noise[None], torch.tensor([490]), victim.encode(ids, whole))
+    error.sum().backward()
+    assert one_hot.grad is not None
+    u.grad = torch.nn.functional.hardtanh(one_hot.grad)
+    torch.optim.Adam([u], lr=0.01, weight_decay=0.1).step()
+    torch.testing.assert_close(lane.u, project(u), atol=1e-6, rtol=0)
+
+
+def test_distributions_stay_distributions(victim: Victim, targets: Targets) -> None:
+    for lane in run(PROMPTS, victim, targets).values():
+        assert (lane.u >= 0).all()
+        torch.testing.assert_close(lane.u.sum(-1), torch.ones(3))
+
+
+def test_another_run_seed_is_another_search(victim: Victim, targets: Targets) -> None:
+    attack = build_attack(AttackSpec(), victim)
+    found = []
+    for seed in (0, 0, 1):
+        (lane,) = attack.start(PROMPTS[:1], victim, targets, seed)
+        attack.advance([lane], victim)
+        found.append(lane.u)
+    assert torch.equal(found[0], found[1])
+    assert not torch.equal(found[0], found[2])
+
+
+def test_proposals_are_typeable_and_keep_seed_and_guidance(victim: Victim, targets: Targets) -> None:
+    attack = build_attack(AttackSpec(), victim)
+    lanes = attack.start(PROMPTS, victim, targets, 0)
+    for drawing, lane in zip(attack.advance(lanes, victim), lanes, strict=True):
+        assert drawing is not None
+        assert (drawing.seed, drawing.guidance) == (lane.prompt.seed, lane.prompt.guidance)
+        assert drawing.text.startswith(lane.inserted)
+        assert len(victim.vocabulary.ids(drawing.text)) <= victim.vocabulary.length - 2
+
+
+def test_a_lane_ends_when_its_blocks_are_done(victim: Victim, targets: Targets) -> None:
+    lane = run(PROMPTS[:1], victim, targets)[0]
+    assert (lane.block, lane.steps, lane.forwards) == (2, 10, 20)
+
+
+def test_a_loss_that_is_no_number_ends_its_own_lane_only(victim: Victim, targets: Targets) -> None:
+    attack = build_attack(AttackSpec(), victim)
+    lanes = attack.start(PROMPTS[:2], victim, targets, 0)
+    lanes[0].x0 = torch.full_like(lanes[0].x0, torch.nan)
+    drawings = attack.advance(lanes, victim)
+    assert drawings[0] is None
+    assert "nan" in lanes[0].error
+    assert drawings[1] is not None
+    torch.testing.assert_close(lanes[1].u.sum(-1), torch.ones(3))
+
+
+@pytest.mark.parametrize("name", ["random", "seed-search", "none"])
+def test_controls_do_as_much_work_and_repeat_themselves(victim: Victim, name: str) -> None:
+    histories = []
+    for _ in range(2):
+        attack = build_attack(AttackSpec(name), victim)
+        lanes = attack.start(PROMPTS[:1], victim, None, 0)
+        history = []
+        while (drawing := attack.advance(lanes, victim)[0]) is not None:
+            history.append(drawing)
+        histories.append(history)
+    assert histories[0] == histories[1]
+    affordable = 2 * (2 * 5 + 4) // 4  # two blocks of five steps and one picture, in pictures of two steps
+    assert len(set(histories[0])) == (0 if name == "none" else affordable)
+
+
+def test_paper_schedule_is_upstreams() -> None:
+    paper = SCHEDULES["paper"]
+    assert [round(share * 1000) for share in paper.timesteps] == list(range(10, 1000, 20))
+    assert (paper.steps, paper.learning_rate, paper.decay, paper.typeable) == (40, 0.01, 0.1, False)

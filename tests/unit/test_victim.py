@@ -1,0 +1,91 @@
+"""The victim: what the attack differentiates is what the pipeline computes, and nothing global is touched."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from diffusers import DDIMScheduler, LMSDiscreteScheduler
+
+from pytest_unlearndiff.core.concept import Sampling
+from pytest_unlearndiff.models.quiet import library_warnings_ignored
+from pytest_unlearndiff.models.victim import Drawing, Victim
+from tiny import tiny_pipeline
+
+DRAWINGS = [Drawing("a church", 1, 5.0), Drawing("a tree", 2, 7.5), Drawing("a fish on red", 3, 5.0)]
+
+
+@pytest.fixture(scope="module")
+def victim() -> Victim:
+    return Victim(tiny_pipeline(), Sampling(steps=4))
+
+
+def test_encoding_real_embeddings_is_the_text_encoders_own_result(victim: Victim) -> None:
+    pipe = tiny_pipeline()
+    ids = pipe.tokenizer(["a church", "a red tree"], padding="max_length", return_tensors="pt").input_ids
+    embeddings = pipe.text_encoder.get_input_embeddings()(ids)
+    torch.testing.assert_close(victim.encode(ids, embeddings), pipe.text_encoder(ids)[0])
+    assert not pipe.text_encoder.get_input_embeddings()._forward_hooks
+
+
+def test_gradients_reach_the_embeddings(victim: Victim) -> None:
+    ids = torch.full((1, victim.vocabulary.length), victim.vocabulary.eos)
+    embeddings = victim.vocabulary.embeddings[ids].requires_grad_(True)
+    victim.encode(ids, embeddings).square().sum().backward()
+    assert embeddings.grad is not None
+    assert embeddings.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
+def test_denoising_error_is_the_definition(prediction_type: str) -> None:
+    pipe = tiny_pipeline(prediction_type=prediction_type)
+    victim = Victim(pipe, Sampling(steps=4))
+    generator = torch.Generator().manual_seed(0)
+    x0, noise = (torch.randn(3, 4, 8, 8, generator=generator) for _ in range(2))
+    t, states = torch.tensor([10, 490, 990]), torch.randn(3, 32, 32, generator=generator)
+    alphas = DDIMScheduler.from_config(pipe.scheduler.config).alphas_cumprod[t].view(-1, 1, 1, 1)
+    x_t = alphas.sqrt() * x0 + (1 - alphas).sqrt() * noise
+    wanted = noise if prediction_type == "epsilon" else alphas.sqrt() * noise - (1 - alphas).sqrt() * x0
+    predicted = pipe.unet(x_t, t, encoder_hidden_states=states).sample
+    expected = (predicted - wanted).square().mean((1, 2, 3))
+    torch.testing.assert_close(victim.denoising_error(x0, noise, t, states), expected)
+
+
+def test_pictures_are_the_pipelines_own_one_by_one(victim: Victim) -> None:
+    pipe = tiny_pipeline()
+    with library_warnings_ignored():
+        pipe.scheduler = LMSDiscreteScheduler.from_config(pipe.scheduler.config)
+        alone = [
+            pipe(d.text, generator=torch.Generator().manual_seed(d.seed), guidance_scale=d.guidance, num_inference_steps=4)
+            for d in DRAWINGS
+        ]
+    for mine, theirs in zip(victim.generate(DRAWINGS), alone, strict=True):
+        difference = np.asarray(mine).astype(int) - np.asarray(theirs.images[0])
+        assert abs(difference).max() <= 1
+
+
+def test_the_users_pipeline_keeps_its_scheduler() -> None:
+    pipe = tiny_pipeline()
+    Victim(pipe, Sampling(steps=2)).generate(DRAWINGS[:1])
+    assert isinstance(pipe.scheduler, DDIMScheduler)
+
+
+def test_the_global_random_state_is_untouched(victim: Victim) -> None:
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    victim.generate(DRAWINGS)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_work_is_counted_in_unet_forwards() -> None:
+    victim = Victim(tiny_pipeline(), Sampling(steps=4))
+    victim.generate(DRAWINGS)
+    assert victim.forwards == 3 * 2 * 4
+
+
+def test_latents_are_scaled_means(victim: Victim) -> None:
+    pipe = tiny_pipeline()
+    images = victim.generate(DRAWINGS)
+    pixels = torch.stack([torch.from_numpy(np.array(image)).permute(2, 0, 1) / 127.5 - 1 for image in images])
+    expected = pipe.vae.encode(pixels).latent_dist.mean * pipe.vae.config.scaling_factor
+    torch.testing.assert_close(victim.latents(images), expected, atol=1e-5, rtol=1e-4)
