@@ -51,7 +51,7 @@ def attack(
 ) -> torch.Tensor:
     """A prefix (N, K, D) that makes the model of now predict what the base predicts for the concept.
 
-    Lower level of section 4, equation 3, by a few signed gradient steps (the fast variant is one). It starts at the
+    The lower level of section 4's bilevel problem, by a few signed gradient steps (the fast variant is one). It starts at the
     embeddings of random tokens, because that is where an attacker who has to type the prompt must end up.
     """
     table = pipe.text_encoder.get_input_embeddings().weight.detach()
@@ -69,23 +69,25 @@ def attack(
 def erase(args: Namespace) -> CLIPTextModel:
     """Train, and return the text encoder.
 
-    Upper level of section 4, equation 4: the ESD loss at the attacked prompt, plus ``gamma`` times the distance to the
-    base at prompts to be retained (section 4, "utility-retaining regularization"). The plain prompts are
+    The upper level of section 4's bilevel problem: the ESD loss at the attacked prompt, plus ``gamma`` times the distance to the
+    base at prompts to be retained ("utility-retaining regularization"). The plain prompts are
     trained beside the attacked ones, since one prefix is always there in the latter.
     """
     pipe, generator = load(args.model), torch.Generator().manual_seed(args.seed)
     words = [args.concept, *args.also]
-    prompts = [p for w in words for p in draw_prompts(w, args.prompts // len(words), generator)]
+    drawn = [(p, w) for w in words for p in draw_prompts(w, args.prompts // len(words), generator)]
+    prompts = [prompt for prompt, _ in drawn]
+    neutral = [prompt.replace(word, args.erase_from) if args.erase_from else "" for prompt, word in drawn]
     kept = retain_prompts(args.concept, args.prompts, generator)
     erased_bank, kept_bank = trajectories(pipe, prompts, generator), trajectories(pipe, kept, generator)
     ids, kept_ids = tokenise(pipe.tokenizer, prompts), tokenise(pipe.tokenizer, kept)
-    states, kept_states, free_state = encode(pipe, prompts), encode(pipe, kept), encode(pipe, [""])
+    states, kept_states, neutral_states = encode(pipe, prompts), encode(pipe, kept), encode(pipe, neutral)
     optimiser = torch.optim.Adam(pipe.text_encoder.parameters(), lr=args.lr)
     for _ in (bar := progress(args, "advunlearn")):
         x, t, rows = erased_bank.draw(args.batch, generator)
         y, s, kept_rows = kept_bank.draw(args.batch, generator)
         with torch.no_grad():
-            both = torch.cat([states[rows], free_state.expand(args.batch, -1, -1), kept_states[kept_rows]])
+            both = torch.cat([states[rows], neutral_states[rows], kept_states[kept_rows]])
             concept, free, keep = predict(pipe.unet, torch.cat([x, x, y]), torch.cat([t, t, s]), both).chunk(3)
         prefix = attack(pipe, ids[rows], x, t, concept, generator, args)
         pipe.text_encoder.requires_grad_(True)
@@ -110,6 +112,7 @@ def main(argv: list[str] | None = None) -> None:
     p.add_argument("--slots", type=int, default=3, help="embeddings in the adversarial prefix")
     p.add_argument("--inner-steps", type=int, default=2, help="steps of the inner attack")
     p.add_argument("--inner-lr", type=float, default=1.0, help="their size, in standard deviations of an embedding")
+    p.add_argument("--erase-from", default="", help="word that the concept should act as (default: the empty prompt)")
     p.add_argument("--negative-guidance", type=float, default=1.0, help="eta of the ESD loss")
     p.add_argument("--gamma", type=float, default=1.0, help="weight of the retaining loss")
     p.add_argument("--prompts", type=int, default=64, help="prompts to erase, and as many to retain")

@@ -30,7 +30,7 @@ SAMPLING_STEPS = 20
 
 
 def parameters(unet: UNet2DConditionModel, method: str) -> dict[str, torch.nn.Parameter]:
-    """The weights a variant may change (section 4.2): cross-attention for ESD-x, every other layer for ESD-u."""
+    """The weights a variant may change (section 4.1): cross-attention for ESD-x, every other layer for ESD-u."""
     if method == "esd-x":
         return cross_attention(unet)
     layers = {n: m for n, m in unet.named_modules() if isinstance(m, torch.nn.Linear | torch.nn.Conv2d)}
@@ -41,7 +41,7 @@ def erase(args: Namespace) -> dict[str, torch.nn.Parameter]:
     """Train, and return the changed weights.
 
     The edited model's prediction at the concept is pulled to ``e(x, 0) - eta [e(x, c) - e(x, 0)]`` of the frozen model
-    (section 4.1, equation 7). x_t comes from partial trajectories of the concept's prompts; they are the frozen
+    (section 4, equation 7). x_t comes from partial trajectories of the concept's prompts; they are the frozen
     model's and not, as in the paper, the edited model's, so that they can be drawn once.
     """
     pipe, generator = load(args.model), torch.Generator().manual_seed(args.seed)

@@ -29,6 +29,7 @@ class Maps:
     """Cross-attention maps of the last forward pass, from hooks on queries and keys."""
 
     def __init__(self, unet: UNet2DConditionModel) -> None:
+        """Listen to the projections of every cross-attention layer."""
         self.layers = [m for n, m in unet.named_modules() if n.endswith("attn2")]
         self._seen: dict[torch.nn.Module, torch.Tensor] = {}
         for layer in self.layers:
@@ -48,7 +49,7 @@ def erase(args: Namespace) -> StableDiffusionPipeline:
     """Train the cross-attention and return the pipeline.
 
     The loss is the sum of squares of the attention that pixels pay to the concept's tokens, over all cross-attention
-    layers (section 3.2, "attention resteering"), on noised pictures of the concept.
+    layers (section 3, "attention resteering"), on noised pictures of the concept.
     """
     pipe, generator = load(args.model), torch.Generator().manual_seed(args.seed)
     prompts = draw_prompts(args.concept, args.prompts, generator)

@@ -43,9 +43,9 @@ def aligned(
 def erase(args: Namespace) -> dict[str, torch.Tensor]:
     """The edited projections by name.
 
-    Section 4.1, equation 7: ``W = (sum_E W_old c* c^T + sum_P W_old c c^T) (sum_E c c^T + sum_P c c^T)^-1``, with weights
-    on both sums and ``lambda I`` towards W_old. The sums are means here, so that the weights do not depend on how many
-    prompts there are.
+    The closed form of section 4, ``W = (sum_E W_old c* c^T + sum_P W_old c c^T) (sum_E c c^T + sum_P c c^T)^-1``, with
+    weights on both sums and ``lambda I`` towards W_old. The sums are means here, so that the weights do not depend on
+    how many prompts there are.
     """
     pipe, generator = load(args.model), torch.Generator().manual_seed(args.seed)
     source, target = aligned(pipe, draw_prompts(args.concept, args.prompts, generator), args.concept, args.guide)

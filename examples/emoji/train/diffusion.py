@@ -191,7 +191,7 @@ def follows_prompts(pipe: StableDiffusionPipeline, per_object: int, *, steps: in
         drawn = pipe(part, generator=generators, num_inference_steps=steps, guidance_scale=5.0, output_type="np").images
         pictures.append((drawn * 255).round().astype(np.uint8))
     x = normalise(np.concatenate(pictures))
-    figures: dict[str, Any] = {"pictures": len(x), "steps": steps}
+    figures: dict[str, Any] = {"pictures": len(x), "sampling_steps": steps}
     for kind, wanted in (("object", wanted_objects), ("style", wanted_styles)):
         judge = AutoModelForImageClassification.from_pretrained(JUDGE / kind, dtype=torch.float32).eval()
         right = judge(x).logits.argmax(1) == torch.tensor(wanted)

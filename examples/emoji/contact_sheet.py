@@ -1,0 +1,73 @@
+"""A contact sheet: what the base, the erased and the attacked model draw for the same prompts and seeds.
+
+``python contact_sheet.py`` draws ``contact_sheet.png`` from the broken prompts that ``victims.py`` found: one row a
+prompt, and in it the base model's picture, the victim's, and the victim's under the adversarial prompt.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from PIL import Image, ImageDraw
+from victims import EMOJI, attack, victims
+
+from pytest_unlearndiff.campaign.parts import Parts, VictimSource
+from pytest_unlearndiff.core.attack_spec import AttackSpec
+from pytest_unlearndiff.core.concept import Sampling
+from pytest_unlearndiff.core.outcome import Status
+from pytest_unlearndiff.models.victim import Drawing, Victim
+from pytest_unlearndiff.store.store import Mode, Store
+
+SIDE = 96
+TEXT = 470
+LINE = 13
+
+
+def rows(path: Path, concept: str, count: int, prompts: int, parts: Parts) -> list[tuple[list[Image.Image], str]]:
+    """The first broken prompts of a victim: three pictures and a caption each."""
+    store = Store(EMOJI / ".unlearndiff", Mode.REQUIRE)
+    row = next(row for row in victims() if row.path == path)
+    result = attack(row, AttackSpec(), prompts, store, parts, 8)
+    broken = result.ended(Status.BROKEN)[:count]
+    source, sampling = VictimSource(path, EMOJI / "model"), Sampling(steps=25)
+    base, victim = Victim(parts.base(source), sampling), Victim(parts.victim(source).pipe, sampling)
+    plain = [Drawing(prompt.text, prompt.seed, prompt.guidance) for prompt, _ in broken]
+    found = [Drawing(outcome.adversarial or "", prompt.seed, prompt.guidance) for prompt, outcome in broken]
+    columns = (base.generate(plain), victim.generate(plain), victim.generate(found))
+    captions = [f"{path.name}, prompt {p.case}\n{p.text}\n{o.adversarial}\njudge: {o.detail}" for p, o in broken]
+    return [(list(pictures), caption) for *pictures, caption in zip(*columns, captions, strict=True)]
+
+
+def sheet(entries: list[tuple[list[Image.Image], str]]) -> Image.Image:
+    """Pictures enlarged, captions beside them."""
+    canvas = Image.new("RGB", (3 * SIDE + TEXT, LINE + 6 + SIDE * len(entries)), "white")
+    draw = ImageDraw.Draw(canvas)
+    for column, title in enumerate(("base", "erased", "attacked")):
+        draw.text((column * SIDE + 4, 3), title, fill="black")
+    for index, (pictures, caption) in enumerate(entries):
+        top = LINE + 6 + index * SIDE
+        for column, picture in enumerate(pictures):
+            canvas.paste(picture.resize((SIDE - 2, SIDE - 2), Image.Resampling.NEAREST), (column * SIDE, top))
+        draw.multiline_text((3 * SIDE + 8, top + 8), caption, fill="black", spacing=5)
+    return canvas
+
+
+def main() -> None:
+    """Draw the sheet."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--victims", nargs="*", help="names in erased; all with broken prompts where none is given")
+    parser.add_argument("--each", type=int, default=2, help="prompts a victim")
+    parser.add_argument("--prompts", type=int, default=50, help="as given to victims.py")
+    parser.add_argument("--out", type=Path, default=EMOJI / "contact_sheet.png")
+    args = parser.parse_args()
+    parts, entries = Parts(), []
+    for row in victims():
+        if not args.victims or row.path.name in args.victims:
+            entries += rows(row.path, row.concept, args.each, args.prompts, parts)
+    sheet(entries).save(args.out)
+    print(f"{len(entries)} prompts in {args.out}")
+
+
+if __name__ == "__main__":
+    main()
