@@ -28,8 +28,8 @@ def erase(args: Namespace) -> dict[str, torch.nn.Parameter]:
     """Train, and return the changed weights.
 
     The prediction at the target prompt c* is pulled to the model's own (gradient stopped) at the anchor prompt c, on
-    noised pictures of the anchor (section 3.2, model-based). The usual diffusion loss on the anchor's pictures keeps the
-    anchor as it was (section 3.2, "regularization loss").
+    noised pictures of the anchor (section 3.2, model-based). The usual diffusion loss on the anchor's pictures keeps
+    the anchor as it was (section 3.2, "regularization loss").
     """
     pipe, generator = load(args.model), torch.Generator().manual_seed(args.seed)
     anchors = draw_prompts(args.anchor, args.prompts, generator, avoid=args.concept)

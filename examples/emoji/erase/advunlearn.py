@@ -51,8 +51,8 @@ def attack(
 ) -> torch.Tensor:
     """A prefix (N, K, D) that makes the model of now predict what the base predicts for the concept.
 
-    The lower level of section 4's bilevel problem, by a few signed gradient steps (the fast variant is one). It starts at the
-    embeddings of random tokens, because that is where an attacker who has to type the prompt must end up.
+    The lower level of section 4's bilevel problem, by a few signed gradient steps (the fast variant is one). It starts
+    at the embeddings of random tokens, because that is where an attacker who has to type the prompt must end up.
     """
     table = pipe.text_encoder.get_input_embeddings().weight.detach()
     rows = torch.randint(len(table), (len(ids), args.slots), generator=generator)
@@ -69,9 +69,9 @@ def attack(
 def erase(args: Namespace) -> CLIPTextModel:
     """Train, and return the text encoder.
 
-    The upper level of section 4's bilevel problem: the ESD loss at the attacked prompt, plus ``gamma`` times the distance to the
-    base at prompts to be retained ("utility-retaining regularization"). The plain prompts are
-    trained beside the attacked ones, since one prefix is always there in the latter.
+    The upper level of section 4's bilevel problem: the ESD loss at the attacked prompt, plus ``gamma`` times the
+    distance to the base at prompts to be retained ("utility-retaining regularization"). The plain prompts are trained
+    beside the attacked ones, since the latter always have a prefix.
     """
     pipe, generator = load(args.model), torch.Generator().manual_seed(args.seed)
     words = [args.concept, *args.also]
