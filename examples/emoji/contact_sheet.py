@@ -15,8 +15,9 @@ from victims import EMOJI, attack, victims
 from pytest_unlearndiff.campaign.parts import Parts, VictimSource
 from pytest_unlearndiff.core.attack_spec import AttackSpec
 from pytest_unlearndiff.core.concept import Sampling
+from pytest_unlearndiff.core.drawing import Drawing
 from pytest_unlearndiff.core.outcome import Status
-from pytest_unlearndiff.models.victim import Drawing, Victim
+from pytest_unlearndiff.models.victim import Victim
 from pytest_unlearndiff.store.store import Mode, Store
 
 SIDE = 96

@@ -8,8 +8,9 @@ import torch
 
 from ..core.attack_spec import SCHEDULES, AttackSpec, Schedule
 from ..core.concept import Prompt
+from ..core.drawing import Drawing
 from ..models.targets import Targets
-from ..models.victim import Drawing, Victim
+from ..models.victim import Victim
 from .lane import Lane, lane_generator
 from .slots import lay_out
 

@@ -10,8 +10,9 @@ from typing import Protocol, TypeVar
 import torch
 
 from ..core.concept import Prompt
+from ..core.drawing import Drawing
 from ..models.targets import Targets
-from ..models.victim import Drawing, Victim
+from ..models.victim import Victim
 
 
 @dataclass

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..core.attack_spec import ALGORITHM, AttackSpec
 from ..core.concept import Concept
-from ..core.errors import ModelError
+from ..core.errors import CannotAttack, ModelError
 from ..core.outcome import Outcome, Tally
 from ..core.result import AttackResult
 from ..store.key import AttackKey
 from ..store.store import Entry, Mode, Store
 from .parts import Parts, VictimSource
 from .progress import Progress, Snapshot
+
+if TYPE_CHECKING:
+    from .lanes import Engine
 
 Provide = Callable[[], VictimSource]
 
@@ -80,35 +83,35 @@ class Campaign:
             progress: told after every finished prompt.
 
         Returns:
-            The result; incomplete where the store's mode forbids attacking.
+            The result; incomplete, with the obstacle, where nothing may or can be attacked.
 
         Raises:
-            UnlearnDiffError: the victim or the judge cannot be loaded, or the store cannot be written.
+            UnlearnDiffError: the victim or the judge cannot be loaded, or the store cannot be read or written.
         """
         started = time.monotonic()
         entry = store.entry(self.concept.name, self.key)
         found, distrusted = self._known(store, entry)
-        facts: dict[str, Any] = {"attack": self.attack.title, "key": self.key.digest}
-        provenance: Mapping[str, Any] = {"distrusted_lines": distrusted} if distrusted else {}
-        known = len(found)
-        victim = ""
-        if self._lacking(found) and store.mode is not Mode.REQUIRE:
-            source = provide()
-            victim = source.title
-            if store.mode.writes:
-                store.prepare(entry, self.key)
-            with store.lock(entry) if store.mode.writes else nullcontext():
-                found, _ = self._known(store, entry)
-                known = len(found)
-                provenance = {**provenance, **self._attack(found, entry, store, source, parts, lanes, progress)}
+        provenance: dict[str, Any] = {"distrusted_lines": distrusted} if distrusted else {}
+        facts: dict[str, Any] = {}
+        if self._lacking(found):
+            try:
+                _check_attackable(store.mode)
+                source = provide()
+                engine, described = self._engine(source, parts, lanes)
+            except CannotAttack as obstacle:
+                facts = {"obstacle": str(obstacle)}
+            else:
+                provenance |= described
+                found, fresh = self._attack(engine, store, entry, progress)
+                facts = {"victim": source.title, "fresh": fresh}
         return AttackResult.gather(
             self.concept,
             found,
-            victim=victim,
-            fresh=len(found) - known,
+            attack=self.attack.title,
+            key=self.key.digest,
             seconds=time.monotonic() - started,
             provenance=provenance,
-            **facts,
+            **{"victim": "", **facts},
         )
 
     def _known(self, store: Store, entry: Entry) -> tuple[dict[str, Outcome], int]:
@@ -124,38 +127,39 @@ class Campaign:
         prompts = {prompt.digest: prompt for prompt in self.concept.prompts}
         return [prompt for digest, prompt in prompts.items() if digest not in found]
 
+    def _reached(self, found: Mapping[str, Outcome]) -> int:
+        """How many prompts of the set have an outcome; one that stands twice counts twice."""
+        return sum(prompt.digest in found for prompt in self.concept.prompts)
+
     def _attack(
-        self,
-        found: dict[str, Outcome],
-        entry: Entry,
-        store: Store,
-        source: VictimSource,
-        parts: Parts,
-        lanes: int,
-        progress: Progress | None,
-    ) -> dict[str, Any]:
-        """Attack what is lacking, keeping each outcome as it comes; returns what was loaded and assumed."""
-        lacking = self._lacking(found)
-        if not lacking:
-            return {}
-        engine, described = self._engine(source, parts, lanes)
-        started, known = time.monotonic(), len(found)
+        self, engine: Engine, store: Store, entry: Entry, progress: Progress | None
+    ) -> tuple[dict[str, Outcome], int]:
+        """Attack what is lacking, one process at a time; returns all outcomes and how many prompts gained theirs."""
+        if store.mode.writes:
+            store.prepare(entry, self.key)
+        with store.lock(entry) if store.mode.writes else nullcontext():
+            found, _ = self._known(store, entry)
+            known, started = self._reached(found), time.monotonic()
+            for outcome in self._outcomes(engine, found):
+                if outcome is not None:
+                    found[outcome.prompt] = outcome
+                    if store.mode.writes:
+                        entry.keep(outcome)
+                if progress is not None:
+                    progress(self._snapshot(found, engine.active, known, time.monotonic() - started))
+        return found, self._reached(found) - known
 
-        def tell() -> None:
-            if progress is not None:
-                tally = Tally.of(found.get(prompt.digest) for prompt in self.concept.prompts)
-                seconds = time.monotonic() - started
-                progress(Snapshot(self.concept.name, self.attack.title, tally, engine.active, known, seconds))
+    def _outcomes(self, engine: Engine, found: Mapping[str, Outcome]) -> Iterator[Outcome | None]:
+        """Outcomes of what is lacking as they come; first None, for progress to show that work begins."""
+        if lacking := self._lacking(found):
+            yield None
+            yield from engine.run(lacking)
 
-        tell()
-        for outcome in engine.run(lacking):
-            found[outcome.prompt] = outcome
-            if store.mode.writes:
-                entry.journal.append(outcome)
-            tell()
-        return described
+    def _snapshot(self, found: Mapping[str, Outcome], active: int, known: int, seconds: float) -> Snapshot:
+        tally = Tally.of(found.get(prompt.digest) for prompt in self.concept.prompts)
+        return Snapshot(self.concept.name, self.attack.title, tally, active, known, seconds)
 
-    def _engine(self, source: VictimSource, parts: Parts, lanes: int) -> tuple[Any, dict[str, Any]]:
+    def _engine(self, source: VictimSource, parts: Parts, lanes: int) -> tuple[Engine, dict[str, Any]]:
         """Load victim, base and judge, and put them together. The only way from here to torch."""
         from ..attacks import build_attack
         from ..models.loading import describe
@@ -177,3 +181,21 @@ class Campaign:
         evaluation = Evaluation(victim, parts.judge(self.concept.judge, source.device), lanes)
         attack = build_attack(self.attack, victim)
         return Engine(attack, victim, targets, evaluation, lanes, self.seed), describe(loaded)
+
+
+def _check_attackable(mode: Mode) -> None:
+    """Ask whether this session may attack, and has what attacks need.
+
+    Raises:
+        CannotAttack: names the reason and the mend.
+    """
+    if mode is Mode.REQUIRE:
+        raise CannotAttack(
+            "--unlearndiff-cache=require forbids attacking: run once without it to attack what is missing"
+        )
+    try:
+        from ..models import loading  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise CannotAttack(
+            f'{error.name} is not installed, which attacks need: pip install "pytest-unlearndiff[torch]"'
+        ) from None

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
+from ..core.drawing import Drawing
 from ..core.judgement import Judgement
-from ..judges import Judge
-from ..models.victim import Drawing, Victim
+
+if TYPE_CHECKING:
+    from ..judges import Judge
+    from ..models.victim import Victim
 
 
 class Evaluation:

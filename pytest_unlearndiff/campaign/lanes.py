@@ -6,15 +6,18 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..attacks.lane import Attack, Lane
 from ..core.concept import Prompt
+from ..core.drawing import Drawing
 from ..core.judgement import Judgement
 from ..core.outcome import Outcome, Status
-from ..models.targets import Targets
-from ..models.victim import Drawing, Victim
 from .evaluation import Evaluation
+
+if TYPE_CHECKING:
+    from ..attacks.lane import Attack, Lane
+    from ..models.targets import Targets
+    from ..models.victim import Victim
 
 
 @dataclass

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
+from .checks import is_count
 from .errors import GateError
 
 ALGORITHM = 1
@@ -72,6 +73,8 @@ class AttackSpec:
         ):
             if value not in known:
                 raise GateError(f"{setting}={value!r} is not known: one of {', '.join(known)}")
+        if not is_count(self.slots):
+            raise GateError(f"slots={self.slots!r} must be a whole number of at least 1")
 
     @property
     def title(self) -> str:

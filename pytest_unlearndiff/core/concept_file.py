@@ -5,9 +5,13 @@ from __future__ import annotations
 import csv
 import difflib
 import io
+import math
 from collections.abc import Iterable, Iterator, Mapping
+from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
+from .checks import is_count
 from .concept import Concept, JudgeSpec, Prompt, Sampling, existing_path
 from .errors import ConceptError
 
@@ -27,11 +31,29 @@ def read_concept(path: Path) -> Concept:
     Raises:
         ConceptError: the file is not such a mapping, or its prompt set cannot be read.
     """
+    data = _mapping(path)
+    prompts, slots = data["prompts"], data.get("slots", 3)
+    if not isinstance(prompts, str):
+        raise ConceptError(f"{path}: prompts must name a CSV file beside it; found {prompts!r}")
+    if not is_count(slots):
+        raise ConceptError(f"{path}: slots={slots!r} must be a whole number of at least 1")
+    return Concept(
+        name=str(data.get("name") or path.name.removesuffix(".yaml")),
+        prompts=tuple(read_prompts(path.parent / prompts)),
+        judge=_judge(data["judge"], path),
+        slots=slots,
+        sampling=_sampling(data.get("sampling", {}), path),
+        source=str(data.get("source") or ""),
+    )
+
+
+def _mapping(path: Path) -> dict[str, Any]:
+    """A concept file's fields, all of them known."""
     import yaml
 
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, yaml.YAMLError) as error:  # PyYAML lets a date that is none escape as ValueError
         raise ConceptError(f"{path}: not a readable YAML file: {error}") from None
     if not isinstance(data, dict) or not {"prompts", "judge"} <= set(data) <= _FIELDS:
         found = sorted(map(str, data)) if isinstance(data, dict) else type(data).__name__
@@ -39,17 +61,7 @@ def read_concept(path: Path) -> Concept:
             f"{path}: a concept is a mapping with prompts and judge, and perhaps "
             f"{', '.join(sorted(_FIELDS - {'prompts', 'judge'}))}; found {found}"
         )
-    slots = data.get("slots", 3)
-    if not isinstance(slots, int) or slots < 1:
-        raise ConceptError(f"{path}: slots={slots!r} must be a whole number of at least 1")
-    return Concept(
-        name=str(data.get("name", path.name.removesuffix(".yaml"))),
-        prompts=tuple(read_prompts(path.parent / str(data["prompts"]))),
-        judge=_judge(data["judge"], path),
-        slots=slots,
-        sampling=_sampling(data.get("sampling", {}), path),
-        source=str(data.get("source", "")),
-    )
+    return data
 
 
 def _judge(data: object, path: Path) -> JudgeSpec:
@@ -67,7 +79,7 @@ def _sampling(data: object, path: Path) -> Sampling:
     if not isinstance(data, dict) or not set(data) <= {"steps", "scheduler"}:
         raise ConceptError(f"{path}: sampling takes steps and scheduler; found {data!r}")
     steps, scheduler = data.get("steps", 50), data.get("scheduler", "lms")
-    if not isinstance(steps, int) or steps < 1 or scheduler not in ("lms", "own"):
+    if not is_count(steps) or scheduler not in ("lms", "own"):
         raise ConceptError(f"{path}: sampling needs steps >= 1 and scheduler lms or own; found {data!r}")
     return Sampling(steps, scheduler)
 
@@ -87,10 +99,11 @@ def read_prompts(path: Path) -> list[Prompt]:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise ConceptError(f"prompt set {path} cannot be read: {error}") from None
-    reader = csv.DictReader(io.StringIO(text, newline=""))
-    if "prompt" not in (reader.fieldnames or ()):
-        raise ConceptError(f"{path}: no column 'prompt'; found {reader.fieldnames}")
+    # Strict, since otherwise a quote that is never closed swallows every prompt behind it.
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
     try:
+        if "prompt" not in (reader.fieldnames or ()):
+            raise ConceptError(f"{path}: no column 'prompt'; found {reader.fieldnames}")
         prompts = [_row(row, number, path) for number, row in enumerate(reader)]
     except csv.Error as error:
         raise ConceptError(f"{path}: not a readable CSV file near line {reader.line_num}: {error}") from None
@@ -106,21 +119,39 @@ def _row(row: Mapping[str, str | None], number: int, path: Path) -> Prompt:
         raise ConceptError(f"{path}: row {number} has an empty prompt")
     return Prompt(
         text=text,
-        seed=int(_number(row, _SEED, number, path, default=number)),
-        guidance=float(_number(row, _GUIDANCE, number, path, default=7.5)),
-        case=int(_number(row, ("case_number",), number, path, default=number)),
+        seed=_whole(row, _SEED, number, path),
+        guidance=float(_number(row, _GUIDANCE, number, path, default=Decimal("7.5"))),
+        case=_whole(row, ("case_number",), number, path),
     )
 
 
-def _number(row: Mapping[str, str | None], columns: tuple[str, ...], number: int, path: Path, default: float) -> float:
-    """The first of these columns that the row fills, as a number."""
+def _whole(row: Mapping[str, str | None], columns: tuple[str, ...], number: int, path: Path) -> int:
+    """The first of these columns that the row fills, as a whole number; the row's own number where it fills none."""
+    value = _number(row, columns, number, path, default=Decimal(number))
+    if value != value.to_integral_value():
+        raise ConceptError(f"{path}: row {number} has {columns[0]}={value}, which is not a whole number")
+    return int(value)
+
+
+def _number(
+    row: Mapping[str, str | None], columns: tuple[str, ...], number: int, path: Path, default: Decimal
+) -> Decimal:
+    """The first of these columns that the row fills, as the number it shows."""
     for column in columns:
         if cell := row.get(column):
-            try:
-                return int(cell) if cell.lstrip("-").isdigit() else float(cell)
-            except ValueError:
-                raise ConceptError(f"{path}: row {number} has {column}={cell!r}, which is not a number") from None
+            if (value := _finite(cell)) is None:
+                raise ConceptError(f"{path}: row {number} has {column}={cell!r}, which is not a number")
+            return value
     return default
+
+
+def _finite(cell: str) -> Decimal | None:
+    """The number in a cell, or None where there is none that a float could hold."""
+    try:
+        value = Decimal(cell)
+        return value if math.isfinite(float(value)) else None
+    except (ArithmeticError, ValueError):
+        return None
 
 
 class ConceptLibrary:

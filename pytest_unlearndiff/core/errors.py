@@ -23,6 +23,10 @@ class JudgeError(UnlearnDiffError, ValueError):
     """A judge cannot be built or cannot judge."""
 
 
+class CannotAttack(UnlearnDiffError, RuntimeError):
+    """Nothing may or can be attacked here, so what the store lacks stays missing."""
+
+
 class StoreError(UnlearnDiffError, RuntimeError):
     """The store cannot be used as asked."""
 

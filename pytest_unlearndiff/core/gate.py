@@ -9,7 +9,7 @@ from typing import Literal
 
 from .errors import GateError
 from .outcome import Tally
-from .rate import Rate, largest_within, percent
+from .rate import Rate, fine_percent, largest_within, percent
 
 Reading = Literal["point", "upper"]
 
@@ -91,6 +91,6 @@ class Gate:
             if limit is not None and self.certifiable(limit, trials) < 0:
                 bound = percent(Rate(0, trials).upper_bound(self.confidence)) if trials else "100%"
                 raise GateError(
-                    f"{name}={percent(limit)} with gate='upper' cannot be shown on {trials} prompts: even 0 successes "
-                    f"leave an upper bound of {bound}. Use more prompts, or gate='point'"
+                    f"{name}={fine_percent(limit)} with gate='upper' cannot be shown on {trials} prompts: even 0 "
+                    f"successes leave an upper bound of {bound}. Use more prompts, or gate='point'"
                 )

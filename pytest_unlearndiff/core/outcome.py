@@ -63,12 +63,14 @@ class Outcome:
         return {**asdict(self), "status": self.status.value}
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Outcome:
+    def from_dict(cls, data: object) -> Outcome:
         """Read what ``to_dict`` wrote.
 
         Raises:
-            ValueError: an unknown field, a missing one, or one of the wrong type.
+            ValueError: no mapping, an unknown field, a missing one, or one of the wrong type.
         """
+        if not isinstance(data, Mapping):
+            raise ValueError(f"not an outcome: {type(data).__name__}")
         known = {field.name for field in fields(cls)}
         if not {"prompt", "status"} <= set(data) <= known:
             raise ValueError(f"not an outcome: fields {sorted(data)}")

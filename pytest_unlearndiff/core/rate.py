@@ -26,9 +26,9 @@ def parse_limit(value: Limit, *, name: str = "limit") -> Fraction:
     """
     try:
         share = _exact(value)
-    except (ValueError, ZeroDivisionError, OverflowError):
+    except (TypeError, ValueError, ArithmeticError):
         raise GateError(f"{name}={value!r} is not a share of prompts: write 0.10 or '10%'") from None
-    if 1 < share <= 100 and not isinstance(value, bool):
+    if 1 < share <= 100 and not isinstance(value, bool) and "%" not in str(value):
         percent = float(share)
         raise GateError(f"{name}={value!r} is above 1: did you mean {percent / 100:g} or '{percent:g}%'?")
     if isinstance(value, bool) or not 0 <= share <= 1:
@@ -41,7 +41,7 @@ def _exact(value: Limit) -> Fraction:
     if isinstance(value, str) and value.strip().endswith("%"):
         return Fraction(value.strip()[:-1].strip()) / 100
     if isinstance(value, float):
-        return Fraction(repr(value))
+        return Fraction(repr(float(value)))
     return Fraction(value)
 
 
@@ -82,8 +82,11 @@ class Rate:
         return None
 
     def __eq__(self, other: object) -> bool:
-        """Equal as numbers: ``Rate(1, 2) == Rate(2, 4) == 0.5``."""
-        value = self._other(other)
+        """Equal as numbers: ``Rate(1, 2) == Rate(2, 4) == 0.5``; what is no number is never equal."""
+        try:
+            value = self._other(other)
+        except (ValueError, ArithmeticError):
+            return False
         return NotImplemented if value is None else self.value == value
 
     __hash__ = None  # type: ignore[assignment]  # equal to floats whose hash differs
@@ -151,3 +154,9 @@ def largest_within(limit: Fraction, trials: int) -> int:
 def percent(share: Fraction | float) -> str:
     """A share as text: ``12.5%``. For people only; nothing is decided on it."""
     return f"{100 * float(share):.1f}%"
+
+
+def fine_percent(share: Fraction | float) -> str:
+    """A share that somebody chose, with as many digits as it takes: ``0.04%``, but ``10.0%``."""
+    whole, rest = f"{100 * float(share):.10f}".split(".")
+    return f"{whole}.{rest.rstrip('0') or '0'}%"

@@ -25,6 +25,7 @@ class AttackResult:
         fresh: how many of the outcomes were computed in this session; the rest came from the store.
         seconds: wall-clock time this session spent on it.
         provenance: machine and versions, and what was assumed.
+        obstacle: why nothing could be attacked, and the mend; empty where nothing stood in the way.
     """
 
     concept: str
@@ -36,6 +37,7 @@ class AttackResult:
     fresh: int = 0
     seconds: float = 0.0
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    obstacle: str = ""
 
     @classmethod
     def gather(cls, concept: Concept, found: Mapping[str, Outcome], **facts: Any) -> AttackResult:
@@ -66,7 +68,8 @@ class AttackResult:
     @property
     def forwards(self) -> int:
         """UNet forward passes spent on all prompts, whenever that was."""
-        return sum(outcome.forwards for outcome in self.outcomes if outcome is not None)
+        spent = {outcome.prompt: outcome.forwards for outcome in self.outcomes if outcome is not None}
+        return sum(spent.values())
 
     def ended(self, status: Status) -> list[tuple[Prompt, Outcome]]:
         """The prompts that ended this way, with their outcomes."""

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import torch
 
 from ..core.concept import Prompt
-from .victim import Drawing, Victim
+from ..core.drawing import Drawing
+from .victim import Victim
 
 
 class Targets:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -14,23 +13,9 @@ from diffusers import DDPMScheduler, LMSDiscreteScheduler, StableDiffusionPipeli
 from PIL import Image
 
 from ..core.concept import Sampling
+from ..core.drawing import Drawing
 from .quiet import library_warnings_ignored
 from .vocabulary import Vocabulary
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """One picture to draw.
-
-    Attributes:
-        text: the prompt, as a person would type it.
-        seed: of the generator of its initial latents.
-        guidance: classifier-free guidance scale.
-    """
-
-    text: str
-    seed: int
-    guidance: float
 
 
 class Victim:

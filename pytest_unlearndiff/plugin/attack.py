@@ -127,7 +127,7 @@ class AttackFixture:
         node = self._request.node
         record = Record.of(result, request.gate, node.nodeid, self._replay(result))
         node.stash.setdefault(RECORDS, []).append(record.to_wire())
-        self._state.last = record
+        self._state.finished.append(record)
         return record
 
     def _nodeid(self) -> str:

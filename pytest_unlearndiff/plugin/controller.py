@@ -19,6 +19,12 @@ class Controller:
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
         self._worker = hasattr(config, "workerinput")
+        self._runs = False
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self) -> None:
+        """Note that tests run: a session that only lists things has no gates to require or to sum up."""
+        self._runs = not any(self._config.getoption(name, False) for name in ("collectonly", "setuponly"))
 
     @pytest.hookimpl
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -33,7 +39,7 @@ class Controller:
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """With --unlearndiff-require, a gate that was skipped or did not run fails the session."""
-        if self._worker or STATE not in self._config.stash or session.exitstatus != pytest.ExitCode.OK:
+        if not self._reports() or session.exitstatus != pytest.ExitCode.OK:
             return
         if state_of(self._config).unmet():
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
@@ -41,7 +47,7 @@ class Controller:
     @pytest.hookimpl
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """One section, only where a gate ran or was required."""
-        if self._worker or STATE not in self._config.stash:
+        if not self._reports():
             return
         state = state_of(self._config)
         lines = self._lines()
@@ -54,6 +60,10 @@ class Controller:
             terminalreporter.line(text, **colour)
         if unmet:
             terminalreporter.line(f"--unlearndiff-require: {unmet}", red=True)
+
+    def _reports(self) -> bool:
+        """Whether gates of this session are summed up, and here."""
+        return self._runs and not self._worker and STATE in self._config.stash
 
     def _lines(self) -> list[tuple[str, str]]:
         state = state_of(self._config)

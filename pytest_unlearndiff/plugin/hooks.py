@@ -43,8 +43,7 @@ def pytest_make_collect_report(
         from .markers import check_marker
 
         state = state_of(collector.config)
-        library = state.library(collector.path.parent)
-        problems = [problem for item in gates if (problem := check_marker(item, state.settings, library))]
+        problems = [problem for item in gates if (problem := check_marker(item, state))]
         if problems:
             report.outcome = "failed"
             report.longrepr = "\n".join(problems)
@@ -54,6 +53,22 @@ def pytest_make_collect_report(
 
 def _is_gate(item: pytest.Item) -> bool:
     return item.get_closest_marker("unlearndiff") is not None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    """Fail a marked test that ended well without attacking: nothing was measured, so nothing may look safe."""
+    result = yield
+    if _is_gate(item) and not item.stash.get(RECORDS, None):
+        pytest.fail("the test has an unlearndiff marker but never called unlearndiff_attack()", pytrace=False)
+    return result
+
+
+@pytest.hookimpl
+def pytest_runtest_teardown(item: pytest.Item) -> None:
+    """Forget whose evidence a comparison may show."""
+    if STATE in item.config.stash:
+        state_of(item.config).finished.clear()
 
 
 @pytest.hookimpl(wrapper=True)
@@ -74,4 +89,4 @@ def pytest_assertrepr_compare(config: pytest.Config, op: str, left: object, righ
         return None
     from ..reports.failure import explain_comparison
 
-    return explain_comparison(state_of(config).last, op, left, right)
+    return explain_comparison(state_of(config).gate_of(left, right), op, left, right)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from typing import Any
@@ -12,7 +13,6 @@ from ..campaign.progress import Snapshot
 from ..reports.text import duration, safe
 
 _EVERY_SECONDS = 60.0
-_EVERY_SHARE = 0.1
 
 
 class LiveProgress:
@@ -29,20 +29,23 @@ class LiveProgress:
         self._off = mode == "off" or config.get_verbosity() < 0
         self._updating = mode == "auto" and sys.__stderr__ is not None and sys.__stderr__.isatty() and not worker
         self._shown_at = float("-inf")
-        self._shown_share = -1.0
+        self._shown_tenth = -1
         self._width = 0
 
     def __call__(self, snapshot: Snapshot) -> None:
         """Show a snapshot, unless one was shown a moment ago."""
-        now, share = time.monotonic(), 1 - snapshot.tally.missing / snapshot.tally.total
-        due = now - self._shown_at > _EVERY_SECONDS or share - self._shown_share >= _EVERY_SHARE or share == 1
+        now, tally = time.monotonic(), snapshot.tally
+        tenth = (tally.total - tally.missing) * 10 // tally.total  # integers: 0.3 - 0.2 is less than 0.1
+        due = now - self._shown_at > _EVERY_SECONDS or tenth > self._shown_tenth
         if self._off or not (self._updating or due):
             return
-        self._shown_at, self._shown_share = now, share
-        self._write(line(snapshot), last=share == 1)
+        self._shown_at, self._shown_tenth = now, tenth
+        self._write(line(snapshot), last=tally.missing == 0)
 
     def _write(self, text: str, *, last: bool) -> None:
         if self._updating:
+            # A line that wraps cannot be taken back with a carriage return.
+            text = safe(text, shutil.get_terminal_size().columns - 1)
             padded, self._width = text.ljust(self._width), len(text)
             text = f"\r{padded}" + ("\n" if last else "")
         else:

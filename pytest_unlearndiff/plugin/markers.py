@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import partial
+from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
@@ -18,6 +20,9 @@ from ..core.errors import ConceptError, GateError
 from ..core.gate import Gate
 from ..core.rate import parse_limit
 from .options import Settings
+from .session import SessionState
+
+_T = TypeVar("_T")
 
 _KEYWORDS = (
     "concept",
@@ -76,38 +81,32 @@ def read_request(keywords: Mapping[str, Any], settings: Settings, library: Conce
 
     Raises:
         GateError: every mistake in the gate, one a line.
-        ConceptError: the concept cannot be found or read.
     """
-    mistakes = list(_unknown(keywords))
-    gate = _collect(mistakes, lambda: _gate(keywords), Gate())
-    if not isinstance(keywords.get("concept"), str):
-        mistakes.append("no concept: name one, as in unlearndiff('church', max_asr='10%')")
-    paths = {name: _collect(mistakes, partial(_path, name, keywords, folder), None) for name in ("model", "base")}
-    if mistakes:
+    mistakes = _Mistakes(_unknown(keywords))
+    gate = _gate(keywords, mistakes)
+    concept = mistakes.collect(lambda: _concept(keywords, settings, library))
+    attack = _attack(keywords, settings, mistakes)
+    model = mistakes.collect(lambda: _path("model", keywords, folder))
+    base = mistakes.collect(lambda: _path("base", keywords, folder))
+    if concept is not None and settings.cases is None:
+        prompts = len(concept.prompts)
+        mistakes.collect(lambda: gate.check_support(prompts))
+    if concept is None or mistakes:
         raise GateError("\n".join(mistakes))
-    concept = library.find(keywords["concept"])
-    concept = concept.first(keywords.get("prompts", settings.prompts))
-    slots = keywords.get("slots") or concept.slots
-    attack = AttackSpec(
-        name=keywords.get("attack") or settings.attack or "unlearndiff",
-        schedule=keywords.get("schedule") or settings.schedule or "fast",
-        slots=slots,
-        placement=keywords.get("placement", "prefix"),
-    )
-    if settings.cases is not None:
-        concept = concept.cases(settings.cases)
-    else:
-        gate.check_support(len(concept.prompts))
-    return GateRequest(concept, attack, gate, **paths)
+    spec = AttackSpec(**{"slots": concept.slots, **attack})
+    return GateRequest(concept, spec, gate, model=model, base=base)
 
 
-def _collect(mistakes: list[str], make: Any, otherwise: Any) -> Any:
-    """What ``make`` gives, or ``otherwise`` with its complaint noted."""
-    try:
-        return make()
-    except GateError as error:
-        mistakes.append(str(error))
-        return otherwise
+class _Mistakes(list[str]):
+    """Complaints about one gate, gathered so that all are named at once."""
+
+    def collect(self, make: Callable[[], _T]) -> _T | None:
+        """What ``make`` gives, or None with its complaint noted."""
+        try:
+            return make()
+        except (GateError, ConceptError) as error:
+            self.append(str(error))
+            return None
 
 
 def _unknown(keywords: Mapping[str, Any]) -> Iterator[str]:
@@ -118,37 +117,86 @@ def _unknown(keywords: Mapping[str, Any]) -> Iterator[str]:
             yield f"unlearndiff has no keyword {name!r}: {hint}"
 
 
-def _gate(keywords: Mapping[str, Any]) -> Gate:
-    reading, confidence = keywords.get("gate", "point"), keywords.get("confidence", 0.95)
+def _gate(keywords: Mapping[str, Any], mistakes: _Mistakes) -> Gate:
+    """The limits, without those that cannot be meant."""
+    makers: dict[str, Callable[[], Any]] = {
+        "max_asr": lambda: _limit("max_asr", keywords),
+        "max_pre_asr": lambda: _limit("max_pre_asr", keywords),
+        "reading": lambda: _reading(keywords),
+        "confidence": lambda: _confidence(keywords),
+    }
+    found = {name: mistakes.collect(make) for name, make in makers.items()}
+    return Gate(**{name: value for name, value in found.items() if value is not None})
+
+
+def _limit(name: str, keywords: Mapping[str, Any]) -> Fraction | None:
+    value = keywords.get(name)
+    return None if value is None else parse_limit(value, name=name)
+
+
+def _reading(keywords: Mapping[str, Any]) -> str:
+    reading = keywords.get("gate", "point")
     if reading not in ("point", "upper"):
         raise GateError(f"gate={reading!r} must be 'point' or 'upper'")
+    return str(reading)
+
+
+def _confidence(keywords: Mapping[str, Any]) -> float:
+    confidence = keywords.get("confidence", 0.95)
     if not isinstance(confidence, float) or not 0 < confidence < 1:
         raise GateError(f"confidence={confidence!r} must be a number between 0 and 1, such as 0.95")
-    limits = {
-        name: parse_limit(keywords[name], name=name)
-        for name in ("max_asr", "max_pre_asr")
-        if keywords.get(name) is not None
+    return confidence
+
+
+def _concept(keywords: Mapping[str, Any], settings: Settings, library: ConceptLibrary) -> Concept:
+    """The concept with the prompts to attack."""
+    name, count = keywords.get("concept"), keywords.get("prompts")
+    if not isinstance(name, str):
+        raise GateError("no concept: name one, as in unlearndiff('church', max_asr='10%')")
+    concept = library.find(name)
+    if count is None:
+        count = settings.prompts
+    elif not isinstance(count, int) or isinstance(count, bool):
+        raise GateError(f"prompts={count!r} must be a whole number from 1 to {len(concept.prompts)}")
+    concept = concept.first(count)
+    return concept if settings.cases is None else concept.cases(settings.cases)
+
+
+def _attack(keywords: Mapping[str, Any], settings: Settings, mistakes: _Mistakes) -> dict[str, Any]:
+    """Settings of the attack that are given, each checked on its own."""
+    given: dict[str, Any] = {
+        "name": keywords.get("attack") or settings.attack,
+        "schedule": keywords.get("schedule") or settings.schedule,
+        "slots": keywords.get("slots"),
     }
-    return Gate(**limits, reading=reading, confidence=confidence)
+    given = {setting: value for setting, value in given.items() if value is not None}
+    if "placement" in keywords:
+        given["placement"] = keywords["placement"]
+    for setting, value in given.items():
+        mistakes.collect(partial(AttackSpec, **{setting: value}))
+    return given
 
 
 def _path(name: str, keywords: Mapping[str, Any], folder: Path) -> Path | None:
-    if keywords.get(name) is None:
+    given = keywords.get(name)
+    if given is None:
         return None
-    path: Path = (folder / keywords[name]).resolve()
+    if not isinstance(given, (str, PathLike)):
+        raise GateError(f"{name}={given!r} must be a path")
+    path = (folder / given).resolve()
     if not path.exists():
         raise GateError(f"{name}: there is nothing at {path}")
     return path
 
 
-def check_marker(item: pytest.Item, settings: Settings, library: ConceptLibrary) -> str | None:
+def check_marker(item: pytest.Item, state: SessionState) -> str | None:
     """What is wrong with a collected item's gate, or None."""
-    mark = item.get_closest_marker("unlearndiff")
+    mark, folder = item.get_closest_marker("unlearndiff"), item.path.parent
     if mark is None:
         return None
     try:
-        read_request(marker_keywords(mark), settings, library, item.path.parent)
-    except (GateError, ConceptError) as error:
+        read_request(marker_keywords(mark), state.settings, state.library(folder), folder)
+    except GateError as error:
         return f"{item.nodeid}: {error}"
     if "unlearndiff_attack" not in getattr(item, "fixturenames", ()):
         return f"{item.nodeid}: has an unlearndiff marker but never asks for the unlearndiff_attack fixture"

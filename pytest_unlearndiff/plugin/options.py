@@ -17,6 +17,10 @@ MARKER = (
 )
 
 
+# In pytest.toml and [tool.pytest], values have types of their own; pytest before 9.2 cannot accept several.
+_INI_TYPE: Any = str | int | bool if pytest.version_tuple >= (9, 2) else "string"
+
+
 @dataclass(frozen=True)
 class Option:
     """One setting, under three names: ``--unlearndiff-x-y``, ``UNLEARNDIFF_X_Y`` and ini ``unlearndiff_x_y``.
@@ -69,6 +73,17 @@ def _one_of(*known: str) -> Callable[[str], str]:
     return read
 
 
+def _listed(table: str) -> Callable[[str], str]:
+    """One of what core.attack_spec lists under this name, which is loaded only where a value has to be checked."""
+
+    def read(text: str) -> str:
+        from ..core import attack_spec
+
+        return _one_of(*getattr(attack_spec, table))(text)
+
+    return read
+
+
 def _cases(text: str) -> tuple[int, ...]:
     try:
         return tuple(int(part) for part in text.split(","))
@@ -88,8 +103,8 @@ OPTIONS = (
     Option("concepts", "Further folders or files of concepts, separated as in PATH", "PATHS"),
     Option("prompts", "Attack only the first N prompts of every set", "N", _whole(1)),
     Option("cases", "Attack only the prompts with these case numbers", "17,42", _cases),
-    Option("attack", "Attack: unlearndiff, random, seed-search or none", "NAME"),
-    Option("schedule", "Schedule: fast, or paper as published numbers were made", "NAME"),
+    Option("attack", "Attack: unlearndiff, random, seed-search or none", "NAME", _listed("ATTACKS")),
+    Option("schedule", "Schedule: fast, or paper as published numbers were made", "NAME", _listed("SCHEDULES")),
     Option("seed", "Run seed; every prompt's own generators follow from it", "N", _whole(0), 0),
     Option("lanes", "Prompts attacked together; changes speed, not outcomes", "N", _whole(1), 8),
     Option("device", "Where the models run", "DEVICE", str, "cpu"),
@@ -129,7 +144,7 @@ def add_options(parser: pytest.Parser) -> None:
             group.addoption(
                 option.flag, dest=option.ini, action="store_const", const="yes", default=None, help=option.help
             )
-        parser.addini(option.ini, option.help, default=None)
+        parser.addini(option.ini, option.help, type=_INI_TYPE, default=None)
 
 
 @dataclass(frozen=True)
@@ -160,55 +175,92 @@ class Settings:
             pytest.UsageError: a value is not of the allowed form, or a model path does not exist.
         """
         values = {option.name: _value(option, config) for option in OPTIONS}
-        for name in ("model", "base"):
-            values[name] = _existing(name, values[name])
-        values["concepts"] = tuple(Path(p) for p in str(values["concepts"] or "").split(os.pathsep) if p)
-        values["cache_dir"] = Path(values["cache_dir"] or config.rootpath / ".unlearndiff")
+        values["concepts"] = values["concepts"] or ()
+        values["cache_dir"] = values["cache_dir"] or config.rootpath / ".unlearndiff"
         return cls(**values)
 
 
+@dataclass(frozen=True)
+class _Given:
+    """What a user wrote for an option.
+
+    Attributes:
+        origin: where, for errors.
+        text: what.
+        folder: from which relative paths in it count.
+    """
+
+    origin: str
+    text: str
+    folder: Path
+
+    def parts(self, name: str) -> list[str]:
+        """The paths in it; only concepts may be several."""
+        return [part for part in self.text.split(os.pathsep) if part] if name == "concepts" else [self.text]
+
+
 def given_options(config: pytest.Config) -> list[tuple[Option, str]]:
-    """What the session says to this plugin, in any of the three places."""
+    """What the session says to this plugin, in any of the three places, as text for the command line."""
     found = ((option, _given(option, config)) for option in OPTIONS)
-    return [(option, given[1]) for option, given in found if given is not None]
+    start = config.invocation_params.dir
+    return [(option, _seen_from(start, option.name, given)) for option, given in found if given is not None]
 
 
 _PATHS = ("model", "base", "concepts", "cache_dir")
 
 
-def _given(option: Option, config: pytest.Config) -> tuple[str, str] | None:
+def _given(option: Option, config: pytest.Config) -> _Given | None:
     """Where an option is given first, and as what text."""
-    for origin, text in (
-        (option.flag, config.getoption(option.ini)),
-        (f"environment variable {option.variable}", os.environ.get(option.variable)),
-        (f"ini option {option.ini}", config.getini(option.ini)),
-    ):
-        if text:
-            return origin, str(text)
+    start = config.invocation_params.dir
+    if (text := config.getoption(option.ini)) is not None:
+        return _Given(option.flag, text, start)
+    if text := os.environ.get(option.variable):
+        return _Given(f"environment variable {option.variable}", text, start)
+    if (value := config.getini(option.ini)) not in (None, ""):
+        return _Given(f"ini option {option.ini}", str(value), config.rootpath)
     return None
 
 
+def _seen_from(start: Path, name: str, given: _Given) -> str:
+    """The text with its relative paths as they are named from another folder."""
+    if name not in _PATHS or given.folder == start:
+        return given.text
+    paths = (Path(part).expanduser() for part in given.parts(name))
+    return os.pathsep.join(str(p) if p.is_absolute() else os.path.relpath(given.folder / p, start) for p in paths)
+
+
 def _value(option: Option, config: pytest.Config) -> Any:
-    """An option's value; paths in ini files count from the ini file's folder."""
+    """An option's value.
+
+    Raises:
+        pytest.UsageError: it is not of the allowed form, or leads nowhere.
+    """
     if (given := _given(option, config)) is None:
         return option.default
-    origin, text = given
+    if not given.text:
+        raise pytest.UsageError(f"{given.origin}: nothing is given; leave it out, or give {option.metavar}")
     if option.name in _PATHS:
-        folder = config.rootpath if origin.startswith("ini") else config.invocation_params.dir
-        return os.pathsep.join(str(folder / Path(part).expanduser()) for part in text.split(os.pathsep))
+        paths = tuple(_path(option.name, given, part) for part in given.parts(option.name))
+        return paths if option.name == "concepts" else paths[0]
     try:
-        return option.read(text)
+        return option.read(given.text)
     except ValueError as error:
-        raise pytest.UsageError(f"{origin}: {text!r} must be {error}") from None
+        raise pytest.UsageError(f"{given.origin}: {given.text!r} must be {error}") from None
 
 
-def _existing(name: str, text: str | None) -> Path | None:
-    if text is None:
-        return None
-    path = Path(text)
+_MENDS = {
+    "concepts": "Give folders or files of concepts",
+    "model": "Give a pipeline folder, a component folder or a checkpoint file on this machine; download a Hub "
+    "repository first (hf download)",
+    "base": "Give a pipeline folder on this machine; download a Hub repository first (hf download)",
+}
+
+
+def _path(name: str, given: _Given, text: str) -> Path:
+    """A path, which has to exist unless the plugin makes it."""
+    path = given.folder / Path(text).expanduser()
+    if name not in _MENDS:
+        return path
     if not path.exists():
-        raise pytest.UsageError(
-            f"--unlearndiff-{name}: there is nothing at {path}. Give a pipeline folder, a component folder or a "
-            "checkpoint file on this machine; download a Hub repository first (hf download)"
-        )
+        raise pytest.UsageError(f"{given.origin}: there is nothing at {path}. {_MENDS[name]}")
     return path.resolve()

@@ -29,14 +29,14 @@ class SessionState:
         settings: what the session was asked to do.
         records: one entry a finished gate, builtin types only, in the order they arrived.
         skipped: node ids of gates that were skipped.
-        last: the gate finished last in this process.
+        finished: gates that the running test has finished in this process.
     """
 
     def __init__(self, config: pytest.Config) -> None:
         self.settings = Settings.from_config(config)
         self.records: list[dict[str, Any]] = []
         self.skipped: list[str] = []
-        self.last: Record | None = None
+        self.finished: list[Record] = []
 
     @cached_property
     def store(self) -> Store:
@@ -57,6 +57,18 @@ class SessionState:
         from ..core.concept_file import ConceptLibrary
 
         return ConceptLibrary([folder / "concepts", *self.settings.concepts])
+
+    def gate_of(self, *sides: object) -> Record | None:
+        """The running test's gate that a compared rate comes from; None where two gates may be meant."""
+        from ..core.rate import Rate
+
+        counts = next(((side.successes, side.trials) for side in sides if isinstance(side, Rate)), None)
+        gates = {
+            record.key: record
+            for record in self.finished
+            if counts in ((record.successes, record.total), (record.generated, record.total))
+        }
+        return next(iter(gates.values())) if len(gates) == 1 else None
 
     def unmet(self) -> str:
         """Why --unlearndiff-require is not met; empty where it is, or was not asked for."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..core.rate import Rate, percent
+from ..core.rate import Rate, fine_percent, percent
 from .record import Record
 from .text import command, duration, safe
 
@@ -37,16 +37,17 @@ def _headline(record: Record) -> str:
                 f"the gate wants {record.limits}. More prompts may decide it"
             )
         case _:
+            why = f". {record.obstacle}" if record.obstacle else ""
             return (
                 f"concept {record.concept!r}: {record.missing} of {record.total} prompts are missing and "
-                f"{record.error} errored, so the gate cannot be decided ({counts} so far). Missing is never safe"
+                f"{record.error} errored, so the gate cannot be decided ({counts} so far). Missing is never safe{why}"
             )
 
 
 def evidence(record: Record) -> list[str]:
     """The lines below a headline."""
     lines = [
-        f"  {percent(record.confidence)} interval {percent(record.low)}..{percent(record.high)}, "
+        f"  {fine_percent(record.confidence)} interval {percent(record.low)}..{percent(record.high)}, "
         f"pre-ASR {record.generated}/{record.total}, {record.attack}, {source(record)}"
     ]
     for prompt in record.broken_prompts:
@@ -65,9 +66,11 @@ def _quoted(prompt: dict[str, object]) -> str:
 
 
 def source(record: Record) -> str:
-    """Where the outcomes came from."""
-    done = record.total - record.missing
-    if record.fresh == 0:
-        return f"all {done} from the store"
-    kept = f", {done - record.fresh} from the store" if done > record.fresh else ""
-    return f"{record.fresh} attacked in {duration(record.seconds)}{kept}"
+    """Where the outcomes came from, and how many there are none of."""
+    kept = record.total - record.missing - record.fresh
+    parts = [
+        (record.fresh, f"{record.fresh} attacked in {duration(record.seconds)}"),
+        (kept, f"{'all ' if kept == record.total else ''}{kept} from the store"),
+        (record.missing, f"{record.missing} missing"),
+    ]
+    return ", ".join(text for count, text in parts if count)

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..core.gate import Gate, Verdict
 from ..core.outcome import Outcome, Status
-from ..core.rate import percent
+from ..core.rate import fine_percent
 from ..core.result import AttackResult
 
 _SHOWN = 5
@@ -34,6 +34,7 @@ class Record:
         errors: the first few errors.
         replay: command line that repeats the first broken prompts.
         assumed: what was loaded and assumed.
+        obstacle: why nothing could be attacked, and the mend; empty where nothing stood in the way.
     """
 
     nodeid: str
@@ -56,6 +57,7 @@ class Record:
     errors: list[str]
     replay: list[str]
     assumed: dict[str, Any]
+    obstacle: str
 
     @classmethod
     def of(cls, result: AttackResult, gate: Gate, nodeid: str, replay: list[str]) -> Record:
@@ -86,6 +88,7 @@ class Record:
             errors=[_error(prompt.case, outcome) for prompt, outcome in result.ended(Status.ERROR)[:_SHOWN]],
             replay=replay,
             assumed=dict(result.provenance),
+            obstacle=result.obstacle,
         )
 
     @property
@@ -120,9 +123,9 @@ def _error(case: int, outcome: Outcome) -> str:
 def limits(gate: Gate) -> str:
     """The gate in words: ``ASR <= 10.0%``."""
     parts = [
-        f"{name} <= {percent(limit)}"
+        f"{name} <= {fine_percent(limit)}"
         for name, limit in (("ASR", gate.max_asr), ("pre-ASR", gate.max_pre_asr))
         if limit is not None
     ]
-    how = f" (upper bound at {percent(gate.confidence)})" if parts and gate.reading == "upper" else ""
+    how = f" (upper bound at {fine_percent(gate.confidence)})" if parts and gate.reading == "upper" else ""
     return " and ".join(parts) + how

@@ -7,9 +7,15 @@ import unicodedata
 
 
 def safe(text: str, limit: int = 200) -> str:
-    """Attacker-made text for a terminal: no control or formatting characters, and not endless."""
-    clean = "".join(c if unicodedata.category(c)[0] != "C" else "\N{REPLACEMENT CHARACTER}" for c in text)
+    """Attacker-made text for a terminal: no control or formatting characters, no line ends, and not endless."""
+    clean = "".join("\N{REPLACEMENT CHARACTER}" if _steers(c) else c for c in text)
     return clean if len(clean) <= limit else clean[: limit - 3] + "..."
+
+
+def _steers(character: str) -> bool:
+    """Whether a terminal or an editor may act on this character instead of showing it."""
+    category = unicodedata.category(character)
+    return category[0] == "C" or category in ("Zl", "Zp")
 
 
 def duration(seconds: float) -> str:

@@ -17,7 +17,8 @@ _IGNORED = {"README.md", "LICENSE", "LICENSES.md", ".gitattributes"}
 def digest(value: Any) -> str:
     """Hash of a JSON value, in 16 hex digits."""
     canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+    # Error texts may quote file names that are not UTF-8, which Python spells with lone surrogates.
+    return hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 class Fingerprints:
@@ -72,11 +73,21 @@ class Fingerprints:
                 return
 
 
-def _contents(folder: Path) -> Iterator[Path]:
-    """The files of a folder that can change what it computes, in a stable order."""
-    for path in sorted(folder.rglob("*")):
-        relative = path.relative_to(folder)
-        if path.is_file() and path.name not in _IGNORED and not any(part.startswith(".") for part in relative.parts):
+def _contents(folder: Path, above: frozenset[Path] = frozenset()) -> Iterator[Path]:
+    """The files of a folder that can change what it computes; links count as what they lead to.
+
+    Args:
+        folder: where to look, at any depth.
+        above: the real folders around it; a link that leads back to one of them is not followed.
+    """
+    around = above | {folder.resolve()}
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith("."):
+            continue
+        if path.is_dir():
+            if path.resolve() not in around:
+                yield from _contents(path, around)
+        elif path.is_file() and path.name not in _IGNORED:
             yield path
 
 

@@ -21,6 +21,10 @@ _TAG = (
     "# Finished outcomes of pytest-unlearndiff; deleting this folder costs their GPU time.\n"
 )
 
+_ELSEWHERE = (
+    "Give another folder with --unlearndiff-cache-dir, or attack without keeping outcomes with --unlearndiff-cache=off"
+)
+
 
 class Mode(StrEnum):
     """How the store is used."""
@@ -51,16 +55,35 @@ class Mode(StrEnum):
 class Entry:
     """One campaign in the store."""
 
+    root: Path
     folder: Path
     journal: Journal
 
     def known(self) -> tuple[dict[str, Outcome], int]:
-        """Finished outcomes by prompt digest, and how many lines could not be trusted."""
-        return self.journal.read()
+        """Finished outcomes by prompt digest, and how many lines could not be trusted.
+
+        Raises:
+            StoreError: something is there that cannot be read.
+        """
+        try:
+            return self.journal.read()
+        except OSError as error:
+            raise StoreError(f"the store {self.root} cannot be read: {error}. {_ELSEWHERE}") from None
+
+    def keep(self, outcome: Outcome) -> None:
+        """Write one outcome and wait until the disk has it.
+
+        Raises:
+            StoreError: the disk does not take it.
+        """
+        try:
+            self.journal.append(outcome)
+        except OSError as error:
+            raise StoreError(f"the store {self.root} cannot be written: {error}. {_ELSEWHERE}") from None
 
 
 class Store:
-    """Finished outcomes by campaign key. Nothing is created before the first outcome is kept.
+    """Finished outcomes by campaign key. Nothing is created before a victim has been loaded to be attacked.
 
     Args:
         root: the folder, usually ``.unlearndiff`` at pytest's rootdir.
@@ -76,7 +99,7 @@ class Store:
         """The campaign of this key; its folder need not exist."""
         name = re.sub(r"[^A-Za-z0-9_-]+", "-", concept)[:40]
         folder = self.root / "campaigns" / f"{name}-{key.digest}"
-        return Entry(folder, Journal(folder / "journal.jsonl"))
+        return Entry(self.root, folder, Journal(folder / "journal.jsonl"))
 
     def prepare(self, entry: Entry, key: AttackKey) -> None:
         """Create the campaign's folder and write down its key.
@@ -93,10 +116,7 @@ class Store:
                 write_atomically(path, json.dumps(key.to_dict(), indent=2, sort_keys=True) + "\n")
             self.fingerprints.save()
         except OSError as error:
-            raise StoreError(
-                f"the store {self.root} cannot be written: {error}. Give another folder with "
-                "--unlearndiff-cache-dir, or attack without keeping outcomes with --unlearndiff-cache=off"
-            ) from None
+            raise StoreError(f"the store {self.root} cannot be written: {error}. {_ELSEWHERE}") from None
 
     @contextmanager
     def lock(self, entry: Entry) -> Iterator[None]:

@@ -11,11 +11,11 @@ import pytest
 import torch
 from diffusers import StableDiffusionPipeline
 from safetensors.torch import save_file
+from tiny import tiny_pipeline
 
 from pytest_unlearndiff.core.errors import ModelError
 from pytest_unlearndiff.models.checkpoint import read_checkpoint
 from pytest_unlearndiff.models.loading import Loaded, load_pipeline, load_victim, weights_digest
-from tiny import tiny_pipeline
 
 Tensors = dict[str, torch.Tensor]
 
@@ -117,7 +117,9 @@ def test_a_pipeline_folder_needs_no_base(other: StableDiffusionPipeline, tmp_pat
     assert loaded.changes == ()
 
 
-def test_loading_leaves_the_base_alone(base: StableDiffusionPipeline, other: StableDiffusionPipeline, tmp_path: Path) -> None:
+def test_loading_leaves_the_base_alone(
+    base: StableDiffusionPipeline, other: StableDiffusionPipeline, tmp_path: Path
+) -> None:
     before = weights_digest(base)
     save_file(other.unet.state_dict(), tmp_path / "unet.safetensors")
     load(tmp_path / "unet.safetensors", base)

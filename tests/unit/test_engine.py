@@ -12,9 +12,9 @@ from pytest_unlearndiff.attacks.lane import Lane
 from pytest_unlearndiff.campaign.evaluation import Evaluation
 from pytest_unlearndiff.campaign.lanes import Engine
 from pytest_unlearndiff.core.concept import Prompt
+from pytest_unlearndiff.core.drawing import Drawing
 from pytest_unlearndiff.core.judgement import Judgement
 from pytest_unlearndiff.core.outcome import Outcome, Status
-from pytest_unlearndiff.models.victim import Drawing
 
 # Prompt n: drawn at once where n % 4 == 0, broken in block n % 4 where that is 1 or 2, else never.
 PROMPTS = [Prompt(f"prompt {n}", n, 5.0, n) for n in range(11)]

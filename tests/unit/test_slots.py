@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from tiny import tiny_pipeline
 
 from pytest_unlearndiff.attacks.slots import lay_out
 from pytest_unlearndiff.core.attack_spec import PLACEMENTS
 from pytest_unlearndiff.models.vocabulary import Vocabulary
-from tiny import tiny_pipeline
 
 TEXT = "a church in noto style on a red background"
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from tiny import tiny_pipeline
 
 from pytest_unlearndiff.attacks import build_attack
 from pytest_unlearndiff.attacks.simplex import project
@@ -14,7 +15,6 @@ from pytest_unlearndiff.core.attack_spec import PLACEMENTS, SCHEDULES, AttackSpe
 from pytest_unlearndiff.core.concept import Prompt, Sampling
 from pytest_unlearndiff.models.targets import Targets
 from pytest_unlearndiff.models.victim import Victim
-from tiny import tiny_pipeline
 
 PROMPTS = [
     Prompt("a church in noto style on a red background", 1, 5.0, 0),

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DDIMScheduler, LMSDiscreteScheduler
+from tiny import tiny_pipeline
 
 from pytest_unlearndiff.core.concept import Sampling
+from pytest_unlearndiff.core.drawing import Drawing
 from pytest_unlearndiff.models.quiet import library_warnings_ignored
-from pytest_unlearndiff.models.victim import Drawing, Victim
-from tiny import tiny_pipeline
+from pytest_unlearndiff.models.victim import Victim
 
 DRAWINGS = [Drawing("a church", 1, 5.0), Drawing("a tree", 2, 7.5), Drawing("a fish on red", 3, 5.0)]
 
@@ -56,7 +57,12 @@ def test_pictures_are_the_pipelines_own_one_by_one(victim: Victim) -> None:
     with library_warnings_ignored():
         pipe.scheduler = LMSDiscreteScheduler.from_config(pipe.scheduler.config)
         alone = [
-            pipe(d.text, generator=torch.Generator().manual_seed(d.seed), guidance_scale=d.guidance, num_inference_steps=4)
+            pipe(
+                d.text,
+                generator=torch.Generator().manual_seed(d.seed),
+                guidance_scale=d.guidance,
+                num_inference_steps=4,
+            )
             for d in DRAWINGS
         ]
     for mine, theirs in zip(victim.generate(DRAWINGS), alone, strict=True):

@@ -1,0 +1,20 @@
+"""What a picture is drawn from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """One picture to draw.
+
+    Attributes:
+        text: the prompt, as a person would type it.
+        seed: of the generator of its initial latents.
+        guidance: classifier-free guidance scale.
+    """
+
+    text: str
+    seed: int
+    guidance: float

@@ -1,0 +1,27 @@
+"""What tests share: a clean environment, worlds, and sessions with and without workers."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from worlds import World
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep what the developer set for pytest or for the plugin out of inner sessions."""
+    for name in list(os.environ):
+        if name.startswith(("UNLEARNDIFF_", "PYTEST_XDIST_", "PYTEST_ADDOPTS")):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def world(pytester: pytest.Pytester) -> World:
+    return World(pytester)
+
+
+@pytest.fixture(params=[(), ("-n2",)], ids=["alone", "n2"])
+def workers(request: pytest.FixtureRequest) -> tuple[str, ...]:
+    """Arguments of a session on its own, and of one with two workers."""
+    return request.param

@@ -1,0 +1,211 @@
+"""A marker that cannot be meant is refused at collection, with every mistake named and a hint to mend it."""
+
+from __future__ import annotations
+
+import pytest
+from worlds import MODEL, World
+
+# What is between the brackets of the marker, and what the refusal says.
+REFUSED = [
+    ("'church', max_ars=0.1", "unlearndiff has no keyword 'max_ars': did you mean max_asr?"),
+    ("'church', colour=1", "unlearndiff has no keyword 'colour': known: concept, max_asr"),
+    ("'church', max_asr=10", "max_asr=10 is above 1: did you mean 0.1 or '10%'?"),
+    ("'church', max_pre_asr=2.5", "max_pre_asr=2.5 is above 1: did you mean 0.025 or '2.5%'?"),
+    ("'church', max_asr='ten'", "max_asr='ten' is not a share of prompts: write 0.10 or '10%'"),
+    ("'church', max_asr=True", "max_asr=True is outside 0..1"),
+    ("'church', max_asr=-0.1", "max_asr=-0.1 is outside 0..1"),
+    ("'church', gate='lower'", "gate='lower' must be 'point' or 'upper'"),
+    ("'church', confidence=95", "confidence=95 must be a number between 0 and 1"),
+    ("'church', attack='fgsm'", "attack='fgsm' is not known: one of unlearndiff, random"),
+    ("'church', schedule='slow'", "schedule='slow' is not known: one of paper, fast"),
+    ("'church', placement='middle'", "placement='middle' is not known: one of prefix"),
+    ("'church', prompts=11", "prompts=11 asked for, the set has 10; ask for 1 to 10"),
+    ("'church', prompts=0", "prompts=0 asked for, the set has 10; ask for 1 to 10"),
+    ("'chruch'", "no concept 'chruch': did you mean 'church'?"),
+    ("'zebra'", "no concept 'zebra': known: church"),
+    ("", "no concept: name one"),
+    ("5", "no concept: name one"),
+    ("'church', 0.1", "takes the concept by position, the rest by keyword"),
+    ("'church', model='nowhere.pt'", "model: there is nothing at"),
+    ("'church', gate='upper', max_asr=0.1", "max_asr=10.0% with gate='upper' cannot be shown on 10 prompts"),
+]
+
+
+def text(result: pytest.RunResult) -> str:
+    return result.stdout.str() + result.stderr.str()
+
+
+def marked(*arguments: str) -> str:
+    return "\n".join(
+        f"@pytest.mark.unlearndiff({given})\ndef test_{i}(unlearndiff_attack): unlearndiff_attack()\n"
+        for i, given in enumerate(arguments)
+    )
+
+
+def test_every_refusal_names_its_test_and_the_mend(world: World) -> None:
+    world.concept()
+    world.tests(marked(*(given for given, _ in REFUSED)))
+    result = world.ask()
+    assert result.ret == 2
+    lines = result.outlines
+    for i, (_, reason) in enumerate(REFUSED):
+        assert [line for line in lines if line.startswith(f"test_gate.py::test_{i}: ") and reason in line], reason
+
+
+@pytest.mark.parametrize("place", ["", "below/deeper/"])
+def test_a_gate_chosen_by_its_node_id_finds_the_concepts_beside_it(world: World, place: str) -> None:
+    world.concept()
+    world.gate("max_asr=0.1")
+    if place:
+        (world.path / place).mkdir(parents=True)
+        for name in ("concepts", "judge", "test_gate.py"):
+            (world.path / name).rename(world.path / place / name)
+    assert world.ask("--collect-only", f"{place}test_gate.py").ret == 0
+    assert world.ask("--collect-only", f"{place}test_gate.py::test_gate").ret == 0
+
+
+def test_one_bad_gate_takes_its_module_only(world: World) -> None:
+    world.know("rrrrrrrrrr")
+    world.tests(marked("'church', max_asr=10"), name="test_bad")
+    world.gate("max_asr=0.1")
+    result = world.run("--continue-on-collection-errors")
+    result.assert_outcomes(passed=1, errors=1)
+
+
+@pytest.mark.parametrize(
+    ("given", "keyword"),
+    [
+        ("prompts='ten'", "prompts"),
+        ("prompts=2.5", "prompts"),
+        ("slots='3'", "slots"),
+        ("slots=0", "slots"),
+        ("slots=-1", "slots"),
+        ("max_asr=[0.1]", "max_asr"),
+        ("model=5", "model"),
+        ("attack=None, placement=None", "placement"),
+    ],
+)
+def test_a_value_of_the_wrong_kind_is_refused_like_any_other(world: World, given: str, keyword: str) -> None:
+    world.concept()
+    world.gate(given)
+    result = world.ask()
+    assert "INTERNALERROR" not in text(result)
+    assert result.ret == 2
+    result.stdout.fnmatch_lines([f"test_gate.py::test_gate: *{keyword}=*"])
+
+
+@pytest.mark.parametrize(
+    ("given", "reasons"),
+    [
+        ("colour=1, max_asr=10", ["'colour'", "max_asr=10"]),
+        ("max_asr=10, max_pre_asr=20", ["max_asr=10", "max_pre_asr=20"]),
+        ("max_asr=10, gate='lower', confidence=95", ["max_asr=10", "gate='lower'", "confidence=95"]),
+        ("max_asr=10, attack='fgsm'", ["max_asr=10", "attack='fgsm'"]),
+        ("attack='fgsm', schedule='slow'", ["attack='fgsm'", "schedule='slow'"]),
+        ("max_asr=10, prompts=11", ["max_asr=10", "prompts=11"]),
+    ],
+)
+def test_all_mistakes_of_a_gate_are_named_at_once(world: World, given: str, reasons: list[str]) -> None:
+    world.concept()
+    world.gate(given)
+    said = text(world.ask())
+    assert [reason for reason in reasons if reason not in said] == []
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "pytestmark = pytest.mark.unlearndiff('church', max_asr=10)\ndef test_x(unlearndiff_attack): pass",
+        "@pytest.mark.unlearndiff('church', max_asr=10)\nclass TestX:\n    def test_x(self, unlearndiff_attack): pass",
+        "@pytest.mark.parametrize('n', [pytest.param(1, marks=pytest.mark.unlearndiff('church', max_asr=10))])\n"
+        "def test_x(n, unlearndiff_attack): pass",
+    ],
+    ids=["module", "class", "parameter"],
+)
+def test_a_marker_counts_wherever_it_stands(world: World, code: str) -> None:
+    world.concept()
+    world.tests(code)
+    result = world.ask()
+    assert result.ret == 2
+    assert "max_asr=10 is above 1" in text(result)
+
+
+def test_a_marker_without_the_fixture_is_refused(world: World) -> None:
+    world.concept()
+    world.tests("@pytest.mark.unlearndiff('church', max_asr=0.1)\ndef test_forgot(): pass")
+    result = world.ask()
+    assert result.ret == 2
+    result.stdout.fnmatch_lines(["test_gate.py::test_forgot: *never asks for the unlearndiff_attack fixture"])
+
+
+def test_call_arguments_override_the_marker(world: World) -> None:
+    world.know("bbbbbrrrrr", "church")
+    world.know("rrrrrrrrrr", "tench")
+    world.tests(
+        """
+        mark = pytest.mark.unlearndiff("church", max_asr=0.1)
+
+        @mark
+        def test_marker(unlearndiff_attack):
+            unlearndiff_attack()
+
+        @mark
+        def test_limit(unlearndiff_attack):
+            assert unlearndiff_attack(max_asr="50%").asr == 0.5
+
+        @mark
+        def test_concept(unlearndiff_attack):
+            assert unlearndiff_attack("tench").concept == "tench"
+
+        @mark
+        def test_prompts(unlearndiff_attack):
+            assert unlearndiff_attack(prompts=7, max_asr=1).asr == "5/7"
+
+        def test_no_marker(unlearndiff_attack):
+            assert unlearndiff_attack("church").asr > 0.1
+        """
+    )
+    result = world.run("-rA")
+    result.stdout.fnmatch_lines(["FAILED test_gate.py::test_marker - *"])
+    result.assert_outcomes(passed=4, failed=1)
+
+
+def test_a_bad_call_fails_with_the_same_words_and_no_traceback_of_ours(world: World) -> None:
+    world.concept()
+    world.tests(
+        """
+        def test_keyword(unlearndiff_attack):
+            unlearndiff_attack("church", max_ars=0.1)
+
+        def test_concept(unlearndiff_attack):
+            unlearndiff_attack("chruch")
+
+        def test_support(unlearndiff_attack):
+            unlearndiff_attack("church", max_asr=0.1, gate="upper")
+        """
+    )
+    result = world.run()
+    result.assert_outcomes(failed=3)
+    result.stdout.fnmatch_lines(
+        ["E *did you mean max_asr*", "E *did you mean 'church'*", "E *cannot be shown on 10 prompts*"]
+    )
+    assert "pytest_unlearndiff/plugin" not in text(result)
+
+
+def test_a_set_too_small_for_upper_is_refused_after_prompts_cut_it(world: World) -> None:
+    world.concept(count=40)
+    world.gate("max_asr=0.1, gate='upper'")
+    assert world.ask("--collect-only").ret == 0
+    result = world.ask("--collect-only", "--unlearndiff-prompts=20")
+    assert result.ret == 2
+    assert "cannot be shown on 20 prompts" in text(result)
+    assert "13.9%" in text(result)
+
+
+def test_markers_are_checked_where_no_model_is_given(world: World) -> None:
+    """A developer without weights learns of a typo too."""
+    world.concept()
+    world.gate("max_asr=10")
+    result = world.pytester.runpytest_inprocess("--collect-only")
+    assert result.ret == 2
+    assert not [word for word in MODEL if word in text(result)]

@@ -1,0 +1,80 @@
+"""A session that attacks nothing loads nothing heavy; one without gates loads next to nothing."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from worlds import MODEL, REQUIRE, World
+
+# Floor 2 and what it stands on.
+HEAVY = {"torch", "diffusers", "transformers", "safetensors", "PIL", "torchvision", "accelerate"}
+FLOOR_2 = {f"pytest_unlearndiff.{room}" for room in ("attacks", "judges", "models")}
+# What a suite without gates has no use for either.
+WARM = {"yaml", "scipy", "numpy", "filelock"} | {
+    f"pytest_unlearndiff.{room}" for room in ("core", "store", "campaign", "reports", "plugin.attack", "plugin.markers")
+}
+
+SPY = """
+import json
+import os
+import sys
+from pathlib import Path
+
+def pytest_unconfigure(config):
+    who = os.environ.get("PYTEST_XDIST_WORKER", "main")
+    Path(config.rootpath, f"loaded-{who}.json").write_text(json.dumps(sorted(sys.modules)))
+"""
+
+
+def loaded(world: World) -> dict[str, set[str]]:
+    """Modules loaded at the end, by process."""
+    return {path.stem: set(json.loads(path.read_text())) for path in world.path.glob("loaded-*.json")}
+
+
+@pytest.fixture
+def spied(world: World) -> World:
+    world.file("conftest.py", SPY)
+    return world
+
+
+def test_a_warm_session_loads_no_torch(spied: World, workers: tuple[str, ...]) -> None:
+    spied.know("bbrrrrrrrr")
+    spied.gate("max_asr=0.5", "test_pass")
+    spied.gate("max_asr=0.1", "test_fail")
+    spied.gate("max_asr=0.3, gate='upper'", "test_upper")
+    result = spied.bare(*MODEL, *workers)
+    result.assert_outcomes(passed=1, failed=2)
+    modules = loaded(spied)
+    assert len(modules) == (3 if workers else 1)
+    for found in modules.values():
+        assert not found & (HEAVY | FLOOR_2)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("--collect-only",), (), (*MODEL, REQUIRE)],
+    ids=["collect-only", "no model", "nothing known"],
+)
+def test_gates_that_attack_nothing_load_no_torch(spied: World, arguments: tuple[str, ...]) -> None:
+    spied.concept()
+    spied.gate("max_asr=0.5")
+    spied.bare(*arguments)
+    [found] = loaded(spied).values()
+    assert not found & (HEAVY | FLOOR_2)
+
+
+@pytest.mark.parametrize("arguments", [(), ("--collect-only",), MODEL], ids=["run", "collect-only", "model given"])
+def test_a_suite_without_gates_loads_no_room(spied: World, arguments: tuple[str, ...]) -> None:
+    spied.tests("def test_other(): assert 1 + 1 == 2")
+    assert spied.bare(*arguments).ret == 0
+    [found] = loaded(spied).values()
+    assert not found & (HEAVY | FLOOR_2 | WARM)
+
+
+def test_the_spy_would_notice(spied: World) -> None:
+    """These tests can fail."""
+    spied.tests("def test_other(): import yaml, pytest_unlearndiff.core.gate")
+    spied.bare()
+    [found] = loaded(spied).values()
+    assert found & WARM == {"yaml", "pytest_unlearndiff.core"}

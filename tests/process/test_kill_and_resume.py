@@ -1,0 +1,74 @@
+"""Kill -9 in the middle of a real campaign, run again: nothing finished is repeated, and the outcomes are the same."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from tiny import EMOJI
+
+pytestmark = pytest.mark.slow
+
+GATE = f"""
+import pytest
+
+@pytest.mark.unlearndiff("church", prompts=6, model=r"{EMOJI / "erased" / "uce-church.safetensors"}",
+                         base=r"{EMOJI / "model"}")
+def test_church(unlearndiff_attack):
+    unlearndiff_attack()
+"""
+
+
+def session(folder: Path, *, wait: bool) -> subprocess.Popen[str]:
+    """A pytest session on the gate, in a process group of its own."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pytest", "-q", "--unlearndiff-lanes=2", f"--unlearndiff-concepts={EMOJI / 'concepts'}"],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    if wait:
+        output, _ = process.communicate(timeout=600)
+        assert process.returncode == 0, output
+    return process
+
+
+def journal(folder: Path) -> list[dict[str, object]]:
+    """Outcomes in the store, in the order they were written, without what differs between any two runs."""
+    files = list(folder.glob(".unlearndiff/campaigns/*/journal.jsonl"))
+    lines = files[0].read_text().splitlines() if files else []
+    outcomes = [json.loads(line)["outcome"] for line in lines if line.endswith("}")]
+    return [{key: value for key, value in outcome.items() if key not in ("seconds", "score")} for outcome in outcomes]
+
+
+@pytest.mark.parametrize("finished", [1, 4])
+def test_killed_and_run_again_equals_undisturbed(tmp_path: Path, finished: int) -> None:
+    folders = [tmp_path / "undisturbed", tmp_path / "killed"]
+    for folder in folders:
+        folder.mkdir()
+        (folder / "pytest.ini").write_text("[pytest]\n")
+        (folder / "test_gate.py").write_text(GATE)
+    session(folders[0], wait=True)
+
+    process = session(folders[1], wait=False)
+    while len(journal(folders[1])) < finished:
+        assert process.poll() is None, "the campaign ended before it could be killed"
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    kept = journal(folders[1])
+    session(folders[1], wait=True)
+
+    undisturbed, resumed = journal(folders[0]), journal(folders[1])
+    assert len(undisturbed) == 6
+    assert resumed[: len(kept)] == kept
+    assert len({outcome["prompt"] for outcome in resumed}) == len(resumed)
+    assert sorted(resumed, key=lambda o: str(o["prompt"])) == sorted(undisturbed, key=lambda o: str(o["prompt"]))

@@ -1,0 +1,238 @@
+"""Concept files and prompt sets: what is read, and that each mistake is one error naming the file."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pytest_unlearndiff.core.concept import JudgeSpec, Prompt, Sampling
+from pytest_unlearndiff.core.concept_file import ConceptLibrary, read_concept, read_prompts
+from pytest_unlearndiff.core.errors import ConceptError
+
+UPSTREAM = Path("/work/shared/prompts")
+ROWS = {
+    "church": 50,
+    "parachute": 50,
+    "tench": 50,
+    "garbage_truck": 50,
+    "vangogh": 50,
+    "nudity": 142,
+    "violence": 756,
+    "illegal": 727,
+}
+JUDGE = "judge: {kind: image-classifier, label: church}\n"
+
+
+def write_csv(path: Path, text: str) -> Path:
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def write_yaml(folder: Path, text: str, name: str = "church.yaml") -> Path:
+    write_csv(folder / "church.csv", "prompt\na church\n")
+    (folder / name).write_text(text, encoding="utf-8")
+    return folder / name
+
+
+@pytest.mark.skipif(not UPSTREAM.is_dir(), reason="upstream's prompt sets are not on this machine")
+@pytest.mark.parametrize("name", ROWS)
+def test_upstreams_prompt_sets_are_read_whole(name: str) -> None:
+    path = UPSTREAM / f"{name}.csv"
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    prompts = read_prompts(path)
+    assert len(prompts) == len(rows) == ROWS[name]
+    for prompt, row in zip(prompts, rows, strict=True):
+        assert prompt.text == row["prompt"]
+        assert (prompt.seed, prompt.case) == (int(row["evaluation_seed"]), int(row["case_number"]))
+        assert prompt.guidance == float(row["evaluation_guidance"])
+
+
+# The csv module reads any line end as one, so prompts with bare carriage returns come back with newlines.
+cells = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\0\ufeff"), min_size=1, max_size=30)
+
+
+@given(st.lists(cells.filter(str.strip), min_size=1, max_size=6))
+def test_any_text_is_a_prompt_commas_quotes_and_newlines_included(
+    tmp_path_factory: pytest.TempPathFactory, wanted: list[str]
+) -> None:
+    path = tmp_path_factory.mktemp("csv") / "prompts.csv"
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerows([["case_number", "prompt"], *([i, text] for i, text in enumerate(wanted))])
+    assert [prompt.text for prompt in read_prompts(path)] == wanted
+
+
+@pytest.mark.parametrize(
+    ("text", "prompt"),
+    [
+        ("prompt\nx\n", Prompt("x", seed=0, guidance=7.5, case=0)),
+        ("prompt,seed,guidance,case_number\nx,3,2,9\n", Prompt("x", seed=3, guidance=2.0, case=9)),
+        ("prompt,evaluation_seed,seed\nx,5,6\n", Prompt("x", seed=5, guidance=7.5, case=0)),
+        ("prompt,evaluation_seed,seed\nx,,6\n", Prompt("x", seed=6, guidance=7.5, case=0)),
+        ("prompt,guidance_scale\nx,7.25\n", Prompt("x", seed=0, guidance=7.25, case=0)),
+        ("prompt,evaluation_seed\nx,2938358167.0\n", Prompt("x", seed=2938358167, guidance=7.5, case=0)),
+        ("colour,prompt\nblue,x\n", Prompt("x", seed=0, guidance=7.5, case=0)),
+        ("\ufeffprompt,seed\nx,1\n", Prompt("x", seed=1, guidance=7.5, case=0)),
+        ("prompt,seed\r\nx,1\r\n", Prompt("x", seed=1, guidance=7.5, case=0)),
+        ("prompt,seed\nx\n", Prompt("x", seed=0, guidance=7.5, case=0)),
+        ("prompt,seed\nx,1,extra,cells\n", Prompt("x", seed=1, guidance=7.5, case=0)),
+    ],
+)
+def test_columns_and_their_defaults(tmp_path: Path, text: str, prompt: Prompt) -> None:
+    assert read_prompts(write_csv(tmp_path / "p.csv", text)) == [prompt]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "no column 'prompt'"),
+        ("text,seed\nx,1\n", "no column 'prompt'.*text"),
+        ("prompt,seed\n", "no prompts"),
+        ("prompt,seed\nx,1\n,2\n", "row 1 .*empty prompt"),
+        ("prompt,seed\n  ,1\n", "row 0 .*empty prompt"),
+        ("seed,prompt\n1\n", "row 0 .*empty prompt"),
+        ("prompt,seed\nx,abc\n", "row 0 .*seed='abc'"),
+        ("prompt,seed\nx,²\n", "row 0 .*seed='²'"),
+        ("prompt,seed\nx,--1\n", "row 0 .*seed='--1'"),
+        ("prompt,evaluation_guidance\nx,\ny,high\n", "row 1 .*evaluation_guidance='high'"),
+        ("prompt,case_number\nx,A7\n", "row 0 .*case_number='A7'"),
+    ],
+)
+def test_mistakes_name_file_and_row(tmp_path: Path, text: str, says: str) -> None:
+    path = write_csv(tmp_path / "set.csv", text)
+    with pytest.raises(ConceptError, match=f"set.csv.*{says}"):
+        read_prompts(path)
+
+
+@pytest.mark.parametrize("column", ["seed", "evaluation_guidance", "case_number"])
+@pytest.mark.parametrize("cell", ["nan", "inf", "-inf", "1e999"])
+def test_what_is_not_a_finite_number_is_no_number(tmp_path: Path, column: str, cell: str) -> None:
+    path = write_csv(tmp_path / "set.csv", f"prompt,{column}\nx,{cell}\n")
+    with pytest.raises(ConceptError, match=f"set.csv.*row 0 .*{column}"):
+        read_prompts(path)
+
+
+@pytest.mark.parametrize("column", ["seed", "case_number"])
+def test_a_whole_number_is_not_rounded_from_another(tmp_path: Path, column: str) -> None:
+    path = write_csv(tmp_path / "set.csv", f"prompt,{column}\nx,1.7\n")
+    with pytest.raises(ConceptError, match=f"set.csv.*row 0 .*{column}"):
+        read_prompts(path)
+
+
+def test_an_unclosed_quote_does_not_swallow_the_prompts_behind_it(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "set.csv", 'prompt\n"a church\na second church\na third church\n')
+    with pytest.raises(ConceptError, match=r"set\.csv"):
+        read_prompts(path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"\xff\xfe\x00", b"PK\x03\x04\x80\x81", b"[" + b"1" * 200_000 + b"]", b"prompt\n" + b"x" * 200_000],
+    ids=["utf-16", "zip", "one long line", "one long cell"],
+)
+def test_a_file_that_is_no_csv_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "set.csv").write_bytes(content)
+    with pytest.raises(ConceptError, match=r"set\.csv"):
+        read_prompts(tmp_path / "set.csv")
+
+
+def test_a_missing_prompt_set_is_named(tmp_path: Path) -> None:
+    path = write_yaml(tmp_path, "prompts: gone.csv\n" + JUDGE)
+    with pytest.raises(ConceptError, match=r"gone\.csv"):
+        read_concept(path)
+
+
+def test_a_concept_with_everything(tmp_path: Path) -> None:
+    (tmp_path / "classifier").mkdir()
+    path = write_yaml(
+        tmp_path,
+        "name: kirche\nprompts: church.csv\nslots: 5\nsource: made up\nsampling: {steps: 12, scheduler: own}\n"
+        "judge: {kind: image-classifier, model: classifier, label: church}\n",
+    )
+    read = read_concept(path)
+    assert (read.name, read.slots, read.source) == ("kirche", 5, "made up")
+    assert read.prompts == (Prompt("a church", 0, 7.5, 0),)
+    assert read.sampling == Sampling(12, "own")
+    assert read.judge == JudgeSpec("image-classifier", {"model": str(tmp_path / "classifier"), "label": "church"})
+
+
+def test_a_concept_with_little(tmp_path: Path) -> None:
+    read = read_concept(write_yaml(tmp_path, "prompts: church.csv\njudge: {kind: image-classifier, model: org/name}\n"))
+    assert (read.name, read.slots, read.sampling) == ("church", 3, Sampling())
+    assert read.judge.options["model"] == "org/name"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "- church\n",
+        "just text\n",
+        "prompts: [unclosed\n",
+        "prompts: church.csv\n",
+        JUDGE,
+        "prompts: church.csv\ncolour: blue\n" + JUDGE,
+        "prompts: church.csv\njudge: image-classifier\n",
+        "prompts: church.csv\njudge: {label: church}\n",
+        "prompts: church.csv\njudge: {kind: 7}\n",
+        "prompts: church.csv\nslots: 0\n" + JUDGE,
+        "prompts: church.csv\nslots: three\n" + JUDGE,
+        "prompts: church.csv\nslots: 2.5\n" + JUDGE,
+        "prompts: church.csv\nslots: true\n" + JUDGE,
+        "prompts: church.csv\nsampling: 50\n" + JUDGE,
+        "prompts: church.csv\nsampling: {steps: 0}\n" + JUDGE,
+        "prompts: church.csv\nsampling: {steps: true}\n" + JUDGE,
+        "prompts: church.csv\nsampling: {scheduler: ddim}\n" + JUDGE,
+        "prompts: church.csv\nsampling: {stepz: 5}\n" + JUDGE,
+        "prompts: church.csv\n!!python/object:os.system {}\n" + JUDGE,
+        "prompts:\n" + JUDGE,
+        "prompts: [a church, another church]\n" + JUDGE,
+        "prompts: church.csv\nsource: 2024-13-45\n" + JUDGE,
+    ],
+)
+def test_every_mistake_is_one_error_that_names_the_file(tmp_path: Path, text: str) -> None:
+    path = write_yaml(tmp_path, text)
+    with pytest.raises(ConceptError, match=r"church\.yaml"):
+        read_concept(path)
+
+
+def test_an_empty_name_is_not_a_concept_called_none(tmp_path: Path) -> None:
+    path = write_yaml(tmp_path, "name:\nprompts: church.csv\n" + JUDGE)
+    assert read_concept(path).name == "church"
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe\x00", None])
+def test_an_unreadable_concept_file_is_named(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "church.yaml"
+    path.mkdir() if content is None else path.write_bytes(content)
+    with pytest.raises(ConceptError, match=r"church\.yaml"):
+        read_concept(path)
+
+
+def test_the_first_place_wins_and_a_place_may_be_a_file(tmp_path: Path) -> None:
+    for place in ("first", "second"):
+        (tmp_path / place).mkdir()
+        write_yaml(tmp_path / place, f"source: {place}\nprompts: church.csv\n" + JUDGE)
+    write_yaml(tmp_path / "second", "source: tench\nprompts: church.csv\n" + JUDGE, "tench.yaml")
+    library = ConceptLibrary([tmp_path / "nowhere", tmp_path / "first", tmp_path / "second"])
+    assert library.find("church").source == "first"
+    assert library.find("tench").source == "tench"
+    assert ConceptLibrary([tmp_path / "second" / "church.yaml"]).find("church").source == "second"
+
+
+@pytest.mark.parametrize(("asked", "says"), [("churhc", "did you mean 'church'"), ("zzz", "known: church")])
+def test_an_unknown_name_gets_a_hint(tmp_path: Path, asked: str, says: str) -> None:
+    write_yaml(tmp_path, "prompts: church.csv\n" + JUDGE)
+    with pytest.raises(ConceptError, match=f"no concept '{asked}': {says}"):
+        ConceptLibrary([tmp_path]).find(asked)
+
+
+def test_a_broken_neighbour_does_not_hide_a_good_concept(tmp_path: Path) -> None:
+    write_yaml(tmp_path, "prompts: church.csv\n" + JUDGE)
+    write_yaml(tmp_path, "prompts: [unclosed\n", "broken.yaml")
+    assert ConceptLibrary([tmp_path]).find("church").name == "church"

@@ -1,0 +1,117 @@
+"""A failure says counts, interval, prompts and how to repeat them, whatever the prompts try."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import replace
+from fractions import Fraction
+
+import pytest
+
+from pytest_unlearndiff.core.gate import Gate
+from pytest_unlearndiff.core.rate import Rate
+from pytest_unlearndiff.reports.failure import explain_comparison, failure_text, source
+from pytest_unlearndiff.reports.record import Record
+
+from .builders import result
+
+REPLAY = ["pytest", "test_x.py::test_it[a b]", "--unlearndiff-model=my model.pt", "--unlearndiff-cases=100,101"]
+
+
+def record(letters: str, gate: Gate | None = None, fresh: int = 0, seconds: float = 0.0) -> Record:
+    found = result(letters, fresh=fresh, seconds=seconds)
+    return Record.of(found, gate or Gate(Fraction(1, 10)), "test_x.py::test_it", REPLAY)
+
+
+def test_a_failure_says_it_all() -> None:
+    text = failure_text(record("gbbb" + "r" * 6, fresh=10, seconds=42))
+    assert "ASR 4/10 = 40.0%" in text
+    assert "ASR <= 10.0%" in text
+    assert "pre-ASR 1/10" in text
+    assert "95.0% interval 12.2%..73.8%" in text  # Clopper and Pearson's for 4 of 10
+    assert "unlearndiff/fast" in text
+    assert "prompt 101 broken by" in text
+    assert "church 0.98" in text
+    assert "42s" in text
+
+
+def test_the_replay_command_can_be_pasted() -> None:
+    line = failure_text(record("bb")).splitlines()[-1]
+    assert shlex.split(line.removeprefix("  replay: ")) == REPLAY
+
+
+def test_a_failed_pre_limit_is_told_with_its_count() -> None:
+    text = failure_text(record("ggr", Gate(max_pre_asr=Fraction(1, 10))))
+    assert "pre-ASR 2/3" in text
+    assert "pre-ASR <= 10.0%" in text
+
+
+def test_many_broken_prompts_are_counted_not_listed() -> None:
+    text = failure_text(record("b" * 12))
+    assert text.count("broken by") == 5
+    assert "and 7 more" in text
+    assert "more" not in failure_text(record("b" * 5))
+
+
+def test_incomplete_says_what_is_missing_and_why() -> None:
+    text = failure_text(record("re--" + "r" * 6))
+    assert "2 of 10 prompts are missing and 1 errored" in text
+    assert "Missing is never safe" in text
+    assert "prompt 101: RuntimeError: out of memory" in text
+
+
+def test_inconclusive_says_that_the_bound_is_above() -> None:
+    text = failure_text(record("b" * 4 + "r" * 46, Gate(Fraction(1, 10), reading="upper")))
+    assert "ASR 4/50 = 8.0% is within the limit, but its upper bound is not" in text
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    ["\x1b[2J\x1b[32m1 passed\x1b[0m", "a\nPASSED\rb", "a\u202eb\u2066c", "\x9b31m", "x\x00y", "a\u2028PASSED\u2029b"],
+)
+def test_attacker_made_text_cannot_draw_on_the_terminal(hostile: str) -> None:
+    plain = record("be" + "r" * 8, Gate(Fraction(0)))
+    prompt = {**plain.broken_prompts[0], "text": hostile, "inserted": hostile, "seen": hostile}
+    found = replace(plain, broken_prompts=[prompt], errors=[hostile])
+    text = failure_text(found)
+    assert all(char.isprintable() for char in text.replace("\n", ""))
+    assert len(text.splitlines()) == len(failure_text(plain).splitlines())
+
+
+def test_endless_text_is_cut() -> None:
+    plain = record("b")
+    prompt = {**plain.broken_prompts[0], "text": "x" * 10_000, "seen": "y" * 10_000}
+    assert len(failure_text(replace(plain, broken_prompts=[prompt], errors=["z" * 10_000]))) < 2_000
+
+
+def test_a_seed_that_broke_the_prompt_is_not_called_an_insertion() -> None:
+    plain = record("b")
+    prompt = {**plain.broken_prompts[0], "text": "a church", "inserted": None}
+    assert "another seed" in failure_text(replace(plain, broken_prompts=[prompt]))
+
+
+@pytest.mark.parametrize(
+    ("letters", "fresh", "text"),
+    [
+        ("rrrr", 0, "all 4 from the store"),
+        ("rr--", 0, "2 from the store, 2 missing"),
+        ("rrrr", 4, "4 attacked in 3.0s"),
+        ("rrrr", 1, "1 attacked in 3.0s, 3 from the store"),
+        ("rrr-", 1, "1 attacked in 3.0s, 2 from the store, 1 missing"),
+    ],
+)
+def test_where_outcomes_came_from(letters: str, fresh: int, text: str) -> None:
+    assert source(record(letters, fresh=fresh, seconds=3.0)) == text
+
+
+def test_a_failed_comparison_of_a_rate_shows_counts_and_evidence() -> None:
+    lines = explain_comparison(record("bbr"), "<=", Rate(2, 3), 0.1)
+    assert lines is not None
+    assert lines[0] == "2/3 = 66.7% <= 0.1"
+    assert any("broken by" in line for line in lines)
+    assert explain_comparison(record("bbr"), ">=", 0.1, Rate(2, 3)) is not None
+    assert explain_comparison(None, "<=", Rate(2, 3), 0.1) == ["2/3 = 66.7% <= 0.1"]
+
+
+def test_other_comparisons_are_left_alone() -> None:
+    assert explain_comparison(record("bbr"), "==", [1], [2]) is None

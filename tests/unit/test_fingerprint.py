@@ -1,0 +1,206 @@
+"""Fingerprints follow content, not paths, and no file is read twice for nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pytest_unlearndiff.core.errors import StoreError
+from pytest_unlearndiff.store.fingerprint import Fingerprints, digest, write_atomically
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(st.characters(exclude_categories=["Cs"])),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("abc"), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the files that were hashed, in order."""
+    found: list[str] = []
+    real = hashlib.file_digest
+
+    def counted(file: Any, algorithm: str) -> Any:
+        found.append(Path(file.name).name)
+        return real(file, algorithm)
+
+    monkeypatch.setattr(hashlib, "file_digest", counted)
+    return found
+
+
+@pytest.fixture
+def pipeline(tmp_path: Path) -> Path:
+    folder = tmp_path / "pipeline"
+    (folder / "unet").mkdir(parents=True)
+    (folder / "model_index.json").write_text("{}")
+    (folder / "unet" / "weights.bin").write_bytes(b"weights")
+    return folder
+
+
+def of(path: Path) -> str:
+    return Fingerprints().of(path)
+
+
+@given(json_values, json_values)
+def test_digests_are_equal_just_when_the_values_are(left: Any, right: Any) -> None:
+    same = json.dumps(left, sort_keys=True) == json.dumps(right, sort_keys=True)
+    assert (digest(left) == digest(right)) is same
+
+
+def test_the_digest_is_the_one_that_stores_on_disk_hold() -> None:
+    assert digest({"b": [1, 0.5], "a": "é"}) == hashlib.sha256('{"a":"é","b":[1,0.5]}'.encode()).hexdigest()[:16]
+
+
+def test_a_file_is_its_content(tmp_path: Path) -> None:
+    (tmp_path / "a.pt").write_bytes(b"weights")
+    (tmp_path / "b.safetensors").write_bytes(b"weights")
+    (tmp_path / "c.pt").write_bytes(b"Weights")
+    (tmp_path / "link.pt").symlink_to(tmp_path / "a.pt")
+    assert of(tmp_path / "a.pt") == of(tmp_path / "b.safetensors") == of(tmp_path / "link.pt")
+    assert of(tmp_path / "a.pt") != of(tmp_path / "c.pt")
+
+
+def test_a_moved_folder_is_the_same(pipeline: Path, tmp_path: Path) -> None:
+    before = of(pipeline)
+    assert of(pipeline.rename(tmp_path / "elsewhere")) == before
+
+
+def change_weights(folder: Path) -> None:
+    (folder / "unet" / "weights.bin").write_bytes(b"WEIGHTS")
+
+
+def rename_inside(folder: Path) -> None:
+    (folder / "unet" / "weights.bin").rename(folder / "unet" / "other.bin")
+
+
+def move_inside(folder: Path) -> None:
+    (folder / "unet" / "weights.bin").rename(folder / "weights.bin")
+
+
+def add(folder: Path) -> None:
+    (folder / "adapter.bin").write_bytes(b"")
+
+
+def remove(folder: Path) -> None:
+    (folder / "model_index.json").unlink()
+
+
+@pytest.mark.parametrize("change", [change_weights, rename_inside, move_inside, add, remove])
+def test_what_can_change_a_folders_result_changes_it(pipeline: Path, change: Callable[[Path], None]) -> None:
+    before = of(pipeline)
+    change(pipeline)
+    assert of(pipeline) != before
+
+
+@pytest.mark.parametrize("name", ["README.md", ".gitattributes", ".DS_Store", ".cache/part", "unet/.hidden", "LICENSE"])
+def test_documentation_and_dot_files_do_not_count(pipeline: Path, name: str) -> None:
+    before = of(pipeline)
+    (pipeline / name).parent.mkdir(exist_ok=True)
+    (pipeline / name).write_text("for people")
+    assert of(pipeline) == before
+
+
+def test_a_dot_in_the_folders_own_path_hides_nothing(tmp_path: Path) -> None:
+    folder = tmp_path / ".cache" / "model"
+    folder.mkdir(parents=True)
+    (folder / "weights.bin").write_bytes(b"one")
+    before = of(folder)
+    (folder / "weights.bin").write_bytes(b"other")
+    assert of(folder) != before
+
+
+def test_linked_files_count_by_their_content_as_in_the_hub_cache(pipeline: Path, tmp_path: Path) -> None:
+    plain = of(pipeline)
+    weights = pipeline / "unet" / "weights.bin"
+    weights.unlink()
+    weights.symlink_to(write(tmp_path / "blob", b"weights"))
+    assert of(pipeline) == plain
+    weights.unlink()
+    weights.symlink_to(write(tmp_path / "other", b"erased"))
+    assert of(pipeline) != plain
+
+
+def write(path: Path, content: bytes) -> Path:
+    path.write_bytes(content)
+    return path
+
+
+def test_a_linked_component_folder_counts_by_its_content(pipeline: Path, tmp_path: Path) -> None:
+    (pipeline / "unet").rename(tmp_path / "unet")
+    (pipeline / "unet").symlink_to(tmp_path / "unet")
+    before = of(pipeline)
+    change_weights(pipeline)
+    assert of(pipeline) != before
+
+
+def test_a_file_is_read_once_a_session(pipeline: Path, reads: list[str]) -> None:
+    fingerprints = Fingerprints()
+    first = fingerprints.of(pipeline)
+    assert sorted(reads) == ["model_index.json", "weights.bin"]
+    assert fingerprints.of(pipeline) == first
+    assert len(reads) == 2
+
+
+def test_the_memo_spares_the_next_session_the_reading(pipeline: Path, tmp_path: Path, reads: list[str]) -> None:
+    memo = tmp_path / "memo.json"
+    session = Fingerprints(memo)
+    first = session.of(pipeline)
+    session.save()
+    assert Fingerprints(memo).of(pipeline) == first
+    assert len(reads) == 2
+
+
+def test_a_file_changed_in_place_is_read_again(pipeline: Path, tmp_path: Path, reads: list[str]) -> None:
+    memo, weights = tmp_path / "memo.json", pipeline / "unet" / "weights.bin"
+    session = Fingerprints(memo)
+    first = session.of(pipeline)
+    session.save()
+    stat = weights.stat()
+    weights.write_bytes(b"WEIGHTS")  # of the same length, into the same inode
+    os.utime(weights, ns=(stat.st_atime_ns, stat.st_mtime_ns + 1))
+    for fingerprints in (session, Fingerprints(memo)):
+        assert fingerprints.of(pipeline) != first
+    assert reads[2:] == ["weights.bin", "weights.bin"]
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"{", b"null", b"\xff\xfe", b'{"a": [1]}', b'"text"'])
+def test_a_damaged_memo_is_forgotten(pipeline: Path, tmp_path: Path, content: bytes) -> None:
+    memo = write(tmp_path / "memo.json", content)
+    assert Fingerprints(memo).of(pipeline) == of(pipeline)
+
+
+def test_a_memo_that_cannot_be_written_is_no_error(pipeline: Path, tmp_path: Path) -> None:
+    fingerprints = Fingerprints(tmp_path / "no such folder" / "memo.json")
+    fingerprints.of(pipeline)
+    fingerprints.save()
+    assert not (tmp_path / "no such folder").exists()
+
+
+def test_nothing_at_the_path_is_said_with_the_path(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="gone"):
+        of(tmp_path / "gone")
+
+
+def test_an_interrupted_write_leaves_the_old_content_and_no_scraps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "memo.json"
+    write_atomically(path, "old")
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_atomically(path, "new")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]

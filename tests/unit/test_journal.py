@@ -1,0 +1,214 @@
+"""A journal survives a kill at any byte, reads nothing that was not written, and tries errors again."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from pytest_unlearndiff.core.outcome import Outcome, Status
+from pytest_unlearndiff.store.fingerprint import digest
+from pytest_unlearndiff.store.journal import Journal
+
+from .builders import outcomes
+
+WRITTEN = [
+    Outcome("aaaa", Status.GENERATED, seed=1, score=0.5, detail="church"),
+    Outcome("bbbb", Status.BROKEN, adversarial='ünï "quoted"\n\\ 教会', inserted="\u2028", steps=40, seconds=1.25),
+    Outcome("cccc", Status.RESISTED, forwards=2000),
+    Outcome("dddd", Status.ERROR, error="RuntimeError: {}"),
+    Outcome("eeee", Status.BROKEN, adversarial="x" * 60, score=-1e-9),
+]
+EXTRA = Outcome("ffff", Status.RESISTED, steps=7)
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Journal:
+    return Journal(tmp_path / "campaign" / "journal.jsonl")
+
+
+def filled(journal: Journal) -> bytes:
+    for outcome in WRITTEN:
+        journal.append(outcome)
+    return journal.path.read_bytes()
+
+
+def finished(written: list[Outcome]) -> dict[str, Outcome]:
+    return {outcome.prompt: outcome for outcome in written if outcome.status is not Status.ERROR}
+
+
+def sealed(value: Any, **changes: Any) -> bytes:
+    """A line whose checksum is right, whatever it holds."""
+    return json.dumps({"schema": 1, "outcome": value, "check": digest(value), **changes}).encode()
+
+
+def test_no_file_is_an_empty_journal(journal: Journal) -> None:
+    assert journal.read() == ({}, 0)
+    assert not journal.path.parent.exists()
+
+
+def test_what_was_written_is_read(journal: Journal) -> None:
+    filled(journal)
+    assert journal.read() == (finished(WRITTEN), 0)
+
+
+@given(st.lists(outcomes, max_size=5))
+def test_any_outcomes_come_back(tmp_path_factory: pytest.TempPathFactory, written: list[Outcome]) -> None:
+    journal = Journal(tmp_path_factory.mktemp("journal") / "journal.jsonl")
+    for outcome in written:
+        journal.append(outcome)
+    assert journal.read() == (finished(written), 0)
+
+
+def test_half_a_character_in_an_error_text_can_be_kept(journal: Journal) -> None:
+    # As Python spells file names that are not UTF-8, which error messages quote.
+    journal.append(Outcome("aaaa", Status.ERROR, error="no such file: caf\udce9.pt"))
+    journal.append(EXTRA)
+    assert journal.read() == ({"ffff": EXTRA}, 0)
+
+
+def test_an_outcome_is_on_disk_when_append_returns(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[bytes] = []
+    monkeypatch.setattr(os, "fsync", lambda _: synced.append(journal.path.read_bytes()))
+    journal.append(WRITTEN[0])
+    journal.append(WRITTEN[1])
+    assert len(synced) == 2
+    assert synced[-1] == journal.path.read_bytes()
+
+
+def test_an_error_is_not_finished_and_never_undoes_what_is(journal: Journal) -> None:
+    journal.append(Outcome("aaaa", Status.ERROR, error="out of memory"))
+    assert journal.read() == ({}, 0)
+    done = Outcome("aaaa", Status.RESISTED)
+    journal.append(done)
+    journal.append(Outcome("aaaa", Status.ERROR, error="again"))
+    assert journal.read() == ({"aaaa": done}, 0)
+
+
+def test_a_kill_at_any_byte_loses_only_the_line_being_written(journal: Journal) -> None:
+    content = filled(journal)
+    ends = [i for i, byte in enumerate(content) if byte == ord("\n")]
+    for cut in range(len(content) + 1):
+        journal.path.write_bytes(content[:cut])
+        whole = [outcome for outcome, end in zip(WRITTEN, ends, strict=True) if end <= cut]
+        torn = cut not in {0, *ends, *(end + 1 for end in ends)}
+        assert journal.read() == (finished(whole), int(torn)), cut
+        journal.append(EXTRA)
+        assert journal.read() == (finished([*whole, EXTRA]), int(torn)), cut
+
+
+def test_kills_one_after_another_lose_one_line_each(journal: Journal) -> None:
+    kept = []
+    for number in range(12):
+        lasting, lost = Outcome(f"kept{number}", Status.RESISTED), Outcome(f"lost{number}", Status.BROKEN)
+        journal.append(lasting)
+        kept.append(lasting)
+        before = journal.path.stat().st_size
+        journal.append(lost)
+        after = journal.path.stat().st_size
+        os.truncate(journal.path, before + 1 + number * (after - before - 2) // 12)
+    found, distrusted = journal.read()
+    assert found == finished(kept)
+    assert distrusted == 12
+
+
+def mutate(content: bytes, chance: random.Random) -> bytes:
+    """Damage as disks, editors and merges do it."""
+    data = bytearray(content)
+    for _ in range(chance.randint(1, 4)):
+        at, length = chance.randrange(len(data)), chance.randint(1, 60)
+        match chance.randrange(7):
+            case 0:
+                data[at] ^= 1 << chance.randrange(8)
+            case 1:
+                data[at] = chance.randrange(256)
+            case 2:
+                del data[at : at + length]
+            case 3:
+                data[at:at] = chance.randbytes(length)
+            case 4:
+                data[at:at] = data[chance.randrange(len(data)) :][:length]
+            case 5:
+                data[at : at + length] = bytes(len(data[at : at + length]))
+            case 6:
+                data[at:at] = chance.choice([b"[" * 5000, b"9" * 5000, b'"', b"\n", b"\\ud800", b"NaN", b"\xff\xfe"])
+    return bytes(data) or b"\n"
+
+
+def test_500_damaged_journals_never_raise_and_never_invent_an_outcome(journal: Journal) -> None:
+    content = filled(journal)
+    lost = 0
+    for seed in range(500):
+        journal.path.write_bytes(mutate(content, random.Random(seed)))
+        found, distrusted = journal.read()
+        assert all(outcome in WRITTEN and prompt == outcome.prompt for prompt, outcome in found.items()), seed
+        lost += distrusted
+        journal.append(EXTRA)
+        assert journal.read()[0] == {**found, "ffff": EXTRA}, seed
+    assert lost > 250  # the damage was real
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.binary(max_size=200))
+def test_any_bytes_are_read_as_nothing(journal: Journal, content: bytes) -> None:
+    journal.path.parent.mkdir(exist_ok=True)
+    journal.path.write_bytes(content)
+    assert journal.read()[0] == {}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"null",
+        b"7",
+        b'"schema"',
+        b"[1, 2]",
+        b"{}",
+        b'{"schema": 1}',
+        b'{"schema": 1, "outcome": {}, "check": null}',
+        b'{"schema": 1, "outcome": ' + b"[" * 100_000,
+        b'{"schema": 1, "outcome": ' + b"[" * 100_000 + b"]" * 100_000 + b', "check": ""}',
+        b'{"schema": 1, "outcome": {"prompt": "aaaa", "status": "broken", "steps": '
+        + b"9" * 10_000
+        + b'}, "check": ""}',
+        b"\x00" * 512,
+        b'\xef\xbb\xbf{"schema": 1}',
+        b"\xff\xfe{\x00}\x00",
+        b'{"schema": 1, "outcome": {"prompt": "\\ud800"}, "check": ""}',
+        sealed({"prompt": "aaaa", "status": "broken"}, schema=2),
+        sealed({"prompt": "aaaa", "status": "broken"}, schema="1"),
+        sealed({"prompt": "aaaa", "status": "broken"}, check=digest({})),
+        sealed({"prompt": "aaaa", "status": "safe"}),
+        sealed({"prompt": "aaaa", "status": ["broken"]}),
+        sealed({"prompt": "aaaa"}),
+        sealed({"prompt": ["aaaa"], "status": "broken"}),
+        sealed({"prompt": "aaaa", "status": "broken", "colour": "blue"}),
+        sealed({"prompt": "aaaa", "status": "broken", "steps": "many"}),
+        sealed(None),
+        sealed("prompt"),
+        sealed([["prompt"], ["status"]]),
+        sealed(["prompt", "status"]),
+    ],
+    ids=lambda line: line[:40].decode("latin-1"),
+)
+def test_hostile_lines_are_counted_and_skipped(journal: Journal, line: bytes) -> None:
+    content = filled(journal)
+    journal.path.write_bytes(line + b"\n" + content)
+    assert journal.read() == (finished(WRITTEN), 1)
+
+
+def test_blank_lines_and_windows_line_ends_are_harmless(journal: Journal) -> None:
+    content = filled(journal)
+    journal.path.write_bytes(b"\n \n" + content.replace(b"\n", b"\r\n") + b"\n\n")
+    assert journal.read() == (finished(WRITTEN), 0)

@@ -1,0 +1,47 @@
+"""The key holds everything that can change an outcome, and nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+import pytest
+
+from pytest_unlearndiff.store.key import AttackKey
+
+from .builders import key
+
+# One other value a field. A new field fails the first test until it is listed here.
+CHANGES: dict[str, list[Any]] = {
+    "algorithm": [2],
+    "attack": ["random"],
+    "params": [{"slots": 5}, {}, {"slots": 3, "placement": "suffix"}],
+    "victim": ["aaab"],
+    "target": ["", "aaaa"],
+    "judge": [{"kind": "image-classifier", "weights": "dddd"}, {"kind": "other", "weights": "cccc"}],
+    "sampling": [{"steps": 25, "scheduler": "lms"}, {"steps": 50, "scheduler": "own"}],
+    "seed": [1],
+}
+
+
+def test_every_field_is_tried_below() -> None:
+    assert set(CHANGES) == {field.name for field in fields(AttackKey)}
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in CHANGES.items() for value in values])
+def test_every_field_changes_the_digest(name: str, value: Any) -> None:
+    assert key(**{name: value}).digest != key().digest
+
+
+def test_swapped_fields_are_another_key() -> None:
+    assert key(victim="bbbb", target="aaaa").digest != key().digest
+
+
+def test_equal_keys_have_equal_digests_in_whatever_order_they_were_filled() -> None:
+    assert key().digest == key().digest
+    assert key(sampling={"scheduler": "lms", "steps": 50}).digest == key().digest
+
+
+@pytest.mark.parametrize("name", ["max_asr", "max_pre_asr", "gate", "confidence", "lanes", "device", "path", "prompts"])
+def test_limits_and_machinery_are_no_part_of_it(name: str) -> None:
+    assert name not in key().to_dict()

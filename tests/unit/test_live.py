@@ -1,0 +1,187 @@
+"""Live progress: sparse lines, or one line that updates cleanly; nothing where it was not asked for."""
+
+from __future__ import annotations
+
+import io
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from pytest_unlearndiff.campaign.progress import Snapshot
+from pytest_unlearndiff.core.outcome import Tally
+from pytest_unlearndiff.plugin import live
+from pytest_unlearndiff.plugin.live import LiveProgress, line
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(live, "time", clock)
+    return clock
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def log(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
+    """A stderr that is a file."""
+    return stderr(monkeypatch, io.StringIO())
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
+    """A stderr that is a terminal."""
+    return stderr(monkeypatch, Terminal())
+
+
+def stderr(monkeypatch: pytest.MonkeyPatch, file: io.StringIO) -> io.StringIO:
+    """Stand in for stderr in the module alone: pytest's capture sets the real one between setup and call."""
+    monkeypatch.setattr(live, "sys", SimpleNamespace(stderr=file, __stderr__=file))
+    return file
+
+
+def config(verbosity: int = 0, **attributes: Any) -> Any:
+    return SimpleNamespace(
+        pluginmanager=SimpleNamespace(getplugin=lambda _: None), get_verbosity=lambda: verbosity, **attributes
+    )
+
+
+def snapshot(done: int, total: int = 100, **facts: Any) -> Snapshot:
+    tally = Tally(total, broken=done // 2, resisted=done - done // 2)
+    known: dict[str, Any] = {
+        "concept": "church",
+        "attack": "unlearndiff/fast",
+        "tally": tally,
+        "active": 8,
+        "known": 0,
+        "seconds": 60.0,
+    }
+    return Snapshot(**(known | facts))
+
+
+def screen(written: str) -> list[str]:
+    """What a terminal shows after this was written to it."""
+    rows = []
+    for row in written.split("\n"):
+        shown = ""
+        for piece in row.split("\r"):
+            shown = piece + shown[len(piece) :]
+        rows.append(shown.rstrip())
+    return [row for row in rows if row]
+
+
+def test_a_line_says_what_how_far_and_how_long() -> None:
+    assert line(snapshot(10)) == (
+        "unlearndiff church (unlearndiff/fast): 10/100 prompts, ASR so far 5/100, attacking 8, 9m00s left"
+    )
+
+
+def test_a_finished_line_has_nothing_left() -> None:
+    assert line(snapshot(100)).endswith("100/100 prompts, ASR so far 50/100")
+
+
+def test_time_left_goes_by_what_this_session_did() -> None:
+    assert snapshot(50, known=40).seconds_left == 60 / 10 * 50
+    assert snapshot(50, known=50).seconds_left is None
+    assert "left" not in line(snapshot(0))
+
+
+def test_errors_are_done_but_not_hits() -> None:
+    assert "10/20 prompts, ASR so far 0/20" in line(snapshot(0, tally=Tally(20, error=10)))
+
+
+def test_a_hostile_concept_name_stays_on_its_line() -> None:
+    assert line(snapshot(1, concept="x\x1b[2J\n" + "y" * 100)).isprintable()
+
+
+@pytest.mark.parametrize("quiet", [("off", 0), ("auto", -1), ("lines", -1)])
+def test_nothing_where_it_was_not_asked_for(terminal: io.StringIO, quiet: tuple[str, int]) -> None:
+    mode, verbosity = quiet
+    progress = LiveProgress(config(verbosity), mode)
+    for done in range(101):
+        progress(snapshot(done))
+    assert terminal.getvalue() == ""
+
+
+@pytest.mark.parametrize("total", [10, 100, 756])
+def test_a_log_gets_a_line_every_tenth(log: io.StringIO, clock: Clock, total: int) -> None:
+    progress = LiveProgress(config(), "auto")
+    for done in range(total + 1):
+        progress(snapshot(done, total))
+    shown = screen(log.getvalue())
+    assert shown[0] == line(snapshot(0, total))
+    assert shown[-1] == line(snapshot(total, total))
+    assert len(shown) == 11
+    assert log.getvalue().endswith("\n")
+
+
+def test_a_slow_campaign_gets_a_line_a_minute(log: io.StringIO, clock: Clock) -> None:
+    progress = LiveProgress(config(), "lines")
+    for _ in range(300):
+        progress(snapshot(1))
+        clock.now += 1
+    assert 4 <= len(screen(log.getvalue())) <= 6
+
+
+def test_lines_on_a_terminal_where_they_were_asked_for(terminal: io.StringIO, clock: Clock) -> None:
+    LiveProgress(config(), "lines")(snapshot(0))
+    assert "\r" not in terminal.getvalue()
+
+
+def test_workers_do_not_paint_over_each_other(terminal: io.StringIO, clock: Clock) -> None:
+    LiveProgress(config(workerinput={}), "auto")(snapshot(0))
+    assert "\r" not in terminal.getvalue()
+
+
+def test_a_terminal_shows_one_line_without_remains_of_the_last(
+    terminal: io.StringIO, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    progress = LiveProgress(config(), "auto")
+    for done in (0, 1, 50, 99, 100):
+        progress(snapshot(done))
+        assert screen(terminal.getvalue()) == [line(snapshot(done))]
+    assert terminal.getvalue().endswith("\n")
+
+
+def test_an_updating_line_fits_the_terminal(
+    terminal: io.StringIO, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A line that wraps cannot be taken back with a carriage return: every update would leave a row behind.
+    monkeypatch.setenv("COLUMNS", "80")
+    progress = LiveProgress(config(), "auto")
+    for done in (10, 20):
+        progress(snapshot(done, concept="garbage_truck"))
+    assert max(len(piece) for piece in terminal.getvalue().replace("\n", "\r").split("\r")) <= 80
+
+
+def test_it_is_shown_past_pytests_capture(log: io.StringIO, clock: Clock) -> None:
+    seen: list[str] = []
+
+    class Capture:
+        def __enter__(self) -> None:
+            seen.append("capture off")
+
+        def __exit__(self, *_: object) -> None:
+            seen.append(log.getvalue())
+
+        def global_and_fixture_disabled(self) -> Capture:
+            return self
+
+    past = config()
+    past.pluginmanager.getplugin = {"capturemanager": Capture()}.get
+    LiveProgress(past, "auto")(snapshot(0))
+    assert seen[0] == "capture off"
+    assert line(snapshot(0)) in seen[1]

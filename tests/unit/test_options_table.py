@@ -1,0 +1,184 @@
+"""Every option has three names that agree, one order of precedence, and an error that says where it was given."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pytest_unlearndiff.plugin.options import OPTIONS, Option, Settings, given_options
+
+# A few texts an option, and what each means. A new option fails the first test until it is listed here.
+SAMPLES: dict[str, dict[str, Any]] = {
+    "model": {"one.pt": "one.pt", "two": "two", "three": "three"},
+    "base": {"one.pt": "one.pt", "two": "two", "three": "three"},
+    "concepts": {"two": ("two",), "two:three": ("two", "three"), "one.pt": ("one.pt",)},
+    "prompts": {"5": 5, "1": 1, "142": 142},
+    "cases": {"17": (17,), "17,42": (17, 42), "3, 4": (3, 4)},
+    "attack": {"random": "random", "none": "none", "seed-search": "seed-search"},
+    "schedule": {"paper": "paper", "fast": "fast"},
+    "seed": {"7": 7, "0": 0, "99": 99},
+    "lanes": {"1": 1, "2": 2, "64": 64},
+    "device": {"cuda": "cuda", "cuda:1": "cuda:1", "mps": "mps"},
+    "dtype": {"float16": "float16", "bfloat16": "bfloat16", "float32": "float32"},
+    "cache": {"off": "off", "require": "require", "ro": "ro"},
+    "cache_dir": {"two": "two", "three": "three", "four": "four"},
+    "progress": {"off": "off", "lines": "lines", "auto": "auto"},
+    "require": {"yes": True, "no": False, "on": True},
+}
+PATHS = ("model", "base", "concepts", "cache_dir")
+OTHERS = [option.name for option in OPTIONS if option.name not in PATHS]
+NAMED = {option.name: option for option in OPTIONS}
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for option in OPTIONS:
+        monkeypatch.delenv(option.variable, raising=False)
+
+
+def settings(pytester: pytest.Pytester, *arguments: str) -> Settings:
+    return Settings.from_config(pytester.parseconfig(*arguments))
+
+
+def ini(pytester: pytest.Pytester, name: str, text: str) -> None:
+    pytester.makeini(f"[pytest]\nunlearndiff_{name} = {text}\n")
+
+
+def places(pytester: pytest.Pytester) -> None:
+    (pytester.path / "one.pt").touch()
+    for folder in ("two", "three", "four"):
+        (pytester.path / folder).mkdir()
+
+
+def on_disk(pytester: pytest.Pytester, value: Any) -> Any:
+    """What a path option's value is, seen from the folder pytest runs in."""
+    return tuple(pytester.path / part for part in value) if isinstance(value, tuple) else pytester.path / value
+
+
+def test_every_option_is_tried_below_and_lands_in_the_settings() -> None:
+    names = [option.name for option in OPTIONS]
+    assert len(set(names)) == len(names)
+    assert set(names) == set(SAMPLES) == {field.name for field in fields(Settings)}
+
+
+@pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.name)
+def test_the_three_names_agree(option: Option) -> None:
+    assert option.flag == f"--{option.ini.replace('_', '-')}"
+    assert option.variable == option.ini.upper()
+    assert option.flag.startswith("--unlearndiff-")
+    assert option.help[0].isupper()
+
+
+@pytest.mark.parametrize("option", [o for o in OPTIONS if o.default is not None], ids=lambda option: option.name)
+def test_a_default_is_a_value_one_could_give(option: Option) -> None:
+    assert option.read(str(option.default)) == option.default
+
+
+def test_nothing_given(pytester: pytest.Pytester) -> None:
+    config = pytester.parseconfig()
+    assert given_options(config) == []
+    found = Settings.from_config(config)
+    assert (found.model, found.base, found.concepts, found.prompts, found.cases) == (None, None, (), None, None)
+    assert (found.cache, found.cache_dir, found.require) == ("rw", pytester.path / ".unlearndiff", False)
+
+
+@pytest.mark.parametrize(("name", "text"), [(name, text) for name in OTHERS for text in SAMPLES[name]])
+def test_every_value_means_the_same_in_environment_and_ini(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, name: str, text: str
+) -> None:
+    ini(pytester, name, text)
+    assert getattr(settings(pytester), name) == SAMPLES[name][text]
+    pytester.makeini("[pytest]\n")
+    monkeypatch.setenv(f"UNLEARNDIFF_{name.upper()}", text)
+    assert getattr(settings(pytester), name) == SAMPLES[name][text]
+
+
+@pytest.mark.parametrize("name", [option.name for option in OPTIONS if option.metavar])
+def test_command_line_before_environment_before_ini(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    places(pytester)
+    texts = list(SAMPLES[name])
+    by_ini, by_environment, by_flag = texts[0], texts[1], texts[2 % len(texts)]
+    means = {text: on_disk(pytester, value) if name in PATHS else value for text, value in SAMPLES[name].items()}
+    ini(pytester, name, by_ini)
+    assert getattr(settings(pytester), name) == means[by_ini]
+    monkeypatch.setenv(NAMED[name].variable, by_environment)
+    assert getattr(settings(pytester), name) == means[by_environment]
+    config = pytester.parseconfig(f"{NAMED[name].flag}={by_flag}")
+    assert getattr(Settings.from_config(config), name) == means[by_flag]
+    assert given_options(config) == [(NAMED[name], by_flag)]
+
+
+def test_a_flag_needs_no_value_and_overrides_a_no(pytester: pytest.Pytester) -> None:
+    ini(pytester, "require", "no")
+    assert settings(pytester, "--unlearndiff-require").require is True
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "wanted"),
+    [
+        ("prompts", "0", "a whole number of at least 1"),
+        ("prompts", "-1", "a whole number of at least 1"),
+        ("prompts", "1.5", "a whole number of at least 1"),
+        ("prompts", "many", "a whole number of at least 1"),
+        ("lanes", "0", "a whole number of at least 1"),
+        ("seed", "-1", "a whole number of at least 0"),
+        ("cases", "1,,2", "17,42"),
+        ("cases", "a", "17,42"),
+        ("dtype", "float8", "float16"),
+        ("cache", "readonly", "require"),
+        ("progress", "bar", "lines"),
+        ("require", "perhaps", "yes or no"),
+        ("attack", "p5d", "seed-search"),
+        ("schedule", "slow", "paper"),
+    ],
+)
+def test_a_bad_value_is_a_usage_error_naming_where_and_what(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, name: str, text: str, wanted: str
+) -> None:
+    option = NAMED[name]
+    if option.metavar:
+        with pytest.raises(pytest.UsageError, match=f"{option.flag}: '{text}' .*{wanted}"):
+            settings(pytester, f"{option.flag}={text}")
+    monkeypatch.setenv(option.variable, text)
+    with pytest.raises(pytest.UsageError, match=f"{option.variable}: '{text}' .*{wanted}"):
+        settings(pytester)
+    monkeypatch.delenv(option.variable)
+    ini(pytester, name, text)
+    with pytest.raises(pytest.UsageError, match=f"{option.ini}: '{text}' .*{wanted}"):
+        settings(pytester)
+
+
+@pytest.mark.parametrize("name", ["model", "base", "concepts"])
+def test_a_path_that_leads_nowhere_is_a_usage_error(pytester: pytest.Pytester, name: str) -> None:
+    with pytest.raises(pytest.UsageError, match=f"--unlearndiff-{name}.*nowhere"):
+        settings(pytester, f"--unlearndiff-{name}=nowhere")
+
+
+@pytest.mark.parametrize("name", ["model", "base", "cache_dir"])
+def test_a_path_may_hold_a_colon(pytester: pytest.Pytester, name: str) -> None:
+    (pytester.path / "run-10:30").mkdir()
+    found = settings(pytester, f"{NAMED[name].flag}=run-10:30")
+    assert getattr(found, name) == pytester.path / "run-10:30"
+
+
+def test_paths_in_ini_files_count_from_the_root(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    places(pytester)
+    ini(pytester, "model", "two")
+    sub = pytester.mkdir("sub")
+    monkeypatch.chdir(sub)
+    (sub / "mine").mkdir()
+    found = settings(pytester, f"--rootdir={pytester.path}", f"--config-file={pytester.path / 'tox.ini'}")
+    assert found.model == pytester.path / "two"
+    found = settings(pytester, f"--config-file={pytester.path / 'tox.ini'}", "--unlearndiff-model=mine")
+    assert found.model == sub / "mine"
+
+
+def test_a_home_path_is_expanded(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    places(pytester)
+    monkeypatch.setenv("HOME", str(pytester.path))
+    assert settings(pytester, "--unlearndiff-model=~/two").model == Path(pytester.path / "two")

@@ -1,0 +1,68 @@
+"""Outcomes survive JSON unchanged, strangers are refused, and counts add up to the set."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pytest_unlearndiff.core.outcome import Outcome, Status, Tally
+
+from .builders import outcomes
+
+
+@given(outcomes)
+def test_json_and_back(outcome: Outcome) -> None:
+    data = outcome.to_dict()
+    assert type(data["status"]) is str  # a StrEnum would not survive every serialiser
+    assert Outcome.from_dict(json.loads(json.dumps(data))) == outcome
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"status": "survived"},
+        {"status": None},
+        {"prompt": 7},
+        {"adversarial": 3},
+        {"seed": "12"},
+        {"steps": 1.5},
+        {"steps": None},
+        {"score": "0.9"},
+        {"detail": None},
+        {"error": ["boom"]},
+        {"colour": "blue"},
+    ],
+)
+def test_strangers_are_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"outcome|Status"):
+        Outcome.from_dict({"prompt": "p", "status": "broken", **change})
+
+
+@pytest.mark.parametrize("name", ["prompt", "status"])
+def test_prompt_and_status_are_needed(name: str) -> None:
+    data = Outcome("p", Status.BROKEN).to_dict()
+    del data[name]
+    with pytest.raises(ValueError, match="not an outcome"):
+        Outcome.from_dict(data)
+
+
+@pytest.mark.parametrize(
+    ("status", "success"),
+    [(Status.GENERATED, True), (Status.BROKEN, True), (Status.RESISTED, False), (Status.ERROR, False)],
+)
+def test_what_counts_towards_asr(status: Status, success: bool) -> None:
+    assert Outcome("p", status).success is success
+
+
+@given(st.lists(st.none() | outcomes, max_size=12))
+def test_a_tally_accounts_for_every_prompt(found: list[Outcome | None]) -> None:
+    tally = Tally.of(found)
+    assert tally.total == len(found)
+    assert tally.missing == found.count(None)
+    assert tally.successes == sum(outcome is not None and outcome.success for outcome in found)
+    assert tally.undecided == sum(outcome is None or outcome.status is Status.ERROR for outcome in found)
+    assert tally.generated + tally.broken + tally.resisted + tally.error + tally.missing == tally.total

@@ -1,0 +1,176 @@
+"""Rates and limits are exact numbers, and the intervals are Clopper and Pearson's."""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from pytest_unlearndiff.core.errors import GateError
+from pytest_unlearndiff.core.rate import Rate, largest_within, parse_limit, percent
+
+shares = st.decimals(0, 1, places=6, allow_nan=False)
+rates = st.integers(1, 400).flatmap(lambda n: st.builds(Rate, st.integers(0, n), st.just(n)))
+
+
+@given(shares)
+def test_a_share_means_the_same_in_every_notation(share: Decimal) -> None:
+    exact = Fraction(share)
+    assert parse_limit(str(share)) == exact
+    assert parse_limit(float(share)) == exact
+    assert parse_limit(exact) == exact
+    assert parse_limit(f"{share * 100}%") == exact
+    assert parse_limit(f" {share * 100} % ") == exact
+
+
+@pytest.mark.parametrize(
+    ("value", "share"),
+    [
+        (0.29, Fraction(29, 100)),
+        (0.1, Fraction(1, 10)),
+        (1e-3, Fraction(1, 1000)),
+        (0, Fraction(0)),
+        (1, Fraction(1)),
+        ("100%", Fraction(1)),
+        ("12.5%", Fraction(1, 8)),
+        (np.float64(0.29), Fraction(29, 100)),
+    ],
+)
+def test_known_limits(value: Any, share: Fraction) -> None:
+    assert parse_limit(value) == share
+
+
+@pytest.mark.parametrize("value", [2, 10, 10.0, "10", 12.5, 100])
+def test_a_forgotten_percent_sign_gets_a_hint_that_can_be_pasted(value: Any) -> None:
+    with pytest.raises(GateError, match=f"max_asr={re.escape(repr(value))}.*did you mean") as caught:
+        parse_limit(value, name="max_asr")
+    hint = re.search(r"did you mean (\S+) or '(\S+)'", str(caught.value))
+    assert hint is not None
+    meant = Fraction(str(value)) / 100
+    assert parse_limit(hint[1]) == meant
+    assert parse_limit(hint[2]) == meant
+
+
+def test_a_percentage_above_100_is_not_taken_for_a_percentage_of_a_percentage() -> None:
+    with pytest.raises(GateError) as caught:
+        parse_limit("150%", name="max_asr")
+    assert "1.5%" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["", "%", "ten", "nan", "inf%", "1/0", "0x1", float("nan"), float("inf"), -0.1, "-1%", 101, "1e9", True, False],
+)
+def test_what_is_no_share_is_refused_by_name(value: Any) -> None:
+    with pytest.raises(GateError, match="max_pre_asr"):
+        parse_limit(value, name="max_pre_asr")
+
+
+@pytest.mark.parametrize("value", [[0.1], {"asr": 0.1}, b"0.1", 1j])
+def test_what_is_no_number_is_refused_by_name(value: Any) -> None:
+    with pytest.raises(GateError, match="max_asr"):
+        parse_limit(value, name="max_asr")
+
+
+@given(st.integers(0, 1000), st.integers(1, 1000))
+def test_a_rate_equals_the_float_a_person_would_write(hundredths: int, times: int) -> None:
+    rate = Rate(hundredths * times, 1000 * times)
+    written = float(f"{hundredths / 1000:.3f}")
+    assert rate == written
+    assert rate <= written
+    assert rate >= written
+    assert not rate < written
+    assert not rate > written
+    assert rate == f"{hundredths / 10:.1f}%"
+
+
+def test_29_of_100_is_within_0_29() -> None:
+    assert Rate(29, 100) <= 0.29
+    assert 0.29 >= Rate(29, 100)  # noqa: SIM300  # the reflected comparison is the point
+    assert not Rate(30, 100) <= 0.29
+    assert Rate(29, 100) <= "29%"
+
+
+def test_a_numpy_float_is_a_limit_too() -> None:
+    assert Rate(29, 100) <= np.float64(0.29)
+
+
+@given(rates, rates)
+def test_order_is_that_of_fractions(left: Rate, right: Rate) -> None:
+    a, b = Fraction(left.successes, left.trials), Fraction(right.successes, right.trials)
+    assert (left < right, left <= right, left == right, left > right, left >= right) == (
+        a < b,
+        a <= b,
+        a == b,
+        a > b,
+        a >= b,
+    )
+    assert (left < b, left <= b, left == b, left > b, left >= b) == (a < b, a <= b, a == b, a > b, a >= b)
+
+
+@pytest.mark.parametrize("other", [None, object(), [0.5], "half", "", "x%", float("nan"), float("inf")])
+def test_a_rate_differs_from_what_is_no_rate(other: object) -> None:
+    assert (Rate(1, 2) == other) is False
+    assert (Rate(1, 2) != other) is True
+
+
+@pytest.mark.parametrize("other", [None, object(), [0.5]])
+def test_order_with_what_is_no_number_is_a_type_error(other: Any) -> None:
+    with pytest.raises(TypeError):
+        _ = Rate(1, 2) <= other
+
+
+@pytest.mark.parametrize(("successes", "trials"), [(-1, 5), (6, 5), (0, -1)])
+def test_impossible_counts_are_refused(successes: int, trials: int) -> None:
+    with pytest.raises(ValueError, match="no rate"):
+        Rate(successes, trials)
+
+
+@given(st.integers(0, 2000), shares)
+def test_allowance_is_the_last_count_within_the_limit(trials: int, share: Decimal) -> None:
+    limit = Fraction(share)
+    most = largest_within(limit, trials)
+    assert most <= limit * trials < most + 1
+
+
+@pytest.mark.parametrize("trials", [1, 2, 20, 50, 142])
+@pytest.mark.parametrize("confidence", [0.5, 0.9, 0.95, 0.99])
+def test_intervals_are_scipys(trials: int, confidence: float) -> None:
+    for successes in range(trials + 1):
+        rate = Rate(successes, trials)
+        two = stats.binomtest(successes, trials).proportion_ci(confidence, method="exact")
+        one = stats.binomtest(successes, trials, alternative="less").proportion_ci(confidence, method="exact")
+        assert rate.interval(confidence) == pytest.approx((two.low, two.high), abs=1e-9)
+        assert rate.upper_bound(confidence) == pytest.approx(one.high, abs=1e-9)
+
+
+@pytest.mark.parametrize("trials", [1, 7, 20, 50])
+@pytest.mark.parametrize("confidence", [0.8, 0.95])
+def test_coverage_is_at_least_nominal_whatever_the_truth(trials: int, confidence: float) -> None:
+    counts = np.arange(trials + 1)
+    lows, highs = np.array([Rate(k, trials).interval(confidence) for k in counts.tolist()]).T
+    uppers = np.array([Rate(k, trials).upper_bound(confidence) for k in counts.tolist()])
+    grid = np.linspace(0.001, 0.999, 333)
+    # Coverage is lowest just outside a bound, so those truths are tried too.
+    for truth in np.unique(np.clip([*grid, *(lows - 1e-9), *(highs + 1e-9), *(uppers + 1e-9)], 0, 1)):
+        chance = stats.binom.pmf(counts, trials, truth)
+        assert chance[(lows <= truth) & (truth <= highs)].sum() >= confidence - 1e-6
+        assert chance[truth <= uppers].sum() >= confidence - 1e-6
+
+
+@given(rates)
+def test_text_shows_the_counts(rate: Rate) -> None:
+    assert str(rate).startswith(f"{rate.successes}/{rate.trials} = ")
+    assert str(rate).endswith("%")
+
+
+@pytest.mark.parametrize(("share", "text"), [(Fraction(1, 10), "10.0%"), (0.125, "12.5%"), (1, "100.0%"), (0, "0.0%")])
+def test_percent(share: Any, text: str) -> None:
+    assert percent(share) == text

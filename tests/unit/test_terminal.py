@@ -1,0 +1,78 @@
+"""The summary: one aligned row a gate, evidence where it is needed, nothing where nothing is to be said."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import pytest
+
+from pytest_unlearndiff.core.gate import Gate
+from pytest_unlearndiff.reports.record import Record
+from pytest_unlearndiff.reports.terminal import summary_lines
+
+from .builders import result
+
+
+def record(letters: str, concept: str = "church", gate: Gate | None = None, **facts: object) -> Record:
+    data = Record.of(result(letters, **facts), gate or Gate(Fraction(1, 10)), f"test_x.py::test_{concept}", ["pytest"])
+    return Record.from_wire({**data.to_wire(), "concept": concept})
+
+
+PASSED = record("g" + "r" * 9, "church")
+FAILED = record("bbb" + "r" * 7, "garbage_truck")
+OPEN = record("rr--", "tench")
+UNLIMITED = record("br", "dog", Gate())
+
+
+def text(records: list[Record], verbosity: int = 0) -> str:
+    return "\n".join(line for line, _ in summary_lines(records, verbosity=verbosity))
+
+
+def test_no_gates_no_lines() -> None:
+    assert summary_lines([]) == []
+
+
+def test_a_row_holds_counts_interval_and_verdict() -> None:
+    row = next(line for line, _ in summary_lines([FAILED]) if line.startswith("garbage_truck"))
+    assert row.split() == ["garbage_truck", "0/10", "3/10", "=", "30.0%", "6.7%..65.2%", "FAIL"]
+
+
+def test_columns_are_aligned() -> None:
+    rows = [line for line, _ in summary_lines([PASSED, FAILED, OPEN]) if not line.startswith(" ")]
+    assert len(rows) == 4
+    ends = {row.index(word) for row, word in zip(rows, ("verdict", "PASS", "FAIL", "INCOMPLETE"), strict=True)}
+    assert len(ends) == 1
+
+
+def test_each_verdict_colours_its_own_row() -> None:
+    coloured = {line.split()[0]: verdict for line, verdict in summary_lines([PASSED, FAILED, OPEN]) if verdict}
+    assert coloured == {"church": "PASS", "garbage_truck": "FAIL", "tench": "INCOMPLETE"}
+
+
+def test_a_measurement_without_limit_has_no_verdict() -> None:
+    lines = summary_lines([UNLIMITED])
+    assert {verdict for _, verdict in lines} == {""}
+    assert "no limit" in text([UNLIMITED])
+
+
+@pytest.mark.parametrize(("found", "shown"), [(PASSED, False), (UNLIMITED, False), (FAILED, True), (OPEN, True)])
+def test_quiet_sessions_hear_only_of_trouble(found: Record, shown: bool) -> None:
+    assert bool(summary_lines([found], verbosity=-1)) is shown
+
+
+def test_evidence_stands_below_failed_gates_only() -> None:
+    assert "broken by" in text([FAILED])
+    assert "replay: pytest" in text([FAILED])
+    assert "broken by" not in text([UNLIMITED])
+    assert "replay" not in text([PASSED])
+
+
+def test_every_gate_names_its_test_its_limit_and_its_source() -> None:
+    assert "test_x.py::test_church: ASR <= 10.0%, all 10 from the store" in text([PASSED])
+
+
+def test_what_was_assumed_is_told_when_asked() -> None:
+    found = record("rr", provenance={"format": "CompVis checkpoint", "changes": []})
+    assert "CompVis checkpoint" not in text([found])
+    assert "format: CompVis checkpoint" in text([found], verbosity=1)
+    assert "changes" not in text([found], verbosity=1)

@@ -1,0 +1,96 @@
+"""Text from attackers is made harmless; durations and commands read back as what they were."""
+
+from __future__ import annotations
+
+import re
+import shlex
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pytest_unlearndiff.reports.text import command, duration, safe
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        "\x1b[31mred\x1b[0m",
+        "\x1b]0;title\x07",
+        "\x9b31m",
+        "a\rb",
+        "a\nb",
+        "a\tb",
+        "a\x08b",
+        "a\x7fb",
+        "a\u200fb",
+        "a\u202eb",
+        "a\u2066b\u2069",
+        "a\u200bb",
+        "a\u00adb",
+        "a\ufeffb",
+        "a\ud800b",
+        "a\ue000b",
+        "a\u2028b",
+        "a\u2029b",
+        "a\x85b",
+    ],
+)
+def test_control_and_formatting_characters_are_taken_out(bad: str) -> None:
+    clean = safe(bad)
+    assert clean.isprintable()
+    assert len(clean.splitlines()) == 1
+    clean.encode()
+
+
+@given(st.text())
+def test_no_text_at_all_can_steer_a_terminal_or_begin_a_line(text: str) -> None:
+    clean = safe(text)
+    assert len(clean.splitlines()) <= 1
+    assert len(clean) <= 200
+    assert not re.search(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]", clean)
+
+
+@pytest.mark.parametrize(
+    "text", ["a church", "eine Kirche in Köln", "教会の写真", "кирха", "⛪ 🌳", 'quote " and \\', ""]
+)
+def test_ordinary_text_in_any_script_stays_as_it_is(text: str) -> None:
+    assert safe(text) == text
+
+
+@given(st.text(st.characters(codec="ascii", categories=["L", "N", "P"]), max_size=80), st.integers(3, 60))
+def test_long_text_is_cut_and_says_so(text: str, limit: int) -> None:
+    clean = safe(text, limit)
+    assert len(clean) <= limit
+    assert clean == text or (clean.endswith("...") and text.startswith(clean[:-3]))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0.0s"),
+        (0.44, "0.4s"),
+        (42.2, "42s"),
+        (190, "3m10s"),
+        (3599, "59m59s"),
+        (3599.7, "1h00m"),
+        (7500, "2h05m"),
+        (90000, "25h00m"),
+    ],
+)
+def test_durations(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+@given(st.floats(0, 1e6))
+def test_a_duration_is_off_by_less_than_its_last_unit(seconds: float) -> None:
+    parts = dict.fromkeys("hms", 0.0) | {
+        unit: float(value) for value, unit in re.findall(r"([\d.]+)([hms])", duration(seconds))
+    }
+    shown = 3600 * parts["h"] + 60 * parts["m"] + parts["s"]
+    assert abs(shown - seconds) <= (60.5 if parts["h"] else 0.51 if seconds >= 10 else 0.051)
+
+
+@given(st.lists(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])), min_size=1))
+def test_a_shell_reads_the_command_back(arguments: list[str]) -> None:
+    assert shlex.split(command(arguments)) == arguments

@@ -1,0 +1,145 @@
+"""A pytest folder whose store knows outcomes already, so that verdicts are tested without a model."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+import scipy.special  # noqa: F401  # else each session in this process would load numpy anew, which it refuses
+
+from pytest_unlearndiff.campaign.campaign import Campaign
+from pytest_unlearndiff.core.outcome import Outcome, Status
+from pytest_unlearndiff.plugin.attack import AttackFixture, session_source
+from pytest_unlearndiff.plugin.markers import read_request
+from pytest_unlearndiff.plugin.session import state_of
+
+STATUS = {"g": Status.GENERATED, "b": Status.BROKEN, "r": Status.RESISTED, "e": Status.ERROR}
+FIRST_CASE = 100
+MODEL = ("--unlearndiff-model=model.safetensors", "--unlearndiff-base=base")
+REQUIRE = "--unlearndiff-cache=require"
+
+# What Python, pytest and pytester leave is not the plugin's doing.
+_NOT_OURS = {"__pycache__", ".pytest_cache", "stdout", "stderr"}
+
+
+class World:
+    """A folder with a concept, a model under test, its base, a judge and a store; none of them real."""
+
+    def __init__(self, pytester: pytest.Pytester) -> None:
+        self.pytester = pytester
+        self.path: Path = pytester.path
+        self.ini()
+        self.file("model.safetensors", "unlearned weights")
+        self.file("base/unet.safetensors", "un-erased weights")
+        self.file("judge/model.safetensors", "judge weights")
+
+    def file(self, name: str, text: str) -> Path:
+        path = self.path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    def ini(self, *lines: str) -> None:
+        """Write pytest.ini; whatever warns fails, and Hypothesis, which costs most of a start, stays out."""
+        fixed = ["[pytest]", "filterwarnings = error", "addopts = -p no:hypothesispytest"]
+        self.file("pytest.ini", "\n".join([*fixed, *lines]) + "\n")
+
+    def concept(self, name: str = "church", count: int = 10) -> None:
+        """Write a concept; its prompts have case numbers from FIRST_CASE."""
+        rows = [f"{FIRST_CASE + i},a photo of a {name} number {i},{i},7.5" for i in range(count)]
+        head = "case_number,prompt,evaluation_seed,evaluation_guidance"
+        self.file(f"concepts/{name}.csv", "\n".join([head, *rows]))
+        judge = {"kind": "image-classifier", "model": "../judge", "label": name}
+        self.file(f"concepts/{name}.yaml", json.dumps({"prompts": f"{name}.csv", "judge": judge}))
+
+    def campaign(self, concept: str = "church", *options: str) -> tuple[Campaign, Any]:
+        """The campaign that a session with these options asks the store for, and that store."""
+        config = self.pytester.parseconfig(*MODEL, *options)
+        state = state_of(config)
+        attack = AttackFixture(cast(pytest.FixtureRequest, SimpleNamespace(config=config)))
+        request = read_request({"concept": concept}, state.settings, state.library(self.path), self.path)
+        fingerprint = attack._fingerprint(session_source(state.settings))
+        judge = attack._judge(request)
+        return Campaign(request.concept, request.attack, fingerprint, judge, state.settings.seed), state.store
+
+    def know(
+        self, letters: str, concept: str = "church", *, adversarial: str = "zq", seen: str = "church 0.99"
+    ) -> Path:
+        """Write a concept with one prompt a letter, and what is known of each; a dot is a prompt with no outcome.
+
+        Returns:
+            The journal.
+        """
+        self.concept(concept, len(letters))
+        campaign, store = self.campaign(concept)
+        entry = store.entry(concept, campaign.key)
+        for prompt, letter in zip(campaign.concept.prompts, letters, strict=True):
+            if letter == ".":
+                continue
+            store.prepare(entry, campaign.key)
+            broken = letter == "b"
+            entry.journal.append(
+                Outcome(
+                    prompt.digest,
+                    STATUS[letter],
+                    adversarial=f"{adversarial} {prompt.text}" if broken else None,
+                    inserted=adversarial if broken else None,
+                    detail=seen,
+                    error="the judge choked" if letter == "e" else None,
+                )
+            )
+        return cast(Path, entry.journal.path)
+
+    def gate(self, keywords: str, name: str = "test_gate", concept: str = "church") -> None:
+        """Write a test module with one gate."""
+        self.tests(
+            f"""
+            @pytest.mark.unlearndiff({concept!r}, {keywords})
+            def {name}(unlearndiff_attack):
+                unlearndiff_attack()
+            """,
+            name=name,
+        )
+
+    def tests(self, code: str, name: str = "test_gate") -> None:
+        """Write a test module."""
+        self.file(f"{name}.py", "import pytest\n\n" + textwrap.dedent(code))
+
+    def run(self, *arguments: str) -> pytest.RunResult:
+        """Run pytest with the model under test; nothing is attacked."""
+        return self.bare(*MODEL, REQUIRE, *arguments)
+
+    def bare(self, *arguments: str) -> pytest.RunResult:
+        """Run pytest in a process of its own."""
+        return self.pytester.runpytest_subprocess(*arguments)
+
+    def ask(self, *arguments: str) -> pytest.RunResult:
+        """Run a session that ends before any gate does, in this process, which is much quicker."""
+        return self.pytester.runpytest_inprocess(*MODEL, REQUIRE, *arguments)
+
+    def without_torch(self) -> None:
+        """From here on, whoever attacks finds no torch."""
+        self.file("conftest.py", "import sys\n\nsys.modules['torch'] = None\n")
+
+    def files(self) -> dict[str, bytes]:
+        """Every file here, with its content."""
+        return {
+            str(path.relative_to(self.path)): path.read_bytes()
+            for path in sorted(self.path.rglob("*"))
+            if path.is_file() and not _NOT_OURS & set(path.relative_to(self.path).parts)
+        }
+
+
+def section(result: pytest.RunResult) -> list[str]:
+    """The lines of the plugin's summary section; empty where there is none."""
+    inside, lines = False, []
+    for line in result.outlines:
+        if line.startswith("="):
+            inside = line.strip("= ") == "unlearndiff"
+        elif inside:
+            lines.append(line)
+    return lines
