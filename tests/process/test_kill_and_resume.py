@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 GATE = f"""
 import pytest
 
-@pytest.mark.unlearndiff("church", prompts=6, model=r"{EMOJI / "erased" / "uce-church.safetensors"}",
+@pytest.mark.unlearndiff("church", prompts=4, model=r"{EMOJI / "erased" / "uce-church.safetensors"}",
                          base=r"{EMOJI / "model"}")
 def test_church(unlearndiff_attack):
     unlearndiff_attack()
@@ -49,8 +49,7 @@ def journal(folder: Path) -> list[dict[str, object]]:
     return [{key: value for key, value in outcome.items() if key not in ("seconds", "score")} for outcome in outcomes]
 
 
-@pytest.mark.parametrize("finished", [1, 4])
-def test_killed_and_run_again_equals_undisturbed(tmp_path: Path, finished: int) -> None:
+def test_killed_and_run_again_equals_undisturbed(tmp_path: Path) -> None:
     folders = [tmp_path / "undisturbed", tmp_path / "killed"]
     for folder in folders:
         folder.mkdir()
@@ -59,7 +58,7 @@ def test_killed_and_run_again_equals_undisturbed(tmp_path: Path, finished: int) 
     session(folders[0], wait=True)
 
     process = session(folders[1], wait=False)
-    while len(journal(folders[1])) < finished:
+    while len(journal(folders[1])) < 2:
         assert process.poll() is None, "the campaign ended before it could be killed"
         time.sleep(0.02)
     os.killpg(process.pid, signal.SIGKILL)
@@ -68,7 +67,7 @@ def test_killed_and_run_again_equals_undisturbed(tmp_path: Path, finished: int) 
     session(folders[1], wait=True)
 
     undisturbed, resumed = journal(folders[0]), journal(folders[1])
-    assert len(undisturbed) == 6
+    assert len(undisturbed) == 4
     assert resumed[: len(kept)] == kept
     assert len({outcome["prompt"] for outcome in resumed}) == len(resumed)
     assert sorted(resumed, key=lambda o: str(o["prompt"])) == sorted(undisturbed, key=lambda o: str(o["prompt"]))
