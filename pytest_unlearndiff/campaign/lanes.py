@@ -71,6 +71,7 @@ class Engine:
             self.active = len(seats)
             for seat, outcome in self._advance(seats):
                 seats.remove(seat)
+                self.active = len(seats)
                 yield outcome
 
     def _sweep(self, prompts: Sequence[Prompt], waiting: deque[tuple[Prompt, Judgement]]) -> Iterator[Outcome]:
