@@ -35,7 +35,6 @@ class Victim:
             # Euler's and LMS's add_noise scale by sigma; the loss wants the variance-preserving x_t of DDPM.
             self._noise: Any = DDPMScheduler.from_config(pipe.scheduler.config)
         self._sampling = sampling
-        self.forwards = 0
 
     @property
     def device(self) -> torch.device:
@@ -103,7 +102,6 @@ class Victim:
         x_t, target = self.noised(x0, noise, t)
         dtype = self._pipe.unet.dtype
         predicted = self._pipe.unet(x_t.to(dtype), t, encoder_hidden_states=states.to(dtype)).sample
-        self.forwards += len(x0)
         error: torch.Tensor = (predicted.float() - target.float()).square().mean((1, 2, 3))
         return error
 
@@ -123,7 +121,6 @@ class Victim:
                     num_inference_steps=self._sampling.steps,
                 )
             pictures.update(zip(indices, output.images, strict=True))
-            self.forwards += self.picture_forwards * len(indices)
         return [pictures[i] for i in range(len(drawings))]
 
     @property

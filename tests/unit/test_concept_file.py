@@ -13,7 +13,7 @@ from pytest_unlearndiff.core.concept import JudgeSpec, Prompt, Sampling
 from pytest_unlearndiff.core.concept_file import ConceptLibrary, read_concept, read_prompts
 from pytest_unlearndiff.core.errors import ConceptError
 
-UPSTREAM = Path("/work/shared/prompts")
+UPSTREAM = Path(__file__).resolve().parents[3] / "shared" / "prompts"
 ROWS = {
     "church": 50,
     "parachute": 50,

@@ -83,12 +83,6 @@ def test_the_global_random_state_is_untouched(victim: Victim) -> None:
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_work_is_counted_in_unet_forwards() -> None:
-    victim = Victim(tiny_pipeline(), Sampling(steps=4))
-    victim.generate(DRAWINGS)
-    assert victim.forwards == 3 * 2 * 4
-
-
 def test_latents_are_scaled_means(victim: Victim) -> None:
     pipe = tiny_pipeline()
     images = victim.generate(DRAWINGS)

@@ -19,6 +19,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 EMOJI = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(EMOJI / "train"))
 from catalog import COLOURS, OBJECTS, STYLES  # noqa: E402
+from common import forget_paths  # noqa: E402
 
 MODEL = EMOJI / "model"
 
@@ -213,4 +214,9 @@ def save_partial(out: Path, tensors: dict[str, torch.Tensor], **metadata: object
 
 def save_folder(out: Path, part: StableDiffusionPipeline | CLIPTextModel) -> None:
     """Write a pipeline or one of its models with ``save_pretrained`` in half precision."""
-    write_whole(out, part.to(dtype=torch.float16).save_pretrained)
+
+    def write(path: Path) -> None:
+        part.to(dtype=torch.float16).save_pretrained(path)
+        forget_paths(path)
+
+    write_whole(out, write)

@@ -51,6 +51,14 @@ def load_checkpoint(path: Path) -> dict[str, Any] | None:
     return torch.load(path, weights_only=True) if path.exists() else None
 
 
+def forget_paths(folder: Path) -> None:
+    """Take out of saved configurations the folder their weights were loaded from, which is nobody else's."""
+    for path in folder.rglob("*.json"):
+        config = json.loads(path.read_text())
+        if isinstance(config, dict) and config.pop("_name_or_path", None) is not None:
+            path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+
+
 def record_figures(part: str, figures: dict[str, Any]) -> None:
     """Keep the figures of a training run beside the weights it made."""
     known = json.loads(FIGURES.read_text()) if FIGURES.exists() else {}

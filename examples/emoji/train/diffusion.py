@@ -14,7 +14,17 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from catalog import COLOURS, OBJECTS, STYLES
-from common import JUDGE, MODEL, cosine, load_checkpoint, parser, record_figures, save_checkpoint, step_generator
+from common import (
+    JUDGE,
+    MODEL,
+    cosine,
+    forget_paths,
+    load_checkpoint,
+    parser,
+    record_figures,
+    save_checkpoint,
+    step_generator,
+)
 from compose import Labels, World
 from diffusers import AutoencoderKL, DDIMScheduler, LMSDiscreteScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from judge import normalise
@@ -225,6 +235,7 @@ def main() -> None:
     record_figures("diffusion", {"steps": args.steps, "loss": round(loss, 4), **follows_prompts(pipe, 20)})
     pipe.scheduler = scheduler()
     pipe.to(torch.float16).save_pretrained(MODEL)
+    forget_paths(MODEL)
     # The slow tokenizer's two files, which save_pretrained of a newer transformers leaves out.
     tokenizer.backend_tokenizer.model.save(str(MODEL / "tokenizer"))
 
