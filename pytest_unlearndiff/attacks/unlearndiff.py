@@ -11,6 +11,7 @@ import torch
 from ..core.attack_spec import SCHEDULES, AttackSpec
 from ..core.concept import Prompt
 from ..core.drawing import Drawing
+from ..models.batches import in_batches
 from ..models.targets import Targets
 from ..models.victim import Victim
 from .lane import Lane, lane_generator
@@ -94,7 +95,8 @@ class UnlearnDiff:
             return
         choices = torch.stack([sample(lane.u.cpu(), lane.generator) for lane in lanes])
         error, gradient = self._gradient(lanes, choices, victim)
-        for lane, loss, slope in zip(lanes, error.tolist(), straight_through(gradient, self._embeddings), strict=True):
+        for lane, loss, slots in zip(lanes, error.tolist(), gradient, strict=True):
+            slope = straight_through(slots, self._embeddings)
             lane.steps += 1
             lane.forwards += 2
             if loss != loss or not torch.isfinite(slope).all():
@@ -109,20 +111,28 @@ class UnlearnDiff:
         self, lanes: list[SimplexLane], choices: torch.Tensor, victim: Victim
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Denoising errors (B,) with the chosen tokens (B, k) in the slots, and dL/de of those slots (B, k, d)."""
+        noise = [torch.randn(lane.x0.shape, generator=lane.generator) for lane in lanes]
+        errors, gradients = [], []
+        for count, part in in_batches(list(zip(lanes, choices, noise, strict=True))):
+            error, gradient = self._batch_gradient(part, victim)
+            errors.append(error[:count])
+            gradients.append(gradient[:count])
+        return torch.cat(errors), torch.cat(gradients)
+
+    def _batch_gradient(
+        self, part: list[tuple[SimplexLane, torch.Tensor, torch.Tensor]], victim: Victim
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The same for one batch of (lane, choices, noise)."""
         vocabulary, device = victim.vocabulary, victim.device
-        ids = torch.stack(
-            [
-                lane.slots.padded(self._tokens[row].tolist(), vocabulary)
-                for lane, row in zip(lanes, choices, strict=True)
-            ]
-        ).to(device)
-        where = torch.stack([lane.slots.indices for lane in lanes]).to(device)
-        slots = self._embeddings[choices.to(device)].float().requires_grad_(True)
+        rows = [lane.slots.padded(self._tokens[row].tolist(), vocabulary) for lane, row, _ in part]
+        ids = torch.stack(rows).to(device)
+        where = torch.stack([lane.slots.indices for lane, _, _ in part]).to(device)
+        slots = self._embeddings[torch.stack([row for _, row, _ in part]).to(device)].float().requires_grad_(True)
         whole = vocabulary.embeddings[ids].float()
         embeddings = whole.scatter(1, where.unsqueeze(-1).expand_as(slots), slots)
-        x0 = torch.stack([lane.x0 for lane in lanes])
-        noise = torch.stack([torch.randn(lane.x0.shape, generator=lane.generator) for lane in lanes]).to(device)
-        t = torch.tensor([self._timestep(lane, victim) for lane in lanes], device=device)
+        x0 = torch.stack([lane.x0 for lane, _, _ in part])
+        noise = torch.stack([eps for _, _, eps in part]).to(device)
+        t = torch.tensor([self._timestep(lane, victim) for lane, _, _ in part], device=device)
         error = victim.denoising_error(x0, noise, t, victim.encode(ids, embeddings))
         (gradient,) = torch.autograd.grad(error.sum(), slots)
         return error.detach(), gradient

@@ -178,7 +178,7 @@ class Campaign:
                     "--unlearndiff-base"
                 )
             targets = Targets(Victim(parts.base(source), self.concept.sampling))
-        evaluation = Evaluation(victim, parts.judge(self.concept.judge, source.device), lanes)
+        evaluation = Evaluation(victim, parts.judge(self.concept.judge, source.device))
         attack = build_attack(self.attack, victim)
         return Engine(attack, victim, targets, evaluation, lanes, self.seed), describe(loaded)
 

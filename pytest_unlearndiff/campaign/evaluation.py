@@ -19,19 +19,16 @@ class Evaluation:
     Args:
         victim: draws.
         judge: judges.
-        batch: pictures drawn together.
     """
 
-    def __init__(self, victim: Victim, judge: Judge, batch: int) -> None:
+    def __init__(self, victim: Victim, judge: Judge) -> None:
         self._victim = victim
         self._judge = judge
-        self._batch = batch
         self._known: dict[Drawing, Judgement] = {}
 
     def __call__(self, drawings: Sequence[Drawing]) -> list[Judgement]:
         """Judgements on these pictures, in order."""
         new = [drawing for drawing in dict.fromkeys(drawings) if drawing not in self._known]
-        for first in range(0, len(new), self._batch):
-            part = new[first : first + self._batch]
-            self._known.update(zip(part, self._judge(self._victim.generate(part)), strict=True))
+        if new:
+            self._known.update(zip(new, self._judge(self._victim.generate(new)), strict=True))
         return [self._known[drawing] for drawing in drawings]

@@ -11,6 +11,7 @@ from transformers import AutoImageProcessor, AutoModelForImageClassification
 
 from ..core.errors import JudgeError
 from ..core.judgement import Judgement
+from ..models.batches import in_batches
 
 
 class ImageClassifier:
@@ -58,9 +59,11 @@ class ImageClassifier:
     @torch.no_grad()
     def __call__(self, images: Sequence[Image.Image]) -> list[Judgement]:
         """Judge RGB pictures, one judgement each, in order."""
-        inputs = self._processor(images=list(images), return_tensors="pt").to(self._device)
-        probabilities = self._model(**inputs).logits.softmax(-1)
-        return [self._judge(row) for row in probabilities]
+        found = []
+        for count, part in in_batches(images):
+            inputs = self._processor(images=part, return_tensors="pt").to(self._device)
+            found += [self._judge(row) for row in self._model(**inputs).logits.softmax(-1)[:count]]
+        return found
 
     def _judge(self, row: torch.Tensor) -> Judgement:
         score = float(row[self._label])

@@ -14,6 +14,7 @@ from PIL import Image
 
 from ..core.concept import Sampling
 from ..core.drawing import Drawing
+from .batches import in_batches
 from .quiet import library_warnings_ignored
 from .vocabulary import Vocabulary
 
@@ -113,15 +114,21 @@ class Victim:
         for index, drawing in enumerate(drawings):
             groups[drawing.guidance].append(index)
         for guidance, indices in groups.items():
-            with library_warnings_ignored():
-                output = self._pipe(
-                    prompt=[drawings[i].text for i in indices],
-                    generator=[torch.Generator("cpu").manual_seed(drawings[i].seed) for i in indices],
-                    guidance_scale=guidance,
-                    num_inference_steps=self._sampling.steps,
-                )
-            pictures.update(zip(indices, output.images, strict=True))
+            for count, part in in_batches(indices):
+                drawn = self._draw([drawings[i] for i in part], guidance)
+                pictures.update(zip(part[:count], drawn[:count], strict=True))
         return [pictures[i] for i in range(len(drawings))]
+
+    def _draw(self, drawings: Sequence[Drawing], guidance: float) -> list[Image.Image]:
+        """One call of the pipeline."""
+        with library_warnings_ignored():
+            output = self._pipe(
+                prompt=[drawing.text for drawing in drawings],
+                generator=[torch.Generator("cpu").manual_seed(drawing.seed) for drawing in drawings],
+                guidance_scale=guidance,
+                num_inference_steps=self._sampling.steps,
+            )
+        return list(output.images)
 
     @property
     def picture_forwards(self) -> int:
@@ -132,7 +139,13 @@ class Victim:
     def latents(self, images: Sequence[Image.Image]) -> torch.Tensor:
         """Scaled mean latents (B, C, h, w) of pictures, as float32 on the victim's device."""
         vae = self._pipe.vae
-        pixels = self._pipe.image_processor.preprocess(list(images)).to(vae.device, vae.dtype)
-        encoded: torch.Tensor = vae.encode(pixels).latent_dist.mean
+        encoded = torch.cat([self._encode(part)[:count] for count, part in in_batches(images)])
         shift, scale = float(vae.config.shift_factor or 0), float(vae.config.scaling_factor)
         return ((encoded - shift) * scale).float()
+
+    def _encode(self, images: Sequence[Image.Image]) -> torch.Tensor:
+        """Mean latents of one batch, not yet scaled."""
+        vae = self._pipe.vae
+        pixels = self._pipe.image_processor.preprocess(list(images)).to(vae.device, vae.dtype)
+        mean: torch.Tensor = vae.encode(pixels).latent_dist.mean
+        return mean

@@ -46,7 +46,7 @@ def journal(folder: Path) -> list[dict[str, object]]:
     files = list(folder.glob(".unlearndiff/campaigns/*/journal.jsonl"))
     lines = files[0].read_text().splitlines() if files else []
     outcomes = [json.loads(line)["outcome"] for line in lines if line.endswith("}")]
-    return [{key: value for key, value in outcome.items() if key not in ("seconds", "score")} for outcome in outcomes]
+    return [{key: value for key, value in outcome.items() if key != "seconds"} for outcome in outcomes]
 
 
 def test_killed_and_run_again_equals_undisturbed(tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ class FakeAttack:
 
 def run(lanes: int) -> tuple[dict[str, Outcome], FakeVictim, FakeAttack]:
     victim, attack = FakeVictim(), FakeAttack()
-    evaluation = Evaluation(victim, judge, lanes)  # type: ignore[arg-type]
+    evaluation = Evaluation(victim, judge)  # type: ignore[arg-type]
     engine = Engine(attack, victim, None, evaluation, lanes, 0)  # type: ignore[arg-type]
     outcomes = list(engine.run(PROMPTS))
     assert len(outcomes) == len(PROMPTS)
@@ -100,7 +100,7 @@ def test_errors_are_outcomes_of_their_own() -> None:
             lane.error = "no number" if lane.prompt.case == 1 else None
             return None if lane.error else super()._propose(lane)
 
-    evaluation = Evaluation(FakeVictim(), judge, 4)  # type: ignore[arg-type]
+    evaluation = Evaluation(FakeVictim(), judge)  # type: ignore[arg-type]
     engine = Engine(Broken(), FakeVictim(), None, evaluation, 4, 0)  # type: ignore[arg-type]
     outcomes = {outcome.prompt: outcome for outcome in engine.run(PROMPTS)}
     assert outcomes[PROMPTS[1].digest].status is Status.ERROR
