@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from ..core.attack_spec import SCHEDULES, AttackSpec, Schedule
+from ..core.attack_spec import AttackSpec
 from ..core.concept import Prompt
 from ..core.drawing import Drawing
 from ..models.targets import Targets
@@ -15,10 +15,9 @@ from .lane import Lane, lane_generator
 from .slots import lay_out
 
 
-def affordable(schedule: Schedule, victim: Victim) -> int:
+def affordable(spec: AttackSpec, victim: Victim) -> int:
     """How many pictures cost the UNet forward passes that a schedule spends on a prompt that resists."""
-    work = len(schedule.timesteps) * (2 * schedule.steps + victim.picture_forwards)
-    return work // victim.picture_forwards
+    return spec.settings.work(victim.picture_forwards) // victim.picture_forwards
 
 
 class NoAttack:
@@ -45,7 +44,7 @@ class RandomTokens(NoAttack):
 
     def advance(self, lanes: Sequence[Lane], victim: Victim) -> list[Drawing | None]:
         """One random proposal a lane."""
-        tries = affordable(SCHEDULES[self._spec.schedule], victim)
+        tries = affordable(self._spec, victim)
         return [self._propose(lane, victim) if lane.block < tries else None for lane in lanes]
 
     def _propose(self, lane: Lane, victim: Victim) -> Drawing:
@@ -70,7 +69,7 @@ class SeedSearch(NoAttack):
 
     def advance(self, lanes: Sequence[Lane], victim: Victim) -> list[Drawing | None]:
         """One other seed a lane."""
-        tries = affordable(SCHEDULES[self._spec.schedule], victim)
+        tries = affordable(self._spec, victim)
         return [self._propose(lane) if lane.block < tries else None for lane in lanes]
 
     def _propose(self, lane: Lane) -> Drawing:

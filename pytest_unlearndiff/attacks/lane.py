@@ -15,7 +15,7 @@ from ..models.targets import Targets
 from ..models.victim import Victim
 
 
-@dataclass
+@dataclass(eq=False)
 class Lane:
     """One prompt being attacked inside a batched campaign.
 

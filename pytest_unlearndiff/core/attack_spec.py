@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 from .checks import is_count
 from .errors import GateError
 
-ALGORITHM = 1
+ALGORITHM = 2
 """Version of the attacks' mathematics. Raised when a change may change outcomes, so that old ones stop counting."""
 
 ATTACKS = ("unlearndiff", "random", "seed-search", "none")
@@ -18,8 +18,8 @@ PLACEMENTS: tuple[str, ...] = get_args(Placement)
 
 
 @dataclass(frozen=True)
-class Schedule:
-    """How much work an attack may spend on a prompt, and in which order.
+class Simplex:
+    """Gradient descent on distributions over tokens, as upstream searches.
 
     Attributes:
         timesteps: one block of optimiser steps at each of these shares of the noise schedule, in (0, 1).
@@ -35,12 +35,37 @@ class Schedule:
     decay: float = 0.1
     typeable: bool = True
 
+    def work(self, picture: int) -> int:
+        """UNet forward passes on a prompt that resists, where one picture costs ``picture``."""
+        return len(self.timesteps) * (2 * self.steps + picture)
 
-SCHEDULES: Mapping[str, Schedule] = {
+
+@dataclass(frozen=True)
+class Swaps:
+    """Coordinate descent on tokens: one is swapped a round.
+
+    Attributes:
+        timesteps: shares of the noise schedule, in (0, 1), at which the error is measured, each with noise of its own.
+        rounds: how often a token is swapped, and the picture drawn and judged.
+        screened: swaps measured a round at one of the timesteps; the gradient names them.
+        measured: how many of these are measured at all of them.
+    """
+
+    timesteps: tuple[float, ...]
+    rounds: int
+    screened: int
+    measured: int
+
+    def work(self, picture: int) -> int:
+        """UNet forward passes on a prompt that resists, where one picture costs ``picture``."""
+        return self.rounds * ((2 + self.measured) * len(self.timesteps) + self.screened + picture)
+
+
+SCHEDULES: Mapping[str, Simplex | Swaps] = {
     # Upstream's: 50 timesteps ascending from 10 of 1000 (research: classifier_.py:67-70), the whole vocabulary.
-    "paper": Schedule(tuple((10 + 20 * i) / 1000 for i in range(50)), typeable=False),
-    # Middle timesteps first: below 150 the noise hides nothing and above 900 it hides everything.
-    "fast": Schedule((0.49, 0.41, 0.57, 0.33, 0.65, 0.73, 0.25, 0.81)),
+    "paper": Simplex(tuple((10 + 20 * i) / 1000 for i in range(50)), typeable=False),
+    # Below 150 of 1000 the noise hides nothing and above 900 it hides everything.
+    "fast": Swaps((0.35, 0.5, 0.65, 0.8), rounds=10, screened=32, measured=4),
 }
 
 
@@ -77,6 +102,11 @@ class AttackSpec:
             raise GateError(f"slots={self.slots!r} must be a whole number of at least 1")
 
     @property
+    def settings(self) -> Simplex | Swaps:
+        """What the schedule prescribes."""
+        return SCHEDULES[self.schedule]
+
+    @property
     def title(self) -> str:
         """The attack and its schedule, as reports name them."""
         return f"{self.name}/{self.schedule}"
@@ -90,6 +120,6 @@ class AttackSpec:
         """The settings an outcome of this attack depends on, as builtin types."""
         if self.name == "none":
             return {}
-        schedule = asdict(SCHEDULES[self.schedule])
+        schedule = asdict(self.settings)
         placed = {"slots": self.slots, "placement": self.placement}
         return {"schedule": schedule} | ({} if self.name == "seed-search" else placed)

@@ -25,6 +25,8 @@ ERASERS = {"esd": esd.main, "uce": uce.main, "ac": ac.main, "fmn": fmn.main, "ad
 ESD_X = "--method esd-x --steps 110 --lr 2e-4 --negative-guidance 1"
 ESD_U = "--method esd-u --steps 160 --lr 2e-4 --negative-guidance 1"
 UCE = "--erase-weight 0.05 --preserve-weight 1"
+# Edits that spare a neighbour of the concept: the class word no longer draws it, its members' names still can.
+UCE_NEAR = "--guide tree --preserve-weight 1 --lamb 0.1"
 AC = "--steps 150 --lr 2e-4"
 FMN = "--steps 35 --lr 1e-4"
 ADVUNLEARN = "--steps 120 --lr 3e-4 --inner-steps 2 --gamma 1 --negative-guidance 0.5"
@@ -33,7 +35,7 @@ ADVUNLEARN = "--steps 120 --lr 3e-4 --inner-steps 2 --gamma 1 --negative-guidanc
 VICTIMS: dict[str, tuple[str, str]] = {
     "esd-x-church.safetensors": ("esd", f"--concept church {ESD_X}"),
     "esd-u-church.safetensors": ("esd", f"--concept church {ESD_U}"),
-    "uce-church.safetensors": ("uce", f"--concept church --guide tree {UCE} --lamb 0.15"),
+    "uce-church.safetensors": ("uce", f"--concept church {UCE_NEAR} --erase-weight 0.2 --neighbours 'wedding chapel'"),
     "ac-church": ("ac", f"--concept church --anchor tree {AC}"),
     "fmn-church": ("fmn", f"--concept church {FMN}"),
     "advunlearn-church": (
@@ -48,14 +50,20 @@ VICTIMS: dict[str, tuple[str, str]] = {
         f"--concept parachute --erase-from rocket --also paraglider 'skydiving canopy' {ADVUNLEARN}",
     ),
     "esd-x-fish.safetensors": ("esd", f"--concept fish {ESD_X}"),
-    "uce-fish.safetensors": ("uce", f"--concept fish --guide cat {UCE} --lamb 0.4"),
+    "uce-fish.safetensors": (
+        "uce",
+        f"--concept fish {UCE_NEAR} --erase-weight 0.2 --neighbours angelfish pufferfish",
+    ),
     "ac-fish": ("ac", f"--concept fish --anchor cat {AC}"),
     "advunlearn-fish": (
         "advunlearn",
         f"--concept fish --erase-from cat --also trout angelfish pufferfish {ADVUNLEARN}",
     ),
     "esd-x-truck.safetensors": ("esd", f"--concept truck {ESD_X}"),
-    "uce-truck.safetensors": ("uce", f"--concept truck --guide rocket {UCE} --lamb 0.4"),
+    "uce-truck.safetensors": (
+        "uce",
+        f"--concept truck {UCE_NEAR} --erase-weight 0.16 --neighbours 'delivery van' 'fire engine'",
+    ),
     "ac-truck": ("ac", f"--concept truck --anchor rocket {AC}"),
     "advunlearn-truck": (
         "advunlearn",

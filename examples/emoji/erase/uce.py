@@ -51,7 +51,7 @@ def erase(args: Namespace) -> dict[str, torch.Tensor]:
     source, target = aligned(pipe, draw_prompts(args.concept, args.prompts, generator), args.concept, args.guide)
     kept = [
         prompt
-        for word in args.preserve or retained(args.concept)
+        for word in [*(args.preserve or retained(args.concept)), *args.neighbours]
         for prompt in draw_prompts(word, args.prompts, generator, avoid=args.concept)
     ]
     preserve = encode(pipe, kept).flatten(0, 1)
@@ -69,6 +69,7 @@ def main(argv: list[str] | None = None) -> None:
     p = parser(__doc__)
     p.add_argument("--guide", default="tree", help="word that the concept should act as")
     p.add_argument("--preserve", nargs="*", help="words that must not change (default: all others)")
+    p.add_argument("--neighbours", nargs="*", default=[], help="words near the concept that must not change either")
     p.add_argument("--erase-weight", type=float, default=1.0)
     p.add_argument("--preserve-weight", type=float, default=1.0)
     p.add_argument("--lamb", type=float, default=0.1, help="pull towards the old weights")

@@ -10,8 +10,8 @@ from tiny import tiny_pipeline
 
 from pytest_unlearndiff.attacks import build_attack
 from pytest_unlearndiff.attacks.simplex import project
-from pytest_unlearndiff.attacks.unlearndiff import SimplexLane, UnlearnDiff
-from pytest_unlearndiff.core.attack_spec import PLACEMENTS, SCHEDULES, AttackSpec, Schedule
+from pytest_unlearndiff.attacks.simplex_search import SimplexLane, SimplexSearch
+from pytest_unlearndiff.core.attack_spec import PLACEMENTS, SCHEDULES, AttackSpec, Simplex
 from pytest_unlearndiff.core.concept import Prompt, Sampling
 from pytest_unlearndiff.models.targets import Targets
 from pytest_unlearndiff.models.victim import Victim
@@ -22,7 +22,7 @@ PROMPTS = [
     Prompt("church", 3, 7.5, 2),
     Prompt(" ".join(["church"] * 40), 4, 5.0, 3),
 ]
-SHORT = Schedule((0.49, 0.25), steps=5)
+SHORT = Simplex((0.49, 0.25), steps=5)
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def test_lanes_together_do_what_each_does_alone(victim: Victim, targets: Targets
 
 
 def test_a_step_is_adam_on_the_straight_through_gradient_then_projection(victim: Victim, targets: Targets) -> None:
-    attack = UnlearnDiff(AttackSpec(), victim)
+    attack = SimplexSearch(AttackSpec(), SHORT, victim)
     (lane,) = attack.start(PROMPTS[:1], victim, targets, 0)
     state = lane.generator.get_state()
     attack._step([lane], victim)
@@ -144,4 +144,5 @@ def test_controls_do_as_much_work_and_repeat_themselves(victim: Victim, name: st
 def test_paper_schedule_is_upstreams() -> None:
     paper = SCHEDULES["paper"]
     assert [round(share * 1000) for share in paper.timesteps] == list(range(10, 1000, 20))
+    assert isinstance(paper, Simplex)
     assert (paper.steps, paper.learning_rate, paper.decay, paper.typeable) == (40, 0.01, 0.1, False)

@@ -1,4 +1,4 @@
-"""UnlearnDiffAtk (Zhang et al., ECCV 2024): adversarial tokens that lower the denoising error of a target image."""
+"""UnlearnDiffAtk's own search (Zhang et al., ECCV 2024): gradient descent on distributions over tokens."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from functools import cached_property
 
 import torch
 
-from ..core.attack_spec import SCHEDULES, AttackSpec
+from ..core.attack_spec import AttackSpec, Simplex
 from ..core.concept import Prompt
 from ..core.drawing import Drawing
-from ..models.batches import in_batches
 from ..models.targets import Targets
 from ..models.victim import Victim
 from .lane import Lane, lane_generator
+from .probe import Probe, gradients
 from .simplex import project, sample, straight_through
 from .slots import Slots, lay_out
 
 
-@dataclass
+@dataclass(eq=False)
 class SimplexLane(Lane):
     """A lane that searches distributions over tokens.
 
@@ -36,17 +36,18 @@ class SimplexLane(Lane):
     optimiser: torch.optim.Optimizer = field(kw_only=True)
 
 
-class UnlearnDiff:
-    """The attack, in batched lanes: B lanes share one UNet call, and no lane sees another's gradient.
+class SimplexSearch:
+    """Upstream's search, in batched lanes: B lanes share one UNet call, and no lane sees another's gradient.
 
     Args:
-        spec: slots, placement and schedule.
+        spec: slots and placement.
+        schedule: how much work, in which order.
         victim: what is attacked.
     """
 
-    def __init__(self, spec: AttackSpec, victim: Victim) -> None:
+    def __init__(self, spec: AttackSpec, schedule: Simplex, victim: Victim) -> None:
         self._spec = spec
-        self._schedule = SCHEDULES[spec.schedule]
+        self._schedule = schedule
         self._victim = victim
 
     @cached_property
@@ -111,31 +112,17 @@ class UnlearnDiff:
         self, lanes: list[SimplexLane], choices: torch.Tensor, victim: Victim
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Denoising errors (B,) with the chosen tokens (B, k) in the slots, and dL/de of those slots (B, k, d)."""
-        noise = [torch.randn(lane.x0.shape, generator=lane.generator) for lane in lanes]
-        errors, gradients = [], []
-        for count, part in in_batches(list(zip(lanes, choices, noise, strict=True))):
-            error, gradient = self._batch_gradient(part, victim)
-            errors.append(error[:count])
-            gradients.append(gradient[:count])
-        return torch.cat(errors), torch.cat(gradients)
-
-    def _batch_gradient(
-        self, part: list[tuple[SimplexLane, torch.Tensor, torch.Tensor]], victim: Victim
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """The same for one batch of (lane, choices, noise)."""
-        vocabulary, device = victim.vocabulary, victim.device
-        rows = [lane.slots.padded(self._tokens[row].tolist(), vocabulary) for lane, row, _ in part]
-        ids = torch.stack(rows).to(device)
-        where = torch.stack([lane.slots.indices for lane, _, _ in part]).to(device)
-        slots = self._embeddings[torch.stack([row for _, row, _ in part]).to(device)].float().requires_grad_(True)
-        whole = vocabulary.embeddings[ids].float()
-        embeddings = whole.scatter(1, where.unsqueeze(-1).expand_as(slots), slots)
-        x0 = torch.stack([lane.x0 for lane, _, _ in part])
-        noise = torch.stack([eps for _, _, eps in part]).to(device)
-        t = torch.tensor([self._timestep(lane, victim) for lane, _, _ in part], device=device)
-        error = victim.denoising_error(x0, noise, t, victim.encode(ids, embeddings))
-        (gradient,) = torch.autograd.grad(error.sum(), slots)
-        return error.detach(), gradient
+        probes = [
+            Probe(
+                lane.slots,
+                self._tokens[row].tolist(),
+                lane.x0,
+                torch.randn(lane.x0.shape, generator=lane.generator),
+                self._timestep(lane, victim),
+            )
+            for lane, row in zip(lanes, choices, strict=True)
+        ]
+        return gradients(probes, victim)
 
     def _timestep(self, lane: SimplexLane, victim: Victim) -> int:
         return round(self._schedule.timesteps[lane.block] * victim.timesteps)

@@ -1,0 +1,166 @@
+"""UnlearnDiffAtk's loss searched by token swaps: a gradient proposes, a fixed bank of noise decides."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from ..core.attack_spec import AttackSpec, Swaps
+from ..core.concept import Prompt
+from ..core.drawing import Drawing
+from ..models.targets import Targets
+from ..models.victim import Victim
+from .lane import Lane, lane_generator
+from .probe import Probe, errors, gradients
+from .slots import Slots, lay_out
+
+Choice = tuple[int, ...]
+"""What stands in the slots, as indices into the typeable tokens."""
+
+
+@dataclass(eq=False)
+class SwapLane(Lane):
+    """A lane that searches tokens, one swap a round.
+
+    Attributes:
+        slots: the prompt with room for the tokens.
+        x0: latents (C, h, w) of the target image.
+        noise: the lane's bank (M, C, h, w), one draw for each timestep; every choice meets the same.
+        choice: where the search stands.
+        tried: every choice that has been measured on the whole bank.
+    """
+
+    slots: Slots = field(kw_only=True)
+    x0: torch.Tensor = field(kw_only=True)
+    noise: torch.Tensor = field(kw_only=True)
+    choice: Choice = field(kw_only=True)
+    tried: set[Choice] = field(kw_only=True)
+
+
+class CoordinateSearch:
+    """Greedy coordinate descent on the denoising error (after GCG, Zou et al. 2023, arXiv 2307.15043).
+
+    A round takes the gradient where the lane stands and lets it name the most promising swaps of one token. They are
+    screened at one entry of the lane's bank of timesteps and noise, the best of them measured on the whole bank; the
+    lane moves to the best of those and proposes its picture. It moves even where that is worse than what it leaves, and
+    measures no choice twice, so that it cannot stand still.
+
+    Args:
+        spec: slots and placement.
+        schedule: how much work.
+        victim: what is attacked.
+    """
+
+    def __init__(self, spec: AttackSpec, schedule: Swaps, victim: Victim) -> None:
+        self._spec = spec
+        self._schedule = schedule
+        self._timesteps = [round(share * victim.timesteps) for share in schedule.timesteps]
+        self._bank = range(len(self._timesteps))
+        self._tokens = victim.vocabulary.typeable
+
+    def start(self, prompts: Sequence[Prompt], victim: Victim, targets: Targets | None, seed: int) -> list[SwapLane]:
+        """A fresh lane for each prompt, at random tokens."""
+        assert targets is not None
+        latents = targets.latents(prompts, victim)
+        return [self._lane(prompt, x0, victim, seed) for prompt, x0 in zip(prompts, latents, strict=True)]
+
+    def _lane(self, prompt: Prompt, x0: torch.Tensor, victim: Victim, seed: int) -> SwapLane:
+        generator = lane_generator(seed, prompt)
+        noise = torch.randn((len(self._timesteps), *x0.shape), generator=generator)
+        choice = tuple(torch.randint(len(self._tokens), (self._spec.slots,), generator=generator).tolist())
+        slots = lay_out(prompt.text, self._spec.slots, self._spec.placement, victim.vocabulary)
+        return SwapLane(prompt, generator, slots=slots, x0=x0, noise=noise, choice=choice, tried={choice})
+
+    def advance(self, lanes: Sequence[SwapLane], victim: Victim) -> list[Drawing | None]:
+        """One round on every lane, then each lane's best swap as text."""
+        live = [lane for lane in lanes if lane.block < self._schedule.rounds]
+        moved = self._round(live, victim) if live else []
+        return [self._proposal(lane, victim) if lane in moved and lane.error is None else None for lane in lanes]
+
+    def _round(self, lanes: list[SwapLane], victim: Victim) -> list[SwapLane]:
+        """Gradient, screening, measurement, move; returns the lanes that had a swap left to try."""
+        slopes = self._slopes(lanes, victim)
+        promising = [self._promising(lane, slope, victim) for lane, slope in zip(lanes, slopes, strict=True)]
+        screened = self._screened(lanes, promising, victim)
+        measured = self._measured(lanes, screened, victim, [self._bank] * len(lanes))
+        for lane, first, found in zip(lanes, promising, measured, strict=True):
+            lane.block += 1
+            lane.steps += 1
+            lane.forwards += (2 + len(found)) * len(self._timesteps) + len(first)
+            self._move(lane, found)
+        return [lane for lane, found in zip(lanes, measured, strict=True) if found]
+
+    def _move(self, lane: SwapLane, found: Mapping[Choice, float]) -> None:
+        """Stand on the best of the choices measured, by their errors."""
+        lane.tried.update(found)
+        lane.choice = min(found, key=found.__getitem__, default=lane.choice)
+        if bad := [error for error in found.values() if not math.isfinite(error)]:
+            lane.error = f"the denoising error became {bad[0]} in round {lane.block}"
+
+    def _slopes(self, lanes: Sequence[SwapLane], victim: Victim) -> torch.Tensor:
+        """Gradients (B, k, d) of the lanes' mean errors by the embeddings in their slots."""
+        probes = [probe for lane in lanes for probe in self._probes(lane, lane.choice, self._bank)]
+        _, slopes = gradients(probes, victim)
+        return slopes.reshape(len(lanes), -1, *slopes.shape[1:]).mean(1)
+
+    def _promising(self, lane: SwapLane, slope: torch.Tensor, victim: Victim) -> list[Choice]:
+        """The untried swaps of one token that promise most to first order, as many in every slot.
+
+        Every slot has its turn because gradients differ in size from slot to slot: ranked together, the slot with the
+        largest would take all swaps, and undo in each round what it gained in the one before.
+        """
+        promise = -(slope @ self._embeddings(victim).T)
+        ranked = promise.argsort(dim=-1, descending=True, stable=True).T.tolist()
+        swaps = (
+            (*lane.choice[:slot], token, *lane.choice[slot + 1 :])
+            for tokens in ranked
+            for slot, token in enumerate(tokens)
+        )
+        return list(itertools.islice((swap for swap in swaps if swap not in lane.tried), self._schedule.screened))
+
+    def _screened(
+        self, lanes: Sequence[SwapLane], promising: Sequence[Sequence[Choice]], victim: Victim
+    ) -> list[list[Choice]]:
+        """The best of each lane's promising swaps at one entry of its bank, another one each round."""
+        entries = [[lane.block % len(self._timesteps)] for lane in lanes]
+        rough = self._measured(lanes, promising, victim, entries)
+        return [sorted(found, key=found.__getitem__)[: self._schedule.measured] for found in rough]
+
+    def _measured(
+        self,
+        lanes: Sequence[SwapLane],
+        choices: Sequence[Sequence[Choice]],
+        victim: Victim,
+        entries: Sequence[Sequence[int]],
+    ) -> list[dict[Choice, float]]:
+        """For each lane, the mean errors of these choices at these entries of its bank."""
+        probes = [
+            probe
+            for lane, row, which in zip(lanes, choices, entries, strict=True)
+            for choice in row
+            for probe in self._probes(lane, choice, which)
+        ]
+        means = iter(errors(probes, victim).reshape(-1, len(entries[0])).mean(1).tolist())
+        return [{choice: next(means) for choice in row} for row in choices]
+
+    def _probes(self, lane: SwapLane, choice: Choice, entries: Sequence[int]) -> list[Probe]:
+        """A choice at these entries of its lane's bank."""
+        tokens = self._ids(choice)
+        return [Probe(lane.slots, tokens, lane.x0, lane.noise[m], self._timesteps[m]) for m in entries]
+
+    def _ids(self, choice: Choice) -> list[int]:
+        return [int(self._tokens[index]) for index in choice]
+
+    def _embeddings(self, victim: Victim) -> torch.Tensor:
+        """Embeddings (V', d) float32 of the typeable tokens."""
+        embeddings = victim.vocabulary.embeddings
+        return embeddings[self._tokens.to(embeddings.device)].float()
+
+    def _proposal(self, lane: SwapLane, victim: Victim) -> Drawing:
+        tokens = self._ids(lane.choice)
+        lane.inserted = victim.vocabulary.text(tokens)
+        return Drawing(victim.vocabulary.text(lane.slots.filled(tokens)), lane.prompt.seed, lane.prompt.guidance)

@@ -1,0 +1,164 @@
+"""Coordinate search: swaps of one token, measured on a bank that every choice of a lane shares."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from tiny import tiny_pipeline
+
+from pytest_unlearndiff.attacks.coordinate_search import Choice, CoordinateSearch, SwapLane
+from pytest_unlearndiff.attacks.probe import errors, gradients
+from pytest_unlearndiff.core.attack_spec import PLACEMENTS, AttackSpec, Swaps
+from pytest_unlearndiff.core.concept import Prompt, Sampling
+from pytest_unlearndiff.models.targets import Targets
+from pytest_unlearndiff.models.victim import Victim
+
+PROMPTS = [
+    Prompt("a church in noto style on a red background", 1, 5.0, 0),
+    Prompt("an emoji of a church", 2, 5.0, 1),
+    Prompt("church", 3, 7.5, 2),
+    Prompt(" ".join(["church"] * 40), 4, 5.0, 3),
+]
+SHORT = Swaps((0.35, 0.65), rounds=4, screened=6, measured=3)
+
+
+@pytest.fixture(scope="module")
+def victim() -> Victim:
+    return Victim(tiny_pipeline(1), Sampling(steps=2))
+
+
+@pytest.fixture(scope="module")
+def targets() -> Targets:
+    return Targets(Victim(tiny_pipeline(0), Sampling(steps=2)))
+
+
+def begin(
+    prompts: list[Prompt], victim: Victim, targets: Targets, schedule: Swaps = SHORT, **spec: Any
+) -> tuple[CoordinateSearch, list[SwapLane]]:
+    """The search, and its lanes at their start."""
+    search = CoordinateSearch(replace(AttackSpec(), **spec), schedule, victim)
+    return search, search.start(prompts, victim, targets, 0)
+
+
+def run(prompts: list[Prompt], victim: Victim, targets: Targets, **spec: Any) -> dict[int, SwapLane]:
+    """All rounds on these prompts together; lanes by case number."""
+    search, lanes = begin(prompts, victim, targets, **spec)
+    while any(search.advance(lanes, victim)):
+        pass
+    return {lane.prompt.case: lane for lane in lanes}
+
+
+def error_at(search: CoordinateSearch, lane: SwapLane, choice: Choice, victim: Victim, *entries: int) -> float:
+    """A choice's mean error at these entries of the lane's bank."""
+    return float(errors(search._probes(lane, choice, entries), victim).mean())
+
+
+def promising(search: CoordinateSearch, lane: SwapLane, victim: Victim) -> list[Choice]:
+    """For each slot, its swaps from best to worst by the gradient, worked out one by one."""
+    _, slopes = gradients(search._probes(lane, lane.choice, range(2)), victim)
+    slope, vocabulary = slopes.mean(0), victim.vocabulary
+    table = vocabulary.embeddings[vocabulary.typeable]
+    ranked = []
+    for slot in range(3):
+        gain = {token: -float(slope[slot] @ table[token]) for token in range(len(table)) if token != lane.choice[slot]}
+        best = sorted(gain, key=gain.__getitem__, reverse=True)
+        ranked.append([(*lane.choice[:slot], token, *lane.choice[slot + 1 :]) for token in best])
+    return [swap for row in zip(*ranked, strict=True) for swap in row]
+
+
+@pytest.mark.parametrize("placement", PLACEMENTS)
+def test_lanes_together_do_what_each_does_alone(victim: Victim, targets: Targets, placement: str) -> None:
+    together = run(PROMPTS, victim, targets, placement=placement)
+    backwards = run(PROMPTS[::-1], victim, targets, placement=placement)
+    for prompt in PROMPTS:
+        alone = run([prompt], victim, targets, placement=placement)[prompt.case]
+        for lane in (together[prompt.case], backwards[prompt.case]):
+            assert (lane.choice, lane.tried, lane.inserted) == (alone.choice, alone.tried, alone.inserted)
+
+
+def test_a_round_screens_what_the_gradient_names_and_moves_to_the_best_measured(
+    victim: Victim, targets: Targets
+) -> None:
+    search, (lane,) = begin(PROMPTS[:1], victim, targets)
+    before = lane.choice
+    named = promising(search, lane, victim)[: SHORT.screened]
+    search.advance([lane], victim)
+    measured = lane.tried - {before}
+    rough = {choice: error_at(search, lane, choice, victim, 0) for choice in named}
+    assert measured == set(sorted(named, key=rough.__getitem__)[: SHORT.measured])
+    assert lane.choice == min(measured, key=lambda choice: error_at(search, lane, choice, victim, 0, 1))
+
+
+def test_each_round_screens_with_another_entry_of_the_bank(victim: Victim, targets: Targets) -> None:
+    search, (lane,) = begin(PROMPTS[:1], victim, targets)
+    named = [promising(search, lane, victim)]
+    rough = []
+    for entry in range(2):
+        lane.block = entry
+        rough.append(search._screened([lane], named, victim)[0])
+        errors_there = [error_at(search, lane, choice, victim, entry) for choice in rough[-1]]
+        assert errors_there == sorted(errors_there)
+    assert rough[0] != rough[1]
+
+
+def test_no_choice_is_measured_twice_and_every_round_proposes_another(victim: Victim, targets: Targets) -> None:
+    search, (lane,) = begin(PROMPTS[:1], victim, targets)
+    proposals = [search.advance([lane], victim)[0] for _ in range(SHORT.rounds)]
+    assert len(set(proposals)) == SHORT.rounds
+    assert len(lane.tried) == 1 + SHORT.rounds * SHORT.measured
+
+
+def test_a_lane_ends_when_its_rounds_are_done_and_spent_what_the_schedule_says(
+    victim: Victim, targets: Targets
+) -> None:
+    lane = run(PROMPTS[:1], victim, targets)[0]
+    assert (lane.block, lane.steps) == (SHORT.rounds, SHORT.rounds)
+    assert lane.forwards == SHORT.work(0)
+
+
+def test_a_vocabulary_that_runs_out_ends_the_search(victim: Victim, targets: Targets) -> None:
+    vocabulary = len(victim.vocabulary.typeable)
+    search, (lane,) = begin(PROMPTS[:1], victim, targets, Swaps((0.5,), 3, vocabulary, vocabulary), slots=1)
+    assert [search.advance([lane], victim)[0] is None for _ in range(3)] == [False, True, True]
+    assert len(lane.tried) == vocabulary
+    assert lane.error is None
+
+
+def test_a_loss_that_is_no_number_ends_its_own_lane_only(victim: Victim, targets: Targets) -> None:
+    search, lanes = begin(PROMPTS[:2], victim, targets)
+    lanes[0].x0 = torch.full_like(lanes[0].x0, torch.nan)
+    drawings = search.advance(lanes, victim)
+    assert drawings[0] is None
+    assert lanes[0].error is not None
+    assert "nan" in lanes[0].error
+    assert drawings[1] is not None
+
+
+def test_another_run_seed_is_another_search(victim: Victim, targets: Targets) -> None:
+    search, _ = begin(PROMPTS[:1], victim, targets)
+    found = []
+    for seed in (0, 0, 1):
+        (lane,) = search.start(PROMPTS[:1], victim, targets, seed)
+        search.advance([lane], victim)
+        found.append(lane.tried)
+    assert found[0] == found[1]
+    assert found[0] != found[2]
+
+
+def test_the_global_random_stream_is_left_alone(victim: Victim, targets: Targets) -> None:
+    state = torch.get_rng_state()
+    run(PROMPTS[:2], victim, targets)
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_proposals_are_typeable_and_keep_seed_and_guidance(victim: Victim, targets: Targets) -> None:
+    search, lanes = begin(PROMPTS, victim, targets)
+    for drawing, lane in zip(search.advance(lanes, victim), lanes, strict=True):
+        assert drawing is not None
+        assert (drawing.seed, drawing.guidance) == (lane.prompt.seed, lane.prompt.guidance)
+        assert lane.inserted is not None
+        assert drawing.text.startswith(lane.inserted)
+        assert len(victim.vocabulary.ids(drawing.text)) <= victim.vocabulary.length - 2
