@@ -82,7 +82,19 @@ class AttackFixture:
             request.concept, request.attack, self._fingerprint(source), self._judge(request), settings.seed
         )
         progress = LiveProgress(self._request.config, settings.progress)
-        return campaign.run(state.store, lambda: source, state.parts, lanes=settings.lanes, progress=progress)
+        try:
+            return campaign.run(state.store, lambda: source, state.parts, lanes=settings.lanes, progress=progress)
+        except KeyboardInterrupt:
+            state.interrupted = self._standing(progress)
+            raise
+
+    def _standing(self, progress: LiveProgress) -> str:
+        """Where an interrupted campaign stands."""
+        where = f"interrupted in {self._request.node.nodeid}"
+        if progress.last is None or not self._state.store.mode.writes:
+            return f"{where}: nothing new is kept"
+        tally = progress.last.tally
+        return f"{where}: {tally.total - tally.missing} of {tally.total} prompts are kept, the same command goes on"
 
     def _source(self, request: GateRequest) -> VictimSource:
         """Where the victim comes from: the gate's own model, an overridden fixture, or the session's model."""

@@ -52,12 +52,16 @@ class Controller:
         state = state_of(self._config)
         lines = self._lines()
         unmet = state.unmet()
-        if not lines and not unmet:
+        if not lines and not unmet and not state.interrupted:
             return
+        from ..reports.text import safe
+
         terminalreporter.section("unlearndiff")
         for text, verdict in lines:
             colour = {_COLOURS[verdict]: True} if verdict else {}
             terminalreporter.line(text, **colour)
+        if state.interrupted:
+            terminalreporter.line(safe(state.interrupted), yellow=True)
         if unmet:
             terminalreporter.line(f"--unlearndiff-require: {unmet}", red=True)
 

@@ -30,6 +30,7 @@ class SessionState:
         records: one entry a finished gate, builtin types only, in the order they arrived.
         skipped: node ids of gates that were skipped.
         finished: gates that the running test has finished in this process.
+        interrupted: where Ctrl-C stopped a campaign, and what is kept of it; empty where none was stopped.
     """
 
     def __init__(self, config: pytest.Config) -> None:
@@ -37,6 +38,7 @@ class SessionState:
         self.records: list[dict[str, Any]] = []
         self.skipped: list[str] = []
         self.finished: list[Record] = []
+        self.interrupted = ""
 
     @cached_property
     def store(self) -> Store:

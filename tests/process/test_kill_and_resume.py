@@ -49,6 +49,21 @@ def journal(folder: Path) -> list[dict[str, object]]:
     return [{key: value for key, value in outcome.items() if key != "seconds"} for outcome in outcomes]
 
 
+def test_ctrl_c_says_what_is_kept_and_how_to_go_on(tmp_path: Path) -> None:
+    (tmp_path / "pytest.ini").write_text("[pytest]\n")
+    (tmp_path / "test_gate.py").write_text(GATE)
+    process = session(tmp_path, wait=False)
+    while len(journal(tmp_path)) < 2:
+        assert process.poll() is None, "the campaign ended before it could be interrupted"
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == pytest.ExitCode.INTERRUPTED
+    kept = len(journal(tmp_path))
+    said = f"interrupted in test_gate.py::test_church: {kept} of 4 prompts are kept, the same command goes on"
+    assert said in output.splitlines()
+
+
 def test_killed_and_run_again_equals_undisturbed(tmp_path: Path) -> None:
     folders = [tmp_path / "undisturbed", tmp_path / "killed"]
     for folder in folders:
