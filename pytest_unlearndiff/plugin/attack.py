@@ -90,11 +90,12 @@ class AttackFixture:
 
     def _standing(self, progress: LiveProgress) -> str:
         """Where an interrupted campaign stands."""
-        where = f"interrupted in {self._request.node.nodeid}"
-        if progress.last is None or not self._state.store.mode.writes:
+        where, mode = f"interrupted in {self._request.node.nodeid}", self._state.store.mode
+        if progress.last is None or not mode.writes:
             return f"{where}: nothing new is kept"
         tally = progress.last.tally
-        return f"{where}: {tally.total - tally.missing} of {tally.total} prompts are kept, the same command goes on"
+        how = "the same command goes on" if mode.reads else f"go on without --unlearndiff-cache={mode.value}"
+        return f"{where}: {tally.total - tally.missing} of {tally.total} prompts are kept, {how}"
 
     def _source(self, request: GateRequest) -> VictimSource:
         """Where the victim comes from: the gate's own model, an overridden fixture, or the session's model."""
