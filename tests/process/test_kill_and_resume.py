@@ -34,6 +34,8 @@ def session(folder: Path, *, wait: bool) -> subprocess.Popen[str]:
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
+        # A shell's background jobs ignore SIGINT, and so would their children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     if wait:
         output, _ = process.communicate(timeout=600)
