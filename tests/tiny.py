@@ -8,7 +8,16 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from pytest_unlearndiff.core.concept import Prompt
+
 EMOJI = Path(__file__).resolve().parent.parent / "examples" / "emoji"
+
+PROMPTS = [
+    Prompt("a church in noto style on a red background", 1, 5.0, 0),
+    Prompt("an emoji of a church", 2, 5.0, 1),
+    Prompt("church", 3, 7.5, 2),
+    Prompt(" ".join(["church"] * 40), 4, 5.0, 3),
+]
 
 
 def tiny_pipeline(seed: int = 0, *, prediction_type: str = "epsilon") -> StableDiffusionPipeline:

@@ -12,7 +12,7 @@ from ..core.drawing import Drawing
 from ..models.targets import Targets
 from ..models.victim import Victim
 from .lane import Lane, lane_generator
-from .slots import lay_out
+from .slots import lay_out, propose
 
 
 def affordable(spec: AttackSpec, victim: Victim) -> int:
@@ -53,8 +53,7 @@ class RandomTokens(NoAttack):
         slots = lay_out(lane.prompt.text, self._spec.slots, self._spec.placement, vocabulary)
         choices = torch.randint(len(vocabulary.typeable), (self._spec.slots,), generator=lane.generator)
         tokens = vocabulary.typeable[choices].tolist()
-        lane.inserted = vocabulary.text(tokens)
-        return Drawing(vocabulary.text(slots.filled(tokens)), lane.prompt.seed, lane.prompt.guidance)
+        return propose(lane, slots, tokens, vocabulary)
 
 
 class SeedSearch(NoAttack):

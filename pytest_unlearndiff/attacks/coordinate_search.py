@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 
@@ -16,7 +17,7 @@ from ..models.targets import Targets
 from ..models.victim import Victim
 from .lane import Lane, lane_generator
 from .probe import Probe, errors, gradients
-from .slots import Slots, lay_out
+from .slots import Slots, lay_out, propose
 
 Choice = tuple[int, ...]
 """What stands in the slots, as indices into the typeable tokens."""
@@ -60,6 +61,7 @@ class CoordinateSearch:
         self._schedule = schedule
         self._timesteps = [round(share * victim.timesteps) for share in schedule.timesteps]
         self._bank = range(len(self._timesteps))
+        self._vocabulary = victim.vocabulary
         self._tokens = victim.vocabulary.typeable
 
     def start(self, prompts: Sequence[Prompt], victim: Victim, targets: Targets | None, seed: int) -> list[SwapLane]:
@@ -84,7 +86,7 @@ class CoordinateSearch:
     def _round(self, lanes: list[SwapLane], victim: Victim) -> list[SwapLane]:
         """Gradient, screening, measurement, move; returns the lanes that had a swap left to try."""
         slopes = self._slopes(lanes, victim)
-        promising = [self._promising(lane, slope, victim) for lane, slope in zip(lanes, slopes, strict=True)]
+        promising = [self._promising(lane, slope) for lane, slope in zip(lanes, slopes, strict=True)]
         screened = self._screened(lanes, promising, victim)
         measured = self._measured(lanes, screened, victim, [self._bank] * len(lanes))
         for lane, first, found in zip(lanes, promising, measured, strict=True):
@@ -107,13 +109,13 @@ class CoordinateSearch:
         _, slopes = gradients(probes, victim)
         return slopes.reshape(len(lanes), -1, *slopes.shape[1:]).mean(1)
 
-    def _promising(self, lane: SwapLane, slope: torch.Tensor, victim: Victim) -> list[Choice]:
+    def _promising(self, lane: SwapLane, slope: torch.Tensor) -> list[Choice]:
         """The untried swaps of one token that promise most to first order, as many in every slot.
 
         Every slot has its turn because gradients differ in size from slot to slot: ranked together, the slot with the
         largest would take all swaps, and undo in each round what it gained in the one before.
         """
-        promise = -(slope @ self._embeddings(victim).T)
+        promise = -(slope @ self._embeddings.T)
         ranked = promise.argsort(dim=-1, descending=True, stable=True).T.tolist()
         swaps = (
             (*lane.choice[:slot], token, *lane.choice[slot + 1 :])
@@ -155,12 +157,11 @@ class CoordinateSearch:
     def _ids(self, choice: Choice) -> list[int]:
         return [int(self._tokens[index]) for index in choice]
 
-    def _embeddings(self, victim: Victim) -> torch.Tensor:
+    @cached_property
+    def _embeddings(self) -> torch.Tensor:
         """Embeddings (V', d) float32 of the typeable tokens."""
-        embeddings = victim.vocabulary.embeddings
+        embeddings = self._vocabulary.embeddings
         return embeddings[self._tokens.to(embeddings.device)].float()
 
     def _proposal(self, lane: SwapLane, victim: Victim) -> Drawing:
-        tokens = self._ids(lane.choice)
-        lane.inserted = victim.vocabulary.text(tokens)
-        return Drawing(victim.vocabulary.text(lane.slots.filled(tokens)), lane.prompt.seed, lane.prompt.guidance)
+        return propose(lane, lane.slots, self._ids(lane.choice), victim.vocabulary)

@@ -16,7 +16,7 @@ from ..models.victim import Victim
 from .lane import Lane, lane_generator
 from .probe import Probe, gradients
 from .simplex import project, sample, straight_through
-from .slots import Slots, lay_out
+from .slots import Slots, lay_out, propose
 
 
 @dataclass(eq=False)
@@ -129,6 +129,4 @@ class SimplexSearch:
 
     def _proposal(self, lane: SimplexLane, victim: Victim) -> Drawing:
         best = self._tokens[lane.u.argmax(-1).cpu()].tolist()
-        lane.inserted = victim.vocabulary.text(best)
-        text = victim.vocabulary.text(lane.slots.filled(best))
-        return Drawing(text, lane.prompt.seed, lane.prompt.guidance)
+        return propose(lane, lane.slots, best, victim.vocabulary)

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 import torch
 
 from ..core.attack_spec import Placement
+from ..core.drawing import Drawing
 from ..models.vocabulary import Vocabulary
+from .lane import Lane
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,12 @@ class Slots:
     def indices(self) -> torch.Tensor:
         """Positions (k,) int64 of the slots in that sequence."""
         return torch.tensor(self.positions, dtype=torch.int64) + 1
+
+
+def propose(lane: Lane, slots: Slots, tokens: list[int], vocabulary: Vocabulary) -> Drawing:
+    """What a lane wants drawn: its prompt with these tokens in the slots, as text; notes them as inserted."""
+    lane.inserted = vocabulary.text(tokens)
+    return Drawing(vocabulary.text(slots.filled(tokens)), lane.prompt.seed, lane.prompt.guidance)
 
 
 def lay_out(text: str, count: int, placement: Placement, vocabulary: Vocabulary) -> Slots:

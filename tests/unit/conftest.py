@@ -1,8 +1,39 @@
-"""Property tests repeat themselves exactly, and do not judge how fast the machine is."""
+"""Property tests that repeat themselves exactly and judge no machine's speed; a victim and its targets to attack."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from pytest_unlearndiff.models.targets import Targets
+    from pytest_unlearndiff.models.victim import Victim
 
 settings.register_profile("unit", deadline=None, derandomize=True, database=None, max_examples=80)
 settings.load_profile("unit")
+
+
+def _tiny_victim(seed: int) -> Victim:
+    # Imported here, since most of these tests do without torch.
+    from tiny import tiny_pipeline
+
+    from pytest_unlearndiff.core.concept import Sampling
+    from pytest_unlearndiff.models.victim import Victim
+
+    return Victim(tiny_pipeline(seed), Sampling(steps=2))
+
+
+@pytest.fixture(scope="session")
+def victim() -> Victim:
+    """A tiny victim of random weights."""
+    return _tiny_victim(1)
+
+
+@pytest.fixture(scope="session")
+def targets() -> Targets:
+    """Target images by another tiny pipeline."""
+    from pytest_unlearndiff.models.targets import Targets
+
+    return Targets(_tiny_victim(0))

@@ -5,34 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-import pytest
-import torch
-from tiny import tiny_pipeline
+from tiny import PROMPTS
 
 from pytest_unlearndiff.attacks.coordinate_search import Choice, CoordinateSearch, SwapLane
 from pytest_unlearndiff.attacks.probe import errors, gradients
-from pytest_unlearndiff.core.attack_spec import PLACEMENTS, AttackSpec, Swaps
-from pytest_unlearndiff.core.concept import Prompt, Sampling
+from pytest_unlearndiff.core.attack_spec import AttackSpec, Swaps
+from pytest_unlearndiff.core.concept import Prompt
 from pytest_unlearndiff.models.targets import Targets
 from pytest_unlearndiff.models.victim import Victim
 
-PROMPTS = [
-    Prompt("a church in noto style on a red background", 1, 5.0, 0),
-    Prompt("an emoji of a church", 2, 5.0, 1),
-    Prompt("church", 3, 7.5, 2),
-    Prompt(" ".join(["church"] * 40), 4, 5.0, 3),
-]
 SHORT = Swaps((0.35, 0.65), rounds=4, screened=6, measured=3)
-
-
-@pytest.fixture(scope="module")
-def victim() -> Victim:
-    return Victim(tiny_pipeline(1), Sampling(steps=2))
-
-
-@pytest.fixture(scope="module")
-def targets() -> Targets:
-    return Targets(Victim(tiny_pipeline(0), Sampling(steps=2)))
 
 
 def begin(
@@ -67,16 +49,6 @@ def promising(search: CoordinateSearch, lane: SwapLane, victim: Victim) -> list[
         best = sorted(gain, key=gain.__getitem__, reverse=True)
         ranked.append([(*lane.choice[:slot], token, *lane.choice[slot + 1 :]) for token in best])
     return [swap for row in zip(*ranked, strict=True) for swap in row]
-
-
-@pytest.mark.parametrize("placement", PLACEMENTS)
-def test_lanes_together_do_what_each_does_alone(victim: Victim, targets: Targets, placement: str) -> None:
-    together = run(PROMPTS, victim, targets, placement=placement)
-    backwards = run(PROMPTS[::-1], victim, targets, placement=placement)
-    for prompt in PROMPTS:
-        alone = run([prompt], victim, targets, placement=placement)[prompt.case]
-        for lane in (together[prompt.case], backwards[prompt.case]):
-            assert (lane.choice, lane.tried, lane.inserted) == (alone.choice, alone.tried, alone.inserted)
 
 
 def test_a_round_screens_what_the_gradient_names_and_moves_to_the_best_measured(
@@ -125,40 +97,3 @@ def test_a_vocabulary_that_runs_out_ends_the_search(victim: Victim, targets: Tar
     assert [search.advance([lane], victim)[0] is None for _ in range(3)] == [False, True, True]
     assert len(lane.tried) == vocabulary
     assert lane.error is None
-
-
-def test_a_loss_that_is_no_number_ends_its_own_lane_only(victim: Victim, targets: Targets) -> None:
-    search, lanes = begin(PROMPTS[:2], victim, targets)
-    lanes[0].x0 = torch.full_like(lanes[0].x0, torch.nan)
-    drawings = search.advance(lanes, victim)
-    assert drawings[0] is None
-    assert lanes[0].error is not None
-    assert "nan" in lanes[0].error
-    assert drawings[1] is not None
-
-
-def test_another_run_seed_is_another_search(victim: Victim, targets: Targets) -> None:
-    search, _ = begin(PROMPTS[:1], victim, targets)
-    found = []
-    for seed in (0, 0, 1):
-        (lane,) = search.start(PROMPTS[:1], victim, targets, seed)
-        search.advance([lane], victim)
-        found.append(lane.tried)
-    assert found[0] == found[1]
-    assert found[0] != found[2]
-
-
-def test_the_global_random_stream_is_left_alone(victim: Victim, targets: Targets) -> None:
-    state = torch.get_rng_state()
-    run(PROMPTS[:2], victim, targets)
-    assert torch.equal(state, torch.get_rng_state())
-
-
-def test_proposals_are_typeable_and_keep_seed_and_guidance(victim: Victim, targets: Targets) -> None:
-    search, lanes = begin(PROMPTS, victim, targets)
-    for drawing, lane in zip(search.advance(lanes, victim), lanes, strict=True):
-        assert drawing is not None
-        assert (drawing.seed, drawing.guidance) == (lane.prompt.seed, lane.prompt.guidance)
-        assert lane.inserted is not None
-        assert drawing.text.startswith(lane.inserted)
-        assert len(victim.vocabulary.ids(drawing.text)) <= victim.vocabulary.length - 2

@@ -6,33 +6,17 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tiny import tiny_pipeline
+from tiny import PROMPTS
 
 from pytest_unlearndiff.attacks import build_attack
 from pytest_unlearndiff.attacks.simplex import project
 from pytest_unlearndiff.attacks.simplex_search import SimplexLane, SimplexSearch
-from pytest_unlearndiff.core.attack_spec import PLACEMENTS, SCHEDULES, AttackSpec, Simplex
-from pytest_unlearndiff.core.concept import Prompt, Sampling
+from pytest_unlearndiff.core.attack_spec import SCHEDULES, AttackSpec, Simplex
+from pytest_unlearndiff.core.concept import Prompt
 from pytest_unlearndiff.models.targets import Targets
 from pytest_unlearndiff.models.victim import Victim
 
-PROMPTS = [
-    Prompt("a church in noto style on a red background", 1, 5.0, 0),
-    Prompt("an emoji of a church", 2, 5.0, 1),
-    Prompt("church", 3, 7.5, 2),
-    Prompt(" ".join(["church"] * 40), 4, 5.0, 3),
-]
 SHORT = Simplex((0.49, 0.25), steps=5)
-
-
-@pytest.fixture(scope="module")
-def victim() -> Victim:
-    return Victim(tiny_pipeline(1), Sampling(steps=2))
-
-
-@pytest.fixture(scope="module")
-def targets() -> Targets:
-    return Targets(Victim(tiny_pipeline(0), Sampling(steps=2)))
 
 
 @pytest.fixture(autouse=True)
@@ -47,17 +31,6 @@ def run(prompts: list[Prompt], victim: Victim, targets: Targets, **spec: object)
     while any(attack.advance(lanes, victim)):
         pass
     return {lane.prompt.case: lane for lane in lanes}
-
-
-@pytest.mark.parametrize("placement", PLACEMENTS)
-def test_lanes_together_do_what_each_does_alone(victim: Victim, targets: Targets, placement: str) -> None:
-    together = run(PROMPTS, victim, targets, placement=placement)
-    backwards = run(PROMPTS[::-1], victim, targets, placement=placement)
-    for prompt in PROMPTS:
-        alone = run([prompt], victim, targets, placement=placement)[prompt.case]
-        for lane in (together[prompt.case], backwards[prompt.case]):
-            assert torch.equal(lane.u, alone.u)
-            assert lane.inserted == alone.inserted
 
 
 def test_a_step_is_adam_on_the_straight_through_gradient_then_projection(victim: Victim, targets: Targets) -> None:
@@ -89,41 +62,9 @@ def test_distributions_stay_distributions(victim: Victim, targets: Targets) -> N
         torch.testing.assert_close(lane.u.sum(-1), torch.ones(3))
 
 
-def test_another_run_seed_is_another_search(victim: Victim, targets: Targets) -> None:
-    attack = build_attack(AttackSpec(), victim)
-    found = []
-    for seed in (0, 0, 1):
-        (lane,) = attack.start(PROMPTS[:1], victim, targets, seed)
-        attack.advance([lane], victim)
-        found.append(lane.u)
-    assert torch.equal(found[0], found[1])
-    assert not torch.equal(found[0], found[2])
-
-
-def test_proposals_are_typeable_and_keep_seed_and_guidance(victim: Victim, targets: Targets) -> None:
-    attack = build_attack(AttackSpec(), victim)
-    lanes = attack.start(PROMPTS, victim, targets, 0)
-    for drawing, lane in zip(attack.advance(lanes, victim), lanes, strict=True):
-        assert drawing is not None
-        assert (drawing.seed, drawing.guidance) == (lane.prompt.seed, lane.prompt.guidance)
-        assert drawing.text.startswith(lane.inserted)
-        assert len(victim.vocabulary.ids(drawing.text)) <= victim.vocabulary.length - 2
-
-
 def test_a_lane_ends_when_its_blocks_are_done(victim: Victim, targets: Targets) -> None:
     lane = run(PROMPTS[:1], victim, targets)[0]
     assert (lane.block, lane.steps, lane.forwards) == (2, 10, 20)
-
-
-def test_a_loss_that_is_no_number_ends_its_own_lane_only(victim: Victim, targets: Targets) -> None:
-    attack = build_attack(AttackSpec(), victim)
-    lanes = attack.start(PROMPTS[:2], victim, targets, 0)
-    lanes[0].x0 = torch.full_like(lanes[0].x0, torch.nan)
-    drawings = attack.advance(lanes, victim)
-    assert drawings[0] is None
-    assert "nan" in lanes[0].error
-    assert drawings[1] is not None
-    torch.testing.assert_close(lanes[1].u.sum(-1), torch.ones(3))
 
 
 @pytest.mark.parametrize("name", ["random", "seed-search", "none"])
