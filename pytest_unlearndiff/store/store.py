@@ -101,6 +101,11 @@ class Store:
         folder = self.root / "campaigns" / f"{name}-{key.digest}"
         return Entry(self.root, folder, Journal(folder / "journal.jsonl"))
 
+    def entries(self) -> list[Entry]:
+        """Every campaign that is kept, by name; an empty list where there is no store."""
+        folders = sorted((self.root / "campaigns").glob("*/"))
+        return [Entry(self.root, folder, Journal(folder / "journal.jsonl")) for folder in folders]
+
     def prepare(self, entry: Entry, key: AttackKey) -> None:
         """Create the campaign's folder and write down its key.
 
