@@ -25,6 +25,37 @@ REQUIRE = "--unlearndiff-cache=require"
 # What Python, pytest and pytester leave is not the plugin's doing.
 _NOT_OURS = {"__pycache__", ".pytest_cache", "stdout", "stderr"}
 
+_ENGINE = """
+import sys, time, types
+from pytest_unlearndiff.campaign.campaign import Campaign
+from pytest_unlearndiff.core.outcome import Outcome, Status
+
+STATUS = {"g": Status.GENERATED, "b": Status.BROKEN, "r": Status.RESISTED, "e": Status.ERROR}
+sys.modules.setdefault("pytest_unlearndiff.models.loading", types.ModuleType("loading"))
+
+
+class ScriptedEngine:
+    active = 1
+
+    def __init__(self, prompts):
+        self.letters = {p.digest: letter for p, letter in zip(prompts, SCRIPT["letters"])}
+
+    def run(self, prompts):
+        for prompt in prompts:
+            deadline = time.monotonic() + SCRIPT["seconds"]
+            while time.monotonic() < deadline:
+                time.sleep(0.002)
+                yield None
+            letter = self.letters[prompt.digest]
+            if letter == "!":
+                fail()
+            broken = {"adversarial": "zq " + prompt.text, "inserted": "zq"} if letter == "b" else {}
+            yield Outcome(prompt.digest, STATUS[letter], detail="church 0.99", **broken)
+
+
+Campaign._engine = lambda self, source, parts, lanes: (ScriptedEngine(self.concept.prompts), {})
+"""
+
 
 class World:
     """A folder with a concept, a model under test, its base, a judge and a store; none of them real."""
@@ -94,6 +125,20 @@ class World:
             )
         return cast(Path, entry.journal.path)
 
+    def scripted(self, letters: str, *, seconds: float = 0.0, error: str = "") -> None:
+        """From here on, attacks end as these letters say, one a prompt in the set's order, with no model.
+
+        Args:
+            letters: how each prompt of a set ends; ``!`` raises ``error``, an expression, instead.
+            seconds: what each prompt takes.
+            error: such as ``RuntimeError('half and float')``.
+        """
+        script = {"letters": letters, "seconds": seconds}
+        self.file(
+            "conftest.py",
+            f"SCRIPT = {script!r}\n\n\ndef fail():\n    raise {error or 'NotImplementedError'}\n{_ENGINE}",
+        )
+
     def gate(self, keywords: str, name: str = "test_gate", concept: str = "church") -> None:
         """Write a test module with one gate."""
         self.tests(
@@ -112,6 +157,10 @@ class World:
     def run(self, *arguments: str) -> pytest.RunResult:
         """Run pytest with the model under test; nothing is attacked."""
         return self.bare(*MODEL, REQUIRE, *arguments)
+
+    def attack(self, *arguments: str) -> pytest.RunResult:
+        """Run pytest with the model under test; what the store lacks is attacked."""
+        return self.bare(*MODEL, *arguments)
 
     def bare(self, *arguments: str) -> pytest.RunResult:
         """Run pytest in a process of its own."""

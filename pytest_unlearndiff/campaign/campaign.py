@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Generator, Mapping
+from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from ..core.outcome import Outcome, Tally
 from ..core.result import AttackResult
 from ..store.key import AttackKey
 from ..store.store import Entry, Mode, Store
+from .ending import TO_THE_END, Ending
 from .parts import Parts, VictimSource
 from .progress import Progress, Snapshot
 
@@ -71,7 +72,14 @@ class Campaign:
         )
 
     def run(
-        self, store: Store, provide: Provide, parts: Parts, *, lanes: int, progress: Progress | None = None
+        self,
+        store: Store,
+        provide: Provide,
+        parts: Parts,
+        *,
+        lanes: int,
+        progress: Progress | None = None,
+        ending: Ending = TO_THE_END,
     ) -> AttackResult:
         """Every outcome of the prompt set, attacking only what the store lacks.
 
@@ -81,9 +89,10 @@ class Campaign:
             parts: what campaigns of this process share.
             lanes: prompts attacked together.
             progress: told after every finished prompt.
+            ending: when the rest of the prompts is left alone.
 
         Returns:
-            The result; incomplete, with the obstacle, where nothing may or can be attacked.
+            The result; incomplete where ``ending`` says so or, with the obstacle, where nothing may or can be attacked.
 
         Raises:
             UnlearnDiffError: the victim or the judge cannot be loaded, or the store cannot be read or written.
@@ -93,24 +102,32 @@ class Campaign:
         found, distrusted = self._known(store, entry)
         provenance: dict[str, Any] = {"distrusted_lines": distrusted} if distrusted else {}
         facts: dict[str, Any] = {}
-        if self._lacking(found):
+        if self._lacking(found) and not ending.settled(self._tally(found)):
             try:
-                _check_attackable(store.mode)
+                _check_attackable(store.mode, ending)
                 source = provide()
                 engine, described = self._engine(source, parts, lanes)
             except CannotAttack as obstacle:
                 facts = {"obstacle": str(obstacle)}
             else:
                 provenance |= described
-                found, fresh = self._attack(engine, store, entry, progress)
-                facts = {"victim": source.title, "fresh": fresh}
+                found, facts = self._attack(engine, store, entry, progress, ending)
+                facts["victim"] = source.title
+        return self._result(found, started, provenance=provenance, **facts)
+
+    def kept(self, store: Store, obstacle: str) -> AttackResult:
+        """What is known without attacking anything, where ``obstacle`` stood in the way."""
+        started = time.monotonic()
+        found, _ = self._known(store, store.entry(self.concept.name, self.key))
+        return self._result(found, started, obstacle=obstacle)
+
+    def _result(self, found: Mapping[str, Outcome], started: float, **facts: Any) -> AttackResult:
         return AttackResult.gather(
             self.concept,
             found,
             attack=self.attack.title,
             key=self.key.digest,
             seconds=time.monotonic() - started,
-            provenance=provenance,
             **{"victim": "", **facts},
         )
 
@@ -131,33 +148,45 @@ class Campaign:
         """How many prompts of the set have an outcome; one that stands twice counts twice."""
         return sum(prompt.digest in found for prompt in self.concept.prompts)
 
+    def _tally(self, found: Mapping[str, Outcome]) -> Tally:
+        return Tally.of(found.get(prompt.digest) for prompt in self.concept.prompts)
+
     def _attack(
-        self, engine: Engine, store: Store, entry: Entry, progress: Progress | None
-    ) -> tuple[dict[str, Outcome], int]:
-        """Attack what is lacking, one process at a time; returns all outcomes and how many prompts gained theirs."""
+        self, engine: Engine, store: Store, entry: Entry, progress: Progress | None, ending: Ending
+    ) -> tuple[dict[str, Outcome], dict[str, Any]]:
+        """Attack what is lacking, one process at a time.
+
+        Returns:
+            All outcomes, and facts of the result: how many prompts gained theirs, and what stopped the rest.
+        """
         if store.mode.writes:
             store.prepare(entry, self.key)
         with store.lock(entry) if store.mode.writes else nullcontext():
             found, _ = self._known(store, entry)
             known, started = self._reached(found), time.monotonic()
-            for outcome in self._outcomes(engine, found):
-                if outcome is not None:
-                    found[outcome.prompt] = outcome
-                    if store.mode.writes:
-                        entry.keep(outcome)
-                if progress is not None:
-                    progress(self._snapshot(found, engine.active, known, time.monotonic() - started))
-        return found, self._reached(found) - known
+            facts: dict[str, Any] = {}
+            with closing(self._outcomes(engine, found)) as outcomes:
+                for outcome in outcomes:
+                    if outcome is not None:
+                        found[outcome.prompt] = outcome
+                        if store.mode.writes:
+                            entry.keep(outcome)
+                    tally = self._tally(found)
+                    if progress is not None:
+                        seconds = time.monotonic() - started
+                        progress(Snapshot(self.concept.name, self.attack.title, tally, engine.active, known, seconds))
+                    if ending.settled(tally):
+                        break
+                    if ending.overdue and tally.missing:
+                        facts["obstacle"] = ending.mend
+                        break
+        return found, {**facts, "fresh": self._reached(found) - known}
 
-    def _outcomes(self, engine: Engine, found: Mapping[str, Outcome]) -> Iterator[Outcome | None]:
-        """Outcomes of what is lacking as they come; first None, for progress to show that work begins."""
+    def _outcomes(self, engine: Engine, found: Mapping[str, Outcome]) -> Generator[Outcome | None]:
+        """Outcomes of what is lacking as they come; None for work that has begun or goes on."""
         if lacking := self._lacking(found):
             yield None
             yield from engine.run(lacking)
-
-    def _snapshot(self, found: Mapping[str, Outcome], active: int, known: int, seconds: float) -> Snapshot:
-        tally = Tally.of(found.get(prompt.digest) for prompt in self.concept.prompts)
-        return Snapshot(self.concept.name, self.attack.title, tally, active, known, seconds)
 
     def _engine(self, source: VictimSource, parts: Parts, lanes: int) -> tuple[Engine, dict[str, Any]]:
         """Load victim, base and judge, and put them together. The only way from here to torch."""
@@ -183,7 +212,7 @@ class Campaign:
         return Engine(attack, victim, targets, evaluation, lanes, self.seed), describe(loaded)
 
 
-def _check_attackable(mode: Mode) -> None:
+def _check_attackable(mode: Mode, ending: Ending) -> None:
     """Ask whether this session may attack, and has what attacks need.
 
     Raises:
@@ -193,6 +222,8 @@ def _check_attackable(mode: Mode) -> None:
         raise CannotAttack(
             "--unlearndiff-cache=require forbids attacking: run once without it to attack what is missing"
         )
+    if ending.overdue:
+        raise CannotAttack(ending.mend)
     try:
         from ..models import loading  # noqa: F401
     except ModuleNotFoundError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -60,11 +60,12 @@ class Engine:
         self._seed = seed
         self.active = 0
 
-    def run(self, prompts: Sequence[Prompt]) -> Iterator[Outcome]:
-        """Outcomes of prompts as they finish, which is not their order."""
+    def run(self, prompts: Sequence[Prompt]) -> Generator[Outcome | None]:
+        """Outcomes of prompts as they finish, which is not their order; None after each round of work without one."""
         waiting: deque[tuple[Prompt, Judgement]] = deque()
         for first in range(0, len(prompts), self._lanes):
             yield from self._sweep(prompts[first : first + self._lanes], waiting)
+            yield None
         seats: list[Seat] = []
         while waiting or seats:
             seats += self._seat([waiting.popleft() for _ in range(min(self._lanes - len(seats), len(waiting)))])
@@ -73,6 +74,7 @@ class Engine:
                 seats.remove(seat)
                 self.active = len(seats)
                 yield outcome
+            yield None
 
     def _sweep(self, prompts: Sequence[Prompt], waiting: deque[tuple[Prompt, Judgement]]) -> Iterator[Outcome]:
         """Judge the un-attacked pictures; those without the concept wait to be attacked."""

@@ -60,6 +60,10 @@ class Gate:
             verdicts.append(Verdict.INCOMPLETE)
         return min(verdicts, key=_WORST_FIRST.index)
 
+    def settled(self, tally: Tally) -> bool:
+        """Whether the verdict is certain, however the prompts that are missing or errored would end."""
+        return self.limited and self.decide(tally) is not Verdict.INCOMPLETE
+
     def _decide(self, limit: Fraction, successes: int, tally: Tally) -> Verdict:
         within = largest_within(limit, tally.total)
         certified = self.certifiable(limit, tally.total)

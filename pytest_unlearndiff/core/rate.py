@@ -52,71 +52,94 @@ class Rate:
     Compares exactly with other rates, with floats read as written, and with ``"10%"``. It is not a float, so that
     nothing is rounded before a gate has decided, and so that pytest-xdist never has to serialise it.
 
+    Where trials are undecided, since a campaign ended as soon as its gate was certain, a comparison is true only if it
+    holds however they would have ended: what was not measured never looks safer than what was.
+
     Attributes:
         successes: prompts that count as a success, 0 <= successes <= trials.
         trials: prompts in all.
+        undecided: prompts that might still be a success, 0 <= undecided <= trials - successes.
     """
 
     successes: int
     trials: int
+    undecided: int = 0
 
     def __post_init__(self) -> None:
         """Refuse counts that are no rate."""
-        if not 0 <= self.successes <= self.trials:
-            raise ValueError(f"no rate: {self.successes} of {self.trials}")
+        if not 0 <= self.successes <= self.most <= self.trials or self.undecided < 0:
+            raise ValueError(f"no rate: {self.successes} of {self.trials}, {self.undecided} undecided")
+
+    @property
+    def most(self) -> int:
+        """Successes if every undecided prompt were one."""
+        return self.successes + self.undecided
 
     @property
     def value(self) -> Fraction:
-        """The exact share. Raises ZeroDivisionError where there were no trials."""
+        """The exact share.
+
+        Raises:
+            ValueError: prompts are undecided, so there is no one share.
+            ZeroDivisionError: there were no trials.
+        """
+        if self.undecided:
+            raise ValueError(
+                f"{self} is not one number: {self.undecided} prompts were not needed for the verdict. "
+                "Attack them all with exhaustive=True or --unlearndiff-exhaustive"
+            )
         return Fraction(self.successes, self.trials)
 
     def __float__(self) -> float:
-        """The share as a float, for plots and arithmetic."""
+        """The share as a float, for plots and arithmetic; raises as ``value``."""
         return float(self.value)
 
-    def _other(self, other: object) -> Fraction | None:
-        if isinstance(other, Rate):
-            return other.value
-        if isinstance(other, (int, float, str, Fraction)):
-            return _exact(other)
-        return None
+    @property
+    def _ends(self) -> tuple[Fraction, Fraction]:
+        """The least and the largest share it can be."""
+        return Fraction(self.successes, self.trials), Fraction(self.most, self.trials)
 
     def __eq__(self, other: object) -> bool:
         """Equal as numbers: ``Rate(1, 2) == Rate(2, 4) == 0.5``; what is no number is never equal."""
         try:
-            value = self._other(other)
+            ends = _ends(other)
         except (ValueError, ArithmeticError):
             return False
-        return NotImplemented if value is None else self.value == value
+        return NotImplemented if ends is None else self._ends == ends and not self.undecided
 
     __hash__ = None  # type: ignore[assignment]  # equal to floats whose hash differs
 
     def __lt__(self, other: Limit | Rate) -> bool:
         """Exact comparison with a rate, a number or a percentage."""
-        value = self._other(other)
-        return NotImplemented if value is None else self.value < value
+        ends = _ends(other)
+        return NotImplemented if ends is None else self._ends[1] < ends[0]
 
     def __le__(self, other: Limit | Rate) -> bool:
         """Exact comparison with a rate, a number or a percentage."""
-        value = self._other(other)
-        return NotImplemented if value is None else self.value <= value
+        ends = _ends(other)
+        return NotImplemented if ends is None else self._ends[1] <= ends[0]
 
     def __gt__(self, other: Limit | Rate) -> bool:
         """Exact comparison with a rate, a number or a percentage."""
-        value = self._other(other)
-        return NotImplemented if value is None else self.value > value
+        ends = _ends(other)
+        return NotImplemented if ends is None else self._ends[0] > ends[1]
 
     def __ge__(self, other: Limit | Rate) -> bool:
         """Exact comparison with a rate, a number or a percentage."""
-        value = self._other(other)
-        return NotImplemented if value is None else self.value >= value
+        ends = _ends(other)
+        return NotImplemented if ends is None else self._ends[0] >= ends[1]
 
     def __str__(self) -> str:
-        """``5/50 = 10.0%``."""
-        return f"{self.successes}/{self.trials} = {percent(self.value)}" if self.trials else "0/0"
+        """``5/50 = 10.0%``, or ``5..7/50 = 10.0%..14.0%`` where two prompts are undecided."""
+        if not self.trials:
+            return "0/0"
+        low, high = self._ends
+        if self.undecided:
+            return f"{self.successes}..{self.most}/{self.trials} = {percent(low)}..{percent(high)}"
+        return f"{self.successes}/{self.trials} = {percent(low)}"
 
     def interval(self, confidence: float = 0.95) -> tuple[float, float]:
-        """Two-sided Clopper-Pearson interval (Clopper and Pearson 1934).
+        """Two-sided Clopper-Pearson interval (Clopper and Pearson 1934), however undecided prompts would end.
 
         Args:
             confidence: coverage in (0, 1); the true one is at least this.
@@ -125,11 +148,21 @@ class Rate:
             Lower and upper bound in [0, 1].
         """
         tail = (1 - confidence) / 2
-        return _lower(self.successes, self.trials, tail), _upper(self.successes, self.trials, tail)
+        return _lower(self.successes, self.trials, tail), _upper(self.most, self.trials, tail)
 
     def upper_bound(self, confidence: float = 0.95) -> float:
-        """One-sided Clopper-Pearson upper bound in [0, 1] at this confidence."""
-        return _upper(self.successes, self.trials, 1 - confidence)
+        """One-sided Clopper-Pearson upper bound in [0, 1] at this confidence, undecided prompts taken as successes."""
+        return _upper(self.most, self.trials, 1 - confidence)
+
+
+def _ends(other: object) -> tuple[Fraction, Fraction] | None:
+    """The least and the largest share that another side of a comparison can be; None for what is no number."""
+    if isinstance(other, Rate):
+        return other._ends
+    if isinstance(other, (int, float, str, Fraction)):
+        value = _exact(other)
+        return value, value
+    return None
 
 
 def _lower(successes: int, trials: int, tail: float) -> float:

@@ -25,7 +25,8 @@ class AttackResult:
         fresh: how many of the outcomes were computed in this session; the rest came from the store.
         seconds: wall-clock time this session spent on it.
         provenance: machine and versions, and what was assumed.
-        obstacle: why nothing could be attacked, and the mend; empty where nothing stood in the way.
+        obstacle: why prompts are missing, and the mend; empty where nothing stood in the way.
+        cause: the unforeseen exception that is the obstacle, for its traceback.
     """
 
     concept: str
@@ -38,6 +39,7 @@ class AttackResult:
     seconds: float = 0.0
     provenance: Mapping[str, Any] = field(default_factory=dict)
     obstacle: str = ""
+    cause: Exception | None = None
 
     @classmethod
     def gather(cls, concept: Concept, found: Mapping[str, Outcome], **facts: Any) -> AttackResult:
@@ -53,12 +55,14 @@ class AttackResult:
     @property
     def pre_asr(self) -> Rate:
         """Share of prompts that draw the concept with no attack: generated / N."""
-        return Rate(self.tally.generated, len(self.outcomes))
+        tally = self.tally
+        return Rate(tally.generated, tally.total, tally.undecided)
 
     @property
     def asr(self) -> Rate:
         """Attack success rate: (generated + broken) / N, as upstream's tables report it."""
-        return Rate(self.tally.successes, len(self.outcomes))
+        tally = self.tally
+        return Rate(tally.successes, tally.total, tally.undecided)
 
     @property
     def complete(self) -> bool:

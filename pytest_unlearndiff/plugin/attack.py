@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ..campaign.campaign import Campaign, Fingerprint
+from ..campaign.ending import TO_THE_END, Ending
 from ..campaign.parts import VictimSource
-from ..core.errors import ASRExceeded, AttackIncomplete, UnlearnDiffError
+from ..core.errors import ASRExceeded, AttackIncomplete, StoreError, UnlearnDiffError
 from ..core.gate import Verdict
 from ..core.outcome import Status
 from ..core.result import AttackResult
 from ..reports.failure import failure_text
 from ..reports.record import Record
 from . import fixtures
+from .interruption import standing
 from .live import LiveProgress
 from .markers import GateRequest, marker_keywords, read_request
 from .options import Settings, given_options
@@ -65,7 +68,7 @@ class AttackFixture:
         if record.verdict in (Verdict.FAIL, Verdict.INCONCLUSIVE):
             raise ASRExceeded(failure_text(record))
         if record.verdict == Verdict.INCOMPLETE:
-            raise AttackIncomplete(failure_text(record))
+            raise AttackIncomplete(failure_text(record)) from result.cause
         return result
 
     def _read(self, concept: str | None, keywords: dict[str, Any]) -> GateRequest:
@@ -76,6 +79,10 @@ class AttackFixture:
         return read_request({**known, **given, **keywords}, self._state.settings, self._state.library(folder), folder)
 
     def _run(self, request: GateRequest) -> AttackResult:
+        """Attack what is missing.
+
+        Whatever stops it leaves the gate in the report, with what is known: as INCOMPLETE unless that decides it.
+        """
         state, settings = self._state, self._state.settings
         source = self._source(request)
         campaign = Campaign(
@@ -83,19 +90,34 @@ class AttackFixture:
         )
         progress = LiveProgress(self._request.config, settings.progress)
         try:
-            return campaign.run(state.store, lambda: source, state.parts, lanes=settings.lanes, progress=progress)
-        except KeyboardInterrupt:
-            state.interrupted = self._standing(progress)
+            return campaign.run(
+                state.store,
+                lambda: source,
+                state.parts,
+                lanes=settings.lanes,
+                progress=progress,
+                ending=self._ending(request),
+            )
+        except StoreError:
+            raise
+        except UnlearnDiffError as error:
+            self._record(campaign.kept(state.store, str(error)), request)
+            raise
+        except Exception as error:
+            obstacle = f"The attack was stopped by {type(error).__name__}: {error}"
+            return replace(campaign.kept(state.store, obstacle), cause=error)
+        except (KeyboardInterrupt, pytest.exit.Exception):
+            state.interrupted = standing(self._request.node.nodeid, state.store.mode, progress.last)
+            raise
+        except BaseException as error:  # pytest-timeout fails the test from a signal
+            self._record(campaign.kept(state.store, f"The attack was stopped: {error}"), request)
             raise
 
-    def _standing(self, progress: LiveProgress) -> str:
-        """Where an interrupted campaign stands."""
-        where, mode = f"interrupted in {self._request.node.nodeid}", self._state.store.mode
-        if progress.last is None or not mode.writes:
-            return f"{where}: nothing new is kept"
-        tally = progress.last.tally
-        how = "the same command goes on" if mode.reads else f"go on without --unlearndiff-cache={mode.value}"
-        return f"{where}: {tally.total - tally.missing} of {tally.total} prompts are kept, {how}"
+    def _ending(self, request: GateRequest) -> Ending:
+        """When to leave the rest of the prompts alone."""
+        state = self._state
+        settled = request.gate.settled if not (request.exhaustive or state.settings.exhaustive) else TO_THE_END.settled
+        return Ending(settled, state.deadline, "--unlearndiff-budget is used up: the same command goes on")
 
     def _source(self, request: GateRequest) -> VictimSource:
         """Where the victim comes from: the gate's own model, an overridden fixture, or the session's model."""

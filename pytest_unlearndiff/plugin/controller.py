@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+
 import pytest
 
 from .session import CARRIED, GATE, STATE, state_of
@@ -21,10 +23,16 @@ class Controller:
         self._worker = hasattr(config, "workerinput")
         self._runs = False
 
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_runtestloop(self) -> None:
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtestloop(self) -> Generator[None, object, object]:
         """Note that tests run: a session that only lists things has no gates to require or to sum up."""
         self._runs = not any(self._config.getoption(name, False) for name in ("collectonly", "setuponly"))
+        if STATE not in self._config.stash:
+            return (yield)
+        from .interruption import sigterm_as_ctrl_c
+
+        with sigterm_as_ctrl_c():
+            return (yield)
 
     @pytest.hookimpl
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:

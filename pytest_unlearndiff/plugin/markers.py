@@ -35,6 +35,7 @@ _KEYWORDS = (
     "schedule",
     "slots",
     "placement",
+    "exhaustive",
     "model",
     "base",
 )
@@ -48,6 +49,7 @@ class GateRequest:
         concept: with the prompts to attack.
         attack: how.
         gate: the limits.
+        exhaustive: whether prompts are attacked that can no longer change the verdict.
         model: victim of this gate alone, instead of the session's.
         base: its base.
     """
@@ -55,6 +57,7 @@ class GateRequest:
     concept: Concept
     attack: AttackSpec
     gate: Gate
+    exhaustive: bool = False
     model: Path | None = None
     base: Path | None = None
 
@@ -86,6 +89,7 @@ def read_request(keywords: Mapping[str, Any], settings: Settings, library: Conce
     gate = _gate(keywords, mistakes)
     concept = mistakes.collect(lambda: _concept(keywords, settings, library))
     attack = _attack(keywords, settings, mistakes)
+    exhaustive = mistakes.collect(lambda: _exhaustive(keywords))
     model = mistakes.collect(lambda: _path("model", keywords, folder))
     base = mistakes.collect(lambda: _path("base", keywords, folder))
     if concept is not None and settings.cases is None:
@@ -94,7 +98,7 @@ def read_request(keywords: Mapping[str, Any], settings: Settings, library: Conce
     if concept is None or mistakes:
         raise GateError("\n".join(mistakes))
     spec = AttackSpec(**{"slots": concept.slots, **attack})
-    return GateRequest(concept, spec, gate, model=model, base=base)
+    return GateRequest(concept, spec, gate, exhaustive=bool(exhaustive), model=model, base=base)
 
 
 class _Mistakes(list[str]):
@@ -146,6 +150,13 @@ def _confidence(keywords: Mapping[str, Any]) -> float:
     if not isinstance(confidence, float) or not 0 < confidence < 1:
         raise GateError(f"confidence={confidence!r} must be a number between 0 and 1, such as 0.95")
     return confidence
+
+
+def _exhaustive(keywords: Mapping[str, Any]) -> bool:
+    exhaustive = keywords.get("exhaustive", False)
+    if not isinstance(exhaustive, bool):
+        raise GateError(f"exhaustive={exhaustive!r} must be True or False")
+    return exhaustive
 
 
 def _concept(keywords: Mapping[str, Any], settings: Settings, library: ConceptLibrary) -> Concept:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +13,8 @@ import pytest
 
 MARKER = (
     "unlearndiff(concept, *, max_asr=None, max_pre_asr=None, gate='point', confidence=0.95, prompts=None, attack=None, "
-    "schedule=None, slots=None, placement='prefix', model=None, base=None): a gate on a concept's attack success rate; "
-    "the test calls the unlearndiff_attack fixture"
+    "schedule=None, slots=None, placement='prefix', exhaustive=False, model=None, base=None): a gate on a "
+    "concept's attack success rate; the test calls the unlearndiff_attack fixture"
 )
 
 
@@ -97,6 +98,15 @@ def _yes(text: str) -> bool:
     return text.lower() in ("1", "true", "yes", "on")
 
 
+def _seconds(text: str) -> float:
+    """``1h30m`` in seconds."""
+    found = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", text.strip())
+    if not found or not found[0]:
+        raise ValueError("a time such as 90s, 55m or 1h30m")
+    hours, minutes, seconds = (int(part or 0) for part in found.groups())
+    return 3600.0 * hours + 60.0 * minutes + seconds
+
+
 OPTIONS = (
     Option("model", "Model under test: a pipeline folder, a component folder or a checkpoint file", "PATH"),
     Option("base", "Un-erased pipeline: for what a checkpoint lacks, and for target images", "PATH"),
@@ -130,6 +140,14 @@ OPTIONS = (
         _one_of("auto", "lines", "off"),
         "auto",
     ),
+    Option(
+        "exhaustive",
+        "Attack every prompt of a set, also those that can no longer change the verdict",
+        "",
+        _yes,
+        False,
+    ),
+    Option("budget", "Begin no attack after this time, such as 90s, 55m or 1h30m", "TIME", _seconds),
     Option("require", "Fail the session where a gate was skipped or none ran", "", _yes, False),
 )
 
@@ -165,6 +183,8 @@ class Settings:
     cache: str
     cache_dir: Path
     progress: str
+    exhaustive: bool
+    budget: float | None
     require: bool
 
     @classmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,11 +31,14 @@ class SessionState:
         records: one entry a finished gate, builtin types only, in the order they arrived.
         skipped: node ids of gates that were skipped.
         finished: gates that the running test has finished in this process.
+        deadline: on ``time.monotonic``'s clock; no attack is begun after it.
         interrupted: where Ctrl-C stopped a campaign, and what is kept of it; empty where none was stopped.
     """
 
     def __init__(self, config: pytest.Config) -> None:
         self.settings = Settings.from_config(config)
+        budget = self.settings.budget
+        self.deadline = float("inf") if budget is None else time.monotonic() + budget
         self.records: list[dict[str, Any]] = []
         self.skipped: list[str] = []
         self.finished: list[Record] = []

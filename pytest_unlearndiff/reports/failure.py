@@ -28,12 +28,13 @@ def explain_comparison(record: Record | None, op: str, left: object, right: obje
 
 def _headline(record: Record) -> str:
     counts = f"ASR {record.successes}/{record.total} = {percent(record.successes / record.total)}"
+    at_least = f"ASR at least {counts[4:]}" if record.undecided else counts
     match record.verdict:
         case "FAIL":
-            return f"concept {record.concept!r}: {counts}, but the gate wants {record.limits}"
+            return f"concept {record.concept!r}: {at_least}, but the gate wants {record.limits}"
         case "INCONCLUSIVE":
             return (
-                f"concept {record.concept!r}: {counts} is within the limit, but its upper bound is not: "
+                f"concept {record.concept!r}: ASR {record.asr} is within the limit, but its upper bound is not: "
                 f"the gate wants {record.limits}. More prompts may decide it"
             )
         case _:
@@ -48,7 +49,7 @@ def evidence(record: Record) -> list[str]:
     """The lines below a headline."""
     lines = [
         f"  {fine_percent(record.confidence)} interval {percent(record.low)}..{percent(record.high)}, "
-        f"pre-ASR {record.generated}/{record.total}, {record.attack}, {source(record)}"
+        f"pre-ASR {share(record.pre_asr)}, {record.attack}, {source(record)}"
     ]
     for prompt in record.broken_prompts:
         lines.append(f"  prompt {prompt['case']} broken by {_quoted(prompt)} (judge saw {safe(prompt['seen'])})")
@@ -58,6 +59,11 @@ def evidence(record: Record) -> list[str]:
     if record.replay:
         lines.append(f"  replay: {command(record.replay)}")
     return lines
+
+
+def share(rate: Rate) -> str:
+    """The counts alone: ``3/50``, or ``3..5/50``."""
+    return str(rate).split(" = ")[0]
 
 
 def _quoted(prompt: dict[str, object]) -> str:
@@ -71,6 +77,6 @@ def source(record: Record) -> str:
     parts = [
         (record.fresh, f"{record.fresh} attacked in {duration(record.seconds)}"),
         (kept, f"{'all ' if kept == record.total else ''}{kept} from the store"),
-        (record.missing, f"{record.missing} missing"),
+        (record.missing, f"{record.missing} {'not needed' if record.decided else 'missing'}"),
     ]
     return ", ".join(text for count, text in parts if count)

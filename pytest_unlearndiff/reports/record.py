@@ -8,7 +8,7 @@ from typing import Any
 
 from ..core.gate import Gate, Verdict
 from ..core.outcome import Outcome, Status
-from ..core.rate import fine_percent
+from ..core.rate import Rate, fine_percent
 from ..core.result import AttackResult
 
 _SHOWN = 5
@@ -90,6 +90,26 @@ class Record:
             assumed=dict(result.provenance),
             obstacle=result.obstacle,
         )
+
+    @property
+    def undecided(self) -> int:
+        """Prompts that errored or are missing: each might still be a success."""
+        return self.total - self.generated - self.broken - self.resisted
+
+    @property
+    def asr(self) -> Rate:
+        """Attack success rate, as far as it is known."""
+        return Rate(self.successes, self.total, self.undecided)
+
+    @property
+    def pre_asr(self) -> Rate:
+        """The same without attack."""
+        return Rate(self.generated, self.total, self.undecided)
+
+    @property
+    def decided(self) -> bool:
+        """Whether the verdict is certain, however missing prompts would end."""
+        return self.verdict not in ("", Verdict.INCOMPLETE.value)
 
     @property
     def successes(self) -> int:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..core.rate import percent
-from .failure import evidence, source
+from .failure import evidence, share, source
 from .record import Record
+from .text import safe
 
 _COLUMNS = ("concept", "pre-ASR", "ASR", "interval", "verdict")
 
@@ -28,6 +29,7 @@ def summary_lines(records: Sequence[Record], *, verbosity: int = 0) -> list[tupl
         lines.append((_join(row, widths), record.verdict))
         lines.append((f"  {record.nodeid}: {record.limits or 'no limit'}, {source(record)}", ""))
         if not record.passed:
+            lines += [(f"  {safe(record.obstacle)}", "")] * bool(record.obstacle)
             lines += [(line, "") for line in evidence(record)[1:]]
         if verbosity > 0:
             lines += [(f"  {name}: {value}", "") for name, value in record.assumed.items() if value]
@@ -37,8 +39,8 @@ def summary_lines(records: Sequence[Record], *, verbosity: int = 0) -> list[tupl
 def _row(record: Record) -> tuple[str, ...]:
     return (
         record.concept,
-        f"{record.generated}/{record.total}",
-        f"{record.successes}/{record.total} = {percent(record.successes / record.total)}",
+        share(record.pre_asr),
+        str(record.asr),
         f"{percent(record.low)}..{percent(record.high)}",
         record.verdict or "-",
     )

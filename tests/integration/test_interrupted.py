@@ -13,7 +13,7 @@ from pytest_unlearndiff.core.outcome import Tally
 
 @pytest.fixture(autouse=True)
 def ctrl_c(monkeypatch):
-    def run(self, store, provide, parts, *, lanes, progress):
+    def run(self, store, provide, parts, *, progress, **options):
         progress(Snapshot("church", "unlearndiff/fast", Tally(10, broken=1, resisted=3), 2, 0, 1.0))
         raise KeyboardInterrupt
     monkeypatch.setattr(Campaign, "run", run)

@@ -68,7 +68,7 @@ def run(lanes: int) -> tuple[dict[str, Outcome], FakeVictim, FakeAttack]:
     victim, attack = FakeVictim(), FakeAttack()
     evaluation = Evaluation(victim, judge)  # type: ignore[arg-type]
     engine = Engine(attack, victim, None, evaluation, lanes, 0)  # type: ignore[arg-type]
-    outcomes = list(engine.run(PROMPTS))
+    outcomes = [outcome for outcome in engine.run(PROMPTS) if outcome is not None]
     assert len(outcomes) == len(PROMPTS)
     return {outcome.prompt: outcome for outcome in outcomes}, victim, attack
 
@@ -89,6 +89,17 @@ def test_a_finished_lane_takes_the_next_prompt() -> None:
     assert attack.batches[:-3] == [3] * (len(attack.batches) - 3)
 
 
+def test_every_round_of_work_gives_a_sign() -> None:
+    """So that a campaign can be stopped between any two rounds."""
+    evaluation = Evaluation(FakeVictim(), judge)  # type: ignore[arg-type]
+    attack = FakeAttack()
+    engine = Engine(attack, FakeVictim(), None, evaluation, 4, 0)  # type: ignore[arg-type]
+    rounds = 0
+    for outcome in engine.run(PROMPTS):
+        rounds += outcome is None
+        assert len(attack.batches) <= rounds + 1
+
+
 def test_no_picture_is_drawn_twice() -> None:
     _, victim, _ = run(4)
     assert len(victim.drawn) == len(set(victim.drawn))
@@ -102,7 +113,7 @@ def test_errors_are_outcomes_of_their_own() -> None:
 
     evaluation = Evaluation(FakeVictim(), judge)  # type: ignore[arg-type]
     engine = Engine(Broken(), FakeVictim(), None, evaluation, 4, 0)  # type: ignore[arg-type]
-    outcomes = {outcome.prompt: outcome for outcome in engine.run(PROMPTS)}
+    outcomes = {outcome.prompt: outcome for outcome in engine.run(PROMPTS) if outcome is not None}
     assert outcomes[PROMPTS[1].digest].status is Status.ERROR
     assert outcomes[PROMPTS[1].digest].error == "no number"
     assert outcomes[PROMPTS[2].digest].status is Status.BROKEN

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
+from random import Random
 
 import pytest
 from scipy import stats
@@ -166,3 +167,22 @@ def test_fail_outweighs_missing_prompts_and_the_other_limit() -> None:
     assert gate.decide(Tally(10, generated=2)) is Verdict.FAIL
     assert gate.decide(Tally(10, broken=9)) is Verdict.PASS
     assert gate.decide(Tally(10, broken=8)) is Verdict.INCOMPLETE
+
+
+@pytest.mark.parametrize("name", [name for name in GATES if GATES[name].limited])
+def test_an_early_verdict_is_the_full_runs_on_simulated_campaigns(name: str) -> None:
+    """Over 10,000 sequences in all: stopped at the first certain tally, the verdict is that of the whole sequence."""
+    gate, random = GATES[name], Random(name)
+    stopped = 0
+    for _ in range(1200):
+        total, rate = random.randint(1, 60), random.random()
+        letters = [random.choice("gb") if random.random() < rate else "r" for _ in range(total)]
+        counts = [Tally(total, *(letters[:n].count(letter) for letter in "gbr")) for n in range(total + 1)]
+        first = next(tally for tally in counts if gate.settled(tally))
+        assert gate.decide(first) is gate.decide(counts[-1])
+        stopped += first.missing > 0
+    assert stopped > 0
+
+
+def test_without_a_limit_nothing_is_settled() -> None:
+    assert not any(Gate().settled(tally) for tally in tallies(4))

@@ -26,6 +26,8 @@ SAMPLES: dict[str, dict[str, Any]] = {
     "cache": {"off": "off", "require": "require", "ro": "ro"},
     "cache_dir": {"two": "two", "three": "three", "four": "four"},
     "progress": {"off": "off", "lines": "lines", "auto": "auto"},
+    "exhaustive": {"yes": True, "no": False, "on": True},
+    "budget": {"90s": 90.0, "55m": 3300.0, "1h30m": 5400.0, "2h": 7200.0},
     "require": {"yes": True, "no": False, "on": True},
 }
 PATHS = ("model", "base", "concepts", "cache_dir")

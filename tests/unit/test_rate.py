@@ -174,3 +174,45 @@ def test_text_shows_the_counts(rate: Rate) -> None:
 @pytest.mark.parametrize(("share", "text"), [(Fraction(1, 10), "10.0%"), (0.125, "12.5%"), (1, "100.0%"), (0, "0.0%")])
 def test_percent(share: Any, text: str) -> None:
     assert percent(share) == text
+
+
+undecided = st.integers(1, 60).flatmap(
+    lambda n: st.tuples(st.integers(0, n), st.integers(0, n)).map(lambda p: (min(p), max(p) - min(p), n))
+)
+
+
+@given(undecided, st.floats(0, 1))
+def test_a_comparison_holds_only_if_it_holds_however_undecided_trials_end(
+    counts: tuple[int, int, int], other: float
+) -> None:
+    successes, open_, trials = counts
+    rate = Rate(successes, trials, open_)
+    ends = [Rate(successes + more, trials) for more in range(open_ + 1)]
+    assert (rate <= other) == all(end <= other for end in ends)
+    assert (rate < other) == all(end < other for end in ends)
+    assert (rate >= other) == all(end >= other for end in ends)
+    assert (rate > other) == all(end > other for end in ends)
+    assert (rate == other) == all(end == other for end in ends)
+
+
+@given(undecided)
+def test_the_interval_holds_however_undecided_trials_end(counts: tuple[int, int, int]) -> None:
+    successes, open_, trials = counts
+    low, high = Rate(successes, trials, open_).interval()
+    for more in range(open_ + 1):
+        inner = Rate(successes + more, trials).interval()
+        assert low <= inner[0] <= inner[1] <= high
+    assert Rate(successes, trials, open_).upper_bound() == Rate(successes + open_, trials).upper_bound()
+
+
+def test_an_undecided_rate_is_no_number_and_says_how_to_make_it_one() -> None:
+    rate = Rate(1, 50, 9)
+    assert str(rate) == "1..10/50 = 2.0%..20.0%"
+    with pytest.raises(ValueError, match=r"9 prompts were not needed.*exhaustive=True"):
+        float(rate)
+
+
+@pytest.mark.parametrize(("successes", "trials", "open_"), [(0, 5, 6), (3, 5, 3), (0, 5, -1), (2, 5, -1)])
+def test_counts_that_are_no_rate(successes: int, trials: int, open_: int) -> None:
+    with pytest.raises(ValueError, match="no rate"):
+        Rate(successes, trials, open_)

@@ -26,7 +26,7 @@ def test_counts_and_interval_are_the_results() -> None:
     found = record("gbbrre--", key="abcd", fresh=4, seconds=2.5)
     assert (found.total, found.generated, found.broken, found.resisted, found.error) == (8, 1, 2, 2, 1)
     assert (found.successes, found.missing) == (3, 2)
-    assert (found.low, found.high) == Rate(3, 8).interval(0.95)
+    assert (found.low, found.high) == Rate(3, 8, undecided=3).interval(0.95)
     assert (found.key, found.fresh, found.seconds, found.nodeid) == ("abcd", 4, 2.5, "test_x.py::test_church")
 
 

@@ -1,0 +1,37 @@
+"""When a campaign ends although prompts are left: its verdict is certain, or its time is used up."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ..core.outcome import Tally
+
+
+def _never(tally: Tally) -> bool:
+    return False
+
+
+@dataclass(frozen=True)
+class Ending:
+    """When to leave the rest of the prompts alone.
+
+    Attributes:
+        settled: whether a tally makes the verdict certain; a later run goes on from the journal.
+        deadline: on ``time.monotonic``'s clock, in seconds; nothing new is begun after it.
+        mend: what to say where the deadline ended the campaign.
+    """
+
+    settled: Callable[[Tally], bool] = _never
+    deadline: float = float("inf")
+    mend: str = ""
+
+    @property
+    def overdue(self) -> bool:
+        """Whether the time is used up."""
+        return time.monotonic() >= self.deadline
+
+
+TO_THE_END = Ending()
+"""Every prompt is attacked."""

@@ -1,0 +1,45 @@
+"""Ctrl-C and SIGTERM in a campaign: both end it at once, and the session says what is kept."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..campaign.progress import Snapshot
+    from ..store.store import Mode
+
+
+@contextmanager
+def sigterm_as_ctrl_c() -> Iterator[None]:
+    """Let SIGTERM end the session as Ctrl-C does, with its summary, where it would have died without a word."""
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt("SIGTERM")
+
+    signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def standing(nodeid: str, mode: Mode, last: Snapshot | None) -> str:
+    """Where an interrupted campaign stands, and what goes on from there.
+
+    Args:
+        nodeid: the test.
+        mode: of the store.
+        last: the campaign's newest snapshot; None before the first.
+    """
+    where = f"interrupted in {nodeid}"
+    if last is None or not mode.writes:
+        return f"{where}: nothing new is kept"
+    how = "the same command goes on" if mode.reads else f"go on without --unlearndiff-cache={mode.value}"
+    return f"{where}: {last.tally.total - last.tally.missing} of {last.tally.total} prompts are kept, {how}"

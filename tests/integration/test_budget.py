@@ -1,0 +1,46 @@
+"""A budget ends the session's attacks in time; what is finished is kept, and the same command goes on."""
+
+from __future__ import annotations
+
+import pytest
+from worlds import World, section
+
+MEND = "--unlearndiff-budget is used up: the same command goes on"
+
+
+@pytest.fixture
+def slow(world: World) -> World:
+    """A gate whose prompts take a fifth of a second each."""
+    world.concept()
+    world.scripted("rrrrrrrrrr", seconds=0.2)
+    world.gate("max_asr='0%'")
+    return world
+
+
+def test_what_the_budget_leaves_is_incomplete(slow: World, workers: tuple[str, ...]) -> None:
+    result = slow.attack("--unlearndiff-budget=1s", *workers)
+    assert result.ret == 1
+    result.stdout.fnmatch_lines([f"E *AttackIncomplete: *Missing is never safe. {MEND}"])
+    kept = world_lines(slow)
+    assert 0 < kept < 10
+    again = slow.attack()
+    assert again.ret == 0
+    assert f"{10 - kept} attacked" in "".join(section(again))
+
+
+def test_gates_after_it_load_nothing(slow: World) -> None:
+    slow.file("conftest.py", (slow.path / "conftest.py").read_text() + "\n\ndel Campaign._engine\n")
+    result = slow.attack("--unlearndiff-budget=0s")
+    result.stdout.fnmatch_lines([f"E *10 of 10 prompts are missing*{MEND}"])
+
+
+@pytest.mark.parametrize("text", ["soon", "1.5h", "55", "m"])
+def test_a_budget_is_a_time(slow: World, text: str) -> None:
+    result = slow.attack(f"--unlearndiff-budget={text}")
+    assert result.ret == 4
+    result.stderr.fnmatch_lines(["ERROR: --unlearndiff-budget: *must be a time such as 90s, 55m or 1h30m"])
+
+
+def world_lines(world: World) -> int:
+    """Outcomes in the store."""
+    return sum(len(path.read_text().splitlines()) for path in world.path.glob(".unlearndiff/campaigns/*/journal.jsonl"))

@@ -1,0 +1,96 @@
+"""A campaign ends as soon as its verdict is certain, and says so; a later exhaustive run goes on from there."""
+
+from __future__ import annotations
+
+import pytest
+from worlds import World, section
+
+
+def row(result: pytest.RunResult) -> str:
+    """The gate's row in the summary."""
+    return next(line for line in section(result) if line.startswith("church "))
+
+
+def test_failed_as_soon_as_the_limit_is_exceeded(world: World, workers: tuple[str, ...]) -> None:
+    world.concept()
+    world.scripted("rbrbrrrrrr")
+    world.gate("max_asr='10%'")
+    result = world.attack(*workers)
+    assert result.ret == 1
+    assert row(result).endswith(" FAIL")
+    result.stdout.fnmatch_lines(["E *concept 'church': ASR at least 2/10 = 20.0%, but the gate wants ASR <= 10.0%"])
+    assert "4 attacked" in "".join(section(result))
+    assert "6 not needed" in "".join(section(result))
+
+
+def test_passed_as_soon_as_the_rest_cannot_exceed_it(world: World, workers: tuple[str, ...]) -> None:
+    world.concept()
+    world.scripted("rrrrrbbbbb")
+    world.gate("max_asr='50%'")
+    result = world.attack(*workers)
+    assert result.ret == 0
+    assert "0..5/10 = 0.0%..50.0%" in row(result)
+    assert row(result).endswith(" PASS")
+    assert "5 not needed" in "".join(section(result))
+
+
+def test_what_is_certain_already_attacks_nothing(world: World) -> None:
+    world.know("bb........")
+    world.scripted("!" * 10, error="AssertionError('attacked although the verdict was certain')")
+    world.gate("max_asr='10%'")
+    result = world.attack()
+    assert row(result).endswith(" FAIL")
+    assert "2 from the store" in "".join(section(result))
+
+
+@pytest.mark.parametrize("way", ["marker", "option"])
+def test_exhaustive_attacks_every_prompt(world: World, way: str) -> None:
+    world.concept()
+    world.scripted("rbrbrrbrrr")
+    world.gate("max_asr='10%'" + (", exhaustive=True" if way == "marker" else ""))
+    result = world.attack(*(["--unlearndiff-exhaustive"] if way == "option" else []))
+    assert "3/10 = 30.0%" in row(result)
+    assert "10 attacked" in "".join(section(result))
+
+
+def test_a_later_exhaustive_run_goes_on_from_the_journal(world: World) -> None:
+    world.concept()
+    world.scripted("rbrbrrbrrr")
+    world.gate("max_asr='10%'")
+    world.attack()
+    result = world.attack("--unlearndiff-exhaustive")
+    assert "3/10 = 30.0%" in row(result)
+    assert "6 attacked" in "".join(section(result))
+    assert "4 from the store" in "".join(section(result))
+
+
+def test_without_a_limit_nothing_is_certain_before_the_end(world: World) -> None:
+    world.concept()
+    world.scripted("bbbbbbbbbb")
+    world.gate("")
+    assert "10/10 = 100.0%" in row(world.attack())
+
+
+def test_a_rate_that_is_compared_counts_what_was_not_needed_as_a_success(world: World) -> None:
+    """The call's limit passes early; a stricter comparison of the result must not pass on what was not measured."""
+    world.concept()
+    world.scripted("rrrrrrrrrr")
+    world.tests(
+        """
+        def test_gate(unlearndiff_attack):
+            result = unlearndiff_attack("church", max_asr="50%")
+            assert result.asr <= 0.5
+            assert result.asr <= 0.1
+        """
+    )
+    result = world.attack()
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["E *0..5/10 = 0.0%..50.0% <= 0.1*"])
+
+
+def test_exhaustive_must_be_yes_or_no(world: World) -> None:
+    world.concept()
+    world.gate("max_asr=0.1, exhaustive='very'")
+    result = world.attack()
+    assert result.ret == 2
+    result.stdout.fnmatch_lines(["*exhaustive='very' must be True or False*"])
