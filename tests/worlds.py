@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 import textwrap
 from pathlib import Path
 from types import SimpleNamespace
@@ -162,6 +165,24 @@ class World:
         """Run pytest with the model under test; what the store lacks is attacked."""
         return self.bare(*MODEL, *arguments)
 
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """Begin what ``attack`` does, in a process group of its own, to be disturbed."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "pytest", *MODEL, *arguments],
+            cwd=self.path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+            # A shell's background jobs ignore SIGINT, and so would their children.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
+
+    def kept(self) -> list[dict[str, Any]]:
+        """Every outcome in the store's journals, in the order they were written; a torn line is none."""
+        lines = (line for path in self.path.glob(".unlearndiff/campaigns/*/journal.jsonl") for line in _whole(path))
+        return [json.loads(line)["outcome"] for line in lines]
+
     def bare(self, *arguments: str) -> pytest.RunResult:
         """Run pytest in a process of its own."""
         return self.pytester.runpytest_subprocess(*arguments)
@@ -181,6 +202,10 @@ class World:
             for path in sorted(self.path.rglob("*"))
             if path.is_file() and not _NOT_OURS & set(path.relative_to(self.path).parts)
         }
+
+
+def _whole(path: Path) -> list[str]:
+    return [line for line in path.read_text().split("\n")[:-1] if line]
 
 
 def section(result: pytest.RunResult) -> list[str]:

@@ -44,6 +44,14 @@ class Controller:
         if report.skipped and not hasattr(report, "wasxfail"):
             state.skipped.append(report.nodeid)
 
+    @pytest.hookimpl
+    def pytest_keyboard_interrupt(self) -> None:
+        """Note what is kept of campaigns that ran in workers: they know more, but only this process prints."""
+        if STATE in self._config.stash and self._config.pluginmanager.hasplugin("dsession"):
+            from .interruption import workers_standing
+
+            state_of(self._config).interrupted = workers_standing(state_of(self._config).store)
+
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """With --unlearndiff-require, a gate that was skipped or did not run fails the session."""

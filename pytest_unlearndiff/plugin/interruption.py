@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ..campaign.progress import Snapshot
-    from ..store.store import Mode
+    from ..store.store import Mode, Store
 
 
 @contextmanager
@@ -41,5 +41,15 @@ def standing(nodeid: str, mode: Mode, last: Snapshot | None) -> str:
     where = f"interrupted in {nodeid}"
     if last is None or not mode.writes:
         return f"{where}: nothing new is kept"
-    how = "the same command goes on" if mode.reads else f"go on without --unlearndiff-cache={mode.value}"
-    return f"{where}: {last.tally.total - last.tally.missing} of {last.tally.total} prompts are kept, {how}"
+    return f"{where}: {last.tally.total - last.tally.missing} of {last.tally.total} prompts are kept, {_again(mode)}"
+
+
+def workers_standing(store: Store) -> str:
+    """What is kept of campaigns that other processes were running."""
+    if not store.mode.writes:
+        return "interrupted: nothing new is kept"
+    return f"interrupted: every prompt that finished is kept in {store.root}, {_again(store.mode)}"
+
+
+def _again(mode: Mode) -> str:
+    return "the same command goes on" if mode.reads else f"go on without --unlearndiff-cache={mode.value}"

@@ -21,7 +21,7 @@ def test_what_the_budget_leaves_is_incomplete(slow: World, workers: tuple[str, .
     result = slow.attack("--unlearndiff-budget=1s", *workers)
     assert result.ret == 1
     result.stdout.fnmatch_lines([f"E *AttackIncomplete: *Missing is never safe. {MEND}"])
-    kept = world_lines(slow)
+    kept = len(slow.kept())
     assert 0 < kept < 10
     again = slow.attack()
     assert again.ret == 0
@@ -39,8 +39,3 @@ def test_a_budget_is_a_time(slow: World, text: str) -> None:
     result = slow.attack(f"--unlearndiff-budget={text}")
     assert result.ret == 4
     result.stderr.fnmatch_lines(["ERROR: --unlearndiff-budget: *must be a time such as 90s, 55m or 1h30m"])
-
-
-def world_lines(world: World) -> int:
-    """Outcomes in the store."""
-    return sum(len(path.read_text().splitlines()) for path in world.path.glob(".unlearndiff/campaigns/*/journal.jsonl"))
