@@ -8,7 +8,6 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -16,7 +15,7 @@ import scipy.special  # noqa: F401  # else each session in this process would lo
 
 from pytest_unlearndiff.campaign.campaign import Campaign
 from pytest_unlearndiff.core.outcome import Outcome, Status
-from pytest_unlearndiff.plugin.attack import AttackFixture, session_source
+from pytest_unlearndiff.plugin.attack import campaign_of, gate_source
 from pytest_unlearndiff.plugin.markers import read_request
 from pytest_unlearndiff.plugin.session import state_of
 
@@ -94,14 +93,17 @@ class World:
         """The campaign that a session with these options asks the store for, and that store."""
         config = self.pytester.parseconfig(*MODEL, *options)
         state = state_of(config)
-        attack = AttackFixture(cast(pytest.FixtureRequest, SimpleNamespace(config=config)))
         request = read_request({"concept": concept}, state.settings, state.library(self.path), self.path)
-        fingerprint = attack._fingerprint(session_source(state.settings))
-        judge = attack._judge(request)
-        return Campaign(request.concept, request.attack, fingerprint, judge, state.settings.seed), state.store
+        return campaign_of(request, gate_source(request, state.settings), state), state.store
 
     def know(
-        self, letters: str, concept: str = "church", *, adversarial: str = "zq", seen: str = "church 0.99"
+        self,
+        letters: str,
+        concept: str = "church",
+        *,
+        adversarial: str = "zq",
+        seen: str = "church 0.99",
+        seconds: float = 0.0,
     ) -> Path:
         """Write a concept with one prompt a letter, and what is known of each; a dot is a prompt with no outcome.
 
@@ -123,6 +125,7 @@ class World:
                     adversarial=f"{adversarial} {prompt.text}" if broken else None,
                     inserted=adversarial if broken else None,
                     detail=seen,
+                    seconds=seconds,
                     error="the judge choked" if letter == "e" else None,
                 )
             )

@@ -39,6 +39,23 @@ class Fingerprint:
 
 
 @dataclass(frozen=True)
+class Prospect:
+    """What a campaign would do.
+
+    Attributes:
+        tally: what the store knows.
+        left: prompts that would be attacked, if none before them makes the verdict certain.
+        differs: where the store knows nothing, in what the key of the nearest campaign differs.
+        seconds: what they will take, if prompts go as those did that the store knows, of this campaign or the nearest.
+    """
+
+    tally: Tally
+    left: int
+    differs: tuple[str, ...] = ()
+    seconds: float | None = None
+
+
+@dataclass(frozen=True)
 class Campaign:
     """A campaign that may or may not have been run before.
 
@@ -101,6 +118,8 @@ class Campaign:
         entry = store.entry(self.concept.name, self.key)
         found, distrusted = self._known(store, entry)
         provenance: dict[str, Any] = {"distrusted_lines": distrusted} if distrusted else {}
+        if not found and store.mode.reads and (nearest := store.nearest(self.concept.name, self.key)):
+            provenance["not_in_the_store"] = f"the nearest campaign there differs in {', '.join(nearest[1])}"
         facts: dict[str, Any] = {}
         if self._lacking(found) and not ending.settled(self._tally(found)):
             try:
@@ -114,6 +133,21 @@ class Campaign:
                 found, facts = self._attack(engine, store, entry, progress, ending)
                 facts["victim"] = source.title
         return self._result(found, started, provenance=provenance, **facts)
+
+    def prospect(self, store: Store, ending: Ending = TO_THE_END) -> Prospect:
+        """What a run would find in the store and what it would have to attack; nothing is loaded."""
+        found, _ = self._known(store, store.entry(self.concept.name, self.key))
+        tally = self._tally(found)
+        left = 0 if ending.settled(tally) else len(self._lacking(found))
+        nearest = store.nearest(self.concept.name, self.key) if store.mode.reads else None
+        measured = list(found.values()) or (list(nearest[0].known()[0].values()) if nearest else [])
+        spent = sum(outcome.seconds for outcome in measured)
+        return Prospect(
+            tally,
+            left,
+            differs=tuple(nearest[1]) if nearest and not found else (),
+            seconds=spent / len(measured) * left if spent and left else None,
+        )
 
     def kept(self, store: Store, obstacle: str) -> AttackResult:
         """What is known without attacking anything, where ``obstacle`` stood in the way."""

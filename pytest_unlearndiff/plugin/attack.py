@@ -23,12 +23,58 @@ from .interruption import standing
 from .live import LiveProgress
 from .markers import GateRequest, marker_keywords, read_request
 from .options import Settings, given_options
-from .session import RECORDS, state_of
+from .session import RECORDS, SessionState, state_of
 
 
 def session_source(settings: Settings) -> VictimSource:
     """The session's own victim."""
     return VictimSource(settings.model, settings.base, device=settings.device, dtype=settings.dtype)
+
+
+def gate_source(request: GateRequest, settings: Settings) -> VictimSource:
+    """The victim a gate names, or else the session's."""
+    return VictimSource(
+        request.model or settings.model, request.base or settings.base, device=settings.device, dtype=settings.dtype
+    )
+
+
+def campaign_of(request: GateRequest, source: VictimSource, state: SessionState) -> Campaign:
+    """The campaign that answers a gate."""
+    judge = _judge(request, state)
+    return Campaign(request.concept, request.attack, _fingerprint(source, state), judge, state.settings.seed)
+
+
+def _fingerprint(source: VictimSource, state: SessionState) -> Fingerprint:
+    """Hash the weights: files where there are files, tensors where there is only a pipeline."""
+    fingerprints, dtype = state.store.fingerprints, source.dtype
+    base = fingerprints.of(source.base) if source.base is not None else ""
+    if source.pipe is not None:
+        from ..models.loading import weights_digest
+
+        return Fingerprint(weights_digest(source.pipe), base)
+    assert source.model is not None
+    return Fingerprint(f"{fingerprints.of(source.model)}+{base}:{dtype}", f"{base}:{dtype}")
+
+
+def _judge(request: GateRequest, state: SessionState) -> str:
+    """Hash the judge's weights; a Hub id stands for itself."""
+    model = request.concept.judge.options.get("model")
+    path = Path(str(model)) if model is not None else None
+    return state.store.fingerprints.of(path) if path is not None and path.exists() else str(model)
+
+
+def ending_of(request: GateRequest, state: SessionState) -> Ending:
+    """When a gate's campaign leaves the rest of its prompts alone."""
+    exhaustive = request.exhaustive or state.settings.exhaustive
+    settled = TO_THE_END.settled if exhaustive else request.gate.settled
+    return Ending(settled, state.deadline, "--unlearndiff-budget is used up: the same command goes on")
+
+
+def overridden(session: pytest.Session, node: pytest.Item) -> bool:
+    """Whether a test sees another ``unlearned_pipe`` than the plugin's own."""
+    manager = session._fixturemanager  # no public way to ask which definition a test sees
+    definitions = manager.getfixturedefs("unlearned_pipe", node) or ()
+    return bool(definitions) and definitions[-1].func.__module__ != fixtures.__name__
 
 
 class AttackFixture:
@@ -85,9 +131,7 @@ class AttackFixture:
         """
         state, settings = self._state, self._state.settings
         source = self._source(request)
-        campaign = Campaign(
-            request.concept, request.attack, self._fingerprint(source), self._judge(request), settings.seed
-        )
+        campaign = campaign_of(request, source, state)
         progress = LiveProgress(self._request.config, settings.progress)
         try:
             return campaign.run(
@@ -96,7 +140,7 @@ class AttackFixture:
                 state.parts,
                 lanes=settings.lanes,
                 progress=progress,
-                ending=self._ending(request),
+                ending=ending_of(request, state),
             )
         except StoreError:
             raise
@@ -113,49 +157,16 @@ class AttackFixture:
             self._record(campaign.kept(state.store, f"The attack was stopped: {error}"), request)
             raise
 
-    def _ending(self, request: GateRequest) -> Ending:
-        """When to leave the rest of the prompts alone."""
-        state = self._state
-        settled = request.gate.settled if not (request.exhaustive or state.settings.exhaustive) else TO_THE_END.settled
-        return Ending(settled, state.deadline, "--unlearndiff-budget is used up: the same command goes on")
-
     def _source(self, request: GateRequest) -> VictimSource:
         """Where the victim comes from: the gate's own model, an overridden fixture, or the session's model."""
         settings = self._state.settings
-        if request.model is not None:
-            return VictimSource(
-                request.model, request.base or settings.base, device=settings.device, dtype=settings.dtype
-            )
-        if self._overridden():
+        if request.model is None and overridden(self._request.session, self._request.node):
             pipe = self._request.getfixturevalue("unlearned_pipe")
             device = str(pipe.device)
             return VictimSource(base=request.base or settings.base, pipe=pipe, device=device, dtype=settings.dtype)
-        if settings.model is None:
+        if request.model is None and settings.model is None:
             pytest.skip(fixtures.NO_MODEL)
-        return VictimSource(settings.model, request.base or settings.base, device=settings.device, dtype=settings.dtype)
-
-    def _overridden(self) -> bool:
-        """Whether the test sees another ``unlearned_pipe`` than the plugin's own."""
-        manager = self._request.session._fixturemanager  # no public way to ask which definition a test sees
-        definitions = manager.getfixturedefs("unlearned_pipe", self._request.node) or ()
-        return bool(definitions) and definitions[-1].func.__module__ != fixtures.__name__
-
-    def _fingerprint(self, source: VictimSource) -> Fingerprint:
-        """Hash the weights: files where there are files, tensors where there is only a pipeline."""
-        fingerprints, dtype = self._state.store.fingerprints, source.dtype
-        base = fingerprints.of(source.base) if source.base is not None else ""
-        if source.pipe is not None:
-            from ..models.loading import weights_digest
-
-            return Fingerprint(weights_digest(source.pipe), base)
-        assert source.model is not None
-        return Fingerprint(f"{fingerprints.of(source.model)}+{base}:{dtype}", f"{base}:{dtype}")
-
-    def _judge(self, request: GateRequest) -> str:
-        """Hash the judge's weights; a Hub id stands for itself."""
-        model = request.concept.judge.options.get("model")
-        path = Path(str(model)) if model is not None else None
-        return self._state.store.fingerprints.of(path) if path is not None and path.exists() else str(model)
+        return gate_source(request, settings)
 
     def _record(self, result: AttackResult, request: GateRequest) -> Record:
         """Note the finished gate where reports find it."""

@@ -28,8 +28,10 @@ def pytest_configure(config: pytest.Config) -> None:
     """Register the marker; refuse bad options before anything is collected."""
     config.addinivalue_line("markers", MARKER)
     config.pluginmanager.register(Controller(config), "unlearndiff-controller")
-    if given_options(config):
-        state_of(config)
+    if given_options(config) and state_of(config).settings.plan:
+        from .plan import install
+
+        install(config)
 
 
 @pytest.hookimpl(wrapper=True)

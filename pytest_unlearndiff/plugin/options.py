@@ -148,6 +148,7 @@ OPTIONS = (
         False,
     ),
     Option("budget", "Begin no attack after this time, such as 90s, 55m or 1h30m", "TIME", _seconds),
+    Option("plan", "Say what would be attacked, and how long it may take, instead of running tests", "", _yes, False),
     Option("require", "Fail the session where a gate was skipped or none ran", "", _yes, False),
 )
 
@@ -185,6 +186,7 @@ class Settings:
     progress: str
     exhaustive: bool
     budget: float | None
+    plan: bool
     require: bool
 
     @classmethod

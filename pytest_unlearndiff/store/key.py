@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -44,3 +44,35 @@ class AttackKey:
     def digest(self) -> str:
         """The key in 16 hex digits."""
         return digest(self.to_dict())
+
+
+def differences(here: Mapping[str, Any], there: Mapping[str, Any]) -> list[str]:
+    """Which parts of two keys differ, such as ``the victim's weights`` or ``params.slots (5 here, 3 there)``.
+
+    Args:
+        here: a key's ``to_dict``.
+        there: another's, perhaps read from a file that somebody changed.
+    """
+    left, right = dict(_parts(here)), dict(_parts(there))
+    names = [name for name in dict.fromkeys([*left, *right]) if left.get(name) != right.get(name)]
+    return [_difference(name, left.get(name), right.get(name)) for name in names]
+
+
+def _parts(key: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in key.items():
+        if isinstance(value, Mapping):
+            yield from _parts(value, f"{above}{name}.")
+        else:
+            yield f"{above}{name}", value
+
+
+def _difference(name: str, here: object, there: object) -> str:
+    """A difference for people, to whom fingerprints say nothing."""
+    return _FINGERPRINTS.get(name) or f"{name} ({here} here, {there} there)"
+
+
+_FINGERPRINTS = {
+    "victim": "the victim's weights",
+    "target": "the base's weights",
+    "judge.weights": "the judge's weights",
+}

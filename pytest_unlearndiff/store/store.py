@@ -9,12 +9,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 from ..core.errors import StoreError
 from ..core.outcome import Outcome
 from .fingerprint import Fingerprints, write_atomically
 from .journal import Journal
-from .key import AttackKey
+from .key import AttackKey, differences
 
 _TAG = (
     "Signature: 8a477f597d28d172789f06886806bc55\n"
@@ -70,6 +71,14 @@ class Entry:
         except OSError as error:
             raise StoreError(f"the store {self.root} cannot be read: {error}. {_ELSEWHERE}") from None
 
+    def key(self) -> dict[str, Any] | None:
+        """What its key was made from, as written down beside the journal; None where that cannot be read."""
+        try:
+            key = json.loads((self.folder / "key.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError):
+            return None
+        return key if isinstance(key, dict) else None
+
     def keep(self, outcome: Outcome) -> None:
         """Write one outcome and wait until the disk has it.
 
@@ -80,6 +89,11 @@ class Entry:
             self.journal.append(outcome)
         except OSError as error:
             raise StoreError(f"the store {self.root} cannot be written: {error}. {_ELSEWHERE}") from None
+
+
+def _folder_name(concept: str) -> str:
+    """A concept's name as part of a folder's."""
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", concept)[:40]
 
 
 class Store:
@@ -97,14 +111,24 @@ class Store:
 
     def entry(self, concept: str, key: AttackKey) -> Entry:
         """The campaign of this key; its folder need not exist."""
-        name = re.sub(r"[^A-Za-z0-9_-]+", "-", concept)[:40]
-        folder = self.root / "campaigns" / f"{name}-{key.digest}"
+        folder = self.root / "campaigns" / f"{_folder_name(concept)}-{key.digest}"
         return Entry(self.root, folder, Journal(folder / "journal.jsonl"))
 
     def entries(self) -> list[Entry]:
         """Every campaign that is kept, by name; an empty list where there is no store."""
         folders = sorted((self.root / "campaigns").glob("*/"))
         return [Entry(self.root, folder, Journal(folder / "journal.jsonl")) for folder in folders]
+
+    def nearest(self, concept: str, key: AttackKey) -> tuple[Entry, list[str]] | None:
+        """The kept campaign over a concept whose key differs least from this one, and in what; None for no other."""
+        own = re.compile(re.escape(_folder_name(concept)) + "-[0-9a-f]{16}")
+        wanted = json.loads(json.dumps(key.to_dict()))
+        others = [
+            (entry, differences(wanted, other))
+            for entry in self.entries()
+            if own.fullmatch(entry.folder.name) and (other := entry.key()) is not None
+        ]
+        return min((pair for pair in others if pair[1]), key=lambda pair: len(pair[1]), default=None)
 
     def prepare(self, entry: Entry, key: AttackKey) -> None:
         """Create the campaign's folder and write down its key.

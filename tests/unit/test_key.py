@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pytest_unlearndiff.store.key import AttackKey
+from pytest_unlearndiff.store.key import AttackKey, differences
 
 from .builders import key
 
@@ -45,3 +45,23 @@ def test_equal_keys_have_equal_digests_in_whatever_order_they_were_filled() -> N
 @pytest.mark.parametrize("name", ["max_asr", "max_pre_asr", "gate", "confidence", "lanes", "device", "path", "prompts"])
 def test_limits_and_machinery_are_no_part_of_it(name: str) -> None:
     assert name not in key().to_dict()
+
+
+def test_differences_are_none_just_where_the_digests_are_equal() -> None:
+    assert differences(key().to_dict(), key().to_dict()) == []
+    changes: list[dict[str, Any]] = [
+        {"seed": 1}, {"victim": "x"}, {"target": "x"}, {"params": {"slots": 5}}, {"params": {}}, {"algorithm": 9},
+        {"judge": {"kind": "image-classifier", "weights": "x"}}, {"sampling": {"steps": 50}},
+    ]  # fmt: skip
+    for change in changes:
+        found = differences(key(**change).to_dict(), key().to_dict())
+        assert len(found) == 1, change
+
+
+def test_differences_name_what_people_can_read_and_hide_hashes() -> None:
+    found = differences(key(seed=3, victim="x").to_dict(), key().to_dict())
+    assert found == ["the victim's weights", "seed (3 here, 0 there)"]
+
+
+def test_a_key_that_somebody_changed_is_compared_all_the_same() -> None:
+    assert "judge" in "".join(differences(key().to_dict(), {"judge": None, "other": [1]}))

@@ -28,6 +28,7 @@ SAMPLES: dict[str, dict[str, Any]] = {
     "progress": {"off": "off", "lines": "lines", "auto": "auto"},
     "exhaustive": {"yes": True, "no": False, "on": True},
     "budget": {"90s": 90.0, "55m": 3300.0, "1h30m": 5400.0, "2h": 7200.0},
+    "plan": {"yes": True, "no": False, "on": True},
     "require": {"yes": True, "no": False, "on": True},
 }
 PATHS = ("model", "base", "concepts", "cache_dir")

@@ -1,0 +1,110 @@
+"""--unlearndiff-plan says what a session would attack; it runs no test, loads no model and writes nothing."""
+
+from __future__ import annotations
+
+import pytest
+from worlds import MODEL, World
+
+
+def plan(world: World, *arguments: str) -> list[str]:
+    before = world.files()
+    result = world.bare(*MODEL, "--unlearndiff-plan", *arguments)
+    assert result.ret == 0
+    assert world.files() == before
+    result.assert_outcomes()
+    lines = result.outlines
+    start = next(i for i, line in enumerate(lines) if line.strip("= ") == "unlearndiff plan")
+    return [line for line in lines[start + 1 :] if not line.startswith("=")]
+
+
+def test_hit_partial_miss_and_decided(world: World, workers: tuple[str, ...]) -> None:
+    for name, letters in {
+        "church": "rrrrrrrrrr",
+        "tench": "rrr.......",
+        "truck": "..........",
+        "dog": "bb........",
+    }.items():
+        world.know(letters, name)
+        world.gate("max_asr='10%'", f"test_{name}", name)
+    assert plan(world, *workers) == [
+        "concept  store    left   time",
+        "church   hit      0/10   -",
+        "  test_church.py::test_church",
+        "dog      decided  0/10   -",
+        "  test_dog.py::test_dog",
+        "tench    partial  7/10   ?",
+        "  test_tench.py::test_tench",
+        "truck    miss     10/10  ?",
+        "  test_truck.py::test_truck",
+        "17 prompts to attack",
+    ]
+
+
+def test_a_miss_says_in_what_it_differs_from_the_nearest_and_how_long_it_may_take(world: World) -> None:
+    world.concept()
+    world.scripted("r" * 10)
+    world.gate("max_asr='10%'")
+    world.attack("--unlearndiff-seed=1", "--unlearndiff-exhaustive")
+    lines = plan(world, "--unlearndiff-exhaustive")
+    assert "  the nearest campaign in the store differs in seed (0 here, 1 there)" in lines
+    world.file("model.safetensors", "other weights")
+    assert "  the nearest campaign in the store differs in the victim's weights" in plan(world, "--unlearndiff-seed=1")
+
+
+def test_time_left_is_what_prompts_took_so_far(world: World) -> None:
+    world.know("rr........", seconds=30.0)
+    world.gate("max_asr='50%', exhaustive=True")
+    lines = plan(world)
+    assert lines[1].split() == ["church", "partial", "8/10", "~4m00s"]
+    assert lines[-1] == "8 prompts to attack, about 4m00s"
+
+
+def test_what_cannot_be_foreseen_is_named(world: World) -> None:
+    world.know("rrrrrrrrrr")
+    world.tests(
+        """
+        def test_call(unlearndiff_attack):
+            unlearndiff_attack("church")
+
+        class TestOwn:
+            @pytest.fixture
+            def unlearned_pipe(self):
+                raise AssertionError("a plan loads nothing")
+
+            @pytest.mark.unlearndiff("church")
+            def test_fixture(self, unlearndiff_attack):
+                unlearndiff_attack()
+
+        def test_something_else():
+            raise AssertionError("a plan runs nothing")
+        """
+    )
+    assert plan(world) == [
+        "test_gate.py::test_call: says what it attacks only when it runs",
+        "test_gate.py::TestOwn::test_fixture: its model is made by an unlearned_pipe fixture",
+        "0 prompts to attack",
+    ]
+
+
+def test_no_model_is_said(world: World) -> None:
+    world.concept()
+    world.gate("max_asr='10%'")
+    result = world.bare("--unlearndiff-plan")
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(["test_gate.py::test_gate: would be skipped: no model under test"])
+
+
+def test_bad_markers_are_still_collection_errors(world: World) -> None:
+    world.concept()
+    world.gate("max_asr=10")
+    assert world.bare(*MODEL, "--unlearndiff-plan").ret == pytest.ExitCode.INTERRUPTED
+
+
+def test_a_miss_is_explained_in_the_report_too(world: World) -> None:
+    world.know("rrrrrrrrrr")
+    world.file("base/unet.safetensors", "other un-erased weights")
+    world.gate("max_asr='10%'")
+    result = world.run("-v")
+    result.stdout.fnmatch_lines(
+        ["*not_in_the_store: the nearest campaign there differs in the victim's weights, the base's weights"]
+    )
