@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Generator
+from pathlib import Path
 
 import pytest
 
@@ -32,6 +33,16 @@ def pytest_configure(config: pytest.Config) -> None:
         from .plan import install
 
         install(config)
+
+
+@pytest.hookimpl
+def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
+    """Collect gate files."""
+    if not file_path.name.endswith(".unlearndiff.yaml"):
+        return None
+    from .gatefile import GateFile
+
+    return GateFile.from_parent(parent, path=file_path)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -92,6 +92,25 @@ def _cases(text: str) -> tuple[int, ...]:
         raise ValueError("case numbers with commas, such as 17,42") from None
 
 
+def _names(text: str) -> tuple[str, ...]:
+    names = tuple(part.strip() for part in text.split(","))
+    if not all(names):
+        raise ValueError("names with commas, such as church,fish")
+    return names
+
+
+def _share(text: str) -> str:
+    """Checked here, and read by the gate."""
+    from ..core.errors import GateError
+    from ..core.rate import parse_limit
+
+    try:
+        parse_limit(text)
+    except GateError as error:
+        raise ValueError(f"a share of prompts: {error}") from None
+    return text
+
+
 def _yes(text: str) -> bool:
     if text.lower() not in ("1", "true", "yes", "on", "0", "false", "no", "off", ""):
         raise ValueError("yes or no")
@@ -111,6 +130,8 @@ OPTIONS = (
     Option("model", "Model under test: a pipeline folder, a component folder or a checkpoint file", "PATH"),
     Option("base", "Un-erased pipeline: for what a checkpoint lacks, and for target images", "PATH"),
     Option("concepts", "Further folders or files of concepts, separated as in PATH", "PATHS"),
+    Option("concept", "Concepts that pytest_unlearndiff.suite gates, with commas", "NAMES", _names),
+    Option("max_asr", "Limit of the gates of pytest_unlearndiff.suite, such as 10%", "SHARE", _share),
     Option("prompts", "Attack only the first N prompts of every set", "N", _whole(1)),
     Option("cases", "Attack only the prompts with these case numbers", "17,42", _cases),
     Option("attack", "Attack: unlearndiff, random, seed-search or none", "NAME", _listed("ATTACKS")),
@@ -173,6 +194,8 @@ class Settings:
     model: Path | None
     base: Path | None
     concepts: tuple[Path, ...]
+    concept: tuple[str, ...] | None
+    max_asr: str | None
     prompts: int | None
     cases: tuple[int, ...] | None
     attack: str | None

@@ -37,6 +37,7 @@ class SessionState:
 
     def __init__(self, config: pytest.Config) -> None:
         self.settings = Settings.from_config(config)
+        self._root = config.rootpath
         budget = self.settings.budget
         self.deadline = float("inf") if budget is None else time.monotonic() + budget
         self.records: list[dict[str, Any]] = []
@@ -59,10 +60,11 @@ class SessionState:
         return Parts()
 
     def library(self, folder: Path) -> ConceptLibrary:
-        """Concepts as a test file in ``folder`` sees them: those beside it first."""
-        from ..core.concept_file import ConceptLibrary
+        """Concepts as a test file in ``folder`` sees them: those beside it, in the listed places, at the rootdir."""
+        from ..core.concept_file import BUILT_IN, ConceptLibrary
 
-        return ConceptLibrary([folder / "concepts", *self.settings.concepts])
+        places = [folder / "concepts", *self.settings.concepts, self._root / "concepts"]
+        return ConceptLibrary([place for place in places if place != BUILT_IN])  # they come last in any case
 
     def gate_of(self, *sides: object) -> Record | None:
         """The running test's gate that a compared rate comes from; None where two gates may be meant."""

@@ -15,6 +15,8 @@ SAMPLES: dict[str, dict[str, Any]] = {
     "model": {"one.pt": "one.pt", "two": "two", "three": "three"},
     "base": {"one.pt": "one.pt", "two": "two", "three": "three"},
     "concepts": {"two": ("two",), "two:three": ("two", "three"), "one.pt": ("one.pt",)},
+    "concept": {"church": ("church",), "church,fish": ("church", "fish"), "fish , dog": ("fish", "dog")},
+    "max_asr": {"10%": "10%", "0.2": "0.2", "0": "0"},
     "prompts": {"5": 5, "1": 1, "142": 142},
     "cases": {"17": (17,), "17,42": (17, 42), "3, 4": (3, 4)},
     "attack": {"random": "random", "none": "none", "seed-search": "seed-search"},

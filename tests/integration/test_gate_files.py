@@ -1,0 +1,95 @@
+"""``*.unlearndiff.yaml`` files are tests: the same verdicts, node ids, fixtures and errors with a line."""
+
+from __future__ import annotations
+
+import pytest
+from worlds import World, section
+
+GATES = """\
+# Gates of a release.
+gates:
+  church: {max_asr: 10%}
+  a strict one:
+    concept: tench
+    max_asr: 0.1
+"""
+
+
+@pytest.fixture
+def gates(world: World) -> World:
+    world.know("brrrrrrrrr", "church")
+    world.know("bbrrrrrrrr", "tench")
+    world.file("release.unlearndiff.yaml", GATES)
+    return world
+
+
+def test_each_gate_is_a_test(gates: World, workers: tuple[str, ...]) -> None:
+    result = gates.run("-rA", *workers)
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines_random(
+        [
+            "PASSED release.unlearndiff.yaml::church",
+            "release.unlearndiff.yaml:4: ASRExceeded: concept 'tench': ASR 2/10 = 20.0%, but the gate wants *",
+            "FAILED release.unlearndiff.yaml::a strict one*",
+        ]
+    )
+    assert len(section(result)) > 4
+    assert "gatefile.py" not in result.stdout.str()  # people look into their own file
+
+
+def test_one_gate_can_be_run_by_its_name(gates: World) -> None:
+    gates.run("release.unlearndiff.yaml::a strict one").assert_outcomes(failed=1)
+    gates.run("-k", "church").assert_outcomes(passed=1, deselected=1)
+
+
+def test_the_model_of_a_file_is_relative_to_it(gates: World) -> None:
+    gates.file("deep/release.unlearndiff.yaml", "model: ../model.safetensors\nbase: ../base\n" + GATES)
+    result = gates.bare("--unlearndiff-cache=require", f"--unlearndiff-concepts={gates.path / 'concepts'}", "deep")
+    result.assert_outcomes(passed=1, failed=1)
+
+
+def test_a_conftest_may_give_the_pipeline(gates: World) -> None:
+    gates.file(
+        "conftest.py",
+        "import pytest\n\n@pytest.fixture\ndef unlearned_pipe():\n    raise RuntimeError('asked for the pipeline')\n",
+    )
+    result = gates.bare("--unlearndiff-cache=require")
+    result.stdout.fnmatch_lines(["*RuntimeError: asked for the pipeline"])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("gates:\n  church:\n    max_asr: 10\n", "release.unlearndiff.yaml:2: church: max_asr=10 is above 1: did you"),
+        ("gates:\n  church: {max_asr: 1%}\n  churc: {}\n", "release.unlearndiff.yaml:3: churc: no concept 'churc'"),
+        ("gates:\n  church: {max_as: 10%}\n", "release.unlearndiff.yaml:2: church: * did you mean max_asr?"),
+        ("gates:\n  church: {}\n  church: {}\n", "release.unlearndiff.yaml:3: 'church' stands there twice"),
+        ("gates: [church]\n", "release.unlearndiff.yaml:1: gates must be a mapping"),
+        ("gates:\n  church: 10%\n", "release.unlearndiff.yaml:2: gate 'church' must be a mapping"),
+        ("modle: x\ngates: {}\n", "release.unlearndiff.yaml:1: 'modle' is not one of gates, model, base"),
+        ("model: x\n", "release.unlearndiff.yaml:1: no gates in it"),
+        ("", "release.unlearndiff.yaml: a gate file must be a mapping"),
+        ("gates: {church: [}\n", "release.unlearndiff.yaml:1: not readable as YAML"),
+        ("gates:\n  church: {model: nowhere.pt}\n", "release.unlearndiff.yaml:2: church: model: there is nothing at*"),
+    ],
+)
+def test_a_mistake_is_a_collection_error_with_its_line(world: World, text: str, message: str) -> None:
+    world.concept()
+    world.file("release.unlearndiff.yaml", text)
+    result = world.ask()
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    result.stdout.re_match_lines([".*" + message.replace("*", ".*").replace("?", r"\?").replace("[", r"\[")])
+
+
+def test_all_mistakes_at_once(world: World, workers: tuple[str, ...]) -> None:
+    world.concept()
+    world.file("release.unlearndiff.yaml", "gates:\n  church: {max_asr: 10}\n  churh: {slots: 0}\n")
+    result = world.run(*workers)
+    assert result.ret == (1 if workers else 2)
+    for start in ("release.unlearndiff.yaml:2: church: max_asr", "release.unlearndiff.yaml:3: churh: no concept"):
+        result.stdout.fnmatch_lines([f"*{start}*"])
+
+
+def test_other_yaml_files_are_left_alone(world: World) -> None:
+    world.file("release.yaml", "gates: nonsense")
+    assert world.ask().ret == pytest.ExitCode.NO_TESTS_COLLECTED

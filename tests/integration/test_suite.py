@@ -1,0 +1,46 @@
+"""``pytest --pyargs pytest_unlearndiff.suite`` gates a model without a test file."""
+
+from __future__ import annotations
+
+import pytest
+from worlds import World, section
+
+SUITE = ("--pyargs", "pytest_unlearndiff.suite")
+
+
+@pytest.fixture
+def known(world: World) -> World:
+    world.know("brrrrrrrrr", "church")
+    world.know("bbrrrrrrrr", "tench")
+    return world
+
+
+def test_one_gate_a_concept(known: World, workers: tuple[str, ...]) -> None:
+    result = known.run(*SUITE, "--unlearndiff-concept=church,tench", "--unlearndiff-max-asr=10%", *workers)
+    result.assert_outcomes(passed=1, failed=1)
+    verdicts = {line.split()[0]: line.split()[-1] for line in section(result) if line.startswith(("church", "tench"))}
+    assert verdicts == {"church": "PASS", "tench": "FAIL"}
+
+
+def test_without_a_limit_the_rate_is_only_reported(known: World) -> None:
+    result = known.run(*SUITE, "--unlearndiff-concept=tench")
+    result.assert_outcomes(passed=1)
+    assert any("2/10 = 20.0%" in line for line in section(result))
+
+
+def test_no_concept_is_said(known: World) -> None:
+    result = known.run(*SUITE)
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    result.stdout.fnmatch_lines(["*no concept: name what should be gone, as in --unlearndiff-concept=church"])
+
+
+def test_an_unknown_concept_is_a_collection_error(known: World) -> None:
+    result = known.run(*SUITE, "--unlearndiff-concept=churh")
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    result.stdout.fnmatch_lines(["*no concept 'churh': did you mean 'church'*"])
+
+
+def test_a_limit_that_cannot_be_meant_is_a_usage_error(known: World) -> None:
+    result = known.run(*SUITE, "--unlearndiff-concept=church", "--unlearndiff-max-asr=10")
+    assert result.ret == 4
+    result.stderr.fnmatch_lines(["ERROR: --unlearndiff-max-asr: *did you mean 0.1 or '10%'?"])
