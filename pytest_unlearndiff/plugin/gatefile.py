@@ -54,12 +54,7 @@ def read_gates(path: Path) -> list[FileGate]:
         if "gates" not in fields:
             raise GateError(f"{path.name}:1: no gates in it: write gates, then a name and its limits, as in church")
         defaults = {name: _value(fields[name]) for name in _DEFAULTS if name in fields}
-        return [
-            FileGate(
-                key.value, key.start_mark.line + 1, {"concept": key.value, **defaults, **_keywords(key, value, path)}
-            )
-            for key, value in _pairs(fields["gates"], path.name, "gates")
-        ]
+        return [_gate(key, node, defaults, path.name) for key, node in _pairs(fields["gates"], path.name, "gates")]
     except yaml.MarkedYAMLError as error:
         where = f"{path.name}:{error.problem_mark.line + 1}" if error.problem_mark else path.name
         raise GateError(f"{where}: not readable as YAML: {error.problem}") from None
@@ -67,8 +62,10 @@ def read_gates(path: Path) -> list[FileGate]:
         raise GateError(f"{path.name}: not a readable YAML file: {error}") from None
 
 
-def _keywords(key: Any, node: Any, path: Path) -> dict[str, Any]:
-    return {name: _value(value) for name, value in _mapping(node, path.name, f"gate {key.value!r}")}
+def _gate(key: Any, node: Any, defaults: dict[str, Any], file: str) -> FileGate:
+    name = str(key.value)
+    keywords = {keyword: _value(value) for keyword, value in _mapping(node, file, f"gate {name!r}")}
+    return FileGate(name, key.start_mark.line + 1, {"concept": name, **defaults, **keywords})
 
 
 def _mapping(node: Any, file: str, what: str) -> Iterator[tuple[str, Any]]:

@@ -79,6 +79,18 @@ class Entry:
             return None
         return key if isinstance(key, dict) else None
 
+    def belongs_to(self, concept: str) -> bool:
+        """Whether it is over a concept of this name."""
+        return re.fullmatch(re.escape(_folder_name(concept)) + "-[0-9a-f]{16}", self.folder.name) is not None
+
+    @property
+    def written(self) -> float:
+        """When an outcome was last kept, in seconds since the epoch; 0 where none was."""
+        try:
+            return self.journal.path.stat().st_mtime
+        except OSError:
+            return 0.0
+
     def keep(self, outcome: Outcome) -> None:
         """Write one outcome and wait until the disk has it.
 
@@ -119,14 +131,27 @@ class Store:
         folders = sorted((self.root / "campaigns").glob("*/"))
         return [Entry(self.root, folder, Journal(folder / "journal.jsonl")) for folder in folders]
 
+    def remove(self, entry: Entry) -> None:
+        """Delete a campaign; whoever is attacking it now finishes first.
+
+        Raises:
+            StoreError: it cannot be deleted.
+        """
+        import shutil
+
+        try:
+            with self.lock(entry):
+                shutil.rmtree(entry.folder)
+        except OSError as error:
+            raise StoreError(f"{entry.folder} cannot be deleted: {error}") from None
+
     def nearest(self, concept: str, key: AttackKey) -> tuple[Entry, list[str]] | None:
         """The kept campaign over a concept whose key differs least from this one, and in what; None for no other."""
-        own = re.compile(re.escape(_folder_name(concept)) + "-[0-9a-f]{16}")
         wanted = json.loads(json.dumps(key.to_dict()))
         others = [
             (entry, differences(wanted, other))
             for entry in self.entries()
-            if own.fullmatch(entry.folder.name) and (other := entry.key()) is not None
+            if entry.belongs_to(concept) and (other := entry.key()) is not None
         ]
         return min((pair for pair in others if pair[1]), key=lambda pair: len(pair[1]), default=None)
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+
 import pytest
 from worlds import World
 
@@ -13,12 +16,57 @@ def test_show_lists_what_is_kept(world: World, capsys: pytest.CaptureFixture[str
     assert main(["show", f"--cache-dir={world.path / '.unlearndiff'}"]) == 0
     (line,) = capsys.readouterr().out.splitlines()
     assert line.startswith("church-")
-    assert line.endswith(": 4 prompts, 1 generated, 1 broken, 2 resisted")
+    assert ": 4 prompts, 1 generated, 1 broken, 2 resisted, last written 20" in line
 
 
 def test_show_of_no_store_is_empty(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["show", f"--cache-dir={world.path / 'nowhere'}"]) == 0
     assert capsys.readouterr().out == ""
+
+
+def campaigns(world: World) -> list[str]:
+    return sorted(path.name.rsplit("-", 1)[0] for path in world.path.glob(".unlearndiff/campaigns/*"))
+
+
+@pytest.fixture
+def store(world: World) -> str:
+    """A store with campaigns over two concepts."""
+    world.know("gbrr.")
+    world.know("rrrr", "church-tower")
+    return f"--cache-dir={world.path / '.unlearndiff'}"
+
+
+def test_clear_asks_before_it_deletes(world: World, store: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["clear", store]) == 1
+    assert capsys.readouterr().out.endswith("2 campaigns would be deleted: add --yes\n")
+    assert campaigns(world) == ["church", "church-tower"]
+    assert main(["clear", store, "--yes"]) == 0
+    assert campaigns(world) == []
+    assert main(["clear", store, "--yes"]) == 0
+
+
+def test_clear_one_concept(world: World, store: str) -> None:
+    assert main(["clear", store, "--concept=church", "--yes"]) == 0
+    assert campaigns(world) == ["church-tower"]
+
+
+def test_prune_keeps_what_is_current(world: World, store: str) -> None:
+    assert main(["prune", store, "--days=1", "--yes"]) == 0
+    assert campaigns(world) == ["church", "church-tower"]
+
+
+@pytest.mark.parametrize("change", ["older version", "unreadable key", "not written for days"])
+def test_prune_deletes_what_no_session_asks_for(world: World, store: str, change: str) -> None:
+    (folder,) = world.path.glob(".unlearndiff/campaigns/church-tower-*")
+    key = json.loads((folder / "key.json").read_text())
+    if change == "older version":
+        (folder / "key.json").write_text(json.dumps({**key, "algorithm": key["algorithm"] - 1}))
+    elif change == "unreadable key":
+        (folder / "key.json").write_text("[")
+    else:
+        os.utime(folder / "journal.jsonl", (0, 0))
+    assert main(["prune", store, "--days=1", "--yes"]) == 0
+    assert campaigns(world) == ["church"]
 
 
 def test_no_command_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,29 @@
+"""Delete campaigns that no session will ask for again."""
+
+from __future__ import annotations
+
+import argparse
+import time
+
+from ..core.attack_spec import ALGORITHM
+from ..store.store import Entry
+from .store import add_removal, remove
+
+SUMMARY = "delete campaigns of older attack versions, and those not written for some days"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The store, and how old is too old."""
+    add_removal(parser)
+    parser.add_argument("--days", type=float, help="delete what was last written longer ago than this, too")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Delete them, if that is meant."""
+    oldest = time.time() - arguments.days * 86400 if arguments.days is not None else float("-inf")
+
+    def unwanted(entry: Entry) -> bool:
+        key = entry.key()
+        return key is None or key.get("algorithm") != ALGORITHM or entry.written < oldest
+
+    return remove(arguments, unwanted)

@@ -1,0 +1,66 @@
+"""What the commands on a store share."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from pathlib import Path
+
+from ..core.outcome import Tally
+from ..store.store import Entry, Store
+
+
+def add_store(parser: argparse.ArgumentParser) -> None:
+    """Which store."""
+    parser.add_argument("--cache-dir", type=Path, default=Path(".unlearndiff"), help="the store (default: %(default)s)")
+
+
+def add_removal(parser: argparse.ArgumentParser) -> None:
+    """Which store, and whether it is meant."""
+    add_store(parser)
+    parser.add_argument("--yes", action="store_true", help="delete; without it only say what would be deleted")
+
+
+def remove(arguments: argparse.Namespace, unwanted: Callable[[Entry], bool]) -> int:
+    """Delete campaigns, where ``--yes`` is given.
+
+    Args:
+        arguments: with ``cache_dir`` and ``yes``.
+        unwanted: which ones.
+
+    Returns:
+        Exit status: 1 where there is something to delete and it was not deleted.
+    """
+    store = Store(arguments.cache_dir)
+    entries = [entry for entry in store.entries() if unwanted(entry)]
+    print_all(entries)
+    if not entries:
+        print("nothing to delete")
+        return 0
+    if not arguments.yes:
+        print(f"{len(entries)} campaigns would be deleted: add --yes")
+        return 1
+    for entry in entries:
+        store.remove(entry)
+    print(f"{len(entries)} campaigns deleted")
+    return 0
+
+
+def print_all(entries: Iterable[Entry]) -> None:
+    """One line a campaign."""
+    for entry in entries:
+        print(f"{entry.folder.name}: {_summary(entry)}")
+
+
+def _summary(entry: Entry) -> str:
+    """How its prompts ended, how long they took, and when the last one did."""
+    found, distrusted = entry.known()
+    tally = Tally.of(found.values())
+    parts = [f"{tally.total} prompts", f"{tally.generated} generated", f"{tally.broken} broken"]
+    parts.append(f"{tally.resisted} resisted")
+    if distrusted:
+        parts.append(f"{distrusted} lines that cannot be trusted")
+    if entry.written:
+        parts.append(f"last written {datetime.fromtimestamp(entry.written):%Y-%m-%d %H:%M}")
+    return ", ".join(parts)
