@@ -169,7 +169,7 @@ class Campaign:
         """What the store knows of this prompt set."""
         if not store.mode.reads:
             return {}, 0
-        found, distrusted = entry.known()
+        found, distrusted = store.known(entry)
         wanted = {prompt.digest for prompt in self.concept.prompts}
         return {digest: outcome for digest, outcome in found.items() if digest in wanted}, distrusted
 
@@ -204,7 +204,7 @@ class Campaign:
                     if outcome is not None:
                         found[outcome.prompt] = outcome
                         if store.mode.writes:
-                            entry.keep(outcome)
+                            store.keep(entry, outcome)
                     tally = self._tally(found)
                     if progress is not None:
                         seconds = time.monotonic() - started
@@ -214,6 +214,8 @@ class Campaign:
                     if ending.overdue and tally.missing:
                         facts["obstacle"] = ending.mend
                         break
+            if store.mode.writes:
+                store.share(entry)
         return found, {**facts, "fresh": self._reached(found) - known}
 
     def _outcomes(self, engine: Engine, found: Mapping[str, Outcome]) -> Generator[Outcome | None]:

@@ -16,6 +16,12 @@ def add_store(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cache-dir", type=Path, default=Path(".unlearndiff"), help="the store (default: %(default)s)")
 
 
+def add_exchange(parser: argparse.ArgumentParser) -> None:
+    """Which two stores."""
+    add_store(parser)
+    parser.add_argument("url", help="the other store, such as s3://bucket/folder or file:///mnt/shared")
+
+
 def add_removal(parser: argparse.ArgumentParser) -> None:
     """Which store, and whether it is meant."""
     add_store(parser)

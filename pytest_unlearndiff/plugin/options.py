@@ -153,7 +153,11 @@ OPTIONS = (
         _one_of("rw", "ro", "refresh", "off", "require"),
         "rw",
     ),
-    Option("cache_dir", "Folder of the store (default: .unlearndiff in rootdir)", "PATH"),
+    Option(
+        "cache_dir",
+        "Folder of the store (default: .unlearndiff in rootdir), or fsspec URL of one shared beside it",
+        "PATH",
+    ),
     Option(
         "progress",
         "Live progress on stderr: auto, lines or off",
@@ -205,7 +209,7 @@ class Settings:
     device: str
     dtype: str
     cache: str
-    cache_dir: Path
+    cache_dir: Path | str
     progress: str
     exhaustive: bool
     budget: float | None
@@ -268,7 +272,7 @@ def _given(option: Option, config: pytest.Config) -> _Given | None:
 
 def _seen_from(start: Path, name: str, given: _Given) -> str:
     """The text with its relative paths as they are named from another folder."""
-    if name not in _PATHS or given.folder == start:
+    if name not in _PATHS or given.folder == start or "://" in given.text:
         return given.text
     paths = (Path(part).expanduser() for part in given.parts(name))
     return os.pathsep.join(str(p) if p.is_absolute() else os.path.relpath(given.folder / p, start) for p in paths)
@@ -301,8 +305,10 @@ _MENDS = {
 }
 
 
-def _path(name: str, given: _Given, text: str) -> Path:
-    """A path, which has to exist unless the plugin makes it."""
+def _path(name: str, given: _Given, text: str) -> Path | str:
+    """A path, which has to exist unless the plugin makes it; the store may be at a URL."""
+    if name == "cache_dir" and "://" in text:
+        return text
     path = given.folder / Path(text).expanduser()
     if name not in _MENDS:
         return path

@@ -50,7 +50,12 @@ class SessionState:
         """Finished outcomes on disk."""
         from ..store.store import Mode, Store
 
-        return Store(self.settings.cache_dir, Mode(self.settings.cache))
+        where, mode = self.settings.cache_dir, Mode(self.settings.cache)
+        if isinstance(where, Path):
+            return Store(where, mode)
+        from ..store.remote import Remote
+
+        return Store(self._root / ".unlearndiff", mode, Remote(where) if mode is not Mode.OFF else None)
 
     @cached_property
     def parts(self) -> Parts:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 from ..core.outcome import Outcome, Status
@@ -31,22 +30,10 @@ class Journal:
 
         Errors are not finished: a prompt that errored is tried again.
         """
-        found: dict[str, Outcome] = {}
-        distrusted = 0
-        for line in self._lines():
-            outcome = _parse(line)
-            if outcome is None:
-                distrusted += 1
-            elif outcome.status is not Status.ERROR:
-                found[outcome.prompt] = outcome
-        return found, distrusted
-
-    def _lines(self) -> Iterator[bytes]:
         try:
-            content = self.path.read_bytes()
+            return parse(self.path.read_bytes())
         except FileNotFoundError:
-            return iter(())
-        return (line for line in content.split(b"\n") if line.strip())
+            return {}, 0
 
     def append(self, outcome: Outcome) -> None:
         """Write one outcome and wait until the disk has it.
@@ -54,13 +41,11 @@ class Journal:
         Raises:
             OSError: the disk does not take it.
         """
-        data = outcome.to_dict()
-        line = json.dumps({"schema": SCHEMA, "outcome": data, "check": digest(data)}, ensure_ascii=True)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("ab") as file:
             if self._torn():
                 file.write(b"\n")
-            file.write(line.encode() + b"\n")
+            file.write(line(outcome))
             file.flush()
             os.fsync(file.fileno())
 
@@ -71,6 +56,27 @@ class Journal:
         with self.path.open("rb") as file:
             file.seek(-1, os.SEEK_END)
             return file.read(1) != b"\n"
+
+
+def line(outcome: Outcome) -> bytes:
+    """An outcome as a journal holds it, with its checksum and its end."""
+    data = outcome.to_dict()
+    return json.dumps({"schema": SCHEMA, "outcome": data, "check": digest(data)}, ensure_ascii=True).encode() + b"\n"
+
+
+def parse(content: bytes) -> tuple[dict[str, Outcome], int]:
+    """Finished outcomes of a journal by prompt digest, and how many lines could not be trusted."""
+    found: dict[str, Outcome] = {}
+    distrusted = 0
+    for text in content.split(b"\n"):
+        if not text.strip():
+            continue
+        outcome = _parse(text)
+        if outcome is None:
+            distrusted += 1
+        elif outcome.status is not Status.ERROR:
+            found[outcome.prompt] = outcome
+    return found, distrusted
 
 
 def _parse(line: bytes) -> Outcome | None:

@@ -16,6 +16,7 @@ from ..core.outcome import Outcome
 from .fingerprint import Fingerprints, write_atomically
 from .journal import Journal
 from .key import AttackKey, differences
+from .remote import Remote
 
 _TAG = (
     "Signature: 8a477f597d28d172789f06886806bc55\n"
@@ -114,17 +115,60 @@ class Store:
     Args:
         root: the folder, usually ``.unlearndiff`` at pytest's rootdir.
         mode: how it is used.
+        remote: a store shared between machines, whose outcomes count as this one's and which is told of new ones.
     """
 
-    def __init__(self, root: Path, mode: Mode = Mode.RW) -> None:
+    def __init__(self, root: Path, mode: Mode = Mode.RW, remote: Remote | None = None) -> None:
         self.root = root
         self.mode = mode
+        self._remote = remote
         self.fingerprints = Fingerprints(root / "fingerprints.json" if mode is not Mode.OFF else None)
 
     def entry(self, concept: str, key: AttackKey) -> Entry:
         """The campaign of this key; its folder need not exist."""
-        folder = self.root / "campaigns" / f"{_folder_name(concept)}-{key.digest}"
+        return self.named(f"{_folder_name(concept)}-{key.digest}")
+
+    def named(self, campaign: str) -> Entry:
+        """The campaign in the folder of this name, which need not exist.
+
+        Raises:
+            StoreError: no campaign's folder is named so.
+        """
+        if not re.fullmatch(r"[A-Za-z0-9_-]*-[0-9a-f]{16}", campaign):
+            raise StoreError(f"{campaign!r} is not the name of a campaign, such as church-00e6f3defe4388f3")
+        folder = self.root / "campaigns" / campaign
         return Entry(self.root, folder, Journal(folder / "journal.jsonl"))
+
+    def known(self, entry: Entry) -> tuple[dict[str, Outcome], int]:
+        """Finished outcomes of a campaign, here or shared, and how many lines could not be trusted.
+
+        Raises:
+            StoreError: something is there that cannot be read.
+        """
+        found, distrusted = entry.known()
+        if self._remote is None:
+            return found, distrusted
+        shared, more = self._remote.known(entry.folder.name)
+        return shared | found, distrusted + more
+
+    def keep(self, entry: Entry, outcome: Outcome) -> None:
+        """Write one outcome and wait until the disk has it; the shared store may learn of it a little later.
+
+        Raises:
+            StoreError: the disk does not take it.
+        """
+        entry.keep(outcome)
+        if self._remote is not None and self._remote.due:
+            self.share(entry)
+
+    def share(self, entry: Entry) -> None:
+        """Tell the shared store of every outcome of a campaign; without one, do nothing.
+
+        Raises:
+            StoreError: it cannot be written; nothing is lost, since this store has the outcomes.
+        """
+        if self._remote is not None:
+            self._remote.add(entry.folder.name, entry.known()[0].values())
 
     def entries(self) -> list[Entry]:
         """Every campaign that is kept, by name; an empty list where there is no store."""

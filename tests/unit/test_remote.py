@@ -1,0 +1,79 @@
+"""A shared store: only checked outcomes travel, nothing there is lost, and a place out of reach is one clear error."""
+
+from __future__ import annotations
+
+import uuid
+from pathlib import Path
+
+import fsspec
+import pytest
+
+from pytest_unlearndiff.core.errors import StoreError
+from pytest_unlearndiff.core.outcome import Status
+from pytest_unlearndiff.store.remote import Remote
+from pytest_unlearndiff.store.store import Mode, Store
+
+from .builders import key, outcome
+
+NAME = f"church-{key().digest}"
+
+
+@pytest.fixture(params=["memory", "file"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    return f"memory://{uuid.uuid4()}" if request.param == "memory" else f"file://{tmp_path / 'shared'}"
+
+
+def test_outcomes_travel_between_two_stores(url: str, tmp_path: Path) -> None:
+    stores = [Store(tmp_path / name, Mode.RW, Remote(url)) for name in ("laptop", "cluster")]
+    entries = [store.entry("church", key()) for store in stores]
+    for store, entry, prompt in zip(stores, entries, "ab", strict=True):
+        store.keep(entry, outcome(prompt, Status.BROKEN))
+        store.share(entry)
+    for store, entry in zip(stores, entries, strict=True):
+        assert set(store.known(entry)[0]) == {"a", "b"}
+    assert set(entries[0].known()[0]) == {"a"}
+    assert Remote(url).campaigns() == [NAME]
+
+
+def test_adding_twice_adds_nothing(url: str) -> None:
+    remote = Remote(url)
+    assert remote.add(NAME, [outcome("a", Status.RESISTED)]) == 1
+    assert remote.add(NAME, [outcome("a", Status.RESISTED), outcome("b", Status.RESISTED)]) == 1
+    assert list(remote.known(NAME)[0]) == ["a", "b"]
+
+
+def test_a_torn_or_hostile_line_there_is_not_believed_and_stays_in_nobodys_way(url: str) -> None:
+    remote = Remote(url)
+    remote.add(NAME, [outcome("a", Status.RESISTED)])
+    files, root = fsspec.core.url_to_fs(url)
+    path = f"{root}/campaigns/{NAME}/journal.jsonl"
+    files.pipe_file(path, files.cat_file(path) + b'{"schema": 1, "outcome": {"prompt": "x", "status": "resisted"}')
+    assert remote.add(NAME, [outcome("b", Status.RESISTED)]) == 1
+    assert remote.known(NAME)[0].keys() == {"a", "b"}
+    assert remote.known(NAME)[1] == 1
+
+
+def test_an_empty_place_knows_nothing(url: str) -> None:
+    assert Remote(url).known(NAME) == ({}, 0)
+    assert Remote(url).campaigns() == []
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [("nowhere://bucket", "nowhere"), ("file:///dev/null/shared", "cannot be read")],
+)
+def test_a_place_out_of_reach_is_named(url: str, reason: str) -> None:
+    with pytest.raises(StoreError, match=reason) as caught:
+        Remote(url).add(NAME, [outcome("a", Status.RESISTED)])
+    assert url in str(caught.value)
+
+
+def test_a_missing_package_is_named_with_the_mend(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "fsspec.core", None)
+    with pytest.raises(StoreError, match="pip install fsspec"):
+        Remote("s3://bucket").known(NAME)
+
+
+def test_a_hostile_campaign_name_leads_nowhere(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="not the name of a campaign"):
+        Store(tmp_path).named("../../etc-0123456789abcdef")
