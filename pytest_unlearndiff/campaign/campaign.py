@@ -91,7 +91,9 @@ class Campaign:
         started = time.monotonic()
         entry = store.entry(self.concept.name, self.key)
         found, distrusted = self._known(store, entry)
-        provenance: dict[str, Any] = {"distrusted_lines": distrusted} if distrusted else {}
+        provenance: dict[str, Any] = {"campaign": self.key.to_dict()}
+        if distrusted:
+            provenance["distrusted_lines"] = distrusted
         facts: dict[str, Any] = {}
         if self._lacking(found):
             try:

@@ -138,7 +138,9 @@ class AttackFixture:
     def _record(self, result: AttackResult, request: GateRequest) -> Record:
         """Note the finished gate where reports find it."""
         node = self._request.node
-        record = Record.of(result, request.gate, node.nodeid, self._replay(result))
+        path, line, _ = node.location
+        place = path, (line or -1) + 1
+        record = Record.of(result, request.gate, node.nodeid, self._replay(result), place)
         node.stash.setdefault(RECORDS, []).append(record.to_wire())
         self._state.finished.append(record)
         return record

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from ..core.rate import percent
 from .failure import evidence, source
 from .record import Record
+from .text import count, readable, safe, share
 
 _COLUMNS = ("concept", "pre-ASR", "ASR", "interval", "verdict")
 
@@ -30,18 +31,22 @@ def summary_lines(records: Sequence[Record], *, verbosity: int = 0) -> list[tupl
         if not record.passed:
             lines += [(line, "") for line in evidence(record)[1:]]
         if verbosity > 0:
-            lines += [(f"  {name}: {value}", "") for name, value in record.assumed.items() if value]
+            lines += [(f"  {_named(name)}: {readable(value)}", "") for name, value in record.assumed.items() if value]
     return lines
 
 
 def _row(record: Record) -> tuple[str, ...]:
     return (
-        record.concept,
-        f"{record.generated}/{record.total}",
-        f"{record.successes}/{record.total} = {percent(record.successes / record.total)}",
+        safe(record.concept, 30),
+        count(record.generated, record.undecided, record.total),
+        share(record.successes, record.undecided, record.total),
         f"{percent(record.low)}..{percent(record.high)}",
         record.verdict or "-",
     )
+
+
+def _named(name: str) -> str:
+    return safe(name.replace("_", " "))
 
 
 def _join(cells: Sequence[str], widths: Sequence[int]) -> str:
