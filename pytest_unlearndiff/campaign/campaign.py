@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import platform
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from ..core.attack_spec import ALGORITHM, AttackSpec
@@ -14,7 +16,9 @@ from ..core.errors import CannotAttack, ModelError
 from ..core.outcome import Outcome, Tally
 from ..core.result import AttackResult
 from ..store.key import AttackKey
+from ..store.pictures import Pictures
 from ..store.store import Entry, Mode, Store
+from .gallery import Gallery
 from .parts import Parts, VictimSource
 from .progress import Progress, Snapshot
 
@@ -92,6 +96,7 @@ class Campaign:
         entry = store.entry(self.concept.name, self.key)
         found, distrusted = self._known(store, entry)
         provenance: dict[str, Any] = {"campaign": self.key.to_dict()}
+        provenance |= entry.noted() if store.mode.reads else {}
         if distrusted:
             provenance["distrusted_lines"] = distrusted
         facts: dict[str, Any] = {}
@@ -99,12 +104,15 @@ class Campaign:
             try:
                 _check_attackable(store.mode)
                 source = provide()
-                engine, described = self._engine(source, parts, lanes)
+                engine, described = self._engine(source, parts, lanes, store.pictures(entry))
             except CannotAttack as obstacle:
                 facts = {"obstacle": str(obstacle)}
             else:
+                described |= _surroundings(source)
                 provenance |= described
                 found, fresh = self._attack(engine, store, entry, progress)
+                if store.mode.writes:
+                    entry.note(described)
                 facts = {"victim": source.title, "fresh": fresh}
         return AttackResult.gather(
             self.concept,
@@ -161,7 +169,9 @@ class Campaign:
         tally = Tally.of(found.get(prompt.digest) for prompt in self.concept.prompts)
         return Snapshot(self.concept.name, self.attack.title, tally, active, known, seconds)
 
-    def _engine(self, source: VictimSource, parts: Parts, lanes: int) -> tuple[Engine, dict[str, Any]]:
+    def _engine(
+        self, source: VictimSource, parts: Parts, lanes: int, pictures: Pictures | None
+    ) -> tuple[Engine, dict[str, Any]]:
         """Load victim, base and judge, and put them together. The only way from here to torch."""
         from ..attacks import build_attack
         from ..models.loading import describe
@@ -170,6 +180,7 @@ class Campaign:
         from .evaluation import Evaluation
         from .lanes import Engine
 
+        gallery = Gallery(pictures, self.concept.prompts) if pictures is not None else None
         loaded = parts.victim(source)
         victim = Victim(loaded.pipe, self.concept.sampling)
         targets = None
@@ -179,10 +190,30 @@ class Campaign:
                     f"{self.attack.name} needs target images, which the un-erased model draws: give it with "
                     "--unlearndiff-base"
                 )
-            targets = Targets(Victim(parts.base(source), self.concept.sampling))
-        evaluation = Evaluation(victim, parts.judge(self.concept.judge, source.device))
+            targets = Targets(Victim(parts.base(source), self.concept.sampling), gallery.target if gallery else None)
+        judge = parts.judge(self.concept.judge, source.device)
+        evaluation = Evaluation(victim, judge, gallery.judged if gallery else None)
         attack = build_attack(self.attack, victim)
         return Engine(attack, victim, targets, evaluation, lanes, self.seed), describe(loaded)
+
+
+def _surroundings(source: VictimSource) -> dict[str, Any]:
+    """Where a victim came from and what computes its outcomes, as builtin types for reports."""
+    return {
+        "victim": source.title,
+        "device": source.device,
+        "dtype": source.dtype,
+        "python": platform.python_version(),
+        "machine": f"{platform.system()} {platform.machine()}",
+        "versions": {name: _version(name) for name in ("pytest-unlearndiff", "torch", "diffusers", "transformers")},
+    }
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed as a package"
 
 
 def _check_attackable(mode: Mode) -> None:

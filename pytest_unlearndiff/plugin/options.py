@@ -130,6 +130,13 @@ OPTIONS = (
         _one_of("auto", "lines", "off"),
         "auto",
     ),
+    Option(
+        "pictures",
+        "Thumbnails in the store and in reports: blurred (default) until clicked, or none",
+        "HOW",
+        _one_of("blurred", "none"),
+        "blurred",
+    ),
     Option("require", "Fail the session where a gate was skipped or none ran", "", _yes, False),
 )
 
@@ -165,6 +172,7 @@ class Settings:
     cache: str
     cache_dir: Path
     progress: str
+    pictures: str
     require: bool
 
     @classmethod

@@ -45,7 +45,8 @@ class SessionState:
         """Finished outcomes on disk."""
         from ..store.store import Mode, Store
 
-        return Store(self.settings.cache_dir, Mode(self.settings.cache))
+        pictures = self.settings.pictures != "none"
+        return Store(self.settings.cache_dir, Mode(self.settings.cache), keep_pictures=pictures)
 
     @cached_property
     def parts(self) -> Parts:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 from ..core.errors import StoreError
 from ..core.outcome import Outcome
 from .fingerprint import Fingerprints, write_atomically
 from .journal import Journal
 from .key import AttackKey
+from .pictures import Pictures
 
 _TAG = (
     "Signature: 8a477f597d28d172789f06886806bc55\n"
@@ -81,6 +83,19 @@ class Entry:
         except OSError as error:
             raise StoreError(f"the store {self.root} cannot be written: {error}. {_ELSEWHERE}") from None
 
+    def note(self, facts: Mapping[str, Any]) -> None:
+        """Write down what was loaded and assumed, for sessions that load nothing; a failed write costs only that."""
+        with suppress(OSError):
+            write_atomically(self.folder / "facts.json", json.dumps(facts, indent=2) + "\n")
+
+    def noted(self) -> dict[str, Any]:
+        """What was written down last; an empty dictionary where nothing was, or nothing readable."""
+        try:
+            facts = json.loads((self.folder / "facts.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return facts if isinstance(facts, dict) else {}
+
 
 class Store:
     """Finished outcomes by campaign key. Nothing is created before a victim has been loaded to be attacked.
@@ -88,18 +103,28 @@ class Store:
     Args:
         root: the folder, usually ``.unlearndiff`` at pytest's rootdir.
         mode: how it is used.
+        keep_pictures: whether thumbnails are kept where outcomes are.
     """
 
-    def __init__(self, root: Path, mode: Mode = Mode.RW) -> None:
+    def __init__(self, root: Path, mode: Mode = Mode.RW, *, keep_pictures: bool = False) -> None:
         self.root = root
         self.mode = mode
+        self._keep_pictures = keep_pictures
         self.fingerprints = Fingerprints(root / "fingerprints.json" if mode is not Mode.OFF else None)
 
     def entry(self, concept: str, key: AttackKey) -> Entry:
         """The campaign of this key; its folder need not exist."""
-        name = re.sub(r"[^A-Za-z0-9_-]+", "-", concept)[:40]
-        folder = self.root / "campaigns" / f"{name}-{key.digest}"
+        folder = self.folder(concept, key.digest)
         return Entry(self.root, folder, Journal(folder / "journal.jsonl"))
+
+    def folder(self, concept: str, digest: str) -> Path:
+        """Where the campaign with a key of this digest is, if it is kept."""
+        name = re.sub(r"[^A-Za-z0-9_-]+", "-", concept)[:40]
+        return self.root / "campaigns" / f"{name}-{digest}"
+
+    def pictures(self, entry: Entry) -> Pictures | None:
+        """Where this session keeps thumbnails of a campaign; None where it keeps none."""
+        return Pictures(entry.folder) if self._keep_pictures and self.mode.writes else None
 
     def entries(self) -> list[Entry]:
         """Every campaign that is kept, by name; an empty list where there is no store."""

@@ -26,6 +26,7 @@ SAMPLES: dict[str, dict[str, Any]] = {
     "cache": {"off": "off", "require": "require", "ro": "ro"},
     "cache_dir": {"two": "two", "three": "three", "four": "four"},
     "progress": {"off": "off", "lines": "lines", "auto": "auto"},
+    "pictures": {"none": "none", "blurred": "blurred"},
     "require": {"yes": True, "no": False, "on": True},
 }
 PATHS = ("model", "base", "concepts", "cache_dir")
