@@ -15,6 +15,7 @@ from ..core.gate import Verdict
 from ..core.outcome import Status
 from ..core.result import AttackResult
 from ..reports.failure import failure_text
+from ..reports.junit import properties
 from ..reports.record import Record
 from . import fixtures
 from .live import LiveProgress
@@ -142,6 +143,7 @@ class AttackFixture:
         place = path, (line or -1) + 1
         record = Record.of(result, request.gate, node.nodeid, self._replay(result), place)
         node.stash.setdefault(RECORDS, []).append(record.to_wire())
+        node.user_properties += properties(record)
         self._state.finished.append(record)
         return record
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ..campaign.parts import Parts
     from ..core.concept_file import ConceptLibrary
     from ..reports.record import Record
+    from ..reports.session import Unmeasured
     from ..store.store import Store
 
 STATE = pytest.StashKey["SessionState"]()
@@ -30,6 +31,8 @@ class SessionState:
         records: one entry a finished gate, builtin types only, in the order they arrived.
         skipped: node ids of gates that were skipped.
         finished: gates that the running test has finished in this process.
+        unmeasured: gates that ended without a record.
+        report_failed: whether a report that was asked for could not be written.
         interrupted: where Ctrl-C stopped a campaign, and what is kept of it; empty where none was stopped.
     """
 
@@ -39,6 +42,8 @@ class SessionState:
         self.skipped: list[str] = []
         self.finished: list[Record] = []
         self.interrupted = ""
+        self.unmeasured: list[Unmeasured] = []
+        self.report_failed = False
 
     @cached_property
     def store(self) -> Store:

@@ -26,10 +26,15 @@ SAMPLES: dict[str, dict[str, Any]] = {
     "cache": {"off": "off", "require": "require", "ro": "ro"},
     "cache_dir": {"two": "two", "three": "three", "four": "four"},
     "progress": {"off": "off", "lines": "lines", "auto": "auto"},
+    "report": {
+        "html:a.html": (("html", "a.html"),),
+        "json:a.json,md:b, c.md": (("json", "a.json"), ("md", "b, c.md")),
+        "github, json:c:d": (("github", ""), ("json", "c:d")),
+    },
     "pictures": {"none": "none", "blurred": "blurred"},
     "require": {"yes": True, "no": False, "on": True},
 }
-PATHS = ("model", "base", "concepts", "cache_dir")
+PATHS = ("model", "base", "concepts", "cache_dir", "report")
 OTHERS = [option.name for option in OPTIONS if option.name not in PATHS]
 NAMED = {option.name: option for option in OPTIONS}
 
@@ -56,6 +61,8 @@ def places(pytester: pytest.Pytester) -> None:
 
 def on_disk(pytester: pytest.Pytester, value: Any) -> Any:
     """What a path option's value is, seen from the folder pytest runs in."""
+    if isinstance(value, tuple) and isinstance(value[0], tuple):
+        return tuple((kind, pytester.path / path) for kind, path in value)
     return tuple(pytester.path / part for part in value) if isinstance(value, tuple) else pytester.path / value
 
 
@@ -135,6 +142,10 @@ def test_a_flag_needs_no_value_and_overrides_a_no(pytester: pytest.Pytester) -> 
         ("progress", "bar", "lines"),
         ("require", "perhaps", "yes or no"),
         ("attack", "p5d", "seed-search"),
+        ("report", "pdf:a.pdf", "KIND:PATH"),
+        ("report", "html", "KIND:PATH"),
+        ("report", "github:x", "KIND:PATH"),
+        ("report", "md:.", "is a folder"),
         ("schedule", "slow", "paper"),
     ],
 )
