@@ -55,7 +55,7 @@ class ScriptedEngine:
             yield Outcome(prompt.digest, STATUS[letter], detail="church 0.99", **broken)
 
 
-Campaign._engine = lambda self, source, parts, lanes: (ScriptedEngine(self.concept.prompts), {})
+Campaign._engine = lambda self, *parts: (ScriptedEngine(self.concept.prompts), {})
 """
 
 

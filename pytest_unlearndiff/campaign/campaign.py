@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import platform
 import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from ..core.attack_spec import ALGORITHM, AttackSpec
@@ -14,8 +16,10 @@ from ..core.errors import CannotAttack, ModelError
 from ..core.outcome import Outcome, Tally
 from ..core.result import AttackResult
 from ..store.key import AttackKey
+from ..store.pictures import Pictures
 from ..store.store import Entry, Mode, Store
 from .ending import TO_THE_END, Ending
+from .gallery import Gallery
 from .parts import Parts, VictimSource
 from .progress import Progress, Snapshot
 
@@ -117,7 +121,10 @@ class Campaign:
         started = time.monotonic()
         entry = store.entry(self.concept.name, self.key)
         found, distrusted = self._known(store, entry)
-        provenance: dict[str, Any] = {"distrusted_lines": distrusted} if distrusted else {}
+        provenance: dict[str, Any] = {"campaign": self.key.to_dict()}
+        provenance |= entry.noted() if store.mode.reads else {}
+        if distrusted:
+            provenance["distrusted_lines"] = distrusted
         if not found and store.mode.reads and (nearest := store.nearest(self.concept.name, self.key)):
             provenance["not_in_the_store"] = f"the nearest campaign there differs in {', '.join(nearest[1])}"
         facts: dict[str, Any] = {}
@@ -125,12 +132,15 @@ class Campaign:
             try:
                 _check_attackable(store.mode, ending)
                 source = provide()
-                engine, described = self._engine(source, parts, lanes)
+                engine, described = self._engine(source, parts, lanes, store.pictures(entry))
             except CannotAttack as obstacle:
                 facts = {"obstacle": str(obstacle)}
             else:
+                described |= _surroundings(source)
                 provenance |= described
                 found, facts = self._attack(engine, store, entry, progress, ending)
+                if store.mode.writes:
+                    entry.note(described)
                 facts["victim"] = source.title
         return self._result(found, started, provenance=provenance, **facts)
 
@@ -224,7 +234,9 @@ class Campaign:
             yield None
             yield from engine.run(lacking)
 
-    def _engine(self, source: VictimSource, parts: Parts, lanes: int) -> tuple[Engine, dict[str, Any]]:
+    def _engine(
+        self, source: VictimSource, parts: Parts, lanes: int, pictures: Pictures | None
+    ) -> tuple[Engine, dict[str, Any]]:
         """Load victim, base and judge, and put them together. The only way from here to torch."""
         from ..attacks import build_attack
         from ..models.loading import describe
@@ -233,6 +245,7 @@ class Campaign:
         from .evaluation import Evaluation
         from .lanes import Engine
 
+        gallery = Gallery(pictures, self.concept.prompts) if pictures is not None else None
         loaded = parts.victim(source)
         victim = Victim(loaded.pipe, self.concept.sampling)
         targets = None
@@ -242,10 +255,30 @@ class Campaign:
                     f"{self.attack.name} needs target images, which the un-erased model draws: give it with "
                     "--unlearndiff-base"
                 )
-            targets = Targets(Victim(parts.base(source), self.concept.sampling))
-        evaluation = Evaluation(victim, parts.judge(self.concept.judge, source.device))
+            targets = Targets(Victim(parts.base(source), self.concept.sampling), gallery.target if gallery else None)
+        judge = parts.judge(self.concept.judge, source.device)
+        evaluation = Evaluation(victim, judge, gallery.judged if gallery else None)
         attack = build_attack(self.attack, victim)
         return Engine(attack, victim, targets, evaluation, lanes, self.seed), describe(loaded)
+
+
+def _surroundings(source: VictimSource) -> dict[str, Any]:
+    """Where a victim came from and what computes its outcomes, as builtin types for reports."""
+    return {
+        "victim": source.title,
+        "device": source.device,
+        "dtype": source.dtype,
+        "python": platform.python_version(),
+        "machine": f"{platform.system()} {platform.machine()}",
+        "versions": {name: _version(name) for name in ("pytest-unlearndiff", "torch", "diffusers", "transformers")},
+    }
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed as a package"
 
 
 def _check_attackable(mode: Mode, ending: Ending) -> None:

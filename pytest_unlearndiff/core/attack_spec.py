@@ -108,8 +108,8 @@ class AttackSpec:
 
     @property
     def title(self) -> str:
-        """The attack and its schedule, as reports name them."""
-        return f"{self.name}/{self.schedule}"
+        """The attack and its schedule, if it follows one, as reports name them."""
+        return self.name if self.name == "none" else f"{self.name}/{self.schedule}"
 
     @property
     def needs_target(self) -> bool:

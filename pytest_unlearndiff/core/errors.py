@@ -31,6 +31,10 @@ class StoreError(UnlearnDiffError, RuntimeError):
     """The store cannot be used as asked."""
 
 
+class ReportError(UnlearnDiffError, RuntimeError):
+    """A report cannot be written or read."""
+
+
 class ASRExceeded(AssertionError):
     """The attack success rate is above the gate's limit, or not provably within it."""
 

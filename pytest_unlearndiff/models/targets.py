@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
+from PIL import Image
 
 from ..core.concept import Prompt
 from ..core.drawing import Drawing
@@ -16,12 +17,18 @@ class Targets:
 
     Args:
         base: the un-erased model.
+        shown: told of every target image as it is drawn.
     """
 
-    def __init__(self, base: Victim) -> None:
+    def __init__(self, base: Victim, shown: Callable[[Prompt, Image.Image], None] | None = None) -> None:
         self._base = base
+        self._shown = shown
 
     def latents(self, prompts: Sequence[Prompt], victim: Victim) -> torch.Tensor:
         """Latents (B, C, h, w) float32 of the prompts' target images."""
         drawings = [Drawing(prompt.text, prompt.seed, prompt.guidance) for prompt in prompts]
-        return victim.latents(self._base.generate(drawings))
+        images = self._base.generate(drawings)
+        if self._shown is not None:
+            for prompt, image in zip(prompts, images, strict=True):
+                self._shown(prompt, image)
+        return victim.latents(images)

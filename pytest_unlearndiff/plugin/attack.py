@@ -17,6 +17,7 @@ from ..core.gate import Verdict
 from ..core.outcome import Status
 from ..core.result import AttackResult
 from ..reports.failure import failure_text
+from ..reports.junit import properties
 from ..reports.record import Record
 from . import fixtures
 from .interruption import standing
@@ -171,8 +172,11 @@ class AttackFixture:
     def _record(self, result: AttackResult, request: GateRequest) -> Record:
         """Note the finished gate where reports find it."""
         node = self._request.node
-        record = Record.of(result, request.gate, node.nodeid, self._replay(result))
+        path, line, _ = node.location
+        place = path, (line or -1) + 1
+        record = Record.of(result, request.gate, node.nodeid, self._replay(result), place)
         node.stash.setdefault(RECORDS, []).append(record.to_wire())
+        node.user_properties += properties(record)
         self._state.finished.append(record)
         return record
 

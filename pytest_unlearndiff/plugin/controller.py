@@ -22,6 +22,7 @@ class Controller:
         self._config = config
         self._worker = hasattr(config, "workerinput")
         self._runs = False
+        self._told: list[tuple[str, str]] = []
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtestloop(self) -> Generator[None, object, object]:
@@ -40,7 +41,14 @@ class Controller:
         if not getattr(report, GATE, False):
             return
         state = state_of(self._config)
-        state.records += getattr(report, CARRIED, [])
+        records = getattr(report, CARRIED, [])
+        for record in records:
+            record["expected"] = str(getattr(report, "wasxfail", "")) or ("yes" if hasattr(report, "wasxfail") else "")
+        state.records += records
+        if not records and not report.passed:
+            from .reporting import unmeasured
+
+            state.unmeasured += filter(None, [unmeasured(report)])
         if report.skipped and not hasattr(report, "wasxfail"):
             state.skipped.append(report.nodeid)
 
@@ -54,10 +62,15 @@ class Controller:
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        """With --unlearndiff-require, a gate that was skipped or did not run fails the session."""
-        if not self._reports() or session.exitstatus != pytest.ExitCode.OK:
+        """Write reports; with --unlearndiff-require, a gate that was skipped or did not run fails the session."""
+        if not self._reports():
             return
-        if state_of(self._config).unmet():
+        state = state_of(self._config)
+        if state.records or state.unmeasured:
+            from .reporting import finish
+
+            self._told = finish(session, state)
+        if session.exitstatus == pytest.ExitCode.OK and (state.unmet() or state.report_failed):
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     @pytest.hookimpl
@@ -68,14 +81,15 @@ class Controller:
         state = state_of(self._config)
         lines = self._lines()
         unmet = state.unmet()
-        if not lines and not unmet and not state.interrupted:
+        if not lines and not unmet and not state.interrupted and not self._told:
             return
         from ..reports.text import safe
 
         terminalreporter.section("unlearndiff")
         for text, verdict in lines:
-            colour = {_COLOURS[verdict]: True} if verdict else {}
-            terminalreporter.line(text, **colour)
+            terminalreporter.line(text, **({_COLOURS[verdict]: True} if verdict else {}))
+        for text, colour in self._told:
+            terminalreporter.line(text, **({colour: True} if colour else {}))
         if state.interrupted:
             terminalreporter.line(safe(state.interrupted), yellow=True)
         if unmet:

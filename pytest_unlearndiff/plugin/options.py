@@ -32,6 +32,7 @@ class Option:
         metavar: what the value is called; empty for a flag.
         read: makes the value from text; raises ValueError with the allowed form.
         default: where it is given nowhere.
+        repeatable: whether the command line may give it several times, which means the same as commas.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Option:
     metavar: str
     read: Callable[[str], Any] = str
     default: Any = None
+    repeatable: bool = False
 
     @property
     def flag(self) -> str:
@@ -117,6 +119,12 @@ def _yes(text: str) -> bool:
     return text.lower() in ("1", "true", "yes", "on")
 
 
+def _reports(text: str) -> tuple[tuple[str, str], ...]:
+    from ..reports.destinations import parse
+
+    return parse(text)
+
+
 def _seconds(text: str) -> float:
     """``1h30m`` in seconds."""
     found = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", text.strip())
@@ -166,6 +174,21 @@ OPTIONS = (
         "auto",
     ),
     Option(
+        "report",
+        "Write html:PATH, json:PATH or md:PATH, or github for step summary and annotations; may be repeated",
+        "KIND:PATH",
+        _reports,
+        (),
+        repeatable=True,
+    ),
+    Option(
+        "pictures",
+        "Thumbnails in the store and in reports: blurred (default) until clicked, or none",
+        "HOW",
+        _one_of("blurred", "none"),
+        "blurred",
+    ),
+    Option(
         "exhaustive",
         "Attack every prompt of a set, also those that can no longer change the verdict",
         "",
@@ -183,7 +206,10 @@ def add_options(parser: pytest.Parser) -> None:
     group = parser.getgroup("unlearndiff", "unlearned diffusion models under adversarial prompts")
     for option in OPTIONS:
         if option.metavar:
-            group.addoption(option.flag, dest=option.ini, metavar=option.metavar, default=None, help=option.help)
+            action = "append" if option.repeatable else "store"
+            group.addoption(
+                option.flag, dest=option.ini, metavar=option.metavar, action=action, default=None, help=option.help
+            )
         else:
             group.addoption(
                 option.flag, dest=option.ini, action="store_const", const="yes", default=None, help=option.help
@@ -214,6 +240,8 @@ class Settings:
     exhaustive: bool
     budget: float | None
     plan: bool
+    report: tuple[tuple[str, Path], ...]
+    pictures: str
     require: bool
 
     @classmethod
@@ -262,7 +290,7 @@ def _given(option: Option, config: pytest.Config) -> _Given | None:
     """Where an option is given first, and as what text."""
     start = config.invocation_params.dir
     if (text := config.getoption(option.ini)) is not None:
-        return _Given(option.flag, text, start)
+        return _Given(option.flag, ",".join(text) if option.repeatable else text, start)
     if text := os.environ.get(option.variable):
         return _Given(f"environment variable {option.variable}", text, start)
     if (value := config.getini(option.ini)) not in (None, ""):
@@ -292,9 +320,23 @@ def _value(option: Option, config: pytest.Config) -> Any:
         paths = tuple(_path(option.name, given, part) for part in given.parts(option.name))
         return paths if option.name == "concepts" else paths[0]
     try:
-        return option.read(given.text)
+        value = option.read(given.text)
+        return _destinations(value, given) if option.name == "report" else value
     except ValueError as error:
         raise pytest.UsageError(f"{given.origin}: {given.text!r} must be {error}") from None
+
+
+def _destinations(reports: tuple[tuple[str, str], ...], given: _Given) -> tuple[tuple[str, Path], ...]:
+    """Where reports are written; kinds without a path get the folder, which nobody uses.
+
+    Raises:
+        ValueError: a folder stands where a report should be written.
+    """
+    found = tuple((kind, given.folder / Path(path).expanduser()) for kind, path in reports)
+    for kind, path in found:
+        if kind != "github" and path.is_dir():
+            raise ValueError(f"paths of files, and {path} is a folder")
+    return found
 
 
 _MENDS = {

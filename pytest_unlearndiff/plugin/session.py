@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ..campaign.parts import Parts
     from ..core.concept_file import ConceptLibrary
     from ..reports.record import Record
+    from ..reports.session import Unmeasured
     from ..store.store import Store
 
 STATE = pytest.StashKey["SessionState"]()
@@ -32,6 +33,8 @@ class SessionState:
         skipped: node ids of gates that were skipped.
         finished: gates that the running test has finished in this process.
         deadline: on ``time.monotonic``'s clock; no attack is begun after it.
+        unmeasured: gates that ended without a record.
+        report_failed: whether a report that was asked for could not be written.
         interrupted: where Ctrl-C stopped a campaign, and what is kept of it; empty where none was stopped.
     """
 
@@ -44,6 +47,8 @@ class SessionState:
         self.skipped: list[str] = []
         self.finished: list[Record] = []
         self.interrupted = ""
+        self.unmeasured: list[Unmeasured] = []
+        self.report_failed = False
 
     @cached_property
     def store(self) -> Store:
@@ -51,11 +56,13 @@ class SessionState:
         from ..store.store import Mode, Store
 
         where, mode = self.settings.cache_dir, Mode(self.settings.cache)
+        pictures = self.settings.pictures != "none"
         if isinstance(where, Path):
-            return Store(where, mode)
+            return Store(where, mode, keep_pictures=pictures)
         from ..store.remote import Remote
 
-        return Store(self._root / ".unlearndiff", mode, Remote(where) if mode is not Mode.OFF else None)
+        shared = Remote(where) if mode is not Mode.OFF else None
+        return Store(self._root / ".unlearndiff", mode, shared, keep_pictures=pictures)
 
     @cached_property
     def parts(self) -> Parts:

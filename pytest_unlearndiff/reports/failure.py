@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
+from ..core.outcome import Status
 from ..core.rate import Rate, fine_percent, percent
-from .record import Record
-from .text import command, duration, safe
+from .record import PromptRecord, Record
+from .text import command, count, duration, safe, share_in_words
+
+_SHOWN = 5
 
 
 def failure_text(record: Record) -> str:
@@ -27,48 +32,62 @@ def explain_comparison(record: Record | None, op: str, left: object, right: obje
 
 
 def _headline(record: Record) -> str:
-    counts = f"ASR {record.successes}/{record.total} = {percent(record.successes / record.total)}"
-    at_least = f"ASR at least {counts[4:]}" if record.undecided else counts
+    counts = f"ASR {share_in_words(record.successes, record.undecided, record.total)}"
     match record.verdict:
         case "FAIL":
-            return f"concept {record.concept!r}: {at_least}, but the gate wants {record.limits}"
+            return f"concept {record.concept!r}: {counts}, but the gate wants {record.limits}"
         case "INCONCLUSIVE":
             return (
-                f"concept {record.concept!r}: ASR {record.asr} is within the limit, but its upper bound is not: "
+                f"concept {record.concept!r}: {counts} is within the limit, but its upper bound is not: "
                 f"the gate wants {record.limits}. More prompts may decide it"
             )
         case _:
             why = f". {record.obstacle}" if record.obstacle else ""
             return (
                 f"concept {record.concept!r}: {record.missing} of {record.total} prompts are missing and "
-                f"{record.error} errored, so the gate cannot be decided ({counts} so far). Missing is never safe{why}"
+                f"{record.error} errored, so the gate cannot be decided ({counts}). Missing is never safe{why}"
             )
 
 
 def evidence(record: Record) -> list[str]:
     """The lines below a headline."""
+    pre = count(record.generated, record.undecided, record.total)
     lines = [
         f"  {fine_percent(record.confidence)} interval {percent(record.low)}..{percent(record.high)}, "
-        f"pre-ASR {share(record.pre_asr)}, {record.attack}, {source(record)}"
+        f"pre-ASR {pre}, {record.attack}, {source(record)}"
     ]
-    for prompt in record.broken_prompts:
-        lines.append(f"  prompt {prompt['case']} broken by {_quoted(prompt)} (judge saw {safe(prompt['seen'])})")
-    if (rest := record.broken - len(record.broken_prompts)) > 0:
-        lines.append(f"  and {rest} more")
-    lines += [f"  {safe(error)}" for error in record.errors]
+    lines += _some(record.ended(Status.BROKEN), _broken)
+    if not record.broken or record.max_pre_asr is not None:
+        lines += _some(record.ended(Status.GENERATED), _generated)
+    lines += _some(record.ended(Status.ERROR), _errored)
     if record.replay:
         lines.append(f"  replay: {command(record.replay)}")
     return lines
 
 
-def share(rate: Rate) -> str:
-    """The counts alone: ``3/50``, or ``3..5/50``."""
-    return str(rate).split(" = ")[0]
+def _some(prompts: Sequence[PromptRecord], tell: Callable[[PromptRecord], str]) -> list[str]:
+    """A line for each of the first few, and how many more there are."""
+    lines = [f"  prompt {prompt.case}{tell(prompt)}" for prompt in prompts[:_SHOWN]]
+    return lines + ([f"  and {len(prompts) - _SHOWN} more"] if len(prompts) > _SHOWN else [])
 
 
-def _quoted(prompt: dict[str, object]) -> str:
-    text = safe(str(prompt["text"]))
-    return f'"{text}"' if prompt["inserted"] else f'the same text with another seed: "{text}"'
+def _broken(prompt: PromptRecord) -> str:
+    text = safe(prompt.adversarial or "")
+    quoted = f'"{text}"' if prompt.inserted else f'the same text with another seed: "{text}"'
+    return f" broken by {quoted} (judge saw {_seen(prompt)})"
+
+
+def _generated(prompt: PromptRecord) -> str:
+    return f' draws it without attack: "{safe(prompt.text)}" (judge saw {_seen(prompt)})'
+
+
+def _errored(prompt: PromptRecord) -> str:
+    return f": {safe(prompt.error or 'no reason given')}"
+
+
+def _seen(prompt: PromptRecord) -> str:
+    score = "" if prompt.score is None else f", score {prompt.score:.3g}"
+    return f"{safe(prompt.detail)}{score}"
 
 
 def source(record: Record) -> str:

@@ -2,16 +2,94 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from fractions import Fraction
 from typing import Any
 
+from ..core.concept import Prompt
 from ..core.gate import Gate, Verdict
 from ..core.outcome import Outcome, Status
-from ..core.rate import Rate, fine_percent
+from ..core.rate import fine_percent
 from ..core.result import AttackResult
 
-_SHOWN = 5
+MISSING = "missing"
+"""The status of a prompt without an outcome, which is none of ``Status``."""
+
+STATUSES = (*(status.value for status in Status), MISSING)
+
+_CAMPAIGN = "campaign"
+
+
+@dataclass(frozen=True)
+class PromptRecord:
+    """One prompt of the set and what became of it.
+
+    Attributes:
+        digest: hash of text, seed and guidance.
+        case: the prompt's number, for people.
+        text: what is typed.
+        seed: of the un-attacked picture; guidance: its classifier-free guidance scale.
+        status: one of STATUSES.
+        adversarial: the text that drew the concept under attack; inserted: the adversarial tokens in it.
+        drawn: seed of the picture that was judged last.
+        score: the judge's, in the judge's own unit; None where there is none, or no finite one.
+        detail: the judge's word on the picture that decided.
+        evaluations: pictures judged; steps: optimiser steps; forwards: UNet forward passes.
+        error: why the prompt could not be attacked to its end.
+    """
+
+    digest: str
+    case: int
+    text: str
+    seed: int
+    guidance: float
+    status: str = MISSING
+    adversarial: str | None = None
+    inserted: str | None = None
+    drawn: int | None = None
+    score: float | None = None
+    detail: str = ""
+    evaluations: int = 0
+    steps: int = 0
+    forwards: int = 0
+    error: str | None = None
+
+    @classmethod
+    def of(cls, prompt: Prompt, outcome: Outcome | None) -> PromptRecord:
+        """A prompt with its outcome, if it has one."""
+        asked = cls(prompt.digest, prompt.case, prompt.text, prompt.seed, prompt.guidance)
+        if outcome is None:
+            return asked
+        score = outcome.score
+        found = {
+            "status": outcome.status.value,
+            "drawn": outcome.seed,
+            "score": score if score is None or math.isfinite(score) else None,
+            **{name: getattr(outcome, name) for name in _FROM_OUTCOME},
+        }
+        return cls(**{**asdict(asked), **found})
+
+    @property
+    def success(self) -> bool:
+        """Whether it counts towards ASR."""
+        return self.status in (Status.GENERATED, Status.BROKEN)
+
+    @property
+    def undecided(self) -> bool:
+        """Whether it might still be a success."""
+        return self.status in (MISSING, Status.ERROR)
+
+    @property
+    def attacked(self) -> Prompt | None:
+        """The prompt that drew the concept under attack, None where none did."""
+        if self.status != Status.BROKEN or self.adversarial is None:
+            return None
+        return Prompt(self.adversarial, self.seed if self.drawn is None else self.drawn, self.guidance, self.case)
+
+
+_FROM_OUTCOME = ("adversarial", "inserted", "detail", "evaluations", "steps", "forwards", "error")
 
 
 @dataclass(frozen=True)
@@ -25,16 +103,22 @@ class Record:
         key: the campaign in the store.
         verdict: one of the four; empty where nothing is missing and there was no limit to hold it against.
         total: prompts in the set; generated, broken, resisted, error: how they ended; the rest is missing.
-        low: lower end of the two-sided interval of ASR, in [0, 1]; high: its upper end.
-        confidence: of that interval.
+        low: lower end of the two-sided interval of ASR if no undecided prompt is a success, in [0, 1]; high: its upper
+            end if each is.
+        confidence: of that interval, and of the bound where the gate reads one.
         limits: the gate in words; empty where it has none.
+        max_asr: the limit exactly, such as ``1/10``; None for none; max_pre_asr: the same for pre-ASR.
+        reading: ``point`` or ``upper``.
         fresh: outcomes computed in this session.
         seconds: wall-clock time of this session.
-        broken_prompts: the first few broken prompts, each with case, adversarial text, inserted tokens and detail.
-        errors: the first few errors.
-        replay: command line that repeats the first broken prompts.
+        prompts: the prompt set in its order, each prompt with its outcome.
+        replay: command line that repeats the first successes.
+        campaign: all that can change an outcome, as the store's key holds it.
         assumed: what was loaded and assumed.
         obstacle: why nothing could be attacked, and the mend; empty where nothing stood in the way.
+        victim: what was attacked, for people; empty where the store answered alone.
+        path: the test's file from pytest's rootdir; line: where the test begins in it, from 1; 0 where unknown.
+        expected: why the test is expected to fail; empty where it is not.
     """
 
     nodeid: str
@@ -51,19 +135,37 @@ class Record:
     high: float
     confidence: float
     limits: str
+    max_asr: str | None
+    max_pre_asr: str | None
+    reading: str
     fresh: int
     seconds: float
-    broken_prompts: list[dict[str, Any]]
-    errors: list[str]
+    prompts: list[PromptRecord]
     replay: list[str]
+    campaign: dict[str, Any]
     assumed: dict[str, Any]
     obstacle: str
+    victim: str = ""
+    path: str = ""
+    line: int = 0
+    expected: str = ""
 
     @classmethod
-    def of(cls, result: AttackResult, gate: Gate, nodeid: str, replay: list[str]) -> Record:
-        """Sum up a result under a gate."""
+    def of(
+        cls, result: AttackResult, gate: Gate, nodeid: str, replay: list[str], place: tuple[str, int] = ("", 0)
+    ) -> Record:
+        """Sum up a result under a gate.
+
+        Args:
+            result: of the campaign.
+            gate: the limits.
+            nodeid: the test.
+            replay: command line that repeats the first successes.
+            place: the test's file from pytest's rootdir, and the line where it begins, from 1.
+        """
         tally, verdict = result.tally, gate.decide(result.tally)
         low, high = result.asr.interval(gate.confidence)
+        assumed = dict(result.provenance)
         return cls(
             nodeid=nodeid,
             concept=result.concept,
@@ -79,32 +181,20 @@ class Record:
             high=high,
             confidence=gate.confidence,
             limits=limits(gate),
+            max_asr=_exactly(gate.max_asr),
+            max_pre_asr=_exactly(gate.max_pre_asr),
+            reading=gate.reading,
             fresh=result.fresh,
             seconds=result.seconds,
-            broken_prompts=[
-                {"case": prompt.case, "text": outcome.adversarial, "inserted": outcome.inserted, "seen": outcome.detail}
-                for prompt, outcome in result.ended(Status.BROKEN)[:_SHOWN]
-            ],
-            errors=[_error(prompt.case, outcome) for prompt, outcome in result.ended(Status.ERROR)[:_SHOWN]],
+            prompts=[PromptRecord.of(*pair) for pair in zip(result.prompts, result.outcomes, strict=True)],
             replay=replay,
-            assumed=dict(result.provenance),
+            campaign=assumed.pop(_CAMPAIGN, {}),
+            assumed=assumed,
             obstacle=result.obstacle,
+            victim=result.victim,
+            path=place[0],
+            line=place[1],
         )
-
-    @property
-    def undecided(self) -> int:
-        """Prompts that errored or are missing: each might still be a success."""
-        return self.total - self.generated - self.broken - self.resisted
-
-    @property
-    def asr(self) -> Rate:
-        """Attack success rate, as far as it is known."""
-        return Rate(self.successes, self.total, self.undecided)
-
-    @property
-    def pre_asr(self) -> Rate:
-        """The same without attack."""
-        return Rate(self.generated, self.total, self.undecided)
 
     @property
     def decided(self) -> bool:
@@ -119,12 +209,21 @@ class Record:
     @property
     def missing(self) -> int:
         """Prompts without an outcome."""
-        return self.total - self.generated - self.broken - self.resisted - self.error
+        return self.undecided - self.error
+
+    @property
+    def undecided(self) -> int:
+        """Prompts that errored or are missing: each might still be a success."""
+        return self.total - self.generated - self.broken - self.resisted
 
     @property
     def passed(self) -> bool:
         """Whether nothing speaks against it."""
         return self.verdict in ("", Verdict.PASS.value)
+
+    def ended(self, *statuses: str) -> list[PromptRecord]:
+        """The prompts that ended in one of these ways, in the set's order."""
+        return [prompt for prompt in self.prompts if prompt.status in statuses]
 
     def to_wire(self) -> dict[str, Any]:
         """Builtin types only: pytest-xdist aborts a session on anything else."""
@@ -132,12 +231,20 @@ class Record:
 
     @classmethod
     def from_wire(cls, data: Mapping[str, Any]) -> Record:
-        """Read what ``to_wire`` wrote."""
-        return cls(**{field.name: data[field.name] for field in fields(cls)})
+        """Read what ``to_wire`` wrote.
+
+        Raises:
+            ValueError: a field is missing, or is not one of a record's.
+        """
+        try:
+            facts = {name.name: data[name.name] for name in fields(cls)}
+            return cls(**{**facts, "prompts": [PromptRecord(**prompt) for prompt in data["prompts"]]})
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"not a record: {error}") from None
 
 
-def _error(case: int, outcome: Outcome) -> str:
-    return f"prompt {case}: {outcome.error}"
+def _exactly(limit: Fraction | None) -> str | None:
+    return None if limit is None else str(limit)
 
 
 def limits(gate: Gate) -> str:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..core.rate import percent
-from .failure import evidence, share, source
+from .failure import evidence, source
 from .record import Record
-from .text import safe
+from .text import count, readable, safe, share
 
 _COLUMNS = ("concept", "pre-ASR", "ASR", "interval", "verdict")
 
@@ -32,18 +32,22 @@ def summary_lines(records: Sequence[Record], *, verbosity: int = 0) -> list[tupl
             lines += [(f"  {safe(record.obstacle)}", "")] * bool(record.obstacle)
             lines += [(line, "") for line in evidence(record)[1:]]
         if verbosity > 0:
-            lines += [(f"  {name}: {value}", "") for name, value in record.assumed.items() if value]
+            lines += [(f"  {_named(name)}: {readable(value)}", "") for name, value in record.assumed.items() if value]
     return lines
 
 
 def _row(record: Record) -> tuple[str, ...]:
     return (
-        record.concept,
-        share(record.pre_asr),
-        str(record.asr),
+        safe(record.concept, 30),
+        count(record.generated, record.undecided, record.total),
+        share(record.successes, record.undecided, record.total),
         f"{percent(record.low)}..{percent(record.high)}",
         record.verdict or "-",
     )
+
+
+def _named(name: str) -> str:
+    return safe(name.replace("_", " "))
 
 
 def _join(cells: Sequence[str], widths: Sequence[int]) -> str:

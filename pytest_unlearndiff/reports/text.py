@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import shlex
 import unicodedata
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..core.rate import Rate
 
 
 def safe(text: str, limit: int = 200) -> str:
@@ -33,3 +37,33 @@ def duration(seconds: float) -> str:
 def command(arguments: list[str]) -> str:
     """A command line that a POSIX shell reads back as these arguments."""
     return shlex.join(arguments)
+
+
+def count(least: int, undecided: int, total: int) -> str:
+    """How many of how many, as far as it is known: ``3/10``, or ``3..7/10`` with four prompts undecided."""
+    return f"{least}..{least + undecided}/{total}" if undecided else f"{least}/{total}"
+
+
+def share(least: int, undecided: int, total: int) -> str:
+    """A rate as far as it is known: ``3/10 = 30.0%``, or ``3..7/10 = 30.0%..70.0%`` with four prompts undecided."""
+    return str(Rate(least, total, undecided))
+
+
+def share_in_words(least: int, undecided: int, total: int) -> str:
+    """The same in a sentence: ``at least 3/10 = 30.0%``, or ``between 3/10 = 30.0% and 7/10 = 70.0%``."""
+    if not undecided:
+        return share(least, 0, total)
+    if least + undecided == total:
+        return f"at least {share(least, 0, total)}"
+    return f"between {share(least, 0, total)} and {share(least + undecided, 0, total)}"
+
+
+def readable(value: Any) -> str:
+    """A fact of builtin types as a person would write it: no brackets, quotes or braces of Python's."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {readable(part)}" for name, part in value.items())
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return "; ".join(readable(part) for part in value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return safe(str(value))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -16,6 +16,7 @@ from ..core.outcome import Outcome
 from .fingerprint import Fingerprints, write_atomically
 from .journal import Journal
 from .key import AttackKey, differences
+from .pictures import Pictures
 from .remote import Remote
 
 _TAG = (
@@ -103,6 +104,19 @@ class Entry:
         except OSError as error:
             raise StoreError(f"the store {self.root} cannot be written: {error}. {_ELSEWHERE}") from None
 
+    def note(self, facts: Mapping[str, Any]) -> None:
+        """Write down what was loaded and assumed, for sessions that load nothing; a failed write costs only that."""
+        with suppress(OSError):
+            write_atomically(self.folder / "facts.json", json.dumps(facts, indent=2) + "\n")
+
+    def noted(self) -> dict[str, Any]:
+        """What was written down last; an empty dictionary where nothing was, or nothing readable."""
+        try:
+            facts = json.loads((self.folder / "facts.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return facts if isinstance(facts, dict) else {}
+
 
 def _folder_name(concept: str) -> str:
     """A concept's name as part of a folder's."""
@@ -116,17 +130,29 @@ class Store:
         root: the folder, usually ``.unlearndiff`` at pytest's rootdir.
         mode: how it is used.
         remote: a store shared between machines, whose outcomes count as this one's and which is told of new ones.
+        keep_pictures: whether thumbnails are kept where outcomes are.
     """
 
-    def __init__(self, root: Path, mode: Mode = Mode.RW, remote: Remote | None = None) -> None:
+    def __init__(
+        self, root: Path, mode: Mode = Mode.RW, remote: Remote | None = None, *, keep_pictures: bool = False
+    ) -> None:
         self.root = root
         self.mode = mode
         self._remote = remote
+        self._keep_pictures = keep_pictures
         self.fingerprints = Fingerprints(root / "fingerprints.json" if mode is not Mode.OFF else None)
 
     def entry(self, concept: str, key: AttackKey) -> Entry:
         """The campaign of this key; its folder need not exist."""
         return self.named(f"{_folder_name(concept)}-{key.digest}")
+
+    def folder(self, concept: str, digest: str) -> Path:
+        """Where the campaign with a key of this digest is, if it is kept."""
+        return self.named(f"{_folder_name(concept)}-{digest}").folder
+
+    def pictures(self, entry: Entry) -> Pictures | None:
+        """Where this session keeps thumbnails of a campaign; None where it keeps none."""
+        return Pictures(entry.folder) if self._keep_pictures and self.mode.writes else None
 
     def named(self, campaign: str) -> Entry:
         """The campaign in the folder of this name, which need not exist.

@@ -10,15 +10,15 @@ MEND = "--unlearndiff-budget is used up: the same command goes on"
 
 @pytest.fixture
 def slow(world: World) -> World:
-    """A gate whose prompts take a fifth of a second each."""
+    """A gate whose prompts take half a second each."""
     world.concept()
-    world.scripted("rrrrrrrrrr", seconds=0.2)
+    world.scripted("rrrrrrrrrr", seconds=0.5)
     world.gate("max_asr='0%'")
     return world
 
 
 def test_what_the_budget_leaves_is_incomplete(slow: World, workers: tuple[str, ...]) -> None:
-    result = slow.attack("--unlearndiff-budget=1s", *workers)
+    result = slow.attack("--unlearndiff-budget=3s", *workers)
     assert result.ret == 1
     result.stdout.fnmatch_lines([f"E *AttackIncomplete: *Missing is never safe. {MEND}"])
     kept = len(slow.kept())

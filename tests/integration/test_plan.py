@@ -105,4 +105,4 @@ def test_a_miss_is_explained_in_the_report_too(world: World) -> None:
     world.file("base/unet.safetensors", "other un-erased weights")
     world.gate("max_asr='10%'")
     result = world.run("-v")
-    result.stdout.fnmatch_lines(["*not_in_the_store: * differs in the victim's weights, the base's weights"])
+    result.stdout.fnmatch_lines(["*not in the store: * differs in the victim's weights, the base's weights"])

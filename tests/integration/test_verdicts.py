@@ -18,7 +18,7 @@ TABLE = {
     ],
     "FAIL": [
         ("bgrrrrrrrr", "max_asr=0.1", "ASR 2/10 = 20.0%, but the gate wants ASR <= 10.0%"),
-        ("bb........", "max_asr=0.1", "ASR 2/10 = 20.0%"),
+        ("bb........", "max_asr=0.1", "ASR at least 2/10 = 20.0%, but"),
         ("grrrrrrrrr", "max_asr=0.5, max_pre_asr=0", "but the gate wants ASR <= 50.0% and pre-ASR <= 0.0%"),
         ("b" * 4 + "r" * 26, UPPER, "ASR 4/30"),
     ],

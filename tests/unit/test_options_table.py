@@ -31,9 +31,15 @@ SAMPLES: dict[str, dict[str, Any]] = {
     "exhaustive": {"yes": True, "no": False, "on": True},
     "budget": {"90s": 90.0, "55m": 3300.0, "1h30m": 5400.0, "2h": 7200.0},
     "plan": {"yes": True, "no": False, "on": True},
+    "report": {
+        "html:a.html": (("html", "a.html"),),
+        "json:a.json,md:b, c.md": (("json", "a.json"), ("md", "b, c.md")),
+        "github, json:c:d": (("github", ""), ("json", "c:d")),
+    },
+    "pictures": {"none": "none", "blurred": "blurred"},
     "require": {"yes": True, "no": False, "on": True},
 }
-PATHS = ("model", "base", "concepts", "cache_dir")
+PATHS = ("model", "base", "concepts", "cache_dir", "report")
 OTHERS = [option.name for option in OPTIONS if option.name not in PATHS]
 NAMED = {option.name: option for option in OPTIONS}
 
@@ -60,6 +66,8 @@ def places(pytester: pytest.Pytester) -> None:
 
 def on_disk(pytester: pytest.Pytester, value: Any) -> Any:
     """What a path option's value is, seen from the folder pytest runs in."""
+    if isinstance(value, tuple) and isinstance(value[0], tuple):
+        return tuple((kind, pytester.path / path) for kind, path in value)
     return tuple(pytester.path / part for part in value) if isinstance(value, tuple) else pytester.path / value
 
 
@@ -77,7 +85,7 @@ def test_the_three_names_agree(option: Option) -> None:
     assert option.help[0].isupper()
 
 
-@pytest.mark.parametrize("option", [o for o in OPTIONS if o.default is not None], ids=lambda option: option.name)
+@pytest.mark.parametrize("option", [o for o in OPTIONS if o.default not in (None, ())], ids=lambda option: option.name)
 def test_a_default_is_a_value_one_could_give(option: Option) -> None:
     assert option.read(str(option.default)) == option.default
 
@@ -139,6 +147,10 @@ def test_a_flag_needs_no_value_and_overrides_a_no(pytester: pytest.Pytester) -> 
         ("progress", "bar", "lines"),
         ("require", "perhaps", "yes or no"),
         ("attack", "p5d", "seed-search"),
+        ("report", "pdf:a.pdf", "KIND:PATH"),
+        ("report", "html", "KIND:PATH"),
+        ("report", "github:x", "KIND:PATH"),
+        ("report", "md:.", "is a folder"),
         ("schedule", "slow", "paper"),
     ],
 )

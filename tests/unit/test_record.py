@@ -10,10 +10,11 @@ import execnet
 import pytest
 
 from pytest_unlearndiff.core.gate import Gate
+from pytest_unlearndiff.core.outcome import Status
 from pytest_unlearndiff.core.rate import Rate
-from pytest_unlearndiff.reports.record import Record, limits
+from pytest_unlearndiff.reports.record import PromptRecord, Record, limits
 
-from .builders import result
+from .builders import outcome, prompts, result
 
 TENTH = Fraction(1, 10)
 
@@ -25,8 +26,9 @@ def record(letters: str, gate: Gate | None = None, **facts: Any) -> Record:
 def test_counts_and_interval_are_the_results() -> None:
     found = record("gbbrre--", key="abcd", fresh=4, seconds=2.5)
     assert (found.total, found.generated, found.broken, found.resisted, found.error) == (8, 1, 2, 2, 1)
-    assert (found.successes, found.missing) == (3, 2)
-    assert (found.low, found.high) == Rate(3, 8, undecided=3).interval(0.95)
+    assert (found.successes, found.missing, found.undecided) == (3, 2, 3)
+    # Three prompts may still be successes, and the interval has room for each.
+    assert (found.low, found.high) == (Rate(3, 8).interval(0.95)[0], Rate(6, 8).interval(0.95)[1])
     assert (found.key, found.fresh, found.seconds, found.nodeid) == ("abcd", 4, 2.5, "test_x.py::test_church")
 
 
@@ -57,13 +59,39 @@ def test_a_record_crosses_processes_unchanged() -> None:
     assert Record.from_wire(json.loads(json.dumps(wire))) == found
 
 
-def test_the_first_broken_prompts_and_errors_are_told_and_the_rest_counted() -> None:
-    found = record("b" * 9 + "e" * 7)
-    assert [prompt["case"] for prompt in found.broken_prompts] == [100, 101, 102, 103, 104]
-    assert all(prompt["inserted"] == "xyz" for prompt in found.broken_prompts)
-    assert len(found.errors) == 5
-    assert found.errors[0] == "prompt 109: RuntimeError: out of memory"
-    assert (found.broken, found.error) == (9, 7)
+def test_every_prompt_is_told_with_what_became_of_it() -> None:
+    found = record("gbre-")
+    assert [prompt.status for prompt in found.prompts] == ["generated", "broken", "resisted", "error", "missing"]
+    assert [prompt.case for prompt in found.prompts] == [100, 101, 102, 103, 104]
+    assert [prompt.success for prompt in found.prompts] == [True, True, False, False, False]
+    assert [prompt.undecided for prompt in found.prompts] == [False, False, False, True, True]
+    broken, errored = found.prompts[1], found.prompts[3]
+    assert (broken.text, broken.inserted, broken.detail) == ("a church, number 1", "xyz", "church 0.98")
+    assert broken.attacked is not None
+    assert broken.attacked.text == broken.adversarial
+    assert errored.error == "RuntimeError: out of memory"
+    assert found.ended("error", "missing") == found.prompts[3:]
+
+
+def test_a_score_that_is_no_number_is_left_out() -> None:
+    asked = prompts(1)[0]
+    known = [
+        PromptRecord.of(asked, outcome(asked.digest, Status.RESISTED, score=score)) for score in (0.5, float("nan"))
+    ]
+    assert [prompt.score for prompt in known] == [0.5, None]
+
+
+def test_limits_are_exact_on_the_wire() -> None:
+    found = record("rr", Gate(Fraction(29, 1000), Fraction(0), reading="upper", confidence=0.9))
+    assert (found.max_asr, found.max_pre_asr, found.reading, found.confidence) == ("29/1000", "0", "upper", 0.9)
+    assert record("rr", Gate()).max_asr is None
+
+
+def test_what_is_no_record_is_refused() -> None:
+    wire = record("rr").to_wire()
+    for bad in ({}, {**wire, "prompts": [{"case": 1}]}, {**wire, "prompts": 3}):
+        with pytest.raises(ValueError, match="not a record"):
+            Record.from_wire(bad)
 
 
 @pytest.mark.parametrize(

@@ -123,3 +123,16 @@ def test_only_the_same_campaign_waits_for_the_lock(tmp_path: Path, seed: int, wa
         assert entered.wait(0.3 if waits else 10) is not waits
     thread.join(10)
     assert entered.is_set()
+
+
+def test_what_was_assumed_is_noted_for_sessions_that_load_nothing(tmp_path: Path) -> None:
+    entry = Store(tmp_path).entry("church", key())
+    assert entry.noted() == {}
+    entry.note({"format": "diffusers"})  # no folder, so nothing is written, and nothing is raised
+    assert entry.noted() == {}
+    Store(tmp_path).prepare(entry, key())
+    entry.note({"format": "diffusers", "changes": ["UNet"]})
+    assert entry.noted() == {"format": "diffusers", "changes": ["UNet"]}
+    for text in ("[1]", "{", "\xff"):
+        (entry.folder / "facts.json").write_text(text, encoding="latin-1")
+        assert entry.noted() == {}

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_unlearndiff.reports.text import command, duration, safe
+from pytest_unlearndiff.reports.text import command, count, duration, readable, safe, share, share_in_words
 
 
 @pytest.mark.parametrize(
@@ -94,3 +94,16 @@ def test_a_duration_is_off_by_less_than_its_last_unit(seconds: float) -> None:
 @given(st.lists(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])), min_size=1))
 def test_a_shell_reads_the_command_back(arguments: list[str]) -> None:
     assert shlex.split(command(arguments)) == arguments
+
+
+def test_a_rate_is_told_as_far_as_it_is_known() -> None:
+    assert (count(3, 0, 10), share(3, 0, 10), share_in_words(3, 0, 10)) == ("3/10", "3/10 = 30.0%", "3/10 = 30.0%")
+    assert (count(3, 4, 10), share(3, 4, 10)) == ("3..7/10", "3..7/10 = 30.0%..70.0%")
+    assert share_in_words(3, 4, 10) == "between 3/10 = 30.0% and 7/10 = 70.0%"
+    assert share_in_words(3, 7, 10) == "at least 3/10 = 30.0%"
+
+
+def test_facts_read_like_text() -> None:
+    assert readable(["UNet: 3 tensors", "text encoder: all"]) == "UNet: 3 tensors; text encoder: all"
+    assert readable({"method": "esd", "steps": 5, "old": True}) == "method esd, steps 5, old yes"
+    assert readable("a\x1b[2J") == "a\N{REPLACEMENT CHARACTER}[2J"

@@ -1,0 +1,37 @@
+"""Which pictures of a campaign are kept for people: the un-attacked, the breaking, and the targets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from ..core.concept import Prompt
+from ..core.drawing import Drawing
+from ..core.judgement import Judgement
+from ..store.pictures import Pictures
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+class Gallery:
+    """Looks on as pictures are drawn; none is drawn for it.
+
+    Args:
+        pictures: keeps thumbnails.
+        prompts: the prompt set.
+    """
+
+    def __init__(self, pictures: Pictures, prompts: Iterable[Prompt]) -> None:
+        self._pictures = pictures
+        self._asked = {prompt.digest for prompt in prompts}
+
+    def judged(self, drawing: Drawing, image: Image, judgement: Judgement) -> None:
+        """Keep the victim's picture of a prompt as it stands in the set, and every hit."""
+        digest = Prompt(drawing.text, drawing.seed, drawing.guidance, case=0).digest
+        if judgement.hit or digest in self._asked:
+            self._pictures.keep(digest, image)
+
+    def target(self, prompt: Prompt, image: Image) -> None:
+        """Keep the base's picture of a prompt."""
+        self._pictures.keep(prompt.digest, image, base=True)

@@ -1,0 +1,30 @@
+"""Two sessions, prompt by prompt."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from ..reports.comparison import compare
+from ..reports.reading import read_gates
+
+SUMMARY = "say what newly broke and what newly holds between two JSON reports or stores"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The two."""
+    parser.add_argument("before", type=Path, metavar="A", help="JSON report, or folder of a store")
+    parser.add_argument("after", type=Path, metavar="B", help="JSON report, or folder of a store")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print one paragraph a gate; 1 where no gate is in both."""
+    found, only_before, only_after = compare(read_gates(arguments.before), read_gates(arguments.after))
+    for comparison in found:
+        print("\n".join(comparison.lines()))
+    for place, gates in ((arguments.before, only_before), (arguments.after, only_after)):
+        for nodeid in gates:
+            print(f"only in {place}: {nodeid}")
+    if not found:
+        print("nothing to compare: no test has a gate on the same concept with the same attack in both")
+    return 0 if found else 1

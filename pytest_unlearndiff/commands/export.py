@@ -1,0 +1,45 @@
+"""Adversarial prompts for other tools and other models."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from ..core.errors import ReportError
+from ..reports.prompt_export import export
+from ..reports.reading import read_gates
+from ..store.fingerprint import write_atomically
+
+SUMMARY = "write the prompts that drew their concept under attack as CSV, which a concept file can name"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """From where to where."""
+    parser.add_argument("file", metavar="CSV", help="file to write; - for standard output")
+    parser.add_argument(
+        "--from",
+        dest="source",
+        type=Path,
+        default=Path(".unlearndiff"),
+        metavar="A",
+        help="JSON report, or folder of a store (default: %(default)s)",
+    )
+    parser.add_argument("--concept", help="only prompts of this concept")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Write them; 1 where there are none."""
+    gates = read_gates(arguments.source)
+    if arguments.concept is not None:
+        gates = [gate for gate in gates if gate.concept == arguments.concept]
+    text, count = export(gates)
+    if arguments.file == "-":
+        sys.stdout.write(text)
+    else:
+        try:
+            write_atomically(Path(arguments.file), text)
+        except OSError as error:
+            raise ReportError(f"{arguments.file} cannot be written: {error}. Give another file") from None
+    print(f"{count} adversarial prompts", file=sys.stderr)
+    return 0 if count else 1

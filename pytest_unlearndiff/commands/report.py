@@ -1,0 +1,60 @@
+"""Reports of the last session, written again from the store."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from ..core.errors import ReportError
+from ..reports.destinations import FORM, parse
+from ..reports.json_report import schema
+from ..reports.reading import read_session
+from ..reports.terminal import summary_lines
+from ..reports.writers import render, write
+from ..store.store import Mode, Store
+
+SUMMARY = "write the last session's reports again: html:PATH, json:PATH or md:PATH; - for standard output"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What to write, and from where."""
+    parser.add_argument("reports", nargs="*", metavar="KIND:PATH", help="reports to write; without any, the summary")
+    parser.add_argument("--cache-dir", type=Path, default=Path(".unlearndiff"), help="the store (default: %(default)s)")
+    parser.add_argument("--no-pictures", action="store_true", help="leave pictures out of the HTML report")
+    parser.add_argument("--schema", action="store_true", help="print the JSON report's JSON Schema")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Write every report."""
+    if arguments.schema:
+        print(schema(), end="")
+        return 0
+    wanted = [_wanted(text) for text in arguments.reports]
+    session = read_session(arguments.cache_dir)
+    pictures = None if arguments.no_pictures else Store(arguments.cache_dir, Mode.RO)
+    for kind, path in wanted:
+        if path == "-":
+            sys.stdout.write(render(kind, session, pictures))
+        else:
+            write(kind, Path(path), session, pictures)
+            print(f"{kind} report: {path}")
+    if not wanted:
+        for line, _ in summary_lines(session.gates, verbosity=1):
+            print(line)
+    return 0
+
+
+def _wanted(text: str) -> tuple[str, str]:
+    """One report.
+
+    Raises:
+        ReportError: it is not of the form, or not a file.
+    """
+    try:
+        [(kind, path)] = parse(text)
+    except ValueError:
+        raise ReportError(f"{text!r} must be {FORM}") from None
+    if kind == "github":
+        raise ReportError("github is written by a session only; md:PATH is what it puts into the step summary")
+    return kind, path

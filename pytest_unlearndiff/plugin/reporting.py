@@ -1,0 +1,94 @@
+"""What becomes of finished gates at the end of a session: kept in the store, and written as the user asked."""
+
+from __future__ import annotations
+
+import platform
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import pytest
+
+from ..core.errors import UnlearnDiffError
+from ..reports.record import Record
+from ..reports.session import SessionRecord, Unmeasured
+from ..reports.writers import write
+from ..store.gates import Gates
+from .session import SessionState
+
+
+def unmeasured(report: pytest.TestReport) -> Unmeasured | None:
+    """A gate that ended without a record, as its report says it; None for one that neither failed nor was skipped."""
+    if report.passed:
+        return None
+    expected = hasattr(report, "wasxfail")
+    why = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longreprtext
+    crash = getattr(report.longrepr, "reprcrash", None)
+    text = getattr(crash, "message", "") or str(why)
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    how = "failed" if report.failed or expected else "skipped"
+    return Unmeasured(report.nodeid, how, (lines or ["no reason given"])[0].removeprefix("Skipped: "))
+
+
+def finish(session: pytest.Session, state: SessionState) -> list[tuple[str, str]]:
+    """Keep and write what the session found.
+
+    Returns:
+        Lines for the summary, each with its colour, or an empty string.
+    """
+    record = _gather(session, state)
+    lines = []
+    if state.store.mode.writes:
+        try:
+            Gates(state.store.root).keep(record.to_wire())
+        except UnlearnDiffError as error:
+            lines.append((str(error), "yellow"))
+    for kind, path in state.settings.report:
+        try:
+            lines += _write(kind, path, record, state, session.config)
+        except (UnlearnDiffError, OSError) as error:
+            state.report_failed = True
+            lines.append((str(error), "red"))
+    return lines
+
+
+def _write(
+    kind: str, path: Any, record: SessionRecord, state: SessionState, config: pytest.Config
+) -> list[tuple[str, str]]:
+    if kind == "github":
+        from ..reports.github import append_summary, workflow_commands
+
+        append_summary(record)
+        return [(line, "") for line in workflow_commands(record, config.rootpath)]
+    pictures = state.store if state.settings.pictures != "none" else None
+    write(kind, path, record, pictures)
+    return [(f"{kind} report: {path}", "")]
+
+
+def _gather(session: pytest.Session, state: SessionState) -> SessionRecord:
+    records = [Record.from_wire(data) for data in state.records]
+    measured = {record.nodeid for record in records}
+    return SessionRecord(
+        records, [gate for gate in state.unmeasured if gate.nodeid not in measured], _facts(session, state)
+    )
+
+
+def _facts(session: pytest.Session, state: SessionState) -> dict[str, Any]:
+    """When, where and with what the session ran."""
+    facts: dict[str, Any] = {
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "arguments": [str(argument) for argument in session.config.invocation_params.args],
+        "rootdir": str(session.config.rootpath),
+        "python": platform.python_version(),
+        "machine": f"{platform.system()} {platform.machine()}",
+        "versions": {name: _version(name) for name in ("pytest", "pytest-unlearndiff")},
+    }
+    stopped = state.interrupted or session.shouldstop or session.shouldfail
+    return facts | ({"cut_short": str(stopped)} if stopped else {})
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed as a package"

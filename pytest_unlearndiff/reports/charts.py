@@ -1,0 +1,112 @@
+"""The geometry of the HTML report's charts: shares and paths, no markup."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+from ..core.rate import Rate
+from .record import Record
+
+_SCALES = (0.1, 0.2, 0.5, 1.0)
+
+WIDTH, HEIGHT = 300, 120
+"""Size of the drawing area of the effort chart, in its own units."""
+
+
+def scale(records: list[Record]) -> float:
+    """The share at which the common axis ends: the smallest round one with room for every interval and limit."""
+    shares = [share for record in records for share in (record.high, _limit(record) or 0.0)]
+    return next((end for end in _SCALES if max(shares, default=0.0) <= end), 1.0)
+
+
+def _limit(record: Record) -> float | None:
+    return None if record.max_asr is None else float(Fraction(record.max_asr))
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One gate on the common axis; positions in percent of its length.
+
+    Attributes:
+        low, high: the interval; least, most: ASR as far as it is known; pre: pre-ASR.
+        limit: on ASR, None for none.
+        bound: the one-sided upper bound, where the gate reads it.
+    """
+
+    low: float
+    high: float
+    least: float
+    most: float
+    pre: float
+    limit: float | None
+    bound: float | None
+
+    @classmethod
+    def of(cls, record: Record, end: float) -> Axis:
+        """Lay a gate along an axis that ends at this share."""
+
+        def at(share: float) -> float:
+            return round(100 * share / end, 3)
+
+        limit, bound = _limit(record), None
+        if record.reading == "upper" and limit is not None:
+            bound = Rate(record.successes + record.undecided, record.total).upper_bound(record.confidence)
+        return cls(
+            low=at(record.low),
+            high=at(record.high),
+            least=at(record.successes / record.total),
+            most=at((record.successes + record.undecided) / record.total),
+            pre=at(record.generated / record.total),
+            limit=None if limit is None else at(limit),
+            bound=None if bound is None else at(min(bound, end)),
+        )
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How ASR rises with the UNet forward passes that one prompt may cost.
+
+    Attributes:
+        path: of the share of prompts that succeeded within so many forwards.
+        band: around what undecided prompts may add; empty where none is undecided.
+        limit: height of the limit, None for none.
+        forwards: at the right end.
+        end: the share at the top.
+    """
+
+    path: str
+    band: str
+    limit: float | None
+    forwards: int
+    end: float
+
+    @classmethod
+    def of(cls, record: Record) -> Effort | None:
+        """The curve of a gate; None where nothing was spent."""
+        most = max((prompt.forwards for prompt in record.prompts), default=0)
+        if most == 0:
+            return None
+        end, limit = scale([record]), _limit(record)
+
+        def y(successes: int) -> float:
+            return round(HEIGHT * (1 - successes / record.total / end), 2)
+
+        spent = sorted(prompt.forwards for prompt in record.prompts if prompt.success)
+        corners = [(0.0, 0), *((round(WIDTH * f / most, 2), n + 1) for n, f in enumerate(spent))]
+        up = _steps([(x, y(n)) for x, n in corners])
+        band = ""
+        if record.undecided:
+            above = _steps([(x, y(n + record.undecided)) for x, n in corners])
+            band = f"M{' L'.join(up)} L{' L'.join(reversed(above))} Z"
+        at_limit = None if limit is None else round(HEIGHT * (1 - limit / end), 2)
+        return cls(f"M{' L'.join(up)}", band, at_limit, most, end)
+
+
+def _steps(corners: list[tuple[float, float]]) -> list[str]:
+    """Points of a staircase to the right end."""
+    points, last = [], corners[0][1]
+    for x, height in corners:
+        points += [f"{x:g},{last:g}", f"{x:g},{height:g}"]
+        last = height
+    return [*points, f"{WIDTH},{last:g}"]

@@ -1,0 +1,60 @@
+"""What GitHub Actions shows: a step summary, and annotations on the lines of the tests."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from ..core.gate import Verdict
+from .failure import failure_text
+from .markdown import markdown_report
+from .record import Record
+from .session import SessionRecord
+
+
+def append_summary(session: SessionRecord) -> None:
+    """Add the Markdown report to the step's summary, if there is one.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    if path := os.environ.get("GITHUB_STEP_SUMMARY"):
+        with Path(path).open("a", encoding="utf-8") as file:
+            file.write(markdown_report(session) + "\n")
+
+
+def workflow_commands(session: SessionRecord, root: Path) -> list[str]:
+    """Workflow commands, one for each gate that did not pass.
+
+    Args:
+        session: the gates.
+        root: pytest's rootdir, from which the tests' files are named.
+    """
+    return [_annotation(record, root) for record in session.failing]
+
+
+def _annotation(record: Record, root: Path) -> str:
+    level = "notice" if record.expected else "error" if record.verdict == Verdict.FAIL else "warning"
+    if record.verdict == Verdict.INCOMPLETE and not record.expected:
+        level = "error"
+    title = f"unlearndiff {record.verdict}: {record.concept}"
+    place = f"file={_property(_seen_from_workspace(root / record.path))}," if record.path else ""
+    line = f"line={record.line}," if record.line else ""
+    return f"::{level} {place}{line}title={_property(title)}::{_data(failure_text(record))}"
+
+
+def _seen_from_workspace(path: Path) -> str:
+    """GitHub names files from the repository's root."""
+    workspace = os.environ.get("GITHUB_WORKSPACE")
+    if workspace and path.is_relative_to(workspace):
+        return path.relative_to(workspace).as_posix()
+    return path.as_posix()
+
+
+def _data(text: str) -> str:
+    """Text as a workflow command takes it (actions/toolkit, packages/core/src/command.ts)."""
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def _property(text: str) -> str:
+    return _data(text).replace(":", "%3A").replace(",", "%2C")

@@ -1,0 +1,178 @@
+"""The HTML report: one file that needs nothing else, for the person who decides on a release."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
+
+from ..core.concept import Prompt
+from ..core.outcome import Status
+from ..core.rate import fine_percent, percent
+from ..store.pictures import Pictures
+from ..store.store import Store
+from .charts import HEIGHT, WIDTH, Axis, Effort, scale
+from .failure import source
+from .marking import pieces
+from .record import MISSING, STATUSES, PromptRecord, Record
+from .session import SessionRecord
+from .text import command, count, readable, safe, share, share_in_words
+
+PICTURE_BYTES = 9_000_000
+"""Base64 characters of pictures in one report at most: browsers open it at once, and it fits a mail."""
+
+# Whose pictures are shown first where not all fit.
+_PICTURES_FIRST = (Status.BROKEN, Status.GENERATED, Status.ERROR, Status.RESISTED, MISSING)
+
+
+def html_report(session: SessionRecord, store: Store | None) -> str:
+    """The report as one HTML document.
+
+    Args:
+        session: what is reported.
+        store: where thumbnails are; None for a report without pictures.
+    """
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader(__package__, "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "safe_text": safe,
+        "percent": percent,
+        "fine_percent": fine_percent,
+        "readable": readable,
+        "command": command,
+    }
+    environment.globals |= {"share": share, "share_in_words": share_in_words, "count": count, "source": source}
+    style, script = _part("report.css"), _part("report.js")
+    shown, left_out = _pictures(session, store)
+    return environment.get_template("report.html.j2").render(
+        session=session,
+        gates=_views(session, shown),
+        end=scale(session.gates),
+        width=WIDTH,
+        height=HEIGHT,
+        statuses=STATUSES,
+        pictures=store is not None,
+        left_out=left_out,
+        style=style,
+        script=script,
+        style_hash=_hash(style),
+        script_hash=_hash(script),
+    )
+
+
+@dataclass(frozen=True)
+class View:
+    """A gate as the template reads it.
+
+    Attributes:
+        id: of its section.
+        record: the gate.
+        axis: its place on the common axis.
+        effort: its curve; None where nothing was spent.
+        tally: how many prompts ended in which way, those that none did left out.
+        facts: provenance, by name.
+        data: what the script shows of each prompt.
+    """
+
+    id: str
+    record: Record
+    axis: Axis
+    effort: Effort | None
+    tally: dict[str, int]
+    facts: dict[str, Any]
+    data: dict[str, Any]
+
+
+def _views(session: SessionRecord, shown: dict[tuple[int, str], list[str]]) -> list[View]:
+    end = scale(session.gates)
+    views = []
+    for number, record in enumerate(session.worst_first, start=1):
+        tally = {status: len(record.ended(status)) for status in STATUSES}
+        data = {
+            "replay": command(record.replay),
+            "prompts": [_data(prompt, shown.get((id(record), prompt.digest), [])) for prompt in record.prompts],
+        }
+        facts = {"key": record.key, **record.campaign, **record.assumed}
+        views.append(
+            View(
+                id=f"gate-{number}",
+                record=record,
+                axis=Axis.of(record, end),
+                effort=Effort.of(record),
+                tally={status: found for status, found in tally.items() if found},
+                facts={name.replace("_", " "): value for name, value in facts.items() if value or value == 0},
+                data=data,
+            )
+        )
+    return views
+
+
+def _data(prompt: PromptRecord, pictures: list[str]) -> dict[str, Any]:
+    """A prompt for the script, without what is not there."""
+    known = {
+        "case": prompt.case,
+        "text": prompt.text,
+        "status": prompt.status,
+        "seed": prompt.seed,
+        "guidance": prompt.guidance,
+        "drawn": prompt.drawn,
+        "attacked": pieces(prompt),
+        "score": prompt.score,
+        "detail": prompt.detail,
+        "evaluations": prompt.evaluations,
+        "steps": prompt.steps,
+        "forwards": prompt.forwards,
+        "error": prompt.error,
+        "pictures": pictures,
+    }
+    return {name: value for name, value in known.items() if value not in (None, "", [])}
+
+
+def _pictures(session: SessionRecord, store: Store | None) -> tuple[dict[tuple[int, str], list[str]], int]:
+    """Pictures by gate and prompt (base, victim, victim under attack), and how many prompts' had to be left out."""
+    shown: dict[tuple[int, str], list[str]] = {}
+    left_out, room = 0, PICTURE_BYTES
+    if store is None:
+        return shown, left_out
+    for status in _PICTURES_FIRST:
+        for record in session.worst_first:
+            kept = Pictures(store.folder(record.concept, record.key))
+            for prompt in record.ended(status):
+                three = [_encoded(data) for data in _three(kept, prompt)]
+                size = sum(map(len, three))
+                if size > room:
+                    left_out += 1
+                elif size:
+                    room -= size
+                    shown[id(record), prompt.digest] = three
+    return shown, left_out
+
+
+def _three(kept: Pictures, prompt: PromptRecord) -> Iterator[bytes | None]:
+    attacked: Prompt | None = prompt.attacked
+    yield kept.read(prompt.digest, base=True)
+    yield kept.read(prompt.digest)
+    yield kept.read(attacked.digest) if attacked is not None else None
+
+
+def _encoded(data: bytes | None) -> str:
+    return "" if data is None else base64.b64encode(data).decode("ascii")
+
+
+def _part(name: str) -> str:
+    return (files(__package__) / "templates" / name).read_text(encoding="utf-8")
+
+
+def _hash(text: str) -> str:
+    """What a content security policy calls an inline script or style (CSP level 3, section 6.7.2)."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode('utf-8')).digest()).decode('ascii')}'"

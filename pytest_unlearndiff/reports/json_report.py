@@ -1,0 +1,85 @@
+"""The JSON report: everything that was measured, in a stable order, described by a published schema."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from importlib.resources import files
+from typing import Any
+
+from .record import Record
+from .session import SessionRecord
+
+FORMAT = "pytest-unlearndiff/report"
+VERSION = 1
+
+
+def json_report(session: SessionRecord) -> str:
+    """The report as text in ASCII, so that no prompt can steer whatever shows it."""
+    return json.dumps(document(session), indent=1, sort_keys=True, allow_nan=False) + "\n"
+
+
+def document(session: SessionRecord) -> dict[str, Any]:
+    """The report as builtin types. Two sessions that measured the same differ only under ``run``."""
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "gates": [_gate(record) for record in session.gates],
+        "unmeasured": [asdict(gate) for gate in session.unmeasured],
+        "run": {**session.run, "gates": [_run(record) for record in session.gates]},
+    }
+
+
+def schema() -> str:
+    """The JSON Schema of this version's report."""
+    return (files(__package__) / "schema" / f"report-{VERSION}.schema.json").read_text(encoding="utf-8")
+
+
+def _gate(record: Record) -> dict[str, Any]:
+    """What does not change when the same is measured again."""
+    return {
+        "nodeid": record.nodeid,
+        "path": record.path,
+        "line": record.line,
+        "concept": record.concept,
+        "attack": record.attack,
+        "key": record.key,
+        "verdict": record.verdict or None,
+        "expected_failure": record.expected or None,
+        "limits": {
+            "text": record.limits,
+            "max_asr": record.max_asr,
+            "max_pre_asr": record.max_pre_asr,
+            "reading": record.reading,
+            "confidence": record.confidence,
+        },
+        "counts": {
+            "total": record.total,
+            "generated": record.generated,
+            "broken": record.broken,
+            "resisted": record.resisted,
+            "error": record.error,
+            "missing": record.missing,
+        },
+        "asr": {**_range(record.successes, record), "interval": [record.low, record.high]},
+        "pre_asr": _range(record.generated, record),
+        "prompts": [asdict(prompt) for prompt in record.prompts],
+        "replay": record.replay,
+        "campaign": record.campaign,
+        "obstacle": record.obstacle or None,
+    }
+
+
+def _range(least: int, record: Record) -> dict[str, Any]:
+    """A rate as far as it is known: undecided prompts may each be a success."""
+    return {"at_least": least / record.total, "at_most": (least + record.undecided) / record.total}
+
+
+def _run(record: Record) -> dict[str, Any]:
+    return {
+        "nodeid": record.nodeid,
+        "fresh": record.fresh,
+        "seconds": record.seconds,
+        "victim": record.victim,
+        "assumed": record.assumed,
+    }

@@ -1,0 +1,29 @@
+"""What JUnit XML and other listeners get of a gate, as pytest's own user properties."""
+
+from __future__ import annotations
+
+from .record import Record
+from .text import command, safe
+
+
+def properties(record: Record) -> list[tuple[str, str]]:
+    """Names and values, all text: they cross processes, and XML takes no control characters."""
+    values = {
+        "concept": record.concept,
+        "attack": record.attack,
+        "verdict": record.verdict or "none",
+        "gate": record.limits or "none",
+        "prompts": record.total,
+        "generated": record.generated,
+        "broken": record.broken,
+        "resisted": record.resisted,
+        "error": record.error,
+        "missing": record.missing,
+        "asr_at_least": f"{record.successes / record.total:.6g}",
+        "asr_at_most": f"{(record.successes + record.undecided) / record.total:.6g}",
+        "interval": f"{record.low:.6g} {record.high:.6g}",
+        "confidence": f"{record.confidence:g}",
+        "key": record.key,
+        "replay": command(record.replay),
+    }
+    return [(f"unlearndiff_{name}", safe(str(value), 2000)) for name, value in values.items() if value != ""]

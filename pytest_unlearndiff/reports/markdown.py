@@ -1,0 +1,91 @@
+"""The Markdown report: for pull requests, release notes and step summaries."""
+
+from __future__ import annotations
+
+import re
+
+from ..core.outcome import Status
+from ..core.rate import fine_percent, percent
+from .failure import source
+from .record import PromptRecord, Record
+from .session import SessionRecord
+from .text import command, count, safe, share
+
+_SHOWN = 5
+_SIGNS = {"PASS": "✅", "FAIL": "❌", "INCONCLUSIVE": "⚠️", "INCOMPLETE": "⚠️", "": "📏"}
+_HEAD = "| verdict | concept | pre-ASR | ASR | interval | gate | attack |"
+
+
+def markdown_report(session: SessionRecord) -> str:
+    """A table of all gates, the evidence of those that did not pass, and what was not measured."""
+    lines = [f"## Unlearning gates: {_plain(session.headline)}", ""]
+    if session.cut_short:
+        lines += [f"**The session was cut short: {_plain(session.cut_short)}**", ""]
+    if session.gates:
+        lines += [_HEAD, "|" + "---|" * (_HEAD.count("|") - 1), *map(_row, session.worst_first), ""]
+    for record in session.failing:
+        lines += _evidence(record)
+    if session.unmeasured:
+        lines += ["### Not measured", ""]
+        lines += [f"- {code(gate.nodeid)} {gate.how}: {_plain(gate.why)}" for gate in session.unmeasured]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _row(record: Record) -> str:
+    verdict = f"{_SIGNS[record.verdict]} {record.verdict or 'no limit'}"
+    if record.expected:
+        verdict += " (expected)"
+    cells = (
+        verdict,
+        _plain(record.concept),
+        count(record.generated, record.undecided, record.total),
+        share(record.successes, record.undecided, record.total),
+        f"{percent(record.low)}..{percent(record.high)} at {fine_percent(record.confidence)}",
+        _plain(record.limits or "none"),
+        _plain(record.attack),
+    )
+    return f"| {' | '.join(cells)} |"
+
+
+def _evidence(record: Record) -> list[str]:
+    lines = [f"### {_plain(record.concept)}: {record.verdict}", "", f"{code(record.nodeid)}: {source(record)}", ""]
+    if record.expected:
+        lines += [f"Expected to fail: {_plain(record.expected)}", ""]
+    if record.obstacle:
+        lines += [_plain(record.obstacle), ""]
+    successes = record.ended(Status.BROKEN) + record.ended(Status.GENERATED) + record.ended(Status.ERROR)
+    lines += [f"- {_told(prompt)}" for prompt in successes[:_SHOWN]]
+    if len(successes) > _SHOWN:
+        lines.append(f"- and {len(successes) - _SHOWN} more")
+    if record.replay:
+        lines += ["", "Replay:", "", _block(command(record.replay))]
+    return [*lines, ""]
+
+
+def _told(prompt: PromptRecord) -> str:
+    if prompt.status == Status.ERROR:
+        return f"prompt {prompt.case} errored: {_plain(prompt.error or '')}"
+    how = "broken by" if prompt.status == Status.BROKEN else "draws it without attack:"
+    text = prompt.adversarial if prompt.status == Status.BROKEN else prompt.text
+    return f"prompt {prompt.case} {how} {code(text or '')} (judge saw {_plain(prompt.detail)})"
+
+
+def _plain(text: str) -> str:
+    """Text that Markdown shows as it is: nothing in it is a link, a tag, a mention or the end of a table's cell."""
+    return re.sub(r"([\\`*_{}\[\]()#+!|<>~&@:])", lambda found: f"&#{ord(found[1])};", safe(text))
+
+
+def code(text: str) -> str:
+    """Text as inline code, whatever backticks are in it (CommonMark, section 6.1)."""
+    shown = safe(text)
+    fence = "`" * (max((len(run) for run in re.findall("`+", shown)), default=0) + 1)
+    padding = " " if shown[:1] in ("`", " ") or shown[-1:] in ("`", " ") else ""
+    return f"{fence}{padding}{shown}{padding}{fence}"
+
+
+def _block(text: str) -> str:
+    """A command as a block, with a fence that is not in it."""
+    shown = safe(text, 4000)
+    fence = "`" * max(3, max((len(run) for run in re.findall("`+", shown)), default=0) + 1)
+    return f"{fence}sh\n{shown}\n{fence}"

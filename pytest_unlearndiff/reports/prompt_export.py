@@ -1,0 +1,39 @@
+"""Adversarial prompts as a prompt set, which a concept file can name to try them on another model."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable
+
+from .reading import Measured
+
+# The first four are those that prompt sets are read by; the rest says where a prompt comes from.
+_COLUMNS = (
+    "case_number",
+    "prompt",
+    "evaluation_seed",
+    "evaluation_guidance",
+    "concept",
+    "attack",
+    "original_prompt",
+    "inserted",
+    "detail",
+)
+
+
+def export(gates: Iterable[Measured]) -> tuple[str, int]:
+    """Every prompt that drew its concept under attack, each once, as CSV, and how many there are."""
+    file = io.StringIO(newline="")
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(_COLUMNS)
+    seen = set()
+    for gate in gates:
+        for prompt in gate.prompts:
+            attacked = prompt.attacked
+            if attacked is None or (gate.concept, attacked.digest) in seen:
+                continue
+            seen.add((gate.concept, attacked.digest))
+            numbers = attacked.case, attacked.text, attacked.seed, attacked.guidance
+            writer.writerow([*numbers, gate.concept, gate.attack, prompt.text, prompt.inserted or "", prompt.detail])
+    return file.getvalue(), len(seen)

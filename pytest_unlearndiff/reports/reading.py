@@ -1,0 +1,70 @@
+"""Measured gates read back: from a store's last session, or from a JSON report."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..core.errors import ReportError
+from ..store.gates import Gates
+from .json_report import FORMAT, VERSION
+from .record import PromptRecord
+from .session import SessionRecord
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What comparisons and exports need of a gate.
+
+    Attributes:
+        nodeid: the test; concept, attack: as in its record.
+        prompts: the prompt set, each prompt with its outcome.
+    """
+
+    nodeid: str
+    concept: str
+    attack: str
+    prompts: list[PromptRecord]
+
+
+def read_session(root: Path) -> SessionRecord:
+    """The last session that a store keeps.
+
+    Raises:
+        StoreError: there is none, or it cannot be read.
+        ReportError: it was kept by another version.
+    """
+    try:
+        return SessionRecord.from_wire(Gates(root).last())
+    except ValueError as error:
+        raise ReportError(
+            f"{root}/gates was kept by another version: {error}. Run pytest with this store again"
+        ) from None
+
+
+def read_gates(path: Path) -> list[Measured]:
+    """The gates of a store, where ``path`` is a folder, or of a JSON report.
+
+    Raises:
+        StoreError: the store holds no session's gates.
+        ReportError: the file is no JSON report of this version.
+    """
+    if path.is_dir():
+        return [Measured(gate.nodeid, gate.concept, gate.attack, gate.prompts) for gate in read_session(path).gates]
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if (content["format"], content["version"]) != (FORMAT, VERSION):
+            raise ValueError(f"format {content['format']!r} version {content['version']!r}")
+        return [_measured(gate) for gate in content["gates"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ReportError(
+            f"{path} cannot be read as a JSON report of version {VERSION}: {error}. Write one with "
+            "--unlearndiff-report=json:PATH, or give a store's folder"
+        ) from None
+
+
+def _measured(gate: dict[str, Any]) -> Measured:
+    prompts = [PromptRecord(**prompt) for prompt in gate["prompts"]]
+    return Measured(str(gate["nodeid"]), str(gate["concept"]), str(gate["attack"]), prompts)

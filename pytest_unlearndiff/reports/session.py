@@ -1,0 +1,94 @@
+"""All that one session found, from which every report is written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from ..core.gate import Verdict
+from .record import Record
+
+# What a reviewer has to see first.
+_WORST_FIRST = (Verdict.FAIL, Verdict.INCOMPLETE, Verdict.INCONCLUSIVE, "", Verdict.PASS)
+
+
+@dataclass(frozen=True)
+class Unmeasured:
+    """A gate of which there is no record: it must not be overlooked, for nothing was measured.
+
+    Attributes:
+        nodeid: the test.
+        how: ``skipped`` or ``failed``.
+        why: as pytest says it.
+    """
+
+    nodeid: str
+    how: str
+    why: str
+
+
+@dataclass(frozen=True)
+class SessionRecord:
+    """One session.
+
+    Attributes:
+        gates: finished gates, by test, each test's in the order they finished.
+        unmeasured: gates that were skipped, or failed before anything was measured.
+        run: volatile facts: when, where and with what the session ran, and what cut it short.
+    """
+
+    gates: list[Record]
+    unmeasured: list[Unmeasured] = field(default_factory=list)
+    run: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Bring the gates into an order that does not depend on workers."""
+        self.gates.sort(key=lambda record: record.nodeid)
+        self.unmeasured.sort(key=lambda gate: gate.nodeid)
+
+    @property
+    def worst_first(self) -> list[Record]:
+        """The gates, those first that a reviewer has to see."""
+        return sorted(self.gates, key=lambda record: _WORST_FIRST.index(record.verdict))
+
+    @property
+    def failing(self) -> list[Record]:
+        """Gates that did not pass, expected or not."""
+        return [record for record in self.worst_first if not record.passed]
+
+    @property
+    def headline(self) -> str:
+        """The session in one line."""
+        gates = len(self.gates)
+        if not gates:
+            return "No gate was measured"
+        failing = len(self.failing)
+        said = f"{failing} of {gates} gates did not pass" if failing else f"All {gates} gates passed"
+        said = said.replace("1 of 1 gates", "1 of 1 gate").replace("All 1 gates", "The one gate")
+        return f"{said}, {len(self.unmeasured)} not measured" if self.unmeasured else said
+
+    @property
+    def cut_short(self) -> str:
+        """What ended the session before its end; empty where nothing did."""
+        return str(self.run.get("cut_short", ""))
+
+    def to_wire(self) -> dict[str, Any]:
+        """Builtin types only."""
+        return {**asdict(self), "gates": [record.to_wire() for record in self.gates]}
+
+    @classmethod
+    def from_wire(cls, data: Mapping[str, Any]) -> SessionRecord:
+        """Read what ``to_wire`` wrote.
+
+        Raises:
+            ValueError: it is no session.
+        """
+        try:
+            return cls(
+                [Record.from_wire(gate) for gate in data["gates"]],
+                [Unmeasured(**gate) for gate in data["unmeasured"]],
+                dict(data["run"]),
+            )
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"not a session: {error}") from None

@@ -1,0 +1,59 @@
+"""The reports that are files, by kind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from ..core.errors import ReportError
+from ..store.fingerprint import write_atomically
+from ..store.store import Store
+from .session import SessionRecord
+
+
+def render(kind: str, session: SessionRecord, store: Store | None) -> str:
+    """A report as text.
+
+    Args:
+        kind: one of FILES.
+        session: what is reported.
+        store: where thumbnails are; None for a report without pictures.
+    """
+    return _WRITERS[kind](session, store)
+
+
+def write(kind: str, path: Path, session: SessionRecord, store: Store | None) -> None:
+    """Write a report, its folder included.
+
+    Raises:
+        ReportError: the file cannot be written.
+    """
+    text = render(kind, session, store)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, text)
+        # The temporary file behind an atomic write is private; a report is there to be read.
+        path.chmod(0o644)
+    except OSError as error:
+        raise ReportError(f"{kind} report {path} cannot be written: {error}. Give another path") from None
+
+
+def _html(session: SessionRecord, store: Store | None) -> str:
+    from .html_report import html_report
+
+    return html_report(session, store)
+
+
+def _json(session: SessionRecord, store: Store | None) -> str:
+    from .json_report import json_report
+
+    return json_report(session)
+
+
+def _markdown(session: SessionRecord, store: Store | None) -> str:
+    from .markdown import markdown_report
+
+    return markdown_report(session)
+
+
+_WRITERS: dict[str, Callable[[SessionRecord, Store | None], str]] = {"html": _html, "json": _json, "md": _markdown}

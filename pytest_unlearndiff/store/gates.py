@@ -1,0 +1,82 @@
+"""The gates of the last session that was kept, as JSON: one file a gate, and one that lists them."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..core.errors import StoreError
+from .fingerprint import digest, write_atomically
+
+SCHEMA = 1
+
+_INDEX = "session.json"
+
+
+class Gates:
+    """Finished gates in a store, from which reports are written again.
+
+    Args:
+        root: the store's folder.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._folder = root / "gates"
+
+    def keep(self, session: Mapping[str, Any]) -> None:
+        """Write a session's gates, and then the list of them, so that a reader never sees half a session.
+
+        Nothing is written where there is no store yet: then there are no outcomes either.
+
+        Args:
+            session: builtin types, with the gates under ``gates``.
+
+        Raises:
+            StoreError: the folder cannot be written.
+        """
+        if not self._root.is_dir():
+            return
+        try:
+            self._folder.mkdir(exist_ok=True)
+            names = []
+            for number, gate in enumerate(session["gates"]):
+                names.append(name := _name(number, gate))
+                self._write(name, {"gate": gate})
+            self._write(_INDEX, {"session": {**session, "gates": names}})
+        except OSError as error:
+            raise StoreError(
+                f"{self._folder} cannot be written, so that reports cannot be written again: {error}"
+            ) from None
+
+    def last(self) -> dict[str, Any]:
+        """The session that was kept last.
+
+        Raises:
+            StoreError: none was kept, or not by this version, or it cannot be read.
+        """
+        if not (self._folder / _INDEX).exists():
+            raise StoreError(f"{self._root} holds no session's gates: run pytest with this store first")
+        session = self._read(_INDEX)["session"]
+        return {**session, "gates": [self._read(name)["gate"] for name in session["gates"]]}
+
+    def _write(self, name: str, content: Mapping[str, Any]) -> None:
+        write_atomically(self._folder / name, json.dumps({"schema": SCHEMA, **content}, indent=1) + "\n")
+
+    def _read(self, name: str) -> dict[str, Any]:
+        path = self._folder / name
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            if content["schema"] != SCHEMA:
+                raise ValueError(f"kept by another version (schema {content['schema']})")
+            return dict(content)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise StoreError(f"{path} cannot be read: {error}. Run pytest with this store again") from None
+
+
+def _name(number: int, gate: Mapping[str, Any]) -> str:
+    concept = re.sub(r"[^A-Za-z0-9_-]+", "-", gate["concept"])[:40]
+    return f"{concept}-{digest([number, gate['nodeid']])}.json"

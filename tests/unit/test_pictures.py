@@ -1,0 +1,101 @@
+"""Thumbnails are small, named by what they were drawn from, never drawn for their own sake, and never in the way."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pytest_unlearndiff.campaign.evaluation import Evaluation
+from pytest_unlearndiff.campaign.gallery import Gallery
+from pytest_unlearndiff.core.concept import Prompt
+from pytest_unlearndiff.core.drawing import Drawing
+from pytest_unlearndiff.core.judgement import Judgement
+from pytest_unlearndiff.store.pictures import LARGEST, SIDE, Pictures, is_webp, thumbnail
+from pytest_unlearndiff.store.store import Mode, Store
+
+from .builders import key, prompts
+
+RED = Image.new("RGB", (64, 64), (255, 0, 0))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (64, 64), (512, 512), (1024, 300)])
+@pytest.mark.parametrize("mode", ["RGB", "L", "RGBA"])
+def test_the_worst_picture_is_still_a_small_thumbnail(tmp_path: Path, size: tuple[int, int], mode: str) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), np.uint8)
+    image = Image.fromarray(noise).convert(mode)
+    before = image.tobytes()
+    data = thumbnail(image)
+    assert data is not None
+    assert is_webp(data)
+    assert len(data) <= LARGEST
+    (tmp_path / "x.webp").write_bytes(data)
+    with Image.open(tmp_path / "x.webp") as shown:
+        assert max(shown.size) <= SIDE
+        assert shown.size == size or max(size) > SIDE
+    assert image.tobytes() == before
+
+
+def test_a_kept_picture_is_found_by_its_name(tmp_path: Path) -> None:
+    pictures = Pictures(tmp_path / "campaign")
+    pictures.keep("aa", RED)
+    pictures.keep("bb", RED, base=True)
+    assert pictures.read("aa") == thumbnail(RED)
+    assert pictures.read("bb", base=True) == thumbnail(RED)
+    assert (pictures.read("aa", base=True), pictures.read("bb")) == (None, None)
+
+
+def test_what_is_no_thumbnail_is_not_shown(tmp_path: Path) -> None:
+    pictures = Pictures(tmp_path)
+    pictures.keep("aa", RED)
+    [path] = (tmp_path / "pictures").iterdir()
+    for content in (b"", b"<svg onload=alert(1)>", path.read_bytes() + b"x" * LARGEST):
+        path.write_bytes(content)
+        assert pictures.read("aa") is None
+
+
+def test_a_picture_that_cannot_be_kept_stops_nothing(tmp_path: Path) -> None:
+    (tmp_path / "pictures").write_text("in the way")
+    Pictures(tmp_path).keep("aa", RED)
+    Pictures(tmp_path / "other").keep("aa", object())  # type: ignore[arg-type]
+    assert [path.name for path in tmp_path.iterdir()] == ["pictures"]
+
+
+@pytest.mark.parametrize("mode", list(Mode))
+def test_only_modes_that_write_keep_pictures(tmp_path: Path, mode: Mode) -> None:
+    entry = Store(tmp_path).entry("church", key())
+    assert (Store(tmp_path, mode, keep_pictures=True).pictures(entry) is not None) is mode.writes
+    assert Store(tmp_path, mode).pictures(entry) is None
+
+
+class Painter:
+    """A victim whose pictures are plain; counts what it drew."""
+
+    def __init__(self) -> None:
+        self.drawn = 0
+
+    def generate(self, drawings: list[Drawing]) -> list[Image.Image]:
+        self.drawn += len(drawings)
+        return [RED] * len(drawings)
+
+
+def test_the_unattacked_and_the_breaking_are_kept_and_nothing_is_drawn_for_it(tmp_path: Path) -> None:
+    asked = prompts(2)
+    unattacked = [Drawing(p.text, p.seed, p.guidance) for p in asked]
+    tried = [Drawing("x a church", 1000, 7.5), Drawing("hit a church", 1000, 7.5)]
+
+    def judge(images: list[Image.Image]) -> list[Judgement]:
+        return [Judgement(i == 3, 0.5, "church") for i in range(len(images))]
+
+    painter, pictures = Painter(), Pictures(tmp_path)
+    gallery = Gallery(pictures, asked)
+    evaluation = Evaluation(painter, judge, gallery.judged)  # type: ignore[arg-type]
+    watched = evaluation([*unattacked, *tried])
+    assert watched == Evaluation(Painter(), judge)([*unattacked, *tried])  # type: ignore[arg-type]
+    assert painter.drawn == 4
+    kept = [pictures.read(Prompt(d.text, d.seed, d.guidance, 0).digest) is not None for d in [*unattacked, *tried]]
+    assert kept == [True, True, False, True]
+    gallery.target(asked[1], RED)
+    assert pictures.read(asked[1].digest, base=True) is not None
