@@ -1,6 +1,7 @@
 """Literal, paper, fast and controls side by side: ``python -m benchmark.compare`` in ``tests``.
 
-Attacks the same prompts of the same victims with each attack and prints one Markdown table. Every finished prompt is
+Attacks the same prompts of the same victims with each attack and prints one Markdown table; with ``--levers`` that of
+``fast`` and of what it could have been. Every finished prompt is
 kept in the store of ``examples/emoji``, so that a run which was stopped goes on, and ``--kept`` prints what there is.
 The seconds are those the prompts took when they were attacked; machines do other work too, so hold attacks against
 each other by their UNet forward passes (F, on one latent; a backward pass counts as one more).
@@ -18,8 +19,7 @@ from pytest_unlearndiff.core.outcome import Outcome, Status
 from pytest_unlearndiff.store.store import Store
 
 from .contenders import ATTACKS, EMOJI, Bench, Victim, exhaustion, mcnemar, provenance
-
-REFERENCE = "paper"
+from .levers import LEVERS
 
 
 @dataclass(frozen=True)
@@ -79,18 +79,18 @@ def row(victim: str, attack: str, exhausted: int, found: Found, reference: Found
     )
 
 
-def rows(victims: Sequence[Victim], attacks: Sequence[str], bench: Bench) -> list[Row]:
+def rows(victims: Sequence[Victim], attacks: Sequence[str], against: str, bench: Bench) -> list[Row]:
     """A row for every attack on every victim, then one for every attack on all of them."""
     found = {(victim.name, attack): bench.run(victim, attack) for victim in victims for attack in attacks}
     table = []
     for victim in victims:
-        reference = found.get((victim.name, REFERENCE), {})
+        reference = found.get((victim.name, against), {})
         for attack in attacks:
             exhausted = exhaustion(attack, victim.picture)
             table.append(row(victim.name, attack, exhausted, found[victim.name, attack], reference))
     if len(victims) > 1:
         for attack in attacks:
-            reference = _joined(found.get((victim.name, REFERENCE), {}) for victim in victims)
+            reference = _joined(found.get((victim.name, against), {}) for victim in victims)
             together = _joined(found[victim.name, attack] for victim in victims)
             exhausted = max(exhaustion(attack, victim.picture) for victim in victims)
             table.append(row("all", attack, exhausted, together, reference))
@@ -102,9 +102,9 @@ def _joined(found: Iterable[Found]) -> Found:
     return {f"{n}:{key}": outcome for n, part in enumerate(found) for key, outcome in part.items()}
 
 
-def markdown(table: Sequence[Row]) -> str:
+def markdown(table: Sequence[Row], against: str) -> str:
     """The table as a README shows it."""
-    head = "| victim | attack | pre-ASR | ASR | F if it resists | F spent | seconds | ms/F | against paper: + - p |"
+    head = f"| victim | attack | pre-ASR | ASR | F if it resists | F spent | seconds | ms/F | against {against} |"
     lines = [head, "|---|---|---|---|---|---|---|---|---|"]
     for line in table:
         if not line.prompts:
@@ -119,7 +119,7 @@ def markdown(table: Sequence[Row]) -> str:
             f"{line.forwards:,}",
             f"{line.seconds:,.0f}",
             f"{1000 * line.seconds / line.forwards:.1f}",
-            f"+{line.gained} -{line.lost} of {line.paired}, p={line.p:.2g}" if line.attack != REFERENCE else "",
+            f"+{line.gained} -{line.lost} of {line.paired}, p={line.p:.2g}" if line.attack != against else "",
         )
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
@@ -128,22 +128,25 @@ def markdown(table: Sequence[Row]) -> str:
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    names = ("literal", *ATTACKS)
+    names = ("literal", *ATTACKS, *LEVERS)
     parser.add_argument(
         "--victims", nargs="+", default=["uce-church", "uce-fish", "uce-truck"], help="names in erased/"
     )
     parser.add_argument("--prompts", type=int, default=6, help="the first so many prompts of each victim's concept")
     parser.add_argument("--attacks", nargs="+", default=["literal", "paper", "fast", "random"], choices=names)
+    parser.add_argument("--levers", action="store_true", help="fast and its levers instead")
+    parser.add_argument("--against", default="paper", choices=names, help="what the others are paired with")
     parser.add_argument("--lanes", type=int, default=8, help="prompts attacked together, by attacks that have lanes")
     parser.add_argument("--kept", action="store_true", help="attack nothing: print what is kept")
     parser.add_argument("--json", action="store_true", help="print JSON")
     args = parser.parse_args()
     bench = Bench(Store(EMOJI / ".unlearndiff"), Parts(), args.lanes, args.kept)
-    table = rows([Victim.find(name, args.prompts) for name in args.victims], args.attacks, bench)
+    attacks, against = (("fast", *LEVERS), "fast") if args.levers else (args.attacks, args.against)
+    table = rows([Victim.find(name, args.prompts) for name in args.victims], attacks, against, bench)
     if args.json:
         print(json.dumps({**provenance(), "rows": [asdict(line) for line in table]}, indent=2))
     else:
-        print(markdown(table), *(f"{name}: {value}" for name, value in provenance().items()), sep="\n")
+        print(markdown(table, against), *(f"{name}: {value}" for name, value in provenance().items()), sep="\n")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import platform
 import sys
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,15 +15,21 @@ from scipy.stats import binomtest
 
 from pytest_unlearndiff.attacks.lane import lane_generator
 from pytest_unlearndiff.campaign.campaign import Campaign, Fingerprint
+from pytest_unlearndiff.campaign.evaluation import Evaluation
+from pytest_unlearndiff.campaign.lanes import Engine
 from pytest_unlearndiff.campaign.parts import Parts, VictimSource
 from pytest_unlearndiff.campaign.progress import Snapshot
 from pytest_unlearndiff.core.attack_spec import AttackSpec
-from pytest_unlearndiff.core.concept import Concept
+from pytest_unlearndiff.core.concept import Concept, Prompt
 from pytest_unlearndiff.core.concept_file import ConceptLibrary
 from pytest_unlearndiff.core.outcome import Outcome
+from pytest_unlearndiff.models.targets import Targets
+from pytest_unlearndiff.models.victim import Victim as Model
+from pytest_unlearndiff.store.key import AttackKey
 from pytest_unlearndiff.store.store import Store
 
-from .literal import BLOCKS, STEPS, Literal
+from .levers import LEVERS, Lever
+from .literal import BLOCKS, STEPS, VERSION, Literal
 
 EMOJI = Path(__file__).resolve().parents[2] / "examples" / "emoji"
 SEED = 0
@@ -101,6 +108,8 @@ class Bench:
         """Outcomes of a victim's prompts by digest, attacking those the store lacks."""
         if attack == "literal":
             return self._literal(victim)
+        if attack in LEVERS:
+            return self._lever(victim, LEVERS[attack])
         campaign = self.campaign(victim, ATTACKS[attack])
         store = Store(self.store.root, type(self.store.mode).REQUIRE) if self.kept else self.store
         result = campaign.run(store, lambda: victim.source, self.parts, lanes=self.lanes, progress=_tell)
@@ -109,22 +118,47 @@ class Bench:
     def _literal(self, victim: Victim) -> dict[str, Outcome]:
         """The yardstick, prompt by prompt, on the random numbers that ``paper`` draws."""
         slots = victim.concept.slots
+
+        def attack(lacking: Sequence[Prompt]) -> Iterator[Outcome]:
+            pipe, base = self.parts.victim(victim.source).pipe, self.parts.base(victim.source)
+            judge = self.parts.judge(victim.concept.judge, "cpu")
+            literal = Literal(pipe, base, judge, slots, victim.concept.sampling.steps)
+            for prompt in lacking:
+                yield literal.attack(prompt, lane_generator(SEED, prompt))
+
         settings = {"slots": slots, "blocks": BLOCKS, "steps": STEPS}
-        key = replace(self.campaign(victim, AttackSpec()).key, algorithm=1, attack="literal", params=settings)
+        key = replace(self.campaign(victim, AttackSpec()).key, algorithm=VERSION, attack="literal", params=settings)
+        return self._kept(victim, key, attack)
+
+    def _lever(self, victim: Victim, lever: Lever) -> dict[str, Outcome]:
+        """A search that the plugin does not have, in its lanes."""
+        slots, sampling = victim.concept.slots, victim.concept.sampling
+
+        def attack(lacking: Sequence[Prompt]) -> Iterator[Outcome]:
+            model = Model(self.parts.victim(victim.source).pipe, sampling)
+            targets = Targets(Model(self.parts.base(victim.source), sampling))
+            evaluation = Evaluation(model, self.parts.judge(victim.concept.judge, "cpu"))
+            search = lever.search(AttackSpec(slots=slots), lever.schedule, model)
+            yield from Engine(search, model, targets, evaluation, self.lanes, SEED).run(lacking)
+
+        settings = {"slots": slots, "search": lever.search.__name__, **asdict(lever.schedule)}
+        key = replace(self.campaign(victim, AttackSpec()).key, attack="lever", params=settings)
+        return self._kept(victim, key, attack)
+
+    def _kept(
+        self, victim: Victim, key: AttackKey, attack: Callable[[Sequence[Prompt]], Iterator[Outcome]]
+    ) -> dict[str, Outcome]:
+        """Outcomes of what is no attack of the plugin, kept beside those that are."""
         entry = self.store.entry(victim.concept.name, key)
         found, _ = entry.known()
         wanted = {prompt.digest: prompt for prompt in victim.concept.prompts}
         lacking = [] if self.kept else [prompt for digest, prompt in wanted.items() if digest not in found]
         if lacking:
             self.store.prepare(entry, key)
-            pipe, base = self.parts.victim(victim.source).pipe, self.parts.base(victim.source)
-            judge = self.parts.judge(victim.concept.judge, "cpu")
-            literal = Literal(pipe, base, judge, slots, victim.concept.sampling.steps)
-            for prompt in lacking:
-                outcome = literal.attack(prompt, lane_generator(SEED, prompt))
+            for outcome in attack(lacking):
                 entry.keep(outcome)
-                found[prompt.digest] = outcome
-                print(f"{victim.name} literal: {outcome.status} after {outcome.seconds:.0f} s", file=sys.stderr)
+                found[outcome.prompt] = outcome
+                print(f"{victim.name} {key.attack}: {outcome.status} after {outcome.seconds:.0f} s", file=sys.stderr)
         return {digest: outcome for digest, outcome in found.items() if digest in wanted}
 
 
@@ -138,6 +172,8 @@ def exhaustion(attack: str, picture: int) -> int:
     """UNet forward passes that a prompt costs which resists to the end, its un-attacked picture included."""
     if attack == "literal":
         return picture + BLOCKS * (2 * STEPS + picture)
+    if attack in LEVERS:
+        return picture + LEVERS[attack].work(picture)
     spec = ATTACKS[attack]
     work = spec.settings.work(picture)
     return picture + (work if spec.name == "unlearndiff" else work // picture * picture)

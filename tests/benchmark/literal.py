@@ -22,6 +22,9 @@ from pytest_unlearndiff.core.judgement import Judgement
 from pytest_unlearndiff.core.outcome import Outcome, Status
 from pytest_unlearndiff.models.quiet import library_warnings_ignored
 
+VERSION = 1
+"""Raised when a change may change outcomes, so that kept ones stop counting."""
+
 BLOCKS = 50
 STEPS = 40
 RATE = 0.01
