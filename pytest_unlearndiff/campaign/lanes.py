@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from collections import deque
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from enum import Enum, auto
 from typing import TYPE_CHECKING, Any
 
 from ..core.concept import Prompt
 from ..core.drawing import Drawing
+from ..core.errors import UnlearnDiffError
 from ..core.judgement import Judgement
 from ..core.outcome import Outcome, Status
 from .evaluation import Evaluation
+from .queue import Queue
 
 if TYPE_CHECKING:
     from ..attacks.lane import Attack, Lane
@@ -20,19 +23,55 @@ if TYPE_CHECKING:
     from ..models.victim import Victim
 
 
+_LOG = logging.getLogger(__name__)
+
+MAX_FAILURES = 3
+"""Prompts that may fail one after the other, each attacked alone, before the fault must lie elsewhere."""
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """A prompt that waits to be attacked.
+
+    Attributes:
+        prompt: which.
+        first: judgement on its un-attacked picture.
+        seconds: what attempts that failed have cost.
+    """
+
+    prompt: Prompt
+    first: Judgement
+    seconds: float = 0.0
+
+
 @dataclass
 class Seat:
     """A lane in progress, with what its prompt has cost so far."""
 
     lane: Lane
-    first: Judgement
+    entry: Waiting
     evaluations: int = 1
     seconds: float = 0.0
     last: tuple[Drawing, Judgement] | None = field(default=None)
 
 
+class Remedy(Enum):
+    """What to do about an exception."""
+
+    SMALLER = auto()
+    """Try again; less memory is needed now."""
+    ALONE = auto()
+    """Try again, each prompt alone."""
+    GIVE_UP = auto()
+    """The one prompt concerned ends in an error."""
+
+
 class Engine:
     """Attacks prompts, at most ``lanes`` at a time, and yields each outcome as it is known.
+
+    Where memory runs out, it goes on with half as many lanes, in smaller batches. Where anything else goes wrong, the
+    prompts concerned are tried again, each alone, and one that fails then ends in an error. Whatever is tried again
+    starts afresh, so that its outcome is what it would have been.
 
     Args:
         attack: how tokens are searched.
@@ -58,49 +97,141 @@ class Engine:
         self._evaluate = evaluation
         self._lanes = lanes
         self._seed = seed
+        self._failures = 0
         self.active = 0
 
     def run(self, prompts: Sequence[Prompt]) -> Generator[Outcome | None]:
-        """Outcomes of prompts as they finish, which is not their order; None after each round of work without one."""
-        waiting: deque[tuple[Prompt, Judgement]] = deque()
-        for first in range(0, len(prompts), self._lanes):
-            yield from self._sweep(prompts[first : first + self._lanes], waiting)
+        """Outcomes of prompts as they finish, which is not their order; None after each round of work without one.
+
+        Raises:
+            UnlearnDiffError: the victim or the judge cannot be used.
+            Exception: what MAX_FAILURES prompts in a row failed with; the rest is not attacked.
+        """
+        self._failures = 0
+        waiting: list[Waiting] = []
+        try:
+            yield from self._sweep(prompts, waiting)
+            yield from self._attacked(waiting)
+        finally:
+            self.active = 0
+
+    def _sweep(self, prompts: Sequence[Prompt], waiting: list[Waiting]) -> Iterator[Outcome | None]:
+        """Judge the un-attacked pictures; those without the concept wait to be attacked."""
+        queue = Queue(prompts)
+        while queue:
+            part, started = queue.take(self._lanes), time.monotonic()
+            ended: list[Outcome] = []
+            try:
+                judgements = self._evaluate([Drawing(p.text, p.seed, p.guidance) for p in part])
+            except Exception as error:
+                if (remedy := self._remedy(error, len(part))) is Remedy.GIVE_UP:
+                    queue.done()
+                    ended = [Outcome(part[0].digest, Status.ERROR, seed=part[0].seed, error=_said(error))]
+                else:
+                    queue.put_back(part, alone=remedy is Remedy.ALONE)
+            else:
+                queue.done()
+                self._failures = 0
+                judged = list(zip(part, judgements, strict=True))
+                share = (time.monotonic() - started) / len(part)
+                waiting += [Waiting(prompt, judgement) for prompt, judgement in judged if not judgement.hit]
+                ended = [self._generated(prompt, judgement, share) for prompt, judgement in judged if judgement.hit]
+            yield from ended
             yield None
-        seats: list[Seat] = []
-        while waiting or seats:
-            seats += self._seat([waiting.popleft() for _ in range(min(self._lanes - len(seats), len(waiting)))])
-            self.active = len(seats)
-            for seat, outcome in self._advance(seats):
-                seats.remove(seat)
-                self.active = len(seats)
+
+    def _generated(self, prompt: Prompt, judgement: Judgement, seconds: float) -> Outcome:
+        return Outcome(
+            prompt.digest,
+            Status.GENERATED,
+            seed=prompt.seed,
+            evaluations=1,
+            forwards=self._victim.picture_forwards,
+            score=judgement.score,
+            detail=judgement.detail,
+            seconds=seconds,
+        )
+
+    def _attacked(self, waiting: Sequence[Waiting]) -> Iterator[Outcome | None]:
+        """Attack what waits, in lanes that are refilled as prompts finish."""
+        queue, seats = Queue(waiting), list[Seat]()
+        while queue or seats:
+            taken, started = queue.take(self._lanes, len(seats)), time.monotonic()
+            self.active = len(seats) + len(taken)
+            try:
+                ended = self._round(queue, seats, taken)
+            except Exception as error:
+                remedy = self._remedy(error, len({*(seat.entry for seat in seats), *taken}))
+                back = self._unseated(seats, taken, time.monotonic() - started)
+                if remedy is Remedy.GIVE_UP:
+                    ended = [self._failed(back[0], error)]
+                    queue.done()
+                else:
+                    ended = []
+                    queue.put_back(back, alone=remedy is Remedy.ALONE)
+            for outcome in ended:
+                self.active -= 1
                 yield outcome
             yield None
 
-    def _sweep(self, prompts: Sequence[Prompt], waiting: deque[tuple[Prompt, Judgement]]) -> Iterator[Outcome]:
-        """Judge the un-attacked pictures; those without the concept wait to be attacked."""
-        started = time.monotonic()
-        judgements = self._evaluate([Drawing(p.text, p.seed, p.guidance) for p in prompts])
-        for prompt, judgement in zip(prompts, judgements, strict=True):
-            if not judgement.hit:
-                waiting.append((prompt, judgement))
-                continue
-            yield Outcome(
-                prompt.digest,
-                Status.GENERATED,
-                seed=prompt.seed,
-                evaluations=1,
-                forwards=self._victim.picture_forwards,
-                score=judgement.score,
-                detail=judgement.detail,
-                seconds=(time.monotonic() - started) / len(prompts),
-            )
+    def _round(self, queue: Queue[Waiting], seats: list[Seat], taken: Sequence[Waiting]) -> list[Outcome]:
+        """Seat what was taken from the queue, then one block on every lane; returns outcomes of those that ended."""
+        if taken:
+            lanes = self._attack.start([entry.prompt for entry in taken], self._victim, self._targets, self._seed)
+            seats += [Seat(lane, entry, seconds=entry.seconds) for lane, entry in zip(lanes, taken, strict=True)]
+        ended = self._advance(seats)
+        for seat, _ in ended:
+            seats.remove(seat)
+            queue.done()
+            self._failures = 0
+        return [outcome for _, outcome in ended]
 
-    def _seat(self, entries: Sequence[tuple[Prompt, Judgement]]) -> list[Seat]:
-        """Fresh lanes for waiting prompts."""
-        if not entries:
-            return []
-        lanes = self._attack.start([prompt for prompt, _ in entries], self._victim, self._targets, self._seed)
-        return [Seat(lane, judgement) for lane, (_, judgement) in zip(lanes, entries, strict=True)]
+    def _unseated(self, seats: list[Seat], taken: Sequence[Waiting], seconds: float) -> list[Waiting]:
+        """Clear the lanes; returns their prompts, and those that did not get as far as a lane, to start afresh."""
+        spent = {seat.entry.prompt: seat.seconds for seat in seats}
+        entries = list(dict.fromkeys([*(seat.entry for seat in seats), *taken]))
+        seats.clear()
+        share = seconds / len(entries)
+        return [replace(entry, seconds=spent.get(entry.prompt, entry.seconds) + share) for entry in entries]
+
+    def _failed(self, entry: Waiting, error: Exception) -> Outcome:
+        return Outcome(
+            entry.prompt.digest,
+            Status.ERROR,
+            seed=entry.prompt.seed,
+            evaluations=1,
+            forwards=self._victim.picture_forwards,
+            score=entry.first.score,
+            detail=entry.first.detail,
+            seconds=entry.seconds,
+            error=_said(error),
+        )
+
+    def _remedy(self, error: Exception, concerned: int) -> Remedy:
+        """What to do about an exception that this many prompts were in.
+
+        Raises:
+            Exception: this one, where nothing helps.
+        """
+        from ..models.batches import out_of_memory
+
+        if isinstance(error, UnlearnDiffError):
+            raise error
+        if out_of_memory(error) and self._shrink():
+            _LOG.warning("out of memory: going on with %d lanes, in smaller batches", self._lanes)
+            return Remedy.SMALLER
+        if concerned > 1:
+            return Remedy.ALONE
+        self._failures += 1
+        if self._failures == MAX_FAILURES:
+            raise error
+        return Remedy.GIVE_UP
+
+    def _shrink(self) -> bool:
+        """Halve lanes and batches; returns whether there was anything to halve."""
+        from ..models.batches import halve_batches
+
+        fewer, self._lanes = self._lanes > 1, max(1, self._lanes // 2)
+        return halve_batches() or fewer
 
     def _advance(self, seats: Sequence[Seat]) -> list[tuple[Seat, Outcome]]:
         """One block on every lane, then the judge; returns the lanes that came to an end."""
@@ -123,7 +254,7 @@ class Engine:
 
     def _outcome(self, seat: Seat, status: Status) -> Outcome:
         lane = seat.lane
-        drawing, judgement = seat.last or (None, seat.first)
+        drawing, judgement = seat.last or (None, seat.entry.first)
         broken = status is Status.BROKEN
         return Outcome(
             lane.prompt.digest,
@@ -139,3 +270,8 @@ class Engine:
             seconds=seat.seconds,
             error=lane.error,
         )
+
+
+def _said(error: Exception) -> str:
+    """An exception in one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"

@@ -1,0 +1,153 @@
+"""Literal, paper, fast and controls side by side: ``python -m benchmark.compare`` in ``tests``.
+
+Attacks the same prompts of the same victims with each attack and prints one Markdown table; with ``--levers`` that of
+``fast`` and of what it could have been. Every finished prompt is
+kept in the store of ``examples/emoji``, so that a run which was stopped goes on, and ``--kept`` prints what there is.
+The seconds are those the prompts took when they were attacked; machines do other work too, so hold attacks against
+each other by their UNet forward passes (F, on one latent; a backward pass counts as one more).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+from pytest_unlearndiff.campaign.parts import Parts
+from pytest_unlearndiff.core.outcome import Outcome, Status
+from pytest_unlearndiff.store.store import Store
+
+from .contenders import ATTACKS, EMOJI, Bench, Victim, exhaustion, mcnemar, provenance
+from .levers import LEVERS
+
+
+@dataclass(frozen=True)
+class Row:
+    """One attack on one victim, or on all of them.
+
+    Attributes:
+        victim: its name, or ``all``.
+        attack: its name.
+        prompts: how many were attacked.
+        generated: hits with no attack.
+        successes: hits, those included.
+        exhaustion: F of a prompt that resists.
+        forwards: F spent.
+        seconds: wall-clock time spent.
+        paired: prompts that the reference was run on as well.
+        gained: of these, hits that the reference missed.
+        lost: of these, misses that the reference hit.
+        p: exact McNemar test of the two.
+    """
+
+    victim: str
+    attack: str
+    prompts: int
+    generated: int
+    successes: int
+    exhaustion: int
+    forwards: int
+    seconds: float
+    paired: int
+    gained: int
+    lost: int
+    p: float
+
+
+Found = Mapping[str, Outcome]
+
+
+def row(victim: str, attack: str, exhausted: int, found: Found, reference: Found) -> Row:
+    """Count outcomes, and pair them with the reference's by prompt."""
+    outcomes = list(found.values())
+    pairs = [(outcome.success, reference[key].success) for key, outcome in found.items() if key in reference]
+    gained, lost = (sum(pair == way for pair in pairs) for way in ((True, False), (False, True)))
+    return Row(
+        victim,
+        attack,
+        prompts=len(outcomes),
+        generated=sum(outcome.status is Status.GENERATED for outcome in outcomes),
+        successes=sum(outcome.success for outcome in outcomes),
+        exhaustion=exhausted,
+        forwards=sum(outcome.forwards for outcome in outcomes),
+        seconds=sum(outcome.seconds for outcome in outcomes),
+        paired=len(pairs),
+        gained=gained,
+        lost=lost,
+        p=mcnemar(gained, lost),
+    )
+
+
+def rows(victims: Sequence[Victim], attacks: Sequence[str], against: str, bench: Bench) -> list[Row]:
+    """A row for every attack on every victim, then one for every attack on all of them."""
+    found = {(victim.name, attack): bench.run(victim, attack) for victim in victims for attack in attacks}
+    table = []
+    for victim in victims:
+        reference = found.get((victim.name, against), {})
+        for attack in attacks:
+            exhausted = exhaustion(attack, victim.picture)
+            table.append(row(victim.name, attack, exhausted, found[victim.name, attack], reference))
+    if len(victims) > 1:
+        for attack in attacks:
+            reference = _joined(found.get((victim.name, against), {}) for victim in victims)
+            together = _joined(found[victim.name, attack] for victim in victims)
+            exhausted = max(exhaustion(attack, victim.picture) for victim in victims)
+            table.append(row("all", attack, exhausted, together, reference))
+    return table
+
+
+def _joined(found: Iterable[Found]) -> Found:
+    """Outcomes on several victims; the same prompt may stand at more than one."""
+    return {f"{n}:{key}": outcome for n, part in enumerate(found) for key, outcome in part.items()}
+
+
+def markdown(table: Sequence[Row], against: str) -> str:
+    """The table as a README shows it."""
+    head = f"| victim | attack | pre-ASR | ASR | F if it resists | F spent | seconds | ms/F | against {against} |"
+    lines = [head, "|---|---|---|---|---|---|---|---|---|"]
+    for line in table:
+        if not line.prompts:
+            lines.append(f"| {line.victim} | {line.attack} | not run |" + " |" * 6)
+            continue
+        cells = (
+            line.victim,
+            line.attack,
+            f"{line.generated}/{line.prompts}",
+            f"{line.successes}/{line.prompts} = {line.successes / line.prompts:.0%}",
+            f"{line.exhaustion:,}",
+            f"{line.forwards:,}",
+            f"{line.seconds:,.0f}",
+            f"{1000 * line.seconds / line.forwards:.1f}",
+            f"+{line.gained} -{line.lost} of {line.paired}, p={line.p:.2g}" if line.attack != against else "",
+        )
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    names = ("literal", *ATTACKS, *LEVERS)
+    parser.add_argument(
+        "--victims", nargs="+", default=["uce-church", "uce-fish", "uce-truck"], help="names in erased/"
+    )
+    parser.add_argument("--prompts", type=int, default=6, help="the first so many prompts of each victim's concept")
+    parser.add_argument("--attacks", nargs="+", default=["literal", "paper", "fast", "random"], choices=names)
+    parser.add_argument("--levers", action="store_true", help="fast and its levers instead")
+    parser.add_argument("--against", default="paper", choices=names, help="what the others are paired with")
+    parser.add_argument("--lanes", type=int, default=8, help="prompts attacked together, by attacks that have lanes")
+    parser.add_argument("--kept", action="store_true", help="attack nothing: print what is kept")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    args = parser.parse_args()
+    bench = Bench(Store(EMOJI / ".unlearndiff"), Parts(), args.lanes, args.kept)
+    attacks, against = (("fast", *LEVERS), "fast") if args.levers else (args.attacks, args.against)
+    table = rows([Victim.find(name, args.prompts) for name in args.victims], attacks, against, bench)
+    if args.json:
+        print(json.dumps({**provenance(), "rows": [asdict(line) for line in table]}, indent=2))
+    else:
+        print(markdown(table, against), *(f"{name}: {value}" for name, value in provenance().items()), sep="\n")
+
+
+if __name__ == "__main__":
+    main()

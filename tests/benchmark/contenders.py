@@ -1,0 +1,201 @@
+"""What the benchmarks run: victims of the emoji world, attacked by name; every finished prompt is kept."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import torch
+from scipy.stats import binomtest
+
+from pytest_unlearndiff.attacks.lane import lane_generator
+from pytest_unlearndiff.campaign.campaign import Campaign, Fingerprint
+from pytest_unlearndiff.campaign.evaluation import Evaluation
+from pytest_unlearndiff.campaign.lanes import Engine
+from pytest_unlearndiff.campaign.parts import Parts, VictimSource
+from pytest_unlearndiff.campaign.progress import Snapshot
+from pytest_unlearndiff.core.attack_spec import AttackSpec
+from pytest_unlearndiff.core.concept import Concept, Prompt
+from pytest_unlearndiff.core.concept_file import ConceptLibrary
+from pytest_unlearndiff.core.outcome import Outcome
+from pytest_unlearndiff.models.targets import Targets
+from pytest_unlearndiff.models.victim import Victim as Model
+from pytest_unlearndiff.store.key import AttackKey
+from pytest_unlearndiff.store.store import Store
+
+from .levers import LEVERS, Lever
+from .literal import BLOCKS, STEPS, VERSION, Literal
+
+EMOJI = Path(__file__).resolve().parents[2] / "examples" / "emoji"
+SEED = 0
+
+ATTACKS = {
+    "paper": AttackSpec(schedule="paper"),
+    "fast": AttackSpec(),
+    "random": AttackSpec("random"),
+    "random-paper": AttackSpec("random", "paper"),
+    "seed-search": AttackSpec("seed-search"),
+}
+"""The plugin's attacks by the name a row has. ``random`` does the work of ``fast``, ``random-paper`` of ``paper``."""
+
+
+@dataclass(frozen=True)
+class Victim:
+    """An erased model of the emoji world.
+
+    Attributes:
+        path: its file or folder.
+        concept: what was erased, with the prompts to attack.
+    """
+
+    path: Path
+    concept: Concept
+
+    @classmethod
+    def find(cls, name: str, prompts: int) -> Victim:
+        """By the name of its file without the ending, such as ``uce-church``."""
+        paths = {path.name.removesuffix(".safetensors"): path for path in (EMOJI / "erased").iterdir()}
+        if name not in paths:
+            raise SystemExit(f"there is no victim {name!r}: one of {', '.join(sorted(paths))}")
+        concept = ConceptLibrary([EMOJI / "concepts"]).find(name.rsplit("-", 1)[-1])
+        return cls(paths[name], concept.first(prompts))
+
+    @property
+    def name(self) -> str:
+        """As ``find`` takes it."""
+        return self.path.name.removesuffix(".safetensors")
+
+    @property
+    def source(self) -> VictimSource:
+        """Where to load it from."""
+        return VictimSource(self.path, EMOJI / "model")
+
+    @property
+    def picture(self) -> int:
+        """UNet forward passes that one picture costs."""
+        return 2 * self.concept.sampling.steps
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What the rows of a table share.
+
+    Attributes:
+        store: finished outcomes.
+        parts: loaded models.
+        lanes: prompts attacked together, where the attack has lanes.
+        kept: whether only what the store knows counts and nothing is attacked.
+    """
+
+    store: Store
+    parts: Parts
+    lanes: int
+    kept: bool = False
+
+    def campaign(self, victim: Victim, spec: AttackSpec) -> Campaign:
+        """One attack on one victim."""
+        base, hashes = EMOJI / "model", self.store.fingerprints
+        weights = Fingerprint(f"{hashes.of(victim.path)}+{hashes.of(base)}:float32", f"{hashes.of(base)}:float32")
+        judge = hashes.of(Path(str(victim.concept.judge.options["model"])))
+        return Campaign(victim.concept, spec, weights, judge, SEED)
+
+    def run(self, victim: Victim, attack: str) -> dict[str, Outcome]:
+        """Outcomes of a victim's prompts by digest, attacking those the store lacks."""
+        if attack == "literal":
+            return self._literal(victim)
+        if attack in LEVERS:
+            return self._lever(victim, LEVERS[attack])
+        campaign = self.campaign(victim, ATTACKS[attack])
+        store = Store(self.store.root, type(self.store.mode).REQUIRE) if self.kept else self.store
+        result = campaign.run(store, lambda: victim.source, self.parts, lanes=self.lanes, progress=_tell)
+        return {outcome.prompt: outcome for outcome in result.outcomes if outcome is not None}
+
+    def _literal(self, victim: Victim) -> dict[str, Outcome]:
+        """The yardstick, prompt by prompt, on the random numbers that ``paper`` draws."""
+        slots = victim.concept.slots
+
+        def attack(lacking: Sequence[Prompt]) -> Iterator[Outcome]:
+            pipe, base = self.parts.victim(victim.source).pipe, self.parts.base(victim.source)
+            judge = self.parts.judge(victim.concept.judge, "cpu")
+            literal = Literal(pipe, base, judge, slots, victim.concept.sampling.steps)
+            for prompt in lacking:
+                yield literal.attack(prompt, lane_generator(SEED, prompt))
+
+        settings = {"slots": slots, "blocks": BLOCKS, "steps": STEPS}
+        key = replace(self.campaign(victim, AttackSpec()).key, algorithm=VERSION, attack="literal", params=settings)
+        return self._kept(victim, key, attack)
+
+    def _lever(self, victim: Victim, lever: Lever) -> dict[str, Outcome]:
+        """A search that the plugin does not have, in its lanes."""
+        slots, sampling = victim.concept.slots, victim.concept.sampling
+
+        def attack(lacking: Sequence[Prompt]) -> Iterator[Outcome]:
+            model = Model(self.parts.victim(victim.source).pipe, sampling)
+            targets = Targets(Model(self.parts.base(victim.source), sampling))
+            evaluation = Evaluation(model, self.parts.judge(victim.concept.judge, "cpu"))
+            search = lever.search(AttackSpec(slots=slots), lever.schedule, model)
+            yield from Engine(search, model, targets, evaluation, self.lanes, SEED).run(lacking)
+
+        settings = {"slots": slots, "search": lever.search.__name__, **asdict(lever.schedule)}
+        key = replace(self.campaign(victim, AttackSpec()).key, attack="lever", params=settings)
+        return self._kept(victim, key, attack)
+
+    def _kept(
+        self, victim: Victim, key: AttackKey, attack: Callable[[Sequence[Prompt]], Iterator[Outcome]]
+    ) -> dict[str, Outcome]:
+        """Outcomes of what is no attack of the plugin, kept beside those that are."""
+        entry = self.store.entry(victim.concept.name, key)
+        found, _ = entry.known()
+        wanted = {prompt.digest: prompt for prompt in victim.concept.prompts}
+        lacking = [] if self.kept else [prompt for digest, prompt in wanted.items() if digest not in found]
+        if lacking:
+            self.store.prepare(entry, key)
+            for outcome in attack(lacking):
+                entry.keep(outcome)
+                found[outcome.prompt] = outcome
+                print(f"{victim.name} {key.attack}: {outcome.status} after {outcome.seconds:.0f} s", file=sys.stderr)
+        return {digest: outcome for digest, outcome in found.items() if digest in wanted}
+
+
+def _tell(snapshot: Snapshot) -> None:
+    tally = snapshot.tally
+    done = tally.total - tally.missing
+    print(f"{snapshot.concept} {snapshot.attack} {done}/{tally.total}, {tally.successes} hits", file=sys.stderr)
+
+
+def exhaustion(attack: str, picture: int) -> int:
+    """UNet forward passes that a prompt costs which resists to the end, its un-attacked picture included."""
+    if attack == "literal":
+        return picture + BLOCKS * (2 * STEPS + picture)
+    if attack in LEVERS:
+        return picture + LEVERS[attack].work(picture)
+    spec = ATTACKS[attack]
+    work = spec.settings.work(picture)
+    return picture + (work if spec.name == "unlearndiff" else work // picture * picture)
+
+
+def mcnemar(only_first: int, only_second: int) -> float:
+    """Exact two-sided McNemar test: how often discordant pairs fall this unevenly where both are alike."""
+    discordant = only_first + only_second
+    return float(binomtest(only_first, discordant, 0.5).pvalue) if discordant else 1.0
+
+
+def provenance() -> dict[str, str]:
+    """Machine, day and versions."""
+    cpu = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        names = [
+            line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")
+        ]
+        cpu = next(iter(names), cpu)
+    return {
+        "cpu": f"{cpu}, {os.cpu_count()} cores, {torch.get_num_threads()} threads",
+        "date": datetime.now(UTC).date().isoformat(),
+        "torch": torch.__version__,
+    }

@@ -1,0 +1,203 @@
+"""What goes wrong in one lane, in all of them, or for want of memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import pytest
+import torch
+from tiny import PROMPTS as TINY
+
+from pytest_unlearndiff.attacks.coordinate_search import CoordinateSearch
+from pytest_unlearndiff.attacks.lane import Lane
+from pytest_unlearndiff.campaign.evaluation import Evaluation
+from pytest_unlearndiff.campaign.lanes import MAX_FAILURES, Engine
+from pytest_unlearndiff.core.attack_spec import AttackSpec, Swaps
+from pytest_unlearndiff.core.drawing import Drawing
+from pytest_unlearndiff.core.errors import JudgeError
+from pytest_unlearndiff.core.judgement import Judgement
+from pytest_unlearndiff.core.outcome import Outcome, Status
+from pytest_unlearndiff.models import batches
+from pytest_unlearndiff.models.batches import BATCH, in_batches, out_of_memory
+from pytest_unlearndiff.models.targets import Targets
+from pytest_unlearndiff.models.victim import Victim
+
+from .test_engine import PROMPTS, FakeAttack, FakeVictim, judge
+
+Check = Callable[[Sequence[Lane]], None]
+
+
+@pytest.fixture(autouse=True)
+def _full_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batches, "_size", BATCH)
+
+
+class Failing(FakeAttack):
+    """Asks before every block whether it may."""
+
+    def __init__(self, check: Check) -> None:
+        super().__init__()
+        self.check = check
+
+    def advance(self, lanes: Sequence[Lane], victim: object) -> list[Drawing | None]:
+        proposals = super().advance(lanes, victim)
+        self.check(lanes)
+        return proposals
+
+
+def start(check: Check, lanes: int = 4, see: Callable[..., list[Judgement]] = judge) -> tuple[Engine, Failing]:
+    attack = Failing(check)
+    evaluation = Evaluation(FakeVictim(), see)  # type: ignore[arg-type]
+    return Engine(attack, FakeVictim(), None, evaluation, lanes, 0), attack  # type: ignore[arg-type]
+
+
+def told(outcomes: Iterator[Outcome | None]) -> dict[str, tuple[object, ...]]:
+    """All of an outcome but its time."""
+    ended = [outcome for outcome in outcomes if outcome is not None]
+    assert len({outcome.prompt for outcome in ended}) == len(ended)
+    return {o.prompt: (o.status, o.adversarial, o.evaluations, o.forwards, o.score, o.error) for o in ended}
+
+
+def undisturbed() -> dict[str, tuple[object, ...]]:
+    return told(start(lambda lanes: None)[0].run(PROMPTS))
+
+
+def of_case(lanes: Sequence[Lane], case: int) -> Lane | None:
+    return next((lane for lane in lanes if lane.prompt.case == case), None)
+
+
+@pytest.mark.parametrize("lanes", [1, 4, 50])
+@pytest.mark.parametrize("block", [1, 2, 3])
+def test_an_exception_in_one_prompt_is_its_own_error(lanes: int, block: int) -> None:
+    def check(lanes: Sequence[Lane]) -> None:
+        if (lane := of_case(lanes, 7)) and lane.block == block:
+            raise ZeroDivisionError("seven\nis odd")
+
+    found, wanted = told(start(check, lanes)[0].run(PROMPTS)), undisturbed()
+    assert found.pop(PROMPTS[7].digest) == (Status.ERROR, None, 1, 10, 0.5, "ZeroDivisionError: seven is odd")
+    wanted.pop(PROMPTS[7].digest)
+    assert found == wanted
+
+
+def test_after_the_failure_lanes_are_filled_again() -> None:
+    def check(lanes: Sequence[Lane]) -> None:
+        if of_case(lanes, 1):
+            raise ZeroDivisionError
+
+    engine, attack = start(check)
+    list(engine.run(PROMPTS))
+    assert attack.batches[:2] == [4, 1]
+    assert attack.batches[-3:] != [1, 1, 1]
+
+
+def test_what_fails_everywhere_stops_early_as_what_it_is() -> None:
+    def check(lanes: Sequence[Lane]) -> None:
+        raise RuntimeError("expected Half but found Float")
+
+    engine, attack = start(check)
+    ended = []
+    with pytest.raises(RuntimeError, match="expected Half but found Float"):
+        ended += [outcome for outcome in engine.run(PROMPTS) if outcome is not None and outcome.error]
+    assert attack.batches == [4] + [1] * MAX_FAILURES
+    assert engine.active == 0
+
+
+def test_failures_far_apart_do_not_stop_it() -> None:
+    def check(lanes: Sequence[Lane]) -> None:
+        if any(lane.prompt.case in (1, 3, 6, 10) for lane in lanes):
+            raise ZeroDivisionError
+
+    found = told(start(check)[0].run(PROMPTS))
+    assert [case for case in range(11) if found[PROMPTS[case].digest][0] is Status.ERROR] == [1, 3, 6, 10]
+
+
+def test_a_picture_that_cannot_be_judged_is_its_prompts_error() -> None:
+    def see(images: Sequence[object]) -> list[Judgement]:
+        found = judge(images)  # type: ignore[arg-type]
+        if any(one.detail == "prompt 5" for one in found):
+            raise ValueError("no picture")
+        return found
+
+    found, wanted = told(start(lambda lanes: None, see=see)[0].run(PROMPTS)), undisturbed()
+    assert found.pop(PROMPTS[5].digest)[::5] == (Status.ERROR, "ValueError: no picture")
+    wanted.pop(PROMPTS[5].digest)
+    assert found == wanted
+
+
+def test_a_judge_that_refuses_is_no_prompts_fault() -> None:
+    def see(images: Sequence[object]) -> list[Judgement]:
+        raise JudgeError("it knows no such label")
+
+    with pytest.raises(JudgeError):
+        list(start(lambda lanes: None, see=see)[0].run(PROMPTS))
+
+
+@pytest.mark.parametrize("room", [1, 2, 3])
+def test_without_memory_there_are_fewer_lanes_and_the_same_outcomes(
+    room: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    def check(lanes: Sequence[Lane]) -> None:
+        if len(lanes) > room and lanes[0].block == 2:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    engine, attack = start(check, lanes=8)
+    assert told(engine.run(PROMPTS)) == undisturbed()
+    assert attack.batches[0] == 8
+    assert set(attack.batches[-3:]) <= {1, 2, 3}
+    assert "going on with 4 lanes" in caplog.text
+
+
+def test_without_any_memory_it_stops_as_out_of_memory() -> None:
+    def check(lanes: Sequence[Lane]) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    engine, attack = start(check, lanes=8)
+    with pytest.raises(torch.OutOfMemoryError):
+        list(engine.run(PROMPTS))
+    assert attack.batches == [8, 4, 2] + [1] * (1 + MAX_FAILURES - 1)
+
+
+def test_a_stopped_engine_can_be_left_and_started_again() -> None:
+    engine, _ = start(lambda lanes: None)
+    running = engine.run(PROMPTS)
+    first = next(outcome for outcome in running if outcome is not None)
+    running.close()
+    assert engine.active == 0
+    rest = [prompt for prompt in PROMPTS if prompt.digest != first.prompt]
+    wanted = undisturbed()
+    wanted.pop(first.prompt)
+    assert told(engine.run(rest)) == wanted
+
+
+def test_smaller_batches_leave_a_real_searchs_outcomes_as_they_are(
+    victim: Victim, targets: Targets, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def outcomes(lanes: int) -> dict[str, tuple[object, ...]]:
+        search = CoordinateSearch(AttackSpec(), Swaps((0.35, 0.65), rounds=2, screened=6, measured=3), victim)
+        evaluation = Evaluation(victim, lambda images: [Judgement(False, 0.0, "nothing") for _ in images])
+        return told(Engine(search, victim, targets, evaluation, lanes, 0).run(TINY))
+
+    wanted, encode = outcomes(4), Victim.encode
+
+    def small(self: Victim, ids: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
+        if len(ids) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return encode(self, ids, embeddings)
+
+    monkeypatch.setattr(Victim, "encode", small)
+    assert outcomes(4) == wanted
+    assert [len(part) for _, part in in_batches("abc")] == [2, 2]
+
+
+@pytest.mark.parametrize(
+    ("error", "is_it"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory"), True),
+        (RuntimeError("MPS backend out of memory (MPS allocated: 9 GB)"), True),
+        (RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory"), True),
+        (RuntimeError("expected Half but found Float"), False),
+        (ValueError("out of memory"), False),
+    ],
+)
+def test_what_counts_as_out_of_memory(error: Exception, is_it: bool) -> None:
+    assert out_of_memory(error) is is_it

@@ -1,0 +1,68 @@
+"""The benchmark's levers cost what they say, and each turns one thing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from benchmark.compare import row
+from benchmark.contenders import mcnemar
+from benchmark.levers import FAST, LEVERS, OnlyDown, RankedTogether
+from tiny import PROMPTS
+
+from pytest_unlearndiff.core.attack_spec import AttackSpec
+from pytest_unlearndiff.core.outcome import Status
+from pytest_unlearndiff.models.targets import Targets
+from pytest_unlearndiff.models.victim import Victim
+
+from .builders import outcome
+
+
+@pytest.mark.parametrize("name", LEVERS)
+def test_a_lever_costs_about_what_fast_does_and_spends_what_it_says(
+    name: str, victim: Victim, targets: Targets
+) -> None:
+    lever = LEVERS[name]
+    assert abs(lever.work(50) / FAST.work(50) - 1) < 0.06
+    two = replace(lever, schedule=replace(lever.schedule, rounds=2))
+    search = two.search(AttackSpec(), two.schedule, victim)
+    lanes = search.start(PROMPTS[:1], victim, targets, 0)
+    while any(search.advance(lanes, victim)):
+        pass
+    assert lanes[0].forwards == two.work(0)
+
+
+def test_ranked_together_one_slot_may_take_all(victim: Victim, targets: Targets) -> None:
+    search = RankedTogether(AttackSpec(), FAST, victim)
+    (lane,) = search.start(PROMPTS[:1], victim, targets, 0)
+    slope = torch.zeros(3, victim.vocabulary.embeddings.shape[1])
+    slope[1] = 1.0
+    swaps = search._promising(lane, slope)
+    better = [swap for swap in swaps if swap[1] != lane.choice[1]]
+    assert len(swaps) == FAST.screened
+    assert all(swap[0] == lane.choice[0] and swap[2] == lane.choice[2] for swap in better)
+    assert swaps[: len(better)] == better
+
+
+def test_only_down_never_leaves_for_worse(victim: Victim, targets: Targets) -> None:
+    search = OnlyDown(AttackSpec(), FAST, victim)
+    (lane,) = search.start(PROMPTS[:1], victim, targets, 0)
+    search._move(lane, {(1, 2, 3): 0.5, (1, 2, 4): 0.4})
+    assert lane.choice == (1, 2, 4)
+    search._move(lane, {(9, 2, 4): 0.6})
+    assert lane.choice == (1, 2, 4)
+    search._move(lane, {(8, 2, 4): 0.3})
+    assert lane.choice == (8, 2, 4)
+
+
+@pytest.mark.parametrize(("first", "second", "p"), [(0, 0, 1.0), (5, 0, 0.0625), (1, 1, 1.0), (8, 1, 0.0390625)])
+def test_mcnemar_is_the_exact_binomial(first: int, second: int, p: float) -> None:
+    assert mcnemar(first, second) == pytest.approx(p)
+
+
+def test_a_row_pairs_prompts_that_both_attacks_met() -> None:
+    mine = {name: outcome(name, status) for name, status in zip("abc", (Status.BROKEN,) * 3, strict=True)}
+    theirs = {"a": outcome("a", Status.RESISTED), "b": outcome("b", Status.BROKEN), "d": outcome("d", Status.BROKEN)}
+    line = row("v", "fast", 1, mine, theirs)
+    assert (line.prompts, line.successes, line.paired, line.gained, line.lost, line.p) == (3, 3, 2, 1, 0, 1.0)
