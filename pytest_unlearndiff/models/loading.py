@@ -12,10 +12,12 @@ from typing import Any
 
 import torch
 from diffusers import StableDiffusionPipeline
+from diffusers.utils import is_accelerate_available
 
 from ..core.errors import ModelError
 from .accounting import Change, change, check_changed
 from .checkpoint import Checkpoint
+from .formats.folders import WeightFiles
 from .formats.others import PROTOCOL
 from .formats.pipelines import check_index, check_whole, part_files
 from .quiet import library_warnings_ignored
@@ -61,21 +63,25 @@ def load_pipeline(path: str | Path, *, device: str = "cpu", dtype: str = "float3
     try:
         check_index(folder)
         files = part_files(folder)
-        pipe = _from_folder(folder, files["unet"].variant, dtype)
+        pipe = _from_folder(folder, files, dtype)
         check_whole(pipe, files)
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from None
     return freeze(pipe.to(device))
 
 
-def _from_folder(folder: Path, variant: str | None, dtype: str) -> StableDiffusionPipeline:
+def _from_folder(folder: Path, files: Mapping[str, WeightFiles], dtype: str) -> StableDiffusionPipeline:
     absent = dict.fromkeys(("safety_checker", "feature_extractor", "image_encoder"))
+    # Said, so that the libraries do not log what they would rather have.
+    safe = {found.safe for found in files.values()}
     try:
         with library_warnings_ignored():
             return StableDiffusionPipeline.from_pretrained(
                 folder,
                 dtype=getattr(torch, dtype),
-                variant=variant,
+                variant=files["unet"].variant,
+                use_safetensors=safe.pop() if len(safe) == 1 else None,
+                low_cpu_mem_usage=is_accelerate_available(),
                 local_files_only=True,
                 requires_safety_checker=False,
                 **absent,

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pickle
 import pickletools
+import warnings
 import zipfile
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -51,7 +53,7 @@ def read_pickle(path: Path, *, trust: bool) -> tuple[Any, list[str]]:
     if zipfile.is_zipfile(path):
         _check_zip(path)
     try:
-        return torch.load(path, map_location="cpu", weights_only=True), []
+        return _load(path), []
     except Exception as error:
         reason = first_line(error)
     named = _foreign_globals(path)
@@ -65,14 +67,24 @@ def read_pickle(path: Path, *, trust: bool) -> tuple[Any, list[str]]:
             "executing anything)"
         )
     try:
-        # A type of its own for each, since torch keeps one name a type.
-        stubs: list[Any] = [(type("Stub", (Stub,), {}), name) for name in named]
-        with torch.serialization.safe_globals(stubs):
-            return torch.load(path, map_location="cpu", weights_only=True), named
+        with torch.serialization.safe_globals([(_stub(name), name) for name in named]):
+            return _load(path), named
     except Exception as error:
         raise ModelError(
             f"names {listed}, and cannot be read without them: {first_line(error)}. Save it again as safetensors"
         ) from None
+
+
+def _load(path: Path) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # on protocols and storages; what matters is an error
+        return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _stub(name: str) -> Any:
+    """A type of its own, since torch keeps one name a type; for kinds of dict, which torch fills itself, a dict."""
+    kind = OrderedDict if name.lower().endswith("dict") else Stub
+    return type("Stub", (kind,), {}) if kind is Stub else kind
 
 
 def first_line(error: Exception) -> str:

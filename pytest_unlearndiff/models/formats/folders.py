@@ -47,6 +47,11 @@ class WeightFiles:
     files: tuple[Path, ...]
     variant: str | None = None
 
+    @property
+    def safe(self) -> bool:
+        """Whether they are safetensors."""
+        return self.files[0].suffix == ".safetensors"
+
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Shape of every tensor, by name, without reading numbers where the format allows."""
         found: dict[str, tuple[int, ...]] = {}
