@@ -53,10 +53,10 @@ class Parts:
     def victim(self, source: VictimSource) -> Any:
         """What was loaded for a victim: a ``Loaded``."""
         from ..models.checkpoint import read_checkpoint
-        from ..models.loading import Loaded, freeze, load_victim
+        from ..models.loading import load_victim, own_pipeline
 
         if source.pipe is not None:
-            return self._once(("pipe", id(source.pipe)), lambda: Loaded(freeze(source.pipe), "unlearned_pipe fixture"))
+            return self._once(("pipe", id(source.pipe)), lambda: own_pipeline(source.pipe))
         assert source.model is not None
         checkpoint = read_checkpoint(source.model)
         base = self.base(source) if source.base is not None else None

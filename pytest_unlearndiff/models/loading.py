@@ -4,43 +4,25 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import DiffusionPipeline, StableDiffusionPipeline
+from diffusers import StableDiffusionPipeline
+from diffusers.utils import is_accelerate_available
 
 from ..core.errors import ModelError
-from .checkpoint import Checkpoint, Tensors
+from .accounting import Change, change, check_changed
+from .checkpoint import Checkpoint
+from .formats.folders import WeightFiles
+from .formats.others import PROTOCOL
+from .formats.pipelines import check_index, check_whole, part_files
 from .quiet import library_warnings_ignored
 
-
-@dataclass(frozen=True)
-class Change:
-    """How one component of a victim differs from the base.
-
-    Attributes:
-        component: ``unet`` or ``text_encoder``.
-        given: tensors in the checkpoint.
-        total: tensors in the component.
-        changed: given tensors that differ from the base's.
-        relative: norm of the change over the norm of the base, over the given tensors.
-    """
-
-    component: str
-    given: int
-    total: int
-    changed: int
-    relative: float
-
-    def __str__(self) -> str:
-        """``unet: 80 of 80 given tensors changed (686 in all), by 3.1 %``."""
-        return (
-            f"{self.component}: {self.changed} of {self.given} given tensors changed "
-            f"({self.total} in all), by {100 * self.relative:.2g} %"
-        )
+_NETWORKS = ("unet", "text_encoder", "vae")
 
 
 @dataclass(frozen=True)
@@ -52,40 +34,60 @@ class Loaded:
         format: what the checkpoint was recognised as.
         changes: what differs from the base; empty for a pipeline folder loaded without one.
         metadata: what the file says about itself.
+        notes: what was left out or assumed.
     """
 
     pipe: StableDiffusionPipeline
     format: str
     changes: tuple[Change, ...] = ()
     metadata: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 def load_pipeline(path: str | Path, *, device: str = "cpu", dtype: str = "float32") -> StableDiffusionPipeline:
     """Load a pipeline folder, without its safety checker, refusing a component with missing weights.
 
+    No code of the folder is run, and nothing is fetched.
+
     Args:
-        path: folder with a ``model_index.json``, or a Hub id.
+        path: folder with a ``model_index.json``.
         device: where it goes.
         dtype: name of the floating-point type of its weights.
 
     Raises:
         ModelError: there is no pipeline, it is not one of Stable Diffusion's kind, or weights are missing.
     """
+    folder = Path(path)
+    if not (folder / "model_index.json").is_file():
+        raise ModelError(f"{path} cannot be loaded as a diffusers pipeline: it holds no model_index.json")
+    try:
+        check_index(folder)
+        files = part_files(folder)
+        pipe = _from_folder(folder, files, dtype)
+        check_whole(pipe, files)
+    except ModelError as error:
+        raise ModelError(f"{path}: {error}") from None
+    return freeze(pipe.to(device))
+
+
+def _from_folder(folder: Path, files: Mapping[str, WeightFiles], dtype: str) -> StableDiffusionPipeline:
+    absent = dict.fromkeys(("safety_checker", "feature_extractor", "image_encoder"))
+    # Said, so that the libraries do not log what they would rather have.
+    safe = {found.safe for found in files.values()}
     try:
         with library_warnings_ignored():
-            pipe = DiffusionPipeline.from_pretrained(
-                path, dtype=getattr(torch, dtype), safety_checker=None, requires_safety_checker=False
+            return StableDiffusionPipeline.from_pretrained(
+                folder,
+                dtype=getattr(torch, dtype),
+                variant=files["unet"].variant,
+                use_safetensors=safe.pop() if len(safe) == 1 else None,
+                low_cpu_mem_usage=is_accelerate_available(),
+                local_files_only=True,
+                requires_safety_checker=False,
+                **absent,
             )
     except Exception as error:
-        raise ModelError(f"{path} cannot be loaded as a diffusers pipeline: {str(error)[:300]}") from None
-    if not isinstance(pipe, StableDiffusionPipeline):
-        raise ModelError(
-            f"{path} is a {type(pipe).__name__}; only StableDiffusionPipeline (UNet with one CLIP text encoder) can be "
-            "attacked so far"
-        )
-    if Path(path).is_dir():
-        _check_whole(pipe, Path(path))
-    return freeze(pipe.to(device))
+        raise ModelError(f"cannot be loaded as a diffusers pipeline: {str(error)[:300]}") from None
 
 
 def freeze(pipe: StableDiffusionPipeline) -> StableDiffusionPipeline:
@@ -96,29 +98,14 @@ def freeze(pipe: StableDiffusionPipeline) -> StableDiffusionPipeline:
     return pipe
 
 
-def _check_whole(pipe: StableDiffusionPipeline, folder: Path) -> None:
-    """Refuse tensors the folder does not hold: the libraries fill them with random numbers and only warn."""
-    for name in ("unet", "text_encoder", "vae"):
-        files = sorted((folder / name).glob("*.safetensors"))
-        if not files:
-            continue
-        from safetensors import safe_open
-
-        stored: set[str] = set()
-        for file in files:
-            with safe_open(file, framework="pt") as tensors:
-                stored |= set(tensors.keys())
-        stored |= {key.removeprefix("text_model.") for key in stored}
-        wanted = {key.removeprefix("text_model.") for key in getattr(pipe, name).state_dict()}
-        if missing := sorted(key for key in wanted - stored if not key.endswith("position_ids")):
-            raise ModelError(
-                f"{folder}/{name}: {len(missing)} tensors are not in its files, such as {missing[0]}; the libraries "
-                "would fill them with random numbers"
-            )
-
-
 def load_victim(
-    checkpoint: Checkpoint, base: StableDiffusionPipeline | None, *, device: str = "cpu", dtype: str = "float32"
+    checkpoint: Checkpoint,
+    base: StableDiffusionPipeline | None,
+    *,
+    device: str = "cpu",
+    dtype: str = "float32",
+    partial: bool = False,
+    guided: bool = False,
 ) -> Loaded:
     """Load an unlearned model: a pipeline, or a component's tensors put into a copy of the base pipeline.
 
@@ -127,81 +114,88 @@ def load_victim(
         base: the un-erased pipeline; needed unless the checkpoint is a pipeline.
         device: where a pipeline goes.
         dtype: name of the floating-point type of a pipeline's weights.
+        partial: whether tensors may be missing without a pattern.
+        guided: whether pictures are guided away from the concept as they are drawn, so that weights need not differ.
 
     Raises:
         ModelError: see ``load_pipeline`` and ``apply``; or a base is needed and not given.
     """
     if checkpoint.pipeline:
+        _check_class(checkpoint, guided)
         pipe = load_pipeline(checkpoint.path, device=device, dtype=dtype)
-        return Loaded(pipe, checkpoint.format, () if base is None else _compare(pipe, base, checkpoint))
+        changes = () if base is None else _compare(pipe, base, checkpoint, guided)
+        return Loaded(pipe, checkpoint.format, changes, checkpoint.metadata, checkpoint.notes)
     if base is None:
         raise ModelError(
             f"{checkpoint.path} is a {checkpoint.format}, not a pipeline: give its base with --unlearndiff-base"
         )
-    return apply(checkpoint, base)
+    return apply(checkpoint, base, partial=partial)
 
 
-def apply(checkpoint: Checkpoint, base: StableDiffusionPipeline) -> Loaded:
-    """Put the tensors of a checkpoint into a copy of the base's components.
+def _check_class(checkpoint: Checkpoint, guided: bool) -> None:
+    if checkpoint.pipeline == "StableDiffusionPipelineSafe" and not guided:
+        raise ModelError(
+            f"{checkpoint.path} is a {checkpoint.pipeline}, which guides pictures as it draws them: give the strength "
+            "with --unlearndiff-sld (the class's own is medium) and what to avoid with --unlearndiff-sld-concept"
+        )
+
+
+def apply(checkpoint: Checkpoint, base: StableDiffusionPipeline, *, partial: bool = False) -> Loaded:
+    """Put a checkpoint's edits into a copy of the base.
 
     Raises:
-        ModelError: a tensor has no place in the base, or another shape, or is not finite; or nothing differs.
+        ModelError: a tensor has no place in the base, or another shape, or is not finite, or is missing; or nothing
+            differs.
     """
     pipe = copy.copy(base)
-    changes = []
-    for component, tensors in checkpoint.components.items():
-        module = getattr(base, component)
-        _check_fit(checkpoint, component, module.state_dict(), tensors)
-        mine = copy.deepcopy(module)
-        mine.load_state_dict(dict(tensors), strict=False)
-        setattr(pipe, component, mine)
-        changes.append(_change(component, module.state_dict(), {k: mine.state_dict()[k] for k in tensors}))
-    _check_changed(changes, checkpoint)
-    return Loaded(freeze(pipe), checkpoint.format, tuple(changes), checkpoint.metadata)
-
-
-def _check_fit(checkpoint: Checkpoint, component: str, known: Tensors, tensors: Tensors) -> None:
-    where = f"{checkpoint.path} ({checkpoint.format})"
-    if unexpected := sorted(set(tensors) - set(known)):
-        raise ModelError(
-            f"{where}: {len(unexpected)} of {len(tensors)} tensors have no place in the base's {component}, such as "
-            f"{unexpected[0]}; is this the right base?"
-        )
-    for key, value in tensors.items():
-        if value.shape != known[key].shape:
-            raise ModelError(
-                f"{where}: {key} is {list(value.shape)}, in the base {list(known[key].shape)}; is this the right base?"
-            )
-        if not torch.isfinite(value).all():
-            raise ModelError(f"{where}: {key} holds NaN or infinity")
+    try:
+        changes = tuple(change for edit in checkpoint.edits for change in edit.apply(pipe, partial=partial))
+        check_changed(changes)
+    except ModelError as error:
+        raise ModelError(f"{checkpoint.path} ({checkpoint.format}): {error}") from None
+    return Loaded(freeze(pipe), checkpoint.format, changes, checkpoint.metadata, checkpoint.notes)
 
 
 def _compare(
-    pipe: StableDiffusionPipeline, base: StableDiffusionPipeline, checkpoint: Checkpoint
+    pipe: StableDiffusionPipeline, base: StableDiffusionPipeline, checkpoint: Checkpoint, guided: bool
 ) -> tuple[Change, ...]:
     changes = []
-    for component in ("unet", "text_encoder"):
+    for component in _NETWORKS:
         known, mine = getattr(base, component).state_dict(), getattr(pipe, component).state_dict()
         if set(known) != set(mine) or any(known[key].shape != mine[key].shape for key in known):
             raise ModelError(f"{checkpoint.path}: its {component} has other tensors than the base's; is this its base?")
-        changes.append(_change(component, known, mine))
-    _check_changed(changes, checkpoint)
+        changes.append(change(component, known, mine))
+    if not guided:
+        try:
+            check_changed([change for change in changes if change.component != "vae"])
+        except ModelError as error:
+            raise ModelError(f"{checkpoint.path} ({checkpoint.format}): {error}") from None
     return tuple(changes)
 
 
-def _change(component: str, known: Tensors, given: Tensors) -> Change:
-    differences = {key: (given[key].float() - known[key].float()).norm().item() for key in given}
-    norm = sum(known[key].float().norm().item() ** 2 for key in given) ** 0.5
-    moved = sum(value**2 for value in differences.values()) ** 0.5
-    changed = sum(value > 0 for value in differences.values())
-    return Change(component, len(given), len(known), changed, moved / norm if norm else 0.0)
+def own_pipeline(pipe: Any) -> Loaded:
+    """A pipeline of the user's own, which is not changed but for being frozen.
+
+    Components of another floating-point type than the UNet's are replaced by copies in its type: transformers loads
+    weights as they were saved and diffusers as float32, so ``from_pretrained`` without a type may mix them, and such a
+    pipeline cannot draw.
+
+    Raises:
+        ModelError: it is no ``StableDiffusionPipeline``.
+    """
+    if not isinstance(pipe, StableDiffusionPipeline):
+        raise ModelError(f"the pipeline is a {type(pipe).__name__}; {PROTOCOL}")
+    notes, mine = [], copy.copy(pipe)
+    for component in ("text_encoder", "vae"):
+        module, wanted = getattr(pipe, component), pipe.unet.dtype
+        if module.dtype != wanted:
+            notes.append(f"{component} cast from {_short(module.dtype)} to {_short(wanted)}, the UNet's type")
+            setattr(mine, component, copy.deepcopy(module).to(wanted))
+    return Loaded(freeze(mine), "pipeline object", notes=tuple(notes))
 
 
-def _check_changed(changes: list[Change], checkpoint: Checkpoint) -> None:
-    if not any(change.changed for change in changes):
-        raise ModelError(
-            f"{checkpoint.path} ({checkpoint.format}): every tensor equals the base's, so nothing was unlearned in it"
-        )
+def _short(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def describe(loaded: Loaded) -> dict[str, Any]:
@@ -210,14 +204,17 @@ def describe(loaded: Loaded) -> dict[str, Any]:
         "format": loaded.format,
         "changes": [str(change) for change in loaded.changes],
         "metadata": dict(loaded.metadata),
+        "notes": list(loaded.notes),
     }
 
 
 def weights_digest(pipe: StableDiffusionPipeline) -> str:
-    """Content hash of a pipeline's weights in memory, in 16 hex digits."""
+    """Content hash of a pipeline's weights in memory and of its noise schedule, in 16 hex digits."""
     total = hashlib.sha256()
-    for component in ("unet", "text_encoder", "vae"):
+    for component in _NETWORKS:
         for key, value in sorted(getattr(pipe, component).state_dict().items()):
             total.update(f"{component}.{key}:{value.dtype}:{list(value.shape)}".encode())
             total.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    schedule = {key: value for key, value in pipe.scheduler.config.items() if not key.startswith("_")}
+    total.update(json.dumps(schedule, sort_keys=True, default=str).encode())
     return total.hexdigest()[:16]

@@ -1,0 +1,155 @@
+"""State dicts with CompVis' names: of the UNet alone, whole or in part, or of the whole ``LatentDiffusion`` model.
+
+Old ESD, SalUn, EraseDiff, ScissorHands (``compvis-*.pt``), Selective Amnesia and Concept Ablation (``.ckpt``), and the
+single files that interfaces such as A1111's use.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from ...core.errors import ModelError
+from ..accounting import Change, check_tensor
+from ..edits import Edit, Weights
+from ..files import Contents, Tensors
+from .compvis_names import open_clip_name, unet_names, vae_names
+from .diffusers_names import text_encoder, text_encoder_names
+from .recognised import Recognised
+
+_UNET_PREFIXES = ("model.diffusion_model.", "diffusion_model.")
+_BARE = ("input_blocks.", "middle_block.", "output_blocks.", "time_embed.", "out.0.", "out.2.")
+_VAE, _TEXT, _OPEN_CLIP = "first_stage_model.", "cond_stage_model.transformer.", "cond_stage_model.model."
+_EMA = "model_ema."
+# What LatentDiffusion registers beside its networks; the base's scheduler has the same numbers.
+_SCHEDULE = re.compile(
+    r"betas|alphas_cumprod(_prev)?|sqrt_\w*alphas_cumprod|sqrt_recipm1_alphas_cumprod|log_one_minus_alphas_cumprod|"
+    r"posterior_\w+|lvlb_weights|logvar|scale_factor"
+)
+
+
+def detect(named: Tensors, contents: Contents) -> Recognised | None:
+    """See ``recognise``."""
+    if not any(key.startswith((*_UNET_PREFIXES, *_BARE, _VAE, _TEXT, _OPEN_CLIP)) for key in named):
+        return None
+    parts = _by_part(named)
+    edits: list[Edit] = []
+    if unet := parts["unet"]:
+        edits.append(Weights("unet", unet, _unet_tensors))
+    if text := parts["text"]:
+        edits.append(text_encoder(text_encoder_names(text)[0]))
+    if clip := parts["open_clip"]:
+        edits.append(Weights("text_encoder", clip, _from_open_clip, complete=True))
+    if vae := parts["vae"]:
+        edits.append(Weights("vae", vae, _vae_tensors, complete=True))
+    if "alphas_cumprod" in named:
+        edits.append(SameSchedule(named["alphas_cumprod"]))
+    whole = bool(vae) and bool(text or clip)
+    title = "CompVis checkpoint of a whole pipeline" if whole else "state dict with CompVis' names"
+    return Recognised(title, tuple(edits), tuple(_notes(parts)))
+
+
+def _by_part(named: Tensors) -> Mapping[str, dict[str, torch.Tensor]]:
+    """Tensors by the network they belong to, without its prefix.
+
+    Raises:
+        ModelError: one belongs to none.
+    """
+    prefixes = {
+        **dict.fromkeys(_UNET_PREFIXES, "unet"),
+        _TEXT: "text",
+        _OPEN_CLIP: "open_clip",
+        _VAE: "vae",
+        _EMA: "ema",
+    }
+    parts: dict[str, dict[str, torch.Tensor]] = {part: {} for part in (*prefixes.values(), "schedule", "embed")}
+    for key, value in named.items():
+        prefix = next((prefix for prefix in prefixes if key.startswith(prefix)), None)
+        if prefix is not None:
+            part, name = prefixes[prefix], key.removeprefix(prefix)
+        elif key.startswith(_BARE):
+            part, name = "unet", key
+        elif _SCHEDULE.fullmatch(key):
+            part, name = "schedule", key
+        elif key == "embed":
+            part, name = "embed", key
+        else:
+            raise ModelError(f"{key} belongs to no part of a CompVis checkpoint")
+        if name in parts[part]:
+            raise ModelError(f"holds {name} of the {part} twice, under two prefixes")
+        parts[part][name] = value
+    return parts
+
+
+def _notes(parts: Mapping[str, Tensors]) -> list[str]:
+    notes = []
+    if parts["ema"]:
+        notes.append(f"{len(parts['ema'])} averaged (model_ema) tensors left out: the weights themselves are loaded")
+    if parts["embed"]:
+        notes.append("embed left out: the rows of added tokens, which prompts do not name")
+    return notes
+
+
+def _back(names: Mapping[str, str], tensors: Tensors, prefix: str) -> Tensors:
+    """Tensors by diffusers' names; those without one get back the prefix they had, to be refused by it."""
+    ours = {theirs: name for name, theirs in names.items()}
+    return {ours.get(key, f"{prefix}{key}"): value for key, value in tensors.items()}
+
+
+def _unet_tensors(unet: Any, tensors: Tensors) -> Tensors:
+    return _back(unet_names(unet), tensors, _UNET_PREFIXES[0])
+
+
+def _vae_tensors(vae: Any, tensors: Tensors) -> Tensors:
+    """As ``_back``; CompVis has attention as 1x1 convolutions."""
+    own = {key: value for key, value in tensors.items() if not key.startswith("loss.")}
+    known, named = vae.state_dict(), _back(vae_names(vae), own, _VAE)
+    return {
+        key: value[..., 0, 0] if key in known and value.dim() == 4 == known[key].dim() + 2 else value
+        for key, value in named.items()
+    }
+
+
+def _from_open_clip(encoder: Any, tensors: Tensors) -> Tensors:
+    """Tensors of a CLIP text encoder from OpenCLIP's; layers past its depth and the projection are not used."""
+    prefix = "text_model." if any(key.startswith("text_model.") for key in encoder.state_dict()) else ""
+    found: dict[str, torch.Tensor] = {}
+    used: set[str] = {"text_projection", "logit_scale", "attn_mask"}
+    for key in encoder.state_dict():
+        name, third = open_clip_name(key.removeprefix(prefix))
+        used.add(name)
+        if name in tensors:
+            check_tensor(name, tensors[name])
+            found[key] = tensors[name] if third is None else _third(name, tensors[name], third)
+    depth = encoder.config.num_hidden_layers
+    past = f"transformer.resblocks.{depth}."
+    return found | {key: value for key, value in tensors.items() if key not in used and not key.startswith(past)}
+
+
+def _third(name: str, tensor: torch.Tensor, third: int) -> torch.Tensor:
+    if tensor.dim() == 0 or tensor.shape[0] % 3:
+        raise ModelError(f"{name} is {list(tensor.shape)}, which is not three tensors in one")
+    return tensor.chunk(3)[third]
+
+
+@dataclass(frozen=True)
+class SameSchedule:
+    """Checks that the checkpoint was trained with the base's noise schedule.
+
+    Attributes:
+        alphas: cumulative products (T,) of the checkpoint.
+    """
+
+    alphas: torch.Tensor
+
+    def apply(self, pipe: Any, *, partial: bool) -> list[Change]:
+        """See ``Edit``."""
+        mine = torch.as_tensor(pipe.scheduler.alphas_cumprod).float().cpu()
+        check_tensor("alphas_cumprod", self.alphas)
+        if self.alphas.shape != mine.shape or not torch.allclose(self.alphas.float(), mine, atol=1e-3):
+            raise ModelError("its noise schedule (alphas_cumprod) is another than the base's; is this its base?")
+        return []

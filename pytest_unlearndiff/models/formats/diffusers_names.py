@@ -1,0 +1,97 @@
+"""State dicts with the names that diffusers and transformers use: of a UNet, a text encoder, or both.
+
+Full ones (old ESD, SalUn, RECE, STEREO), partial ones (ESD, UCE, SPEED), nested ones (ESD's ``FineTunedModel``, the
+``delta.bin`` of Concept Ablation), and AdvUnlearn's wrapped text encoder.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from ...core.errors import ModelError
+from ..edits import Edit, Weights
+from ..files import Contents, Tensors
+from .recognised import Recognised
+
+_UNET = ("down_blocks.", "mid_block.", "up_blocks.", "conv_in.", "conv_out.", "time_embedding.", "conv_norm_out.")
+_TEXT = ("embeddings.", "encoder.layers.", "final_layer_norm.")
+# AdvUnlearn's wrapper keeps the parts of its encoder a second time, under these names.
+_ALIASES = {"embedding.": "embeddings.", "encoder.": "encoder.", "final_layer_norm.": "final_layer_norm."}
+
+
+def detect(named: Tensors, contents: Contents) -> Recognised | None:
+    """See ``recognise``."""
+    unet = {key.removeprefix("unet."): value for key, value in named.items() if key.startswith(("unet.", *_UNET))}
+    if len(unet) != sum(key.startswith(("unet.", *_UNET)) for key in named):
+        raise ModelError("holds tensors twice, with and without the prefix unet.")
+    rest = {key: value for key, value in named.items() if not key.startswith(("unet.", *_UNET))}
+    text, wrapped = text_encoder_names(rest)
+    if not all(key.startswith(_UNET) for key in unet) or not all(key.startswith(_TEXT) for key in text):
+        return None
+    edits: list[Edit] = []
+    if unet:
+        edits.append(Weights("unet", unet))
+    if text:
+        edits.append(text_encoder(text))
+    return Recognised(_title(unet, text, wrapped, contents), tuple(edits))
+
+
+def _title(unet: Tensors, text: Tensors, wrapped: bool, contents: Contents) -> str:
+    if wrapped:
+        return "text encoder state dict in AdvUnlearn's wrapper"
+    components = " and ".join(name for name, part in (("UNet", unet), ("text encoder", text)) if part)
+    if contents.flat:
+        return f"{components} state dict"
+    if set(contents.tree) & {"unet", "text_encoder"}:
+        return f"{components} in a dict by component (delta.bin)"
+    return f"{components} state dict nested by module"
+
+
+def text_encoder(tensors: Tensors) -> Weights:
+    """A whole text encoder; these are published complete, so one with a gap has lost tensors."""
+    return Weights("text_encoder", tensors, _as_in, complete=True)
+
+
+def text_encoder_names(tensors: Tensors) -> tuple[dict[str, torch.Tensor], bool]:
+    """Names as transformers >= 5.6 has them, without position ids; and whether they came from a wrapper.
+
+    Raises:
+        ModelError: a wrapper's second copy of a tensor is another.
+    """
+    inside = {key: value for key, value in tensors.items() if key.startswith("text_encoder.")}
+    beside = {key: value for key, value in tensors.items() if key not in inside}
+    flat = _flat({key.removeprefix("text_encoder."): value for key, value in (inside or beside).items()})
+    if inside:
+        _check_aliases(flat, beside)
+    return flat, bool(inside and beside)
+
+
+def _flat(tensors: Tensors) -> dict[str, torch.Tensor]:
+    found: dict[str, torch.Tensor] = {}
+    for key, value in tensors.items():
+        name = key.removeprefix("text_model.")
+        if name in found:
+            raise ModelError(f"holds tensors twice, with and without the prefix text_model., such as {name}")
+        if not name.endswith("position_ids"):
+            found[name] = value
+    return found
+
+
+def _check_aliases(known: Tensors, aliases: Tensors) -> None:
+    for key, value in aliases.items():
+        alias = next((alias for alias in _ALIASES if key.startswith(alias)), None)
+        name = _ALIASES[alias] + key.removeprefix(alias) if alias else key
+        if name.endswith("position_ids"):
+            continue
+        if name not in known:
+            raise ModelError(f"holds {key} beside a text encoder, where it has no place")
+        if not torch.equal(known[name], value):
+            raise ModelError(f"holds {key} twice with other numbers; which one is meant cannot be told")
+
+
+def _as_in(module: Any, tensors: Tensors) -> Tensors:
+    """Names as this version of transformers has them."""
+    nested = any(key.startswith("text_model.") for key in module.state_dict())
+    return {f"text_model.{key}": value for key, value in tensors.items()} if nested else tensors

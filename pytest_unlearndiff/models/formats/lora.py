@@ -1,0 +1,250 @@
+"""LoRA: low-rank changes to the weights of linear and convolutional layers (Hu et al. 2021, section 4).
+
+Kohya's names (SPM, LECO) and those of PEFT and diffusers (EraseFlow and others). Merged into the weights here, so that
+every pair is accounted for and what is attacked is one set of weights.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from ...core.errors import ModelError
+from ..accounting import Change, check_tensor
+from ..edits import replaced
+from ..files import Contents, Tensors
+from .compvis_names import unet_names
+from .recognised import Recognised
+
+_ROLE = re.compile(
+    r"(?P<layer>.+?)[._](?:lora[._])?"
+    r"(?P<role>lora_down|lora_up|lora_A|lora_B|down|up|alpha|lora_linear_layer\.down|lora_linear_layer\.up)"
+    r"(?:\.default)?(?:\.weight)?"
+)
+_ROLES = {"lora_down": "down", "lora_A": "down", "lora_up": "up", "lora_B": "up"}
+_MARK = re.compile(r"^lora_|\.lora_|_lora\.|\.lora\.")
+_OTHER_KINDS = {
+    "hada_": "LoHa",
+    "lokr_": "LoKr",
+    "dora_scale": "DoRA",
+    "lora_magnitude_vector": "DoRA",
+    "lora_mid": "Tucker-decomposed LoRA",
+    "lora_gloce": "GLoCE, whose gates depend on the prompt",
+    "oft_": "OFT",
+    "lora_embedding": "LoRA of embeddings",
+}
+_PREFIXES = {"lora_unet_": "unet", "lora_te_": "text_encoder", "lora_te1_": "text_encoder"}
+
+
+def detect(named: Tensors, contents: Contents) -> Recognised | None:
+    """See ``recognise``.
+
+    Raises:
+        ModelError: it is of a kind that is no plain LoRA, or a tensor belongs to no pair.
+    """
+    if not any(_MARK.search(key) for key in named):
+        return None
+    for mark, kind in _OTHER_KINDS.items():
+        if found := next((key for key in named if mark in key), None):
+            raise ModelError(f"is {kind} (it holds {found}); merge it into the UNet and save that instead")
+    pairs, kohya = _pairs(named), any(key.startswith("lora_") for key in named)
+    scales = _scales(contents.metadata)
+    title = f"LoRA with {'kohya' if kohya else 'PEFT'} names"
+    notes = ("LoRA merged at strength 1; methods that scale it by prompt (SPM's transport) are tested in that form",)
+    return Recognised(title, (Merge(pairs, scales),), notes)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One layer's change: ``scale * up @ down``.
+
+    Attributes:
+        down: (rank, in) or (rank, in, h, w).
+        up: (out, rank) or (out, rank, 1, 1).
+        alpha: scale times rank; None where the file does not say.
+    """
+
+    down: torch.Tensor
+    up: torch.Tensor
+    alpha: float | None
+
+    @property
+    def rank(self) -> int:
+        """Numbers between."""
+        return int(self.down.shape[0])
+
+    def delta(self, scale: float) -> torch.Tensor:
+        """The change (out, in, ...) as float32."""
+        down, up = self.down.float(), self.up.float()
+        return scale * (up.flatten(1) @ down.flatten(1)).reshape(up.shape[0], *down.shape[1:])
+
+
+def _pairs(named: Tensors) -> dict[str, Pair]:
+    """Pairs by the layer's name in the file.
+
+    Raises:
+        ModelError: a tensor belongs to no pair, or has a shape that no pair has.
+    """
+    layers: dict[str, dict[str, torch.Tensor]] = defaultdict(dict)
+    for key, value in named.items():
+        match = _ROLE.fullmatch(key)
+        if match is None:
+            raise ModelError(f"{key} is part of no LoRA pair")
+        role = match["role"].rpartition("layer.")[2]
+        check_tensor(key, value)
+        if layers[match["layer"]].setdefault(_ROLES.get(role, role), value) is not value:
+            raise ModelError(f"holds two tensors for the {role} of {match['layer']}")
+    return {layer: _pair(layer, parts) for layer, parts in layers.items()}
+
+
+def _pair(layer: str, parts: Tensors) -> Pair:
+    if "down" not in parts or "up" not in parts:
+        raise ModelError(f"holds only {', '.join(parts)} for {layer}; a LoRA pair has two tensors")
+    down, up, alpha = parts["down"], parts["up"], parts.get("alpha")
+    if down.dim() not in (2, 4) or up.dim() not in (2, 4) or up.flatten(1).shape[1] != down.shape[0] or not len(down):
+        raise ModelError(f"{layer}: {list(up.shape)} and {list(down.shape)} are no LoRA pair")
+    if alpha is not None and alpha.numel() != 1:
+        raise ModelError(f"{layer}: alpha is {list(alpha.shape)}, not one number")
+    for name, value in parts.items():
+        if (name != "alpha" and not value.is_floating_point()) or not value.float().isfinite().all():
+            raise ModelError(f"{layer}: its {name} holds NaN or infinity, or no real numbers")
+    return Pair(down, up, None if alpha is None else float(alpha))
+
+
+def _scales(metadata: Mapping[str, str]) -> dict[str, float]:
+    """Alpha by component, where diffusers or PEFT noted it.
+
+    Raises:
+        ModelError: the note asks for what is no plain LoRA.
+    """
+    found: dict[str, float] = {}
+    try:
+        noted = json.loads(metadata.get("lora_adapter_metadata", "{}"))
+    except ValueError:
+        raise ModelError("its lora_adapter_metadata is not JSON") from None
+    components = ("unet.", "text_encoder.", "")
+    for component in components:
+        config = {
+            key.removeprefix(component): value
+            for key, value in dict(noted).items()
+            if key.startswith(component) and (component or not key.startswith(components[:2]))
+        }
+        if config:
+            found[component.rstrip(".")] = alpha_of(config)
+    return found
+
+
+def alpha_of(config: Mapping[str, Any]) -> float:
+    """Scale times rank of a PEFT configuration.
+
+    Raises:
+        ModelError: it asks for what is no plain LoRA.
+    """
+    plain: dict[str, Any] = {
+        "use_dora": False,
+        "use_rslora": False,
+        "fan_in_fan_out": False,
+        "lora_bias": False,
+        "bias": "none",
+        "rank_pattern": {},
+        "alpha_pattern": {},
+        "modules_to_save": None,
+    }
+    for option, value in plain.items():
+        if config.get(option) and config[option] != value:
+            raise ModelError(f"its LoRA uses {option}={config[option]!r}; merge it into the UNet and save that instead")
+    alpha = config.get("lora_alpha", config.get("r"))
+    if not isinstance(alpha, (int, float)) or isinstance(alpha, bool):
+        raise ModelError(f"its LoRA configuration has lora_alpha={alpha!r}, which is no number")
+    return float(alpha)
+
+
+@dataclass(frozen=True)
+class Merge:
+    """Adds the changes to the layers' weights.
+
+    Attributes:
+        pairs: by the layer's name in the file.
+        alphas: by component, for pairs that do not say theirs; without one the scale is 1.
+    """
+
+    pairs: Mapping[str, Pair]
+    alphas: Mapping[str, float]
+
+    def apply(self, pipe: Any, *, partial: bool) -> list[Change]:
+        """See ``Edit``."""
+        changes = []
+        left = dict(self.pairs)
+        for component in ("unet", "text_encoder"):
+            layers = _layer_names(getattr(pipe, component), component)
+            given = {layers[name]: left.pop(name) for name in list(left) if name in layers}
+            if given:
+                changes.append(self._merge(pipe, component, given))
+        if left:
+            raise ModelError(
+                f"{len(left)} of {len(self.pairs)} LoRA layers have no place in the base, such as {next(iter(left))}; "
+                "is this the right base?"
+            )
+        return changes
+
+    def _merge(self, pipe: Any, component: str, pairs: Mapping[str, Pair]) -> Change:
+        known, merged = getattr(pipe, component).state_dict(), {}
+        for layer, pair in pairs.items():
+            weight = known[f"{layer}.weight"]
+            alpha = pair.alpha if pair.alpha is not None else self.alphas.get(component, self.alphas.get("", pair.rank))
+            if (pair.up.shape[0], *pair.down.shape[1:]) not in _shapes(weight):
+                raise ModelError(
+                    f"{layer}: LoRA of {list(pair.up.shape)} and {list(pair.down.shape)}, in the base the weight is "
+                    f"{list(weight.shape)}; is this its base?"
+                )
+            delta = pair.delta(alpha / pair.rank).reshape(weight.shape).to(weight.device)
+            merged[f"{layer}.weight"] = (weight.float() + delta).to(weight.dtype)
+        if bad := next((key for key, value in merged.items() if not value.isfinite().all()), None):
+            raise ModelError(f"{bad} becomes NaN or infinity")
+        ranks = sorted({pair.rank for pair in pairs.values()})
+        return replaced(pipe, component, merged, f"merged from LoRA of rank {', '.join(map(str, ranks))}")
+
+
+def _shapes(weight: torch.Tensor) -> tuple[tuple[int, ...], ...]:
+    """Shapes a change to this weight may have: a 1x1 convolution is a linear layer."""
+    shape = tuple(weight.shape)
+    if shape[2:] == (1, 1):
+        return shape, shape[:2]
+    return (shape, (*shape, 1, 1)) if len(shape) == 2 else (shape,)
+
+
+def _layer_names(module: Any, component: str) -> dict[str, str]:
+    """Our names of a component's layers, by all names that files have for them."""
+    found: dict[str, str] = {}
+    kinds = (torch.nn.Linear, torch.nn.Conv2d)
+    layers = [name for name, layer in module.named_modules() if isinstance(layer, kinds)]
+    theirs = unet_names(module) if component == "unet" else {}
+    for layer in layers:
+        bare = layer.removeprefix("text_model.")
+        kohya = {bare} if component == "unet" else {bare, f"text_model.{bare}"}
+        if compvis := theirs.get(f"{layer}.weight"):
+            kohya.add(compvis.removesuffix(".weight"))
+        for prefix in (key for key, value in _PREFIXES.items() if value == component):
+            found.update({prefix + name.replace(".", "_"): layer for name in kohya})
+        for name in (bare, f"text_model.{bare}") if component == "text_encoder" else (bare,):
+            found.update(
+                {
+                    before + spelt: layer
+                    for before in (f"{component}.", "base_model.model.", "")
+                    for spelt in (name, _processor(name))
+                    if spelt
+                }
+            )
+    return found
+
+
+def _processor(name: str) -> str:
+    """The name older diffusers gave a LoRA of an attention layer, without ``_lora`` at its end."""
+    match = re.fullmatch(r"(.+\.attn[12])\.(to_q|to_k|to_v|to_out)(?:\.0)?", name)
+    return f"{match[1]}.processor.{match[2]}" if match else ""

@@ -1,0 +1,123 @@
+"""Receler: small networks behind the cross-attention of every block (Huang et al. 2024, section 3.2).
+
+Published as a folder with ``eraser_config.json`` and ``eraser_weights.pt``; each eraser adds
+``up(GELU(down(y)))`` to the output ``y`` of ``attn2``.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from ...core.errors import ModelError
+from ..accounting import Change, check_fit
+from ..edits import Weights
+from ..files import Contents, Tensors
+from .recognised import Recognised
+
+_NAME = re.compile(r"((?:(?:down|up)_blocks\.\d+|mid_block)\.attentions\.\d+)\.((?:down|up)\.(?:weight|bias))")
+_TITLE = "Receler's erasers"
+
+
+# Where a whole UNet was saved with the erasers in place (erase-eval).
+_IN_PLACE = re.compile(r"(.+\.attentions\.\d+)\.transformer_blocks\.0\.attn2\.adapter\.(.+)")
+
+
+def detect(named: Tensors, contents: Contents) -> Recognised | None:
+    """See ``recognise``."""
+    if all(_NAME.fullmatch(key) for key in named):
+        return Recognised(_TITLE, (Erasers(named),))
+    erasers = {f"{match[1]}.{match[2]}": value for key, value in named.items() if (match := _IN_PLACE.fullmatch(key))}
+    if not erasers:
+        return None
+    rest = {key: value for key, value in named.items() if not _IN_PLACE.fullmatch(key)}
+    unet = {key.replace(".attn2.attn.", ".attn2."): value for key, value in rest.items()}
+    return Recognised(f"UNet state dict with {_TITLE}", (Weights("unet", unet, complete=True), Erasers(erasers)))
+
+
+class Eraser(torch.nn.Module):
+    """A cross-attention layer with an eraser behind it.
+
+    Args:
+        attention: the layer.
+        width: numbers of its output.
+        rank: numbers between.
+    """
+
+    def __init__(self, attention: Any, width: int, rank: int) -> None:
+        super().__init__()
+        self.attention = attention
+        self.down = torch.nn.Linear(width, rank)
+        self.up = torch.nn.Linear(rank, width)
+
+    def forward(self, *arguments: Any, **keywords: Any) -> torch.Tensor:
+        """What the layer gives, plus the eraser's correction."""
+        states = self.attention(*arguments, **keywords)
+        corrected: torch.Tensor = states + self.up(torch.nn.functional.gelu(self.down(states)))
+        return corrected
+
+
+@dataclass(frozen=True)
+class Erasers:
+    """Adds the erasers to a UNet.
+
+    Attributes:
+        tensors: four for each place, such as ``down_blocks.0.attentions.1.up.bias``.
+    """
+
+    tensors: Tensors
+
+    def apply(self, pipe: Any, *, partial: bool) -> list[Change]:
+        """See ``Edit``."""
+        unet = copy.deepcopy(pipe.unet)
+        total, left, blocks = len(pipe.unet.state_dict()), dict(self.tensors), _blocks(unet)
+        for place, block in blocks.items():
+            names = {f"{place}.{part}": part for part in ("down.weight", "down.bias", "up.weight", "up.bias")}
+            given = {part: left.pop(name) for name, part in names.items() if name in left}
+            if len(given) < len(names):
+                raise ModelError(f"holds no whole eraser for {place}; is this the right base?")
+            block.attn2 = _with_eraser(place, block.attn2, given)
+        if left:
+            raise ModelError(f"{next(iter(left))} has no place in the base's unet; is this the right base?")
+        pipe.unet = unet
+        ups = [value for key, value in self.tensors.items() if ".up." in key]
+        active = sum(bool(value.count_nonzero()) for value in ups)
+        how = f"as {len(blocks)} erasers behind cross-attention"
+        return [Change("unet", len(self.tensors), total, len(self.tensors) if active else 0, None, how)]
+
+
+def _blocks(unet: Any) -> dict[str, Any]:
+    """Transformer blocks by the name Receler gives their place."""
+    return {
+        name.split(".transformer_blocks.")[0]: module
+        for name, module in unet.named_modules()
+        if type(module).__name__ == "BasicTransformerBlock"
+    }
+
+
+def _with_eraser(place: str, attention: Any, given: Tensors) -> Eraser:
+    weight = attention.to_out[0].weight
+    down = given["down.weight"]
+    if down.dim() != 2 or not 0 < down.shape[0] <= weight.shape[0] or down.is_meta:
+        raise ModelError(f"{place}.down.weight is {list(down.shape)}, which no eraser of a {len(weight)} wide layer is")
+    eraser = Eraser(attention, weight.shape[0], down.shape[0]).to(weight.device, weight.dtype)
+    known = {key: value for key, value in eraser.state_dict().items() if not key.startswith("attention.")}
+    check_fit(f"eraser at {place}", known, given)
+    eraser.load_state_dict(dict(given), strict=False)
+    return eraser.eval()
+
+
+def check_rank(found: Recognised, rank: Any) -> None:
+    """Refuse weights of another rank than their configuration says.
+
+    Raises:
+        ModelError: names both.
+    """
+    for edit in found.edits:
+        for key, value in edit.tensors.items() if isinstance(edit, Erasers) else ():
+            if key.endswith("down.weight") and rank is not None and value.shape[:1] != (rank,):
+                raise ModelError(f"{key} is {list(value.shape)}, but eraser_config.json says eraser_rank={rank!r}")

@@ -1,0 +1,169 @@
+"""Read what ``torch.save`` wrote without executing any of it."""
+
+from __future__ import annotations
+
+import pickle
+import pickletools
+import warnings
+import zipfile
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..core.errors import ModelError
+
+_PICKLE_LIMIT = 64 * 2**20
+"""Bytes of the pickle that names a checkpoint's tensors; that of Stable Diffusion 1.x has 200 kB."""
+
+_PLAIN = ("torch.", "torch.storage.", "torch._utils.", "collections.OrderedDict")
+
+
+class Stub:
+    """Stands for what a pickle names that is no tensor: takes anything, does nothing, keeps the state it is given."""
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        self.kept: Any = None
+
+    def __new__(cls, *_: Any, **__: Any) -> Stub:
+        """Take the arguments a pickle has for the real thing."""
+        return super().__new__(cls)
+
+    def __setstate__(self, state: Any) -> None:
+        """Keep what would have become the object's attributes."""
+        self.kept = state
+
+
+def read_pickle(path: Path, *, trust: bool) -> tuple[Any, list[str]]:
+    """What ``torch.save`` wrote, by ``weights_only=True`` always.
+
+    Args:
+        path: a zip file or an older pickle.
+        trust: whether to go on where the file names classes or functions that are no tensors. They are still not
+            imported: each is replaced by a ``Stub``.
+
+    Returns:
+        The object, and the names that were replaced.
+
+    Raises:
+        ModelError: it is torn, it unpacks to more than it holds, or it names code and ``trust`` is false.
+    """
+    if zipfile.is_zipfile(path):
+        _check_zip(path)
+    try:
+        return _load(path), []
+    except Exception as error:
+        reason = first_line(error)
+    named = _foreign_globals(path)
+    if not named:
+        raise ModelError(f"cannot be read as tensors: {reason}. It may be truncated: fetch or save it again")
+    listed = ", ".join(named[:6]) + (f" and {len(named) - 6} more" if len(named) > 6 else "")
+    if not trust:
+        raise ModelError(
+            f"names what is no tensor: {listed}. Nothing of it was executed. Save it again as safetensors, or, if you "
+            "know where it comes from, read the tensors beside it with --unlearndiff-trust-pickle (still without "
+            "executing anything)"
+        )
+    try:
+        with torch.serialization.safe_globals([(_stub(name), name) for name in named]):
+            return _load(path), named
+    except Exception as error:
+        raise ModelError(
+            f"names {listed}, and cannot be read without them: {first_line(error)}. Save it again as safetensors"
+        ) from None
+
+
+def _load(path: Path) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # on protocols and storages; what matters is an error
+        return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _stub(name: str) -> Any:
+    """A type of its own, since torch keeps one name a type; for kinds of dict, which torch fills itself, a dict."""
+    kind = OrderedDict if name.lower().endswith("dict") else Stub
+    return type("Stub", (kind,), {}) if kind is Stub else kind
+
+
+def first_line(error: Exception) -> str:
+    """What a library says, short."""
+    return str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+
+
+def unpickled_module(stub: Stub) -> Mapping[str, Any] | None:
+    """The state dict of a pickled ``torch.nn.Module`` that was read as stubs; None where it was no module."""
+    state = stub.kept
+    if not isinstance(state, dict) or not isinstance(state.get("_modules"), dict):
+        return None
+    return dict(_module_tensors(stub, "", 0))
+
+
+def _module_tensors(stub: Any, prefix: str, depth: int) -> Iterator[tuple[str, Any]]:
+    state = stub.kept if isinstance(stub, Stub) else None
+    if not isinstance(state, dict) or depth > 64:
+        return
+    for part in ("_parameters", "_buffers"):
+        for name, value in dict(state.get(part) or {}).items():
+            if isinstance(value, torch.Tensor):
+                yield f"{prefix}{name}", value.detach()
+    for name, child in dict(state.get("_modules") or {}).items():
+        yield from _module_tensors(child, f"{prefix}{name}.", depth + 1)
+
+
+def _check_zip(path: Path) -> None:
+    """Refuse archives that unpack to more than they hold: torch itself stores without compression.
+
+    Raises:
+        ModelError: says which entry.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        raise ModelError(f"is a damaged zip file: {first_line(error)}. Fetch or save it again") from None
+    for entry in entries:
+        if entry.compress_type != zipfile.ZIP_STORED:
+            raise ModelError(f"its entry {entry.filename!r} is compressed, which torch.save never does")
+        if entry.filename.endswith("data.pkl") and entry.file_size > _PICKLE_LIMIT:
+            raise ModelError(f"its pickle has {entry.file_size} bytes, far more than names of tensors take")
+    if sum(entry.file_size for entry in entries) > path.stat().st_size:
+        raise ModelError("its entries claim more bytes than the file has")
+
+
+def _foreign_globals(path: Path) -> list[str]:
+    """Names of classes and functions that a pickle would import, without those that tensors are made of."""
+    try:
+        return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
+    except Exception:  # an older file, or opcodes torch does not list
+        return sorted(name for name in _named_globals(path) if not name.startswith(_PLAIN))
+
+
+def _named_globals(path: Path) -> set[str]:
+    """Every global that the pickles of a file name, by disassembling them."""
+    try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                names = [name for name in archive.namelist() if name.endswith("data.pkl")]
+                return {found for name in names for found in _globals(archive.open(name), 1)}
+        with path.open("rb") as file:
+            return set(_globals(file, 4))  # magic number, protocol, system, then the object
+    except Exception:
+        return set()
+
+
+def _globals(file: Any, pickles: int) -> Iterator[str]:
+    """Globals in so many pickles of a stream, up to where it is torn."""
+    texts: list[str] = []
+    try:
+        for _ in range(pickles):
+            for opcode, argument, _ in pickletools.genops(file):
+                if opcode.name == "GLOBAL":
+                    yield str(argument).replace(" ", ".")
+                elif opcode.name == "STACK_GLOBAL":
+                    yield ".".join(texts[-2:])
+                elif isinstance(argument, str):
+                    texts.append(argument)
+    except (ValueError, pickle.UnpicklingError, EOFError):
+        return
