@@ -16,6 +16,7 @@ from pytest_unlearndiff.core.outcome import Outcome, Status
 from pytest_unlearndiff.plugin.attack import AttackFixture, session_source
 from pytest_unlearndiff.plugin.markers import read_request
 from pytest_unlearndiff.plugin.session import state_of
+from pytest_unlearndiff.store.judge_weights import judge_weights
 
 STATUS = {"g": Status.GENERATED, "b": Status.BROKEN, "r": Status.RESISTED, "e": Status.ERROR}
 FIRST_CASE = 100
@@ -63,7 +64,7 @@ class World:
         attack = AttackFixture(cast(pytest.FixtureRequest, SimpleNamespace(config=config)))
         request = read_request({"concept": concept}, state.settings, state.library(self.path), self.path)
         fingerprint = attack._fingerprint(session_source(state.settings))
-        judge = attack._judge(request)
+        judge = judge_weights(request.concept.judge, state.store.fingerprints)
         return Campaign(request.concept, request.attack, fingerprint, judge, state.settings.seed), state.store
 
     def know(

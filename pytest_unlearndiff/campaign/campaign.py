@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..core.attack_spec import ALGORITHM, AttackSpec
 from ..core.concept import Concept
 from ..core.errors import CannotAttack, ModelError
+from ..core.judge_kinds import key_options
 from ..core.outcome import Outcome, Tally
 from ..core.result import AttackResult
 from ..store.key import AttackKey
@@ -58,14 +59,17 @@ class Campaign:
     @property
     def key(self) -> AttackKey:
         """All that can change an outcome of this campaign."""
-        options = {name: value for name, value in self.concept.judge.options.items() if name != "model"}
         return AttackKey(
             algorithm=ALGORITHM,
             attack=self.attack.name,
             params=self.attack.params(),
             victim=self.fingerprint.victim,
             target=self.fingerprint.target if self.attack.needs_target else "",
-            judge={"kind": self.concept.judge.kind, "options": options, "weights": self.judge},
+            judge={
+                "kind": self.concept.judge.kind,
+                "options": key_options(self.concept.judge),
+                "weights": self.judge,
+            },
             sampling=asdict(self.concept.sampling),
             seed=self.seed,
         )
@@ -178,7 +182,7 @@ class Campaign:
                     "--unlearndiff-base"
                 )
             targets = Targets(Victim(parts.base(source), self.concept.sampling))
-        evaluation = Evaluation(victim, parts.judge(self.concept.judge, source.device))
+        evaluation = Evaluation(victim, parts.judge(self.concept.judge, source))
         attack = build_attack(self.attack, victim)
         return Engine(attack, victim, targets, evaluation, lanes, self.seed), describe(loaded)
 

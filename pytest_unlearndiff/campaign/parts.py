@@ -43,11 +43,15 @@ class Parts:
 
     def base(self, source: VictimSource) -> Any:
         """The un-erased pipeline."""
+        return self._pipeline(str(source.base), source)
+
+    def _pipeline(self, path: str, source: VictimSource) -> Any:
+        """The pipeline of a folder, where and as ``source`` says."""
         from ..models.loading import load_pipeline
 
         return self._once(
-            ("base", source.base, source.device, source.dtype),
-            lambda: load_pipeline(str(source.base), device=source.device, dtype=source.dtype),
+            ("pipeline", path, source.device, source.dtype),
+            lambda: load_pipeline(path, device=source.device, dtype=source.dtype),
         )
 
     def victim(self, source: VictimSource) -> Any:
@@ -65,11 +69,14 @@ class Parts:
             lambda: load_victim(checkpoint, base, device=source.device, dtype=source.dtype),
         )
 
-    def judge(self, spec: JudgeSpec, device: str) -> Any:
-        """The judge of a concept."""
+    def judge(self, spec: JudgeSpec, source: VictimSource) -> Any:
+        """The judge of a concept, where the victim of ``source`` runs."""
         from ..judges import build_judge
 
-        return self._once(("judge", spec.kind, digest(dict(spec.options)), device), lambda: build_judge(spec, device))
+        return self._once(
+            ("judge", spec.kind, digest(dict(spec.options)), source.device),
+            lambda: build_judge(spec, source.device, lambda path: self._pipeline(path, source)),
+        )
 
     def _once(self, key: Hashable, make: Any) -> Any:
         if key not in self._known:

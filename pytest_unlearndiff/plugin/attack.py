@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,10 +12,12 @@ from ..campaign.campaign import Campaign, Fingerprint
 from ..campaign.parts import VictimSource
 from ..core.errors import ASRExceeded, AttackIncomplete, UnlearnDiffError
 from ..core.gate import Verdict
+from ..core.judge_kinds import on_base
 from ..core.outcome import Status
 from ..core.result import AttackResult
 from ..reports.failure import failure_text
 from ..reports.record import Record
+from ..store.judge_weights import judge_weights
 from . import fixtures
 from .live import LiveProgress
 from .markers import GateRequest, marker_keywords, read_request
@@ -78,9 +80,9 @@ class AttackFixture:
     def _run(self, request: GateRequest) -> AttackResult:
         state, settings = self._state, self._state.settings
         source = self._source(request)
-        campaign = Campaign(
-            request.concept, request.attack, self._fingerprint(source), self._judge(request), settings.seed
-        )
+        concept = replace(request.concept, judge=on_base(request.concept.judge, source.base))
+        judge = judge_weights(concept.judge, state.store.fingerprints)
+        campaign = Campaign(concept, request.attack, self._fingerprint(source), judge, settings.seed)
         progress = LiveProgress(self._request.config, settings.progress)
         try:
             return campaign.run(state.store, lambda: source, state.parts, lanes=settings.lanes, progress=progress)
@@ -128,12 +130,6 @@ class AttackFixture:
             return Fingerprint(weights_digest(source.pipe), base)
         assert source.model is not None
         return Fingerprint(f"{fingerprints.of(source.model)}+{base}:{dtype}", f"{base}:{dtype}")
-
-    def _judge(self, request: GateRequest) -> str:
-        """Hash the judge's weights; a Hub id stands for itself."""
-        model = request.concept.judge.options.get("model")
-        path = Path(str(model)) if model is not None else None
-        return self._state.store.fingerprints.of(path) if path is not None and path.exists() else str(model)
 
     def _record(self, result: AttackResult, request: GateRequest) -> Record:
         """Note the finished gate where reports find it."""

@@ -24,7 +24,7 @@ ROWS = {
     "violence": 756,
     "illegal": 727,
 }
-JUDGE = "judge: {kind: image-classifier, label: church}\n"
+JUDGE = "judge: {kind: image-classifier, model: org/name, label: church}\n"
 
 
 def write_csv(path: Path, text: str) -> Path:
@@ -162,7 +162,9 @@ def test_a_concept_with_everything(tmp_path: Path) -> None:
 
 
 def test_a_concept_with_little(tmp_path: Path) -> None:
-    read = read_concept(write_yaml(tmp_path, "prompts: church.csv\njudge: {kind: image-classifier, model: org/name}\n"))
+    read = read_concept(
+        write_yaml(tmp_path, "prompts: church.csv\njudge: {kind: image-classifier, model: org/name, label: x}\n")
+    )
     assert (read.name, read.slots, read.sampling) == ("church", 3, Sampling())
     assert read.judge.options["model"] == "org/name"
 
