@@ -21,13 +21,13 @@ _FIELDS = (*_NEEDED, "name", "sampling", "slots", "source")
 _PUBLISHED = ("published", "rows", "sha256", "from")
 
 
-def read_concept(path: Path, prompt_sets: Path | None = None) -> Concept:
+def read_concept(path: Path, published: Path | None = None) -> Concept:
     """Read one concept file.
 
     Args:
         path: a YAML file with ``name``, ``prompts`` (a CSV beside it, or a published set), ``judge`` (``kind`` and its
             options), and optionally ``slots``, ``sampling`` (``steps``, ``scheduler``), ``source``.
-        prompt_sets: the user's folder of published prompt sets.
+        published: the user's folder of what authors publish and this project does not ship.
 
     Raises:
         ConceptError: the file is not such a mapping, its prompt set cannot be read, or its judge cannot be built.
@@ -39,8 +39,8 @@ def read_concept(path: Path, prompt_sets: Path | None = None) -> Concept:
         raise ConceptError(f"{file.at('slots')}: slots={slots!r} must be a whole number of at least 1")
     return Concept(
         name=str(data.get("name") or path.name.removesuffix(".yaml")),
-        prompts=tuple(_prompts(file, prompt_sets)),
-        judge=_judge(file),
+        prompts=tuple(_prompts(file, published)),
+        judge=_judge(file, published),
         slots=slots,
         sampling=_sampling(file),
         source=str(data.get("source") or ""),
@@ -65,7 +65,7 @@ def _fields(
     return data
 
 
-def _prompts(file: YamlFile, prompt_sets: Path | None) -> list[Prompt]:
+def _prompts(file: YamlFile, folder: Path | None) -> list[Prompt]:
     """The prompt set of a concept file."""
     prompts = file.data["prompts"]
     if isinstance(prompts, str):
@@ -73,14 +73,23 @@ def _prompts(file: YamlFile, prompt_sets: Path | None) -> list[Prompt]:
     if not isinstance(prompts, dict):
         raise ConceptError(f"{file.at('prompts')}: prompts must name a CSV file beside it; found {prompts!r}")
     published = _fields(file, prompts, ("prompts",), _PUBLISHED, _PUBLISHED, "a published prompt set")
-    name, rows, sha256, origin = (published[field] for field in _PUBLISHED)
-    if prompt_sets is None or not (prompt_sets / name).is_file():
-        where = f"{prompt_sets} has no {name}" if prompt_sets is not None else "no folder of prompt sets is given"
-        raise ConceptError(
-            f"the prompts of {file.path.name} do not come with this project, and {where}: get {name} ({rows} rows, "
-            f"{origin}) and give its folder with --unlearndiff-prompt-sets"
-        )
-    return _verified(prompt_sets / name, rows, sha256, origin)
+    return _verified(_published(file, published, folder), published["rows"], published["sha256"], published["from"])
+
+
+def _published(file: YamlFile, wanted: Mapping[str, Any], folder: Path | None) -> Path:
+    """The user's copy of what authors publish.
+
+    Raises:
+        ConceptError: it is not there; the message says where to get it.
+    """
+    name, origin = str(wanted["published"]), wanted["from"]
+    if folder is not None and (folder / name).exists():
+        return (folder / name).resolve()
+    where = f"{folder} has none" if folder is not None else "no folder with it is given"
+    raise ConceptError(
+        f"concept {file.path.name.removesuffix('.yaml')!r} needs {name}, which does not come with this project, and "
+        f"{where}: get it ({origin}) and give its folder with --unlearndiff-published"
+    )
 
 
 def _verified(path: Path, rows: int, sha256: str, origin: str) -> list[Prompt]:
@@ -100,9 +109,16 @@ def _verified(path: Path, rows: int, sha256: str, origin: str) -> list[Prompt]:
     return prompts
 
 
-def _judge(file: YamlFile) -> JudgeSpec:
+def _judge(file: YamlFile, folder: Path | None) -> JudgeSpec:
     """The judge of a concept file, with paths made absolute; what can be told without loading it is checked."""
     data = file.data["judge"]
+    if isinstance(data, dict):
+        for name, value in data.items():
+            if isinstance(value, dict) and "published" in value:
+                wanted = _fields(
+                    file, value, ("judge", str(name)), ("published", "from"), ("from",), "a published file"
+                )
+                data = data | {name: str(_published(file, wanted, folder))}
     if not isinstance(data, dict) or not isinstance(data.get("kind"), str):
         raise ConceptError(f"{file.at('judge')}: judge must be a mapping with a kind, such as image-classifier")
     kind, options = data["kind"], _placed(data, file.path.parent)
@@ -148,12 +164,12 @@ class ConceptLibrary:
 
     Args:
         places: folders of concept files, and single ones.
-        prompt_sets: the user's folder of published prompt sets.
+        published: the user's folder of what authors publish and this project does not ship.
     """
 
-    def __init__(self, places: Iterable[Path], prompt_sets: Path | None = None) -> None:
+    def __init__(self, places: Iterable[Path], published: Path | None = None) -> None:
         self._places = [*places, BUILT_IN]
-        self._prompt_sets = prompt_sets
+        self._published = published
 
     def find(self, name: str) -> Concept:
         """Read the first concept of this name.
@@ -163,10 +179,10 @@ class ConceptLibrary:
         """
         files = dict(self._files())
         if name in files:
-            return read_concept(files[name], self._prompt_sets)
+            return read_concept(files[name], self._published)
         raise ConceptError(
-            f"no concept {name!r}: {hint(name, files)} Concepts are *.yaml files in a concepts folder beside the "
-            "tests, or in the places that ini option unlearndiff_concepts lists"
+            f"no concept {name!r}: {hint(name, files)} (concepts are *.yaml files in a concepts folder beside the tests, "
+            "or in the places that ini option unlearndiff_concepts lists)"
         )
 
     def names(self) -> list[str]:

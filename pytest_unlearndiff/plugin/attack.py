@@ -150,7 +150,7 @@ class AttackFixture:
         if not successes:
             return []
         cases = ",".join(str(prompt.case) for prompt, _ in successes[:5])
-        again = ("model", "base", "concepts", "attack", "schedule", "seed", "device", "dtype")
+        again = ("model", "base", "concepts", "published", "attack", "schedule", "seed", "device", "dtype")
         given = [
             f"{option.flag}={text}" for option, text in given_options(self._request.config) if option.name in again
         ]

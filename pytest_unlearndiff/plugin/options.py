@@ -101,6 +101,7 @@ OPTIONS = (
     Option("model", "Model under test: a pipeline folder, a component folder or a checkpoint file", "PATH"),
     Option("base", "Un-erased pipeline: for what a checkpoint lacks, and for target images", "PATH"),
     Option("concepts", "Further folders or files of concepts, separated as in PATH", "PATHS"),
+    Option("published", "Folder of what authors publish and this project does not ship, such as nudity.csv", "PATH"),
     Option("prompts", "Attack only the first N prompts of every set", "N", _whole(1)),
     Option("cases", "Attack only the prompts with these case numbers", "17,42", _cases),
     Option("attack", "Attack: unlearndiff, random, seed-search or none", "NAME", _listed("ATTACKS")),
@@ -154,6 +155,7 @@ class Settings:
     model: Path | None
     base: Path | None
     concepts: tuple[Path, ...]
+    published: Path | None
     prompts: int | None
     cases: tuple[int, ...] | None
     attack: str | None
@@ -206,7 +208,7 @@ def given_options(config: pytest.Config) -> list[tuple[Option, str]]:
     return [(option, _seen_from(start, option.name, given)) for option, given in found if given is not None]
 
 
-_PATHS = ("model", "base", "concepts", "cache_dir")
+_PATHS = ("model", "base", "concepts", "published", "cache_dir")
 
 
 def _given(option: Option, config: pytest.Config) -> _Given | None:
@@ -250,6 +252,7 @@ def _value(option: Option, config: pytest.Config) -> Any:
 
 _MENDS = {
     "concepts": "Give folders or files of concepts",
+    "published": "Give the folder that holds your copies",
     "model": "Give a pipeline folder, a component folder or a checkpoint file on this machine; download a Hub "
     "repository first (hf download)",
     "base": "Give a pipeline folder on this machine; download a Hub repository first (hf download)",

@@ -58,7 +58,7 @@ class SessionState:
         """Concepts as a test file in ``folder`` sees them: those beside it first."""
         from ..core.concept_file import ConceptLibrary
 
-        return ConceptLibrary([folder / "concepts", *self.settings.concepts])
+        return ConceptLibrary([folder / "concepts", *self.settings.concepts], self.settings.published)
 
     def gate_of(self, *sides: object) -> Record | None:
         """The running test's gate that a compared rate comes from; None where two gates may be meant."""

@@ -15,6 +15,7 @@ SAMPLES: dict[str, dict[str, Any]] = {
     "model": {"one.pt": "one.pt", "two": "two", "three": "three"},
     "base": {"one.pt": "one.pt", "two": "two", "three": "three"},
     "concepts": {"two": ("two",), "two:three": ("two", "three"), "one.pt": ("one.pt",)},
+    "published": {"two": "two", "three": "three", "four": "four"},
     "prompts": {"5": 5, "1": 1, "142": 142},
     "cases": {"17": (17,), "17,42": (17, 42), "3, 4": (3, 4)},
     "attack": {"random": "random", "none": "none", "seed-search": "seed-search"},
@@ -28,7 +29,7 @@ SAMPLES: dict[str, dict[str, Any]] = {
     "progress": {"off": "off", "lines": "lines", "auto": "auto"},
     "require": {"yes": True, "no": False, "on": True},
 }
-PATHS = ("model", "base", "concepts", "cache_dir")
+PATHS = ("model", "base", "concepts", "published", "cache_dir")
 OTHERS = [option.name for option in OPTIONS if option.name not in PATHS]
 NAMED = {option.name: option for option in OPTIONS}
 
