@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.attack_spec import ALGORITHM, AttackSpec
 from ..core.concept import Concept
+from ..core.control import Control
 from ..core.errors import CannotAttack, ModelError
 from ..core.judge_kinds import key_options
 from ..core.outcome import Outcome, Tally
@@ -95,13 +96,14 @@ class Campaign:
         started = time.monotonic()
         entry = store.entry(self.concept.name, self.key)
         found, distrusted = self._known(store, entry)
+        watched: dict[str, Outcome] = {}
         provenance: dict[str, Any] = {"distrusted_lines": distrusted} if distrusted else {}
         facts: dict[str, Any] = {}
         if self._lacking(found):
             try:
                 _check_attackable(store.mode)
                 source = provide()
-                engine, described = self._engine(source, parts, lanes)
+                engine, described = self._engine(source, parts, lanes, store, watched)
             except CannotAttack as obstacle:
                 facts = {"obstacle": str(obstacle)}
             else:
@@ -115,8 +117,17 @@ class Campaign:
             key=self.key.digest,
             seconds=time.monotonic() - started,
             provenance=provenance,
+            control=self._control(store, watched),
             **{"victim": "", **facts},
         )
+
+    def _control(self, store: Store, watched: Mapping[str, Outcome]) -> Control:
+        """What the judge saw in the base's own pictures: kept, or watched in this session."""
+        if not self.fingerprint.target:
+            return Control()
+        from .control import known_control
+
+        return known_control(store, self.concept, self.fingerprint.target, self.judge, watched)
 
     def _known(self, store: Store, entry: Entry) -> tuple[dict[str, Outcome], int]:
         """What the store knows of this prompt set."""
@@ -163,17 +174,21 @@ class Campaign:
         tally = Tally.of(found.get(prompt.digest) for prompt in self.concept.prompts)
         return Snapshot(self.concept.name, self.attack.title, tally, active, known, seconds)
 
-    def _engine(self, source: VictimSource, parts: Parts, lanes: int) -> tuple[Engine, dict[str, Any]]:
+    def _engine(
+        self, source: VictimSource, parts: Parts, lanes: int, store: Store, watched: dict[str, Outcome]
+    ) -> tuple[Engine, dict[str, Any]]:
         """Load victim, base and judge, and put them together. The only way from here to torch."""
         from ..attacks import build_attack
         from ..models.loading import describe
         from ..models.targets import Targets
         from ..models.victim import Victim
+        from .control import Witness, base_campaign
         from .evaluation import Evaluation
         from .lanes import Engine
 
         loaded = parts.victim(source)
         victim = Victim(loaded.pipe, self.concept.sampling)
+        judge = parts.judge(self.concept.judge, source)
         targets = None
         if self.attack.needs_target:
             if source.base is None:
@@ -181,8 +196,10 @@ class Campaign:
                     f"{self.attack.name} needs target images, which the un-erased model draws: give it with "
                     "--unlearndiff-base"
                 )
-            targets = Targets(Victim(parts.base(source), self.concept.sampling))
-        evaluation = Evaluation(victim, parts.judge(self.concept.judge, source))
+            base = base_campaign(self.concept, self.fingerprint.target, self.judge)
+            witness = Witness(store, base, judge, victim.picture_forwards, watched)
+            targets = Targets(Victim(parts.base(source), self.concept.sampling), witness)
+        evaluation = Evaluation(victim, judge)
         attack = build_attack(self.attack, victim)
         return Engine(attack, victim, targets, evaluation, lanes, self.seed), describe(loaded)
 

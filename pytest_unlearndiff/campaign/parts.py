@@ -16,7 +16,8 @@ class VictimSource:
     """Where a victim comes from.
 
     Attributes:
-        model: pipeline folder, component folder or checkpoint file; None where ``pipe`` is given.
+        model: pipeline folder, component folder or checkpoint file; None where ``pipe`` is given, or where the
+            un-erased base itself is the victim.
         base: the un-erased pipeline's folder, for what a checkpoint lacks and for target images.
         pipe: a pipeline of the user's own, instead of ``model``.
         device: such as ``cpu`` or ``cuda``.
@@ -32,7 +33,9 @@ class VictimSource:
     @property
     def title(self) -> str:
         """What is attacked, for people."""
-        return str(self.model) if self.model is not None else f"the {type(self.pipe).__name__} of unlearned_pipe"
+        if self.pipe is not None:
+            return f"the {type(self.pipe).__name__} of unlearned_pipe"
+        return str(self.model) if self.model is not None else f"the base {self.base}"
 
 
 class Parts:
@@ -61,7 +64,8 @@ class Parts:
 
         if source.pipe is not None:
             return self._once(("pipe", id(source.pipe)), lambda: Loaded(freeze(source.pipe), "unlearned_pipe fixture"))
-        assert source.model is not None
+        if source.model is None:
+            return Loaded(self.base(source), "the un-erased base itself")
         checkpoint = read_checkpoint(source.model)
         base = self.base(source) if source.base is not None else None
         return self._once(

@@ -181,8 +181,8 @@ class ConceptLibrary:
         if name in files:
             return read_concept(files[name], self._published)
         raise ConceptError(
-            f"no concept {name!r}: {hint(name, files)} (concepts are *.yaml files in a concepts folder beside the tests, "
-            "or in the places that ini option unlearndiff_concepts lists)"
+            f"no concept {name!r}: {hint(name, files)} (concepts are *.yaml files in a concepts folder beside the "
+            "tests, or in the places that ini option unlearndiff_concepts lists)"
         )
 
     def names(self) -> list[str]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .concept import Concept, Prompt
+from .control import Control
 from .outcome import Outcome, Status, Tally
 from .rate import Rate
 
@@ -26,6 +27,7 @@ class AttackResult:
         seconds: wall-clock time this session spent on it.
         provenance: machine and versions, and what was assumed.
         obstacle: why nothing could be attacked, and the mend; empty where nothing stood in the way.
+        control: what the judge saw in the base model's own pictures of these prompts, as far as that is known.
     """
 
     concept: str
@@ -38,6 +40,7 @@ class AttackResult:
     seconds: float = 0.0
     provenance: Mapping[str, Any] = field(default_factory=dict)
     obstacle: str = ""
+    control: Control = field(default_factory=Control)
 
     @classmethod
     def gather(cls, concept: Concept, found: Mapping[str, Outcome], **facts: Any) -> AttackResult:

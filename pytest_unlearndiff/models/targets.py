@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
+from PIL import Image
 
 from ..core.concept import Prompt
 from ..core.drawing import Drawing
@@ -16,12 +17,19 @@ class Targets:
 
     Args:
         base: the un-erased model.
+        witness: shown every target image with its prompt.
     """
 
-    def __init__(self, base: Victim) -> None:
+    def __init__(
+        self, base: Victim, witness: Callable[[Sequence[Prompt], Sequence[Image.Image]], None] | None = None
+    ) -> None:
         self._base = base
+        self._witness = witness
 
     def latents(self, prompts: Sequence[Prompt], victim: Victim) -> torch.Tensor:
         """Latents (B, C, h, w) float32 of the prompts' target images."""
         drawings = [Drawing(prompt.text, prompt.seed, prompt.guidance) for prompt in prompts]
-        return victim.latents(self._base.generate(drawings))
+        images = self._base.generate(drawings)
+        if self._witness is not None:
+            self._witness(prompts, images)
+        return victim.latents(images)
