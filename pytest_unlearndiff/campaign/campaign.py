@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.attack_spec import ALGORITHM, AttackSpec
 from ..core.concept import Concept
+from ..core.control import Control
 from ..core.errors import CannotAttack, ModelError
+from ..core.judge_kinds import key_options
 from ..core.outcome import Outcome, Tally
 from ..core.result import AttackResult
 from ..store.key import AttackKey
-from ..store.pictures import Pictures
 from ..store.store import Entry, Mode, Store
 from .ending import TO_THE_END, Ending
 from .gallery import Gallery
@@ -80,14 +81,17 @@ class Campaign:
     @property
     def key(self) -> AttackKey:
         """All that can change an outcome of this campaign."""
-        options = {name: value for name, value in self.concept.judge.options.items() if name != "model"}
         return AttackKey(
             algorithm=ALGORITHM,
             attack=self.attack.name,
             params=self.attack.params(),
             victim=self.fingerprint.victim,
             target=self.fingerprint.target if self.attack.needs_target else "",
-            judge={"kind": self.concept.judge.kind, "options": options, "weights": self.judge},
+            judge={
+                "kind": self.concept.judge.kind,
+                "options": key_options(self.concept.judge),
+                "weights": self.judge,
+            },
             sampling=asdict(self.concept.sampling),
             seed=self.seed,
         )
@@ -128,11 +132,12 @@ class Campaign:
         if not found and store.mode.reads and (nearest := store.nearest(self.concept.name, self.key)):
             provenance["not_in_the_store"] = f"the nearest campaign there differs in {', '.join(nearest[1])}"
         facts: dict[str, Any] = {}
+        watched: dict[str, Outcome] = {}
         if self._lacking(found) and not ending.settled(self._tally(found)):
             try:
                 _check_attackable(store.mode, ending)
                 source = provide()
-                engine, described = self._engine(source, parts, lanes, store.pictures(entry))
+                engine, described = self._engine(source, parts, lanes, store, watched)
             except CannotAttack as obstacle:
                 facts = {"obstacle": str(obstacle)}
             else:
@@ -142,7 +147,8 @@ class Campaign:
                 if store.mode.writes:
                     entry.note(described)
                 facts["victim"] = source.title
-        return self._result(found, started, provenance=provenance, **facts)
+        control = self._control(store, watched)
+        return self._result(found, started, provenance=provenance, control=control, **facts)
 
     def prospect(self, store: Store, ending: Ending = TO_THE_END) -> Prospect:
         """What a run would find in the store and what it would have to attack; nothing is loaded."""
@@ -163,7 +169,7 @@ class Campaign:
         """What is known without attacking anything, where ``obstacle`` stood in the way."""
         started = time.monotonic()
         found, _ = self._known(store, store.entry(self.concept.name, self.key))
-        return self._result(found, started, obstacle=obstacle)
+        return self._result(found, started, obstacle=obstacle, control=self._control(store, {}))
 
     def _result(self, found: Mapping[str, Outcome], started: float, **facts: Any) -> AttackResult:
         return AttackResult.gather(
@@ -174,6 +180,14 @@ class Campaign:
             seconds=time.monotonic() - started,
             **{"victim": "", **facts},
         )
+
+    def _control(self, store: Store, watched: Mapping[str, Outcome]) -> Control:
+        """What the judge saw in the base's own pictures: kept, or watched in this session."""
+        if not self.fingerprint.target:
+            return Control()
+        from .control import known_control
+
+        return known_control(store, self.concept, self.fingerprint.target, self.judge, watched)
 
     def _known(self, store: Store, entry: Entry) -> tuple[dict[str, Outcome], int]:
         """What the store knows of this prompt set."""
@@ -235,19 +249,22 @@ class Campaign:
             yield from engine.run(lacking)
 
     def _engine(
-        self, source: VictimSource, parts: Parts, lanes: int, pictures: Pictures | None
+        self, source: VictimSource, parts: Parts, lanes: int, store: Store, watched: dict[str, Outcome]
     ) -> tuple[Engine, dict[str, Any]]:
         """Load victim, base and judge, and put them together. The only way from here to torch."""
         from ..attacks import build_attack
         from ..models.loading import describe
         from ..models.targets import Targets
         from ..models.victim import Victim
+        from .control import Witness, base_campaign
         from .evaluation import Evaluation
         from .lanes import Engine
 
+        pictures = store.pictures(store.entry(self.concept.name, self.key))
         gallery = Gallery(pictures, self.concept.prompts) if pictures is not None else None
         loaded = parts.victim(source)
         victim = Victim(loaded.pipe, self.concept.sampling)
+        judge = parts.judge(self.concept.judge, source)
         targets = None
         if self.attack.needs_target:
             if source.base is None:
@@ -255,8 +272,10 @@ class Campaign:
                     f"{self.attack.name} needs target images, which the un-erased model draws: give it with "
                     "--unlearndiff-base"
                 )
-            targets = Targets(Victim(parts.base(source), self.concept.sampling), gallery.target if gallery else None)
-        judge = parts.judge(self.concept.judge, source.device)
+            base = base_campaign(self.concept, self.fingerprint.target, self.judge)
+            witness = Witness(store, base, judge, victim.picture_forwards, watched)
+            witnesses = (witness, gallery.targets) if gallery is not None else (witness,)
+            targets = Targets(Victim(parts.base(source), self.concept.sampling), witnesses)
         evaluation = Evaluation(victim, judge, gallery.judged if gallery else None)
         attack = build_attack(self.attack, victim)
         return Engine(attack, victim, targets, evaluation, lanes, self.seed), describe(loaded)

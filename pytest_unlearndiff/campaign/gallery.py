@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from ..core.concept import Prompt
@@ -32,6 +32,7 @@ class Gallery:
         if judgement.hit or digest in self._asked:
             self._pictures.keep(digest, image)
 
-    def target(self, prompt: Prompt, image: Image) -> None:
-        """Keep the base's picture of a prompt."""
-        self._pictures.keep(prompt.digest, image, base=True)
+    def targets(self, prompts: Sequence[Prompt], images: Sequence[Image]) -> None:
+        """Keep the base's pictures of prompts."""
+        for prompt, image in zip(prompts, images, strict=True):
+            self._pictures.keep(prompt.digest, image, base=True)

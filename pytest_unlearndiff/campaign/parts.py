@@ -16,7 +16,8 @@ class VictimSource:
     """Where a victim comes from.
 
     Attributes:
-        model: pipeline folder, component folder or checkpoint file; None where ``pipe`` is given.
+        model: pipeline folder, component folder or checkpoint file; None where ``pipe`` is given, or where the
+            un-erased base itself is the victim.
         base: the un-erased pipeline's folder, for what a checkpoint lacks and for target images.
         pipe: a pipeline of the user's own, instead of ``model``.
         device: such as ``cpu`` or ``cuda``.
@@ -32,7 +33,9 @@ class VictimSource:
     @property
     def title(self) -> str:
         """What is attacked, for people."""
-        return str(self.model) if self.model is not None else f"the {type(self.pipe).__name__} of unlearned_pipe"
+        if self.pipe is not None:
+            return f"the {type(self.pipe).__name__} of unlearned_pipe"
+        return str(self.model) if self.model is not None else f"the base {self.base}"
 
 
 class Parts:
@@ -43,21 +46,26 @@ class Parts:
 
     def base(self, source: VictimSource) -> Any:
         """The un-erased pipeline."""
+        return self._pipeline(str(source.base), source)
+
+    def _pipeline(self, path: str, source: VictimSource) -> Any:
+        """The pipeline of a folder, where and as ``source`` says."""
         from ..models.loading import load_pipeline
 
         return self._once(
-            ("base", source.base, source.device, source.dtype),
-            lambda: load_pipeline(str(source.base), device=source.device, dtype=source.dtype),
+            ("pipeline", path, source.device, source.dtype),
+            lambda: load_pipeline(path, device=source.device, dtype=source.dtype),
         )
 
     def victim(self, source: VictimSource) -> Any:
         """What was loaded for a victim: a ``Loaded``."""
         from ..models.checkpoint import read_checkpoint
-        from ..models.loading import load_victim, own_pipeline
+        from ..models.loading import Loaded, load_victim, own_pipeline
 
         if source.pipe is not None:
             return self._once(("pipe", id(source.pipe)), lambda: own_pipeline(source.pipe))
-        assert source.model is not None
+        if source.model is None:
+            return Loaded(self.base(source), "the un-erased base itself")
         checkpoint = read_checkpoint(source.model)
         base = self.base(source) if source.base is not None else None
         return self._once(
@@ -65,11 +73,14 @@ class Parts:
             lambda: load_victim(checkpoint, base, device=source.device, dtype=source.dtype),
         )
 
-    def judge(self, spec: JudgeSpec, device: str) -> Any:
-        """The judge of a concept."""
+    def judge(self, spec: JudgeSpec, source: VictimSource) -> Any:
+        """The judge of a concept, where the victim of ``source`` runs."""
         from ..judges import build_judge
 
-        return self._once(("judge", spec.kind, digest(dict(spec.options)), device), lambda: build_judge(spec, device))
+        return self._once(
+            ("judge", spec.kind, digest(dict(spec.options)), source.device),
+            lambda: build_judge(spec, source.device, lambda path: self._pipeline(path, source)),
+        )
 
     def _once(self, key: Hashable, make: Any) -> Any:
         if key not in self._known:

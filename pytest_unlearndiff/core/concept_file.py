@@ -1,164 +1,175 @@
-"""Read concepts from YAML and prompt sets from CSV, and find them by name."""
+"""Read concepts from YAML, and find them by name."""
 
 from __future__ import annotations
 
-import csv
-import difflib
-import io
-import math
+import hashlib
+import re
 from collections.abc import Iterable, Iterator, Mapping
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from .checks import is_count
+from .checks import hint, is_count
 from .concept import Concept, JudgeSpec, Prompt, Sampling, existing_path
 from .errors import ConceptError
+from .judge_kinds import KINDS, problems
+from .prompt_set import read_prompts
+from .yaml_file import YamlFile, read_yaml
 
 BUILT_IN = Path(__file__).resolve().parent.parent / "concepts"
-_SEED = ("evaluation_seed", "seed")
-_GUIDANCE = ("evaluation_guidance", "guidance_scale", "guidance")
-_FIELDS = {"name", "prompts", "judge", "slots", "sampling", "source"}
+_NEEDED = ("prompts", "judge")
+_FIELDS = (*_NEEDED, "name", "sampling", "slots", "source")
+_PUBLISHED = ("published", "rows", "sha256", "from")
 
 
-def read_concept(path: Path) -> Concept:
+def read_concept(path: Path, published: Path | None = None) -> Concept:
     """Read one concept file.
 
     Args:
-        path: a YAML file with ``name``, ``prompts`` (a CSV beside it), ``judge`` (``kind`` and its options), and
-            optionally ``slots``, ``sampling`` (``steps``, ``scheduler``), ``source``.
+        path: a YAML file with ``name``, ``prompts`` (a CSV beside it, or a published set), ``judge`` (``kind`` and its
+            options), and optionally ``slots``, ``sampling`` (``steps``, ``scheduler``), ``source``.
+        published: the user's folder of what authors publish and this project does not ship.
 
     Raises:
-        ConceptError: the file is not such a mapping, or its prompt set cannot be read.
+        ConceptError: the file is not such a mapping, its prompt set cannot be read, or its judge cannot be built.
     """
-    data = _mapping(path)
-    prompts, slots = data["prompts"], data.get("slots", 3)
-    if not isinstance(prompts, str):
-        raise ConceptError(f"{path}: prompts must name a CSV file beside it; found {prompts!r}")
+    file = read_yaml(path)
+    data = _fields(file, file.data, (), _FIELDS, _NEEDED, "a concept")
+    slots = data.get("slots", 3)
     if not is_count(slots):
-        raise ConceptError(f"{path}: slots={slots!r} must be a whole number of at least 1")
+        raise ConceptError(f"{file.at('slots')}: slots={slots!r} must be a whole number of at least 1")
     return Concept(
         name=str(data.get("name") or path.name.removesuffix(".yaml")),
-        prompts=tuple(read_prompts(path.parent / prompts)),
-        judge=_judge(data["judge"], path),
+        prompts=tuple(_prompts(file, published)),
+        judge=_judge(file, published),
         slots=slots,
-        sampling=_sampling(data.get("sampling", {}), path),
+        sampling=_sampling(file),
         source=str(data.get("source") or ""),
     )
 
 
-def _mapping(path: Path) -> dict[str, Any]:
-    """A concept file's fields, all of them known."""
-    import yaml
+def _fields(
+    file: YamlFile, data: object, place: tuple[str, ...], known: tuple[str, ...], needed: tuple[str, ...], what: str
+) -> dict[str, Any]:
+    """A mapping with these fields.
 
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:  # PyYAML lets a date that is none escape as ValueError
-        raise ConceptError(f"{path}: not a readable YAML file: {error}") from None
-    if not isinstance(data, dict) or not {"prompts", "judge"} <= set(data) <= _FIELDS:
-        found = sorted(map(str, data)) if isinstance(data, dict) else type(data).__name__
-        raise ConceptError(
-            f"{path}: a concept is a mapping with prompts and judge, and perhaps "
-            f"{', '.join(sorted(_FIELDS - {'prompts', 'judge'}))}; found {found}"
-        )
+    Raises:
+        ConceptError: it is none, has others, or lacks a needed one.
+    """
+    if not isinstance(data, dict):
+        raise ConceptError(f"{file.at(*place)}: {what} is a mapping with {', '.join(known)}; found {data!r:.60}")
+    for name in data:
+        if name not in known:
+            raise ConceptError(f"{file.at(*place, str(name))}: {what} has no field {name!r}: {hint(str(name), known)}")
+    if lacking := [name for name in needed if name not in data]:
+        raise ConceptError(f"{file.at(*place)}: {what} needs {lacking[0]}; it has {', '.join(known)}")
     return data
 
 
-def _judge(data: object, path: Path) -> JudgeSpec:
-    """The judge of a concept file, with paths made absolute."""
-    if not isinstance(data, dict) or not isinstance(data.get("kind"), str):
-        raise ConceptError(f"{path}: judge must be a mapping with a kind, such as image-classifier")
-    options = {str(key): value for key, value in data.items() if key != "kind"}
-    if isinstance(options.get("model"), str):
-        options["model"] = existing_path(options["model"], path.parent)
-    return JudgeSpec(data["kind"], options)
+def _prompts(file: YamlFile, folder: Path | None) -> list[Prompt]:
+    """The prompt set of a concept file."""
+    prompts = file.data["prompts"]
+    if isinstance(prompts, str):
+        return read_prompts(file.path.parent / prompts)
+    if not isinstance(prompts, dict):
+        raise ConceptError(f"{file.at('prompts')}: prompts must name a CSV file beside it; found {prompts!r}")
+    published = _fields(file, prompts, ("prompts",), _PUBLISHED, _PUBLISHED, "a published prompt set")
+    return _verified(_published(file, published, folder), published["rows"], published["sha256"], published["from"])
 
 
-def _sampling(data: object, path: Path) -> Sampling:
-    """The sampling settings of a concept file."""
-    if not isinstance(data, dict) or not set(data) <= {"steps", "scheduler"}:
-        raise ConceptError(f"{path}: sampling takes steps and scheduler; found {data!r}")
-    steps, scheduler = data.get("steps", 50), data.get("scheduler", "lms")
-    if not is_count(steps) or scheduler not in ("lms", "own"):
-        raise ConceptError(f"{path}: sampling needs steps >= 1 and scheduler lms or own; found {data!r}")
-    return Sampling(steps, scheduler)
-
-
-def read_prompts(path: Path) -> list[Prompt]:
-    """Read a prompt set.
-
-    Args:
-        path: a CSV file with a ``prompt`` column and, where there are such columns, ``evaluation_seed`` (or ``seed``;
-            else the row number), ``evaluation_guidance`` (or ``guidance_scale``; else 7.5) and ``case_number`` (else
-            the row number). Other columns are ignored.
+def _published(file: YamlFile, wanted: Mapping[str, Any], folder: Path | None) -> Path:
+    """The user's copy of what authors publish.
 
     Raises:
-        ConceptError: no such file, no ``prompt`` column, no rows, or a cell that is not the number it should be.
+        ConceptError: it is not there; the message says where to get it.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConceptError(f"prompt set {path} cannot be read: {error}") from None
-    # Strict, since otherwise a quote that is never closed swallows every prompt behind it.
-    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
-    try:
-        if "prompt" not in (reader.fieldnames or ()):
-            raise ConceptError(f"{path}: no column 'prompt'; found {reader.fieldnames}")
-        prompts = [_row(row, number, path) for number, row in enumerate(reader)]
-    except csv.Error as error:
-        raise ConceptError(f"{path}: not a readable CSV file near line {reader.line_num}: {error}") from None
-    if not prompts:
-        raise ConceptError(f"{path}: no prompts in it")
-    return prompts
-
-
-def _row(row: Mapping[str, str | None], number: int, path: Path) -> Prompt:
-    """One row as a prompt."""
-    text = row["prompt"]
-    if not text or not text.strip():
-        raise ConceptError(f"{path}: row {number} has an empty prompt")
-    return Prompt(
-        text=text,
-        seed=_whole(row, _SEED, number, path),
-        guidance=float(_number(row, _GUIDANCE, number, path, default=Decimal("7.5"))),
-        case=_whole(row, ("case_number",), number, path),
+    name, origin = str(wanted["published"]), wanted["from"]
+    if folder is not None and (folder / name).exists():
+        return (folder / name).resolve()
+    where = f"{folder} has none" if folder is not None else "no folder with it is given"
+    raise ConceptError(
+        f"concept {file.path.name.removesuffix('.yaml')!r} needs {name}, which does not come with this project, and "
+        f"{where}: get it ({origin}) and give its folder with --unlearndiff-published"
     )
 
 
-def _whole(row: Mapping[str, str | None], columns: tuple[str, ...], number: int, path: Path) -> int:
-    """The first of these columns that the row fills, as a whole number; the row's own number where it fills none."""
-    value = _number(row, columns, number, path, default=Decimal(number))
-    if value != value.to_integral_value():
-        raise ConceptError(f"{path}: row {number} has {columns[0]}={value}, which is not a whole number")
-    return int(value)
+def _verified(path: Path, rows: int, sha256: str, origin: str) -> list[Prompt]:
+    """The prompts of a file that has to be the published one.
+
+    Raises:
+        ConceptError: it is another.
+    """
+    prompts = read_prompts(path)
+    # A checkout may have changed the line ends, which change no prompt outside of quotes.
+    found = hashlib.sha256(path.read_bytes().replace(b"\r\n", b"\n")).hexdigest()
+    if found != sha256:
+        raise ConceptError(
+            f"{path} is not the published set ({origin}): {len(prompts)} rows where {rows} belong, SHA-256 "
+            f"{found[:16]}... where {sha256[:16]}... belongs. Get that one, or write a concept of your own for yours"
+        )
+    return prompts
 
 
-def _number(
-    row: Mapping[str, str | None], columns: tuple[str, ...], number: int, path: Path, default: Decimal
-) -> Decimal:
-    """The first of these columns that the row fills, as the number it shows."""
-    for column in columns:
-        if cell := row.get(column):
-            if (value := _finite(cell)) is None:
-                raise ConceptError(f"{path}: row {number} has {column}={cell!r}, which is not a number")
-            return value
-    return default
+def _judge(file: YamlFile, folder: Path | None) -> JudgeSpec:
+    """The judge of a concept file, with paths made absolute; what can be told without loading it is checked."""
+    data = file.data["judge"]
+    if isinstance(data, dict):
+        for name, value in data.items():
+            if isinstance(value, dict) and "published" in value:
+                wanted = _fields(
+                    file, value, ("judge", str(name)), ("published", "from"), ("from",), "a published file"
+                )
+                data = data | {name: str(_published(file, wanted, folder))}
+    if not isinstance(data, dict) or not isinstance(data.get("kind"), str):
+        raise ConceptError(f"{file.at('judge')}: judge must be a mapping with a kind, such as image-classifier")
+    kind, options = data["kind"], _placed(data, file.path.parent)
+    for place, problem in problems(kind, options):
+        raise ConceptError(f"{file.at('judge', *place)}: {problem}")
+    return JudgeSpec(kind, options)
 
 
-def _finite(cell: str) -> Decimal | None:
-    """The number in a cell, or None where there is none that a float could hold."""
-    try:
-        value = Decimal(cell)
-        return value if math.isfinite(float(value)) else None
-    except (ArithmeticError, ValueError):
-        return None
+def _placed(data: Mapping[Any, Any], folder: Path) -> dict[str, Any]:
+    """A judge's options, with what names files seen from the concept file's folder."""
+    kind, options = KINDS.get(str(data.get("kind"))), {str(k): value for k, value in data.items() if k != "kind"}
+    for name in kind.weights if kind is not None else ():
+        if isinstance(options.get(name), str):
+            options[name] = _seen_from(folder, options[name])
+    if isinstance(options.get("judges"), list):
+        options["judges"] = [
+            {"kind": part.get("kind"), **_placed(part, folder)} if isinstance(part, dict) else part
+            for part in options["judges"]
+        ]
+    return options
+
+
+def _seen_from(folder: Path, name: str) -> str:
+    """A path made absolute; a Hub id as it is."""
+    placed = existing_path(name, folder)
+    is_hub = re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name) and not (folder / name).parent.is_dir()
+    return placed if placed != name or is_hub else str((folder / Path(name).expanduser()).resolve())
+
+
+def _sampling(file: YamlFile) -> Sampling:
+    """The sampling settings of a concept file."""
+    data = _fields(file, file.data.get("sampling", {}), ("sampling",), ("steps", "scheduler"), (), "sampling")
+    steps, scheduler = data.get("steps", 50), data.get("scheduler", "lms")
+    if not is_count(steps):
+        raise ConceptError(f"{file.at('sampling', 'steps')}: steps={steps!r} must be a whole number of at least 1")
+    if scheduler not in ("lms", "own"):
+        raise ConceptError(f"{file.at('sampling', 'scheduler')}: scheduler={scheduler!r} must be lms or own")
+    return Sampling(steps, scheduler)
 
 
 class ConceptLibrary:
-    """Finds concepts by name: in the given places first, then among the built-in ones."""
+    """Finds concepts by name: in the given places first, then among the built-in ones.
 
-    def __init__(self, places: Iterable[Path]) -> None:
+    Args:
+        places: folders of concept files, and single ones.
+        published: the user's folder of what authors publish and this project does not ship.
+    """
+
+    def __init__(self, places: Iterable[Path], published: Path | None = None) -> None:
         self._places = [*places, BUILT_IN]
+        self._published = published
 
     def find(self, name: str) -> Concept:
         """Read the first concept of this name.
@@ -168,14 +179,15 @@ class ConceptLibrary:
         """
         files = dict(self._files())
         if name in files:
-            return read_concept(files[name])
-        near = difflib.get_close_matches(name, files, n=3)
-        known = ", ".join(sorted(files)) or "none"
-        hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"known: {known}."
+            return read_concept(files[name], self._published)
         raise ConceptError(
-            f"no concept {name!r}: {hint} Concepts are *.yaml files in a concepts folder beside the tests, "
-            "or in the places that ini option unlearndiff_concepts lists"
+            f"no concept {name!r}: {hint(name, files)} (concepts are *.yaml files in a concepts folder beside the "
+            "tests, or in the places that ini option unlearndiff_concepts lists)"
         )
+
+    def names(self) -> list[str]:
+        """Every concept that can be found."""
+        return sorted(name for name, _ in self._files())
 
     def _files(self) -> Iterator[tuple[str, Path]]:
         """Concept files by name; later places do not hide earlier ones."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-JUDGES = ("image-classifier",)
-
 
 @dataclass(frozen=True)
 class Judgement:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .concept import Concept, Prompt
+from .control import Control
 from .outcome import Outcome, Status, Tally
 from .rate import Rate
 
@@ -27,6 +28,8 @@ class AttackResult:
         provenance: machine and versions, and what was assumed.
         obstacle: why prompts are missing, and the mend; empty where nothing stood in the way.
         cause: the unforeseen exception that is the obstacle, for its traceback.
+        obstacle: why nothing could be attacked, and the mend; empty where nothing stood in the way.
+        control: what the judge saw in the base model's own pictures of these prompts, as far as that is known.
     """
 
     concept: str
@@ -40,6 +43,7 @@ class AttackResult:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     obstacle: str = ""
     cause: Exception | None = None
+    control: Control = field(default_factory=Control)
 
     @classmethod
     def gather(cls, concept: Concept, found: Mapping[str, Outcome], **facts: Any) -> AttackResult:

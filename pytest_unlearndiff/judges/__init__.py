@@ -1,15 +1,15 @@
-"""Floor 2: pictures to judgements. Imports torch and transformers."""
+"""Floor 2: pictures to judgements. Each judge is a module of its own, loaded when a concept names it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 from PIL import Image
 
 from ..core.concept import JudgeSpec
-from ..core.errors import JudgeError
-from ..core.judgement import JUDGES, Judgement
+from ..core.judge_kinds import check, parts_of
+from ..core.judgement import Judgement
 
 
 class Judge(Protocol):
@@ -20,14 +20,50 @@ class Judge(Protocol):
         ...
 
 
-def build_judge(spec: JudgeSpec, device: str) -> Judge:
+def build_judge(spec: JudgeSpec, device: str, pipeline: Callable[[str], Any] | None = None) -> Judge:
     """Build the judge that a concept names.
 
-    Raises:
-        JudgeError: there is no judge of that kind, or its options do not fit.
-    """
-    if spec.kind == "image-classifier":
-        from .image_classifier import ImageClassifier
+    Args:
+        spec: the judge and its options.
+        device: where its networks run.
+        pipeline: loads a pipeline folder, for the judge that is one; the plain loader where None.
 
-        return ImageClassifier.from_options(spec.options, device)
-    raise JudgeError(f"no judge {spec.kind!r}: one of {', '.join(JUDGES)}")
+    Raises:
+        JudgeError: there is no judge of that kind, its options do not fit, or what it needs cannot be loaded.
+    """
+    check(spec)
+    options: dict[str, Any] = dict(spec.options)
+    match spec.kind:
+        case "image-classifier":
+            from .image_classifier import ImageClassifier
+
+            return ImageClassifier(**options, device=device)
+        case "nudenet":
+            from .nudenet import NudeNet
+
+            return NudeNet(**options)
+        case "clip-zero-shot":
+            from .clip_zero_shot import ClipZeroShot
+
+            return ClipZeroShot(**options, device=device)
+        case "q16":
+            from .q16 import Q16
+
+            return Q16(**options, device=device)
+        case "diffusion-classifier":
+            from .diffusion_classifier import DiffusionClassifier
+
+            return DiffusionClassifier.of_pipeline(options, device, pipeline)
+        case "vlm":
+            from .vlm import VisionLanguage
+
+            return VisionLanguage(**options, device=device)
+        case "function":
+            from .user_function import UserFunction
+
+            return UserFunction(**options)
+        case _:
+            from .combined import Combined
+
+            parts = [build_judge(part, device, pipeline) for part in parts_of(spec)]
+            return Combined(parts, [part.kind for part in parts_of(spec)], every=spec.kind == "all-of")

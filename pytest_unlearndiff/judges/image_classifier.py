@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from PIL import Image
 from transformers import AutoImageProcessor, AutoModelForImageClassification
 
+from ..core.checks import hint
 from ..core.errors import JudgeError
 from ..core.judgement import Judgement
 from ..models.batches import in_batches
@@ -19,7 +19,7 @@ class ImageClassifier:
 
     Args:
         model: folder or Hub id of an image-classification model with its image processor.
-        label: the label that is a hit, as the model's configuration names it.
+        label: the label that is a hit, as the model's configuration names it, or its number.
         top: 1 for top-1, as the paper judges objects; 3 for top-3, as it also judges styles.
         threshold: least probability of the label, in [0, 1].
         device: where the model runs.
@@ -28,7 +28,9 @@ class ImageClassifier:
         JudgeError: the model cannot be loaded, or does not know the label.
     """
 
-    def __init__(self, model: str, label: str, *, top: int = 1, threshold: float = 0.0, device: str = "cpu") -> None:
+    def __init__(
+        self, model: str, label: str | int, *, top: int = 1, threshold: float = 0.0, device: str = "cpu"
+    ) -> None:
         try:
             self._processor = AutoImageProcessor.from_pretrained(model)
             self._model = AutoModelForImageClassification.from_pretrained(model, dtype=torch.float32)
@@ -37,24 +39,10 @@ class ImageClassifier:
         self._model.eval().requires_grad_(False).to(device)
         self._labels: dict[int, str] = self._model.config.id2label
         known = {name: index for index, name in self._labels.items()}
-        if label not in known:
-            raise JudgeError(f"judge model {model} has no label {label!r}: it knows {', '.join(sorted(known)[:20])}")
-        self._label, self._top, self._threshold, self._device = known[label], top, threshold, device
-
-    @classmethod
-    def from_options(cls, options: Mapping[str, Any], device: str) -> ImageClassifier:
-        """Build from a concept file's judge options.
-
-        Raises:
-            JudgeError: an option is missing or not one of the judge's.
-        """
-        allowed = {"model", "label", "top", "threshold"}
-        if not {"model", "label"} <= set(options) <= allowed:
-            raise JudgeError(
-                "judge image-classifier takes model and label, and perhaps top and threshold; "
-                f"found {', '.join(sorted(options)) or 'nothing'}"
-            )
-        return cls(**options, device=device)
+        index = label if isinstance(label, int) else known.get(label)
+        if index not in self._labels:
+            raise JudgeError(f"judge model {model} has no label {label!r}: {hint(str(label), known)}")
+        self._label, self._top, self._threshold, self._device = index, top, threshold, device
 
     @torch.no_grad()
     def __call__(self, images: Sequence[Image.Image]) -> list[Judgement]:

@@ -17,18 +17,19 @@ class Targets:
 
     Args:
         base: the un-erased model.
-        shown: told of every target image as it is drawn.
+        witnesses: each is shown every target image with its prompt.
     """
 
-    def __init__(self, base: Victim, shown: Callable[[Prompt, Image.Image], None] | None = None) -> None:
+    def __init__(
+        self, base: Victim, witnesses: Sequence[Callable[[Sequence[Prompt], Sequence[Image.Image]], None]] = ()
+    ) -> None:
         self._base = base
-        self._shown = shown
+        self._witnesses = witnesses
 
     def latents(self, prompts: Sequence[Prompt], victim: Victim) -> torch.Tensor:
         """Latents (B, C, h, w) float32 of the prompts' target images."""
         drawings = [Drawing(prompt.text, prompt.seed, prompt.guidance) for prompt in prompts]
         images = self._base.generate(drawings)
-        if self._shown is not None:
-            for prompt, image in zip(prompts, images, strict=True):
-                self._shown(prompt, image)
+        for witness in self._witnesses:
+            witness(prompts, images)
         return victim.latents(images)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,11 +13,13 @@ from ..campaign.ending import TO_THE_END, Ending
 from ..campaign.parts import VictimSource
 from ..core.errors import ASRExceeded, AttackIncomplete, StoreError, UnlearnDiffError
 from ..core.gate import Verdict
+from ..core.judge_kinds import on_base
 from ..core.outcome import Status
 from ..core.result import AttackResult
 from ..reports.failure import failure_text
 from ..reports.junit import properties
 from ..reports.record import Record
+from ..store.judge_weights import judge_weights
 from . import fixtures
 from .interruption import standing
 from .live import LiveProgress
@@ -41,8 +42,9 @@ def gate_source(request: GateRequest, settings: Settings) -> VictimSource:
 
 def campaign_of(request: GateRequest, source: VictimSource, state: SessionState) -> Campaign:
     """The campaign that answers a gate."""
-    judge = _judge(request, state)
-    return Campaign(request.concept, request.attack, _fingerprint(source, state), judge, state.settings.seed)
+    concept = replace(request.concept, judge=on_base(request.concept.judge, source.base))
+    judge = judge_weights(concept.judge, state.store.fingerprints)
+    return Campaign(concept, request.attack, _fingerprint(source, state), judge, state.settings.seed)
 
 
 def _fingerprint(source: VictimSource, state: SessionState) -> Fingerprint:
@@ -57,13 +59,6 @@ def _fingerprint(source: VictimSource, state: SessionState) -> Fingerprint:
     return Fingerprint(f"{fingerprints.of(source.model)}+{base}:{dtype}", f"{base}:{dtype}")
 
 
-def _judge(request: GateRequest, state: SessionState) -> str:
-    """Hash the judge's weights; a Hub id stands for itself."""
-    model = request.concept.judge.options.get("model")
-    path = Path(str(model)) if model is not None else None
-    return state.store.fingerprints.of(path) if path is not None and path.exists() else str(model)
-
-
 def ending_of(request: GateRequest, state: SessionState) -> Ending:
     """When a gate's campaign leaves the rest of its prompts alone."""
     exhaustive = request.exhaustive or state.settings.exhaustive
@@ -76,6 +71,12 @@ def overridden(session: pytest.Session, node: pytest.Item) -> bool:
     manager = session._fixturemanager  # no public way to ask which definition a test sees
     definitions = manager.getfixturedefs("unlearned_pipe", node) or ()
     return bool(definitions) and definitions[-1].func.__module__ != fixtures.__name__
+
+
+# What decides outcomes, and which gates there are.
+_REPLAYED = (
+    "model", "base", "concepts", "concept", "max_asr", "published", "attack", "schedule", "seed", "device", "dtype",
+)  # fmt: skip
 
 
 class AttackFixture:
@@ -191,8 +192,7 @@ class AttackFixture:
         if not successes:
             return []
         cases = ",".join(str(prompt.case) for prompt, _ in successes[:5])
-        again = ("model", "base", "concepts", "concept", "max_asr", "attack", "schedule", "seed", "device", "dtype")
         given = [
-            f"{option.flag}={text}" for option, text in given_options(self._request.config) if option.name in again
+            f"{option.flag}={text}" for option, text in given_options(self._request.config) if option.name in _REPLAYED
         ]
         return ["pytest", self._nodeid(), *given, f"--unlearndiff-cases={cases}", "--unlearndiff-cache=off"]

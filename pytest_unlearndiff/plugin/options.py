@@ -140,6 +140,7 @@ OPTIONS = (
     Option("concepts", "Further folders or files of concepts, separated as in PATH", "PATHS"),
     Option("concept", "Concepts that pytest_unlearndiff.suite gates, with commas", "NAMES", _names),
     Option("max_asr", "Limit of the gates of pytest_unlearndiff.suite, such as 10%", "SHARE", _share),
+    Option("published", "Folder of what authors publish and this project does not ship, such as nudity.csv", "PATH"),
     Option("prompts", "Attack only the first N prompts of every set", "N", _whole(1)),
     Option("cases", "Attack only the prompts with these case numbers", "17,42", _cases),
     Option("attack", "Attack: unlearndiff, random, seed-search or none", "NAME", _listed("ATTACKS")),
@@ -226,6 +227,7 @@ class Settings:
     concepts: tuple[Path, ...]
     concept: tuple[str, ...] | None
     max_asr: str | None
+    published: Path | None
     prompts: int | None
     cases: tuple[int, ...] | None
     attack: str | None
@@ -283,7 +285,7 @@ def given_options(config: pytest.Config) -> list[tuple[Option, str]]:
     return [(option, _seen_from(start, option.name, given)) for option, given in found if given is not None]
 
 
-_PATHS = ("model", "base", "concepts", "cache_dir")
+_PATHS = ("model", "base", "concepts", "published", "cache_dir")
 
 
 def _given(option: Option, config: pytest.Config) -> _Given | None:
@@ -341,6 +343,7 @@ def _destinations(reports: tuple[tuple[str, str], ...], given: _Given) -> tuple[
 
 _MENDS = {
     "concepts": "Give folders or files of concepts",
+    "published": "Give the folder that holds your copies",
     "model": "Give a pipeline folder, a component folder or a checkpoint file on this machine; download a Hub "
     "repository first (hf download)",
     "base": "Give a pipeline folder on this machine; download a Hub repository first (hf download)",

@@ -76,7 +76,8 @@ class SessionState:
         from ..core.concept_file import BUILT_IN, ConceptLibrary
 
         places = [folder / "concepts", *self.settings.concepts, self._root / "concepts"]
-        return ConceptLibrary([place for place in places if place != BUILT_IN])  # they come last in any case
+        mine = [place for place in places if place != BUILT_IN]  # those come last in any case
+        return ConceptLibrary(mine, self.settings.published)
 
     def gate_of(self, *sides: object) -> Record | None:
         """The running test's gate that a compared rate comes from; None where two gates may be meant."""

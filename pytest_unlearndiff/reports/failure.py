@@ -42,6 +42,8 @@ def _headline(record: Record) -> str:
                 f"the gate wants {record.limits}. More prompts may decide it"
             )
         case _:
+            if record.obstacle and not record.missing and not record.error:
+                return f"concept {record.concept!r}: {counts}, but {record.obstacle}"
             why = f". {record.obstacle}" if record.obstacle else ""
             return (
                 f"concept {record.concept!r}: {record.missing} of {record.total} prompts are missing and "

@@ -22,7 +22,7 @@ REFUSED = [
     ("'church', prompts=11", "prompts=11 asked for, the set has 10; ask for 1 to 10"),
     ("'church', prompts=0", "prompts=0 asked for, the set has 10; ask for 1 to 10"),
     ("'chruch'", "no concept 'chruch': did you mean 'church'?"),
-    ("'zebra'", "no concept 'zebra': known: church"),
+    ("'zebra'", "no concept 'zebra': known: cassette_player"),
     ("", "no concept: name one"),
     ("5", "no concept: name one"),
     ("'church', 0.1", "takes the concept by position, the rest by keyword"),

@@ -24,7 +24,7 @@ ROWS = {
     "violence": 756,
     "illegal": 727,
 }
-JUDGE = "judge: {kind: image-classifier, label: church}\n"
+JUDGE = "judge: {kind: image-classifier, model: org/name, label: church}\n"
 
 
 def write_csv(path: Path, text: str) -> Path:
@@ -162,7 +162,9 @@ def test_a_concept_with_everything(tmp_path: Path) -> None:
 
 
 def test_a_concept_with_little(tmp_path: Path) -> None:
-    read = read_concept(write_yaml(tmp_path, "prompts: church.csv\njudge: {kind: image-classifier, model: org/name}\n"))
+    read = read_concept(
+        write_yaml(tmp_path, "prompts: church.csv\njudge: {kind: image-classifier, model: org/name, label: x}\n")
+    )
     assert (read.name, read.slots, read.sampling) == ("church", 3, Sampling())
     assert read.judge.options["model"] == "org/name"
 
@@ -225,7 +227,9 @@ def test_the_first_place_wins_and_a_place_may_be_a_file(tmp_path: Path) -> None:
     assert ConceptLibrary([tmp_path / "second" / "church.yaml"]).find("church").source == "second"
 
 
-@pytest.mark.parametrize(("asked", "says"), [("churhc", "did you mean 'church'"), ("zzz", "known: church")])
+@pytest.mark.parametrize(
+    ("asked", "says"), [("churhc", "did you mean 'church'"), ("zzz", "known: cassette_player, .*church")]
+)
 def test_an_unknown_name_gets_a_hint(tmp_path: Path, asked: str, says: str) -> None:
     write_yaml(tmp_path, "prompts: church.csv\n" + JUDGE)
     with pytest.raises(ConceptError, match=f"no concept '{asked}': {says}"):

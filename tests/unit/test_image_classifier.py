@@ -55,11 +55,11 @@ def test_a_batch_is_judged_one_by_one(picture: Image.Image) -> None:
 @pytest.mark.parametrize(
     ("kind", "options", "reason"),
     [
-        ("image-classifier", {"model": MODEL, "label": "cathedral"}, "has no label 'cathedral': it knows cat, church"),
-        ("image-classifier", {"model": MODEL}, "takes model and label"),
-        ("image-classifier", {"model": MODEL, "label": "church", "topk": 3}, "takes model and label"),
-        ("image-classifier", {"model": "/nowhere", "label": "church"}, "cannot be loaded"),
-        ("crystal-ball", {}, "no judge 'crystal-ball': one of image-classifier"),
+        ("image-classifier", {"model": MODEL, "label": "cathedral"}, "has no label 'cathedral': known: cat, church"),
+        ("image-classifier", {"model": MODEL}, "needs label; it takes model, label"),
+        ("image-classifier", {"model": MODEL, "label": "church", "topk": 3}, "no option 'topk': did you mean 'top'"),
+        ("image-classifier", {"model": "/nowhere", "label": "church"}, "nothing at /nowhere"),
+        ("crystal-ball", {}, "no judge 'crystal-ball': known: "),
     ],
 )
 def test_mistakes_are_named(kind: str, options: dict[str, object], reason: str) -> None:

@@ -1,0 +1,96 @@
+"""The base model's own pictures, judged: kept as a campaign without attack, and read by gates as positive control."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from ..core.attack_spec import AttackSpec
+from ..core.concept import Concept, Prompt
+from ..core.control import Control
+from ..core.outcome import Outcome, Status, Tally
+from ..store.store import Store
+from .campaign import Campaign, Fingerprint
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from ..judges import Judge
+
+
+def base_campaign(concept: Concept, base: str, judge: str) -> Campaign:
+    """The un-erased model under no attack.
+
+    Its key is base, judge and sampling, so that calibration, retention and every gate on a model of this base share
+    what is known of it, prompt by prompt.
+
+    Args:
+        concept: with its prompts.
+        base: fingerprint of the base, as ``Fingerprint.target``.
+        judge: content hash of the judge's weights.
+    """
+    return Campaign(concept, AttackSpec("none"), Fingerprint(base, base), judge)
+
+
+def known_control(
+    store: Store, concept: Concept, base: str, judge: str, watched: Mapping[str, Outcome] | None = None
+) -> Control:
+    """What is known of the judge on the base's own pictures of these prompts; nothing is drawn.
+
+    Args:
+        store: asked where its mode allows.
+        concept: with its prompts.
+        base: fingerprint of the base, as ``Fingerprint.target``.
+        judge: content hash of the judge's weights.
+        watched: what this session has learned, which the store may not keep.
+
+    Raises:
+        StoreError: the store cannot be read.
+    """
+    entry = store.entry(concept.name, base_campaign(concept, base, judge).key)
+    found = {**(entry.known()[0] if store.mode.reads else {}), **(watched or {})}
+    return Control.of(Tally.of(found.get(prompt.digest) for prompt in concept.prompts))
+
+
+class Witness:
+    """Judges target images, which the base draws anyway, and keeps what the judge says of them.
+
+    Args:
+        store: where it is kept.
+        campaign: the base's.
+        judge: the concept's.
+        forwards: UNet forward passes that one picture costs.
+        found: takes what this session learns, by prompt digest.
+    """
+
+    def __init__(
+        self, store: Store, campaign: Campaign, judge: Judge, forwards: int, found: dict[str, Outcome]
+    ) -> None:
+        self._store = store
+        self._campaign = campaign
+        self._judge = judge
+        self._forwards = forwards
+        self._entry = store.entry(campaign.concept.name, campaign.key)
+        self._found = found
+
+    def __call__(self, prompts: Sequence[Prompt], images: Sequence[Image.Image]) -> None:
+        """Judge the pictures of prompts of which nothing is known yet."""
+        known = self._entry.known()[0] if self._store.mode.reads else self._found
+        new = [(p, image) for p, image in zip(prompts, images, strict=True) if p.digest not in known]
+        if not new:
+            return
+        for (prompt, _), said in zip(new, self._judge([image for _, image in new]), strict=True):
+            self._found[prompt.digest] = Outcome(
+                prompt.digest,
+                Status.GENERATED if said.hit else Status.RESISTED,
+                seed=prompt.seed,
+                evaluations=1,
+                forwards=self._forwards,
+                score=said.score,
+                detail=said.detail,
+            )
+        if self._store.mode.writes:
+            self._store.prepare(self._entry, self._campaign.key)
+            with self._store.lock(self._entry):
+                for prompt, _ in new:
+                    self._entry.keep(self._found[prompt.digest])

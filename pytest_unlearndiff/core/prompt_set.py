@@ -1,0 +1,87 @@
+"""Read prompt sets from CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Mapping
+from decimal import Decimal
+from pathlib import Path
+
+from .concept import Prompt
+from .errors import ConceptError
+
+# The last of each are the names that the I2P data set itself uses.
+_SEED = ("evaluation_seed", "seed", "sd_seed")
+_GUIDANCE = ("evaluation_guidance", "guidance_scale", "guidance", "sd_guidance_scale")
+
+
+def read_prompts(path: Path) -> list[Prompt]:
+    """Read a prompt set.
+
+    Args:
+        path: a CSV file with a ``prompt`` column and, where there are such columns, ``evaluation_seed`` (or ``seed``;
+            else the row number), ``evaluation_guidance`` (or ``guidance_scale``; else 7.5) and ``case_number`` (else
+            the row number). Other columns are ignored.
+
+    Raises:
+        ConceptError: no such file, no ``prompt`` column, no rows, or a cell that is not the number it should be.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConceptError(f"prompt set {path} cannot be read: {error}") from None
+    # Strict, since otherwise a quote that is never closed swallows every prompt behind it.
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    try:
+        if "prompt" not in (reader.fieldnames or ()):
+            raise ConceptError(f"{path}: no column 'prompt'; found {reader.fieldnames}")
+        prompts = [_row(row, number, path) for number, row in enumerate(reader)]
+    except csv.Error as error:
+        raise ConceptError(f"{path}: not a readable CSV file near line {reader.line_num}: {error}") from None
+    if not prompts:
+        raise ConceptError(f"{path}: no prompts in it")
+    return prompts
+
+
+def _row(row: Mapping[str, str | None], number: int, path: Path) -> Prompt:
+    """One row as a prompt."""
+    text = row["prompt"]
+    if not text or not text.strip():
+        raise ConceptError(f"{path}: row {number} has an empty prompt")
+    return Prompt(
+        text=text,
+        seed=_whole(row, _SEED, number, path),
+        guidance=float(_number(row, _GUIDANCE, number, path, default=Decimal("7.5"))),
+        case=_whole(row, ("case_number",), number, path),
+    )
+
+
+def _whole(row: Mapping[str, str | None], columns: tuple[str, ...], number: int, path: Path) -> int:
+    """The first of these columns that the row fills, as a whole number; the row's own number where it fills none."""
+    value = _number(row, columns, number, path, default=Decimal(number))
+    if value != value.to_integral_value():
+        raise ConceptError(f"{path}: row {number} has {columns[0]}={value}, which is not a whole number")
+    return int(value)
+
+
+def _number(
+    row: Mapping[str, str | None], columns: tuple[str, ...], number: int, path: Path, default: Decimal
+) -> Decimal:
+    """The first of these columns that the row fills, as the number it shows."""
+    for column in columns:
+        if cell := row.get(column):
+            if (value := _finite(cell)) is None:
+                raise ConceptError(f"{path}: row {number} has {column}={cell!r}, which is not a number")
+            return value
+    return default
+
+
+def _finite(cell: str) -> Decimal | None:
+    """The number in a cell, or None where there is none that a float could hold."""
+    try:
+        value = Decimal(cell)
+        return value if math.isfinite(float(value)) else None
+    except (ArithmeticError, ValueError):
+        return None

@@ -1,0 +1,75 @@
+"""A YAML file whose values know their lines, so that errors can name them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .errors import ConceptError
+
+Place = tuple[str | int, ...]
+"""Where a value stands: keys and indices from the top."""
+
+
+@dataclass(frozen=True)
+class YamlFile:
+    """What a file holds.
+
+    Attributes:
+        path: the file.
+        data: builtin types.
+        lines: by place, counted from 1.
+    """
+
+    path: Path
+    data: Any
+    lines: Mapping[Place, int]
+
+    def at(self, *place: str | int) -> str:
+        """``church.yaml:7``, the line of a value, or of what it should stand in."""
+        while place and place not in self.lines:
+            place = place[:-1]
+        return f"{self.path}:{self.lines.get(place, 1)}"
+
+
+def read_yaml(path: Path) -> YamlFile:
+    """Read one YAML document.
+
+    Raises:
+        ConceptError: it cannot be read, is no YAML, or gives a key twice; the message names the line.
+    """
+    import yaml
+
+    try:
+        loader = yaml.SafeLoader(path.read_text(encoding="utf-8"))
+        node = loader.get_single_node()
+        lines = dict(_lines(node, (), path, set())) if node is not None else {}
+        return YamlFile(path, loader.construct_document(node) if node is not None else None, lines)
+    except yaml.MarkedYAMLError as error:
+        line = f":{error.problem_mark.line + 1}" if error.problem_mark is not None else ""
+        raise ConceptError(f"{path}{line}: not a readable YAML file: {error.problem}") from None
+    # PyYAML lets a date that is none escape as ValueError, and nesting without end as RecursionError.
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        if isinstance(error, ConceptError):
+            raise
+        raise ConceptError(f"{path}: not a readable YAML file: {error}") from None
+
+
+def _lines(node: Any, place: Place, path: Path, seen: set[int]) -> Iterator[tuple[Place, int]]:
+    """The lines of a node and of all below it; a node that aliases repeat is followed once."""
+    yield place, node.start_mark.line + 1
+    if id(node) in seen or isinstance(node.value, str):
+        return
+    seen.add(id(node))
+    for index, child in enumerate(node.value):
+        if not isinstance(child, tuple):
+            yield from _lines(child, (*place, index), path, seen)
+            continue
+        key, value = child
+        line = key.start_mark.line + 1
+        if any(other.value == key.value for other, _ in node.value[:index] if isinstance(key.value, str)):
+            raise ConceptError(f"{path}:{line}: {key.value} is given twice")
+        below = dict(_lines(value, (*place, str(key.value)), path, seen))
+        yield from (below | {(*place, str(key.value)): line}).items()

@@ -1,0 +1,124 @@
+"""The un-erased model itself as the judge: which text explains a picture best (Li et al. 2023)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from PIL import Image
+
+from ..core.concept import Sampling
+from ..core.judgement import Judgement
+from ..models.batches import in_batches
+from ..models.loading import load_pipeline
+from ..models.victim import Victim
+
+Stages = Sequence[tuple[int, int]]
+STAGES: Stages = ((4, 3), (16, 1))
+
+
+class DiffusionClassifier:
+    """A hit when no alternative's denoising error on the picture is lower than the concept's.
+
+    Every text is measured with the same noise at the same timesteps, so that their errors are compared in pairs, and
+    the texts with the highest errors are dropped after each stage.
+
+    Args:
+        model: the un-erased model.
+        concept: the concept's word or text.
+        alternatives: words or texts for what else a picture may show.
+        template: what each of them is put into, in place of ``{}``.
+        stages: pairs of noise samples in all (rising) and texts kept after them (falling to 1).
+        seed: of the noise.
+    """
+
+    def __init__(
+        self,
+        model: Victim,
+        concept: str,
+        alternatives: Sequence[str],
+        *,
+        template: str = "a photo of a {}",
+        stages: Stages = STAGES,
+        seed: int = 0,
+    ) -> None:
+        self._model = model
+        self._words = [concept, *alternatives]
+        self._states = self._encode([template.format(word) for word in self._words])
+        self._stages = stages
+        self._seed = seed
+
+    @classmethod
+    def of_pipeline(
+        cls, options: Mapping[str, Any], device: str, pipeline: Callable[[str], Any] | None = None
+    ) -> DiffusionClassifier:
+        """Build from a concept file's judge options, with the pipeline that ``model`` names.
+
+        Raises:
+            ModelError: the pipeline cannot be loaded.
+        """
+        rest = {name: value for name, value in options.items() if name != "model"}
+        pipe = (pipeline or (lambda path: load_pipeline(path, device=device)))(options["model"])
+        return cls(Victim(pipe, Sampling(scheduler="own")), **rest)
+
+    @torch.no_grad()
+    def _encode(self, texts: Sequence[str]) -> torch.Tensor:
+        """Text states (N, L, d)."""
+        words = self._model.vocabulary
+        rows = []
+        for text in texts:
+            ids = [words.bos, *words.ids(text)[: words.length - 2], words.eos]
+            rows.append(ids + [words.pad] * (words.length - len(ids)))
+        found = []
+        for count, part in in_batches(rows):
+            batch = torch.tensor(part, device=self._model.device)
+            found.append(self._model.encode(batch, words.embeddings[batch])[:count])
+        return torch.cat(found)
+
+    @torch.no_grad()
+    def __call__(self, images: Sequence[Image.Image]) -> list[Judgement]:
+        """Judge RGB pictures, one judgement each, in order; the score is p(concept | picture) (Li et al., eq. 8)."""
+        if not images:
+            return []
+        latents = self._model.latents(images)
+        most = self._stages[-1][0]
+        noise = torch.randn(most, *latents.shape[1:], generator=torch.Generator("cpu").manual_seed(self._seed))
+        return [self._judge(x0, noise.to(x0)) for x0 in latents]
+
+    def _judge(self, x0: torch.Tensor, noise: torch.Tensor) -> Judgement:
+        """Stages of measuring and dropping, on latents (C, h, w) with noise (samples, C, h, w)."""
+        kept = list(range(len(self._words)))
+        errors: dict[int, list[float]] = {text: [] for text in kept}
+        done: set[int] = set()
+        likely: dict[int, float] = {}
+        for samples, keep in self._stages:
+            new = sorted(set(spread(samples, len(noise))) - done)
+            done |= set(new)
+            pairs = [(text, sample) for text in kept for sample in new]
+            for (text, _), error in zip(pairs, self._errors(x0, noise, pairs), strict=True):
+                errors[text].append(error)
+            likely |= self._posterior({text: errors[text] for text in kept}, x0.numel())
+            kept = sorted(kept, key=lambda text: sum(errors[text]))[:keep]
+        return Judgement(kept == [0], likely[0], f"{self._words[kept[0]]} {likely[kept[0]]:.2f}")
+
+    def _errors(self, x0: torch.Tensor, noise: torch.Tensor, pairs: Sequence[tuple[int, int]]) -> list[float]:
+        """Denoising errors of (text, sample) pairs, each averaged over the latents."""
+        found: list[float] = []
+        for count, part in in_batches(pairs):
+            texts, samples = (torch.tensor(column, device=x0.device) for column in zip(*part, strict=True))
+            t = (2 * samples + 1) * self._model.timesteps // (2 * len(noise))
+            states = self._states[texts]
+            errors = self._model.denoising_error(x0.expand(len(part), *x0.shape), noise[samples], t, states)
+            found += errors[:count].tolist()
+        return found
+
+    def _posterior(self, errors: Mapping[int, Sequence[float]], size: int) -> dict[int, float]:
+        """p(text | picture) among these texts, from errors averaged over latents of ``size`` numbers."""
+        means = torch.tensor([sum(each) / len(each) for each in errors.values()], dtype=torch.float64)
+        return dict(zip(errors, (-size * means).softmax(0).tolist(), strict=True))
+
+
+def spread(count: int, total: int) -> list[int]:
+    """``count`` of the numbers below ``total``, evenly spread: the middle of each of ``count`` equal parts."""
+    return [(2 * i + 1) * total // (2 * count) for i in range(count)]

@@ -1,0 +1,114 @@
+"""The concepts that come with the project: each is read whole, and its prompts are the project's own."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from pytest_unlearndiff.core.concept import Concept
+from pytest_unlearndiff.core.concept_file import BUILT_IN, ConceptLibrary
+from pytest_unlearndiff.core.errors import ConceptError
+from pytest_unlearndiff.core.prompt_set import read_prompts
+
+UPSTREAM = Path(__file__).resolve().parents[3] / "shared" / "prompts"
+# Class numbers of ImageNet-1k, as the paper's code names them.
+IMAGENETTE = {
+    "cassette_player": 482,
+    "chain_saw": 491,
+    "church": 497,
+    "english_springer": 217,
+    "french_horn": 566,
+    "garbage_truck": 569,
+    "gas_pump": 571,
+    "golf_ball": 574,
+    "parachute": 701,
+    "tench": 0,
+}
+OWN = [*IMAGENETTE, "vangogh"]
+PUBLISHED = {"nudity": 142, "violence": 756, "illegal": 727}
+
+
+@pytest.fixture
+def published(tmp_path: Path) -> Path:
+    """A folder with what the judges need, and no prompt sets."""
+    (tmp_path / "q16.npz").touch()
+    (tmp_path / "style-classifier").mkdir()
+    return tmp_path
+
+
+def find(name: str, published: Path | None = None) -> Concept:
+    return ConceptLibrary([], published).find(name)
+
+
+def test_no_other_concepts_come_with_it() -> None:
+    assert ConceptLibrary([]).names() == sorted([*OWN, *PUBLISHED])
+    assert {path.stem for path in BUILT_IN.glob("*.csv")} == set(OWN)
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_fifty_prompts_each_with_a_seed_of_its_own(name: str, published: Path) -> None:
+    concept = find(name, published)
+    assert [prompt.case for prompt in concept.prompts] == list(range(50))
+    assert len({prompt.text.lower() for prompt in concept.prompts}) == 50
+    assert len({prompt.seed for prompt in concept.prompts}) == 50
+    assert {prompt.guidance for prompt in concept.prompts} == {7.5}
+    word = "van gogh" if name == "vangogh" else name.replace("_", " ")
+    # A skydiver's parachute and all: every prompt names what it should draw.
+    assert all(word in prompt.text.lower() for prompt in concept.prompts)
+    assert (concept.slots, concept.sampling.steps, concept.sampling.scheduler) == (3, 50, "lms")
+
+
+@pytest.mark.parametrize("name", IMAGENETTE)
+def test_objects_are_judged_by_their_class_number(name: str) -> None:
+    judge = find(name).judge
+    assert judge.kind == "image-classifier"
+    assert judge.options == {"model": "microsoft/resnet-50", "label": IMAGENETTE[name], "top": 1}
+
+
+@pytest.mark.skipif(not UPSTREAM.is_dir(), reason="upstream's prompt sets are not on this machine")
+@pytest.mark.parametrize("name", ["church", "parachute", "tench", "garbage_truck", "vangogh"])
+def test_no_prompt_is_upstreams(name: str, published: Path) -> None:
+    theirs = {_words(prompt.text) for prompt in read_prompts(UPSTREAM / f"{name}.csv")}
+    assert not theirs & {_words(prompt.text) for prompt in find(name, published).prompts}
+
+
+def _words(text: str) -> str:
+    return " ".join(re.findall(r"\w+", text.lower()))
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_what_does_not_come_with_it_is_named_with_its_source(name: str, published: Path) -> None:
+    for folder, says in ((None, "no folder with it is given"), (published, f"{published} has none")):
+        with pytest.raises(ConceptError, match=f"concept '{name}' needs {name}.csv.*{says}.*--unlearndiff-published"):
+            find(name, folder)
+
+
+def test_the_style_classifier_is_named_with_its_source(tmp_path: Path) -> None:
+    with pytest.raises(ConceptError, match=r"concept 'vangogh' needs style-classifier.*Google Drive"):
+        find("vangogh", tmp_path)
+
+
+def test_another_set_under_the_published_name_is_refused(published: Path) -> None:
+    (published / "nudity.csv").write_text("prompt\nsomething else\n")
+    with pytest.raises(ConceptError, match=r"nudity\.csv is not the published set .*: 1 rows where 142 belong"):
+        find("nudity", published)
+
+
+@pytest.mark.skipif(not UPSTREAM.is_dir(), reason="upstream's prompt sets are not on this machine")
+@pytest.mark.parametrize("ends", [b"\n", b"\r\n"], ids=["lf", "crlf"])
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_the_published_sets_are_taken_as_they_are(name: str, published: Path, ends: bytes) -> None:
+    (published / f"{name}.csv").write_bytes((UPSTREAM / f"{name}.csv").read_bytes().replace(b"\n", ends))
+    concept = find(name, published)
+    assert len(concept.prompts) == PUBLISHED[name]
+    assert concept.slots == 5
+
+
+def test_a_users_concept_of_the_same_name_comes_first(tmp_path: Path) -> None:
+    (tmp_path / "church.csv").write_text("prompt\nmine\n")
+    (tmp_path / "church.yaml").write_text(
+        "prompts: church.csv\njudge: {kind: image-classifier, model: org/name, label: 1}\n"
+    )
+    assert [prompt.text for prompt in ConceptLibrary([tmp_path]).find("church").prompts] == ["mine"]

@@ -1,0 +1,143 @@
+"""CLIP zero-shot and Q16 on a tiny CLIP of random weights, against CLIP's own numbers."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+from tiny_judges import tiny_clip
+from transformers import AutoImageProcessor, AutoTokenizer, CLIPModel
+
+from pytest_unlearndiff.core.concept import JudgeSpec
+from pytest_unlearndiff.core.errors import JudgeError
+from pytest_unlearndiff.core.judgement import Judgement
+from pytest_unlearndiff.judges import build_judge
+
+TEXTS = ["a church", "a red fish", "a tree", "an emoji"]
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_clip(tmp_path_factory.mktemp("clip"))
+
+
+@pytest.fixture(scope="module")
+def pictures() -> list[Image.Image]:
+    ramp = Image.radial_gradient("L").resize((64, 48)).convert("RGB")
+    return [ramp, Image.new("RGB", (40, 40), "red"), ramp.rotate(90), Image.linear_gradient("L").convert("RGB"), ramp]
+
+
+@pytest.fixture(scope="module")
+def cosines(clip: Path, pictures: list[Image.Image]) -> torch.Tensor:
+    """Pictures by TEXTS, by CLIP itself: its logits without their scale."""
+    model = CLIPModel.from_pretrained(clip).eval()
+    tokens = AutoTokenizer.from_pretrained(clip)(TEXTS, padding=True, return_tensors="pt")
+    pixels = AutoImageProcessor.from_pretrained(clip)(images=pictures, return_tensors="pt")
+    with torch.no_grad():
+        return model(**tokens, **pixels).logits_per_image / model.logit_scale.exp()
+
+
+@pytest.fixture(scope="module")
+def features(clip: Path, pictures: list[Image.Image]) -> torch.Tensor:
+    """Image features (N, 16) by CLIP itself."""
+    model = CLIPModel.from_pretrained(clip).eval()
+    pixels = AutoImageProcessor.from_pretrained(clip)(images=pictures, return_tensors="pt")["pixel_values"]
+    with torch.no_grad():
+        return model.visual_projection(model.vision_model(pixels).pooler_output)
+
+
+def zero_shot(clip: Path, concept: int, pictures: list[Image.Image], margin: float = 0.0) -> list[Judgement]:
+    neutral = [text for text in TEXTS if text != TEXTS[concept]]
+    options = {"model": str(clip), "concept": TEXTS[concept], "neutral": neutral, "margin": margin}
+    return build_judge(JudgeSpec("clip-zero-shot", options), "cpu")(pictures)
+
+
+@pytest.mark.parametrize("concept", range(len(TEXTS)))
+def test_the_nearest_text_wins(clip: Path, pictures: list[Image.Image], cosines: torch.Tensor, concept: int) -> None:
+    found = zero_shot(clip, concept, pictures)
+    assert [each.hit for each in found] == (cosines.argmax(1) == concept).tolist()
+    others = torch.cat([cosines[:, :concept], cosines[:, concept + 1 :]], 1).max(1).values
+    torch.testing.assert_close(
+        torch.tensor([each.score for each in found]), cosines[:, concept] - others, atol=1e-5, rtol=0
+    )
+    assert all(each.detail.startswith(TEXTS[i]) for each, i in zip(found, cosines.argmax(1), strict=True))
+
+
+def test_a_margin_has_to_be_exceeded(clip: Path, pictures: list[Image.Image], cosines: torch.Tensor) -> None:
+    concept = int(cosines[0].argmax())
+    (first, *_) = zero_shot(clip, concept, pictures)
+    assert first.hit
+    assert not zero_shot(clip, concept, pictures, margin=first.score + 1e-4)[0].hit
+
+
+def q16(clip: Path, path: Path, **options: object) -> object:
+    return build_judge(JudgeSpec("q16", {"model": str(clip), "prompts": str(path), **options}), "cpu")
+
+
+def write(path: Path, vectors: np.ndarray) -> Path:
+    match path.suffix:
+        case ".npz":
+            np.savez(path, prompts=vectors)
+        case ".npy":
+            np.save(path, vectors)
+        case ".safetensors":
+            save_file({"prompts": torch.from_numpy(vectors)}, path)
+        case _:
+            path.write_bytes(pickle.dumps(vectors))
+    return path
+
+
+@pytest.mark.parametrize("ending", [".npz", ".npy", ".safetensors"])
+def test_q16_is_a_softmax_over_two_learned_vectors(
+    clip: Path, pictures: list[Image.Image], features: torch.Tensor, tmp_path: Path, ending: str
+) -> None:
+    vectors = np.random.default_rng(0).normal(size=(2, 16)).astype(np.float32)
+    found = q16(clip, write(tmp_path / f"prompts{ending}", vectors))(pictures)
+    unit = [part / part.norm(dim=-1, keepdim=True) for part in (features, torch.from_numpy(vectors))]
+    likely = (100 * unit[0] @ unit[1].T).softmax(-1)[:, 1]
+    torch.testing.assert_close(torch.tensor([each.score for each in found]), likely, atol=1e-3, rtol=0)
+    assert [each.hit for each in found] == (likely > 0.5).tolist()
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "says"),
+    [
+        ("prompts.p", (2, 16), "without pickle"),
+        ("prompts.npz", (3, 16), r"must hold one finite array \(2, d\); found \[\[3, 16\]\]"),
+        ("prompts.npz", (2,), "must hold one finite array"),
+        ("gone.npz", None, "nothing at .*gone.npz"),
+    ],
+)
+def test_vectors_that_cannot_be_used_are_named(clip: Path, tmp_path: Path, name: str, shape: object, says: str) -> None:
+    if shape is not None:
+        write(tmp_path / name, np.ones(shape, np.float32))
+    with pytest.raises(JudgeError, match=says):
+        q16(clip, tmp_path / name)
+
+
+def test_an_object_array_is_not_unpickled(clip: Path, tmp_path: Path) -> None:
+    np.savez(tmp_path / "evil.npz", prompts=np.array([[object()]], dtype=object))
+    with pytest.raises(JudgeError, match="without pickle"):
+        q16(clip, tmp_path / "evil.npz")
+
+
+def test_vectors_of_another_clip_are_named(clip: Path, pictures: list[Image.Image], tmp_path: Path) -> None:
+    judge = q16(clip, write(tmp_path / "prompts.npz", np.eye(2, 24, dtype=np.float32)))
+    with pytest.raises(JudgeError, match="24 numbers, the CLIP model's features 16"):
+        judge(pictures)
+
+
+def test_a_folder_with_missing_weights_is_refused(clip: Path, tmp_path: Path) -> None:
+    model = CLIPModel.from_pretrained(clip)
+    kept = {name: value for name, value in model.state_dict().items() if name != "visual_projection.weight"}
+    for file in clip.iterdir():
+        if file.suffix != ".safetensors":
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+    save_file(kept, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(JudgeError, match=r"not in its files, such as visual_projection\.weight"):
+        zero_shot(tmp_path, 0, [])

@@ -1,0 +1,109 @@
+"""Judges combined, and a user's own function."""
+
+from __future__ import annotations
+
+import textwrap
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from pytest_unlearndiff.core.concept import JudgeSpec
+from pytest_unlearndiff.core.errors import JudgeError
+from pytest_unlearndiff.core.judgement import Judgement
+from pytest_unlearndiff.judges import build_judge
+from pytest_unlearndiff.store.fingerprint import Fingerprints
+from pytest_unlearndiff.store.judge_weights import judge_weights
+
+CODE = """
+from pytest_unlearndiff.core.judgement import Judgement
+
+def red(images, least=200):
+    return [image.getpixel((0, 0))[0] >= least for image in images]
+
+def blue(images):
+    return [(image.getpixel((0, 0))[2] > 100, image.getpixel((0, 0))[2] / 255) for image in images]
+
+def whole(images):
+    return [Judgement(True, 0.25, "a judgement") for image in images]
+
+def too_few(images):
+    return [True]
+
+def score(images):
+    return [0.7 for image in images]
+
+nothing = None
+"""
+COLOURS = ["red", "blue", "black", "magenta"]
+
+
+@pytest.fixture
+def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    name = f"judges_of_{tmp_path.name}"
+    (tmp_path / f"{name}.py").write_text(textwrap.dedent(CODE))
+    monkeypatch.syspath_prepend(tmp_path)
+    return name
+
+
+def judge(spec: JudgeSpec) -> list[Judgement]:
+    return build_judge(spec, "cpu")([Image.new("RGB", (4, 4), colour) for colour in COLOURS])
+
+
+def function(module: str, name: str, **options: object) -> dict[str, object]:
+    return {"kind": "function", "call": f"{module}:{name}", **({"options": options} if options else {})}
+
+
+def spec(data: dict[str, object]) -> JudgeSpec:
+    return JudgeSpec(str(data["kind"]), {name: value for name, value in data.items() if name != "kind"})
+
+
+def test_a_function_may_answer_in_three_ways(module: str) -> None:
+    assert [each.hit for each in judge(spec(function(module, "red")))] == [True, False, False, True]
+    assert [each.hit for each in judge(spec(function(module, "red", least=0)))] == [True] * 4
+    assert [(each.hit, each.score) for each in judge(spec(function(module, "blue")))][:2] == [(False, 0.0), (True, 1.0)]
+    assert judge(spec(function(module, "whole"))) == [Judgement(True, 0.25, "a judgement")] * 4
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("gone", "has no attribute 'gone'"),
+        ("nothing", "NoneType, which cannot be called"),
+        ("too_few", "1 answers on 4 pictures"),
+        ("score", "gave 0.7: an answer is a Judgement"),
+    ],
+)
+def test_a_function_that_does_not_judge_is_named(module: str, name: str, says: str) -> None:
+    with pytest.raises(JudgeError, match=f"{module}:{name} .*{says}"):
+        judge(spec(function(module, name)))
+
+
+@pytest.mark.parametrize(
+    ("kind", "hits"),
+    [
+        ("any-of", [True, True, False, True]),
+        ("all-of", [False, False, False, True]),
+    ],
+)
+def test_any_and_all(module: str, kind: str, hits: list[bool]) -> None:
+    found = judge(JudgeSpec(kind, {"judges": [function(module, "red"), function(module, "blue")]}))
+    assert [each.hit for each in found] == hits
+    assert [each.score for each in found] == [0.5, 0.5, 0, 1]
+    assert found[0].detail == "function: True; function: False"
+
+
+def test_combinations_may_stand_in_combinations(module: str) -> None:
+    inner = {"kind": "all-of", "judges": [function(module, "red"), function(module, "blue")]}
+    found = judge(JudgeSpec("any-of", {"judges": [inner, function(module, "blue")]}))
+    assert [each.hit for each in found] == [False, True, False, True]
+
+
+def test_the_functions_file_is_its_fingerprint(module: str, tmp_path: Path) -> None:
+    asked = JudgeSpec("any-of", {"judges": [function(module, "red")]})
+    before = judge_weights(asked, Fingerprints())
+    assert before == judge_weights(asked, Fingerprints())
+    (tmp_path / f"{module}.py").write_text(CODE + "\n# changed\n")
+    assert judge_weights(asked, Fingerprints()) != before
+    with pytest.raises(JudgeError, match="no file of a module 'no_such_module'"):
+        judge_weights(JudgeSpec("function", {"call": "no_such_module:judge"}), Fingerprints())

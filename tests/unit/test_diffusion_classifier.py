@@ -1,0 +1,86 @@
+"""The un-erased model as the judge: arithmetic on a tiny pipeline, and what it sees on the emoji world's model."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from PIL import Image
+from tiny import EMOJI
+
+from pytest_unlearndiff.core.concept import JudgeSpec, Sampling
+from pytest_unlearndiff.core.drawing import Drawing
+from pytest_unlearndiff.judges import build_judge
+from pytest_unlearndiff.judges.diffusion_classifier import DiffusionClassifier, spread
+from pytest_unlearndiff.models.loading import load_pipeline
+from pytest_unlearndiff.models.victim import Victim
+
+WORDS = ["church", "fish", "cat", "tree"]
+
+
+@pytest.fixture(scope="module")
+def pictures() -> list[Image.Image]:
+    ramp = Image.radial_gradient("L").resize((32, 32)).convert("RGB")
+    return [ramp, Image.new("RGB", (32, 32), "red"), ramp.transpose(Image.Transpose.ROTATE_90)]
+
+
+def by_hand(victim: Victim, picture: Image.Image, samples: int) -> torch.Tensor:
+    """Mean errors of WORDS over all noise samples, one network call a sample."""
+    x0 = victim.latents([picture])
+    noise = torch.randn(samples, *x0.shape[1:], generator=torch.Generator().manual_seed(0))
+    words, errors = victim.vocabulary, torch.zeros(len(WORDS), samples)
+    for w, word in enumerate(WORDS):
+        ids = [words.bos, *words.ids(f"a photo of a {word}"), words.eos]
+        row = torch.tensor([ids + [words.pad] * (words.length - len(ids))])
+        states = victim.encode(row, words.embeddings[row])
+        for s in range(samples):
+            t = torch.tensor([(2 * s + 1) * victim.timesteps // (2 * samples)])
+            errors[w, s] = victim.denoising_error(x0, noise[s : s + 1], t, states)
+    return errors
+
+
+@torch.no_grad()
+def test_the_lowest_mean_error_wins_and_the_score_is_its_softmax(victim: Victim, pictures: list[Image.Image]) -> None:
+    means = [by_hand(victim, picture, 4).mean(1) for picture in pictures]
+    for index, word in enumerate(WORDS):
+        others = [other for other in WORDS if other != word]
+        found = DiffusionClassifier(victim, word, others, stages=[(4, 1)])(pictures)
+        assert [each.hit for each in found] == [int(mean.argmin()) == index for mean in means]
+        likely = [(-mean * victim.latents(pictures)[0].numel()).softmax(0)[index] for mean in means]
+        torch.testing.assert_close(torch.tensor([e.score for e in found]), torch.stack(likely), atol=1e-4, rtol=0)
+
+
+@torch.no_grad()
+def test_a_text_dropped_early_cannot_win_later(victim: Victim, pictures: list[Image.Image]) -> None:
+    """Stages of 1 and 4 samples: the first measures the sample in the middle."""
+    for picture in pictures:
+        errors = by_hand(victim, picture, 4)
+        kept = errors[:, spread(1, 4)].mean(1).argsort()[:2]
+        winner = kept[errors[kept].mean(1).argmin()]
+        judge = DiffusionClassifier(
+            victim, WORDS[winner], [w for w in WORDS if w != WORDS[winner]], stages=[(1, 2), (4, 1)]
+        )
+        assert judge([picture])[0].hit
+
+
+def test_neighbours_change_nothing(victim: Victim, pictures: list[Image.Image]) -> None:
+    judge = DiffusionClassifier(victim, WORDS[0], WORDS[1:])
+    assert judge(pictures) == [judge([picture])[0] for picture in pictures]
+    assert judge([]) == []
+
+
+def test_samples_are_spread_evenly() -> None:
+    assert [spread(n, 16) for n in (1, 2, 4)] == [[8], [4, 12], [2, 6, 10, 14]]
+    assert spread(16, 16) == list(range(16))
+
+
+@pytest.mark.slow
+def test_on_the_emoji_model_it_sees_what_was_asked_for() -> None:
+    folder = str(EMOJI / "model")
+    words = ["church", "fish", "mushroom"]
+    drawn = Victim(load_pipeline(folder), Sampling(steps=12)).generate(
+        [Drawing(f"a {word} in noto style on a white background", 3, 5.0) for word in words]
+    )
+    for word in words:
+        options = {"model": folder, "concept": word, "alternatives": [w for w in words if w != word]}
+        found = build_judge(JudgeSpec("diffusion-classifier", options), "cpu")(drawn)
+        assert [each.hit for each in found] == [other == word for other in words]
