@@ -18,7 +18,10 @@ def test_modes_that_read_need_nothing_else(world: World, mode: str) -> None:
     before = world.files()
     result = world.bare(*MODEL, f"--unlearndiff-cache={mode}")
     assert result.ret == 0
-    assert world.files() == before
+    new = set(world.files().items()) - set(before.items())
+    # What a session found is noted for ``python -m pytest_unlearndiff report``, where the store may be written.
+    assert {name.rsplit("/", 1)[0] for name, _ in new} == ({".unlearndiff/gates"} if mode == "rw" else set())
+    assert before.keys() <= world.files().keys()
 
 
 @pytest.mark.parametrize("mode", ["off", "refresh"])
