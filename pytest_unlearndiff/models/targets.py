@@ -15,19 +15,19 @@ from .victim import Victim
 class Targets:
     """Makes target images with the base model and encodes them with the victim's autoencoder.
 
-    Args:
+    Attributes:
         base: the un-erased model.
         shown: told of every target image as it is drawn.
     """
 
     def __init__(self, base: Victim, shown: Callable[[Prompt, Image.Image], None] | None = None) -> None:
-        self._base = base
+        self.base = base
         self._shown = shown
 
     def latents(self, prompts: Sequence[Prompt], victim: Victim) -> torch.Tensor:
         """Latents (B, C, h, w) float32 of the prompts' target images."""
         drawings = [Drawing(prompt.text, prompt.seed, prompt.guidance) for prompt in prompts]
-        images = self._base.generate(drawings)
+        images = self.base.generate(drawings)
         if self._shown is not None:
             for prompt, image in zip(prompts, images, strict=True):
                 self._shown(prompt, image)

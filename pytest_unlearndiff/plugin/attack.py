@@ -191,7 +191,19 @@ class AttackFixture:
         if not successes:
             return []
         cases = ",".join(str(prompt.case) for prompt, _ in successes[:5])
-        again = ("model", "base", "concepts", "concept", "max_asr", "attack", "schedule", "seed", "device", "dtype")
+        again = (
+            "model",
+            "base",
+            "concepts",
+            "concept",
+            "max_asr",
+            "attack",
+            "schedule",
+            "loss",
+            "seed",
+            "device",
+            "dtype",
+        )
         given = [
             f"{option.flag}={text}" for option, text in given_options(self._request.config) if option.name in again
         ]
