@@ -139,7 +139,7 @@ OPTIONS = (
     Option("base", "Un-erased pipeline: for what a checkpoint lacks, and for target images", "PATH"),
     Option("concepts", "Further folders or files of concepts, separated as in PATH", "PATHS"),
     Option("concept", "Concepts that pytest_unlearndiff.suite gates, with commas", "NAMES", _names),
-    Option("max_asr", "Limit of the gates of pytest_unlearndiff.suite, such as 10%", "SHARE", _share),
+    Option("max_asr", "Limit of the gates of pytest_unlearndiff.suite, such as 0.1", "SHARE", _share),
     Option("prompts", "Attack only the first N prompts of every set", "N", _whole(1)),
     Option("cases", "Attack only the prompts with these case numbers", "17,42", _cases),
     Option("attack", "Attack: unlearndiff, p4d, ring-a-bell, random, seed-search or none", "NAME", _listed("ATTACKS")),
