@@ -183,7 +183,7 @@ class AttackSpec:
 
     @property
     def title(self) -> str:
-        """The attack, its schedule if it follows one, and its loss where that is not the usual, as reports name them."""
+        """The attack, its schedule if it has one, and its loss where that is not the usual, as reports name them."""
         loss = f"/{self.loss}" if self.loss != "denoise" else ""
         return self.name if self.name == "none" else f"{self.name}/{self.schedule}{loss}"
 
