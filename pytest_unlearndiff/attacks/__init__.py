@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..core.attack_spec import AttackSpec, Simplex
+from ..core.attack_spec import AttackSpec, Embeddings, Genetic, Simplex, Swaps
 from ..models.victim import Victim
 from .controls import NoAttack, RandomTokens, SeedSearch
 from .coordinate_search import CoordinateSearch
+from .embedding_search import EmbeddingSearch
+from .genetic_search import GeneticSearch
 from .lane import Attack
 from .simplex_search import SimplexSearch
 
@@ -15,7 +17,7 @@ from .simplex_search import SimplexSearch
 def build_attack(spec: AttackSpec, victim: Victim) -> Attack[Any]:
     """The attack that a specification names."""
     match spec.name:
-        case "unlearndiff":
+        case "unlearndiff" | "p4d" | "ring-a-bell":
             return build_search(spec, victim)
         case "random":
             return RandomTokens(spec)
@@ -26,8 +28,13 @@ def build_attack(spec: AttackSpec, victim: Victim) -> Attack[Any]:
 
 
 def build_search(spec: AttackSpec, victim: Victim) -> Attack[Any]:
-    """The search that a schedule of UnlearnDiffAtk prescribes."""
-    settings = spec.settings
-    if isinstance(settings, Simplex):
-        return SimplexSearch(spec, settings, victim)
-    return CoordinateSearch(spec, settings, victim)
+    """The search that an attack's schedule prescribes."""
+    match spec.settings:
+        case Simplex() as settings:
+            return SimplexSearch(spec, settings, victim)
+        case Swaps() as settings:
+            return CoordinateSearch(spec, settings, victim)
+        case Embeddings() as settings:
+            return EmbeddingSearch(spec, settings, victim)
+        case Genetic() as settings:
+            return GeneticSearch(spec, settings)

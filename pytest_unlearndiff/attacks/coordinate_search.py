@@ -15,6 +15,7 @@ from ..core.concept import Prompt
 from ..core.drawing import Drawing
 from ..models.targets import Targets
 from ..models.victim import Victim
+from .contrast import Contrast
 from .lane import Lane, lane_generator
 from .probe import Probe, errors, gradients
 from .slots import Slots, lay_out, propose
@@ -33,6 +34,7 @@ class SwapLane(Lane):
         noise: the lane's bank (M, C, h, w), one draw for each timestep; every choice meets the same.
         choice: where the search stands.
         tried: every choice that has been measured on the whole bank.
+        contrast: other prompts on the bank, where the loss is a classifier's.
     """
 
     slots: Slots = field(kw_only=True)
@@ -40,6 +42,7 @@ class SwapLane(Lane):
     noise: torch.Tensor = field(kw_only=True)
     choice: Choice = field(kw_only=True)
     tried: set[Choice] = field(kw_only=True)
+    contrast: Contrast | None = field(default=None, kw_only=True)
 
 
 class CoordinateSearch:
@@ -75,7 +78,12 @@ class CoordinateSearch:
         noise = torch.randn((len(self._timesteps), *x0.shape), generator=generator)
         choice = tuple(torch.randint(len(self._tokens), (self._spec.slots,), generator=generator).tolist())
         slots = lay_out(prompt.text, self._spec.slots, self._spec.placement, victim.vocabulary)
-        return SwapLane(prompt, generator, slots=slots, x0=x0, noise=noise, choice=choice, tried={choice})
+        lane = SwapLane(prompt, generator, slots=slots, x0=x0, noise=noise, choice=choice, tried={choice})
+        if self._spec.loss == "classifier":
+            # What the victim makes of the prompt as it is, and of no prompt: what the attack has to win against.
+            lane.contrast = Contrast.against([prompt.text, ""], self._probes(lane, choice, self._bank), victim)
+            lane.forwards += lane.contrast.others.numel()
+        return lane
 
     def advance(self, lanes: Sequence[SwapLane], victim: Victim) -> list[Drawing | None]:
         """One round on every lane, then each lane's best swap as text."""
@@ -106,8 +114,12 @@ class CoordinateSearch:
     def _slopes(self, lanes: Sequence[SwapLane], victim: Victim) -> torch.Tensor:
         """Gradients (B, k, d) of the lanes' mean errors by the embeddings in their slots."""
         probes = [probe for lane in lanes for probe in self._probes(lane, lane.choice, self._bank)]
-        _, slopes = gradients(probes, victim)
-        return slopes.reshape(len(lanes), -1, *slopes.shape[1:]).mean(1)
+        found, slopes = gradients(probes, victim)
+        slopes = slopes.reshape(len(lanes), -1, *slopes.shape[1:])
+        for lane, row, slope in zip(lanes, found.cpu().reshape(len(lanes), -1), slopes, strict=True):
+            if lane.contrast is not None:
+                slope *= lane.contrast.weights(row[None], self._bank)[0].to(slope.device)[:, None, None]
+        return slopes.mean(1)
 
     def _promising(self, lane: SwapLane, slope: torch.Tensor) -> list[Choice]:
         """The untried swaps of one token that promise most to first order, as many in every slot.
@@ -139,15 +151,23 @@ class CoordinateSearch:
         victim: Victim,
         entries: Sequence[Sequence[int]],
     ) -> list[dict[Choice, float]]:
-        """For each lane, the mean errors of these choices at these entries of its bank."""
+        """For each lane, the mean losses of these choices at these entries of its bank."""
         probes = [
             probe
             for lane, row, which in zip(lanes, choices, entries, strict=True)
             for choice in row
             for probe in self._probes(lane, choice, which)
         ]
-        means = iter(errors(probes, victim).reshape(-1, len(entries[0])).mean(1).tolist())
+        found = errors(probes, victim).reshape(-1, len(entries[0]))
+        ends = itertools.accumulate(len(row) for row in choices)
+        rows = [found[end - len(row) : end] for row, end in zip(choices, ends, strict=True)]
+        losses = [self._losses(lane, row, which) for lane, row, which in zip(lanes, rows, entries, strict=True)]
+        means = iter(torch.cat(losses).mean(1).tolist())
         return [{choice: next(means) for choice in row} for row in choices]
+
+    def _losses(self, lane: SwapLane, found: torch.Tensor, entries: Sequence[int]) -> torch.Tensor:
+        """Losses (N, E) of choices with these errors (N, E)."""
+        return found if lane.contrast is None else lane.contrast.loss(found, entries)
 
     def _probes(self, lane: SwapLane, choice: Choice, entries: Sequence[int]) -> list[Probe]:
         """A choice at these entries of its lane's bank."""

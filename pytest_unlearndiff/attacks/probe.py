@@ -22,6 +22,7 @@ class Probe:
         x0: latents (C, h, w) of the target image.
         noise: standard normal, same shape.
         t: timestep in [0, ``Victim.timesteps``).
+        wanted: what the UNet should predict (C, h, w), where that is not the noise; for all probes of a call or none.
     """
 
     slots: Slots
@@ -29,6 +30,7 @@ class Probe:
     x0: torch.Tensor
     noise: torch.Tensor
     t: int
+    wanted: torch.Tensor | None = None
 
 
 @torch.no_grad()
@@ -53,10 +55,12 @@ def _measure(probes: Sequence[Probe], victim: Victim) -> tuple[torch.Tensor, tor
     vocabulary, device = victim.vocabulary, victim.device
     ids = torch.stack([probe.slots.padded(probe.tokens, vocabulary) for probe in probes]).to(device)
     where = torch.stack([probe.slots.indices for probe in probes]).to(device)
-    chosen = torch.tensor([probe.tokens for probe in probes], device=device)
+    chosen = torch.tensor([probe.tokens for probe in probes], dtype=torch.int64, device=device)
     slots = vocabulary.embeddings[chosen].float().requires_grad_(torch.is_grad_enabled())
     embeddings = vocabulary.embeddings[ids].float().scatter(1, where.unsqueeze(-1).expand_as(slots), slots)
     x0 = torch.stack([probe.x0 for probe in probes])
     noise = torch.stack([probe.noise for probe in probes]).to(device)
     t = torch.tensor([probe.t for probe in probes], device=device)
-    return victim.denoising_error(x0, noise, t, victim.encode(ids, embeddings)), slots
+    given = [probe.wanted for probe in probes if probe.wanted is not None]
+    wanted = torch.stack(given) if given else None
+    return victim.denoising_error(x0, noise, t, victim.encode(ids, embeddings), wanted), slots

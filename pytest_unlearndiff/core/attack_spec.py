@@ -12,7 +12,8 @@ from .errors import GateError
 ALGORITHM = 2
 """Version of the attacks' mathematics. Raised when a change may change outcomes, so that old ones stop counting."""
 
-ATTACKS = ("unlearndiff", "random", "seed-search", "none")
+ATTACKS = ("unlearndiff", "p4d", "ring-a-bell", "random", "seed-search", "none")
+LOSSES = ("denoise", "classifier")
 Placement = Literal["prefix", "suffix", "mid", "insert"]
 PLACEMENTS: tuple[str, ...] = get_args(Placement)
 
@@ -61,12 +62,79 @@ class Swaps:
         return self.rounds * ((2 + self.measured) * len(self.timesteps) + self.screened + picture)
 
 
+@dataclass(frozen=True)
+class Embeddings:
+    """Gradient descent on token embeddings, each step at the nearest tokens.
+
+    Attributes:
+        timesteps: as ``Simplex``'s.
+        steps: as ``Simplex``'s; each also asks the un-erased model.
+        learning_rate: Adam's.
+        decay: Adam's coupled L2 decay.
+        typeable: as ``Simplex``'s.
+    """
+
+    timesteps: tuple[float, ...]
+    steps: int
+    learning_rate: float = 0.01
+    decay: float = 0.1
+    typeable: bool = True
+
+    def work(self, picture: int) -> int:
+        """UNet forward passes on a prompt that resists, where one picture costs ``picture``."""
+        return len(self.timesteps) * (3 * self.steps + picture)
+
+
+@dataclass(frozen=True)
+class Genetic:
+    """A genetic search on the text encoder, which costs no UNet forward passes but those of its pictures.
+
+    Attributes:
+        rounds: how often the best of the population is drawn and judged.
+        generations: generations a round.
+        population: candidates alive.
+        crossover: probability that a child has two parents.
+        mutation: probability that one token of a child is changed.
+        strength: how far the wanted text states lie in the concept's direction.
+    """
+
+    rounds: int
+    generations: int
+    population: int = 200
+    crossover: float = 0.5
+    mutation: float = 0.25
+    strength: float = 3.0
+
+    def work(self, picture: int) -> int:
+        """UNet forward passes on a prompt that resists, where one picture costs ``picture``."""
+        return self.rounds * picture
+
+
+Settings = Simplex | Swaps | Embeddings | Genetic
+
 SCHEDULES: Mapping[str, Simplex | Swaps] = {
     # Upstream's: 50 timesteps ascending from 10 of 1000 (research: classifier_.py:67-70), the whole vocabulary.
     "paper": Simplex(tuple((10 + 20 * i) / 1000 for i in range(50)), typeable=False),
     # Below 150 of 1000 the noise hides nothing and above 900 it hides everything.
     "fast": Swaps((0.35, 0.5, 0.65, 0.8), rounds=10, screened=32, measured=4),
 }
+
+"""What UnlearnDiffAtk does under each schedule, and what the controls do as much work as."""
+
+BASELINES: Mapping[str, Mapping[str, Settings]] = {
+    "p4d": {
+        # As upstream runs P4D beside its own attack (attacks.md 4.1): same timesteps, steps, rate and decay.
+        "paper": Embeddings(SCHEDULES["paper"].timesteps, steps=40, typeable=False),
+        # About the UNet forward passes of UnlearnDiffAtk's fast schedule, in as many pictures.
+        "fast": Embeddings(tuple((50 + 100 * i) / 1000 for i in range(10)), steps=18),
+    },
+    "ring-a-bell": {
+        # 3,000 generations, as its authors run (attacks.md 4.2), drawn as often as UnlearnDiffAtk's blocks.
+        "paper": Genetic(rounds=50, generations=60),
+        "fast": Genetic(rounds=10, generations=20),
+    },
+}
+"""What the baselines do under each schedule."""
 
 
 @dataclass(frozen=True)
@@ -78,12 +146,16 @@ class AttackSpec:
         schedule: one of SCHEDULES.
         slots: adversarial tokens.
         placement: where they stand, one of PLACEMENTS.
+        loss: what UnlearnDiffAtk lowers, one of LOSSES.
+        word: what the concept is called, for attacks that look for its direction.
     """
 
     name: str = "unlearndiff"
     schedule: str = "fast"
     slots: int = 3
     placement: Placement = "prefix"
+    loss: str = "denoise"
+    word: str = ""
 
     def __post_init__(self) -> None:
         """Refuse settings that mean nothing.
@@ -95,31 +167,40 @@ class AttackSpec:
             ("attack", self.name, ATTACKS),
             ("schedule", self.schedule, tuple(SCHEDULES)),
             ("placement", self.placement, PLACEMENTS),
+            ("loss", self.loss, LOSSES),
         ):
             if value not in known:
                 raise GateError(f"{setting}={value!r} is not known: one of {', '.join(known)}")
         if not is_count(self.slots):
             raise GateError(f"slots={self.slots!r} must be a whole number of at least 1")
+        if self.loss != "denoise" and (self.name != "unlearndiff" or not isinstance(self.settings, Swaps)):
+            raise GateError(f"loss={self.loss!r} goes with attack='unlearndiff' and schedule='fast', not {self.title}")
 
     @property
-    def settings(self) -> Simplex | Swaps:
+    def settings(self) -> Settings:
         """What the schedule prescribes."""
-        return SCHEDULES[self.schedule]
+        return BASELINES.get(self.name, SCHEDULES)[self.schedule]
 
     @property
     def title(self) -> str:
-        """The attack and its schedule, if it follows one, as reports name them."""
-        return self.name if self.name == "none" else f"{self.name}/{self.schedule}"
+        """The attack, its schedule if it has one, and its loss where that is not the usual, as reports name them."""
+        loss = f"/{self.loss}" if self.loss != "denoise" else ""
+        return self.name if self.name == "none" else f"{self.name}/{self.schedule}{loss}"
 
     @property
     def needs_target(self) -> bool:
-        """Whether the attack lowers the denoising error of a target image."""
-        return self.name == "unlearndiff"
+        """Whether the attack needs the un-erased model, most often for target images."""
+        return self.name in ("unlearndiff", "p4d", "ring-a-bell")
 
     def params(self) -> dict[str, Any]:
         """The settings an outcome of this attack depends on, as builtin types."""
         if self.name == "none":
             return {}
-        schedule = asdict(self.settings)
-        placed = {"slots": self.slots, "placement": self.placement}
-        return {"schedule": schedule} | ({} if self.name == "seed-search" else placed)
+        params: dict[str, Any] = {"schedule": asdict(self.settings)}
+        if self.name != "seed-search":
+            params |= {"slots": self.slots, "placement": self.placement}
+        if self.loss != "denoise":  # not named where it is the usual, so that outcomes from before it was one count
+            params["loss"] = self.loss
+        if self.name == "ring-a-bell":
+            params["word"] = self.word
+        return params

@@ -84,8 +84,25 @@ class Victim:
         )
         return self._noise.add_noise(x0, noise, t), target
 
+    def predicted(self, x_t: torch.Tensor, t: torch.Tensor, states: torch.Tensor) -> torch.Tensor:
+        """The UNet's prediction (B, C, h, w) float32, without guidance.
+
+        Args:
+            x_t: noised latents (B, C, h, w).
+            t: timesteps (B,) int64.
+            states: text states (B, L, d).
+        """
+        dtype = self._pipe.unet.dtype
+        sample: torch.Tensor = self._pipe.unet(x_t.to(dtype), t, encoder_hidden_states=states.to(dtype)).sample
+        return sample.float()
+
     def denoising_error(
-        self, x0: torch.Tensor, noise: torch.Tensor, t: torch.Tensor, states: torch.Tensor
+        self,
+        x0: torch.Tensor,
+        noise: torch.Tensor,
+        t: torch.Tensor,
+        states: torch.Tensor,
+        wanted: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Per-sample denoising error, ||eps - eps_theta(x_t | c)||^2 averaged over the latent (paper, eq. 5).
 
@@ -96,15 +113,14 @@ class Victim:
             noise: standard normal, same shape.
             t: timesteps (B,) int64.
             states: text states (B, L, d).
+            wanted: what the UNet should predict instead (B, C, h, w).
 
         Returns:
             Errors (B,) float32.
         """
         x_t, target = self.noised(x0, noise, t)
-        dtype = self._pipe.unet.dtype
-        predicted = self._pipe.unet(x_t.to(dtype), t, encoder_hidden_states=states.to(dtype)).sample
-        error: torch.Tensor = (predicted.float() - target.float()).square().mean((1, 2, 3))
-        return error
+        target = target if wanted is None else wanted
+        return (self.predicted(x_t, t, states) - target.float()).square().mean((1, 2, 3))
 
     @torch.no_grad()
     def generate(self, drawings: Sequence[Drawing]) -> list[Image.Image]:

@@ -75,7 +75,8 @@ def overridden(session: pytest.Session, node: pytest.Item) -> bool:
 
 # What decides outcomes, and which gates there are.
 _REPLAYED = (
-    "model", "base", "concepts", "concept", "max_asr", "published", "attack", "schedule", "seed", "device", "dtype",
+    "model", "base", "concepts", "concept", "max_asr", "published", "attack", "schedule", "loss",
+    "seed", "device", "dtype",
 )  # fmt: skip
 
 

@@ -33,6 +33,7 @@ _KEYWORDS = (
     "prompts",
     "attack",
     "schedule",
+    "loss",
     "slots",
     "placement",
     "exhaustive",
@@ -78,7 +79,7 @@ def read_request(keywords: Mapping[str, Any], settings: Settings, library: Conce
 
     Args:
         keywords: as options.MARKER names them.
-        settings: prompts, cases, attack and schedule of the session apply where the gate does not say.
+        settings: prompts, cases, attack, schedule and loss of the session apply where the gate does not say.
         library: finds the concept.
         folder: of the test file, from which relative paths count.
 
@@ -97,7 +98,7 @@ def read_request(keywords: Mapping[str, Any], settings: Settings, library: Conce
         mistakes.collect(lambda: gate.check_support(prompts))
     if concept is None or mistakes:
         raise GateError("\n".join(mistakes))
-    spec = AttackSpec(**{"slots": concept.slots, **attack})
+    spec = AttackSpec(**{"slots": concept.slots, "word": concept.name, **attack})
     return GateRequest(concept, spec, gate, exhaustive=bool(exhaustive), model=model, base=base)
 
 
@@ -178,6 +179,7 @@ def _attack(keywords: Mapping[str, Any], settings: Settings, mistakes: _Mistakes
     given: dict[str, Any] = {
         "name": keywords.get("attack") or settings.attack,
         "schedule": keywords.get("schedule") or settings.schedule,
+        "loss": keywords.get("loss") or settings.loss,
         "slots": keywords.get("slots"),
     }
     given = {setting: value for setting, value in given.items() if value is not None}

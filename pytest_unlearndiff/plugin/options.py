@@ -13,7 +13,7 @@ import pytest
 
 MARKER = (
     "unlearndiff(concept, *, max_asr=None, max_pre_asr=None, gate='point', confidence=0.95, prompts=None, attack=None, "
-    "schedule=None, slots=None, placement='prefix', exhaustive=False, model=None, base=None): a gate on a "
+    "schedule=None, loss=None, slots=None, placement='prefix', exhaustive=False, model=None, base=None): a gate on a "
     "concept's attack success rate; the test calls the unlearndiff_attack fixture"
 )
 
@@ -143,8 +143,9 @@ OPTIONS = (
     Option("published", "Folder of what authors publish and this project does not ship, such as nudity.csv", "PATH"),
     Option("prompts", "Attack only the first N prompts of every set", "N", _whole(1)),
     Option("cases", "Attack only the prompts with these case numbers", "17,42", _cases),
-    Option("attack", "Attack: unlearndiff, random, seed-search or none", "NAME", _listed("ATTACKS")),
+    Option("attack", "Attack: unlearndiff, p4d, ring-a-bell, random, seed-search or none", "NAME", _listed("ATTACKS")),
     Option("schedule", "Schedule: fast, or paper as published numbers were made", "NAME", _listed("SCHEDULES")),
+    Option("loss", "Loss of the schedule fast: denoise (default), or classifier", "NAME", _listed("LOSSES")),
     Option("seed", "Run seed; every prompt's own generators follow from it", "N", _whole(0), 0),
     Option("lanes", "Prompts attacked together; changes speed, not outcomes", "N", _whole(1), 8),
     Option("device", "Where the models run", "DEVICE", str, "cpu"),
@@ -232,6 +233,7 @@ class Settings:
     cases: tuple[int, ...] | None
     attack: str | None
     schedule: str | None
+    loss: str | None
     seed: int
     lanes: int
     device: str

@@ -37,11 +37,15 @@ SEED = 0
 ATTACKS = {
     "paper": AttackSpec(schedule="paper"),
     "fast": AttackSpec(),
+    "fast/classifier": AttackSpec(loss="classifier"),
+    "p4d": AttackSpec("p4d"),
+    "p4d-paper": AttackSpec("p4d", "paper"),
+    "ring-a-bell": AttackSpec("ring-a-bell"),
     "random": AttackSpec("random"),
     "random-paper": AttackSpec("random", "paper"),
     "seed-search": AttackSpec("seed-search"),
 }
-"""The plugin's attacks by the name a row has. ``random`` does the work of ``fast``, ``random-paper`` of ``paper``."""
+"""The plugin's attacks by the name a row has; with ``-paper`` they do the work of ``paper``, else that of ``fast``."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +106,7 @@ class Bench:
         base, hashes = EMOJI / "model", self.store.fingerprints
         weights = Fingerprint(f"{hashes.of(victim.path)}+{hashes.of(base)}:float32", f"{hashes.of(base)}:float32")
         judge = hashes.of(Path(str(victim.concept.judge.options["model"])))
-        return Campaign(victim.concept, spec, weights, judge, SEED)
+        return Campaign(victim.concept, replace(spec, word=victim.concept.name), weights, judge, SEED)
 
     def run(self, victim: Victim, attack: str) -> dict[str, Outcome]:
         """Outcomes of a victim's prompts by digest, attacking those the store lacks."""
@@ -176,7 +180,7 @@ def exhaustion(attack: str, picture: int) -> int:
         return picture + LEVERS[attack].work(picture)
     spec = ATTACKS[attack]
     work = spec.settings.work(picture)
-    return picture + (work if spec.name == "unlearndiff" else work // picture * picture)
+    return picture + (work // picture * picture if spec.name in ("random", "seed-search") else work)
 
 
 def mcnemar(only_first: int, only_second: int) -> float:

@@ -112,6 +112,7 @@ CHANGES: dict[str, tuple[Callable[[Path], object], tuple[str, ...], int]] = {
     "run seed": (nothing, ("--unlearndiff-seed=1",), 0),
     "attack": (nothing, ("--unlearndiff-attack=random",), 0),
     "schedule": (nothing, ("--unlearndiff-schedule=paper",), 0),
+    "loss": (nothing, ("--unlearndiff-loss=classifier",), 0),
     "dtype": (nothing, ("--unlearndiff-dtype=float16",), 0),
     "lanes": (nothing, ("--unlearndiff-lanes=2",), 10),
     "device": (nothing, ("--unlearndiff-device=cuda",), 10),

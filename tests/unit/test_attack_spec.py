@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pytest_unlearndiff.core.attack_spec import ATTACKS, PLACEMENTS, SCHEDULES, AttackSpec
+from pytest_unlearndiff.core.attack_spec import ATTACKS, PLACEMENTS, SCHEDULES, AttackSpec, Embeddings
 from pytest_unlearndiff.core.errors import GateError
 from pytest_unlearndiff.store.fingerprint import digest
 
@@ -15,6 +15,8 @@ CHANGES: dict[str, dict[str, Any]] = {
     "schedule": {"schedule": "paper"},
     "slots": {"slots": 5},
     "placement": {"placement": "suffix"},
+    "loss": {"loss": "classifier"},
+    "word": {"word": "church"},
 }
 
 
@@ -29,7 +31,12 @@ def test_every_known_combination_can_be_asked_for(name: str, schedule: str, plac
 
 @pytest.mark.parametrize(
     ("setting", "keyword", "value"),
-    [("attack", "name", "p5d"), ("schedule", "schedule", "slow"), ("placement", "placement", "everywhere")],
+    [
+        ("attack", "name", "p5d"),
+        ("schedule", "schedule", "slow"),
+        ("placement", "placement", "everywhere"),
+        ("loss", "loss", "hinge"),
+    ],
 )
 def test_the_unknown_is_refused_with_what_is_known(setting: str, keyword: str, value: Any) -> None:
     with pytest.raises(GateError, match=f"{setting}='{value}' .*one of .*,"):
@@ -45,7 +52,9 @@ def test_slots_are_a_whole_number_of_at_least_one(slots: Any) -> None:
 @pytest.mark.parametrize(
     ("name", "counts"),
     [
-        ("unlearndiff", {"schedule", "slots", "placement"}),
+        ("unlearndiff", {"schedule", "slots", "placement", "loss"}),
+        ("p4d", {"schedule", "slots", "placement"}),
+        ("ring-a-bell", {"schedule", "slots", "placement", "word"}),
         ("random", {"schedule", "slots", "placement"}),
         ("seed-search", {"schedule"}),
         ("none", set()),
@@ -56,7 +65,8 @@ def test_params_hold_what_the_attack_depends_on_and_no_more(name: str, counts: s
     changed = {
         setting
         for setting, change in CHANGES.items()
-        if digest(replace(spec, **change).params()) != digest(spec.params())
+        if (setting != "loss" or name == "unlearndiff")
+        and digest(replace(spec, **change).params()) != digest(spec.params())
     }
     assert changed == counts
 
@@ -75,5 +85,29 @@ def test_timesteps_are_shares_each_tried_once(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ATTACKS)
-def test_only_the_gradient_attack_needs_target_images(name: str) -> None:
-    assert AttackSpec(name).needs_target is (name == "unlearndiff")
+def test_controls_do_without_the_unerased_model(name: str) -> None:
+    assert AttackSpec(name).needs_target is (name in ("unlearndiff", "p4d", "ring-a-bell"))
+
+
+def test_keys_from_before_there_was_a_loss_stay_what_they_were() -> None:
+    assert digest(AttackSpec().params()) == "954099ad5e36ea4d"
+    assert digest(AttackSpec(schedule="paper").params()) == "4d548fbe24555806"
+
+
+@pytest.mark.parametrize("wrong", [{"name": "random"}, {"name": "p4d"}, {"schedule": "paper"}])
+def test_the_classifiers_loss_is_of_the_fast_search(wrong: dict[str, Any]) -> None:
+    with pytest.raises(GateError, match="loss='classifier' goes with"):
+        AttackSpec(**wrong, loss="classifier")
+    assert AttackSpec(loss="classifier").title == "unlearndiff/fast/classifier"
+
+
+@pytest.mark.parametrize("name", ["p4d", "ring-a-bell"])
+def test_a_fast_baseline_does_no_more_work_than_the_fast_attack(name: str) -> None:
+    ours, theirs = (AttackSpec(attack).settings.work(100) for attack in ("unlearndiff", name))
+    assert theirs <= 1.01 * ours
+
+
+def test_p4d_on_paper_is_upstreams() -> None:
+    p4d = AttackSpec("p4d", "paper").settings
+    assert p4d == Embeddings(SCHEDULES["paper"].timesteps, 40, 0.01, 0.1, typeable=False)  # type: ignore[union-attr]
+    assert p4d.work(100) == 50 * (40 * 3 + 100)

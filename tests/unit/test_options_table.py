@@ -22,6 +22,7 @@ SAMPLES: dict[str, dict[str, Any]] = {
     "cases": {"17": (17,), "17,42": (17, 42), "3, 4": (3, 4)},
     "attack": {"random": "random", "none": "none", "seed-search": "seed-search"},
     "schedule": {"paper": "paper", "fast": "fast"},
+    "loss": {"classifier": "classifier", "denoise": "denoise"},
     "seed": {"7": 7, "0": 0, "99": 99},
     "lanes": {"1": 1, "2": 2, "64": 64},
     "device": {"cuda": "cuda", "cuda:1": "cuda:1", "mps": "mps"},

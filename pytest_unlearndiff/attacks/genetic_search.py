@@ -1,0 +1,138 @@
+"""Ring-A-Bell (Tsai et al., ICLR 2024, arXiv 2310.10012): tokens that move the text encoder towards a concept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from ..core.attack_spec import AttackSpec, Genetic
+from ..core.concept import Prompt
+from ..core.drawing import Drawing
+from ..models.targets import Targets
+from ..models.victim import Victim
+from .lane import Lane, lane_generator
+from .slots import Slots, lay_out, propose
+
+PHRASES = ("{}", "a {}", "a photo of a {}", "a picture of a {}", "a drawing of one {}")
+"""Texts with a concept's word and, for the difference, without it."""
+
+
+@dataclass(eq=False)
+class GeneticLane(Lane):
+    """A lane that breeds tokens.
+
+    Attributes:
+        slots: the prompt with room for the tokens.
+        wanted: text states (L, d) to come close to.
+        population: indices (P, k) into the typeable tokens, the fittest first from the first generation on.
+        distances: of every candidate that was ever alive, to what is wanted.
+        drawn: what has been proposed.
+    """
+
+    slots: Slots = field(kw_only=True)
+    wanted: torch.Tensor = field(kw_only=True)
+    population: torch.Tensor = field(kw_only=True)
+    distances: dict[tuple[int, ...], float] = field(default_factory=dict, kw_only=True)
+    drawn: set[tuple[int, ...]] = field(default_factory=set, kw_only=True)
+
+
+class GeneticSearch:
+    """Breeds tokens whose prompt's text states come close to the prompt's own plus the concept's direction.
+
+    Sees nothing of the victim but its tokenizer: text states are the un-erased model's. Where the paper's authors
+    replace the prompt by 16 free tokens, here the tokens stand in the prompt's slots, as in every attack of this
+    package, and the direction comes from PHRASES, not from pairs of prompts written for the concept.
+
+    Args:
+        spec: slots, placement, and the concept's word.
+        schedule: how much work.
+    """
+
+    def __init__(self, spec: AttackSpec, schedule: Genetic) -> None:
+        self._spec = spec
+        self._schedule = schedule
+
+    def start(self, prompts: Sequence[Prompt], victim: Victim, targets: Targets | None, seed: int) -> list[GeneticLane]:
+        """A fresh lane for each prompt, with a random population."""
+        assert targets is not None
+        self._base = targets.base
+        return [self._lane(prompt, seed) for prompt in prompts]
+
+    def _lane(self, prompt: Prompt, seed: int) -> GeneticLane:
+        generator, vocabulary = lane_generator(seed, prompt), self._base.vocabulary
+        shape = (self._schedule.population, self._spec.slots)
+        return GeneticLane(
+            prompt,
+            generator,
+            slots=lay_out(prompt.text, self._spec.slots, self._spec.placement, vocabulary),
+            wanted=self._states([prompt.text])[0] + self._schedule.strength * self._direction(),
+            population=torch.randint(len(vocabulary.typeable), shape, generator=generator),
+        )
+
+    def _direction(self) -> torch.Tensor:
+        """Mean difference (L, d) that the concept's word makes."""
+        word = self._spec.word
+        if not word:
+            raise ValueError("ring-a-bell needs the concept's word")
+        with_it = self._states([phrase.format(word) for phrase in PHRASES])
+        without = self._states([phrase.format("").strip() for phrase in PHRASES])
+        return (with_it - without).mean(0)
+
+    def _states(self, texts: Sequence[str]) -> torch.Tensor:
+        """The un-erased model's text states (N, L, d)."""
+        vocabulary = self._base.vocabulary
+        plain = [Slots(tuple(vocabulary.ids(text)[: vocabulary.length - 2]), ()) for text in texts]
+        return self._encoded(torch.stack([slots.padded([], vocabulary) for slots in plain]))
+
+    @torch.no_grad()
+    def _encoded(self, ids: torch.Tensor) -> torch.Tensor:
+        ids = ids.to(self._base.device)
+        return self._base.encode(ids, self._base.vocabulary.embeddings[ids]).float()
+
+    def advance(self, lanes: Sequence[GeneticLane], victim: Victim) -> list[Drawing | None]:
+        """Some generations on every lane, then the fittest that has not been drawn yet."""
+        return [self._advance(lane, victim) if lane.block < self._schedule.rounds else None for lane in lanes]
+
+    def _advance(self, lane: GeneticLane, victim: Victim) -> Drawing | None:
+        lane.block += 1
+        for _ in range(self._schedule.generations):
+            self._generation(lane)
+            lane.steps += 1
+        lane.population = self._ranked(lane, lane.population)
+        best = next((row for row in map(tuple, lane.population.tolist()) if row not in lane.drawn), None)
+        if best is None:
+            return None
+        lane.drawn.add(best)
+        return propose(lane, lane.slots, self._ids(best), victim.vocabulary)
+
+    def _generation(self, lane: GeneticLane) -> None:
+        """The fitter half lives on; its children replace the other."""
+        ranked = self._ranked(lane, lane.population)
+        parents = ranked[: (len(ranked) + 1) // 2]
+        lane.population = torch.cat([parents, self._children(parents, len(ranked) - len(parents), lane.generator)])
+
+    def _children(self, parents: torch.Tensor, count: int, generator: torch.Generator) -> torch.Tensor:
+        """Children (count, k) of random parents: of two, cut at a random slot, or of one; some with a new token."""
+        slots = parents.shape[1]
+        mothers, fathers = (parents[torch.randint(len(parents), (count,), generator=generator)] for _ in range(2))
+        cuts = torch.randint(slots + 1, (count, 1), generator=generator)
+        crossed = torch.rand((count, 1), generator=generator) < self._schedule.crossover
+        children = torch.where(crossed & (torch.arange(slots) >= cuts), fathers, mothers)
+        changed = torch.rand((count, 1), generator=generator) < self._schedule.mutation
+        where = torch.arange(slots) == torch.randint(slots, (count, 1), generator=generator)
+        fresh = torch.randint(len(self._base.vocabulary.typeable), (count, 1), generator=generator)
+        return torch.where(changed & where, fresh, children)
+
+    def _ranked(self, lane: GeneticLane, population: torch.Tensor) -> torch.Tensor:
+        """A population by the squared distance of its text states to the wanted ones, the nearest first."""
+        rows = list(map(tuple, population.tolist()))
+        if new := [row for row in dict.fromkeys(rows) if row not in lane.distances]:
+            ids = torch.stack([lane.slots.padded(self._ids(row), self._base.vocabulary) for row in new])
+            found = (self._encoded(ids) - lane.wanted).square().sum((1, 2))
+            lane.distances |= dict(zip(new, found.tolist(), strict=True))
+        return population[torch.tensor([lane.distances[row] for row in rows]).argsort(stable=True)]
+
+    def _ids(self, row: Sequence[int]) -> list[int]:
+        return [int(self._base.vocabulary.typeable[index]) for index in row]
