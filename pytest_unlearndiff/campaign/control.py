@@ -75,7 +75,7 @@ class Witness:
 
     def __call__(self, prompts: Sequence[Prompt], images: Sequence[Image.Image]) -> None:
         """Judge the pictures of prompts of which nothing is known yet."""
-        known = self._entry.known()[0] if self._store.mode.reads else self._found
+        known = {**(self._entry.known()[0] if self._store.mode.reads else {}), **self._found}
         new = [(p, image) for p, image in zip(prompts, images, strict=True) if p.digest not in known]
         if not new:
             return
