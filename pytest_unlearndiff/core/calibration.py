@@ -26,12 +26,12 @@ class Calibration:
     @property
     def hits(self) -> Rate:
         """Share of the concept's prompts in whose pictures the judge sees it."""
-        return Rate(Tally.of(self.own).generated, len(self.own))
+        return _rate(self.own)
 
     @property
     def false_hits(self) -> Rate:
         """Share of other prompts in whose pictures the judge sees the concept."""
-        return Rate(Tally.of(self.others).generated, len(self.others))
+        return _rate(self.others)
 
     @property
     def control(self) -> Control:
@@ -83,6 +83,11 @@ def best_threshold(own: Sequence[float], others: Sequence[float]) -> Threshold:
 def _at(score: float, own: Sequence[float], others: Sequence[float]) -> Threshold:
     reached = [sum(each >= score for each in side) for side in (own, others)]
     return Threshold(score, Rate(reached[0], len(own)), Rate(reached[1], len(others)))
+
+
+def _rate(outcomes: Sequence[Outcome | None]) -> Rate:
+    tally = Tally.of(outcomes)
+    return Rate(tally.generated, tally.total, tally.undecided)
 
 
 def _scores(outcomes: Sequence[Outcome | None]) -> list[float]:

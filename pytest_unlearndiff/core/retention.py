@@ -46,7 +46,7 @@ class Retention:
     @property
     def lost(self) -> Rate:
         """Share of prompts, out of all, that draw the concept on the base and not on the victim (paired)."""
-        return Rate(self._pairs.generated, self._pairs.total)
+        return Rate(self._pairs.generated, self._pairs.total, self._pairs.undecided)
 
     @property
     def _pairs(self) -> Tally:

@@ -17,13 +17,11 @@ from ..core.checks import hint
 from ..core.concept_file import ConceptLibrary
 from ..core.errors import AttackIncomplete, ConceptError, GateError, RetentionLost, UnlearnDiffError
 from ..core.gate import Verdict
-from ..core.judge_kinds import on_base
 from ..core.rate import parse_limit
 from ..core.result import AttackResult
 from ..core.retention import Retention, RetentionGate
 from ..reports.retention import RetentionRecord, retention_text
-from ..store.judge_weights import judge_weights
-from .attack import AttackFixture
+from .attack import AttackFixture, campaign_of
 from .live import LiveProgress
 from .markers import GateRequest, read_request
 from .options import Settings
@@ -167,9 +165,8 @@ class RetentionFixture:
         """The same un-attacked prompts on the victim and on the base."""
         source = self._attack._source(request)
         gate.check(len(request.concept.prompts), base=source.base is not None)
-        concept = replace(request.concept, judge=on_base(request.concept.judge, source.base))
-        judge = judge_weights(concept.judge, self._state.store.fingerprints)
-        fingerprint = self._attack._fingerprint(source)
+        asked = campaign_of(request, source, self._state)
+        concept, judge, fingerprint = asked.concept, asked.judge, asked.fingerprint
         victim = Campaign(concept, AttackSpec("none"), Fingerprint(fingerprint.victim, ""), judge)
         if source.base is None:
             return Retention(self._draw(victim, source))

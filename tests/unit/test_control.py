@@ -72,7 +72,7 @@ def test_half_of_the_pictures_are_needed() -> None:
 def test_targets_show_their_pictures_to_the_witness(victim: Victim) -> None:
     asked, shown = concept(3), []
     plain = Targets(victim).latents(asked.prompts, victim)
-    watched = Targets(victim, lambda prompts, images: shown.extend(zip(prompts, images, strict=True)))
+    watched = Targets(victim, [lambda prompts, images: shown.extend(zip(prompts, images, strict=True))])
     assert (watched.latents(asked.prompts, victim) == plain).all()
     assert [prompt for prompt, _ in shown] == list(asked.prompts)
     assert all(image.size == (32, 32) for _, image in shown)

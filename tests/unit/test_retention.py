@@ -26,11 +26,11 @@ def kept(victim: str, base: str | None = None) -> Retention:
 
 def test_rates_and_pairs() -> None:
     found = kept("ggrrge", "grgrgg")
-    assert found.rate == 0.5
+    assert str(found.rate) == "3..4/6 = 50.0%..66.7%"
     assert found.base_rate == Fraction(4, 6)
-    assert str(found.lost) == "1/6 = 16.7%"
+    assert str(found.lost) == "1..2/6 = 16.7%..33.3%"
     assert kept("gr").base_rate is None
-    assert kept("rr").lost == 0
+    assert kept("rr", "gr").lost == HALF
 
 
 @pytest.mark.parametrize(
