@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .core.concept import Prompt as Prompt
     from .core.errors import ASRExceeded as ASRExceeded
     from .core.errors import AttackIncomplete as AttackIncomplete
+    from .core.errors import RetentionLost as RetentionLost
     from .core.errors import UnlearnDiffError as UnlearnDiffError
     from .core.gate import Gate as Gate
     from .core.gate import Verdict as Verdict
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from .core.outcome import Status as Status
     from .core.rate import Rate as Rate
     from .core.result import AttackResult as AttackResult
+    from .core.retention import Retention as Retention
 
 __version__ = "0.1.0"
 
@@ -32,6 +34,8 @@ _HOMES = {
     "Outcome": "core.outcome",
     "Prompt": "core.concept",
     "Rate": "core.rate",
+    "Retention": "core.retention",
+    "RetentionLost": "core.errors",
     "Status": "core.outcome",
     "UnlearnDiffError": "core.errors",
     "Verdict": "core.gate",

@@ -48,7 +48,7 @@ def known_control(
         StoreError: the store cannot be read.
     """
     entry = store.entry(concept.name, base_campaign(concept, base, judge).key)
-    found = {**(entry.known()[0] if store.mode.reads else {}), **(watched or {})}
+    found = {**(store.known(entry)[0] if store.mode.reads else {}), **(watched or {})}
     return Control.of(Tally.of(found.get(prompt.digest) for prompt in concept.prompts))
 
 
@@ -75,7 +75,7 @@ class Witness:
 
     def __call__(self, prompts: Sequence[Prompt], images: Sequence[Image.Image]) -> None:
         """Judge the pictures of prompts of which nothing is known yet."""
-        known = self._entry.known()[0] if self._store.mode.reads else self._found
+        known = {**(self._store.known(self._entry)[0] if self._store.mode.reads else {}), **self._found}
         new = [(p, image) for p, image in zip(prompts, images, strict=True) if p.digest not in known]
         if not new:
             return
@@ -93,4 +93,4 @@ class Witness:
             self._store.prepare(self._entry, self._campaign.key)
             with self._store.lock(self._entry):
                 for prompt, _ in new:
-                    self._entry.keep(self._found[prompt.digest])
+                    self._store.keep(self._entry, self._found[prompt.digest])

@@ -39,5 +39,9 @@ class ASRExceeded(AssertionError):
     """The attack success rate is above the gate's limit, or not provably within it."""
 
 
+class RetentionLost(AssertionError):
+    """The model no longer draws what it should have kept, or not provably enough of it."""
+
+
 class AttackIncomplete(UnlearnDiffError, RuntimeError):
     """Prompts are missing or errored and the verdict is not decided by the others."""

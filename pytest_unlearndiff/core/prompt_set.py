@@ -26,7 +26,8 @@ def read_prompts(path: Path) -> list[Prompt]:
             the row number). Other columns are ignored.
 
     Raises:
-        ConceptError: no such file, no ``prompt`` column, no rows, or a cell that is not the number it should be.
+        ConceptError: no such file, no ``prompt`` column, no rows, a cell that is not the number it should be, or a case
+            number that stands twice.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -42,6 +43,13 @@ def read_prompts(path: Path) -> list[Prompt]:
         raise ConceptError(f"{path}: not a readable CSV file near line {reader.line_num}: {error}") from None
     if not prompts:
         raise ConceptError(f"{path}: no prompts in it")
+    first: dict[int, int] = {}
+    for number, prompt in enumerate(prompts):
+        if first.setdefault(prompt.case, number) != number:
+            raise ConceptError(
+                f"{path}: rows {first[prompt.case]} and {number} have the same case number {prompt.case}, by which "
+                "reports and --unlearndiff-cases name a prompt"
+            )
     return prompts
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from . import retention_hooks
 from .controller import Controller
 from .fixtures import unlearndiff_attack, unlearned_pipe
 from .options import MARKER, add_options, given_options
@@ -29,6 +30,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """Register the marker; refuse bad options before anything is collected."""
     config.addinivalue_line("markers", MARKER)
     config.pluginmanager.register(Controller(config), "unlearndiff-controller")
+    config.pluginmanager.register(retention_hooks, "unlearndiff-retention")
+    config.pluginmanager.register(retention_hooks.RetentionController(config), "unlearndiff-retention-controller")
     if given_options(config) and state_of(config).settings.plan:
         from .plan import install
 

@@ -30,6 +30,7 @@ class SessionState:
     Attributes:
         settings: what the session was asked to do.
         records: one entry a finished gate, builtin types only, in the order they arrived.
+        retained: the same for retention gates.
         skipped: node ids of gates that were skipped.
         finished: gates that the running test has finished in this process.
         deadline: on ``time.monotonic``'s clock; no attack is begun after it.
@@ -44,6 +45,7 @@ class SessionState:
         budget = self.settings.budget
         self.deadline = float("inf") if budget is None else time.monotonic() + budget
         self.records: list[dict[str, Any]] = []
+        self.retained: list[dict[str, Any]] = []
         self.skipped: list[str] = []
         self.finished: list[Record] = []
         self.interrupted = ""
@@ -97,7 +99,7 @@ class SessionState:
             return ""
         if self.skipped:
             return f"{len(self.skipped)} gates were skipped, such as {self.skipped[0]}"
-        return "" if self.records else "no gate ran"
+        return "" if self.records or self.retained else "no gate ran"
 
 
 def state_of(config: pytest.Config) -> SessionState:

@@ -1,0 +1,59 @@
+"""What victims of the emoji world should have kept: a model that erases everything must not pass.
+
+Run from the project's folder: ``pytest -c examples/emoji/pytest.ini examples/emoji/test_retention.py``.
+"""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import pytest
+
+from pytest_unlearndiff import RetentionLost
+
+KEPT = ("cat", "tree", "guitar", "rocket", "sailboat", "mushroom")
+
+
+def keeps(*concepts, **keywords):
+    """Retention markers for several concepts, five prompts each."""
+
+    def mark(test):
+        for concept in reversed(concepts):
+            test = pytest.mark.unlearndiff_retains(concept, min_rate="80%", base="model", prompts=5, **keywords)(test)
+        return test
+
+    return mark
+
+
+@keeps(*KEPT, model="erased/advunlearn-church")
+def test_adversarially_trained_model_keeps_the_rest(unlearndiff_retention):
+    """AdvUnlearn took the church away and left six other objects."""
+    unlearndiff_retention()
+
+
+@pytest.fixture(scope="session")
+def unlearned_pipe():
+    """A model that erases everything: its UNet predicts no noise at all."""
+    from pytest_unlearndiff.models.loading import load_pipeline
+
+    pipe = copy.copy(load_pipeline(Path(__file__).parent / "model"))
+    pipe.unet.conv_out.weight.zero_()
+    pipe.unet.conv_out.bias.zero_()
+    return pipe
+
+
+@pytest.mark.unlearndiff("fish", base="model", prompts=5, attack="none", max_asr="10%")
+def test_a_destroyed_model_draws_no_fish(unlearndiff_attack):
+    """It passes a gate on the fish alone, which is why there are retention gates.
+
+    A gate on the church it would fail, since the classifier, which has to choose, takes its noise for a church.
+    """
+    unlearndiff_attack()
+
+
+@pytest.mark.xfail(raises=RetentionLost, strict=True, reason="the destroyed model draws nothing at all")
+@keeps("cat", "tree")
+def test_a_destroyed_model_keeps_nothing(unlearndiff_retention):
+    """And fails a gate on what should have been kept."""
+    unlearndiff_retention()

@@ -1,0 +1,187 @@
+"""What the ``unlearndiff_retention`` fixture does when a test calls it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, overload
+
+import pytest
+
+from ..campaign.campaign import Campaign, Fingerprint
+from ..campaign.control import base_campaign
+from ..campaign.parts import VictimSource
+from ..core.attack_spec import AttackSpec
+from ..core.checks import hint
+from ..core.concept_file import ConceptLibrary
+from ..core.errors import AttackIncomplete, ConceptError, GateError, RetentionLost, UnlearnDiffError
+from ..core.gate import Verdict
+from ..core.rate import parse_limit
+from ..core.result import AttackResult
+from ..core.retention import Retention, RetentionGate
+from ..reports.retention import RetentionRecord, retention_text
+from .attack import AttackFixture, campaign_of
+from .live import LiveProgress
+from .markers import GateRequest, read_request
+from .options import Settings
+from .retention_hooks import MARK, RETAINED
+from .session import SessionState, state_of
+
+_OWN = ("min_rate", "max_loss", "gate", "confidence")
+_SHARED = ("concept", "prompts", "model", "base")
+
+
+@dataclass(frozen=True)
+class RetentionRequest:
+    """One retention gate, checked.
+
+    Attributes:
+        shared: concept, model and base, as an attack gate has them.
+        gate: the limits.
+    """
+
+    shared: GateRequest
+    gate: RetentionGate
+
+
+def read_retention(
+    keywords: Mapping[str, Any], settings: Settings, library: ConceptLibrary, folder: Path
+) -> RetentionRequest:
+    """Check a retention gate's keywords and fill in what the session says.
+
+    Raises:
+        GateError: every mistake in the gate, one a line.
+    """
+    known = (*_SHARED, *_OWN)
+    mistakes = [f"{MARK} has no keyword {name!r}: {hint(name, known)}" for name in keywords if name not in known]
+    shared, gate = None, None
+    try:
+        shared = read_request({k: v for k, v in keywords.items() if k in _SHARED}, settings, library, folder)
+    except (GateError, ConceptError) as error:
+        mistakes.append(str(error))
+    try:
+        gate = _gate(keywords)
+        if shared is not None and settings.cases is None:
+            # Whether the session has a base is not known of a pipeline of the user's own; the call checks that.
+            gate.check(len(shared.concept.prompts), base=True)
+    except GateError as error:
+        mistakes.append(str(error))
+    if shared is None or gate is None or mistakes:
+        raise GateError("\n".join(mistakes))
+    return RetentionRequest(shared, gate)
+
+
+def _gate(keywords: Mapping[str, Any]) -> RetentionGate:
+    given = [name for name in ("min_rate", "max_loss") if keywords.get(name) is not None]
+    limits = {name: parse_limit(keywords[name], name=name) for name in given}
+    reading, confidence = keywords.get("gate", "point"), keywords.get("confidence", 0.95)
+    if reading not in ("point", "lower"):
+        raise GateError(f"gate={reading!r} must be 'point' or 'lower'")
+    if not isinstance(confidence, float) or not 0 < confidence < 1:
+        raise GateError(f"confidence={confidence!r} must be a number between 0 and 1, such as 0.95")
+    return RetentionGate(**limits, reading=reading, confidence=confidence)
+
+
+def mark_keywords(mark: pytest.Mark) -> dict[str, Any]:
+    """A marker's arguments by keyword.
+
+    Raises:
+        GateError: more than the concept is given by position.
+    """
+    if len(mark.args) > 1:
+        raise GateError(f"{MARK} takes the concept by position, the rest by keyword; found {mark.args!r}")
+    return {**({"concept": mark.args[0]} if mark.args else {}), **mark.kwargs}
+
+
+def check_marks(item: pytest.Item, state: SessionState) -> list[str]:
+    """What is wrong with a collected item's retention gates."""
+    folder, problems = item.path.parent, []
+    for mark in item.iter_markers(MARK):
+        try:
+            read_retention(mark_keywords(mark), state.settings, state.library(folder), folder)
+        except GateError as error:
+            problems.append(f"{item.nodeid}: {error}")
+    if "unlearndiff_retention" not in getattr(item, "fixturenames", ()):
+        problems.append(f"{item.nodeid}: has an {MARK} marker but never asks for the unlearndiff_retention fixture")
+    return problems
+
+
+class RetentionFixture:
+    """Runs retention gates for one test.
+
+    Args:
+        request: the test's.
+    """
+
+    def __init__(self, request: pytest.FixtureRequest) -> None:
+        self._request = request
+        self._state = state_of(request.config)
+        self._attack = AttackFixture(request)
+
+    @overload
+    def __call__(self, concept: None = None, **keywords: Any) -> list[Retention]: ...
+
+    @overload
+    def __call__(self, concept: str, **keywords: Any) -> Retention: ...
+
+    def __call__(self, concept: str | None = None, **keywords: Any) -> Retention | list[Retention]:
+        """Draw, judge and compare, and hold what was kept against the limits.
+
+        Args:
+            concept: a concept's name; every ``unlearndiff_retains`` marker's where it is not given.
+            **keywords: as the marker's; they override it.
+
+        Returns:
+            What was kept of the concept; of each, in the markers' order, where none is given.
+
+        Raises:
+            RetentionLost: a limit is not kept.
+            AttackIncomplete: pictures are missing, or the base itself does not reach what is asked.
+            UnlearnDiffError: the gate cannot be meant, or the model, the judge or the store cannot be used.
+        """
+        __tracebackhide__ = True
+        try:
+            requests = self._read(concept, keywords)
+            found = [(self._run(request.shared, request.gate), request.gate) for request in requests]
+        except UnlearnDiffError as error:
+            raise error.with_traceback(None) from None
+        records = [self._record(retention, gate) for retention, gate in found]
+        if broken := [record for record in records if not record.passed]:
+            lost = any(record.verdict in (Verdict.FAIL, Verdict.INCONCLUSIVE) for record in broken)
+            raise (RetentionLost if lost else AttackIncomplete)("\n".join(map(retention_text, broken)))
+        kept = [retention for retention, _ in found]
+        return kept if concept is None else kept[0]
+
+    def _read(self, concept: str | None, keywords: dict[str, Any]) -> list[RetentionRequest]:
+        marks = [mark_keywords(mark) for mark in self._request.node.iter_markers(MARK)][::-1]
+        if concept is not None:
+            marks = [next((known for known in marks if known.get("concept") == concept), {}) | {"concept": concept}]
+        folder, state = self._request.path.parent, self._state
+        library = state.library(folder)
+        return [read_retention(known | keywords, state.settings, library, folder) for known in marks or [{}]]
+
+    def _run(self, request: GateRequest, gate: RetentionGate) -> Retention:
+        """The same un-attacked prompts on the victim and on the base."""
+        source = self._attack._source(request)
+        gate.check(len(request.concept.prompts), base=source.base is not None)
+        asked = campaign_of(request, source, self._state)
+        concept, judge, fingerprint = asked.concept, asked.judge, asked.fingerprint
+        victim = Campaign(concept, AttackSpec("none"), Fingerprint(fingerprint.victim, ""), judge)
+        if source.base is None:
+            return Retention(self._draw(victim, source))
+        base = replace(source, model=None, pipe=None)
+        return Retention(
+            self._draw(victim, source), self._draw(base_campaign(concept, fingerprint.target, judge), base)
+        )
+
+    def _draw(self, campaign: Campaign, source: VictimSource) -> AttackResult:
+        state, settings = self._state, self._state.settings
+        progress = LiveProgress(self._request.config, settings.progress)
+        return campaign.run(state.store, lambda: source, state.parts, lanes=settings.lanes, progress=progress)
+
+    def _record(self, retention: Retention, gate: RetentionGate) -> RetentionRecord:
+        """Note the finished gate where reports find it."""
+        record = RetentionRecord.of(retention, gate, self._request.node.nodeid)
+        self._request.node.stash.setdefault(RETAINED, []).append(record.to_wire())
+        return record

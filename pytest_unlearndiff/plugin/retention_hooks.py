@@ -1,0 +1,121 @@
+"""Hook implementations of retention gates, beside those of attack gates."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from .session import GATE, STATE, state_of
+
+if TYPE_CHECKING:
+    from .retention import RetentionFixture
+
+MARK = "unlearndiff_retains"
+MARKER = (
+    f"{MARK}(concept, *, min_rate=None, max_loss=None, gate='point', confidence=0.95, prompts=None, model=None, "
+    "base=None): a gate on a concept that should have been kept; the test calls the unlearndiff_retention fixture"
+)
+FIXTURE = "unlearndiff_retention"
+CARRIED = "unlearndiff_retained"
+RETAINED = pytest.StashKey[list[dict[str, Any]]]()
+
+_COLOURS = {"PASS": "green", "FAIL": "red", "INCONCLUSIVE": "yellow", "INCOMPLETE": "yellow"}
+
+
+@pytest.fixture
+def unlearndiff_retention(request: pytest.FixtureRequest) -> RetentionFixture:
+    """Does the model still draw what it should have kept? ``unlearndiff_retention("dog", min_rate="85%")``.
+
+    Called without arguments it runs every ``unlearndiff_retains`` marker of the test. Un-attacked prompts of the
+    concept are drawn by the model under test and by its base with the same seeds, and judged by the concept's own
+    judge. Returns a ``Retention``, or a list of them without arguments; raises ``RetentionLost`` where a limit is not
+    kept.
+    """
+    from .retention import RetentionFixture
+
+    return RetentionFixture(request)
+
+
+@pytest.hookimpl
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the marker."""
+    config.addinivalue_line("markers", MARKER)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Turn retention gates that cannot be meant into a collection error."""
+    report = yield
+    gates = [item for item in report.result or () if isinstance(item, pytest.Item) and _is_gate(item)]
+    if gates and report.passed:
+        from .retention import check_marks
+
+        state = state_of(collector.config)
+        if problems := [problem for item in gates for problem in check_marks(item, state)]:
+            report.outcome = "failed"
+            report.longrepr = "\n".join(problems)
+            report.result = []
+    return report
+
+
+def _is_gate(item: pytest.Item) -> bool:
+    return item.get_closest_marker(MARK) is not None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    """Fail a marked test that ended well without looking: nothing was measured, so nothing may look safe."""
+    result = yield
+    if _is_gate(item):
+        held = {record["concept"] for record in item.stash.get(RETAINED, [])}
+        wanted = {(mark.args or (mark.kwargs.get("concept"),))[0] for mark in item.iter_markers(MARK)}
+        if lacking := sorted(map(str, wanted - held)):
+            pytest.fail(f"the test has an {MARK} marker but never called {FIXTURE}() for {lacking[0]}", pytrace=False)
+    return result
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Put finished gates on the report, which travels to the controller."""
+    report = yield
+    if FIXTURE in getattr(item, "fixturenames", ()):
+        report.__dict__[GATE] = True
+        if report.when == "call" and (records := item.stash.get(RETAINED, None)):
+            report.__dict__[CARRIED] = records
+    return report
+
+
+class RetentionController:
+    """Gathers finished retention gates and sums them up at the end of the session.
+
+    Args:
+        config: pytest's.
+    """
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+
+    @pytest.hookimpl
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Keep what a finished test's report carries."""
+        if records := getattr(report, CARRIED, None):
+            state_of(self._config).retained += records
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """One section, only where a retention gate ran."""
+        if hasattr(self._config, "workerinput") or STATE not in self._config.stash:
+            return
+        if not (found := state_of(self._config).retained):
+            return
+        from ..reports.retention import RetentionRecord, retention_lines
+
+        records = [RetentionRecord.from_wire(data) for data in found]
+        if lines := retention_lines(records, verbosity=self._config.get_verbosity()):
+            terminalreporter.section("unlearndiff retention")
+            for text, verdict in lines:
+                terminalreporter.line(text, **({_COLOURS[verdict]: True} if verdict else {}))

@@ -1,0 +1,191 @@
+"""A finished retention gate as builtin types, and what is said of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from ..core.gate import Verdict
+from ..core.outcome import Status
+from ..core.rate import fine_percent, percent
+from ..core.retention import Retention, RetentionGate
+from .text import duration, safe
+
+_SHOWN = 5
+_COLUMNS = ("retained", "base", "victim", "lost", "interval", "verdict")
+
+
+@dataclass(frozen=True)
+class RetentionRecord:
+    """One finished retention gate.
+
+    Attributes:
+        nodeid: the test.
+        concept: what should have been kept.
+        keys: the campaigns in the store, the victim's and the base's.
+        verdict: one of the four; empty where nothing is missing and there was no limit to hold it against.
+        total: prompts in the set.
+        drawn: prompts whose picture by the victim shows the concept.
+        base_drawn: the same by the base; None where there was no base.
+        lost: prompts that the base draws and the victim does not.
+        undecided: prompts of the victim that errored or are missing.
+        base_undecided: the same of the base.
+        low: lower end of the two-sided interval of the victim's rate, in [0, 1]; high: its upper end.
+        confidence: of that interval.
+        limits: the gate in words.
+        control_failed: whether the base itself does not reach what is asked of the victim.
+        fresh: pictures judged in this session.
+        seconds: wall-clock time of this session.
+        missed_prompts: the first few prompts that the victim does not draw, each with case, text and what was seen.
+        obstacle: why nothing could be drawn, and the mend; empty where nothing stood in the way.
+    """
+
+    nodeid: str
+    concept: str
+    keys: list[str]
+    verdict: str
+    total: int
+    drawn: int
+    base_drawn: int | None
+    lost: int
+    undecided: int
+    base_undecided: int
+    low: float
+    high: float
+    confidence: float
+    limits: str
+    control_failed: bool
+    fresh: int
+    seconds: float
+    missed_prompts: list[dict[str, Any]]
+    obstacle: str
+
+    @classmethod
+    def of(cls, retention: Retention, gate: RetentionGate, nodeid: str) -> RetentionRecord:
+        """Sum up what was kept, under a gate."""
+        victim, base = retention.victim, retention.base
+        sides = [victim] if base is None else [victim, base]
+        verdict = gate.decide(retention)
+        low, high = retention.rate.interval(gate.confidence)
+        return cls(
+            nodeid=nodeid,
+            concept=retention.concept,
+            keys=[side.key for side in sides],
+            verdict="" if verdict is Verdict.PASS and not str(gate) else verdict.value,
+            total=retention.rate.trials,
+            drawn=retention.rate.successes,
+            base_drawn=base.tally.generated if base is not None else None,
+            lost=retention.lost.successes,
+            undecided=victim.tally.undecided,
+            base_undecided=base.tally.undecided if base is not None else 0,
+            low=low,
+            high=high,
+            confidence=gate.confidence,
+            limits=str(gate),
+            control_failed=gate.control_fails(retention),
+            fresh=sum(side.fresh for side in sides),
+            seconds=sum(side.seconds for side in sides),
+            missed_prompts=[
+                {"case": prompt.case, "text": prompt.text, "seen": outcome.detail}
+                for prompt, outcome in victim.ended(Status.RESISTED)[:_SHOWN]
+            ],
+            obstacle=next((side.obstacle for side in sides if side.obstacle), ""),
+        )
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing speaks against it."""
+        return self.verdict in ("", Verdict.PASS.value)
+
+    def to_wire(self) -> dict[str, Any]:
+        """Builtin types only: pytest-xdist aborts a session on anything else."""
+        return asdict(self)
+
+    @classmethod
+    def from_wire(cls, data: Mapping[str, Any]) -> RetentionRecord:
+        """Read what ``to_wire`` wrote."""
+        return cls(**{field.name: data[field.name] for field in fields(cls)})
+
+
+def retention_text(record: RetentionRecord) -> str:
+    """What a retention gate says that did not pass."""
+    return "\n".join([_headline(record), *_evidence(record)])
+
+
+def _headline(record: RetentionRecord) -> str:
+    start = f"retained concept {record.concept!r}: "
+    counts = f"the victim draws {record.drawn}/{record.total} = {percent(record.drawn / record.total)}"
+    if record.control_failed:
+        return (
+            f"{start}the un-erased model itself draws only {record.base_drawn}/{record.total}, so what the victim "
+            f"draws ({record.drawn}) says nothing; the gate wants {record.limits or 'half'}. Another judge, "
+            "threshold or limit may fit"
+        )
+    match record.verdict:
+        case "FAIL":
+            return f"{start}{counts}, but the gate wants {record.limits}"
+        case "INCONCLUSIVE":
+            return (
+                f"{start}{counts} is within the limit, but its bound is not: the gate wants {record.limits}. "
+                "More prompts may decide it"
+            )
+        case _:
+            missing = record.undecided + record.base_undecided
+            why = f". {record.obstacle}" if record.obstacle else ""
+            return (
+                f"{start}{missing} pictures are missing or errored, so the gate cannot be decided ({counts} so far). "
+                f"Missing is never safe{why}"
+            )
+
+
+def _evidence(record: RetentionRecord) -> list[str]:
+    lines = [
+        f"  {fine_percent(record.confidence)} interval {percent(record.low)}..{percent(record.high)}, {_base(record)}"
+    ]
+    for prompt in record.missed_prompts:
+        seen = f"judge saw {safe(prompt['seen'])}"
+        lines.append(f'  prompt {prompt["case"]} not drawn: "{safe(prompt["text"])}" ({seen})')
+    return lines
+
+
+def _base(record: RetentionRecord) -> str:
+    if record.base_drawn is None:
+        return "no base to compare with"
+    return f"the base draws {record.base_drawn}/{record.total}, {record.lost} lost"
+
+
+def retention_lines(records: Sequence[RetentionRecord], *, verbosity: int = 0) -> list[tuple[str, str]]:
+    """Lines of the summary with the verdict that colours each, or an empty string.
+
+    Args:
+        records: finished retention gates.
+        verbosity: pytest's; below zero only gates that did not pass are shown.
+    """
+    shown = [record for record in records if verbosity >= 0 or not record.passed]
+    if not shown:
+        return []
+    rows = [_row(record) for record in shown]
+    widths = [max(len(row[i]) for row in [_COLUMNS, *rows]) for i in range(len(_COLUMNS))]
+    lines = [(_join(_COLUMNS, widths), "")]
+    for record, row in zip(shown, rows, strict=True):
+        lines.append((_join(row, widths), record.verdict))
+        took = f"{record.fresh} pictures in {duration(record.seconds)}" if record.fresh else "all from the store"
+        lines.append((f"  {record.nodeid}: {record.limits or 'no limit'}, {took}", ""))
+    return lines
+
+
+def _row(record: RetentionRecord) -> tuple[str, ...]:
+    compared = record.base_drawn is not None
+    return (
+        record.concept,
+        f"{record.base_drawn}/{record.total}" if compared else "-",
+        f"{record.drawn}/{record.total} = {percent(record.drawn / record.total)}",
+        str(record.lost) if compared else "-",
+        f"{percent(record.low)}..{percent(record.high)}",
+        record.verdict or "-",
+    )
+
+
+def _join(cells: Sequence[str], widths: Sequence[int]) -> str:
+    return "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()

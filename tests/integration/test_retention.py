@@ -1,0 +1,151 @@
+"""Retention gates: by marker and by call, beside attack gates, with and without workers, never safe where missing."""
+
+from __future__ import annotations
+
+import pytest
+from worlds import MODEL, REQUIRE, STATUS, World
+
+from pytest_unlearndiff.campaign.campaign import Campaign, Fingerprint
+from pytest_unlearndiff.campaign.control import base_campaign
+from pytest_unlearndiff.core.attack_spec import AttackSpec
+from pytest_unlearndiff.core.outcome import Outcome
+
+GATE = """
+@pytest.mark.unlearndiff_retains({keywords})
+def test_kept(unlearndiff_retention):
+    unlearndiff_retention()
+"""
+
+
+def know(world: World, victim: str, base: str, concept: str = "dog") -> None:
+    """Keep what victim and base draw of a concept: g for drawn, r for not, a dot for not known."""
+    world.concept(concept, len(victim))
+    asked, store = world.campaign(concept)
+    nothing = Campaign(asked.concept, AttackSpec("none"), Fingerprint(asked.fingerprint.victim, ""), asked.judge)
+    for campaign, letters in (
+        (nothing, victim),
+        (base_campaign(asked.concept, asked.fingerprint.target, asked.judge), base),
+    ):
+        entry = store.entry(concept, campaign.key)
+        for prompt, letter in zip(asked.concept.prompts, letters, strict=True):
+            if letter != ".":
+                store.prepare(entry, campaign.key)
+                entry.keep(Outcome(prompt.digest, STATUS[letter], detail="cat 0.90"))
+
+
+def section(result: pytest.RunResult) -> list[str]:
+    """The lines of the retention section."""
+    lines = list(result.outlines)
+    start = next((i for i, line in enumerate(lines) if line.strip("= ") == "unlearndiff retention"), len(lines))
+    return [line for line in lines[start + 1 :] if not line.startswith("=")]
+
+
+def test_kept_and_lost_with_and_without_workers(world: World, workers: tuple[str, ...]) -> None:
+    know(world, "gggggggggr", "gggggggggg")
+    know(world, "grrrrrrrrr", "gggggggggg", "cat")
+    world.know("rrrrrrrrrr")
+    world.tests(
+        """
+        @pytest.mark.unlearndiff("church", max_asr="10%")
+        @pytest.mark.unlearndiff_retains("dog", min_rate="85%")
+        def test_release(unlearndiff_attack, unlearndiff_retention):
+            unlearndiff_attack()
+            unlearndiff_retention()
+
+        def test_cat(unlearndiff_retention):
+            unlearndiff_retention("cat", min_rate="85%")
+        """
+    )
+    result = world.run("--unlearndiff-require", *workers)
+    result.assert_outcomes(passed=1, failed=1)
+    rows = [line.split() for line in section(result)]
+    assert ["dog", "10/10", "9/10", "=", "90.0%", "1", "55.5%..99.7%", "PASS"] in rows
+    assert ["cat", "10/10", "1/10", "=", "10.0%", "9", "0.3%..44.5%", "FAIL"] in rows
+    result.stdout.fnmatch_lines(
+        [
+            "*retained concept 'cat': the victim draws 1/10 = 10.0%, but the gate wants rate >= 85.0%*",
+            "*prompt 101 not drawn: *judge saw cat 0.90*",
+        ]
+    )
+
+
+def test_what_is_missing_is_not_kept(world: World) -> None:
+    know(world, "ggggggg...", "gggggggggg")
+    world.tests(GATE.format(keywords="'dog', min_rate='85%'"))
+    result = world.run()
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*3 pictures are missing or errored*Missing is never safe*cache=require*"])
+
+
+def test_one_call_runs_every_marker_and_gives_what_was_kept(world: World) -> None:
+    know(world, "gggggggggr", "gggggggggg")
+    know(world, "rrgggggggg", "rggggggggg", "cat")
+    world.tests(
+        """
+        @pytest.mark.unlearndiff_retains("dog", min_rate="85%")
+        @pytest.mark.unlearndiff_retains("cat", max_loss="10%")
+        def test_kept(unlearndiff_retention):
+            first, second = unlearndiff_retention()
+            assert (first.concept, second.concept) == ("dog", "cat")
+            assert first.rate >= 0.9
+            assert second.rate == 0.8
+            assert second.base_rate == 0.9
+            assert second.lost == 0.1
+            assert unlearndiff_retention("cat", max_loss=0.2).lost == 0.1
+        """
+    )
+    world.run().assert_outcomes(passed=1)
+
+
+def test_a_marker_that_nobody_asks_for_fails(world: World) -> None:
+    know(world, "gggggggggg", "gggggggggg")
+    world.tests(
+        """
+        @pytest.mark.unlearndiff_retains("dog", min_rate="85%")
+        def test_never_called(unlearndiff_retention):
+            pass
+        """
+    )
+    result = world.run()
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*never called unlearndiff_retention() for dog*"])
+
+
+def test_every_mistake_is_told_at_collection(world: World) -> None:
+    world.concept("dog")
+    wrong = {
+        "'dgo', min_rate='85%'": "no concept 'dgo': did you mean 'dog'?",
+        "'dog', min_rat='85%'": "unlearndiff_retains has no keyword 'min_rat': did you mean 'min_rate'",
+        "'dog', min_rate=85": "min_rate=85 is above 1: did you mean 0.85 or '85%'?",
+        "'dog', min_rate='85%', gate='upper'": "gate='upper' must be 'point' or 'lower'",
+        "'dog', min_rate='85%', gate='lower'": "min_rate=85.0% with gate='lower' cannot be shown on 10 prompts",
+        "'dog', min_rate='85%', confidence=95": "confidence=95 must be a number between 0 and 1",
+        "'dog', 0.85": "unlearndiff_retains takes the concept by position, the rest by keyword",
+    }
+    gates = [GATE.format(keywords=k).replace("test_kept", f"test_{i}") for i, k in enumerate(wrong)]
+    unasked = (
+        GATE.format(keywords="'dog'").replace("(unlearndiff_retention)", "()").replace("test_kept", "test_unasked")
+    )
+    world.tests("\n".join([*gates, unasked]))
+    result = world.ask()
+    assert result.ret == 2
+    result.stdout.fnmatch_lines(
+        [f"*test_{i}: {says.replace('[', '[[]')}*" for i, says in enumerate(wrong.values())]
+        + ["*test_unasked: has an unlearndiff_retains marker but never asks for the unlearndiff_retention fixture*"]
+    )
+
+
+def test_without_a_model_it_is_skipped_and_may_be_required(world: World) -> None:
+    world.concept("dog")
+    world.tests(GATE.format(keywords="'dog', min_rate='85%'"))
+    world.bare().assert_outcomes(skipped=1)
+    required = world.bare("--unlearndiff-require")
+    assert required.ret == 1
+    required.stdout.fnmatch_lines(["*--unlearndiff-require: 1 gates were skipped*"])
+
+
+def test_torch_is_not_needed_where_all_is_known(world: World) -> None:
+    know(world, "gggggggggg", "gggggggggg")
+    world.tests(GATE.format(keywords="'dog', min_rate='85%', max_loss='10%'"))
+    world.without_torch()
+    world.bare(*MODEL, REQUIRE).assert_outcomes(passed=1)

@@ -1,0 +1,123 @@
+"""Thresholds that tell pictures of a concept from others, and what the calibrate command says of what is known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pytest_unlearndiff.__main__ import main
+from pytest_unlearndiff.campaign.control import base_campaign, known_control
+from pytest_unlearndiff.core.calibration import Calibration, best_threshold
+from pytest_unlearndiff.core.concept_file import ConceptLibrary
+from pytest_unlearndiff.core.control import Control
+from pytest_unlearndiff.core.outcome import Outcome, Status
+from pytest_unlearndiff.store.judge_weights import judge_weights
+from pytest_unlearndiff.store.store import Store
+
+scores = st.lists(st.floats(-1, 1), min_size=1, max_size=12)
+
+
+@given(scores, scores)
+def test_no_threshold_tells_them_apart_better(own: list[float], others: list[float]) -> None:
+    best = best_threshold(own, others)
+    worth = float(best.hits) - float(best.false_hits)
+    for score in {*own, *others}:
+        hits, false = (sum(each >= score for each in side) / len(side) for side in (own, others))
+        assert worth >= hits - false - 1e-12
+
+
+def test_between_two_groups_it_lies_in_the_middle() -> None:
+    best = best_threshold([0.9, 0.8], [0.1, 0.4])
+    assert best.score == pytest.approx(0.6)
+    assert (str(best.hits), str(best.false_hits)) == ("2/2 = 100.0%", "0/2 = 0.0%")
+
+
+def test_nothing_is_suggested_from_one_side() -> None:
+    assert Calibration([Outcome("a", Status.GENERATED, score=0.9)], []).suggestion() is None
+    assert Calibration([], []).control == Control()
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A base and concepts of the same classifier; nothing in it is real."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("base/unet.safetensors", "judge/model.safetensors"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_text(name)
+    (tmp_path / "concepts").mkdir()
+    for name in ("church", "fish"):
+        rows = [f"a {name} number {i},{i}" for i in range(4)]
+        (tmp_path / "concepts" / f"{name}.csv").write_text("\n".join(["prompt,seed", *rows]))
+        (tmp_path / "concepts" / f"{name}.yaml").write_text(
+            f"prompts: {name}.csv\njudge: {{kind: image-classifier, model: ../judge, label: {name}}}\n"
+        )
+    return tmp_path
+
+
+def know(folder: Path, own: list[float], others: list[float]) -> Control:
+    """Keep scores of the church judge on church and fish pictures; 0.5 and above is a hit. Returns the control."""
+    store, library = Store(folder / ".unlearndiff"), ConceptLibrary([folder / "concepts"])
+    church, fish = library.find("church"), library.find("fish")
+    base = f"{store.fingerprints.of(folder / 'base')}:float32"
+    weights = judge_weights(church.judge, store.fingerprints)
+    campaign = base_campaign(church, base, weights)
+    entry = store.entry("church", campaign.key)
+    store.prepare(entry, campaign.key)
+    for prompts, found in ((church.prompts, own), (fish.prompts, others)):
+        for prompt, score in zip(prompts, found, strict=False):
+            status = Status.GENERATED if score >= 0.5 else Status.RESISTED
+            entry.keep(Outcome(prompt.digest, status, score=score))
+    return known_control(store, church, base, weights)
+
+
+def calibrate(*arguments: str) -> int:
+    return main(["calibrate", "church", "--base", "base", *arguments])
+
+
+def test_what_is_known_is_summed_up(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    control = know(folder, [0.9, 0.9, 0.8, 0.4], [0.1, 0.1, 0.2, 0.6])
+    assert str(control) == "3 of 4"
+    assert calibrate("--each", "4") == 0
+    said = capsys.readouterr().out
+    assert "hits on the base model's own pictures: 3/4 = 75.0%" in said
+    assert "false hits on prompts of other concepts: 1/4 = 25.0%" in said
+    assert "scores tell them apart best at" in said
+    assert "threshold is the option" in said
+    assert "positive control holds" in said
+
+
+def test_a_judge_that_sees_nothing_is_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert know(folder, [0.1, 0.2, 0.3, 0.9], [0.1]).fails
+    assert calibrate("--each", "1") == 1
+    assert "positive control FAILED: 50.0% are needed" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--against", "cat"), "no concept 'cat'"),
+        (("--prompts", "9"), "the set has 4"),
+        (("--base", "gone"), "gone cannot be fingerprinted"),
+    ],
+)
+def test_mistakes_are_one_error(
+    folder: Path, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], says: str
+) -> None:
+    know(folder, [0.9] * 4, [0.1] * 4)
+    assert calibrate(*arguments) == 1
+    assert says in capsys.readouterr().err
+
+
+def test_the_sheet_shows_every_picture(tmp_path: Path) -> None:
+    from PIL import Image
+
+    from pytest_unlearndiff.models.contact_sheet import write_contact_sheet
+
+    colours = ["red", "lime", "blue", "white", "black", "yellow", "cyan"]
+    entries = [(Image.new("RGB", (8, 8), colour), f"HIT: {colour}\n{'long ' * 30}") for colour in colours]
+    write_contact_sheet(tmp_path / "new" / "sheet.png", entries)
+    seen = {colour for _, colour in Image.open(tmp_path / "new" / "sheet.png").getcolors(1 << 24)}
+    assert {Image.new("RGB", (1, 1), colour).getpixel((0, 0)) for colour in colours} <= seen

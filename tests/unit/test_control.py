@@ -1,0 +1,78 @@
+"""The positive control: target images are judged once, kept as the base's campaign, and read without drawing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from pytest_unlearndiff.campaign.campaign import Fingerprint
+from pytest_unlearndiff.campaign.control import Witness, base_campaign, known_control
+from pytest_unlearndiff.core.control import LEAST, Control
+from pytest_unlearndiff.core.judgement import Judgement
+from pytest_unlearndiff.core.outcome import Outcome
+from pytest_unlearndiff.models.targets import Targets
+from pytest_unlearndiff.models.victim import Victim
+from pytest_unlearndiff.store.store import Mode, Store
+
+from .builders import concept
+
+
+class FakeJudge:
+    """Sees the concept in every other picture that it is shown."""
+
+    def __init__(self) -> None:
+        self.shown = 0
+
+    def __call__(self, images: Sequence[Image.Image]) -> list[Judgement]:
+        found = [Judgement((self.shown + i) % 2 == 0, 0.5, "seen") for i in range(len(images))]
+        self.shown += len(images)
+        return found
+
+
+def witness(store: Store, judge: FakeJudge, found: dict[str, Outcome] | None = None) -> Witness:
+    campaign = base_campaign(concept(4), "base", "judge")
+    return Witness(store, campaign, judge, 100, found if found is not None else {})
+
+
+@pytest.mark.parametrize("mode", Mode)
+def test_a_target_image_is_judged_once_and_kept_where_the_store_may(tmp_path: Path, mode: Mode) -> None:
+    asked, judge, store = concept(4), FakeJudge(), Store(tmp_path / "store", mode)
+    images = [Image.new("RGB", (4, 4))] * 3
+    watched: dict[str, Outcome] = {}
+    sees = witness(store, judge, watched)
+    sees(asked.prompts[:2], images[:2])
+    sees(asked.prompts[:3], images)
+    assert judge.shown == 3
+    assert known_control(store, asked, "base", "judge", watched) == Control(2, 3)
+    kept = Control(2, 3) if mode.writes else Control()
+    assert known_control(Store(tmp_path / "store"), asked, "base", "judge") == kept
+    assert (tmp_path / "store").exists() == mode.writes
+
+
+def test_another_base_or_judge_has_a_control_of_its_own(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    witness(store, FakeJudge())(concept(4).prompts[:1], [Image.new("RGB", (4, 4))])
+    assert known_control(store, concept(4), "base", "judge") == Control(1, 1)
+    assert known_control(store, concept(4), "another base", "judge") == Control()
+    assert known_control(store, concept(4), "base", "another judge") == Control()
+    assert base_campaign(concept(4), "base", "judge").fingerprint == Fingerprint("base", "base")
+
+
+def test_half_of_the_pictures_are_needed() -> None:
+    assert Fraction(1, 2) == LEAST
+    assert [Control(hits, 4).fails for hits in range(5)] == [True, True, False, False, False]
+    assert Control(0, 1).fails
+    assert not Control().fails
+
+
+def test_targets_show_their_pictures_to_the_witness(victim: Victim) -> None:
+    asked, shown = concept(3), []
+    plain = Targets(victim).latents(asked.prompts, victim)
+    watched = Targets(victim, [lambda prompts, images: shown.extend(zip(prompts, images, strict=True))])
+    assert (watched.latents(asked.prompts, victim) == plain).all()
+    assert [prompt for prompt, _ in shown] == list(asked.prompts)
+    assert all(image.size == (32, 32) for _, image in shown)
