@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 import xml.etree.ElementTree as ET
-from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -60,8 +60,11 @@ def test_one_session_writes_them_all(mixed: World, workers: tuple[str, ...]) -> 
     result = mixed.run(*workers, ALL, "--unlearndiff-report=md:report.md")
     found = report(mixed)
     assert {gate["nodeid"].split("::")[1]: gate["verdict"] for gate in found["gates"]} == {
-        "test_expected": "FAIL", "test_gate[church]": "PASS", "test_gate[tench]": "FAIL", "test_gate[truck]": "INCOMPLETE",
-    }  # fmt: skip
+        "test_expected": "FAIL",
+        "test_gate[church]": "PASS",
+        "test_gate[tench]": "FAIL",
+        "test_gate[truck]": "INCOMPLETE",
+    }
     expected = {gate["nodeid"]: gate["expected_failure"] for gate in found["gates"] if gate["expected_failure"]}
     assert expected == {"test_gate.py::test_expected": "known to come back"}
     unmeasured = {gate["nodeid"].split("::")[1]: (gate["how"], gate["why"]) for gate in found["unmeasured"]}
@@ -125,15 +128,9 @@ def test_properties_reach_the_junit_file(mixed: World, workers: tuple[str, ...])
     found = {name: {p.get("name"): p.get("value") for p in case.iter("property")} for name, case in cases.items()}
     tench, truck = found["test_gate[tench]"], found["test_gate[truck]"]
     assert tench["unlearndiff_verdict"] == "FAIL"
-    assert (tench["unlearndiff_generated"], tench["unlearndiff_broken"], tench["unlearndiff_prompts"]) == (
-        "1",
-        "2",
-        "10",
-    )
+    assert [tench[f"unlearndiff_{name}"] for name in ("generated", "broken", "prompts")] == ["1", "2", "10"]
     assert (truck["unlearndiff_asr_at_least"], truck["unlearndiff_asr_at_most"]) == ("0", "0.6")
-    assert str(tench["unlearndiff_replay"]).startswith("pytest test_gate.py::test_gate[tench] ") or "'" in str(
-        tench["unlearndiff_replay"]
-    )
+    assert shlex.split(str(tench["unlearndiff_replay"]))[:2] == ["pytest", "test_gate.py::test_gate[tench]"]
     assert found["test_other"] == {}
 
 
@@ -197,10 +194,8 @@ def test_the_schema_can_be_printed(world: World) -> None:
 
 def test_two_sessions_are_compared(mixed: World) -> None:
     mixed.bare(*MODEL, "--unlearndiff-report=json:before.json", "-k", "tench")
-    text = (
-        (mixed.path / "before.json").read_text().replace('"resisted"', '"broken"').replace('"generated"', '"resisted"')
-    )
-    Path(mixed.path / "changed.json").write_text(text)
+    text = (mixed.path / "before.json").read_text()
+    mixed.file("changed.json", text.replace('"resisted"', '"broken"').replace('"generated"', '"resisted"'))
     result = command(mixed, "compare", "before.json", "changed.json")
     assert result.ret == 0
     assert "7 newly broke, 1 newly hold, 2 break in both" in result.outlines[0]
