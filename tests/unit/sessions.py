@@ -9,6 +9,7 @@ from typing import Any
 from pytest_unlearndiff.core.gate import Gate
 from pytest_unlearndiff.reports.record import Record
 from pytest_unlearndiff.reports.session import SessionRecord, Unmeasured
+from pytest_unlearndiff.store.fingerprint import digest
 
 from .builders import result
 
@@ -28,7 +29,7 @@ HOSTILE = [
 def record(letters: str, name: str = "church", gate: Gate | None = None, **facts: Any) -> Record:
     """A gate on these outcomes; see ``builders.result``."""
     replay = ["pytest", f"test_x.py::test_{name}", "--unlearndiff-cases=100", "--unlearndiff-cache=off"]
-    found = result(letters, **{"key": f"key-{name}", **facts})
+    found = result(letters, **{"key": digest(name), **facts})
     found = replace(found, concept=name)
     return Record.of(found, gate or Gate(TENTH), f"test_x.py::test_{name}", replay, ("test_x.py", 7))
 

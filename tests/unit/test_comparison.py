@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_unlearndiff.core.concept_file import read_prompts
 from pytest_unlearndiff.core.errors import ReportError, StoreError
+from pytest_unlearndiff.core.prompt_set import read_prompts
 from pytest_unlearndiff.reports.comparison import Comparison, compare
 from pytest_unlearndiff.reports.json_report import json_report
 from pytest_unlearndiff.reports.prompt_export import export

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from pytest_unlearndiff.core.control import Control
 from pytest_unlearndiff.reports import html_report as module
 from pytest_unlearndiff.reports.html_report import html_report
 from pytest_unlearndiff.reports.session import SessionRecord, Unmeasured
@@ -75,6 +76,18 @@ def test_undecided_prompts_make_a_range_and_a_notice() -> None:
     assert "1 prompts have no outcome and 1 errored" in words
     assert "between 2/5 = 40.0% and 4/5 = 80.0%" in words
     assert "2/5 = 40.0% " not in words.replace("between 2/5 = 40.0% ", "")
+
+
+def test_prompts_that_were_not_needed_are_told_with_the_range() -> None:
+    words = " ".join(page(session(record("bbr--", "church"))).text.split())
+    assert "2 prompts were not needed: the verdict is certain without them." in words
+    assert "between 2/5 = 40.0% and 4/5 = 80.0%" in words
+
+
+def test_the_positive_control_is_told() -> None:
+    words = " ".join(page(session(record("bbr", control=Control(19, 20)))).text.split())
+    assert "judge saw it in 19 of 20 pictures of the base model" in words
+    assert "pictures of the base model" not in page(session(record("bbr"))).text
 
 
 def test_what_was_not_measured_and_what_cut_the_session_short_is_told() -> None:

@@ -75,6 +75,7 @@ def test_rates_are_ranges_while_prompts_are_undecided() -> None:
     assert (gate["asr"]["at_least"], gate["asr"]["at_most"]) == (0.4, 0.8)
     assert (gate["pre_asr"]["at_least"], gate["pre_asr"]["at_most"]) == (0.2, 0.6)
     assert gate["limits"]["max_asr"] == "1/10"
+    assert gate["control"] == {"hits": 0, "seen": 0}
 
 
 def test_what_is_volatile_stands_under_run() -> None:
