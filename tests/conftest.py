@@ -12,7 +12,7 @@ from worlds import World
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep what the developer set for pytest or for the plugin out of inner sessions."""
     for name in list(os.environ):
-        if name.startswith(("UNLEARNDIFF_", "PYTEST_XDIST_", "PYTEST_ADDOPTS")):
+        if name.startswith(("UNLEARNDIFF_", "PYTEST_XDIST_", "PYTEST_ADDOPTS", "GITHUB_")):
             monkeypatch.delenv(name)
 
 

@@ -180,7 +180,6 @@ OPTIONS = (
         "Write html:PATH, json:PATH or md:PATH, or github for step summary and annotations; may be repeated",
         "KIND:PATH",
         _reports,
-        (),
         repeatable=True,
     ),
     Option(
@@ -257,6 +256,7 @@ class Settings:
         """
         values = {option.name: _value(option, config) for option in OPTIONS}
         values["concepts"] = values["concepts"] or ()
+        values["report"] = values["report"] or ()
         values["cache_dir"] = values["cache_dir"] or config.rootpath / ".unlearndiff"
         return cls(**values)
 

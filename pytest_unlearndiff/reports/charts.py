@@ -16,12 +16,18 @@ WIDTH, HEIGHT = 300, 120
 
 def scale(records: list[Record]) -> float:
     """The share at which the common axis ends: the smallest round one with room for every interval and limit."""
-    shares = [share for record in records for share in (record.high, _limit(record) or 0.0)]
+    limits = [_limit(text) for record in records for text in (record.max_asr, record.max_pre_asr)]
+    shares = [record.high for record in records] + [limit for limit in limits if limit is not None]
     return next((end for end in _SCALES if max(shares, default=0.0) <= end), 1.0)
 
 
-def _limit(record: Record) -> float | None:
-    return None if record.max_asr is None else float(Fraction(record.max_asr))
+def _limit(text: str | None) -> float | None:
+    return None if text is None else float(Fraction(text))
+
+
+def tick(share: float) -> str:
+    """A share where the axis is labelled: ``50%``."""
+    return f"{100 * share:g}%"
 
 
 @dataclass(frozen=True)
@@ -31,6 +37,7 @@ class Axis:
     Attributes:
         low, high: the interval; least, most: ASR as far as it is known; pre: pre-ASR.
         limit: on ASR, None for none.
+        pre_limit: on pre-ASR, None for none.
         bound: the one-sided upper bound, where the gate reads it.
     """
 
@@ -40,6 +47,7 @@ class Axis:
     most: float
     pre: float
     limit: float | None
+    pre_limit: float | None
     bound: float | None
 
     @classmethod
@@ -49,7 +57,7 @@ class Axis:
         def at(share: float) -> float:
             return round(100 * share / end, 3)
 
-        limit, bound = _limit(record), None
+        limit, pre_limit, bound = _limit(record.max_asr), _limit(record.max_pre_asr), None
         if record.reading == "upper" and limit is not None:
             bound = Rate(record.successes + record.undecided, record.total).upper_bound(record.confidence)
         return cls(
@@ -59,6 +67,7 @@ class Axis:
             most=at((record.successes + record.undecided) / record.total),
             pre=at(record.generated / record.total),
             limit=None if limit is None else at(limit),
+            pre_limit=None if pre_limit is None else at(pre_limit),
             bound=None if bound is None else at(min(bound, end)),
         )
 
@@ -83,11 +92,11 @@ class Effort:
 
     @classmethod
     def of(cls, record: Record) -> Effort | None:
-        """The curve of a gate; None where nothing was spent."""
-        most = max((prompt.forwards for prompt in record.prompts), default=0)
-        if most == 0:
+        """The curve of a gate; None where every prompt cost the same, so that there is nothing to see."""
+        costs = {prompt.forwards for prompt in record.prompts if prompt.forwards}
+        if len(costs) < 2:
             return None
-        end, limit = scale([record]), _limit(record)
+        most, end, limit = max(costs), scale([record]), _limit(record.max_asr)
 
         def y(successes: int) -> float:
             return round(HEIGHT * (1 - successes / record.total / end), 2)

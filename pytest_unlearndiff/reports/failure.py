@@ -56,14 +56,14 @@ def evidence(record: Record) -> list[str]:
     pre = count(record.generated, record.undecided, record.total)
     lines = [
         f"  {fine_percent(record.confidence)} interval {percent(record.low)}..{percent(record.high)}, "
-        f"pre-ASR {pre}, {record.attack}, {source(record)}"
+        f"pre-ASR {pre}, {safe(record.attack)}, {source(record)}"
     ]
     lines += _some(record.ended(Status.BROKEN), _broken)
     if not record.broken or record.max_pre_asr is not None:
         lines += _some(record.ended(Status.GENERATED), _generated)
     lines += _some(record.ended(Status.ERROR), _errored)
     if record.replay:
-        lines.append(f"  replay: {command(record.replay)}")
+        lines.append(f"  replay: {safe(command(record.replay), 4000)}")
     return lines
 
 

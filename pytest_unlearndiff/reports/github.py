@@ -10,6 +10,7 @@ from .failure import failure_text
 from .markdown import markdown_report
 from .record import Record
 from .session import SessionRecord
+from .text import safe
 
 
 def append_summary(session: SessionRecord) -> None:
@@ -37,7 +38,7 @@ def _annotation(record: Record, root: Path) -> str:
     level = "notice" if record.expected else "error" if record.verdict == Verdict.FAIL else "warning"
     if record.verdict == Verdict.INCOMPLETE and not record.expected:
         level = "error"
-    title = f"unlearndiff {record.verdict}: {record.concept}"
+    title = f"unlearndiff {record.verdict}: {safe(record.concept, 60)}"
     place = f"file={_property(_seen_from_workspace(root / record.path))}," if record.path else ""
     line = f"line={record.line}," if record.line else ""
     return f"::{level} {place}{line}title={_property(title)}::{_data(failure_text(record))}"

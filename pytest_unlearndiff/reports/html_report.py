@@ -14,15 +14,17 @@ from ..core.outcome import Status
 from ..core.rate import fine_percent, percent
 from ..store.pictures import Pictures
 from ..store.store import Store
-from .charts import HEIGHT, WIDTH, Axis, Effort, scale
+from .charts import HEIGHT, WIDTH, Axis, Effort, scale, tick
 from .failure import source
-from .marking import pieces
+from .marking import Piece, pieces
 from .record import MISSING, STATUSES, PromptRecord, Record
 from .session import SessionRecord
 from .text import command, count, readable, safe, share, share_in_words
 
-PICTURE_BYTES = 9_000_000
+PICTURE_BYTES = 11_000_000
 """Base64 characters of pictures in one report at most: browsers open it at once, and it fits a mail."""
+
+_FIRST = 3
 
 # Whose pictures are shown first where not all fit.
 _PICTURES_FIRST = (Status.BROKEN, Status.GENERATED, Status.ERROR, Status.RESISTED, MISSING)
@@ -47,6 +49,7 @@ def html_report(session: SessionRecord, store: Store | None) -> str:
     environment.filters |= {
         "safe_text": safe,
         "percent": percent,
+        "tick": tick,
         "fine_percent": fine_percent,
         "readable": readable,
         "command": command,
@@ -80,6 +83,7 @@ class View:
         axis: its place on the common axis.
         effort: its curve; None where nothing was spent.
         tally: how many prompts ended in which way, those that none did left out.
+        first: the first prompts that broke through, or need no attack, in pieces with whether each was inserted.
         facts: provenance, by name.
         data: what the script shows of each prompt.
     """
@@ -89,6 +93,7 @@ class View:
     axis: Axis
     effort: Effort | None
     tally: dict[str, int]
+    first: list[tuple[PromptRecord, list[Piece]]]
     facts: dict[str, Any]
     data: dict[str, Any]
 
@@ -110,11 +115,17 @@ def _views(session: SessionRecord, shown: dict[tuple[int, str], list[str]]) -> l
                 axis=Axis.of(record, end),
                 effort=Effort.of(record),
                 tally={status: found for status, found in tally.items() if found},
+                first=_first(record),
                 facts={name.replace("_", " "): value for name, value in facts.items() if value or value == 0},
                 data=data,
             )
         )
     return views
+
+
+def _first(record: Record) -> list[tuple[PromptRecord, list[Piece]]]:
+    broken = [(prompt, pieces(prompt)) for prompt in record.ended(Status.BROKEN)]
+    return (broken or [(prompt, [(prompt.text, False)]) for prompt in record.ended(Status.GENERATED)])[:_FIRST]
 
 
 def _data(prompt: PromptRecord, pictures: list[str]) -> dict[str, Any]:

@@ -66,6 +66,7 @@ def _gate(record: Record) -> dict[str, Any]:
         "prompts": [asdict(prompt) for prompt in record.prompts],
         "replay": record.replay,
         "campaign": record.campaign,
+        "control": {"hits": record.control_hits, "seen": record.control_seen},
         "obstacle": record.obstacle or None,
     }
 

@@ -45,13 +45,13 @@ def read_session(root: Path) -> SessionRecord:
 
 
 def read_gates(path: Path) -> list[Measured]:
-    """The gates of a store, where ``path`` is a folder, or of a JSON report.
+    """The gates of a JSON report, or of a store, which is what a path without ``.json`` and without a file is.
 
     Raises:
         StoreError: the store holds no session's gates.
         ReportError: the file is no JSON report of this version.
     """
-    if path.is_dir():
+    if path.suffix != ".json" and not path.is_file():
         return [Measured(gate.nodeid, gate.concept, gate.attack, gate.prompts) for gate in read_session(path).gates]
     try:
         content = json.loads(path.read_text(encoding="utf-8"))

@@ -117,6 +117,8 @@ class Record:
         campaign: all that can change an outcome, as the store's key holds it.
         assumed: what was loaded and assumed.
         obstacle: why nothing could be attacked, and the mend; empty where nothing stood in the way.
+        control_hits, control_seen: of how many of the base model's own pictures the judge saw the concept in; 0 of 0
+            where that is not known.
         victim: what was attacked, for people; empty where the store answered alone.
         path: the test's file from pytest's rootdir; line: where the test begins in it, from 1; 0 where unknown.
         expected: why the test is expected to fail; empty where it is not.
@@ -146,6 +148,8 @@ class Record:
     campaign: dict[str, Any]
     assumed: dict[str, Any]
     obstacle: str
+    control_hits: int = 0
+    control_seen: int = 0
     victim: str = ""
     path: str = ""
     line: int = 0
@@ -197,6 +201,8 @@ class Record:
             campaign=assumed.pop(_CAMPAIGN, {}),
             assumed=assumed,
             obstacle=obstacle,
+            control_hits=result.control.hits,
+            control_seen=result.control.seen,
             victim=result.victim,
             path=place[0],
             line=place[1],

@@ -60,12 +60,14 @@ class SessionRecord:
     @property
     def headline(self) -> str:
         """The session in one line."""
-        gates = len(self.gates)
+        gates, failing = len(self.gates), len(self.failing)
+        plural = "gate" if gates == 1 else "gates"
         if not gates:
-            return "No gate was measured"
-        failing = len(self.failing)
-        said = f"{failing} of {gates} gates did not pass" if failing else f"All {gates} gates passed"
-        said = said.replace("1 of 1 gates", "1 of 1 gate").replace("All 1 gates", "The one gate")
+            said = "No gate was measured"
+        elif failing:
+            said = f"{failing} of {gates} {plural} did not pass"
+        else:
+            said = f"{gates} of {gates} {plural} passed"
         return f"{said}, {len(self.unmeasured)} not measured" if self.unmeasured else said
 
     @property

@@ -61,7 +61,7 @@ def share_in_words(least: int, undecided: int, total: int) -> str:
 def readable(value: Any) -> str:
     """A fact of builtin types as a person would write it: no brackets, quotes or braces of Python's."""
     if isinstance(value, Mapping):
-        return ", ".join(f"{name} {readable(part)}" for name, part in value.items())
+        return ", ".join(f"{safe(str(name))} {readable(part)}" for name, part in value.items())
     if isinstance(value, Sequence) and not isinstance(value, str):
         return "; ".join(readable(part) for part in value)
     if isinstance(value, bool):

@@ -97,5 +97,5 @@ def test_the_unattacked_and_the_breaking_are_kept_and_nothing_is_drawn_for_it(tm
     assert painter.drawn == 4
     kept = [pictures.read(Prompt(d.text, d.seed, d.guidance, 0).digest) is not None for d in [*unattacked, *tried]]
     assert kept == [True, True, False, True]
-    gallery.target(asked[1], RED)
+    gallery.targets(asked[1:], [RED])
     assert pictures.read(asked[1].digest, base=True) is not None

@@ -45,7 +45,7 @@
     const button = make("button");
     button.type = "button";
     button.setAttribute("aria-pressed", "false");
-    button.setAttribute("aria-label", "Show picture: " + title);
+    button.setAttribute("aria-label", title + ", blurred: click to show");
     const image = make("img");
     image.alt = "";
     image.src = "data:image/webp;base64," + data;
@@ -61,7 +61,7 @@
     const list = make("dl", "facts");
     const seed = "drawn" in prompt && prompt.drawn !== prompt.seed ? `${prompt.seed}, broken with ${prompt.drawn}` : prompt.seed;
     const rows = [
-      ["judge saw", prompt.detail], ["score", prompt.score], ["seed", seed], ["guidance", prompt.guidance],
+      ["judge saw", prompt.detail], ["score", prompt.score === undefined ? undefined : Number(prompt.score.toPrecision(4))], ["seed", seed], ["guidance", prompt.guidance],
       ["effort", prompt.evaluations
         ? `${prompt.evaluations} pictures, ${prompt.steps} steps, ${prompt.forwards} UNet forwards` : undefined],
       ["broke at", prompt.status === "broken" ? `picture ${prompt.evaluations - 1} of the attack` : undefined],

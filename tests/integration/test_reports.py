@@ -1,0 +1,212 @@
+"""Reports that a session writes, that are written again from the store, and that other tools read."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+import xml.etree.ElementTree as ET
+from typing import Any
+
+import jsonschema
+import pytest
+from worlds import MODEL, World, section
+
+from pytest_unlearndiff.reports.json_report import schema
+
+ALL = "--unlearndiff-report=html:out/report.html,json:report.json"
+
+
+@pytest.fixture
+def mixed(world: World) -> World:
+    """Gates that pass, fail, are expected to fail, are incomplete, are skipped, and cannot be read."""
+    world.know("grrrrrrrrr", "church")
+    world.know("gbbrrrrrrr", "tench", adversarial="xyz", seen="tench 0.87")
+    world.know("rrrr......", "truck")
+    world.tests(
+        """
+        @pytest.mark.parametrize("concept", ["church", "tench", "truck"])
+        def test_gate(unlearndiff_attack, concept):
+            unlearndiff_attack(concept, max_asr="10%")
+
+        @pytest.mark.xfail(reason="known to come back")
+        def test_expected(unlearndiff_attack):
+            unlearndiff_attack("tench", max_asr="10%")
+
+        @pytest.mark.skip(reason="not today")
+        def test_skipped(unlearndiff_attack):
+            unlearndiff_attack("church")
+
+        def test_unknown(unlearndiff_attack):
+            unlearndiff_attack("chuch")
+
+        def test_other(): pass
+        """
+    )
+    return world
+
+
+def report(world: World, name: str = "report.json") -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((world.path / name).read_text())
+    jsonschema.validate(found, json.loads(schema()))
+    return found
+
+
+def command(world: World, *arguments: str) -> pytest.RunResult:
+    return world.pytester.run(sys.executable, "-m", "pytest_unlearndiff", *arguments)
+
+
+def test_one_session_writes_them_all(mixed: World, workers: tuple[str, ...]) -> None:
+    result = mixed.run(*workers, ALL, "--unlearndiff-report=md:report.md")
+    found = report(mixed)
+    assert {gate["nodeid"].split("::")[1]: gate["verdict"] for gate in found["gates"]} == {
+        "test_expected": "FAIL",
+        "test_gate[church]": "PASS",
+        "test_gate[tench]": "FAIL",
+        "test_gate[truck]": "INCOMPLETE",
+    }
+    expected = {gate["nodeid"]: gate["expected_failure"] for gate in found["gates"] if gate["expected_failure"]}
+    assert expected == {"test_gate.py::test_expected": "known to come back"}
+    unmeasured = {gate["nodeid"].split("::")[1]: (gate["how"], gate["why"]) for gate in found["unmeasured"]}
+    assert unmeasured["test_skipped"] == ("skipped", "not today")
+    assert unmeasured["test_unknown"][0] == "failed"
+    assert "no concept 'chuch'" in unmeasured["test_unknown"][1]
+    assert len(unmeasured) == 2
+    assert "tench" in (mixed.path / "out/report.html").read_text()
+    assert "❌ FAIL" in (mixed.path / "report.md").read_text()
+    lines = section(result)
+    for kind, name in (("html", "out/report.html"), ("json", "report.json"), ("md", "report.md")):
+        assert f"{kind} report: {mixed.path / name}" in lines
+
+
+def test_workers_change_nothing_but_what_is_volatile(mixed: World) -> None:
+    mixed.run("--unlearndiff-report=json:alone.json")
+    mixed.run("-n2", "--unlearndiff-report=json:shared.json")
+    alone, shared = report(mixed, "alone.json"), report(mixed, "shared.json")
+    alone.pop("run")
+    shared.pop("run")
+    assert alone == shared
+
+
+def test_the_test_and_its_place_are_told(mixed: World) -> None:
+    mixed.run(ALL)
+    lines = (mixed.path / "test_gate.py").read_text().splitlines()
+    for gate in report(mixed)["gates"]:
+        assert gate["path"] == "test_gate.py"
+        assert lines[gate["line"] - 1].startswith(("def test_", "@pytest.mark."))
+
+
+def test_ini_and_environment_name_reports_too(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.know("rrrrrrrrrr")
+    world.gate("max_asr=0.1")
+    world.ini("unlearndiff_report = json:a.json")
+    world.run()
+    assert report(world, "a.json")["gates"]
+    monkeypatch.setenv("UNLEARNDIFF_REPORT", "md:b.md")
+    world.run()
+    assert (world.path / "b.md").exists()
+
+
+def test_a_suite_without_gates_writes_no_report(world: World) -> None:
+    world.tests("def test_other(): pass")
+    assert world.run(ALL).ret == 0
+    assert not list(world.path.glob("report*"))
+
+
+def test_a_report_that_cannot_be_written_fails_the_session(world: World) -> None:
+    world.know("rrrrrrrrrr")
+    world.gate("max_asr=0.1")
+    world.file("blocked", "a file, not a folder")
+    result = world.run("--unlearndiff-report=json:blocked/report.json")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    assert [line for line in section(result) if "blocked/report.json cannot be written" in line]
+
+
+def test_properties_reach_the_junit_file(mixed: World, workers: tuple[str, ...]) -> None:
+    mixed.run("--junitxml=junit.xml", *workers)
+    cases = {case.get("name"): case for case in ET.parse(mixed.path / "junit.xml").iter("testcase")}
+    found = {name: {p.get("name"): p.get("value") for p in case.iter("property")} for name, case in cases.items()}
+    tench, truck = found["test_gate[tench]"], found["test_gate[truck]"]
+    assert tench["unlearndiff_verdict"] == "FAIL"
+    assert [tench[f"unlearndiff_{name}"] for name in ("generated", "broken", "prompts")] == ["1", "2", "10"]
+    assert (truck["unlearndiff_asr_at_least"], truck["unlearndiff_asr_at_most"]) == ("0", "0.6")
+    assert shlex.split(str(tench["unlearndiff_replay"]))[:2] == ["pytest", "test_gate.py::test_gate[tench]"]
+    assert found["test_other"] == {}
+
+
+def test_github_gets_a_summary_and_annotations(mixed: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(mixed.path / "summary.md"))
+    monkeypatch.setenv("GITHUB_WORKSPACE", str(mixed.path))
+    result = mixed.run("--unlearndiff-report=github")
+    assert "❌ FAIL" in (mixed.path / "summary.md").read_text()
+    commands = [line for line in result.outlines if line.startswith("::")]
+    assert [line.split(" ")[0] for line in commands].count("::error") == 2
+    assert [line.split(" ")[0] for line in commands].count("::notice") == 1
+    assert all("file=test_gate.py,line=" in line for line in commands)
+
+
+def test_nothing_is_said_to_github_unasked(mixed: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(mixed.path / "summary.md"))
+    result = mixed.run()
+    assert not (mixed.path / "summary.md").exists()
+    assert not [line for line in result.outlines if line.startswith("::")]
+
+
+def test_the_store_writes_the_same_reports_again_without_torch(mixed: World) -> None:
+    mixed.without_torch()
+    mixed.bare(*MODEL, "--unlearndiff-report=json:first.json,html:first.html,md:first.md")
+    result = command(mixed, "report", "json:again.json", "html:again.html", "md:again.md")
+    assert result.ret == 0, result.stderr.str()
+    for kind in ("json", "html", "md"):
+        assert (mixed.path / f"again.{kind}").read_bytes() == (mixed.path / f"first.{kind}").read_bytes()
+    shown = command(mixed, "report")
+    assert [line for line in shown.outlines if line.startswith("tench") and line.endswith("FAIL")]
+    printed = command(mixed, "report", "json:-")
+    assert printed.stdout.str().strip() == (mixed.path / "first.json").read_text().strip()
+
+
+def test_a_mode_that_does_not_write_keeps_no_gates(mixed: World) -> None:
+    for mode in ("ro", "require", "off"):
+        mixed.bare(*MODEL, f"--unlearndiff-cache={mode}")
+        assert not (mixed.path / ".unlearndiff/gates").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("report", "pdf:x"), "must be KIND:PATH"),
+        (("report", "github"), "written by a session only"),
+        (("report",), "holds no session's gates"),
+        (("compare", "nowhere.json", "nowhere.json"), "cannot be read as a JSON report"),
+        (("export", "x.csv"), "holds no session's gates"),
+    ],
+)
+def test_a_command_that_cannot_says_why_in_one_line(world: World, arguments: tuple[str, ...], said: str) -> None:
+    result = command(world, *arguments)
+    assert result.ret == 1
+    [line] = result.errlines
+    assert said in line
+
+
+def test_the_schema_can_be_printed(world: World) -> None:
+    assert json.loads(command(world, "report", "--schema").stdout.str()) == json.loads(schema())
+
+
+def test_two_sessions_are_compared(mixed: World) -> None:
+    mixed.bare(*MODEL, "--unlearndiff-report=json:before.json", "-k", "tench")
+    text = (mixed.path / "before.json").read_text()
+    mixed.file("changed.json", text.replace('"resisted"', '"broken"').replace('"generated"', '"resisted"'))
+    result = command(mixed, "compare", "before.json", "changed.json")
+    assert result.ret == 0
+    assert "7 newly broke, 1 newly hold, 2 break in both" in result.outlines[0]
+    assert result.outlines[0].endswith("p = 0.0703")  # 2 * (1 + 8) / 2**8
+
+
+def test_adversarial_prompts_are_exported_as_a_prompt_set(mixed: World) -> None:
+    mixed.bare(*MODEL)
+    assert command(mixed, "export", "concepts/found.csv", "--concept=tench").ret == 0
+    judge = {"kind": "image-classifier", "model": "../judge", "label": "tench"}
+    mixed.file("concepts/found.yaml", json.dumps({"prompts": "found.csv", "judge": judge}))
+    mixed.tests("def test_found(unlearndiff_attack): unlearndiff_attack('found', attack='none')", "test_found")
+    lines = section(mixed.run("test_found.py"))
+    assert [line for line in lines if line.startswith("found") and " 0..2/2 " in line]

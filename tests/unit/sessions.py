@@ -1,0 +1,64 @@
+"""Sessions for the tests of reports, some with text that an attacker would choose."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from fractions import Fraction
+from typing import Any
+
+from pytest_unlearndiff.core.gate import Gate
+from pytest_unlearndiff.reports.record import Record
+from pytest_unlearndiff.reports.session import SessionRecord, Unmeasured
+from pytest_unlearndiff.store.fingerprint import digest
+
+from .builders import result
+
+TENTH = Fraction(1, 10)
+
+HOSTILE = [
+    "</script><script>alert(1)</script>",
+    "<!-- <img src=x onerror=alert(1)> --> ]]> &amp;",
+    "a \u202e gnp.exe \u2066 x \u200b",
+    "\x1b[31mred\x1b[0m \x9b2J \x00\x07",
+    "{{ 7 * 7 }} {% raw %} ${x} `ls` ``` | a | b | [x](javascript:alert(1)) @all #1",
+    "a\nPASSED\r\n::error::x\u2028\u2029%0A::error::y",
+    "x" * 10_000,
+]
+
+
+def record(letters: str, name: str = "church", gate: Gate | None = None, **facts: Any) -> Record:
+    """A gate on these outcomes; see ``builders.result``."""
+    replay = ["pytest", f"test_x.py::test_{name}", "--unlearndiff-cases=100", "--unlearndiff-cache=off"]
+    found = result(letters, **{"key": digest(name), **facts})
+    found = replace(found, concept=name)
+    return Record.of(found, gate or Gate(TENTH), f"test_x.py::test_{name}", replay, ("test_x.py", 7))
+
+
+def session(*records: Record, unmeasured: list[Unmeasured] | None = None, **run: Any) -> SessionRecord:
+    return SessionRecord(list(records), unmeasured or [], run)
+
+
+def hostile() -> SessionRecord:
+    """Every text that comes from outside tries something."""
+    records = []
+    for number, text in enumerate(HOSTILE):
+        plain = record("gbre-", f"thing{number}", obstacle=text, victim=text, provenance={"metadata": {text: text}})
+        prompts = [
+            replace(
+                prompt,
+                text=text,
+                adversarial=f"{text} {text}" if prompt.adversarial else None,
+                inserted=text if prompt.inserted else None,
+                detail=text,
+                error=text if prompt.error else None,
+            )
+            for prompt in plain.prompts
+        ]
+        named: dict[str, Any] = {
+            "concept": f"thing{number} {text}",
+            "nodeid": f"test_x.py::test[{text}]",
+            "attack": text,
+        }
+        expected = text if number % 2 else ""
+        records.append(replace(plain, **named, prompts=prompts, expected=expected, replay=["pytest", text]))
+    return session(*records, unmeasured=[Unmeasured(text, "failed", text) for text in HOSTILE], cut_short=HOSTILE[0])

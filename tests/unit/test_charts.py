@@ -1,0 +1,60 @@
+"""Charts show what was measured: exact ends, one scale, and a band for what is undecided."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from fractions import Fraction
+
+import pytest
+
+from pytest_unlearndiff.core.gate import Gate
+from pytest_unlearndiff.core.rate import Rate
+from pytest_unlearndiff.reports.charts import HEIGHT, WIDTH, Axis, Effort, scale, tick
+from pytest_unlearndiff.reports.record import Record
+
+from .sessions import record
+
+
+def costing(letters: str, *forwards: int) -> Record:
+    plain = record(letters)
+    return replace(plain, prompts=[replace(p, forwards=f) for p, f in zip(plain.prompts, forwards, strict=True)])
+
+
+def test_the_axis_has_room_for_every_interval_and_limit() -> None:
+    assert scale([]) == 0.1
+    assert scale([record("r" * 100)]) == 0.1
+    assert scale([record("r" * 100, gate=Gate(Fraction(3, 10)))]) == 0.5
+    assert scale([record("r" * 100), record("b" * 4)]) == 1.0
+    assert (tick(0.05), tick(0.5), tick(1.0)) == ("5%", "50%", "100%")
+
+
+def test_a_gate_stands_where_its_figures_are() -> None:
+    axis = Axis.of(record("gbre-", gate=Gate(Fraction(1, 10), Fraction(1, 50), reading="upper")), 0.5)
+    assert (axis.least, axis.most, axis.pre, axis.limit, axis.pre_limit) == (80, 160, 40, 20, 4)
+    assert axis.bound == 100  # beyond the axis: at its end
+    found = Axis.of(record("b" + "r" * 99, gate=Gate(Fraction(1, 10), reading="upper")), 0.1)
+    assert found.bound == pytest.approx(1000 * Rate(1, 100).upper_bound(0.95), abs=1e-3)
+    assert Axis.of(record("rr", gate=Gate()), 1.0).limit is None
+
+
+def test_the_curve_rises_with_every_success_and_ends_at_the_rate() -> None:
+    effort = Effort.of(costing("gbr", 50, 100, 200))
+    assert effort is not None
+    assert (effort.forwards, effort.end, effort.band) == (200, 1.0, "")
+    points = [tuple(map(float, point.split(","))) for point in effort.path[1:].split(" L")]
+    assert points[0] == (0, HEIGHT)
+    assert points[-1] == (WIDTH, pytest.approx(HEIGHT / 3, abs=0.01))
+    assert [x for x, _ in points] == sorted(x for x, _ in points)
+    assert [y for _, y in points] == sorted((y for _, y in points), reverse=True)
+    assert (WIDTH / 4, pytest.approx(HEIGHT * 2 / 3, abs=0.01)) in points
+
+
+def test_undecided_prompts_make_a_band() -> None:
+    effort = Effort.of(costing("gb-", 50, 100, 0))
+    assert effort is not None
+    assert effort.band.endswith("Z")
+
+
+def test_no_curve_where_every_prompt_cost_the_same() -> None:
+    assert Effort.of(costing("ggg", 50, 50, 50)) is None
+    assert Effort.of(record("---")) is None

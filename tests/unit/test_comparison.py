@@ -1,0 +1,139 @@
+"""Two measurements are compared prompt by prompt; what is undecided is never counted as either."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from math import comb
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pytest_unlearndiff.core.errors import ReportError, StoreError
+from pytest_unlearndiff.core.prompt_set import read_prompts
+from pytest_unlearndiff.reports.comparison import Comparison, compare
+from pytest_unlearndiff.reports.json_report import json_report
+from pytest_unlearndiff.reports.prompt_export import export
+from pytest_unlearndiff.reports.reading import Measured, read_gates, read_session
+from pytest_unlearndiff.store.gates import Gates
+
+from .sessions import hostile, record, session
+
+
+def measured(letters: str, name: str = "church") -> Measured:
+    found = record(letters, name)
+    return Measured(found.nodeid, found.concept, found.attack, found.prompts)
+
+
+def compared(before: str, after: str) -> Comparison:
+    [found], only_before, only_after = compare([measured(before)], [measured(after)])
+    assert (only_before, only_after) == ([], [])
+    return found
+
+
+def test_what_newly_broke_and_what_newly_holds() -> None:
+    found = compared("rrbgrb--e", "bgrrrb-br")
+    assert [prompt.case for prompt in found.newly_broke] == [100, 101]
+    assert [prompt.case for prompt in found.newly_holds] == [102, 103]
+    assert (found.both, found.neither, found.undecided) == (1, 1, 3)
+    text = "\n".join(found.lines())
+    assert "2 newly broke, 2 newly hold, 1 break in both, 1 hold in both, 3 not comparable" in text
+    assert 'prompt 100 newly broke: "xyz ' in text
+
+
+def test_prompts_of_only_one_set_are_not_comparable() -> None:
+    found = compared("rr", "rrrr")
+    assert (found.neither, found.undecided) == (2, 2)
+
+
+@given(st.integers(0, 12), st.integers(0, 12))
+def test_mcnemars_exact_test(broke: int, holds: int) -> None:
+    found = compared("r" * broke + "b" * holds + "r", "b" * broke + "r" * holds + "r")
+    changed = broke + holds
+    # The probability of a split at least this uneven, by adding up the binomial's terms.
+    tail = sum(comb(changed, k) for k in range(changed + 1) if comb(changed, k) <= comb(changed, broke))
+    assert found.p_value == pytest.approx(tail / 2**changed)
+
+
+def test_gates_are_matched_by_test_concept_and_attack() -> None:
+    before = [measured("rr", "a"), measured("rr", "b"), measured("rb", "a")]
+    after = [measured("bb", "a"), measured("rr", "c"), measured("rr", "a")]
+    found, only_before, only_after = compare(before, after)
+    assert [(len(c.newly_broke), len(c.newly_holds)) for c in found] == [(2, 0), (0, 1)]
+    assert (only_before, only_after) == (["test_x.py::test_b"], ["test_x.py::test_c"])
+
+
+def test_a_store_and_a_json_report_read_the_same(tmp_path: Path) -> None:
+    found = session(record("gbre-"), record("b", "tench"))
+    Gates(tmp_path).keep(found.to_wire())
+    assert read_session(tmp_path) == found
+    (tmp_path / "report.json").write_text(json_report(found))
+    assert read_gates(tmp_path / "report.json") == read_gates(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"format": "pytest-unlearndiff/report", "version": 2, "gates": []}',
+        '{"format": "pytest-unlearndiff/report", "version": 1, "gates": [{"nodeid": 1}]}',
+    ],
+)
+def test_what_is_no_report_is_named(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "report.json"
+    path.write_text(text)
+    with pytest.raises(ReportError, match=r"report\.json cannot be read as a JSON report of version 1"):
+        read_gates(path)
+
+
+def test_a_store_without_gates_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="run pytest with this store first"):
+        read_gates(tmp_path)
+
+
+def test_an_older_or_torn_session_is_named(tmp_path: Path) -> None:
+    Gates(tmp_path).keep(session(record("gb")).to_wire())
+    [gate] = [path for path in (tmp_path / "gates").iterdir() if path.name != "session.json"]
+    whole = gate.read_text()
+    gate.write_text(whole[:100])
+    with pytest.raises(StoreError, match="cannot be read"):
+        read_session(tmp_path)
+    gate.write_text(json.dumps({"schema": 1, "gate": {"concept": "church"}}))
+    with pytest.raises(ReportError, match="another version"):
+        read_session(tmp_path)
+    gate.write_text(whole.replace('"schema": 1', '"schema": 7'))
+    with pytest.raises(StoreError, match="schema 7"):
+        read_session(tmp_path)
+
+
+def test_nothing_is_kept_where_there_is_no_store(tmp_path: Path) -> None:
+    Gates(tmp_path / "none").keep(session(record("gb")).to_wire())
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_later_session_takes_the_place_of_an_earlier(tmp_path: Path) -> None:
+    Gates(tmp_path).keep(session(record("gb"), record("r", "tench")).to_wire())
+    later = session(record("rr"))
+    Gates(tmp_path).keep(later.to_wire())
+    assert read_session(tmp_path) == later
+
+
+def test_exported_prompts_read_back_as_a_prompt_set(tmp_path: Path) -> None:
+    """So that a concept file can name them and the control ``none`` tries them on another model."""
+    # Every reader of text files turns a carriage return into a line end, so no prompt set has any.
+    found = [gate for gate in hostile().gates if "\r" not in gate.concept] + [record("gbrbb", "church")]
+    gates = [Measured(gate.nodeid, gate.concept, gate.attack, gate.prompts) for gate in found]
+    text, count = export([*gates, *gates])
+    path = tmp_path / "prompts.csv"
+    path.write_bytes(text.encode())
+    wanted = [prompt.attacked for gate in gates for prompt in gate.prompts if prompt.attacked is not None]
+    assert count == len(wanted)
+    assert list(read_prompts(path)) == wanted
+    rows = list(csv.DictReader(io.StringIO(text, newline="")))
+    told = [rows[-1][name] for name in ("concept", "inserted", "original_prompt")]
+    assert told == ["church", "xyz", "a church, number 4"]

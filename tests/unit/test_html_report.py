@@ -1,0 +1,185 @@
+"""The HTML report needs nothing else, hides nothing, and whatever prompts say stays text."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from pytest_unlearndiff.core.control import Control
+from pytest_unlearndiff.reports import html_report as module
+from pytest_unlearndiff.reports.html_report import html_report
+from pytest_unlearndiff.reports.session import SessionRecord, Unmeasured
+from pytest_unlearndiff.store.pictures import Pictures
+from pytest_unlearndiff.store.store import Mode, Store
+
+from .sessions import HOSTILE, hostile, record, session
+
+
+class Page(HTMLParser):
+    """Tags with their attributes, the text outside scripts and styles, and the data of every gate."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.data: dict[str, Any] = {}
+        self.scripts: list[str] = []
+        self._inside: tuple[str, dict[str, str | None]] = ("", {})
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        self._inside = tag, dict(attrs)
+
+    def handle_endtag(self, tag: str) -> None:
+        self._inside = "", {}
+
+    def handle_data(self, data: str) -> None:
+        tag, attributes = self._inside
+        if tag == "script" and attributes.get("type") == "application/json":
+            self.data[str(attributes["id"]).removesuffix("-data")] = json.loads(data)
+        elif tag == "script":
+            self.scripts.append(data)
+        elif tag != "style":
+            self.text += data
+
+    def named(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+def page(found: SessionRecord, store: Store | None = None) -> Page:
+    return Page(html_report(found, store))
+
+
+def test_every_gate_shows_its_verdict_counts_interval_and_limit() -> None:
+    found = page(session(record("gbb" + "r" * 7, "church"), record("r" * 10, "tench")))
+    words = " ".join(found.text.split())
+    assert "1 of 2 gates did not pass" in words
+    assert "3/10 = 30.0%" in words
+    assert "interval 6.7%..65.2%" in words
+    assert "ASR <= 10.0%" in words
+    assert "PASS tench" in words
+    # The one that a reviewer has to see stands first.
+    assert words.index("FAIL church") < words.index("PASS tench")
+
+
+def test_undecided_prompts_make_a_range_and_a_notice() -> None:
+    words = " ".join(page(session(record("g" + "r" * 7 + "e-", "church"))).text.split())
+    assert "1..3/10 = 10.0%..30.0%" in words
+    assert "1 prompts have no outcome and 1 errored" in words
+    assert "between 1/10 = 10.0% and 3/10 = 30.0%" in words
+    assert "1/10 = 10.0% " not in words.replace("between 1/10 = 10.0% ", "")
+
+
+def test_prompts_that_were_not_needed_are_told_with_the_range() -> None:
+    words = " ".join(page(session(record("bbr--", "church"))).text.split())
+    assert "2 prompts were not needed: the verdict is certain without them." in words
+    assert "between 2/5 = 40.0% and 4/5 = 80.0%" in words
+
+
+def test_the_positive_control_is_told() -> None:
+    words = " ".join(page(session(record("bbr", control=Control(19, 20)))).text.split())
+    assert "judge saw it in 19 of 20 pictures of the base model" in words
+    assert "pictures of the base model" not in page(session(record("bbr"))).text
+
+
+def test_what_was_not_measured_and_what_cut_the_session_short_is_told() -> None:
+    gate = Unmeasured("test_x.py::test_lora", "failed", "ModelError: there is nothing")
+    words = " ".join(page(session(unmeasured=[gate], cut_short="stopping after 1 failures")).text.split())
+    assert "No gate was measured, 1 not measured" in words
+    assert "test_x.py::test_lora failed: ModelError: there is nothing" in words
+    assert "stopping after 1 failures" in words
+
+
+def test_a_prompt_has_all_that_is_known_of_it() -> None:
+    found = page(session(record("gbre-")))
+    assert found.data["gate-1"]["replay"].startswith("pytest test_x.py::test_church")
+    shown = found.data["gate-1"]["prompts"]
+    assert [prompt["status"] for prompt in shown] == ["generated", "broken", "resisted", "error", "missing"]
+    digest = record("gbre-").prompts[1].digest
+    assert shown[1]["attacked"] == [["xyz", True], [f" {digest}", False]]
+    assert shown[3]["error"] == "RuntimeError: out of memory"
+    assert (shown[4]["case"], shown[4]["seed"], shown[4]["guidance"]) == (104, 1004, 7.5)
+
+
+def test_it_needs_nothing_from_elsewhere() -> None:
+    html = html_report(session(record("gbre-")), None)
+    found = Page(html)
+    assert not re.search(r"""(?:src|href|url|@import)\s*[=(]\s*["']?\s*(?:https?:)?//""", html)
+    assert {str(link["href"])[0] for link in found.named("a")} == {"#"}
+    assert not found.named("link")
+    [policy] = [meta["content"] for meta in found.named("meta") if meta.get("http-equiv")]
+    assert str(policy).startswith("default-src 'none'; img-src data:; style-src 'sha256-")
+    assert "unsafe" not in str(policy)
+    assert len(found.scripts) == 1
+
+
+def test_hostile_text_stays_text() -> None:
+    html = html_report(hostile(), None)
+    found = Page(html)
+    plain = Page(html_report(session(*(record("gbre-", f"thing{i}") for i in range(len(HOSTILE)))), None))
+    # As many scripts as ever, no element or handler of the attacker's, no expression evaluated.
+    assert len(found.scripts) == 1
+    assert {tag for tag, _ in found.tags} <= {tag for tag, _ in plain.tags} | {"p", "section", "ul", "li", "strong"}
+    assert not [name for _, attributes in found.tags for name in attributes if name.startswith("on")]
+    assert not found.named("img")
+    assert "{{ 7 * 7 }}" in found.text
+    # Nothing that steers is written out; the script shows the data's by number.
+    assert not set(html) & {"\x1b", "\x00", "\x07", "\x9b", "\u202e", "\u2066", "\u200b", "\u2028", "\u2029"}
+    texts = {prompt["text"] for gate in found.data.values() for prompt in gate["prompts"]}
+    assert texts == set(HOSTILE)
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> tuple[Store, SessionRecord]:
+    """A store with pictures of two prompts, one broken and one that resisted."""
+    found = record("brg")
+    store = Store(tmp_path, Mode.RO)
+    pictures = Pictures(store.folder(found.concept, found.key))
+    red, blue = (Image.new("RGB", (64, 64), colour) for colour in ("red", "blue"))
+    broken, resisted, _ = found.prompts
+    assert broken.attacked is not None
+    pictures.keep(broken.digest, blue)
+    pictures.keep(broken.digest, red, base=True)
+    pictures.keep(broken.attacked.digest, red)
+    pictures.keep(resisted.digest, blue)
+    return store, session(found)
+
+
+def test_base_erased_and_attacked_stand_side_by_side(kept: tuple[Store, SessionRecord]) -> None:
+    store, found = kept
+    broken, resisted, generated = page(found, store).data["gate-1"]["prompts"]
+    base, victim, attacked = broken["pictures"]
+    assert base == attacked != victim
+    assert base64.b64decode(base).startswith(b"RIFF")
+    assert [bool(picture) for picture in resisted["pictures"]] == [False, True, False]
+    assert "pictures" not in generated
+
+
+def test_pictures_can_be_left_out(kept: tuple[Store, SessionRecord]) -> None:
+    _, found = kept
+    assert not [prompt for prompt in page(found).data["gate-1"]["prompts"] if "pictures" in prompt]
+
+
+def test_where_not_all_pictures_fit_the_successes_come_first(
+    kept: tuple[Store, SessionRecord], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, found = kept
+    size = sum(map(len, page(found, store).data["gate-1"]["prompts"][0]["pictures"]))
+    monkeypatch.setattr(module, "PICTURE_BYTES", size)
+    shown = page(found, store)
+    assert ["pictures" in prompt for prompt in shown.data["gate-1"]["prompts"]] == [True, False, False]
+    assert "Pictures of 1 prompts are left out" in shown.text
+
+
+def test_a_large_report_stays_small() -> None:
+    """Five gates of 1,000 prompts: what is not pictures takes under 4 MB, so that all is under 15."""
+    found = session(*(record("b" * 100 + "r" * 900, f"thing{i}") for i in range(5)))
+    assert module.PICTURE_BYTES + len(html_report(found, None).encode()) < 15_000_000
