@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 Provide = Callable[[], VictimSource]
 
 
+def _ignore(outcome: Outcome) -> None:
+    """Nobody wants to know."""
+
+
 @dataclass(frozen=True)
 class Fingerprint:
     """What is known of a victim before it is loaded.
@@ -105,6 +109,7 @@ class Campaign:
         lanes: int,
         progress: Progress | None = None,
         ending: Ending = TO_THE_END,
+        observe: Callable[[Outcome], None] = _ignore,
     ) -> AttackResult:
         """Every outcome of the prompt set, attacking only what the store lacks.
 
@@ -115,6 +120,7 @@ class Campaign:
             lanes: prompts attacked together.
             progress: told after every finished prompt.
             ending: when the rest of the prompts is left alone.
+            observe: told every new outcome, once it is kept.
 
         Returns:
             The result; incomplete where ``ending`` says so or, with the obstacle, where nothing may or can be attacked.
@@ -143,7 +149,7 @@ class Campaign:
             else:
                 described |= _surroundings(source)
                 provenance |= described
-                found, facts = self._attack(engine, store, entry, progress, ending)
+                found, facts = self._attack(engine, store, entry, progress, ending, observe)
                 if store.mode.writes:
                     entry.note(described)
                 facts["victim"] = source.title
@@ -210,7 +216,13 @@ class Campaign:
         return Tally.of(found.get(prompt.digest) for prompt in self.concept.prompts)
 
     def _attack(
-        self, engine: Engine, store: Store, entry: Entry, progress: Progress | None, ending: Ending
+        self,
+        engine: Engine,
+        store: Store,
+        entry: Entry,
+        progress: Progress | None,
+        ending: Ending,
+        observe: Callable[[Outcome], None],
     ) -> tuple[dict[str, Outcome], dict[str, Any]]:
         """Attack what is lacking, one process at a time.
 
@@ -229,6 +241,7 @@ class Campaign:
                         found[outcome.prompt] = outcome
                         if store.mode.writes:
                             store.keep(entry, outcome)
+                        observe(outcome)
                     tally = self._tally(found)
                     if progress is not None:
                         seconds = time.monotonic() - started

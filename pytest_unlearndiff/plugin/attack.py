@@ -14,7 +14,7 @@ from ..campaign.parts import VictimSource
 from ..core.errors import ASRExceeded, AttackIncomplete, StoreError, UnlearnDiffError
 from ..core.gate import Verdict
 from ..core.judge_kinds import on_base
-from ..core.outcome import Status
+from ..core.outcome import Outcome, Status
 from ..core.result import AttackResult
 from ..reports.failure import failure_text
 from ..reports.junit import properties
@@ -144,6 +144,7 @@ class AttackFixture:
                 lanes=settings.lanes,
                 progress=progress,
                 ending=ending_of(request, state),
+                observe=self._observe,
             )
         except StoreError:
             raise
@@ -160,6 +161,10 @@ class AttackFixture:
             self._record(campaign.kept(state.store, f"The attack was stopped: {error}"), request)
             raise
 
+    def _observe(self, outcome: Outcome) -> None:
+        node = self._request.node
+        node.ihook.pytest_unlearndiff_outcome(config=node.config, nodeid=node.nodeid, outcome=outcome)
+
     def _source(self, request: GateRequest) -> VictimSource:
         """Where the victim comes from: the gate's own model, an overridden fixture, or the session's model."""
         settings = self._state.settings
@@ -169,7 +174,10 @@ class AttackFixture:
             return VictimSource(base=request.base or settings.base, pipe=pipe, device=device, dtype=settings.dtype)
         if request.model is None and settings.model is None:
             pytest.skip(fixtures.NO_MODEL)
-        return gate_source(request, settings)
+        source = gate_source(request, settings)
+        if source.model is not None and (pipe := self._state.hooked_pipe(source.model)) is not None:
+            return replace(source, model=None, pipe=pipe, device=str(pipe.device))
+        return source
 
     def _record(self, result: AttackResult, request: GateRequest) -> Record:
         """Note the finished gate where reports find it."""

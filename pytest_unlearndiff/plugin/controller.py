@@ -69,6 +69,8 @@ class Controller:
         if state.records or state.unmeasured:
             from .reporting import finish
 
+            self._config.hook.pytest_unlearndiff_report(config=self._config, gates=state.records)
+
             self._told = finish(session, state)
         if session.exitstatus == pytest.ExitCode.OK and (state.unmet() or state.report_failed):
             session.exitstatus = pytest.ExitCode.TESTS_FAILED

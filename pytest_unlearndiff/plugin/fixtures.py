@@ -26,7 +26,8 @@ def unlearned_pipe(pytestconfig: pytest.Config) -> Any:
     state = state_of(pytestconfig)
     if state.settings.model is None:
         pytest.skip(NO_MODEL)
-    return state.parts.victim(session_source(state.settings)).pipe
+    hooked = state.hooked_pipe(state.settings.model)
+    return hooked if hooked is not None else state.parts.victim(session_source(state.settings)).pipe
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from . import retention_hooks
+from . import hookspecs, retention_hooks
 from .controller import Controller
 from .fixtures import unlearndiff_attack, unlearned_pipe
 from .options import MARKER, add_options, given_options
@@ -23,6 +23,12 @@ _FIXTURE = "unlearndiff_attack"
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Declare the options."""
     add_options(parser)
+
+
+@pytest.hookimpl
+def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
+    """Declare the hooks that others may implement."""
+    pluginmanager.add_hookspecs(hookspecs)
 
 
 @pytest.hookimpl

@@ -57,6 +57,8 @@ def plan(session: pytest.Session, state: SessionState) -> list[str]:
         source = gate_source(request, state.settings)
         if request.model is None and overridden(session, item):
             unknown.append((item.nodeid, "its model is made by an unlearned_pipe fixture"))
+        elif source.model is not None and state.hooks_load:
+            unknown.append((item.nodeid, "its model is loaded by a pytest_unlearndiff_load_pipeline hook"))
         elif source.model is None:
             unknown.append((item.nodeid, "would be skipped: no model under test"))
         else:

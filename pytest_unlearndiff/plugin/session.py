@@ -41,7 +41,7 @@ class SessionState:
 
     def __init__(self, config: pytest.Config) -> None:
         self.settings = Settings.from_config(config)
-        self._root = config.rootpath
+        self._config = config
         budget = self.settings.budget
         self.deadline = float("inf") if budget is None else time.monotonic() + budget
         self.records: list[dict[str, Any]] = []
@@ -49,6 +49,7 @@ class SessionState:
         self.skipped: list[str] = []
         self.finished: list[Record] = []
         self.interrupted = ""
+        self._hooked: dict[Path, Any] = {}
         self.unmeasured: list[Unmeasured] = []
         self.report_failed = False
 
@@ -64,7 +65,7 @@ class SessionState:
         from ..store.remote import Remote
 
         shared = Remote(where) if mode is not Mode.OFF else None
-        return Store(self._root / ".unlearndiff", mode, shared, keep_pictures=pictures)
+        return Store(self._config.rootpath / ".unlearndiff", mode, shared, keep_pictures=pictures)
 
     @cached_property
     def parts(self) -> Parts:
@@ -74,12 +75,27 @@ class SessionState:
         return Parts()
 
     def library(self, folder: Path) -> ConceptLibrary:
-        """Concepts as a test file in ``folder`` sees them: those beside it, in the listed places, at the rootdir."""
+        """Concepts as a test file in ``folder`` sees them: those beside it, those listed, at the rootdir, from hooks."""
         from ..core.concept_file import BUILT_IN, ConceptLibrary
 
-        places = [folder / "concepts", *self.settings.concepts, self._root / "concepts"]
+        hooked = (
+            place for places in self._config.hook.pytest_unlearndiff_concepts(config=self._config) for place in places
+        )
+        places = [folder / "concepts", *self.settings.concepts, self._config.rootpath / "concepts", *hooked]
         mine = [place for place in places if place != BUILT_IN]  # those come last in any case
         return ConceptLibrary(mine, self.settings.published)
+
+    def hooked_pipe(self, model: Path) -> Any:
+        """The pipeline that a hook makes of this model, made once; None where no hook does."""
+        if model not in self._hooked:
+            hook = self._config.hook.pytest_unlearndiff_load_pipeline
+            self._hooked[model] = hook(config=self._config, model=model)
+        return self._hooked[model]
+
+    @property
+    def hooks_load(self) -> bool:
+        """Whether a hook may want to load models."""
+        return bool(self._config.hook.pytest_unlearndiff_load_pipeline.get_hookimpls())
 
     def gate_of(self, *sides: object) -> Record | None:
         """The running test's gate that a compared rate comes from; None where two gates may be meant."""

@@ -1,0 +1,91 @@
+"""Hooks that other plugins and conftest files may implement. Each docstring holds a complete example."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from ..core.outcome import Outcome
+
+
+@pytest.hookspec(firstresult=True)
+def pytest_unlearndiff_load_pipeline(config: pytest.Config, model: Path) -> Any:
+    """Load the pipeline under test from a place that this project cannot read.
+
+    Asked once a session for each model. Outcomes are kept under the content of the pipeline's weights, so it is loaded
+    even where the store knows every outcome.
+
+    Args:
+        config: the session's.
+        model: what ``--unlearndiff-model`` or a gate's ``model`` leads to.
+
+    Returns:
+        A pipeline as ``unlearned_pipe`` gives one, or None to leave it to others.
+
+    Example:
+        A conftest.py that knows one more format::
+
+            def pytest_unlearndiff_load_pipeline(config, model):
+                if model.suffix == ".ours":
+                    from ours import load
+
+                    return load(model)
+    """
+
+
+@pytest.hookspec
+def pytest_unlearndiff_concepts(config: pytest.Config) -> Any:
+    """Say where further concepts are.
+
+    Args:
+        config: the session's.
+
+    Returns:
+        Folders or files (``list[Path]``), searched after those that the user lists.
+
+    Example:
+        A plugin that ships concepts of its own::
+
+            def pytest_unlearndiff_concepts(config):
+                return [Path(__file__).parent / "concepts"]
+    """
+
+
+@pytest.hookspec
+def pytest_unlearndiff_outcome(config: pytest.Config, nodeid: str, outcome: Outcome) -> None:
+    """Take note of a prompt that was attacked to its end, in the process that attacked it.
+
+    Outcomes from the store are none of these. What this hook raises stops the attack.
+
+    Args:
+        config: the session's; under xdist a worker's.
+        nodeid: the test.
+        outcome: what became of the prompt, after it was kept.
+
+    Example:
+        A conftest.py that counts on a dashboard::
+
+            def pytest_unlearndiff_outcome(config, nodeid, outcome):
+                dashboard.count(nodeid, outcome.status.value, outcome.forwards)
+    """
+
+
+@pytest.hookspec
+def pytest_unlearndiff_report(config: pytest.Config, gates: list[dict[str, Any]]) -> None:
+    """Look at the finished gates before they are printed, kept and written, and add facts to them.
+
+    Args:
+        config: the session's, in the process that prints.
+        gates: one dictionary a gate, of builtin types; add to its ``assumed``, a dictionary, what reports are to say of
+            its origin. Anything else is what was measured: leave it.
+
+    Example:
+        A conftest.py that notes the commit a model came from::
+
+            def pytest_unlearndiff_report(config, gates):
+                for gate in gates:
+                    gate["assumed"]["commit"] = os.environ.get("MODEL_COMMIT", "unknown")
+    """
