@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,12 +76,10 @@ class SessionState:
         return Parts()
 
     def library(self, folder: Path) -> ConceptLibrary:
-        """Concepts as a test file in ``folder`` sees them: those beside it, those listed, at the rootdir, from hooks."""
+        """Concepts as a test file in ``folder`` sees them: beside it, listed, at the rootdir, from hooks."""
         from ..core.concept_file import BUILT_IN, ConceptLibrary
 
-        hooked = (
-            place for places in self._config.hook.pytest_unlearndiff_concepts(config=self._config) for place in places
-        )
+        hooked = chain.from_iterable(self._config.hook.pytest_unlearndiff_concepts(config=self._config))
         places = [folder / "concepts", *self.settings.concepts, self._config.rootpath / "concepts", *hooked]
         mine = [place for place in places if place != BUILT_IN]  # those come last in any case
         return ConceptLibrary(mine, self.settings.published)
