@@ -156,12 +156,14 @@ class Victim:
         """Scaled mean latents (B, C, h, w) of pictures, as float32 on the victim's device."""
         vae = self._pipe.vae
         encoded = torch.cat([self._encode(part)[:count] for count, part in in_batches(images)])
-        shift, scale = float(vae.config.shift_factor or 0), float(vae.config.scaling_factor)
+        shift, scale = float(vae.config.get("shift_factor") or 0), float(vae.config.scaling_factor)
         return ((encoded - shift) * scale).float()
 
     def _encode(self, images: Sequence[Image.Image]) -> torch.Tensor:
         """Mean latents of one batch, not yet scaled."""
         vae = self._pipe.vae
         pixels = self._pipe.image_processor.preprocess(list(images)).to(vae.device, vae.dtype)
-        mean: torch.Tensor = vae.encode(pixels).latent_dist.mean
+        encoded = vae.encode(pixels)
+        # AutoencoderTiny gives latents where AutoencoderKL gives a distribution of them.
+        mean: torch.Tensor = encoded.latents if "latents" in encoded else encoded.latent_dist.mean
         return mean

@@ -46,7 +46,8 @@ class Vocabulary:
 
     def text(self, ids: list[int]) -> str:
         """Ids as a person would type them."""
-        return str(self._tokenizer.decode(ids, skip_special_tokens=True)).strip()
+        # Not skip_special_tokens: the padding of SD 2.x is "!", which prompts may hold as well.
+        return str(self._tokenizer.decode([i for i in ids if i not in (self.bos, self.eos)])).strip()
 
     @cached_property
     def typeable(self) -> torch.Tensor:

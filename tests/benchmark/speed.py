@@ -1,0 +1,91 @@
+"""CPU time of a UNet forward pass: ``python -m benchmark.speed`` in ``tests``.
+
+Wall-clock time on a machine that does other work says little, so this takes the processor time of one thread (set
+OMP_NUM_THREADS=1): for searching and for drawing, in the literal attack and in lanes. From these and the counted
+forward passes follows what a prompt costs that resists.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from pytest_unlearndiff.attacks import build_attack
+from pytest_unlearndiff.campaign.parts import Parts
+from pytest_unlearndiff.core.drawing import Drawing
+from pytest_unlearndiff.models.targets import Targets
+from pytest_unlearndiff.models.victim import Victim as Model
+from pytest_unlearndiff.store.store import Mode, Store
+
+from .contenders import ATTACKS, EMOJI, SEED, Bench, Victim, exhaustion, provenance
+from .literal import BLOCKS, DECAY, RATE, STEPS, Literal, Spent
+
+LANES = 8
+
+
+def cpu(work: Callable[[], Any]) -> float:
+    """Processor seconds."""
+    started = time.process_time()
+    work()
+    return time.process_time() - started
+
+
+def literal(victim: Victim, bench: Bench) -> tuple[float, float]:
+    """Seconds per forward pass of searching and of drawing."""
+    pipe, base = bench.parts.victim(victim.source).pipe, bench.parts.base(victim.source)
+    judge = bench.parts.judge(victim.concept.judge, "cpu")
+    attack = Literal(pipe, base, judge, victim.concept.slots, victim.concept.sampling.steps)
+    prompt, steps = victim.concept.prompts[0], 10
+    x0, generator = attack.target(prompt), torch.Generator().manual_seed(SEED)
+    u = torch.full((attack.slots, len(attack.table)), 1 / len(attack.table))
+    adam = torch.optim.Adam([u], lr=RATE, weight_decay=DECAY)
+    searching = cpu(lambda: [attack.step(u, adam, prompt, x0, 500, generator) for _ in range(steps)])
+    drawing = cpu(lambda: attack.evaluate(prompt.text, prompt, Spent()))
+    return searching / (2 * steps), drawing / victim.picture
+
+
+def lanes(victim: Victim, attack: str, bench: Bench) -> tuple[float, float]:
+    """The same, of an attack in LANES lanes."""
+    sampling, prompts = victim.concept.sampling, victim.concept.prompts[:LANES]
+    model = Model(bench.parts.victim(victim.source).pipe, sampling)
+    judge = bench.parts.judge(victim.concept.judge, "cpu")
+    search = build_attack(ATTACKS[attack], model)
+    started = search.start(prompts, model, Targets(Model(bench.parts.base(victim.source), sampling)), SEED)
+    searching = cpu(lambda: search.advance(started, model))
+    drawings = [Drawing(prompt.text, prompt.seed, prompt.guidance) for prompt in prompts]
+    drawing = cpu(lambda: judge(model.generate(drawings)))
+    return searching / sum(lane.forwards for lane in started), drawing / (victim.picture * len(prompts))
+
+
+def searched(attack: str) -> int:
+    """Forward passes of searching on a prompt that resists."""
+    return BLOCKS * 2 * STEPS if attack == "literal" else ATTACKS[attack].settings.work(0)
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--victim", default="uce-church", help="a name in erased/")
+    parser.add_argument("--attacks", nargs="+", default=["literal", "paper", "fast"], choices=("literal", *ATTACKS))
+    args = parser.parse_args()
+    victim = Victim.find(args.victim, LANES)
+    bench = Bench(Store(EMOJI / ".unlearndiff", Mode.OFF), Parts(), LANES)
+    print("| attack | ms/F searching | ms/F drawing | F if it resists | CPU seconds if it resists | of the first |")
+    print("|---|---|---|---|---|---|")
+    first = None
+    for attack in args.attacks:
+        search, draw = literal(victim, bench) if attack == "literal" else lanes(victim, attack, bench)
+        total, steps = exhaustion(attack, victim.picture), searched(attack)
+        seconds = search * steps + draw * (total - steps)
+        first = first or seconds
+        cells = (attack, f"{1000 * search:.1f}", f"{1000 * draw:.1f}", f"{total:,}", f"{seconds:.0f}")
+        print("| " + " | ".join(cells) + f" | {seconds / first:.3f} |")
+    print(*(f"{name}: {value}" for name, value in provenance().items()), sep="\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,109 @@
+"""Nothing is fixed to Stable Diffusion 1.4: other predictions, autoencoders, padding and precisions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from diffusers import AutoencoderTiny
+from tiny import PROMPTS, tiny_pipeline
+
+from pytest_unlearndiff.attacks import build_attack
+from pytest_unlearndiff.attacks.slots import lay_out
+from pytest_unlearndiff.core.attack_spec import BASELINES, SCHEDULES, AttackSpec, Embeddings, Genetic, Simplex, Swaps
+from pytest_unlearndiff.core.concept import Sampling
+from pytest_unlearndiff.core.drawing import Drawing
+from pytest_unlearndiff.models.targets import Targets
+from pytest_unlearndiff.models.victim import Victim
+
+SPECS = {
+    "simplex": AttackSpec(schedule="paper"),
+    "swaps": AttackSpec(),
+    "classifier": AttackSpec(loss="classifier"),
+    "p4d": AttackSpec("p4d"),
+    "ring-a-bell": AttackSpec("ring-a-bell", word="church"),
+}
+
+
+@pytest.fixture(autouse=True)
+def _short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(SCHEDULES, "paper", Simplex((0.49,), steps=2))  # type: ignore[arg-type]
+    monkeypatch.setitem(SCHEDULES, "fast", Swaps((0.35, 0.65), rounds=1, screened=4, measured=2))  # type: ignore[arg-type]
+    monkeypatch.setitem(BASELINES["p4d"], "fast", Embeddings((0.49,), steps=2))  # type: ignore[arg-type]
+    monkeypatch.setitem(BASELINES["ring-a-bell"], "fast", Genetic(1, 2, population=8))  # type: ignore[arg-type]
+
+
+def velocity(seed: int) -> Any:
+    return tiny_pipeline(seed, prediction_type="v_prediction")
+
+
+def small_autoencoder(seed: int) -> Any:
+    pipe = tiny_pipeline(seed)
+    pipe.vae = AutoencoderTiny(
+        encoder_block_out_channels=(8, 8, 8),
+        decoder_block_out_channels=(8, 8, 8),
+        num_encoder_blocks=(1, 1, 1),
+        num_decoder_blocks=(1, 1, 1),
+    ).eval()
+    return pipe
+
+
+def exclamation_padding(seed: int) -> Any:
+    """SD 2.x pads with "!", which is also a token of prompts."""
+    pipe = tiny_pipeline(seed)
+    pipe.tokenizer.pad_token = "!"
+    return pipe
+
+
+def half(seed: int) -> Any:
+    return tiny_pipeline(seed).to(dtype=torch.bfloat16)
+
+
+SHAPES: dict[str, Callable[[int], Any]] = {
+    "velocity": velocity,
+    "small autoencoder": small_autoencoder,
+    "exclamation padding": exclamation_padding,
+    "bfloat16": half,
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_every_attack_runs_and_what_it_proposes_can_be_drawn(shape: str) -> None:
+    victim, base = (Victim(SHAPES[shape](seed), Sampling(steps=2)) for seed in (1, 0))
+    for name, spec in SPECS.items():
+        attack = build_attack(spec, victim)
+        lanes = attack.start(PROMPTS[1:2], victim, Targets(base), 0)
+        (drawing,) = attack.advance(lanes, victim)
+        assert lanes[0].error is None, name
+        assert drawing is not None
+        (picture,) = victim.generate([drawing])
+        assert picture.size == (32, 32)
+
+
+def test_half_precision_leaves_the_search_in_single() -> None:
+    victim, base = (Victim(half(seed), Sampling(steps=2)) for seed in (1, 0))
+    (lane,) = build_attack(SPECS["simplex"], victim).start(PROMPTS[:1], victim, Targets(base), 0)
+    assert {lane.u.dtype, lane.x0.dtype} == {torch.float32}
+
+
+def test_latents_of_a_small_autoencoder_are_its_own() -> None:
+    pipe = small_autoencoder(0)
+    victim = Victim(pipe, Sampling(steps=2))
+    images = victim.generate([Drawing("a church", 1, 5.0)])
+    pixels = pipe.image_processor.preprocess(images)
+    with torch.no_grad():
+        torch.testing.assert_close(victim.latents(images), pipe.vae.encode(pixels).latents, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("text", ["a church! on red", "church"])
+def test_padding_is_the_tokenizers_and_no_token_of_the_prompt_is_lost(text: str) -> None:
+    vocabulary = Victim(exclamation_padding(0), Sampling(steps=2)).vocabulary
+    assert vocabulary.pad != vocabulary.eos
+    slots = lay_out(text, 2, "prefix", vocabulary)
+    tokens = vocabulary.typeable[[5, 800]].tolist()
+    typed = vocabulary.text(slots.filled(tokens))
+    assert ("!" in typed) is ("!" in text)
+    wanted = exclamation_padding(0).tokenizer(typed, padding="max_length", return_tensors="pt").input_ids[0]
+    assert torch.equal(slots.padded(tokens, vocabulary), wanted)
