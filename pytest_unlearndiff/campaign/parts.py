@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ..core.concept import JudgeSpec
+from ..core.guidance import UNGUIDED, Guidance
+from ..core.maker import is_maker, make
 from ..store.fingerprint import digest
 
 
@@ -22,6 +24,10 @@ class VictimSource:
         pipe: a pipeline of the user's own, instead of ``model``.
         device: such as ``cpu`` or ``cuda``.
         dtype: name of the floating-point type of the weights.
+        trust_pickle: whether pickles may be read that name more than tensors; it is never executed.
+        partial: whether a checkpoint may lack tensors without a pattern.
+        guidance: how its pictures are guided away from a concept as they are drawn.
+        assumed: why this base, where it was not given.
     """
 
     model: Path | None = None
@@ -29,6 +35,10 @@ class VictimSource:
     pipe: Any = None
     device: str = "cpu"
     dtype: str = "float32"
+    trust_pickle: bool = False
+    partial: bool = False
+    guidance: Guidance = UNGUIDED
+    assumed: str = ""
 
     @property
     def title(self) -> str:
@@ -64,14 +74,28 @@ class Parts:
 
         if source.pipe is not None:
             return self._once(("pipe", id(source.pipe)), lambda: own_pipeline(source.pipe))
+        if is_maker(source.model):
+            return self._once(("own", source.model), lambda: own_pipeline(self.made(str(source.model))))
         if source.model is None:
             return Loaded(self.base(source), "the un-erased base itself")
-        checkpoint = read_checkpoint(source.model)
+        checkpoint = read_checkpoint(source.model, trust_pickle=source.trust_pickle)
         base = self.base(source) if source.base is not None else None
         return self._once(
             ("victim", source.model, source.base, source.device, source.dtype),
-            lambda: load_victim(checkpoint, base, device=source.device, dtype=source.dtype),
+            lambda: load_victim(
+                checkpoint,
+                base,
+                device=source.device,
+                dtype=source.dtype,
+                partial=source.partial,
+                guided=bool(source.guidance),
+                assumed=source.assumed,
+            ),
         )
+
+    def made(self, spelt: str) -> Any:
+        """What a callable of the user's own makes, asked once."""
+        return self._once(("made", spelt), lambda: make(spelt))
 
     def judge(self, spec: JudgeSpec, source: VictimSource) -> Any:
         """The judge of a concept, where the victim of ``source`` runs."""

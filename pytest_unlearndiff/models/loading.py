@@ -6,7 +6,7 @@ import copy
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ from diffusers import StableDiffusionPipeline
 from diffusers.utils import is_accelerate_available
 
 from ..core.errors import ModelError
+from ..core.guidance import UNGUIDED, Guidance
+from ..store.family import family_of
 from .accounting import Change, change, check_changed
 from .checkpoint import Checkpoint
 from .formats.folders import WeightFiles
@@ -106,6 +108,7 @@ def load_victim(
     dtype: str = "float32",
     partial: bool = False,
     guided: bool = False,
+    assumed: str = "",
 ) -> Loaded:
     """Load an unlearned model: a pipeline, or a component's tensors put into a copy of the base pipeline.
 
@@ -116,6 +119,7 @@ def load_victim(
         dtype: name of the floating-point type of a pipeline's weights.
         partial: whether tensors may be missing without a pattern.
         guided: whether pictures are guided away from the concept as they are drawn, so that weights need not differ.
+        assumed: why this base, where the user did not give it; noted in the report.
 
     Raises:
         ModelError: see ``load_pipeline`` and ``apply``; or a base is needed and not given.
@@ -128,15 +132,22 @@ def load_victim(
     if base is None:
         raise ModelError(
             f"{checkpoint.path} is a {checkpoint.format}, not a pipeline: give its base with --unlearndiff-base"
+            + _likely(checkpoint.path)
         )
-    return apply(checkpoint, base, partial=partial)
+    loaded = apply(checkpoint, base, partial=partial)
+    return replace(loaded, notes=(*loaded.notes, f"base assumed: {assumed}")) if assumed else loaded
+
+
+def _likely(path: Path) -> str:
+    family = family_of(path)
+    return f"={family.base}. It seems to be of {family.name} ({family.why})" if family is not None else ""
 
 
 def _check_class(checkpoint: Checkpoint, guided: bool) -> None:
     if checkpoint.pipeline == "StableDiffusionPipelineSafe" and not guided:
         raise ModelError(
-            f"{checkpoint.path} is a {checkpoint.pipeline}, which guides pictures as it draws them: give the strength "
-            "with --unlearndiff-sld (the class's own is medium) and what to avoid with --unlearndiff-sld-concept"
+            f"{checkpoint.path} is a {checkpoint.pipeline}, which guides pictures as it draws them: give the "
+            "strength and what to avoid, as in --unlearndiff-sld=medium:church (the class's own strength is medium)"
         )
 
 
@@ -198,13 +209,13 @@ def _short(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def describe(loaded: Loaded) -> dict[str, Any]:
+def describe(loaded: Loaded, guidance: Guidance = UNGUIDED) -> dict[str, Any]:
     """What was found and assumed, as builtin types for reports."""
     return {
         "format": loaded.format,
         "changes": [str(change) for change in loaded.changes],
         "metadata": dict(loaded.metadata),
-        "notes": list(loaded.notes),
+        "notes": [*loaded.notes, *([f"drawn with {guidance}"] if guidance else [])],
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from typing import Any
 
@@ -14,7 +15,9 @@ from PIL import Image
 
 from ..core.concept import Sampling
 from ..core.drawing import Drawing
+from ..core.guidance import UNGUIDED, Guidance
 from .batches import in_batches
+from .guided import guided_away
 from .quiet import library_warnings_ignored
 from .vocabulary import Vocabulary
 
@@ -25,9 +28,10 @@ class Victim:
     Args:
         pipe: the pipeline; it is not modified.
         sampling: how evaluation pictures are drawn.
+        guidance: what they are guided away from; the denoising error is the weights' own.
     """
 
-    def __init__(self, pipe: StableDiffusionPipeline, sampling: Sampling) -> None:
+    def __init__(self, pipe: StableDiffusionPipeline, sampling: Sampling, guidance: Guidance = UNGUIDED) -> None:
         self._pipe = copy.copy(pipe)
         self._pipe.safety_checker = None
         with library_warnings_ignored():
@@ -36,6 +40,7 @@ class Victim:
             # Euler's and LMS's add_noise scale by sigma; the loss wants the variance-preserving x_t of DDPM.
             self._noise: Any = DDPMScheduler.from_config(pipe.scheduler.config)
         self._sampling = sampling
+        self._guidance = guidance
 
     @property
     def device(self) -> torch.device:
@@ -137,19 +142,28 @@ class Victim:
 
     def _draw(self, drawings: Sequence[Drawing], guidance: float) -> list[Image.Image]:
         """One call of the pipeline."""
-        with library_warnings_ignored():
+        negative = self._guidance.negative_prompt
+        with library_warnings_ignored(), self._guided(guidance):
             output = self._pipe(
                 prompt=[drawing.text for drawing in drawings],
+                negative_prompt=None if negative is None else [negative] * len(drawings),
                 generator=[torch.Generator("cpu").manual_seed(drawing.seed) for drawing in drawings],
                 guidance_scale=guidance,
                 num_inference_steps=self._sampling.steps,
             )
         return list(output.images)
 
+    def _guided(self, scale: float) -> AbstractContextManager[None]:
+        """Safe latent diffusion, which there is none of without classifier-free guidance (scale above 1)."""
+        if self._guidance.safe is None or scale <= 1:
+            return nullcontext()
+        states, _ = self._pipe.encode_prompt(self._guidance.concept, self.device, 1, False)
+        return guided_away(self._pipe.unet, self._guidance, states)
+
     @property
     def picture_forwards(self) -> int:
-        """UNet forward passes that one picture costs: two a step, for classifier-free guidance."""
-        return 2 * self._sampling.steps
+        """UNet forward passes that one picture costs: two a step, for classifier-free guidance, or three to avoid."""
+        return (2 if self._guidance.safe is None else 3) * self._sampling.steps
 
     @torch.no_grad()
     def latents(self, images: Sequence[Image.Image]) -> torch.Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,11 +15,13 @@ from ..campaign.parts import VictimSource
 from ..core.errors import ASRExceeded, AttackIncomplete, StoreError, UnlearnDiffError
 from ..core.gate import Verdict
 from ..core.judge_kinds import on_base
+from ..core.maker import is_maker
 from ..core.outcome import Outcome, Status
 from ..core.result import AttackResult
 from ..reports.failure import failure_text
 from ..reports.junit import properties
 from ..reports.record import Record
+from ..store.family import family_of
 from ..store.judge_weights import judge_weights
 from . import fixtures
 from .interruption import standing
@@ -30,14 +33,19 @@ from .session import RECORDS, SessionState, state_of
 
 def session_source(settings: Settings) -> VictimSource:
     """The session's own victim."""
-    return VictimSource(settings.model, settings.base, device=settings.device, dtype=settings.dtype)
+    return _source(settings.model, settings.base, settings)
 
 
 def gate_source(request: GateRequest, settings: Settings) -> VictimSource:
     """The victim a gate names, or else the session's."""
-    return VictimSource(
-        request.model or settings.model, request.base or settings.base, device=settings.device, dtype=settings.dtype
-    )
+    return _source(request.model or settings.model, request.base or settings.base, settings)
+
+
+def _source(model: Path | None, base: Path | None, settings: Settings) -> VictimSource:
+    """A victim; where no base is given, the one its checkpoint tells of, if that is on this machine."""
+    if base is None and model is not None and (family := family_of(model)) is not None:
+        return VictimSource(model, family.folder(), **settings.loading, assumed=str(family))
+    return VictimSource(model, base, **settings.loading)
 
 
 def campaign_of(request: GateRequest, source: VictimSource, state: SessionState) -> Campaign:
@@ -50,13 +58,14 @@ def campaign_of(request: GateRequest, source: VictimSource, state: SessionState)
 def _fingerprint(source: VictimSource, state: SessionState) -> Fingerprint:
     """Hash the weights: files where there are files, tensors where there is only a pipeline."""
     fingerprints, dtype = state.store.fingerprints, source.dtype
+    guided = f" with {source.guidance}" if source.guidance else ""
     base = fingerprints.of(source.base) if source.base is not None else ""
     if source.pipe is not None:
         from ..models.loading import weights_digest
 
-        return Fingerprint(weights_digest(source.pipe), base)
+        return Fingerprint(f"{weights_digest(source.pipe)}{guided}", base)
     assert source.model is not None
-    return Fingerprint(f"{fingerprints.of(source.model)}+{base}:{dtype}", f"{base}:{dtype}")
+    return Fingerprint(f"{fingerprints.of(source.model)}+{base}:{dtype}{guided}", f"{base}:{dtype}")
 
 
 def ending_of(request: GateRequest, state: SessionState) -> Ending:
@@ -76,7 +85,7 @@ def overridden(session: pytest.Session, node: pytest.Item) -> bool:
 # What decides outcomes, and which gates there are.
 _REPLAYED = (
     "model", "base", "concepts", "concept", "max_asr", "published", "attack", "schedule", "loss",
-    "seed", "device", "dtype",
+    "seed", "device", "dtype", "trust_pickle", "partial", "negative_prompt", "sld", "sld_warmup",
 )  # fmt: skip
 
 
@@ -170,11 +179,14 @@ class AttackFixture:
         settings = self._state.settings
         if request.model is None and overridden(self._request.session, self._request.node):
             pipe = self._request.getfixturevalue("unlearned_pipe")
-            device = str(pipe.device)
-            return VictimSource(base=request.base or settings.base, pipe=pipe, device=device, dtype=settings.dtype)
+            return VictimSource(
+                base=request.base or settings.base, pipe=pipe, **settings.loading | {"device": str(pipe.device)}
+            )
         if request.model is None and settings.model is None:
             pytest.skip(fixtures.NO_MODEL)
         source = gate_source(request, settings)
+        if is_maker(source.model):
+            return replace(source, model=None, pipe=self._state.parts.made(str(source.model)))
         if source.model is not None and (pipe := self._state.hooked_pipe(source.model)) is not None:
             return replace(source, model=None, pipe=pipe, device=str(pipe.device))
         return source
@@ -202,6 +214,12 @@ class AttackFixture:
             return []
         cases = ",".join(str(prompt.case) for prompt, _ in successes[:5])
         given = [
-            f"{option.flag}={text}" for option, text in given_options(self._request.config) if option.name in _REPLAYED
+            option.written(text) for option, text in given_options(self._request.config) if option.name in _REPLAYED
         ]
-        return ["pytest", self._nodeid(), *given, f"--unlearndiff-cases={cases}", "--unlearndiff-cache=off"]
+        return [
+            "pytest",
+            self._nodeid(),
+            *filter(None, given),
+            f"--unlearndiff-cases={cases}",
+            "--unlearndiff-cache=off",
+        ]

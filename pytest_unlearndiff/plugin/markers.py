@@ -18,7 +18,9 @@ from ..core.concept import Concept
 from ..core.concept_file import ConceptLibrary
 from ..core.errors import ConceptError, GateError
 from ..core.gate import Gate
+from ..core.maker import is_maker
 from ..core.rate import parse_limit
+from ..store.hub import hub_folder, hub_mend
 from .options import Settings
 from .session import SessionState
 
@@ -198,7 +200,12 @@ def _path(name: str, keywords: Mapping[str, Any], folder: Path) -> Path | None:
         raise GateError(f"{name}={given!r} must be a path")
     path = (folder / given).resolve()
     if not path.exists():
-        raise GateError(f"{name}: there is nothing at {path}")
+        if name == "model" and is_maker(str(given)):
+            return Path(given)
+        if (found := hub_folder(str(given))) is not None:
+            return found
+        mend = f"; {hub}" if (hub := hub_mend(str(given))) else ""
+        raise GateError(f"{name}: there is nothing at {path}{mend}")
     return path
 
 

@@ -47,6 +47,12 @@ class Option:
         """Its name on the command line."""
         return "--unlearndiff-" + self.name.replace("_", "-")
 
+    def written(self, text: str) -> str:
+        """As it stands on a command line; empty for a flag that is not set."""
+        if self.metavar:
+            return f"{self.flag}={text}"
+        return self.flag if self.read(text) else ""
+
     @property
     def ini(self) -> str:
         """Its name in ini files, and of the attribute that holds it on the command line."""
@@ -125,6 +131,16 @@ def _reports(text: str) -> tuple[tuple[str, str], ...]:
     return parse(text)
 
 
+def _safe(text: str) -> tuple[str, str]:
+    """``medium:church`` as strength and concept."""
+    from ..core.guidance import STRENGTHS
+
+    strength, _, concept = text.partition(":")
+    if strength not in STRENGTHS or not concept.strip():
+        raise ValueError(f"a strength ({', '.join(STRENGTHS)}), a colon and what to guide away from: medium:church")
+    return strength, concept.strip()
+
+
 def _seconds(text: str) -> float:
     """``1h30m`` in seconds."""
     found = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", text.strip())
@@ -155,6 +171,23 @@ OPTIONS = (
         "NAME",
         _one_of("float32", "float16", "bfloat16"),
         "float32",
+    ),
+    Option("partial", "Accept a checkpoint that lacks tensors without a pattern: the base's stay", "", _yes, False),
+    Option(
+        "trust_pickle",
+        "Read the tensors of pickles that name other things too, which are left out and never executed",
+        "",
+        _yes,
+        False,
+    ),
+    Option("negative_prompt", "Negative prompt of the pictures of the model under test", "TEXT"),
+    Option("sld", "Draw by safe latent diffusion: weak, medium, strong or max, then what to avoid", "medium:X", _safe),
+    Option(
+        "sld_warmup",
+        "Warm-up of safe latent diffusion: in steps (paper), or timesteps as Diffusion-MU-Attack",
+        "UNIT",
+        _one_of("steps", "timesteps"),
+        "steps",
     ),
     Option(
         "cache",
@@ -237,6 +270,11 @@ class Settings:
     lanes: int
     device: str
     dtype: str
+    partial: bool
+    trust_pickle: bool
+    negative_prompt: str | None
+    sld: tuple[str, str] | None
+    sld_warmup: str
     cache: str
     cache_dir: Path | str
     progress: str
@@ -259,6 +297,20 @@ class Settings:
         values["report"] = values["report"] or ()
         values["cache_dir"] = values["cache_dir"] or config.rootpath / ".unlearndiff"
         return cls(**values)
+
+    @property
+    def loading(self) -> dict[str, Any]:
+        """What a ``VictimSource`` says beside paths."""
+        from ..core.guidance import Guidance
+
+        strength, concept = self.sld or (None, "")
+        return {
+            "device": self.device,
+            "dtype": self.dtype,
+            "trust_pickle": self.trust_pickle,
+            "partial": self.partial,
+            "guidance": Guidance(self.negative_prompt, strength, concept, self.sld_warmup),
+        }
 
 
 @dataclass(frozen=True)
@@ -302,9 +354,14 @@ def _given(option: Option, config: pytest.Config) -> _Given | None:
     return None
 
 
+def _is_name(name: str, given: _Given) -> bool:
+    """Whether it is no path but a callable's name or a Hub id, which mean the same from anywhere."""
+    return name in _ELSEWHERE and not (given.folder / Path(given.text).expanduser()).exists()
+
+
 def _seen_from(start: Path, name: str, given: _Given) -> str:
     """The text with its relative paths as they are named from another folder."""
-    if name not in _PATHS or given.folder == start or "://" in given.text:
+    if name not in _PATHS or given.folder == start or "://" in given.text or _is_name(name, given):
         return given.text
     paths = (Path(part).expanduser() for part in given.parts(name))
     return os.pathsep.join(str(p) if p.is_absolute() else os.path.relpath(given.folder / p, start) for p in paths)
@@ -346,9 +403,8 @@ def _destinations(reports: tuple[tuple[str, str], ...], given: _Given) -> tuple[
 _MENDS = {
     "concepts": "Give folders or files of concepts",
     "published": "Give the folder that holds your copies",
-    "model": "Give a pipeline folder, a component folder or a checkpoint file on this machine; download a Hub "
-    "repository first (hf download)",
-    "base": "Give a pipeline folder on this machine; download a Hub repository first (hf download)",
+    "model": "Give a pipeline folder, a component folder, a checkpoint file, a downloaded Hub id or pkg.mod:callable",
+    "base": "Give a pipeline folder, or the id of a Hub repository that is on this machine",
 }
 
 
@@ -359,6 +415,24 @@ def _path(name: str, given: _Given, text: str) -> Path | str:
     path = given.folder / Path(text).expanduser()
     if name not in _MENDS:
         return path
+    if not path.exists() and name in _ELSEWHERE:
+        return _elsewhere(name, given, text, path)
     if not path.exists():
         raise pytest.UsageError(f"{given.origin}: there is nothing at {path}. {_MENDS[name]}")
     return path.resolve()
+
+
+_ELSEWHERE = ("model", "base")
+
+
+def _elsewhere(name: str, given: _Given, text: str, path: Path) -> Path:
+    """A callable's name, or the local copy of a Hub repository."""
+    from ..core.maker import is_maker
+    from ..store.hub import hub_folder, hub_mend
+
+    if name == "model" and is_maker(text):
+        return Path(text)
+    if (found := hub_folder(text)) is not None:
+        return found
+    mend = f"; {hub}" if (hub := hub_mend(text)) else ""
+    raise pytest.UsageError(f"{given.origin}: there is nothing at {path}{mend}. {_MENDS[name]}")

@@ -6,6 +6,7 @@ import pytest
 
 from ..campaign.campaign import Prospect
 from ..core.errors import UnlearnDiffError
+from ..core.maker import is_maker
 from ..reports.plan import plan_lines
 from .attack import campaign_of, ending_of, gate_source, overridden
 from .markers import marker_keywords, read_request
@@ -57,6 +58,8 @@ def plan(session: pytest.Session, state: SessionState) -> list[str]:
         source = gate_source(request, state.settings)
         if request.model is None and overridden(session, item):
             unknown.append((item.nodeid, "its model is made by an unlearned_pipe fixture"))
+        elif is_maker(source.model):
+            unknown.append((item.nodeid, f"its model is made by {source.model}"))
         elif source.model is not None and state.hooks_load:
             unknown.append((item.nodeid, "its model is loaded by a pytest_unlearndiff_load_pipeline hook"))
         elif source.model is None:

@@ -1,0 +1,80 @@
+"""What a model file is, and what it changes."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..reports.text import safe
+from ..store.family import family_of
+from ..store.hub import hub_folder
+
+if TYPE_CHECKING:
+    from ..models.checkpoint import Checkpoint
+    from ..models.loading import Loaded
+
+SUMMARY = "say what a model is, which tensors it changes against its base, and whether it can be attacked"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The model and its base, and what to accept."""
+    parser.add_argument("path", help="pipeline folder, component folder, checkpoint file or Hub id")
+    parser.add_argument("--base", help="un-erased pipeline: a folder or a Hub id")
+    parser.add_argument("--partial", action="store_true", help="accept tensors that are missing without a pattern")
+    parser.add_argument(
+        "--trust-pickle", action="store_true", help="read pickles that name more than tensors; it is never executed"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print what was detected and the accounting, on the CPU; a refusal is an error and so ends with 1."""
+    from ..models.quiet import progress_bars_off
+
+    progress_bars_off()
+    from ..models.checkpoint import read_checkpoint
+    from ..models.loading import load_pipeline, load_victim
+
+    path, base = _found(arguments.path), arguments.base and _found(arguments.base)
+    checkpoint = read_checkpoint(path, trust_pickle=arguments.trust_pickle)
+    _print("model", str(path))
+    _print("format", checkpoint.format + (f", {checkpoint.pipeline}" if checkpoint.pipeline else ""))
+    for name, said in sorted(checkpoint.metadata.items()):
+        if (name, said) != ("format", "pt"):
+            _print("it says", f"{name} = {said}")
+    family = family_of(path)
+    if family is not None:
+        _print("family", str(family))
+    if base is None and family is not None and (base := family.folder()) is not None:
+        _print("base", f"{base} (assumed)")
+    else:
+        _print("base", str(base) if base is not None else "not given (--base)")
+    pipe = load_pipeline(base) if base is not None else None
+    _account(checkpoint, load_victim(checkpoint, pipe, partial=arguments.partial, guided=_guides(checkpoint)))
+    return 0
+
+
+def _found(text: str) -> Path:
+    """A path, or the local copy of a Hub repository."""
+    path = Path(text).expanduser()
+    return path if path.exists() else hub_folder(text) or path
+
+
+def _guides(checkpoint: Checkpoint) -> bool:
+    return checkpoint.pipeline == "StableDiffusionPipelineSafe"
+
+
+def _account(checkpoint: Checkpoint, loaded: Loaded) -> None:
+    for change in loaded.changes:
+        _print("changes", str(change))
+    for note in loaded.notes:
+        _print("note", note)
+    if not loaded.changes:
+        _print("changes", "unknown without a base; every tensor is there and finite")
+    if _guides(checkpoint):
+        _print("note", "attacked only with --unlearndiff-sld, which guides its pictures")
+    _print("verdict", "can be attacked")
+
+
+def _print(name: str, text: str) -> None:
+    print(f"{name + ':':<9}{safe(text)}")

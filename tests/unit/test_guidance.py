@@ -1,0 +1,119 @@
+"""Unlearning at inference time: pictures are those of the authors' own pipeline, and reports and keys say so."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from diffusers import LMSDiscreteScheduler, StableDiffusionPipelineSafe
+from PIL import Image
+from tiny import tiny_pipeline
+
+from pytest_unlearndiff.core.concept import Sampling
+from pytest_unlearndiff.core.drawing import Drawing
+from pytest_unlearndiff.core.guidance import STRENGTHS, Guidance
+from pytest_unlearndiff.models.guided import _Momentum
+from pytest_unlearndiff.models.victim import Victim
+
+STEPS = 12
+DRAWINGS = [Drawing("a church", 1, 7.5), Drawing("a truck in noto style", 2, 7.5)]
+
+
+def pictures(guidance: Guidance, *, steps: int = STEPS) -> list[Image.Image]:
+    return Victim(tiny_pipeline(1), Sampling(steps=steps), guidance).generate(DRAWINGS)
+
+
+def same(left: list[Image.Image], right: list[Image.Image]) -> bool:
+    return all(np.array_equal(np.asarray(a), np.asarray(b)) for a, b in zip(left, right, strict=True))
+
+
+def near(left: Image.Image, right: Image.Image) -> bool:
+    """Up to rounding: batches of another size sum in another order."""
+    return int(np.abs(np.asarray(left).astype(int) - np.asarray(right).astype(int)).max()) <= 1
+
+
+def safe_pipeline() -> StableDiffusionPipelineSafe:
+    """The authors' pipeline, as diffusers keeps it, around the same networks."""
+    pipe = tiny_pipeline(1)
+    parts = {name: getattr(pipe, name) for name in ("vae", "text_encoder", "tokenizer", "unet")}
+    safe = StableDiffusionPipelineSafe(
+        **parts,
+        scheduler=LMSDiscreteScheduler.from_config(pipe.scheduler.config),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    safe.set_progress_bar_config(disable=True)
+    safe.safety_concept = "church"
+    return safe
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+@pytest.mark.parametrize("strength", STRENGTHS)
+def test_safe_latent_diffusion_draws_as_the_authors_pipeline(strength: str) -> None:
+    settings, safe = STRENGTHS[strength], safe_pipeline()
+    drawn = pictures(Guidance(strength=strength, concept="church"))
+    for drawing, picture in zip(DRAWINGS, drawn, strict=True):
+        wanted = safe(
+            drawing.text,
+            guidance_scale=drawing.guidance,
+            num_inference_steps=STEPS,
+            generator=torch.Generator("cpu").manual_seed(drawing.seed),
+            sld_guidance_scale=settings.scale,
+            sld_warmup_steps=settings.warmup,
+            sld_threshold=settings.threshold,
+            sld_momentum_scale=settings.momentum,
+            sld_mom_beta=settings.beta,
+        ).images[0]
+        assert near(picture, wanted)
+
+
+def test_guidance_changes_pictures_and_only_while_it_is_asked_for() -> None:
+    pipe = tiny_pipeline(1)
+    plain = Victim(pipe, Sampling(steps=2)).generate(DRAWINGS)
+    avoided = Victim(pipe, Sampling(steps=2), Guidance(strength="max", concept="church"))
+    assert not same(plain, avoided.generate(DRAWINGS))
+    assert same(plain, Victim(pipe, Sampling(steps=2)).generate(DRAWINGS))
+    assert avoided.picture_forwards == 6
+    assert not pipe.unet._forward_hooks
+    assert not pipe.unet._forward_pre_hooks
+
+
+def test_warm_up_in_steps_outlasts_a_short_picture() -> None:
+    weak = Guidance(strength="weak", concept="church")
+    assert same(pictures(weak, steps=10), pictures(Guidance(), steps=10))
+    assert not same(pictures(replace(weak, warmup="timesteps"), steps=10), pictures(Guidance(), steps=10))
+
+
+def test_warm_up_by_timestep_ends_guidance_instead_of_delaying_it() -> None:
+    output = (torch.stack([torch.zeros(4), torch.ones(4), torch.full((4,), 1.5)]),)
+    for timestep, guided in ((999, True), (10, True), (9, False)):
+        momentum = _Momentum(STRENGTHS["medium"], by_timestep=True)
+        (corrected,) = momentum.corrected(output, torch.tensor(timestep))
+        assert bool((corrected[1] != 1).any()) is guided
+
+
+def test_a_negative_prompt_is_the_pipelines_own() -> None:
+    pipe = tiny_pipeline(1)
+    drawn = Victim(pipe, Sampling(2, "own"), Guidance("church")).generate(DRAWINGS)
+    wanted = pipe(
+        DRAWINGS[0].text,
+        negative_prompt="church",
+        guidance_scale=7.5,
+        num_inference_steps=2,
+        generator=torch.Generator("cpu").manual_seed(1),
+    ).images[0]
+    assert near(drawn[0], wanted)
+    assert not same(drawn, Victim(pipe, Sampling(2, "own")).generate(DRAWINGS))
+
+
+def test_guidance_in_words() -> None:
+    assert str(Guidance()) == ""
+    assert not Guidance()
+    both = Guidance("blur", "medium", "church")
+    assert str(both) == (
+        "negative prompt 'blur' and safe latent diffusion (medium, warm-up in steps) away from 'church'"
+    )
+    assert Guidance("")
