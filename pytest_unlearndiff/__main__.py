@@ -10,7 +10,9 @@ from importlib import import_module
 from .core.errors import UnlearnDiffError
 
 # Each is a module of ``commands`` with SUMMARY, ``add_arguments(parser)`` and ``run(arguments) -> exit status``.
-COMMANDS: tuple[str, ...] = ("calibrate", "show", "report", "compare", "export", "clear", "prune", "pull", "push")
+COMMANDS: tuple[str, ...] = (
+    "calibrate", "drift", "show", "report", "compare", "export", "clear", "prune", "pull", "push",
+)  # fmt: skip
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
