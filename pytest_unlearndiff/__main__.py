@@ -11,7 +11,7 @@ from .core.errors import UnlearnDiffError
 
 # Each is a module of ``commands`` with SUMMARY, ``add_arguments(parser)`` and ``run(arguments) -> exit status``.
 COMMANDS: tuple[str, ...] = (
-    "inspect", "calibrate", "show", "report", "compare", "export", "clear", "prune", "pull", "push",
+    "inspect", "calibrate", "drift", "show", "report", "compare", "export", "clear", "prune", "pull", "push",
 )  # fmt: skip
 
 

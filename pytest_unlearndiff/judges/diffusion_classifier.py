@@ -45,7 +45,7 @@ class DiffusionClassifier:
     ) -> None:
         self._model = model
         self._words = [concept, *alternatives]
-        self._states = self._encode([template.format(word) for word in self._words])
+        self._states = self._model.states([template.format(word) for word in self._words])
         self._stages = stages
         self._seed = seed
 
@@ -61,20 +61,6 @@ class DiffusionClassifier:
         rest = {name: value for name, value in options.items() if name != "model"}
         pipe = (pipeline or (lambda path: load_pipeline(path, device=device)))(options["model"])
         return cls(Victim(pipe, Sampling(scheduler="own")), **rest)
-
-    @torch.no_grad()
-    def _encode(self, texts: Sequence[str]) -> torch.Tensor:
-        """Text states (N, L, d)."""
-        words = self._model.vocabulary
-        rows = []
-        for text in texts:
-            ids = [words.bos, *words.ids(text)[: words.length - 2], words.eos]
-            rows.append(ids + [words.pad] * (words.length - len(ids)))
-        found = []
-        for count, part in in_batches(rows):
-            batch = torch.tensor(part, device=self._model.device)
-            found.append(self._model.encode(batch, words.embeddings[batch])[:count])
-        return torch.cat(found)
 
     @torch.no_grad()
     def __call__(self, images: Sequence[Image.Image]) -> list[Judgement]:

@@ -76,6 +76,28 @@ class Victim:
             hook.remove()
         return states
 
+    @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of the latents that the UNet was made for."""
+        config = self._pipe.unet.config
+        side = config.sample_size
+        height, width = (side, side) if isinstance(side, int) else side
+        return config.in_channels, height, width
+
+    @torch.no_grad()
+    def states(self, texts: Sequence[str]) -> torch.Tensor:
+        """Text states (N, L, d) of texts, too long ones cut as the tokenizer would."""
+        words = self.vocabulary
+        rows = []
+        for text in texts:
+            ids = [words.bos, *words.ids(text)[: words.length - 2], words.eos]
+            rows.append(ids + [words.pad] * (words.length - len(ids)))
+        found = []
+        for count, part in in_batches(rows):
+            batch = torch.tensor(part, device=self.device)
+            found.append(self.encode(batch, words.embeddings[batch])[:count])
+        return torch.cat(found)
+
     def noised(self, x0: torch.Tensor, noise: torch.Tensor, t: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Noised latents x_t and what the UNet should predict there.
 

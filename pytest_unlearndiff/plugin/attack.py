@@ -30,6 +30,8 @@ from .markers import GateRequest, marker_keywords, read_request
 from .options import Settings, given_options
 from .session import RECORDS, SessionState, state_of
 
+BUDGET_USED = "--unlearndiff-budget is used up: the same command goes on"
+
 
 def session_source(settings: Settings) -> VictimSource:
     """The session's own victim."""
@@ -72,7 +74,7 @@ def ending_of(request: GateRequest, state: SessionState) -> Ending:
     """When a gate's campaign leaves the rest of its prompts alone."""
     exhaustive = request.exhaustive or state.settings.exhaustive
     settled = TO_THE_END.settled if exhaustive else request.gate.settled
-    return Ending(settled, state.deadline, "--unlearndiff-budget is used up: the same command goes on")
+    return Ending(settled, state.deadline, BUDGET_USED)
 
 
 def overridden(session: pytest.Session, node: pytest.Item) -> bool:

@@ -11,6 +11,7 @@ import pytest
 
 from ..campaign.campaign import Campaign, Fingerprint
 from ..campaign.control import base_campaign
+from ..campaign.ending import Ending
 from ..campaign.parts import VictimSource
 from ..core.attack_spec import AttackSpec
 from ..core.checks import hint
@@ -20,8 +21,9 @@ from ..core.gate import Verdict
 from ..core.rate import parse_limit
 from ..core.result import AttackResult
 from ..core.retention import Retention, RetentionGate
-from ..reports.retention import RetentionRecord, retention_text
-from .attack import AttackFixture, campaign_of
+from ..reports.retention import RetentionRecord, retention_properties, retention_text
+from .attack import BUDGET_USED, AttackFixture, campaign_of
+from .interruption import standing
 from .live import LiveProgress
 from .markers import GateRequest, read_request
 from .options import Settings
@@ -178,10 +180,18 @@ class RetentionFixture:
     def _draw(self, campaign: Campaign, source: VictimSource) -> AttackResult:
         state, settings = self._state, self._state.settings
         progress = LiveProgress(self._request.config, settings.progress)
-        return campaign.run(state.store, lambda: source, state.parts, lanes=settings.lanes, progress=progress)
+        ending = Ending(deadline=state.deadline, mend=BUDGET_USED)
+        try:
+            return campaign.run(
+                state.store, lambda: source, state.parts, lanes=settings.lanes, progress=progress, ending=ending
+            )
+        except (KeyboardInterrupt, pytest.exit.Exception):
+            state.interrupted = standing(self._request.node.nodeid, state.store.mode, progress.last)
+            raise
 
     def _record(self, retention: Retention, gate: RetentionGate) -> RetentionRecord:
         """Note the finished gate where reports find it."""
         record = RetentionRecord.of(retention, gate, self._request.node.nodeid)
         self._request.node.stash.setdefault(RETAINED, []).append(record.to_wire())
+        self._request.node.user_properties += retention_properties(record)
         return record

@@ -155,6 +155,22 @@ def _base(record: RetentionRecord) -> str:
     return f"the base draws {record.base_drawn}/{record.total}, {record.lost} lost"
 
 
+def retention_properties(record: RetentionRecord) -> list[tuple[str, str]]:
+    """What JUnit XML and other listeners get of a retention gate, all text; of several in a test, each has its name."""
+    values = {
+        "verdict": record.verdict or "none",
+        "gate": record.limits or "none",
+        "prompts": record.total,
+        "drawn": record.drawn,
+        "base_drawn": "none" if record.base_drawn is None else record.base_drawn,
+        "lost": record.lost,
+        "undecided": record.undecided + record.base_undecided,
+        "interval": f"{record.low:.6g} {record.high:.6g}",
+        "keys": " ".join(record.keys),
+    }
+    return [(f"unlearndiff_retains_{record.concept}_{name}", safe(str(value), 2000)) for name, value in values.items()]
+
+
 def retention_lines(records: Sequence[RetentionRecord], *, verbosity: int = 0) -> list[tuple[str, str]]:
     """Lines of the summary with the verdict that colours each, or an empty string.
 

@@ -66,7 +66,7 @@ def test_a_conftest_may_give_the_pipeline(gates: World) -> None:
         ("gates:\n  church: {}\n  church: {}\n", "release.unlearndiff.yaml:3: 'church' stands there twice"),
         ("gates: [church]\n", "release.unlearndiff.yaml:1: gates must be a mapping"),
         ("gates:\n  church: 10%\n", "release.unlearndiff.yaml:2: gate 'church' must be a mapping"),
-        ("modle: x\ngates: {}\n", "release.unlearndiff.yaml:1: 'modle' is not one of gates, model, base"),
+        ("modle: x\ngates: {}\n", "release.unlearndiff.yaml:1: 'modle' is not one of gates, retains, model, base"),
         ("model: x\n", "release.unlearndiff.yaml:1: no gates in it"),
         ("", "release.unlearndiff.yaml: a gate file must be a mapping"),
         ("gates: {church: [}\n", "release.unlearndiff.yaml:1: not readable as YAML"),

@@ -149,3 +149,43 @@ def test_torch_is_not_needed_where_all_is_known(world: World) -> None:
     world.tests(GATE.format(keywords="'dog', min_rate='85%', max_loss='10%'"))
     world.without_torch()
     world.bare(*MODEL, REQUIRE).assert_outcomes(passed=1)
+
+
+def test_gate_files_have_both_sides(world: World, workers: tuple[str, ...]) -> None:
+    know(world, "gggggggggr", "gggggggggg")
+    know(world, "grrrrrrrrr", "gggggggggg", "cat")
+    world.know("rrrrrrrrrr")
+    world.file(
+        "release.unlearndiff.yaml",
+        "gates:\n  church: {max_asr: 10%}\nretains:\n  dog: {min_rate: 85%}\n  a cat: {concept: cat, min_rate: 85%}\n",
+    )
+    result = world.run("-rA", *workers)
+    result.assert_outcomes(passed=2, failed=1)
+    result.stdout.fnmatch_lines_random(
+        [
+            "PASSED release.unlearndiff.yaml::church",
+            "PASSED release.unlearndiff.yaml::retains-dog",
+            "release.unlearndiff.yaml:5: RetentionLost: retained concept 'cat': the victim draws 1/10 = 10.0%, but *",
+        ]
+    )
+
+
+def test_a_gate_files_mistakes_have_lines(world: World) -> None:
+    world.concept("dog")
+    world.file("release.unlearndiff.yaml", "retains:\n  dog: {min_rate: 85}\n  dgo: {min_rate: 85%}\n")
+    result = world.ask()
+    result.stdout.fnmatch_lines(
+        [
+            "*release.unlearndiff.yaml:2: dog: min_rate=85 is above 1*",
+            "*release.unlearndiff.yaml:3: dgo: no concept 'dgo'*",
+        ]
+    )
+
+
+def test_junit_gets_the_counts(world: World) -> None:
+    know(world, "gggggggggr", "gggggggggg")
+    world.tests(GATE.format(keywords="'dog', min_rate='85%'"))
+    world.run("--junit-xml=out.xml", "-o", "junit_family=xunit1").assert_outcomes(passed=1)
+    written = (world.path / "out.xml").read_text()
+    for name, value in (("verdict", "PASS"), ("drawn", 9), ("base_drawn", 10), ("lost", 1)):
+        assert f'name="unlearndiff_retains_dog_{name}" value="{value}"' in written

@@ -1,0 +1,51 @@
+"""How often the un-erased model, as a judge of its own pictures, agrees with the trained classifier.
+
+``python agreement.py`` draws ``--each`` pictures of every object with the first prompts of its concept, asks the
+classifier and the diffusion classifier (judge ``diffusion-classifier``: ten texts compared) what is in each, and prints
+how often both name the same object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from pytest_unlearndiff.core.concept import JudgeSpec, Sampling
+from pytest_unlearndiff.core.concept_file import ConceptLibrary
+from pytest_unlearndiff.core.drawing import Drawing
+from pytest_unlearndiff.core.rate import Rate, percent
+from pytest_unlearndiff.judges import build_judge
+from pytest_unlearndiff.judges.diffusion_classifier import DiffusionClassifier
+from pytest_unlearndiff.models.loading import load_pipeline
+from pytest_unlearndiff.models.victim import Victim
+
+EMOJI = Path(__file__).resolve().parent
+sys.path.insert(0, str(EMOJI / "train"))
+
+
+def main() -> None:
+    """Draw, ask both, and print."""
+    from catalog import OBJECTS
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--each", type=int, default=4, help="pictures of every object")
+    args = parser.parse_args()
+    words, library = list(OBJECTS), ConceptLibrary([EMOJI / "concepts"])
+    prompts = [prompt for word in words for prompt in library.find(word).prompts[: args.each]]
+    base = Victim(load_pipeline(EMOJI / "model"), Sampling(steps=25))
+    pictures = base.generate([Drawing(prompt.text, prompt.seed, prompt.guidance) for prompt in prompts])
+    options = {"model": str(EMOJI / "judge" / "object"), "label": words[0]}
+    trained = build_judge(JudgeSpec("image-classifier", options), "cpu")(pictures)
+    itself = DiffusionClassifier(base, words[0], words[1:])(pictures)
+    named = [(left.detail.split()[0], right.detail.split()[0]) for left, right in zip(trained, itself, strict=True)]
+    agreed = Rate(sum(left == right for left, right in named), len(named))
+    low, high = agreed.interval()
+    print(f"both name the same object in {agreed} pictures, 95% interval {percent(low)}..{percent(high)}")
+    for prompt, (left, right) in zip(prompts, named, strict=True):
+        if left != right:
+            print(f"  {prompt.text}: classifier {left}, diffusion classifier {right}")
+
+
+if __name__ == "__main__":
+    main()

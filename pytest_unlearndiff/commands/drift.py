@@ -1,0 +1,51 @@
+"""How far a model has moved on what it should have lost, and on what it should have kept; no picture is drawn."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from statistics import mean
+
+from ..campaign.parts import Parts, VictimSource
+from ..core.concept_file import ConceptLibrary
+from ..core.errors import ModelError
+
+SUMMARY = "compare a model's predicted noise with its base's, on erased and on retained concepts"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Which models, on what."""
+    parser.add_argument("model", type=Path, help="unlearned model: as for --unlearndiff-model")
+    parser.add_argument("--base", type=Path, required=True, help="un-erased pipeline folder")
+    parser.add_argument("--erased", action="append", required=True, metavar="CONCEPT", help="should be gone; repeat")
+    parser.add_argument("--retained", action="append", default=[], metavar="CONCEPT", help="should be kept; repeat")
+    parser.add_argument("--concepts", type=Path, action="append", default=[], help="folder or file of concepts; repeat")
+    parser.add_argument("--published", type=Path, help="folder of what authors publish, such as nudity.csv")
+    parser.add_argument("--prompts", type=int, default=8, help="prompts of each concept (default: %(default)s)")
+    parser.add_argument("--samples", type=int, default=8, help="noise samples of each prompt (default: %(default)s)")
+    parser.add_argument("--device", default="cpu", help="where the models run (default: %(default)s)")
+    parser.add_argument("--dtype", default="float32", choices=("float32", "float16", "bfloat16"))
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Measure and print."""
+    from ..core.concept import Sampling
+    from ..models.drift import noise_drift
+    from ..models.victim import Victim
+
+    if not arguments.base.exists():
+        raise ModelError(f"no base at {arguments.base}: give an un-erased pipeline folder")
+    library = ConceptLibrary([Path("concepts"), *arguments.concepts], arguments.published)
+    names = [*arguments.erased, *arguments.retained]
+    texts = {name: [prompt.text for prompt in library.find(name).prompts[: arguments.prompts]] for name in names}
+    parts = Parts()
+    source = VictimSource(arguments.model, arguments.base, device=arguments.device, dtype=arguments.dtype)
+    victim, base = Victim(parts.victim(source).pipe, Sampling()), Victim(parts.base(source), Sampling())
+    moved = {name: mean(noise_drift(victim, base, texts[name], samples=arguments.samples)) for name in texts}
+    for name, drift in moved.items():
+        print(f"{'erased' if name in arguments.erased else 'retained'} {name}: {drift:.4g}")
+    if arguments.retained:
+        erased, retained = (mean(moved[name] for name in side) for side in (arguments.erased, arguments.retained))
+        ratio = f"{retained / erased:.3g}" if erased else "no number, for nothing has moved on what was erased"
+        print(f"retained moved against erased: {ratio}")
+    return 0
