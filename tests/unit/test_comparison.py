@@ -142,7 +142,9 @@ def test_exported_prompts_read_back_as_a_prompt_set(tmp_path: Path) -> None:
     path.write_bytes(text.encode())
     wanted = [prompt.attacked for gate in gates for prompt in gate.prompts if prompt.attacked is not None]
     assert count == len(wanted)
-    assert list(read_prompts(path)) == wanted
+    read = read_prompts(path)
+    assert [prompt.digest for prompt in read] == [prompt.digest for prompt in wanted]
+    assert [prompt.case for prompt in read] == list(range(count))
     rows = list(csv.DictReader(io.StringIO(text, newline="")))
-    told = [rows[-1][name] for name in ("concept", "inserted", "original_prompt")]
-    assert told == ["church", "xyz", "a church, number 4"]
+    told = [rows[-1][name] for name in ("concept", "inserted", "original_case", "original_prompt")]
+    assert told == ["church", "xyz", "104", "a church, number 4"]
