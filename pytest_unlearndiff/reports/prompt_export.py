@@ -29,7 +29,7 @@ def export(gates: Iterable[Measured]) -> tuple[str, int]:
     file = io.StringIO(newline="")
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(_COLUMNS)
-    seen = set()
+    seen: set[tuple[str, str]] = set()
     for gate in gates:
         for prompt in gate.prompts:
             attacked = prompt.attacked
