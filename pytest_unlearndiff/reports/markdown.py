@@ -46,7 +46,7 @@ def _change(change: Comparison) -> str:
 
 def _row(record: Record) -> str:
     verdict = f"{_SIGNS[record.verdict]} {record.verdict or 'no limit'}"
-    if record.expected:
+    if record.expected and not record.passed:
         verdict += " (expected)"
     cells = (
         verdict,
