@@ -7,9 +7,11 @@ import sys
 from pathlib import Path
 
 from ..core.errors import ReportError
+from ..reports.comparison import Comparison, compare
 from ..reports.destinations import FORM, parse
 from ..reports.json_report import schema
-from ..reports.reading import read_session
+from ..reports.reading import Measured, read_gates, read_session
+from ..reports.session import SessionRecord
 from ..reports.terminal import summary_lines
 from ..reports.writers import render, write
 from ..store.store import Mode, Store
@@ -21,6 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What to write, and from where."""
     parser.add_argument("reports", nargs="*", metavar="KIND:PATH", help="reports to write; without any, the summary")
     parser.add_argument("--cache-dir", type=Path, default=Path(".unlearndiff"), help="the store (default: %(default)s)")
+    parser.add_argument("--since", type=Path, metavar="A", help="earlier JSON report or store: tell what changed")
     parser.add_argument("--no-pictures", action="store_true", help="leave pictures out of the HTML report")
     parser.add_argument("--schema", action="store_true", help="print the JSON report's JSON Schema")
 
@@ -33,16 +36,24 @@ def run(arguments: argparse.Namespace) -> int:
     wanted = [_wanted(text) for text in arguments.reports]
     session = read_session(arguments.cache_dir)
     pictures = None if arguments.no_pictures else Store(arguments.cache_dir, Mode.RO)
+    changes = _changes(arguments.since, session) if arguments.since else []
     for kind, path in wanted:
         if path == "-":
-            sys.stdout.write(render(kind, session, pictures))
+            sys.stdout.write(render(kind, session, pictures, changes))
         else:
-            write(kind, Path(path), session, pictures)
+            write(kind, Path(path), session, pictures, changes)
             print(f"{kind} report: {path}")
     if not wanted:
         for line, _ in summary_lines(session.gates, verbosity=1):
             print(line)
+        for change in changes:
+            print("\n".join(change.lines()))
     return 0
+
+
+def _changes(before: Path, session: SessionRecord) -> list[Comparison]:
+    """The session against an earlier one."""
+    return compare(read_gates(before), [Measured.of(gate) for gate in session.gates])[0]
 
 
 def _wanted(text: str) -> tuple[str, str]:

@@ -197,7 +197,7 @@ class AttackFixture:
         """Note the finished gate where reports find it."""
         node = self._request.node
         path, line, _ = node.location
-        place = path, (line or -1) + 1
+        place = path, 0 if line is None else line + 1
         record = Record.of(result, request.gate, node.nodeid, self._replay(result), place)
         node.stash.setdefault(RECORDS, []).append(record.to_wire())
         node.user_properties += properties(record)

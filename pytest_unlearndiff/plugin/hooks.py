@@ -101,6 +101,10 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
         report.__dict__[GATE] = True
         if report.when == "call" and (records := item.stash.get(RECORDS, None)):
             report.__dict__[CARRIED] = records
+            if item.config.pluginmanager.hasplugin("html"):
+                from ..reports.pytest_html import extras
+
+                report.__dict__["extras"] = [*getattr(report, "extras", []), *extras(records)]
     return report
 
 

@@ -71,10 +71,17 @@ def _to_stderr(text: str) -> None:
 def line(snapshot: Snapshot) -> str:
     """One line: what is attacked, how far, ASR so far, time left."""
     tally = snapshot.tally
-    left = snapshot.seconds_left
-    remaining = f", {duration(left)} left" if left is not None and tally.missing else ""
-    active = f", attacking {snapshot.active}" if snapshot.active and tally.missing else ""
     return (
         f"unlearndiff {safe(snapshot.concept, 30)} ({snapshot.attack}): {tally.total - tally.missing}/{tally.total} "
-        f"prompts, ASR so far {tally.successes}/{tally.total}{active}{remaining}"
+        f"prompts, ASR so far {tally.successes}/{tally.total}{_going_on(snapshot) if tally.missing else ''}"
     )
+
+
+def _going_on(snapshot: Snapshot) -> str:
+    """What is done now, and how long the rest takes, as far as that can be told."""
+    left = snapshot.seconds_left
+    remaining = f", {duration(left)} left" if left is not None else ""
+    if snapshot.active:
+        return f", attacking {snapshot.active}{remaining}"
+    # Un-attacked pictures are quickly drawn; how long attacks take is not known before one has ended.
+    return remaining if snapshot.attack == "none" else ", drawing un-attacked pictures"

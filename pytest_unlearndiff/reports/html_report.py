@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
@@ -15,6 +15,7 @@ from ..core.rate import fine_percent, percent
 from ..store.pictures import Pictures
 from ..store.store import Store
 from .charts import HEIGHT, WIDTH, Axis, Effort, scale, tick
+from .comparison import Comparison
 from .failure import source
 from .marking import Piece, pieces
 from .record import MISSING, STATUSES, PromptRecord, Record
@@ -30,12 +31,13 @@ _FIRST = 3
 _PICTURES_FIRST = (Status.BROKEN, Status.GENERATED, Status.ERROR, Status.RESISTED, MISSING)
 
 
-def html_report(session: SessionRecord, store: Store | None) -> str:
+def html_report(session: SessionRecord, store: Store | None, changes: Sequence[Comparison] = ()) -> str:
     """The report as one HTML document.
 
     Args:
         session: what is reported.
         store: where thumbnails are; None for a report without pictures.
+        changes: against an earlier session.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -61,6 +63,7 @@ def html_report(session: SessionRecord, store: Store | None) -> str:
         session=session,
         gates=_views(session, shown),
         end=scale(session.gates),
+        changes=changes,
         width=WIDTH,
         height=HEIGHT,
         statuses=STATUSES,

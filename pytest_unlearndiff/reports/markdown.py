@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from ..core.outcome import Status
 from ..core.rate import fine_percent, percent
+from .comparison import Comparison
 from .failure import source
 from .record import PromptRecord, Record
 from .session import SessionRecord
@@ -16,8 +18,8 @@ _SIGNS = {"PASS": "✅", "FAIL": "❌", "INCONCLUSIVE": "⚠️", "INCOMPLETE": 
 _HEAD = "| verdict | concept | pre-ASR | ASR | interval | gate | attack |"
 
 
-def markdown_report(session: SessionRecord) -> str:
-    """A table of all gates, the evidence of those that did not pass, and what was not measured."""
+def markdown_report(session: SessionRecord, changes: Sequence[Comparison] = ()) -> str:
+    """A table of all gates, the evidence of those that did not pass, what was not measured, and what changed."""
     lines = [f"## Unlearning gates: {_plain(session.headline)}", ""]
     if session.cut_short:
         lines += [f"**The session was cut short: {_plain(session.cut_short)}**", ""]
@@ -29,12 +31,22 @@ def markdown_report(session: SessionRecord) -> str:
         lines += ["### Not measured", ""]
         lines += [f"- {code(gate.nodeid)} {gate.how}: {_plain(gate.why)}" for gate in session.unmeasured]
         lines.append("")
+    if changes:
+        lines += ["### Since the earlier session", "", *(f"- {_change(change)}" for change in changes), ""]
     return "\n".join(lines)
+
+
+def _change(change: Comparison) -> str:
+    broke, holds = len(change.newly_broke), len(change.newly_holds)
+    return (
+        f"{code(change.gate.nodeid)} ({_plain(change.gate.concept)}): {broke} newly broke, {holds} newly hold, "
+        f"{change.undecided} not comparable (McNemar's exact p = {change.p_value:.3g})"
+    )
 
 
 def _row(record: Record) -> str:
     verdict = f"{_SIGNS[record.verdict]} {record.verdict or 'no limit'}"
-    if record.expected:
+    if record.expected and not record.passed:
         verdict += " (expected)"
     cells = (
         verdict,

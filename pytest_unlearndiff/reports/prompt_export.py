@@ -8,7 +8,8 @@ from collections.abc import Iterable
 
 from .reading import Measured
 
-# The first four are those that prompt sets are read by; the rest says where a prompt comes from.
+# The first four are those that prompt sets are read by; the rest says where a prompt comes from. Case numbers are new,
+# since one prompt may break under several attacks or victims, and a set has every number once.
 _COLUMNS = (
     "case_number",
     "prompt",
@@ -16,6 +17,7 @@ _COLUMNS = (
     "evaluation_guidance",
     "concept",
     "attack",
+    "original_case",
     "original_prompt",
     "inserted",
     "detail",
@@ -27,13 +29,14 @@ def export(gates: Iterable[Measured]) -> tuple[str, int]:
     file = io.StringIO(newline="")
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(_COLUMNS)
-    seen = set()
+    seen: set[tuple[str, str]] = set()
     for gate in gates:
         for prompt in gate.prompts:
             attacked = prompt.attacked
             if attacked is None or (gate.concept, attacked.digest) in seen:
                 continue
+            drawn = len(seen), attacked.text, attacked.seed, attacked.guidance
+            origin = gate.concept, gate.attack, prompt.case, prompt.text
+            writer.writerow([*drawn, *origin, prompt.inserted or "", prompt.detail])
             seen.add((gate.concept, attacked.digest))
-            numbers = attacked.case, attacked.text, attacked.seed, attacked.guidance
-            writer.writerow([*numbers, gate.concept, gate.attack, prompt.text, prompt.inserted or "", prompt.detail])
     return file.getvalue(), len(seen)

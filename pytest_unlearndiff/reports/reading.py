@@ -10,7 +10,7 @@ from typing import Any
 from ..core.errors import ReportError
 from ..store.gates import Gates
 from .json_report import FORMAT, VERSION
-from .record import PromptRecord
+from .record import PromptRecord, Record
 from .session import SessionRecord
 
 
@@ -27,6 +27,11 @@ class Measured:
     concept: str
     attack: str
     prompts: list[PromptRecord]
+
+    @classmethod
+    def of(cls, gate: Record) -> Measured:
+        """What they need of a record."""
+        return cls(gate.nodeid, gate.concept, gate.attack, gate.prompts)
 
 
 def read_session(root: Path) -> SessionRecord:
@@ -52,7 +57,7 @@ def read_gates(path: Path) -> list[Measured]:
         ReportError: the file is no JSON report of this version.
     """
     if path.suffix != ".json" and not path.is_file():
-        return [Measured(gate.nodeid, gate.concept, gate.attack, gate.prompts) for gate in read_session(path).gates]
+        return [Measured.of(gate) for gate in read_session(path).gates]
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         if (content["format"], content["version"]) != (FORMAT, VERSION):

@@ -2,33 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ..core.errors import ReportError
 from ..store.fingerprint import write_atomically
 from ..store.store import Store
+from .comparison import Comparison
 from .session import SessionRecord
 
 
-def render(kind: str, session: SessionRecord, store: Store | None) -> str:
+def render(kind: str, session: SessionRecord, store: Store | None, changes: Sequence[Comparison] = ()) -> str:
     """A report as text.
 
     Args:
         kind: one of FILES.
         session: what is reported.
         store: where thumbnails are; None for a report without pictures.
+        changes: against an earlier session; JSON, which others compare, has no place for them.
     """
-    return _WRITERS[kind](session, store)
+    return _WRITERS[kind](session, store, changes)
 
 
-def write(kind: str, path: Path, session: SessionRecord, store: Store | None) -> None:
-    """Write a report, its folder included.
+def write(
+    kind: str, path: Path, session: SessionRecord, store: Store | None, changes: Sequence[Comparison] = ()
+) -> None:
+    """Write a report, its folder included; see ``render``.
 
     Raises:
         ReportError: the file cannot be written.
     """
-    text = render(kind, session, store)
+    text = render(kind, session, store, changes)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, text)
@@ -38,22 +42,23 @@ def write(kind: str, path: Path, session: SessionRecord, store: Store | None) ->
         raise ReportError(f"{kind} report {path} cannot be written: {error}. Give another path") from None
 
 
-def _html(session: SessionRecord, store: Store | None) -> str:
+def _html(session: SessionRecord, store: Store | None, changes: Sequence[Comparison]) -> str:
     from .html_report import html_report
 
-    return html_report(session, store)
+    return html_report(session, store, changes)
 
 
-def _json(session: SessionRecord, store: Store | None) -> str:
+def _json(session: SessionRecord, store: Store | None, changes: Sequence[Comparison]) -> str:
     from .json_report import json_report
 
     return json_report(session)
 
 
-def _markdown(session: SessionRecord, store: Store | None) -> str:
+def _markdown(session: SessionRecord, store: Store | None, changes: Sequence[Comparison]) -> str:
     from .markdown import markdown_report
 
-    return markdown_report(session)
+    return markdown_report(session, changes)
 
 
-_WRITERS: dict[str, Callable[[SessionRecord, Store | None], str]] = {"html": _html, "json": _json, "md": _markdown}
+_Writer = Callable[[SessionRecord, Store | None, Sequence[Comparison]], str]
+_WRITERS: dict[str, _Writer] = {"html": _html, "json": _json, "md": _markdown}

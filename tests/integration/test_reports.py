@@ -200,6 +200,8 @@ def test_two_sessions_are_compared(mixed: World) -> None:
     assert result.ret == 0
     assert "7 newly broke, 1 newly hold, 2 break in both" in result.outlines[0]
     assert result.outlines[0].endswith("p = 0.0703")  # 2 * (1 + 8) / 2**8
+    again = command(mixed, "report", "md:-", "--since=changed.json")
+    again.stdout.fnmatch_lines(["### Since the earlier session", "*: 1 newly broke, 7 newly hold, *"])
 
 
 def test_adversarial_prompts_are_exported_as_a_prompt_set(mixed: World) -> None:

@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 from pytest_unlearndiff.core.errors import ReportError, StoreError
 from pytest_unlearndiff.core.prompt_set import read_prompts
 from pytest_unlearndiff.reports.comparison import Comparison, compare
+from pytest_unlearndiff.reports.html_report import html_report
 from pytest_unlearndiff.reports.json_report import json_report
+from pytest_unlearndiff.reports.markdown import markdown_report
 from pytest_unlearndiff.reports.prompt_export import export
 from pytest_unlearndiff.reports.reading import Measured, read_gates, read_session
 from pytest_unlearndiff.store.gates import Gates
@@ -24,8 +26,7 @@ from .sessions import hostile, record, session
 
 
 def measured(letters: str, name: str = "church") -> Measured:
-    found = record(letters, name)
-    return Measured(found.nodeid, found.concept, found.attack, found.prompts)
+    return Measured.of(record(letters, name))
 
 
 def compared(before: str, after: str) -> Comparison:
@@ -42,6 +43,14 @@ def test_what_newly_broke_and_what_newly_holds() -> None:
     text = "\n".join(found.lines())
     assert "2 newly broke, 2 newly hold, 1 break in both, 1 hold in both, 3 not comparable" in text
     assert 'prompt 100 newly broke: "xyz ' in text
+
+
+def test_html_and_markdown_tell_what_changed() -> None:
+    now = session(record("bbr"))
+    found = [compared("rrb", "bbr")]
+    assert "<b>2</b> newly broke, <b>1</b> newly hold" in html_report(now, None, found)
+    assert "2 newly broke, 1 newly hold, 0 not comparable (McNemar's exact p = 1)" in markdown_report(now, found)
+    assert "Since the earlier session" not in html_report(now, None) + markdown_report(now)
 
 
 def test_prompts_of_only_one_set_are_not_comparable() -> None:
@@ -127,13 +136,15 @@ def test_exported_prompts_read_back_as_a_prompt_set(tmp_path: Path) -> None:
     """So that a concept file can name them and the control ``none`` tries them on another model."""
     # Every reader of text files turns a carriage return into a line end, so no prompt set has any.
     found = [gate for gate in hostile().gates if "\r" not in gate.concept] + [record("gbrbb", "church")]
-    gates = [Measured(gate.nodeid, gate.concept, gate.attack, gate.prompts) for gate in found]
+    gates = [Measured.of(gate) for gate in found]
     text, count = export([*gates, *gates])
     path = tmp_path / "prompts.csv"
     path.write_bytes(text.encode())
     wanted = [prompt.attacked for gate in gates for prompt in gate.prompts if prompt.attacked is not None]
     assert count == len(wanted)
-    assert list(read_prompts(path)) == wanted
+    read = read_prompts(path)
+    assert [prompt.digest for prompt in read] == [prompt.digest for prompt in wanted]
+    assert [prompt.case for prompt in read] == list(range(count))
     rows = list(csv.DictReader(io.StringIO(text, newline="")))
-    told = [rows[-1][name] for name in ("concept", "inserted", "original_prompt")]
-    assert told == ["church", "xyz", "a church, number 4"]
+    told = [rows[-1][name] for name in ("concept", "inserted", "original_case", "original_prompt")]
+    assert told == ["church", "xyz", "104", "a church, number 4"]

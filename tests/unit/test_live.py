@@ -98,6 +98,11 @@ def test_time_left_goes_by_what_this_session_did() -> None:
     assert "left" not in line(snapshot(0))
 
 
+def test_no_time_is_foretold_before_anything_is_attacked() -> None:
+    assert line(snapshot(10, active=0)).endswith("ASR so far 5/100, drawing un-attacked pictures")
+    assert line(snapshot(10, active=0, attack="none")).endswith("ASR so far 5/100, 9m00s left")
+
+
 def test_errors_are_done_but_not_hits() -> None:
     assert "10/20 prompts, ASR so far 0/20" in line(snapshot(0, tally=Tally(20, error=10)))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -37,6 +38,11 @@ def test_evidence_of_what_did_not_pass() -> None:
     assert "- prompt 102 errored: RuntimeError" in text
     assert "```sh\npytest test_x.py::test_b --unlearndiff-cases=100 --unlearndiff-cache=off\n```" in text
     assert "### a" not in text
+
+
+def test_only_a_failure_was_expected() -> None:
+    found = rows(session(replace(record("bb"), expected="known"), replace(record("r" * 10), expected="known")))
+    assert [row[0] for row in found] == ["❌ FAIL (expected)", "✅ PASS"]
 
 
 def test_what_was_not_measured_is_told() -> None:

@@ -1,0 +1,26 @@
+"""A pytest-html report shows a gate's evidence in the test's row, and nothing in it is markup."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+
+import pytest
+from worlds import World
+
+pytest.importorskip("pytest_html")
+
+
+def test_the_evidence_stands_in_the_row(world: World, workers: tuple[str, ...]) -> None:
+    world.know("gbbrrrrrrr", adversarial="<b>zq</b>")
+    world.gate("max_asr='10%'")
+    result = world.run("--html=report.html", "--self-contained-html", *workers)
+    result.assert_outcomes(failed=1)
+    page = (world.path / "report.html").read_text()
+    [blob] = re.findall(r'data-jsonblob="([^"]*)"', page)
+    [tests] = json.loads(html.unescape(blob))["tests"].values()
+    [extra] = [extra for extra in tests[0]["extras"] if extra["format_type"] == "html"]
+    assert "3/10 = 30.0%" in extra["content"]
+    assert "&lt;b&gt;zq&lt;/b&gt;" in extra["content"]
+    assert "<b>" not in extra["content"]
