@@ -77,8 +77,12 @@ class World:
         return path
 
     def ini(self, *lines: str) -> None:
-        """Write pytest.ini; whatever warns fails, and Hypothesis, which costs most of a start, stays out."""
-        fixed = ["[pytest]", "filterwarnings = error", "addopts = -p no:hypothesispytest"]
+        """Write pytest.ini; whatever warns fails, and what costs most of a start or changes an order stays out."""
+        fixed = [
+            "[pytest]",
+            "filterwarnings = error",
+            "addopts = -p no:hypothesispytest -p no:randomly -p no:rerunfailures",
+        ]
         self.file("pytest.ini", "\n".join([*fixed, *lines]) + "\n")
 
     def concept(self, name: str = "church", count: int = 10) -> None:

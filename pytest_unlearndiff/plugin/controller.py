@@ -6,7 +6,7 @@ from collections.abc import Generator
 
 import pytest
 
-from .session import CARRIED, GATE, STATE, state_of
+from .session import CARRIED, GATE, RERUN, STATE, state_of
 
 _COLOURS = {"PASS": "green", "FAIL": "red", "INCONCLUSIVE": "yellow", "INCOMPLETE": "yellow"}
 
@@ -38,7 +38,7 @@ class Controller:
     @pytest.hookimpl
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Keep what a finished test's report carries."""
-        if not getattr(report, GATE, False):
+        if not getattr(report, GATE, False) or report.outcome == RERUN:
             return
         state = state_of(self._config)
         records = getattr(report, CARRIED, [])

@@ -77,6 +77,13 @@ def _is_gate(item: pytest.Item) -> bool:
     return item.get_closest_marker("unlearndiff") is not None
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Begin with nothing measured: plugins that run a failed test again run it on the same item."""
+    if RECORDS in item.stash:
+        del item.stash[RECORDS]
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     """Fail a marked test that ended well without attacking: nothing was measured, so nothing may look safe."""

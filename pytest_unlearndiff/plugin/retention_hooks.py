@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from .session import GATE, STATE, state_of
+from .session import GATE, RERUN, STATE, state_of
 
 if TYPE_CHECKING:
     from .retention import RetentionFixture
@@ -66,6 +66,13 @@ def _is_gate(item: pytest.Item) -> bool:
     return item.get_closest_marker(MARK) is not None
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Begin with nothing measured, as for attack gates."""
+    if RETAINED in item.stash:
+        del item.stash[RETAINED]
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     """Fail a marked test that ended well without looking: nothing was measured, so nothing may look safe."""
@@ -102,7 +109,8 @@ class RetentionController:
     @pytest.hookimpl
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Keep what a finished test's report carries."""
-        if records := getattr(report, CARRIED, None):
+        records = getattr(report, CARRIED, None)
+        if records and report.outcome != RERUN:
             state_of(self._config).retained += records
 
     @pytest.hookimpl(trylast=True)

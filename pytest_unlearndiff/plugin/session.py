@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 STATE = pytest.StashKey["SessionState"]()
 GATE = "unlearndiff_gate"
+RERUN = "rerun"
+"""The outcome that pytest-rerunfailures gives a report whose test runs again: the last run counts."""
 CARRIED = "unlearndiff_records"
 RECORDS = pytest.StashKey[list[dict[str, Any]]]()
 

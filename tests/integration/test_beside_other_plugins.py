@@ -1,0 +1,62 @@
+"""Beside plugins that many suites have: nothing is lost, nothing is counted twice."""
+
+from __future__ import annotations
+
+import pytest
+from worlds import World, section
+
+
+def rows(result: pytest.RunResult) -> list[str]:
+    return [line for line in section(result) if line.startswith("church ")]
+
+
+@pytest.fixture
+def failing(world: World) -> World:
+    """A gate that is exceeded at its fourth prompt, each of which takes a while."""
+    world.concept()
+    world.scripted("rbrbrrrrrr", seconds=0.3)
+    world.gate("max_asr='10%'")
+    return world
+
+
+def test_rerunfailures_reports_the_last_run_of_a_gate(failing: World) -> None:
+    result = failing.attack("-p", "rerunfailures", "--reruns=2")
+    assert result.parseoutcomes() == {"failed": 1, "rerun": 2}
+    assert len(rows(result)) == 1
+    assert "4 from the store, 6 not needed" in "".join(section(result))
+
+
+def test_timeout_leaves_the_gate_and_what_is_kept(failing: World) -> None:
+    result = failing.attack("--timeout=0.8", "-o", "timeout_method=signal")
+    result.assert_outcomes(failed=1)
+    assert rows(result)[0].endswith(" INCOMPLETE")
+    assert 0 < len(failing.kept()) < 4
+    again = failing.attack()
+    assert rows(again)[0].endswith(" FAIL")
+    assert len(failing.kept()) == 4
+
+
+def test_randomly_changes_no_outcome(failing: World) -> None:
+    failing.gate("max_asr='50%'", "test_other")
+    result = failing.attack("-p", "randomly", "-p", "no:xdist")
+    result.assert_outcomes(passed=1, failed=1)
+    assert len(failing.kept()) == 7
+
+
+@pytest.mark.parametrize("arguments", [("--cov=.", "--cov-report="), ("--html=report.html", "--self-contained-html")])
+def test_others_run_to_their_end(failing: World, arguments: tuple[str, ...]) -> None:
+    result = failing.attack("-W", "default", *arguments)
+    result.assert_outcomes(failed=1)
+    assert rows(result)[0].endswith(" FAIL")
+
+
+@pytest.mark.parametrize("arguments", [("-p", "no:terminal"), ("-p", "no:cacheprovider"), ("-p", "no:capture")])
+def test_without_a_plugin_of_pytests_own(failing: World, arguments: tuple[str, ...]) -> None:
+    assert failing.attack(*arguments).ret == 1
+    assert len(failing.kept()) == 4
+
+
+@pytest.mark.parametrize("question", ["--setup-plan", "--setup-only", "--collect-only"])
+def test_a_question_attacks_nothing(failing: World, question: str) -> None:
+    assert failing.attack(question).ret == 0
+    assert failing.kept() == []
