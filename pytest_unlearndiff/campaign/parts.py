@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,11 @@ class VictimSource:
     partial: bool = False
     guidance: Guidance = UNGUIDED
     assumed: str = ""
+
+    @property
+    def unerased(self) -> VictimSource:
+        """The base as a victim: nothing is put into it, and its pictures are guided away from nothing."""
+        return replace(self, model=None, pipe=None, guidance=UNGUIDED, assumed="")
 
     @property
     def title(self) -> str:

@@ -17,6 +17,7 @@ from diffusers.utils import is_accelerate_available
 from ..core.errors import ModelError
 from ..core.guidance import UNGUIDED, Guidance
 from ..store.family import family_of
+from ..store.hub import hub_folder, hub_mend
 from .accounting import Change, change, check_changed
 from .checkpoint import Checkpoint
 from .formats.folders import WeightFiles
@@ -52,16 +53,17 @@ def load_pipeline(path: str | Path, *, device: str = "cpu", dtype: str = "float3
     No code of the folder is run, and nothing is fetched.
 
     Args:
-        path: folder with a ``model_index.json``.
+        path: folder with a ``model_index.json``, or the Hub id of a repository that is on this machine.
         device: where it goes.
         dtype: name of the floating-point type of its weights.
 
     Raises:
         ModelError: there is no pipeline, it is not one of Stable Diffusion's kind, or weights are missing.
     """
-    folder = Path(path)
+    folder = Path(path) if Path(path).exists() else hub_folder(str(path)) or Path(path)
     if not (folder / "model_index.json").is_file():
-        raise ModelError(f"{path} cannot be loaded as a diffusers pipeline: it holds no model_index.json")
+        mend = "" if folder.exists() else f"; {hub_mend(str(path))}"
+        raise ModelError(f"{path} cannot be loaded as a diffusers pipeline: it holds no model_index.json{mend}")
     try:
         check_index(folder)
         files = part_files(folder)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
 
@@ -172,7 +172,7 @@ class RetentionFixture:
         victim = Campaign(concept, AttackSpec("none"), Fingerprint(fingerprint.victim, ""), judge)
         if source.base is None:
             return Retention(self._draw(victim, source))
-        base = replace(source, model=None, pipe=None)
+        base = source.unerased
         return Retention(
             self._draw(victim, source), self._draw(base_campaign(concept, fingerprint.target, judge), base)
         )

@@ -170,3 +170,18 @@ def test_a_store_somewhere_else(world: World) -> None:
     assert world.run("--unlearndiff-cache-dir=elsewhere").ret == 1
     Path(world.path / ".unlearndiff").rename(world.path / "elsewhere")
     assert world.run("--unlearndiff-cache-dir=elsewhere").ret == 0
+
+
+def test_guidance_is_part_of_the_key_and_loading_options_are_not(world: World) -> None:
+    world.concept()
+    plain = world.campaign("church")[0].key.digest
+    for arguments in (("--unlearndiff-sld=medium:church",), ("--unlearndiff-negative-prompt=church",)):
+        assert world.campaign("church", *arguments)[0].key.digest != plain
+    for arguments in (("--unlearndiff-partial",), ("--unlearndiff-trust-pickle",), ("--unlearndiff-sld-warmup=steps",)):
+        assert world.campaign("church", *arguments)[0].key.digest == plain
+
+
+def test_a_flag_is_replayed_as_a_flag() -> None:
+    assert CHOICE["partial"].written("yes") == "--unlearndiff-partial"
+    assert CHOICE["partial"].written("no") == ""
+    assert CHOICE["sld"].written("max:x") == "--unlearndiff-sld=max:x"

@@ -8,7 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
-from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint, convert_ldm_vae_checkpoint
+from diffusers.loaders.single_file_utils import (
+    convert_ldm_unet_checkpoint,
+    convert_ldm_vae_checkpoint,
+    convert_open_clip_checkpoint,
+)
 from resaved import (
     FORMATS,
     KV,
@@ -18,6 +22,7 @@ from resaved import (
     kohya,
     latent_diffusion,
     low_rank,
+    open_clip,
     peft,
     save_receler,
     text,
@@ -73,6 +78,13 @@ def test_every_format_loads_to_the_bit(
     for change in found.changes:
         assert change.given == len(how.tensors(other, change.component)) <= change.total
         assert change.changed > 0
+
+
+def test_open_clip_names_are_those_the_library_knows(base: StableDiffusionPipeline) -> None:
+    converted = convert_open_clip_checkpoint(base.text_encoder, open_clip(base))
+    flat = {key.removeprefix("text_model."): value for key, value in converted.items()}
+    for key, value in text(base).items():
+        assert torch.equal(flat[key], value), key
 
 
 def saved_anew(victim: str, emoji: StableDiffusionPipeline) -> tuple[Loaded, list[str]]:
@@ -192,6 +204,21 @@ def test_lora_is_merged(layout: str, base: StableDiffusionPipeline, tmp_path: Pa
         torch.testing.assert_close(value, wanted)
     assert found.changes[0].changed == len(pairs)
     assert any("strength 1" in note for note in found.notes)
+
+
+@pytest.mark.parametrize("layout", ["kohya", "peft"])
+def test_lora_is_merged_as_diffusers_fuses_it(layout: str, base: StableDiffusionPipeline, tmp_path: Path) -> None:
+    """Where peft is installed, which diffusers needs for it."""
+    pytest.importorskip("peft")
+    pairs, path = low_rank(base, 5, 2), tmp_path / "lora.safetensors"
+    save_file(kohya(pairs, 1.0) if layout == "kohya" else peft(pairs, "unet."), path)
+    theirs = tiny_pipeline(0)
+    theirs.load_lora_weights(str(path))
+    theirs.fuse_lora()
+    theirs.unload_lora_weights()
+    found = load(path, base).pipe.unet.state_dict()
+    for key, value in theirs.unet.state_dict().items():
+        torch.testing.assert_close(found[key], value, msg=key)
 
 
 def test_lora_of_a_text_encoder(base: StableDiffusionPipeline, tmp_path: Path) -> None:

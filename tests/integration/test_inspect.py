@@ -1,0 +1,71 @@
+"""``python -m pytest_unlearndiff inspect``: what was detected, the accounting, and a status that says no."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from resaved import ATTN2, unet
+from safetensors.torch import save_file
+from tiny import tiny_pipeline
+
+from pytest_unlearndiff.__main__ import main
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("inspect") / "base"
+    tiny_pipeline(0).save_pretrained(folder)
+    return folder
+
+
+def test_it_says_what_is_there_and_what_changed(base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tensors = unet(tiny_pipeline(1), ATTN2)
+    save_file(tensors, tmp_path / "esd", metadata={"erase_concept": "church\x1b[2J"})
+    assert main(["inspect", str(tmp_path / "esd"), f"--base={base}"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert f"model:   {tmp_path / 'esd'}" in lines
+    assert "format:  UNet state dict" in lines
+    assert f"base:    {base}" in lines
+    count, total = len(tensors), len(unet(tiny_pipeline(1)))
+    assert any(f"unet: {count} of {count} given tensors changed ({total} in all), by " in line for line in lines)
+    assert any("erase_concept = church" in line for line in lines)
+    assert all(line.isprintable() for line in lines)
+    assert lines[-1] == "verdict: can be attacked"
+
+
+def test_a_pipeline_needs_no_base(base: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["inspect", str(base)]) == 0
+    assert "unknown without a base" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("unchanged", "nothing was unlearned"),
+        ("no base", "give its base with --unlearndiff-base=CompVis/stable-diffusion-v1-4"),
+        ("code", "names what is no tensor"),
+        ("gap", "--unlearndiff-partial"),
+        ("nothing", "no model at"),
+    ],
+)
+def test_a_refusal_is_status_1_and_one_line(
+    content: str, reason: str, base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, arguments, tensors = tmp_path / "x", [f"--base={base}"], unet(tiny_pipeline(1), ATTN2)
+    if content == "unchanged":
+        save_file(unet(tiny_pipeline(0)), path)
+    elif content == "no base":
+        arguments = []
+        save_file({"down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k.weight": torch.ones(320, 768)}, path)
+    elif content == "code":
+        torch.save(tensors | {"x": print}, path)
+    elif content == "gap":
+        tensors.popitem()
+        save_file(tensors, path)
+    assert main(["inspect", str(path), *arguments]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert reason in line
+    if content == "gap":
+        assert main(["inspect", str(path), *arguments, "--partial"]) == 0
