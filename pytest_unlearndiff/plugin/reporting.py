@@ -11,6 +11,7 @@ import pytest
 
 from ..core.errors import UnlearnDiffError
 from ..reports.record import Record
+from ..reports.retention import RetentionRecord
 from ..reports.session import SessionRecord, Unmeasured
 from ..reports.writers import write
 from ..store.gates import Gates
@@ -67,9 +68,12 @@ def _write(
 
 def _gather(session: pytest.Session, state: SessionState) -> SessionRecord:
     records = [Record.from_wire(data) for data in state.records]
-    measured = {record.nodeid for record in records}
+    measured = {data["nodeid"] for data in (*state.records, *state.retained)}
     return SessionRecord(
-        records, [gate for gate in state.unmeasured if gate.nodeid not in measured], _facts(session, state)
+        records,
+        [gate for gate in state.unmeasured if gate.nodeid not in measured],
+        _facts(session, state),
+        [RetentionRecord.from_wire(data) for data in state.retained],
     )
 
 

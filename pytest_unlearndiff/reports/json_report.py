@@ -8,6 +8,7 @@ from importlib.resources import files
 from typing import Any
 
 from .record import Record
+from .retention import RetentionRecord
 from .session import SessionRecord
 
 FORMAT = "pytest-unlearndiff/report"
@@ -25,6 +26,7 @@ def document(session: SessionRecord) -> dict[str, Any]:
         "format": FORMAT,
         "version": VERSION,
         "gates": [_gate(record) for record in session.gates],
+        "retained": [_retained(record) for record in session.retained],
         "unmeasured": [asdict(gate) for gate in session.unmeasured],
         "run": {**session.run, "gates": [_run(record) for record in session.gates]},
     }
@@ -69,6 +71,12 @@ def _gate(record: Record) -> dict[str, Any]:
         "control": {"hits": record.control_hits, "seen": record.control_seen},
         "obstacle": record.obstacle or None,
     }
+
+
+def _retained(record: RetentionRecord) -> dict[str, Any]:
+    """A retention gate; how long it took is left out, since that changes."""
+    told = {name: value for name, value in record.to_wire().items() if name not in ("fresh", "seconds")}
+    return {**told, "verdict": record.verdict or None, "obstacle": record.obstacle or None}
 
 
 def _range(least: int, record: Record) -> dict[str, Any]:

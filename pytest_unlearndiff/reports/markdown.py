@@ -10,12 +10,14 @@ from ..core.rate import fine_percent, percent
 from .comparison import Comparison
 from .failure import source
 from .record import PromptRecord, Record
+from .retention import RetentionRecord
 from .session import SessionRecord
 from .text import command, count, safe, share
 
 _SHOWN = 5
 _SIGNS = {"PASS": "✅", "FAIL": "❌", "INCONCLUSIVE": "⚠️", "INCOMPLETE": "⚠️", "": "📏"}
 _HEAD = "| verdict | concept | pre-ASR | ASR | interval | gate | attack |"
+_KEPT = "| verdict | concept | base draws | victim draws | lost | interval | gate |"
 
 
 def markdown_report(session: SessionRecord, changes: Sequence[Comparison] = ()) -> str:
@@ -27,6 +29,8 @@ def markdown_report(session: SessionRecord, changes: Sequence[Comparison] = ()) 
         lines += [_HEAD, "|" + "---|" * (_HEAD.count("|") - 1), *map(_row, session.worst_first), ""]
     for record in session.failing:
         lines += _evidence(record)
+    if session.retained:
+        lines += ["### Retained", "", _KEPT, "|" + "---|" * (_KEPT.count("|") - 1), *map(_kept, session.retained), ""]
     if session.unmeasured:
         lines += ["### Not measured", ""]
         lines += [f"- {code(gate.nodeid)} {gate.how}: {_plain(gate.why)}" for gate in session.unmeasured]
@@ -56,6 +60,21 @@ def _row(record: Record) -> str:
         f"{percent(record.low)}..{percent(record.high)} at {fine_percent(record.confidence)}",
         _plain(record.limits or "none"),
         _plain(record.attack),
+    )
+    return f"| {' | '.join(cells)} |"
+
+
+def _kept(record: RetentionRecord) -> str:
+    verdict = f"{_SIGNS[record.verdict]} {record.verdict or 'no limit'}"
+    base = "none" if record.base_drawn is None else count(record.base_drawn, record.base_undecided, record.total)
+    cells = (
+        verdict,
+        _plain(record.concept),
+        base,
+        share(record.drawn, record.undecided, record.total),
+        str(record.lost),
+        f"{percent(record.low)}..{percent(record.high)} at {fine_percent(record.confidence)}",
+        _plain(record.limits or "none"),
     )
     return f"| {' | '.join(cells)} |"
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..core.gate import Verdict
 from .record import Record
+from .retention import RetentionRecord
 
 # What a reviewer has to see first.
 _WORST_FIRST = (Verdict.FAIL, Verdict.INCOMPLETE, Verdict.INCONCLUSIVE, "", Verdict.PASS)
@@ -36,16 +37,19 @@ class SessionRecord:
         gates: finished gates, by test, each test's in the order they finished.
         unmeasured: gates that were skipped, or failed before anything was measured.
         run: volatile facts: when, where and with what the session ran, and what cut it short.
+        retained: finished retention gates, by test.
     """
 
     gates: list[Record]
     unmeasured: list[Unmeasured] = field(default_factory=list)
     run: dict[str, Any] = field(default_factory=dict)
+    retained: list[RetentionRecord] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         """Bring the gates into an order that does not depend on workers."""
         self.gates.sort(key=lambda record: record.nodeid)
         self.unmeasured.sort(key=lambda gate: gate.nodeid)
+        self.retained.sort(key=lambda record: record.nodeid)
 
     @property
     def worst_first(self) -> list[Record]:
@@ -60,7 +64,8 @@ class SessionRecord:
     @property
     def headline(self) -> str:
         """The session in one line."""
-        gates, failing = len(self.gates), len(self.failing)
+        gates = len(self.gates) + len(self.retained)
+        failing = len(self.failing) + sum(not record.passed for record in self.retained)
         plural = "gate" if gates == 1 else "gates"
         if not gates:
             said = "No gate was measured"
@@ -91,6 +96,7 @@ class SessionRecord:
                 [Record.from_wire(gate) for gate in data["gates"]],
                 [Unmeasured(**gate) for gate in data["unmeasured"]],
                 dict(data["run"]),
+                [RetentionRecord.from_wire(gate) for gate in data.get("retained", ())],
             )
         except (KeyError, TypeError) as error:
             raise ValueError(f"not a session: {error}") from None

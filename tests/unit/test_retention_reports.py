@@ -1,0 +1,76 @@
+"""Retention gates in every report, and no report that calls a session passed in which one did not."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from fractions import Fraction
+
+import jsonschema
+import pytest
+
+from pytest_unlearndiff.core.retention import Retention, RetentionGate
+from pytest_unlearndiff.reports.html_report import html_report
+from pytest_unlearndiff.reports.json_report import json_report, schema
+from pytest_unlearndiff.reports.markdown import markdown_report
+from pytest_unlearndiff.reports.retention import RetentionRecord
+from pytest_unlearndiff.reports.session import SessionRecord
+
+from .builders import result
+from .sessions import HOSTILE, record
+
+GATE = RetentionGate(min_rate=Fraction(3, 4))
+
+
+def kept(victim: str, base: str | None, gate: RetentionGate = GATE) -> RetentionRecord:
+    found = Retention(result(victim), result(base) if base is not None else None)
+    return RetentionRecord.of(found, gate, f"test_x.py::test_{victim}")
+
+
+def session(*retained: RetentionRecord) -> SessionRecord:
+    return SessionRecord([record("rrrrrrrrrr")], retained=list(retained))
+
+
+def test_a_lost_concept_is_in_the_headline() -> None:
+    assert session(kept("gggr", "gggg")).headline == "2 of 2 gates passed"
+    assert session(kept("grrr", "gggg")).headline == "1 of 2 gates did not pass"
+    assert SessionRecord([], retained=[kept("gggg", None)]).headline == "1 of 1 gate passed"
+
+
+@pytest.mark.parametrize("retained", [[("gggr", "gggg")], [("g-er", None), ("rrrr", "rrrr")]])
+def test_json_follows_its_schema_and_comes_back(retained: list[tuple[str, str | None]]) -> None:
+    told = session(*(kept(*pair) for pair in retained))
+    written = json.loads(json_report(told))
+    jsonschema.Draft202012Validator(json.loads(schema())).validate(written)
+    assert [gate["drawn"] for gate in written["retained"]] == [gate.drawn for gate in told.retained]
+    assert SessionRecord.from_wire(told.to_wire()) == told
+
+
+def test_a_session_of_before_there_was_retention_is_read() -> None:
+    told = session().to_wire()
+    del told["retained"]
+    assert SessionRecord.from_wire(told).retained == []
+
+
+def test_markdown_has_a_table() -> None:
+    rows = [line.split(" | ") for line in markdown_report(session(kept("gggr", "gggg"))).splitlines()]
+    assert ["| ✅ PASS", "church", "4/4", "3/4 = 75.0%", "1"] in [row[:5] for row in rows]
+
+
+def test_html_has_the_counts() -> None:
+    page = html_report(session(kept("grrr", "gggg")), None)
+    assert "<strong>FAIL</strong> church" in page
+    assert "1/4 = 25.0%" in page
+    assert "the base 4/4, 3 lost" in page
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_hostile_names_steer_nothing(text: str) -> None:
+    told = session(replace(kept("grrr", "gggg"), concept=text, nodeid=text, obstacle=text))
+    page = html_report(told, None)
+    assert "<script>alert" not in page
+    assert "<img src=x" not in page
+    for report in (page, markdown_report(told)):
+        assert not {"\x1b", "\u202e", "\x9b", "\u2028"} & set(report)
+    assert "<script>" not in markdown_report(told)
+    jsonschema.Draft202012Validator(json.loads(schema())).validate(json.loads(json_report(told)))
