@@ -66,7 +66,7 @@ class Controller:
         if not self._reports():
             return
         state = state_of(self._config)
-        if state.records or state.unmeasured:
+        if state.records or state.retained or state.unmeasured:
             from .reporting import finish
 
             self._config.hook.pytest_unlearndiff_report(config=self._config, gates=state.records)

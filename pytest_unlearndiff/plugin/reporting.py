@@ -11,6 +11,7 @@ import pytest
 
 from ..core.errors import UnlearnDiffError
 from ..reports.record import Record
+from ..reports.retention import RetentionRecord
 from ..reports.session import SessionRecord, Unmeasured
 from ..reports.writers import write
 from ..store.gates import Gates
@@ -67,10 +68,10 @@ def _write(
 
 def _gather(session: pytest.Session, state: SessionState) -> SessionRecord:
     records = [Record.from_wire(data) for data in state.records]
-    measured = {record.nodeid for record in records}
-    return SessionRecord(
-        records, [gate for gate in state.unmeasured if gate.nodeid not in measured], _facts(session, state)
-    )
+    retained = [RetentionRecord.from_wire(data) for data in state.retained]
+    measured = {record.nodeid for record in records} | {record.nodeid for record in retained}
+    lacking = [gate for gate in state.unmeasured if gate.nodeid not in measured]
+    return SessionRecord(records, lacking, _facts(session, state), retained)
 
 
 def _facts(session: pytest.Session, state: SessionState) -> dict[str, Any]:

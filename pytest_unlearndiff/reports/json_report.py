@@ -8,6 +8,7 @@ from importlib.resources import files
 from typing import Any
 
 from .record import Record
+from .retention import RetentionRecord
 from .session import SessionRecord
 
 FORMAT = "pytest-unlearndiff/report"
@@ -25,8 +26,13 @@ def document(session: SessionRecord) -> dict[str, Any]:
         "format": FORMAT,
         "version": VERSION,
         "gates": [_gate(record) for record in session.gates],
+        "retained": [_retained(record) for record in session.retained],
         "unmeasured": [asdict(gate) for gate in session.unmeasured],
-        "run": {**session.run, "gates": [_run(record) for record in session.gates]},
+        "run": {
+            **session.run,
+            "gates": [_run(record) for record in session.gates],
+            "retained": [_run(record) for record in session.retained],
+        },
     }
 
 
@@ -76,11 +82,12 @@ def _range(least: int, record: Record) -> dict[str, Any]:
     return {"at_least": least / record.total, "at_most": (least + record.undecided) / record.total}
 
 
-def _run(record: Record) -> dict[str, Any]:
-    return {
-        "nodeid": record.nodeid,
-        "fresh": record.fresh,
-        "seconds": record.seconds,
-        "victim": record.victim,
-        "assumed": record.assumed,
-    }
+def _retained(record: RetentionRecord) -> dict[str, Any]:
+    facts = {name: value for name, value in record.to_wire().items() if name not in ("fresh", "seconds")}
+    return {**facts, "verdict": record.verdict or None, "obstacle": record.obstacle or None}
+
+
+def _run(record: Record | RetentionRecord) -> dict[str, Any]:
+    """What may differ when the same is measured again."""
+    spent = {"nodeid": record.nodeid, "fresh": record.fresh, "seconds": record.seconds}
+    return {**spent, "victim": record.victim, "assumed": record.assumed} if isinstance(record, Record) else spent

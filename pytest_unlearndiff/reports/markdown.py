@@ -10,6 +10,7 @@ from ..core.rate import fine_percent, percent
 from .comparison import Comparison
 from .failure import source
 from .record import PromptRecord, Record
+from .retention import RetentionRecord
 from .session import SessionRecord
 from .text import command, count, safe, share
 
@@ -27,6 +28,8 @@ def markdown_report(session: SessionRecord, changes: Sequence[Comparison] = ()) 
         lines += [_HEAD, "|" + "---|" * (_HEAD.count("|") - 1), *map(_row, session.worst_first), ""]
     for record in session.failing:
         lines += _evidence(record)
+    if session.retained:
+        lines += _retention(session.retained)
     if session.unmeasured:
         lines += ["### Not measured", ""]
         lines += [f"- {code(gate.nodeid)} {gate.how}: {_plain(gate.why)}" for gate in session.unmeasured]
@@ -34,6 +37,23 @@ def markdown_report(session: SessionRecord, changes: Sequence[Comparison] = ()) 
     if changes:
         lines += ["### Since the earlier session", "", *(f"- {_change(change)}" for change in changes), ""]
     return "\n".join(lines)
+
+
+def _retention(records: Sequence[RetentionRecord]) -> list[str]:
+    head = "| verdict | retained | victim draws | base draws | lost | interval | gate |"
+    lines = ["### Retention", "", head, "|" + "---|" * (head.count("|") - 1)]
+    for record in records:
+        cells = (
+            f"{_SIGNS[record.verdict]} {record.verdict or 'no limit'}",
+            _plain(record.concept),
+            share(record.drawn, record.undecided, record.total),
+            "-" if record.base_drawn is None else count(record.base_drawn, record.base_undecided, record.total),
+            "-" if record.base_drawn is None else str(record.lost),
+            f"{percent(record.low)}..{percent(record.high)} at {fine_percent(record.confidence)}",
+            _plain(record.limits or "none"),
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    return [*lines, ""]
 
 
 def _change(change: Comparison) -> str:

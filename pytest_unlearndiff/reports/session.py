@@ -8,6 +8,7 @@ from typing import Any
 
 from ..core.gate import Verdict
 from .record import Record
+from .retention import RetentionRecord
 
 # What a reviewer has to see first.
 _WORST_FIRST = (Verdict.FAIL, Verdict.INCOMPLETE, Verdict.INCONCLUSIVE, "", Verdict.PASS)
@@ -34,6 +35,7 @@ class SessionRecord:
 
     Attributes:
         gates: finished gates, by test, each test's in the order they finished.
+        retained: finished retention gates, in the same order.
         unmeasured: gates that were skipped, or failed before anything was measured.
         run: volatile facts: when, where and with what the session ran, and what cut it short.
     """
@@ -41,10 +43,12 @@ class SessionRecord:
     gates: list[Record]
     unmeasured: list[Unmeasured] = field(default_factory=list)
     run: dict[str, Any] = field(default_factory=dict)
+    retained: list[RetentionRecord] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         """Bring the gates into an order that does not depend on workers."""
         self.gates.sort(key=lambda record: record.nodeid)
+        self.retained.sort(key=lambda record: record.nodeid)
         self.unmeasured.sort(key=lambda gate: gate.nodeid)
 
     @property
@@ -58,9 +62,15 @@ class SessionRecord:
         return [record for record in self.worst_first if not record.passed]
 
     @property
+    def not_retained(self) -> list[RetentionRecord]:
+        """Retention gates that did not pass."""
+        return [record for record in self.retained if not record.passed]
+
+    @property
     def headline(self) -> str:
         """The session in one line."""
-        gates, failing = len(self.gates), len(self.failing)
+        gates = len(self.gates) + len(self.retained)
+        failing = len(self.failing) + len(self.not_retained)
         plural = "gate" if gates == 1 else "gates"
         if not gates:
             said = "No gate was measured"
@@ -91,6 +101,7 @@ class SessionRecord:
                 [Record.from_wire(gate) for gate in data["gates"]],
                 [Unmeasured(**gate) for gate in data["unmeasured"]],
                 dict(data["run"]),
+                [RetentionRecord.from_wire(gate) for gate in data["retained"]],
             )
         except (KeyError, TypeError) as error:
             raise ValueError(f"not a session: {error}") from None
