@@ -75,7 +75,9 @@ class SessionRecord:
         if not gates:
             said = "No gate was measured"
         elif failing:
-            said = f"{failing} of {gates} {plural} did not pass"
+            expected = sum(bool(record.expected) for record in self.failing)
+            known = f" ({expected} expected)" if expected else ""
+            said = f"{failing} of {gates} {plural} did not pass{known}"
         else:
             said = f"{gates} of {gates} {plural} passed"
         return f"{said}, {len(self.unmeasured)} not measured" if self.unmeasured else said

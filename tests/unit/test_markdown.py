@@ -84,3 +84,8 @@ def test_inline_code_is_closed_by_its_own_fence_only(text: str) -> None:
 @pytest.mark.parametrize(("letters", "said"), [("r" * 10, "1 of 1 gate passed"), ("bb", "1 of 1 gate did not pass")])
 def test_the_headline(letters: str, said: str) -> None:
     assert session(record(letters)).headline == said
+
+
+def test_the_headline_tells_failures_that_were_expected() -> None:
+    found = session(record("bb"), replace(record("bb", "b"), expected="known"), record("r" * 10, "c"))
+    assert found.headline == "2 of 3 gates did not pass (1 expected)"
