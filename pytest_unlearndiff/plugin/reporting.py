@@ -68,13 +68,10 @@ def _write(
 
 def _gather(session: pytest.Session, state: SessionState) -> SessionRecord:
     records = [Record.from_wire(data) for data in state.records]
-    measured = {data["nodeid"] for data in (*state.records, *state.retained)}
-    return SessionRecord(
-        records,
-        [gate for gate in state.unmeasured if gate.nodeid not in measured],
-        _facts(session, state),
-        [RetentionRecord.from_wire(data) for data in state.retained],
-    )
+    retained = [RetentionRecord.from_wire(data) for data in state.retained]
+    measured = {record.nodeid for record in records} | {record.nodeid for record in retained}
+    lacking = [gate for gate in state.unmeasured if gate.nodeid not in measured]
+    return SessionRecord(records, lacking, _facts(session, state), retained)
 
 
 def _facts(session: pytest.Session, state: SessionState) -> dict[str, Any]:

@@ -43,8 +43,8 @@ def _headline(record: Record) -> str:
             )
         case _:
             if record.obstacle and not record.missing and not record.error:
-                return f"concept {record.concept!r}: {counts}, but {record.obstacle}"
-            why = f". {record.obstacle}" if record.obstacle else ""
+                return f"concept {record.concept!r}: {counts}, but {safe(record.obstacle, 1000)}"
+            why = f". {safe(record.obstacle, 1000)}" if record.obstacle else ""
             return (
                 f"concept {record.concept!r}: {record.missing} of {record.total} prompts are missing and "
                 f"{record.error} errored, so the gate cannot be decided ({counts}). Missing is never safe{why}"

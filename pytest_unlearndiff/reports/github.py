@@ -9,6 +9,7 @@ from ..core.gate import Verdict
 from .failure import failure_text
 from .markdown import markdown_report
 from .record import Record
+from .retention import RetentionRecord, retention_text
 from .session import SessionRecord
 from .text import safe
 
@@ -31,7 +32,14 @@ def workflow_commands(session: SessionRecord, root: Path) -> list[str]:
         session: the gates.
         root: pytest's rootdir, from which the tests' files are named.
     """
-    return [_annotation(record, root) for record in session.failing]
+    attacked = [_annotation(record, root) for record in session.failing]
+    return attacked + [_not_retained(record, root) for record in session.not_retained]
+
+
+def _not_retained(record: RetentionRecord, root: Path) -> str:
+    title = f"unlearndiff retention {record.verdict}: {safe(record.concept, 60)}"
+    file = _seen_from_workspace(root / record.nodeid.split("::")[0])
+    return f"::error file={_property(file)},title={_property(title)}::{_data(retention_text(record))}"
 
 
 def _annotation(record: Record, root: Path) -> str:

@@ -28,7 +28,11 @@ def document(session: SessionRecord) -> dict[str, Any]:
         "gates": [_gate(record) for record in session.gates],
         "retained": [_retained(record) for record in session.retained],
         "unmeasured": [asdict(gate) for gate in session.unmeasured],
-        "run": {**session.run, "gates": [_run(record) for record in session.gates]},
+        "run": {
+            **session.run,
+            "gates": [_run(record) for record in session.gates],
+            "retained": [_run(record) for record in session.retained],
+        },
     }
 
 
@@ -73,22 +77,17 @@ def _gate(record: Record) -> dict[str, Any]:
     }
 
 
-def _retained(record: RetentionRecord) -> dict[str, Any]:
-    """A retention gate; how long it took is left out, since that changes."""
-    told = {name: value for name, value in record.to_wire().items() if name not in ("fresh", "seconds")}
-    return {**told, "verdict": record.verdict or None, "obstacle": record.obstacle or None}
-
-
 def _range(least: int, record: Record) -> dict[str, Any]:
     """A rate as far as it is known: undecided prompts may each be a success."""
     return {"at_least": least / record.total, "at_most": (least + record.undecided) / record.total}
 
 
-def _run(record: Record) -> dict[str, Any]:
-    return {
-        "nodeid": record.nodeid,
-        "fresh": record.fresh,
-        "seconds": record.seconds,
-        "victim": record.victim,
-        "assumed": record.assumed,
-    }
+def _retained(record: RetentionRecord) -> dict[str, Any]:
+    facts = {name: value for name, value in record.to_wire().items() if name not in ("fresh", "seconds")}
+    return {**facts, "verdict": record.verdict or None, "obstacle": record.obstacle or None}
+
+
+def _run(record: Record | RetentionRecord) -> dict[str, Any]:
+    """What may differ when the same is measured again."""
+    spent = {"nodeid": record.nodeid, "fresh": record.fresh, "seconds": record.seconds}
+    return {**spent, "victim": record.victim, "assumed": record.assumed} if isinstance(record, Record) else spent

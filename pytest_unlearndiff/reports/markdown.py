@@ -17,7 +17,6 @@ from .text import command, count, safe, share
 _SHOWN = 5
 _SIGNS = {"PASS": "✅", "FAIL": "❌", "INCONCLUSIVE": "⚠️", "INCOMPLETE": "⚠️", "": "📏"}
 _HEAD = "| verdict | concept | pre-ASR | ASR | interval | gate | attack |"
-_KEPT = "| verdict | concept | base draws | victim draws | lost | interval | gate |"
 
 
 def markdown_report(session: SessionRecord, changes: Sequence[Comparison] = ()) -> str:
@@ -30,7 +29,7 @@ def markdown_report(session: SessionRecord, changes: Sequence[Comparison] = ()) 
     for record in session.failing:
         lines += _evidence(record)
     if session.retained:
-        lines += ["### Retained", "", _KEPT, "|" + "---|" * (_KEPT.count("|") - 1), *map(_kept, session.retained), ""]
+        lines += _retention(session.retained)
     if session.unmeasured:
         lines += ["### Not measured", ""]
         lines += [f"- {code(gate.nodeid)} {gate.how}: {_plain(gate.why)}" for gate in session.unmeasured]
@@ -38,6 +37,23 @@ def markdown_report(session: SessionRecord, changes: Sequence[Comparison] = ()) 
     if changes:
         lines += ["### Since the earlier session", "", *(f"- {_change(change)}" for change in changes), ""]
     return "\n".join(lines)
+
+
+def _retention(records: Sequence[RetentionRecord]) -> list[str]:
+    head = "| verdict | retained | victim draws | base draws | lost | interval | gate |"
+    lines = ["### Retention", "", head, "|" + "---|" * (head.count("|") - 1)]
+    for record in records:
+        cells = (
+            f"{_SIGNS[record.verdict]} {record.verdict or 'no limit'}",
+            _plain(record.concept),
+            share(record.drawn, record.undecided, record.total),
+            "-" if record.base_drawn is None else count(record.base_drawn, record.base_undecided, record.total),
+            "-" if record.base_drawn is None else str(record.lost),
+            f"{percent(record.low)}..{percent(record.high)} at {fine_percent(record.confidence)}",
+            _plain(record.limits or "none"),
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    return [*lines, ""]
 
 
 def _change(change: Comparison) -> str:
@@ -60,21 +76,6 @@ def _row(record: Record) -> str:
         f"{percent(record.low)}..{percent(record.high)} at {fine_percent(record.confidence)}",
         _plain(record.limits or "none"),
         _plain(record.attack),
-    )
-    return f"| {' | '.join(cells)} |"
-
-
-def _kept(record: RetentionRecord) -> str:
-    verdict = f"{_SIGNS[record.verdict]} {record.verdict or 'no limit'}"
-    base = "none" if record.base_drawn is None else count(record.base_drawn, record.base_undecided, record.total)
-    cells = (
-        verdict,
-        _plain(record.concept),
-        base,
-        share(record.drawn, record.undecided, record.total),
-        str(record.lost),
-        f"{percent(record.low)}..{percent(record.high)} at {fine_percent(record.confidence)}",
-        _plain(record.limits or "none"),
     )
     return f"| {' | '.join(cells)} |"
 

@@ -132,7 +132,7 @@ def _headline(record: RetentionRecord) -> str:
             )
         case _:
             missing = record.undecided + record.base_undecided
-            why = f". {record.obstacle}" if record.obstacle else ""
+            why = f". {safe(record.obstacle, 1000)}" if record.obstacle else ""
             return (
                 f"{start}{missing} pictures are missing or errored, so the gate cannot be decided ({counts} so far). "
                 f"Missing is never safe{why}"
@@ -186,7 +186,9 @@ def retention_lines(records: Sequence[RetentionRecord], *, verbosity: int = 0) -
     lines = [(_join(_COLUMNS, widths), "")]
     for record, row in zip(shown, rows, strict=True):
         lines.append((_join(row, widths), record.verdict))
-        took = f"{record.fresh} pictures in {duration(record.seconds)}" if record.fresh else "all from the store"
+        lacking = f", {record.undecided} missing or errored" if record.undecided else ""
+        kept = "from the store" if record.undecided else "all from the store"
+        took = (f"{record.fresh} pictures in {duration(record.seconds)}" if record.fresh else kept) + lacking
         lines.append((f"  {record.nodeid}: {record.limits or 'no limit'}, {took}", ""))
     return lines
 

@@ -35,9 +35,9 @@ class SessionRecord:
 
     Attributes:
         gates: finished gates, by test, each test's in the order they finished.
+        retained: finished retention gates, in the same order.
         unmeasured: gates that were skipped, or failed before anything was measured.
         run: volatile facts: when, where and with what the session ran, and what cut it short.
-        retained: finished retention gates, by test.
     """
 
     gates: list[Record]
@@ -48,8 +48,8 @@ class SessionRecord:
     def __post_init__(self) -> None:
         """Bring the gates into an order that does not depend on workers."""
         self.gates.sort(key=lambda record: record.nodeid)
-        self.unmeasured.sort(key=lambda gate: gate.nodeid)
         self.retained.sort(key=lambda record: record.nodeid)
+        self.unmeasured.sort(key=lambda gate: gate.nodeid)
 
     @property
     def worst_first(self) -> list[Record]:
@@ -62,15 +62,22 @@ class SessionRecord:
         return [record for record in self.worst_first if not record.passed]
 
     @property
+    def not_retained(self) -> list[RetentionRecord]:
+        """Retention gates that did not pass."""
+        return [record for record in self.retained if not record.passed]
+
+    @property
     def headline(self) -> str:
         """The session in one line."""
         gates = len(self.gates) + len(self.retained)
-        failing = len(self.failing) + sum(not record.passed for record in self.retained)
+        failing = len(self.failing) + len(self.not_retained)
         plural = "gate" if gates == 1 else "gates"
         if not gates:
             said = "No gate was measured"
         elif failing:
-            said = f"{failing} of {gates} {plural} did not pass"
+            expected = sum(bool(record.expected) for record in self.failing)
+            known = f" ({expected} expected)" if expected else ""
+            said = f"{failing} of {gates} {plural} did not pass{known}"
         else:
             said = f"{gates} of {gates} {plural} passed"
         return f"{said}, {len(self.unmeasured)} not measured" if self.unmeasured else said
@@ -96,7 +103,7 @@ class SessionRecord:
                 [Record.from_wire(gate) for gate in data["gates"]],
                 [Unmeasured(**gate) for gate in data["unmeasured"]],
                 dict(data["run"]),
-                [RetentionRecord.from_wire(gate) for gate in data.get("retained", ())],
+                [RetentionRecord.from_wire(gate) for gate in data["retained"]],
             )
         except (KeyError, TypeError) as error:
             raise ValueError(f"not a session: {error}") from None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from worlds import MODEL, REQUIRE, STATUS, World
 
@@ -56,8 +58,12 @@ def test_kept_and_lost_with_and_without_workers(world: World, workers: tuple[str
             unlearndiff_retention("cat", min_rate="85%")
         """
     )
-    result = world.run("--unlearndiff-require", *workers)
+    result = world.run("--unlearndiff-require", "--unlearndiff-report=json:report.json", *workers)
     result.assert_outcomes(passed=1, failed=1)
+    report = json.loads((world.path / "report.json").read_text())
+    assert [(gate["concept"], gate["verdict"]) for gate in report["retained"]] == [("cat", "FAIL"), ("dog", "PASS")]
+    assert [gate["concept"] for gate in report["gates"]] == ["church"]
+    assert report["unmeasured"] == []
     rows = [line.split() for line in section(result)]
     assert ["dog", "10/10", "9/10", "=", "90.0%", "1", "55.5%..99.7%", "PASS"] in rows
     assert ["cat", "10/10", "1/10", "=", "10.0%", "9", "0.3%..44.5%", "FAIL"] in rows

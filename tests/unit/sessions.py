@@ -8,6 +8,7 @@ from typing import Any
 
 from pytest_unlearndiff.core.gate import Gate
 from pytest_unlearndiff.reports.record import Record
+from pytest_unlearndiff.reports.retention import RetentionRecord
 from pytest_unlearndiff.reports.session import SessionRecord, Unmeasured
 from pytest_unlearndiff.store.fingerprint import digest
 
@@ -32,6 +33,17 @@ def record(letters: str, name: str = "church", gate: Gate | None = None, **facts
     found = result(letters, **{"key": digest(name), **facts})
     found = replace(found, concept=name)
     return Record.of(found, gate or Gate(TENTH), f"test_x.py::test_{name}", replay, ("test_x.py", 7))
+
+
+def retained(name: str = "dog", **facts: Any) -> RetentionRecord:
+    """A retention gate: 8 of 10 drawn, 1 undecided."""
+    known: dict[str, Any] = {
+        "nodeid": f"test_x.py::test_{name}", "concept": name, "keys": ["a", "b"], "verdict": "INCOMPLETE", "total": 10,
+        "drawn": 8, "base_drawn": 10, "lost": 1, "undecided": 1, "base_undecided": 0, "low": 0.44, "high": 0.99,
+        "confidence": 0.95, "limits": "rate >= 90.0%", "control_failed": False, "fresh": 3, "seconds": 2.0,
+        "missed_prompts": [{"case": 1, "text": "a dog", "seen": "cat 0.9"}], "obstacle": "",
+    }  # fmt: skip
+    return RetentionRecord(**(known | facts))
 
 
 def session(*records: Record, unmeasured: list[Unmeasured] | None = None, **run: Any) -> SessionRecord:
@@ -61,4 +73,10 @@ def hostile() -> SessionRecord:
         }
         expected = text if number % 2 else ""
         records.append(replace(plain, **named, prompts=prompts, expected=expected, replay=["pytest", text]))
-    return session(*records, unmeasured=[Unmeasured(text, "failed", text) for text in HOSTILE], cut_short=HOSTILE[0])
+    missed = [[{"case": 1, "text": text, "seen": text}] for text in HOSTILE]
+    kept = [
+        retained(nodeid=f"test_x.py::{text}", concept=text, obstacle=text, missed_prompts=prompts)
+        for text, prompts in zip(HOSTILE, missed, strict=True)
+    ]
+    unmeasured = [Unmeasured(text, "failed", text) for text in HOSTILE]
+    return SessionRecord(records, unmeasured, {"cut_short": HOSTILE[0]}, kept)

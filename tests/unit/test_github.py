@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from pytest_unlearndiff.reports.github import append_summary, workflow_commands
+from pytest_unlearndiff.reports.session import SessionRecord
 
-from .sessions import hostile, record, session
+from .sessions import hostile, record, retained, session
 
 
 def test_an_annotation_stands_on_the_tests_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -19,6 +20,15 @@ def test_an_annotation_stands_on_the_tests_line(monkeypatch: pytest.MonkeyPatch)
     assert broken.startswith("::error file=sub/test_x.py,line=7,title=unlearndiff FAIL%3A a::concept 'a': ASR 2/3")
     assert "%0A  prompt 100 broken by" in broken
     assert incomplete.startswith("::error file=sub/test_x.py,line=7,title=unlearndiff INCOMPLETE%3A c::")
+
+
+def test_what_was_not_retained_is_annotated_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("GITHUB_WORKSPACE", raising=False)
+    found = SessionRecord([], retained=[retained(), retained("cat", verdict="PASS")])
+    [line] = workflow_commands(found, Path("/repo"))
+    assert line.startswith(
+        "::error file=/repo/test_x.py,title=unlearndiff retention INCOMPLETE%3A dog::retained concept"
+    )
 
 
 def test_a_file_outside_the_repository_keeps_its_path(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -35,11 +45,11 @@ def test_an_expected_failure_is_only_a_notice() -> None:
 def test_hostile_text_starts_no_command_of_its_own() -> None:
     found = hostile()
     lines = workflow_commands(found, Path("/"))
-    assert len(lines) == len(found.gates)
+    assert len(lines) == len(found.gates) + len(found.retained)
     for line in lines:
         assert len(line.splitlines()) == 1
         properties = line.split("::")[1]
-        assert properties.count(",") == 2
+        assert properties.count(",") in (1, 2)
 
 
 def test_the_summary_is_appended_where_there_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ from pytest_unlearndiff.reports.session import SessionRecord, Unmeasured
 from pytest_unlearndiff.store.pictures import Pictures
 from pytest_unlearndiff.store.store import Mode, Store
 
-from .sessions import HOSTILE, hostile, record, session
+from .sessions import HOSTILE, hostile, record, retained, session
 
 
 class Page(HTMLParser):
@@ -98,6 +98,17 @@ def test_what_was_not_measured_and_what_cut_the_session_short_is_told() -> None:
     assert "stopping after 1 failures" in words
 
 
+def test_retention_stands_beside_robustness() -> None:
+    found = SessionRecord([record("r" * 10)], retained=[retained(), retained("cat", verdict="PASS", undecided=0)])
+    words = " ".join(page(found).text.split())
+    assert "1 of 3 gates did not pass" in words
+    assert "INCOMPLETE dog test_x.py::test_dog 8..9/10 = 80.0%..90.0% 10/10 1" in words
+    assert "PASS cat test_x.py::test_cat 8/10 = 80.0%" in words
+    alone = page(SessionRecord([], retained=[retained()])).text
+    assert "INCOMPLETE" in alone
+    assert "No gate was measured" not in alone
+
+
 def test_a_prompt_has_all_that_is_known_of_it() -> None:
     found = page(session(record("gbre-")))
     assert found.data["gate-1"]["replay"].startswith("pytest test_x.py::test_church")
@@ -124,7 +135,8 @@ def test_it_needs_nothing_from_elsewhere() -> None:
 def test_hostile_text_stays_text() -> None:
     html = html_report(hostile(), None)
     found = Page(html)
-    plain = Page(html_report(session(*(record("gbre-", f"thing{i}") for i in range(len(HOSTILE)))), None))
+    records = [record("gbre-", f"thing{i}") for i in range(len(HOSTILE))]
+    plain = Page(html_report(SessionRecord(records, retained=[retained()]), None))
     # As many scripts as ever, no element or handler of the attacker's, no expression evaluated.
     assert len(found.scripts) == 1
     assert {tag for tag, _ in found.tags} <= {tag for tag, _ in plain.tags} | {"p", "section", "ul", "li", "strong"}

@@ -13,7 +13,7 @@ from pytest_unlearndiff.core.gate import Gate
 from pytest_unlearndiff.reports.json_report import VERSION, document, json_report, schema
 from pytest_unlearndiff.reports.session import SessionRecord, Unmeasured
 
-from .sessions import TENTH, hostile, record, session
+from .sessions import TENTH, hostile, record, retained, session
 
 VALIDATOR = jsonschema.Draft202012Validator(json.loads(schema()))
 
@@ -25,6 +25,7 @@ SESSIONS = {
         record("r" * 10, "a"), record("bbr", "b"), record("r-", "c"),
         record("bbb" + "r" * 35, "d", Gate(TENTH, Fraction(0), reading="upper")), created="2026-01-01T00:00:00+00:00",
     ),
+    "retention": SessionRecord([record("br")], retained=[retained("b"), retained("a", verdict="", base_drawn=None)]),
     "hostile": hostile(),
 }  # fmt: skip
 

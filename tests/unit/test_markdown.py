@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pytest_unlearndiff.reports.markdown import code, markdown_report
 from pytest_unlearndiff.reports.session import SessionRecord, Unmeasured
 
-from .sessions import hostile, record, session
+from .sessions import hostile, record, retained, session
 
 
 def rows(found: SessionRecord) -> list[list[str]]:
@@ -38,6 +38,13 @@ def test_evidence_of_what_did_not_pass() -> None:
     assert "- prompt 102 errored: RuntimeError" in text
     assert "```sh\npytest test_x.py::test_b --unlearndiff-cases=100 --unlearndiff-cache=off\n```" in text
     assert "### a" not in text
+
+
+def test_retention_has_a_table_of_its_own() -> None:
+    found = rows(SessionRecord([], retained=[retained()]))
+    assert found == [
+        ["⚠️ INCOMPLETE", "dog", "8..9/10 = 80.0%..90.0%", "10/10", "1", "44.0%..99.0% at 95.0%", "rate &#62;= 90.0%"]
+    ]
 
 
 def test_only_a_failure_was_expected() -> None:
@@ -77,3 +84,8 @@ def test_inline_code_is_closed_by_its_own_fence_only(text: str) -> None:
 @pytest.mark.parametrize(("letters", "said"), [("r" * 10, "1 of 1 gate passed"), ("bb", "1 of 1 gate did not pass")])
 def test_the_headline(letters: str, said: str) -> None:
     assert session(record(letters)).headline == said
+
+
+def test_the_headline_tells_failures_that_were_expected() -> None:
+    found = session(record("bb"), replace(record("bb", "b"), expected="known"), record("r" * 10, "c"))
+    assert found.headline == "2 of 3 gates did not pass (1 expected)"

@@ -46,24 +46,6 @@ def test_json_follows_its_schema_and_comes_back(retained: list[tuple[str, str | 
     assert SessionRecord.from_wire(told.to_wire()) == told
 
 
-def test_a_session_of_before_there_was_retention_is_read() -> None:
-    told = session().to_wire()
-    del told["retained"]
-    assert SessionRecord.from_wire(told).retained == []
-
-
-def test_markdown_has_a_table() -> None:
-    rows = [line.split(" | ") for line in markdown_report(session(kept("gggr", "gggg"))).splitlines()]
-    assert ["| ✅ PASS", "church", "4/4", "3/4 = 75.0%", "1"] in [row[:5] for row in rows]
-
-
-def test_html_has_the_counts() -> None:
-    page = html_report(session(kept("grrr", "gggg")), None)
-    assert "<strong>FAIL</strong> church" in page
-    assert "1/4 = 25.0%" in page
-    assert "the base 4/4, 3 lost" in page
-
-
 @pytest.mark.parametrize("text", HOSTILE)
 def test_hostile_names_steer_nothing(text: str) -> None:
     told = session(replace(kept("grrr", "gggg"), concept=text, nodeid=text, obstacle=text))
