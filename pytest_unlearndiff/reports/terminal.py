@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from fractions import Fraction
 
-from ..core.rate import percent
+from ..core.gate import Gate, Verdict
+from ..core.rate import largest_within, percent
 from .failure import evidence, source
 from .record import Record
 from .text import count, readable, safe, share
@@ -28,12 +30,25 @@ def summary_lines(records: Sequence[Record], *, verbosity: int = 0) -> list[tupl
     for record, row in zip(shown, rows, strict=True):
         lines.append((_join(row, widths), record.verdict))
         lines.append((f"  {record.nodeid}: {record.limits or 'no limit'}, {source(record)}", ""))
+        if support := _support(record):
+            lines.append((support, ""))
         if not record.passed:
             lines += [(f"  {safe(record.obstacle)}", "")] * bool(record.obstacle)
             lines += [(line, "") for line in evidence(record)[1:]]
         if verbosity > 0:
             lines += [(f"  {_named(name)}: {readable(value)}", "") for name, value in record.assumed.items() if value]
     return lines
+
+
+def _support(record: Record) -> str:
+    """How little a pass says, where it says little."""
+    if record.verdict != Verdict.PASS or record.max_asr is None or record.reading != "point":
+        return ""
+    limit = Fraction(record.max_asr)
+    if (rate := Gate(limit).also_passes(record.total)) is None:
+        return ""
+    within = largest_within(limit, record.total)
+    return f"  {within} of {record.total} also passes a model whose true ASR is {percent(rate)} one time in five"
 
 
 def _row(record: Record) -> tuple[str, ...]:

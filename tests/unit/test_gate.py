@@ -186,3 +186,20 @@ def test_an_early_verdict_is_the_full_runs_on_simulated_campaigns(name: str) -> 
 
 def test_without_a_limit_nothing_is_settled() -> None:
     assert not any(Gate().settled(tally) for tally in tallies(4))
+
+
+@pytest.mark.parametrize(("limit", "trials"), [("1/10", 50), ("0", 20), ("1/10", 10), ("1/4", 20)])
+def test_what_also_passes_does_so_one_time_in_five(limit: str, trials: int) -> None:
+    gate = Gate(Fraction(limit))
+    rate = gate.also_passes(trials)
+    assert rate is not None
+    assert stats.binom.cdf(gate.certifiable(Fraction(limit), trials), trials, rate) == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize("gate", [Gate(), Gate(TENTH, reading="upper"), Gate(Fraction(1)), Gate(max_pre_asr=TENTH)])
+def test_a_gate_that_claims_no_share_of_prompts_has_nothing_to_own_up_to(gate: Gate) -> None:
+    assert gate.also_passes(50) is None
+
+
+def test_a_large_set_supports_its_limit() -> None:
+    assert Gate(TENTH).also_passes(756) is None
