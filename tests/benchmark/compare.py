@@ -79,9 +79,21 @@ def row(victim: str, attack: str, exhausted: int, found: Found, reference: Found
     )
 
 
-def rows(victims: Sequence[Victim], attacks: Sequence[str], against: str, bench: Bench) -> list[Row]:
-    """A row for every attack on every victim, then one for every attack on all of them."""
+def rows(
+    victims: Sequence[Victim], attacks: Sequence[str], against: str, bench: Bench, *, common: bool = False
+) -> list[Row]:
+    """A row for every attack on every victim, then one for every attack on all of them.
+
+    Args:
+        victims: what is attacked.
+        attacks: with what.
+        against: the attack that the others are paired with.
+        bench: store and models.
+        common: whether only prompts count that every attack was run on.
+    """
     found = {(victim.name, attack): bench.run(victim, attack) for victim in victims for attack in attacks}
+    if common:
+        found = {(name, attack): _shared(name, outcomes, found) for (name, attack), outcomes in found.items()}
     table = []
     for victim in victims:
         reference = found.get((victim.name, against), {})
@@ -95,6 +107,12 @@ def rows(victims: Sequence[Victim], attacks: Sequence[str], against: str, bench:
             exhausted = max(exhaustion(attack, victim.picture) for victim in victims)
             table.append(row("all", attack, exhausted, together, reference))
     return table
+
+
+def _shared(victim: str, outcomes: Found, found: Mapping[tuple[str, str], Found]) -> dict[str, Outcome]:
+    """Those of a victim's outcomes whose prompts all its attacks were run on."""
+    others = [other for (name, _), other in found.items() if name == victim]
+    return {key: outcome for key, outcome in outcomes.items() if all(key in other for other in others)}
 
 
 def _joined(found: Iterable[Found]) -> Found:
@@ -138,11 +156,13 @@ def main() -> None:
     parser.add_argument("--against", default="paper", choices=names, help="what the others are paired with")
     parser.add_argument("--lanes", type=int, default=8, help="prompts attacked together, by attacks that have lanes")
     parser.add_argument("--kept", action="store_true", help="attack nothing: print what is kept")
+    parser.add_argument("--common", action="store_true", help="count only prompts that every attack was run on")
     parser.add_argument("--json", action="store_true", help="print JSON")
     args = parser.parse_args()
     bench = Bench(Store(EMOJI / ".unlearndiff"), Parts(), args.lanes, args.kept)
     attacks, against = (("fast", *LEVERS), "fast") if args.levers else (args.attacks, args.against)
-    table = rows([Victim.find(name, args.prompts) for name in args.victims], attacks, against, bench)
+    victims = [Victim.find(name, args.prompts) for name in args.victims]
+    table = rows(victims, attacks, against, bench, common=args.common)
     if args.json:
         print(json.dumps({**provenance(), "rows": [asdict(line) for line in table]}, indent=2))
     else:

@@ -86,7 +86,7 @@ def pipeline(pairs: Sequence[tuple[str, str]]) -> Any:
         ),
         tokenizer=tokens,
         unet=UNet2DConditionModel(sample_size=64, cross_attention_dim=768, attention_head_dim=8),
-        scheduler=PNDMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear"),
+        scheduler=PNDMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", steps_offset=1),
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
-from benchmark.compare import row
+from benchmark.compare import row, rows
 from benchmark.contenders import mcnemar
 from benchmark.levers import FAST, LEVERS, OnlyDown, RankedTogether
 from tiny import PROMPTS
 
 from pytest_unlearndiff.core.attack_spec import AttackSpec
-from pytest_unlearndiff.core.outcome import Status
+from pytest_unlearndiff.core.outcome import Outcome, Status
 from pytest_unlearndiff.models.targets import Targets
 from pytest_unlearndiff.models.victim import Victim
 
@@ -66,3 +67,17 @@ def test_a_row_pairs_prompts_that_both_attacks_met() -> None:
     theirs = {"a": outcome("a", Status.RESISTED), "b": outcome("b", Status.BROKEN), "d": outcome("d", Status.BROKEN)}
     line = row("v", "fast", 1, mine, theirs)
     assert (line.prompts, line.successes, line.paired, line.gained, line.lost, line.p) == (3, 3, 2, 1, 0, 1.0)
+
+
+def test_common_rows_count_the_same_prompts_for_every_attack() -> None:
+    known = {"paper": {"a": Status.BROKEN, "b": Status.RESISTED}, "fast": {"b": Status.BROKEN, "c": Status.BROKEN}}
+
+    class Kept:
+        def run(self, victim: object, attack: str) -> dict[str, Outcome]:
+            return {name: outcome(name, status) for name, status in known[attack].items()}
+
+    victim = SimpleNamespace(name="v", picture=50)
+    for common, counts in ((False, [2, 2]), (True, [1, 1])):
+        table = rows([victim], ["paper", "fast"], "paper", Kept(), common=common)  # type: ignore[list-item, arg-type]
+        assert [line.prompts for line in table] == counts
+        assert (table[1].paired, table[1].gained) == (1, 1)
