@@ -62,7 +62,7 @@ def load_pipeline(path: str | Path, *, device: str = "cpu", dtype: str = "float3
     """
     folder = Path(path) if Path(path).exists() else hub_folder(str(path)) or Path(path)
     if not (folder / "model_index.json").is_file():
-        mend = "" if folder.exists() else f"; {hub_mend(str(path))}"
+        mend = f"; {hub}" if not folder.exists() and (hub := hub_mend(str(path))) else ""
         raise ModelError(f"{path} cannot be loaded as a diffusers pipeline: it holds no model_index.json{mend}")
     try:
         check_index(folder)
