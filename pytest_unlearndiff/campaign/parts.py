@@ -21,7 +21,7 @@ class VictimSource:
         model: pipeline folder, component folder or checkpoint file; None where ``pipe`` is given, or where the
             un-erased base itself is the victim.
         base: the un-erased pipeline's folder, for what a checkpoint lacks and for target images.
-        pipe: a pipeline of the user's own, instead of ``model``.
+        pipe: a pipeline of the user's own, instead of ``model``, or made by the callable that ``model`` names.
         device: such as ``cpu`` or ``cuda``.
         dtype: name of the floating-point type of the weights.
         trust_pickle: whether pickles may be read that name more than tensors; it is never executed.
@@ -49,7 +49,7 @@ class VictimSource:
     def title(self) -> str:
         """What is attacked, for people."""
         if self.pipe is not None:
-            return f"the {type(self.pipe).__name__} of unlearned_pipe"
+            return f"the {type(self.pipe).__name__} of {self.model or 'unlearned_pipe'}"
         return str(self.model) if self.model is not None else f"the base {self.base}"
 
 

@@ -188,7 +188,7 @@ class AttackFixture:
             pytest.skip(fixtures.NO_MODEL)
         source = gate_source(request, settings)
         if is_maker(source.model):
-            return replace(source, model=None, pipe=self._state.parts.made(str(source.model)))
+            return replace(source, pipe=self._state.parts.made(str(source.model)))
         if source.model is not None and (pipe := self._state.hooked_pipe(source.model)) is not None:
             return replace(source, model=None, pipe=pipe, device=str(pipe.device))
         return source
