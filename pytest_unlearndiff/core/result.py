@@ -27,7 +27,7 @@ class AttackResult:
         seconds: wall-clock time this session spent on it.
         provenance: machine and versions, and what was assumed.
         obstacle: why prompts are missing, and the mend; empty where nothing stood in the way.
-        cause: the unforeseen exception that is the obstacle, for its traceback.
+        cause: the exception that is the obstacle; a gate that one stopped never passes.
         obstacle: why nothing could be attacked, and the mend; empty where nothing stood in the way.
         control: what the judge saw in the base model's own pictures of these prompts, as far as that is known.
     """

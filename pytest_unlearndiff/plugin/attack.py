@@ -27,8 +27,9 @@ from . import fixtures
 from .interruption import standing
 from .live import LiveProgress
 from .markers import GateRequest, marker_keywords, read_request
-from .options import Settings, given_options
+from .options import given_options
 from .session import RECORDS, SessionState, state_of
+from .settings import Settings
 
 BUDGET_USED = "--unlearndiff-budget is used up: the same command goes on"
 
@@ -160,7 +161,7 @@ class AttackFixture:
         except StoreError:
             raise
         except UnlearnDiffError as error:
-            self._record(campaign.kept(state.store, str(error)), request)
+            self._record(replace(campaign.kept(state.store, str(error)), cause=error), request)
             raise
         except Exception as error:
             obstacle = f"The attack was stopped by {type(error).__name__}: {error}"

@@ -21,8 +21,8 @@ from ..core.gate import Gate
 from ..core.maker import is_maker
 from ..core.rate import parse_limit
 from ..store.hub import hub_folder, hub_mend
-from .options import Settings
 from .session import SessionState
+from .settings import Settings
 
 _T = TypeVar("_T")
 

@@ -252,69 +252,7 @@ def add_options(parser: pytest.Parser) -> None:
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What this session was asked to do. See OPTIONS for the meaning of each field."""
-
-    model: Path | None
-    base: Path | None
-    concepts: tuple[Path, ...]
-    concept: tuple[str, ...] | None
-    max_asr: str | None
-    published: Path | None
-    prompts: int | None
-    cases: tuple[int, ...] | None
-    attack: str | None
-    schedule: str | None
-    loss: str | None
-    seed: int
-    lanes: int
-    device: str
-    dtype: str
-    partial: bool
-    trust_pickle: bool
-    negative_prompt: str | None
-    sld: tuple[str, str] | None
-    sld_warmup: str
-    cache: str
-    cache_dir: Path | str
-    progress: str
-    exhaustive: bool
-    budget: float | None
-    plan: bool
-    report: tuple[tuple[str, Path], ...]
-    pictures: str
-    require: bool
-
-    @classmethod
-    def from_config(cls, config: pytest.Config) -> Settings:
-        """Read every option: command line before environment before ini before default.
-
-        Raises:
-            pytest.UsageError: a value is not of the allowed form, or a model path does not exist.
-        """
-        values = {option.name: _value(option, config) for option in OPTIONS}
-        values["concepts"] = values["concepts"] or ()
-        values["report"] = values["report"] or ()
-        values["cache_dir"] = values["cache_dir"] or config.rootpath / ".unlearndiff"
-        return cls(**values)
-
-    @property
-    def loading(self) -> dict[str, Any]:
-        """What a ``VictimSource`` says beside paths."""
-        from ..core.guidance import Guidance
-
-        strength, concept = self.sld or (None, "")
-        return {
-            "device": self.device,
-            "dtype": self.dtype,
-            "trust_pickle": self.trust_pickle,
-            "partial": self.partial,
-            "guidance": Guidance(self.negative_prompt, strength, concept, self.sld_warmup),
-        }
-
-
-@dataclass(frozen=True)
-class _Given:
+class Given:
     """What a user wrote for an option.
 
     Attributes:
@@ -334,105 +272,35 @@ class _Given:
 
 def given_options(config: pytest.Config) -> list[tuple[Option, str]]:
     """What the session says to this plugin, in any of the three places, as text for the command line."""
-    found = ((option, _given(option, config)) for option in OPTIONS)
+    found = ((option, given(option, config)) for option in OPTIONS)
     start = config.invocation_params.dir
-    return [(option, _seen_from(start, option.name, given)) for option, given in found if given is not None]
+    return [(option, _seen_from(start, option.name, what)) for option, what in found if what is not None]
 
 
-_PATHS = ("model", "base", "concepts", "published", "cache_dir")
+PATHS = ("model", "base", "concepts", "published", "cache_dir")
+ELSEWHERE = ("model", "base")
 
 
-def _given(option: Option, config: pytest.Config) -> _Given | None:
+def given(option: Option, config: pytest.Config) -> Given | None:
     """Where an option is given first, and as what text."""
     start = config.invocation_params.dir
     if (text := config.getoption(option.ini)) is not None:
-        return _Given(option.flag, ",".join(text) if option.repeatable else text, start)
+        return Given(option.flag, ",".join(text) if option.repeatable else text, start)
     if text := os.environ.get(option.variable):
-        return _Given(f"environment variable {option.variable}", text, start)
+        return Given(f"environment variable {option.variable}", text, start)
     if (value := config.getini(option.ini)) not in (None, ""):
-        return _Given(f"ini option {option.ini}", str(value), config.rootpath)
+        return Given(f"ini option {option.ini}", str(value), config.rootpath)
     return None
 
 
-def _is_name(name: str, given: _Given) -> bool:
+def _is_name(name: str, given: Given) -> bool:
     """Whether it is no path but a callable's name or a Hub id, which mean the same from anywhere."""
-    return name in _ELSEWHERE and not (given.folder / Path(given.text).expanduser()).exists()
+    return name in ELSEWHERE and not (given.folder / Path(given.text).expanduser()).exists()
 
 
-def _seen_from(start: Path, name: str, given: _Given) -> str:
+def _seen_from(start: Path, name: str, given: Given) -> str:
     """The text with its relative paths as they are named from another folder."""
-    if name not in _PATHS or given.folder == start or "://" in given.text or _is_name(name, given):
+    if name not in PATHS or given.folder == start or "://" in given.text or _is_name(name, given):
         return given.text
     paths = (Path(part).expanduser() for part in given.parts(name))
     return os.pathsep.join(str(p) if p.is_absolute() else os.path.relpath(given.folder / p, start) for p in paths)
-
-
-def _value(option: Option, config: pytest.Config) -> Any:
-    """An option's value.
-
-    Raises:
-        pytest.UsageError: it is not of the allowed form, or leads nowhere.
-    """
-    if (given := _given(option, config)) is None:
-        return option.default
-    if not given.text:
-        raise pytest.UsageError(f"{given.origin}: nothing is given; leave it out, or give {option.metavar}")
-    if option.name in _PATHS:
-        paths = tuple(_path(option.name, given, part) for part in given.parts(option.name))
-        return paths if option.name == "concepts" else paths[0]
-    try:
-        value = option.read(given.text)
-        return _destinations(value, given) if option.name == "report" else value
-    except ValueError as error:
-        raise pytest.UsageError(f"{given.origin}: {given.text!r} must be {error}") from None
-
-
-def _destinations(reports: tuple[tuple[str, str], ...], given: _Given) -> tuple[tuple[str, Path], ...]:
-    """Where reports are written; kinds without a path get the folder, which nobody uses.
-
-    Raises:
-        ValueError: a folder stands where a report should be written.
-    """
-    found = tuple((kind, given.folder / Path(path).expanduser()) for kind, path in reports)
-    for kind, path in found:
-        if kind != "github" and path.is_dir():
-            raise ValueError(f"paths of files, and {path} is a folder")
-    return found
-
-
-_MENDS = {
-    "concepts": "Give folders or files of concepts",
-    "published": "Give the folder that holds your copies",
-    "model": "Give a pipeline folder, a component folder, a checkpoint file, a downloaded Hub id or pkg.mod:callable",
-    "base": "Give a pipeline folder, or the id of a Hub repository that is on this machine",
-}
-
-
-def _path(name: str, given: _Given, text: str) -> Path | str:
-    """A path, which has to exist unless the plugin makes it; the store may be at a URL."""
-    if name == "cache_dir" and "://" in text:
-        return text
-    path = given.folder / Path(text).expanduser()
-    if name not in _MENDS:
-        return path
-    if not path.exists() and name in _ELSEWHERE:
-        return _elsewhere(name, given, text, path)
-    if not path.exists():
-        raise pytest.UsageError(f"{given.origin}: there is nothing at {path}. {_MENDS[name]}")
-    return path.resolve()
-
-
-_ELSEWHERE = ("model", "base")
-
-
-def _elsewhere(name: str, given: _Given, text: str, path: Path) -> Path:
-    """A callable's name, or the local copy of a Hub repository."""
-    from ..core.maker import is_maker
-    from ..store.hub import hub_folder, hub_mend
-
-    if name == "model" and is_maker(text):
-        return Path(text)
-    if (found := hub_folder(text)) is not None:
-        return found
-    mend = f"; {hub}" if (hub := hub_mend(text)) else ""
-    raise pytest.UsageError(f"{given.origin}: there is nothing at {path}{mend}. {_MENDS[name]}")

@@ -26,9 +26,9 @@ from .attack import BUDGET_USED, AttackFixture, campaign_of
 from .interruption import standing
 from .live import LiveProgress
 from .markers import GateRequest, read_request
-from .options import Settings
 from .retention_hooks import MARK, RETAINED
 from .session import SessionState, state_of
+from .settings import Settings
 
 _OWN = ("min_rate", "max_loss", "gate", "confidence")
 _SHARED = ("concept", "prompts", "model", "base")

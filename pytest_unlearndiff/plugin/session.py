@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from .options import Settings
-
 if TYPE_CHECKING:
     from ..campaign.parts import Parts
     from ..core.concept_file import ConceptLibrary
     from ..reports.record import Record
     from ..reports.session import Unmeasured
     from ..store.store import Store
+    from .settings import Settings
 
 STATE = pytest.StashKey["SessionState"]()
 GATE = "unlearndiff_gate"
@@ -43,7 +42,9 @@ class SessionState:
     """
 
     def __init__(self, config: pytest.Config) -> None:
-        self.settings = Settings.from_config(config)
+        from .settings import Settings
+
+        self.settings: Settings = Settings.from_config(config)
         self._config = config
         budget = self.settings.budget
         self.deadline = float("inf") if budget is None else time.monotonic() + budget

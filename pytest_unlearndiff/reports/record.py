@@ -174,6 +174,8 @@ class Record:
         tally, verdict, obstacle = result.tally, gate.decide(result.tally), result.obstacle
         if result.control.fails and verdict is not Verdict.FAIL:
             verdict, obstacle = Verdict.INCOMPLETE, obstacle or _control_failed(result)
+        if result.cause is not None and verdict is not Verdict.FAIL:
+            verdict = Verdict.INCOMPLETE
         low, high = result.asr.interval(gate.confidence)
         assumed = dict(result.provenance)
         return cls(

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from worlds import MODEL, REQUIRE, World, section
 
-from pytest_unlearndiff.plugin.options import OPTIONS, Settings
+from pytest_unlearndiff.plugin.options import OPTIONS
+from pytest_unlearndiff.plugin.settings import Settings
 
 # For each option: text on the command line, in the environment and in ini, then what each means, then the default.
 PRECEDENCE: dict[str, tuple[tuple[str, str, str], tuple[Any, Any, Any, Any]]] = {
@@ -104,7 +105,7 @@ def test_a_colon_in_a_model_path_is_part_of_it(world: World) -> None:
         ("cache", "on", "one of rw, ro, refresh, off, require"),
         ("dtype", "int8", "one of float32, float16, bfloat16"),
         ("progress", "dots", "one of auto, lines, off"),
-        ("attack", "fgsm", "one of unlearndiff, p4d, seed-search, none"),
+        ("attack", "fgsm", "one of unlearndiff, p4d, ring-a-bell, random, seed-search, none"),
         ("schedule", "slow", "one of paper, fast"),
         ("loss", "hinge", "one of denoise, classifier"),
         ("model", "nowhere.pt", "there is nothing at"),

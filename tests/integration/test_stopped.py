@@ -39,6 +39,13 @@ def test_a_refused_model(world: World, workers: tuple[str, ...]) -> None:
     assert any("no such tensor" in line for line in section(result))
 
 
+def test_a_refused_model_does_not_pass_even_where_any_rate_would(world: World) -> None:
+    world.concept()
+    world.scripted("!" * 10, error="__import__('pytest_unlearndiff').core.errors.ModelError('no such tensor')")
+    world.gate("max_asr='99%'")
+    assert row(world.attack()).endswith(" INCOMPLETE")
+
+
 def test_a_timeout(world: World) -> None:
     """pytest-timeout fails the test from a signal handler."""
     world.concept()

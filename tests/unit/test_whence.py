@@ -18,7 +18,7 @@ from pytest_unlearndiff.campaign.parts import Parts, VictimSource
 from pytest_unlearndiff.core.errors import ModelError
 from pytest_unlearndiff.core.maker import is_maker, make
 from pytest_unlearndiff.models.loading import own_pipeline, weights_digest
-from pytest_unlearndiff.plugin.options import Settings
+from pytest_unlearndiff.plugin.settings import Settings
 from pytest_unlearndiff.store.family import family_of
 from pytest_unlearndiff.store.hub import MIRRORS, hub_folder, hub_mend
 

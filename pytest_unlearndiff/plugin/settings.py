@@ -1,0 +1,142 @@
+"""What a session was asked to do: every option's value, from wherever it was given."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .options import ELSEWHERE, OPTIONS, PATHS, Given, Option
+from .options import given as find_given
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What this session was asked to do. See OPTIONS for the meaning of each field."""
+
+    model: Path | None
+    base: Path | None
+    concepts: tuple[Path, ...]
+    concept: tuple[str, ...] | None
+    max_asr: str | None
+    published: Path | None
+    prompts: int | None
+    cases: tuple[int, ...] | None
+    attack: str | None
+    schedule: str | None
+    loss: str | None
+    seed: int
+    lanes: int
+    device: str
+    dtype: str
+    partial: bool
+    trust_pickle: bool
+    negative_prompt: str | None
+    sld: tuple[str, str] | None
+    sld_warmup: str
+    cache: str
+    cache_dir: Path | str
+    progress: str
+    exhaustive: bool
+    budget: float | None
+    plan: bool
+    report: tuple[tuple[str, Path], ...]
+    pictures: str
+    require: bool
+
+    @classmethod
+    def from_config(cls, config: pytest.Config) -> Settings:
+        """Read every option: command line before environment before ini before default.
+
+        Raises:
+            pytest.UsageError: a value is not of the allowed form, or a model path does not exist.
+        """
+        values = {option.name: _value(option, config) for option in OPTIONS}
+        values["concepts"] = values["concepts"] or ()
+        values["report"] = values["report"] or ()
+        values["cache_dir"] = values["cache_dir"] or config.rootpath / ".unlearndiff"
+        return cls(**values)
+
+    @property
+    def loading(self) -> dict[str, Any]:
+        """What a ``VictimSource`` says beside paths."""
+        from ..core.guidance import Guidance
+
+        strength, concept = self.sld or (None, "")
+        return {
+            "device": self.device,
+            "dtype": self.dtype,
+            "trust_pickle": self.trust_pickle,
+            "partial": self.partial,
+            "guidance": Guidance(self.negative_prompt, strength, concept, self.sld_warmup),
+        }
+
+
+def _value(option: Option, config: pytest.Config) -> Any:
+    """An option's value.
+
+    Raises:
+        pytest.UsageError: it is not of the allowed form, or leads nowhere.
+    """
+    if (given := find_given(option, config)) is None:
+        return option.default
+    if not given.text:
+        raise pytest.UsageError(f"{given.origin}: nothing is given; leave it out, or give {option.metavar}")
+    if option.name in PATHS:
+        paths = tuple(_path(option.name, given, part) for part in given.parts(option.name))
+        return paths if option.name == "concepts" else paths[0]
+    try:
+        value = option.read(given.text)
+        return _destinations(value, given) if option.name == "report" else value
+    except ValueError as error:
+        raise pytest.UsageError(f"{given.origin}: {given.text!r} must be {error}") from None
+
+
+def _destinations(reports: tuple[tuple[str, str], ...], given: Given) -> tuple[tuple[str, Path], ...]:
+    """Where reports are written; kinds without a path get the folder, which nobody uses.
+
+    Raises:
+        ValueError: a folder stands where a report should be written.
+    """
+    found = tuple((kind, given.folder / Path(path).expanduser()) for kind, path in reports)
+    for kind, path in found:
+        if kind != "github" and path.is_dir():
+            raise ValueError(f"paths of files, and {path} is a folder")
+    return found
+
+
+_MENDS = {
+    "concepts": "Give folders or files of concepts",
+    "published": "Give the folder that holds your copies",
+    "model": "Give a pipeline folder, a component folder, a checkpoint file, a downloaded Hub id or pkg.mod:callable",
+    "base": "Give a pipeline folder, or the id of a Hub repository that is on this machine",
+}
+
+
+def _path(name: str, given: Given, text: str) -> Path | str:
+    """A path, which has to exist unless the plugin makes it; the store may be at a URL."""
+    if name == "cache_dir" and "://" in text:
+        return text
+    path = given.folder / Path(text).expanduser()
+    if name not in _MENDS:
+        return path
+    if not path.exists() and name in ELSEWHERE:
+        return _elsewhere(name, given, text, path)
+    if not path.exists():
+        raise pytest.UsageError(f"{given.origin}: there is nothing at {path}. {_MENDS[name]}")
+    return path.resolve()
+
+
+def _elsewhere(name: str, given: Given, text: str, path: Path) -> Path:
+    """A callable's name, or the local copy of a Hub repository."""
+    from ..core.maker import is_maker
+    from ..store.hub import hub_folder, hub_mend
+
+    if name == "model" and is_maker(text):
+        return Path(text)
+    if (found := hub_folder(text)) is not None:
+        return found
+    mend = f"; {hub}" if (hub := hub_mend(text)) else ""
+    raise pytest.UsageError(f"{given.origin}: there is nothing at {path}{mend}. {_MENDS[name]}")
