@@ -49,3 +49,15 @@ def test_other_ways_to_share(gates: World, arguments: tuple[str, ...]) -> None:
     assert verdicts == {
         "church": "PASS", "tench": "FAIL", "truck": "INCOMPLETE", "style": "PASS", "nudity": "FAIL",
     }  # fmt: skip
+
+
+def test_two_workers_that_need_one_campaign_attack_each_prompt_once(world: World) -> None:
+    world.concept()
+    world.scripted("rbrrrrrrrr", seconds=0.2)
+    world.gate("max_asr='10%', exhaustive=True", "test_one")
+    world.gate("max_asr='20%', exhaustive=True", "test_two")
+    result = world.attack("-n2", "--dist=loadfile")
+    result.assert_outcomes(passed=2)
+    assert len(world.kept()) == 10
+    said = sorted(" ".join(line.split(", ")[-1].split()[:2]) for line in section(result) if "::test_" in line)
+    assert said == ["10 attacked", "all 10"]
