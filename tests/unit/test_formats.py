@@ -208,8 +208,6 @@ def test_lora_is_merged(layout: str, base: StableDiffusionPipeline, tmp_path: Pa
 
 @pytest.mark.parametrize("layout", ["kohya", "peft"])
 def test_lora_is_merged_as_diffusers_fuses_it(layout: str, base: StableDiffusionPipeline, tmp_path: Path) -> None:
-    """Where peft is installed, which diffusers needs for it."""
-    pytest.importorskip("peft")
     pairs, path = low_rank(base, 5, 2), tmp_path / "lora.safetensors"
     save_file(kohya(pairs, 1.0) if layout == "kohya" else peft(pairs, "unet."), path)
     theirs = tiny_pipeline(0)
