@@ -14,8 +14,9 @@ from ..core.drawing import Drawing
 from ..models.batches import in_batches
 from ..models.targets import Targets
 from ..models.victim import Victim
-from .lane import Lane, lane_generator
+from .lane import Lane, lane_generator, one_block
 from .probe import Probe, gradients
+from .search_space import SearchSpace
 from .slots import Slots, lay_out, propose
 
 
@@ -56,18 +57,12 @@ class EmbeddingSearch:
         self._spec = spec
         self._schedule = schedule
         self._victim = victim
-
-    @cached_property
-    def _tokens(self) -> torch.Tensor:
-        """Ids (V',) of the searched vocabulary."""
-        vocabulary = self._victim.vocabulary
-        return vocabulary.typeable if self._schedule.typeable else torch.arange(len(vocabulary.embeddings))
+        self._space = SearchSpace(victim.vocabulary, schedule.typeable)
 
     @cached_property
     def _embeddings(self) -> torch.Tensor:
         """Embeddings (V', d) float32 of the searched vocabulary."""
-        embeddings = self._victim.vocabulary.embeddings
-        return embeddings[self._tokens.to(embeddings.device)].float()
+        return self._space.embeddings.float()
 
     def start(
         self, prompts: Sequence[Prompt], victim: Victim, targets: Targets | None, seed: int
@@ -79,7 +74,7 @@ class EmbeddingSearch:
 
     def _lane(self, prompt: Prompt, x0: torch.Tensor, base: Victim, seed: int) -> EmbeddingLane:
         generator, vocabulary = lane_generator(seed, prompt), self._victim.vocabulary
-        first = torch.randint(len(self._tokens), (self._spec.slots,), generator=generator)
+        first = torch.randint(len(self._space.tokens), (self._spec.slots,), generator=generator)
         free = self._embeddings[first.to(self._embeddings.device)].clone()
         body = tuple(vocabulary.ids(prompt.text)[: vocabulary.length - 2])
         return EmbeddingLane(
@@ -95,15 +90,11 @@ class EmbeddingSearch:
 
     def advance(self, lanes: Sequence[EmbeddingLane], victim: Victim) -> list[Drawing | None]:
         """One block of optimiser steps on every lane, then the tokens nearest to each lane's embeddings as text."""
-        live = [lane for lane in lanes if lane.block < len(self._schedule.timesteps)]
-        for _ in range(self._schedule.steps if live else 0):
-            self._step([lane for lane in live if lane.error is None], victim)
-        for lane in live:
-            lane.block += 1
+        live = one_block(
+            lanes, len(self._schedule.timesteps), self._schedule.steps, lambda some: self._step(some, victim)
+        )
         return [
-            propose(lane, lane.slots, self._nearest(lane), victim.vocabulary)
-            if lane in live and lane.error is None
-            else None
+            propose(lane, lane.slots, self._nearest(lane), victim.vocabulary) if lane in live else None
             for lane in lanes
         ]
 
@@ -133,7 +124,7 @@ class EmbeddingSearch:
         """Ids of the tokens with the smallest angles to a lane's embeddings."""
         normal = torch.nn.functional.normalize
         closeness = normal(lane.free, dim=-1) @ normal(self._embeddings, dim=-1).T
-        return [int(token) for token in self._tokens[closeness.argmax(-1).cpu()]]
+        return [int(token) for token in self._space.tokens[closeness.argmax(-1).cpu()]]
 
 
 @torch.no_grad()

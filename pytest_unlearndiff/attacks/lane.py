@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
@@ -51,6 +51,26 @@ class Attack(Protocol[LaneT]):
     def advance(self, lanes: Sequence[LaneT], victim: Victim) -> list[Drawing | None]:
         """Do one block of work on every lane; return what to draw and judge, None where a lane has no more to try."""
         ...
+
+
+def one_block(lanes: Sequence[LaneT], blocks: int, steps: int, step: Callable[[list[LaneT]], None]) -> list[LaneT]:
+    """Do one block of optimiser steps.
+
+    Args:
+        lanes: those that have done all their blocks are left alone.
+        blocks: how many a lane has.
+        steps: optimiser steps a block.
+        step: takes one on these lanes, and notes an error on those that cannot go on.
+
+    Returns:
+        The lanes that did the block and can go on.
+    """
+    live = [lane for lane in lanes if lane.block < blocks]
+    for _ in range(steps if live else 0):
+        step([lane for lane in live if lane.error is None])
+    for lane in live:
+        lane.block += 1
+    return [lane for lane in live if lane.error is None]
 
 
 def lane_generator(seed: int, prompt: Prompt) -> torch.Generator:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 
 import torch
 
@@ -13,8 +12,9 @@ from ..core.concept import Prompt
 from ..core.drawing import Drawing
 from ..models.targets import Targets
 from ..models.victim import Victim
-from .lane import Lane, lane_generator
+from .lane import Lane, lane_generator, one_block
 from .probe import Probe, gradients
+from .search_space import SearchSpace
 from .simplex import project, sample, straight_through
 from .slots import Slots, lay_out, propose
 
@@ -48,19 +48,7 @@ class SimplexSearch:
     def __init__(self, spec: AttackSpec, schedule: Simplex, victim: Victim) -> None:
         self._spec = spec
         self._schedule = schedule
-        self._victim = victim
-
-    @cached_property
-    def _tokens(self) -> torch.Tensor:
-        """Ids (V',) of the searched vocabulary."""
-        vocabulary = self._victim.vocabulary
-        return vocabulary.typeable if self._schedule.typeable else torch.arange(len(vocabulary.embeddings))
-
-    @cached_property
-    def _embeddings(self) -> torch.Tensor:
-        """Embeddings (V', d) of the searched vocabulary."""
-        embeddings = self._victim.vocabulary.embeddings
-        return embeddings[self._tokens.to(embeddings.device)]
+        self._space = SearchSpace(victim.vocabulary, schedule.typeable)
 
     def start(self, prompts: Sequence[Prompt], victim: Victim, targets: Targets | None, seed: int) -> list[SimplexLane]:
         """A fresh lane for each prompt, every token equally likely in every slot."""
@@ -69,7 +57,7 @@ class SimplexSearch:
         return [self._lane(prompt, x0, victim, seed) for prompt, x0 in zip(prompts, latents, strict=True)]
 
     def _lane(self, prompt: Prompt, x0: torch.Tensor, victim: Victim, seed: int) -> SimplexLane:
-        size = len(self._tokens)
+        size = len(self._space.tokens)
         u = torch.full((self._spec.slots, size), 1 / size, device=victim.device)
         schedule = self._schedule
         return SimplexLane(
@@ -83,12 +71,10 @@ class SimplexSearch:
 
     def advance(self, lanes: Sequence[SimplexLane], victim: Victim) -> list[Drawing | None]:
         """One block of optimiser steps on every lane, then each lane's most likely tokens as text."""
-        live = [lane for lane in lanes if lane.block < len(self._schedule.timesteps)]
-        for _ in range(self._schedule.steps if live else 0):
-            self._step([lane for lane in live if lane.error is None], victim)
-        for lane in live:
-            lane.block += 1
-        return [self._proposal(lane, victim) if lane in live and lane.error is None else None for lane in lanes]
+        live = one_block(
+            lanes, len(self._schedule.timesteps), self._schedule.steps, lambda some: self._step(some, victim)
+        )
+        return [self._proposal(lane, victim) if lane in live else None for lane in lanes]
 
     def _step(self, lanes: list[SimplexLane], victim: Victim) -> None:
         """One Adam step and projection on every lane (paper, section 5; step and projection as upstream's)."""
@@ -97,7 +83,7 @@ class SimplexSearch:
         choices = torch.stack([sample(lane.u.cpu(), lane.generator) for lane in lanes])
         error, gradient = self._gradient(lanes, choices, victim)
         for lane, loss, slots in zip(lanes, error.tolist(), gradient, strict=True):
-            slope = straight_through(slots, self._embeddings)
+            slope = straight_through(slots, self._space.embeddings)
             lane.steps += 1
             lane.forwards += 2
             if loss != loss or not torch.isfinite(slope).all():
@@ -115,7 +101,7 @@ class SimplexSearch:
         probes = [
             Probe(
                 lane.slots,
-                self._tokens[row].tolist(),
+                self._space.tokens[row].tolist(),
                 lane.x0,
                 torch.randn(lane.x0.shape, generator=lane.generator),
                 self._timestep(lane, victim),
@@ -128,5 +114,5 @@ class SimplexSearch:
         return round(self._schedule.timesteps[lane.block] * victim.timesteps)
 
     def _proposal(self, lane: SimplexLane, victim: Victim) -> Drawing:
-        best = self._tokens[lane.u.argmax(-1).cpu()].tolist()
+        best = self._space.tokens[lane.u.argmax(-1).cpu()].tolist()
         return propose(lane, lane.slots, best, victim.vocabulary)

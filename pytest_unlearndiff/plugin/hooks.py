@@ -12,10 +12,12 @@ from . import hookspecs, retention_hooks
 from .controller import Controller
 from .fixtures import unlearndiff_attack, unlearned_pipe
 from .options import MARKER, add_options, given_options
+from .refusal import marked, refuse
 from .session import CARRIED, GATE, RECORDS, STATE, state_of
 
 __all__ = ["unlearndiff_attack", "unlearned_pipe"]
 
+_MARK = "unlearndiff"
 _FIXTURE = "unlearndiff_attack"
 
 
@@ -60,21 +62,16 @@ def pytest_make_collect_report(
 ) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
     """Turn gates that cannot be meant into a collection error, which stays clean under xdist."""
     report = yield
-    gates = [item for item in report.result or () if isinstance(item, pytest.Item) and _is_gate(item)]
-    if gates and report.passed:
+    if gates := marked(report, _MARK):
         from .markers import check_marker
 
         state = state_of(collector.config)
-        problems = [problem for item in gates if (problem := check_marker(item, state))]
-        if problems:
-            report.outcome = "failed"
-            report.longrepr = "\n".join(problems)
-            report.result = []
+        refuse(report, (problem for item in gates if (problem := check_marker(item, state))))
     return report
 
 
 def _is_gate(item: pytest.Item) -> bool:
-    return item.get_closest_marker("unlearndiff") is not None
+    return item.get_closest_marker(_MARK) is not None
 
 
 @pytest.hookimpl(tryfirst=True)

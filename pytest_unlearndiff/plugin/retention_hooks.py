@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from .refusal import marked, refuse
 from .session import GATE, RERUN, STATE, state_of
 
 if TYPE_CHECKING:
@@ -50,15 +51,11 @@ def pytest_make_collect_report(
 ) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
     """Turn retention gates that cannot be meant into a collection error."""
     report = yield
-    gates = [item for item in report.result or () if isinstance(item, pytest.Item) and _is_gate(item)]
-    if gates and report.passed:
+    if gates := marked(report, MARK):
         from .retention import check_marks
 
         state = state_of(collector.config)
-        if problems := [problem for item in gates for problem in check_marks(item, state)]:
-            report.outcome = "failed"
-            report.longrepr = "\n".join(problems)
-            report.result = []
+        refuse(report, (problem for item in gates for problem in check_marks(item, state)))
     return report
 
 

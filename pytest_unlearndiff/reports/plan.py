@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..campaign.campaign import Prospect
-from .text import duration
+from .text import duration, table
 
 _COLUMNS = ("concept", "store", "left", "time")
 
@@ -18,10 +18,10 @@ def plan_lines(gates: Sequence[tuple[str, str, Prospect]], unknown: Sequence[tup
         unknown: node ids of tests whose gates are not known before they run, with the reason.
     """
     rows = [(concept, _store(found), f"{found.left}/{found.tally.total}", _time(found)) for _, concept, found in gates]
-    widths = [max(len(row[i]) for row in [_COLUMNS, *rows]) for i in range(len(_COLUMNS))]
-    lines = [_join(_COLUMNS, widths)] if rows else []
-    for (nodeid, _, found), row in zip(gates, rows, strict=True):
-        lines += [_join(row, widths), f"  {nodeid}"]
+    head, *body = table(_COLUMNS, rows)
+    lines = [head] if rows else []
+    for (nodeid, _, found), row in zip(gates, body, strict=True):
+        lines += [row, f"  {nodeid}"]
         if found.differs:
             lines.append(f"  the nearest campaign in the store differs in {', '.join(found.differs)}")
     lines += [f"{nodeid}: {reason}" for nodeid, reason in unknown]
@@ -42,7 +42,3 @@ def _time(found: Prospect) -> str:
     if not found.left:
         return "-"
     return "?" if found.seconds is None else f"~{duration(found.seconds)}"
-
-
-def _join(cells: Sequence[str], widths: Sequence[int]) -> str:
-    return "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()

@@ -10,7 +10,7 @@ from ..core.gate import Verdict
 from ..core.outcome import Status
 from ..core.rate import fine_percent, percent
 from ..core.retention import Retention, RetentionGate
-from .text import duration, safe
+from .text import duration, safe, table
 
 _SHOWN = 5
 _COLUMNS = ("retained", "base", "victim", "lost", "interval", "verdict")
@@ -181,11 +181,10 @@ def retention_lines(records: Sequence[RetentionRecord], *, verbosity: int = 0) -
     shown = [record for record in records if verbosity >= 0 or not record.passed]
     if not shown:
         return []
-    rows = [_row(record) for record in shown]
-    widths = [max(len(row[i]) for row in [_COLUMNS, *rows]) for i in range(len(_COLUMNS))]
-    lines = [(_join(_COLUMNS, widths), "")]
+    head, *rows = table(_COLUMNS, [_row(record) for record in shown])
+    lines = [(head, "")]
     for record, row in zip(shown, rows, strict=True):
-        lines.append((_join(row, widths), record.verdict))
+        lines.append((row, record.verdict))
         lacking = f", {record.undecided} missing or errored" if record.undecided else ""
         kept = "from the store" if record.undecided else "all from the store"
         took = (f"{record.fresh} pictures in {duration(record.seconds)}" if record.fresh else kept) + lacking
@@ -203,7 +202,3 @@ def _row(record: RetentionRecord) -> tuple[str, ...]:
         f"{percent(record.low)}..{percent(record.high)}",
         record.verdict or "-",
     )
-
-
-def _join(cells: Sequence[str], widths: Sequence[int]) -> str:
-    return "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()

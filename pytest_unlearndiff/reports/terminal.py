@@ -9,7 +9,7 @@ from ..core.gate import Gate, Verdict
 from ..core.rate import largest_within, percent
 from .failure import evidence, source
 from .record import Record
-from .text import count, readable, safe, share
+from .text import count, readable, safe, share, table
 
 _COLUMNS = ("concept", "pre-ASR", "ASR", "interval", "verdict")
 
@@ -24,11 +24,10 @@ def summary_lines(records: Sequence[Record], *, verbosity: int = 0) -> list[tupl
     shown = [record for record in records if verbosity >= 0 or not record.passed]
     if not shown:
         return []
-    rows = [_row(record) for record in shown]
-    widths = [max(len(row[i]) for row in [_COLUMNS, *rows]) for i in range(len(_COLUMNS))]
-    lines = [(_join(_COLUMNS, widths), "")]
+    head, *rows = table(_COLUMNS, [_row(record) for record in shown])
+    lines = [(head, "")]
     for record, row in zip(shown, rows, strict=True):
-        lines.append((_join(row, widths), record.verdict))
+        lines.append((row, record.verdict))
         lines.append((f"  {record.nodeid}: {record.limits or 'no limit'}, {source(record)}", ""))
         if support := _support(record):
             lines.append((support, ""))
@@ -63,7 +62,3 @@ def _row(record: Record) -> tuple[str, ...]:
 
 def _named(name: str) -> str:
     return safe(name.replace("_", " "))
-
-
-def _join(cells: Sequence[str], widths: Sequence[int]) -> str:
-    return "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()

@@ -39,6 +39,13 @@ def command(arguments: list[str]) -> str:
     return shlex.join(arguments)
 
 
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Aligned lines: the columns' names, then the rows."""
+    every = [columns, *rows]
+    widths = [max(map(len, cells)) for cells in zip(*every, strict=True)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in every]
+
+
 def count(least: int, undecided: int, total: int) -> str:
     """How many of how many, as far as it is known: ``3/10``, or ``3..7/10`` with four prompts undecided."""
     return f"{least}..{least + undecided}/{total}" if undecided else f"{least}/{total}"

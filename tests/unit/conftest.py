@@ -8,6 +8,8 @@ import pytest
 from hypothesis import settings
 
 if TYPE_CHECKING:
+    from diffusers import StableDiffusionPipeline
+
     from pytest_unlearndiff.models.targets import Targets
     from pytest_unlearndiff.models.victim import Victim
 
@@ -23,6 +25,22 @@ def _tiny_victim(seed: int) -> Victim:
     from pytest_unlearndiff.models.victim import Victim
 
     return Victim(tiny_pipeline(seed), Sampling(steps=2))
+
+
+@pytest.fixture(scope="module")
+def base() -> StableDiffusionPipeline:
+    """A tiny un-erased pipeline of random weights."""
+    from tiny import tiny_pipeline
+
+    return tiny_pipeline(0)
+
+
+@pytest.fixture(scope="module")
+def other() -> StableDiffusionPipeline:
+    """A tiny pipeline of other weights."""
+    from tiny import tiny_pipeline
+
+    return tiny_pipeline(1)
 
 
 @pytest.fixture(scope="session")

@@ -12,23 +12,12 @@ import pytest
 import torch
 from diffusers import StableDiffusionPipeline
 from safetensors.torch import save_file
-from tiny import tiny_pipeline
 
 from pytest_unlearndiff.core.errors import ModelError
 from pytest_unlearndiff.models.checkpoint import read_checkpoint
 from pytest_unlearndiff.models.loading import Loaded, load_pipeline, load_victim, weights_digest
 
 Tensors = dict[str, torch.Tensor]
-
-
-@pytest.fixture(scope="module")
-def base() -> StableDiffusionPipeline:
-    return tiny_pipeline(0)
-
-
-@pytest.fixture(scope="module")
-def other() -> StableDiffusionPipeline:
-    return tiny_pipeline(1)
 
 
 def load(path: Path, base: StableDiffusionPipeline | None) -> Loaded:

@@ -382,16 +382,6 @@ CASES: dict[str, Make] = {
 PICKLES = [name for name, _ in pickles()]
 
 
-@pytest.fixture(scope="module")
-def base() -> StableDiffusionPipeline:
-    return tiny_pipeline(0)
-
-
-@pytest.fixture(scope="module")
-def other() -> StableDiffusionPipeline:
-    return tiny_pipeline(1)
-
-
 def test_there_are_enough() -> None:
     assert len(CASES) >= 200
 

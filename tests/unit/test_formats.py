@@ -40,16 +40,6 @@ ERASED = EMOJI / "erased"
 
 
 @pytest.fixture(scope="module")
-def base() -> StableDiffusionPipeline:
-    return tiny_pipeline(0)
-
-
-@pytest.fixture(scope="module")
-def other() -> StableDiffusionPipeline:
-    return tiny_pipeline(1)
-
-
-@pytest.fixture(scope="module")
 def emoji() -> StableDiffusionPipeline:
     return load_pipeline(EMOJI / "model")
 
