@@ -231,7 +231,7 @@ class Campaign:
         """
         if store.mode.writes:
             store.prepare(entry, self.key)
-        with store.lock(entry) if store.mode.writes else nullcontext():
+        with store.lock(entry) if store.mode.writes else nullcontext(), store.sharing(entry):
             found, _ = self._known(store, entry)
             known, started = self._reached(found), time.monotonic()
             facts: dict[str, Any] = {}
@@ -251,8 +251,6 @@ class Campaign:
                     if ending.overdue and tally.missing:
                         facts["obstacle"] = ending.mend
                         break
-            if store.mode.writes:
-                store.share(entry)
         return found, {**facts, "fresh": self._reached(found) - known}
 
     def _outcomes(self, engine: Engine, found: Mapping[str, Outcome]) -> Generator[Outcome | None]:

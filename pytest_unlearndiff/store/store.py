@@ -196,6 +196,25 @@ class Store:
         if self._remote is not None:
             self._remote.add(entry.folder.name, entry.known()[0].values())
 
+    @contextmanager
+    def sharing(self, entry: Entry) -> Iterator[None]:
+        """Tell the shared store what is kept in the meantime, at the end or when it is cut short.
+
+        Raises:
+            StoreError: at the end, the shared store cannot be written.
+        """
+        try:
+            yield
+        except BaseException:
+            with suppress(StoreError):
+                self._share_new(entry)
+            raise
+        self._share_new(entry)
+
+    def _share_new(self, entry: Entry) -> None:
+        if self.mode.writes:
+            self.share(entry)
+
     def entries(self) -> list[Entry]:
         """Every campaign that is kept, by name; an empty list where there is no store."""
         folders = sorted((self.root / "campaigns").glob("*/"))
