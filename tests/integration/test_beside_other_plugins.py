@@ -43,7 +43,10 @@ def test_randomly_changes_no_outcome(failing: World) -> None:
     assert len(failing.kept()) == 7
 
 
-@pytest.mark.parametrize("arguments", [("--cov=.", "--cov-report="), ("--html=report.html", "--self-contained-html")])
+@pytest.mark.parametrize(
+    "arguments",
+    [("--cov=.", "--cov-report="), ("-p", "metadata", "-p", "html", "--html=report.html", "--self-contained-html")],
+)
 def test_others_run_to_their_end(failing: World, arguments: tuple[str, ...]) -> None:
     result = failing.attack("-W", "default", *arguments)
     result.assert_outcomes(failed=1)

@@ -45,8 +45,9 @@ def session(folder: Path, *, wait: bool) -> subprocess.Popen[str]:
 
 def journal(folder: Path) -> list[dict[str, object]]:
     """Outcomes in the store, in the order they were written, without what differs between any two runs."""
-    files = list(folder.glob(".unlearndiff/campaigns/*/journal.jsonl"))
-    lines = files[0].read_text().splitlines() if files else []
+    keys = [path for path in folder.glob(".unlearndiff/campaigns/*/key.json") if '"unlearndiff"' in path.read_text()]
+    file = keys[0].with_name("journal.jsonl") if keys else None  # beside it is what the base drew, as positive control
+    lines = file.read_text().splitlines() if file and file.exists() else []
     outcomes = [json.loads(line)["outcome"] for line in lines if line.endswith("}")]
     return [{key: value for key, value in outcome.items() if key != "seconds"} for outcome in outcomes]
 
