@@ -74,7 +74,8 @@ def line(snapshot: Snapshot) -> str:
     left = snapshot.seconds_left
     remaining = f", {duration(left)} left" if left is not None and tally.missing else ""
     active = f", attacking {snapshot.active}" if snapshot.active and tally.missing else ""
+    pace = f", {snapshot.workers} workers at {snapshot.pace:.2g} a minute" if snapshot.pace and tally.missing else ""
     return (
         f"unlearndiff {safe(snapshot.concept, 30)} ({snapshot.attack}): {tally.total - tally.missing}/{tally.total} "
-        f"prompts, ASR so far {tally.successes}/{tally.total}{active}{remaining}"
+        f"prompts, ASR so far {tally.successes}/{tally.total}{active}{pace}{remaining}"
     )

@@ -87,6 +87,12 @@ def _listed(table: str) -> Callable[[str], str]:
     return read
 
 
+def _workers(text: str) -> str:
+    if not re.fullmatch(r"auto|ray|ray://[^\s/:]+:\d+|[1-9]\d{0,4}", text.strip()):
+        raise ValueError("a number of at least 1, auto, ray or ray://HOST:PORT")
+    return text.strip()
+
+
 def _cases(text: str) -> tuple[int, ...]:
     try:
         return tuple(int(part) for part in text.split(","))
@@ -148,6 +154,13 @@ OPTIONS = (
     Option("loss", "Loss of the schedule fast: denoise (default), or classifier", "NAME", _listed("LOSSES")),
     Option("seed", "Run seed; every prompt's own generators follow from it", "N", _whole(0), 0),
     Option("lanes", "Prompts attacked together; changes speed, not outcomes", "N", _whole(1), 8),
+    Option(
+        "workers",
+        "Processes that attack, with Ray: N or auto (one a GPU) here, ray or ray://HOST:PORT for a running cluster",
+        "WHERE",
+        _workers,
+    ),
+    Option("worker_silence", "Give up a worker that has reported nothing for this long", "TIME", _seconds, 1800.0),
     Option("device", "Where the models run", "DEVICE", str, "cpu"),
     Option(
         "dtype",
@@ -235,6 +248,8 @@ class Settings:
     loss: str | None
     seed: int
     lanes: int
+    workers: str | None
+    worker_silence: float
     device: str
     dtype: str
     cache: str

@@ -178,7 +178,9 @@ class RetentionFixture:
     def _draw(self, campaign: Campaign, source: VictimSource) -> AttackResult:
         state, settings = self._state, self._state.settings
         progress = LiveProgress(self._request.config, settings.progress)
-        return campaign.run(state.store, lambda: source, state.parts, lanes=settings.lanes, progress=progress)
+        return campaign.run(
+            state.store, lambda: source, state.parts, lanes=settings.lanes, progress=progress, crew=state.crew
+        )
 
     def _record(self, retention: Retention, gate: RetentionGate) -> RetentionRecord:
         """Note the finished gate where reports find it."""

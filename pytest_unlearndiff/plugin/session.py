@@ -13,6 +13,7 @@ from .options import Settings
 
 if TYPE_CHECKING:
     from ..campaign.parts import Parts
+    from ..campaign.workers import Crew
     from ..core.concept_file import ConceptLibrary
     from ..reports.record import Record
     from ..reports.session import Unmeasured
@@ -42,6 +43,7 @@ class SessionState:
     def __init__(self, config: pytest.Config) -> None:
         self.settings = Settings.from_config(config)
         self._root = config.rootpath
+        self._config = config
         budget = self.settings.budget
         self.deadline = float("inf") if budget is None else time.monotonic() + budget
         self.records: list[dict[str, Any]] = []
@@ -72,6 +74,29 @@ class SessionState:
         from ..campaign.parts import Parts
 
         return Parts()
+
+    @cached_property
+    def crew(self) -> Crew | None:
+        """Processes that attack instead of this one; None where this one does.
+
+        Raises:
+            CannotAttack: every process of ``-n`` would start its own.
+        """
+        if (where := self.settings.workers) is None:
+            return None
+        if hasattr(self._config, "workerinput") and not where.startswith("ray"):
+            from ..core.errors import CannotAttack
+
+            raise CannotAttack(
+                f"--unlearndiff-workers={where} under -n: each of pytest's own workers would start as many. Start them "
+                "once with 'ray start --head' and give --unlearndiff-workers=ray, or leave out -n"
+            )
+        from ..campaign.ray_team import RayTeam
+        from ..campaign.workers import Crew
+
+        team = RayTeam(where, self.settings.device)
+        self._config.add_cleanup(team.close)
+        return Crew(team, self.settings.worker_silence)
 
     def library(self, folder: Path) -> ConceptLibrary:
         """Concepts as a test file in ``folder`` sees them: those beside it, in the listed places, at the rootdir."""
