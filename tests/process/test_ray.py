@@ -133,7 +133,7 @@ def test_a_cluster_that_is_not_there_is_one_clear_error(scripted: World) -> None
 
 
 def test_real_models_have_the_same_outcomes_in_workers(world: World) -> None:
-    """The emoji victim, its base and its judge, loaded in every worker; un-attacked pictures of two steps, to be quick."""
+    """The emoji victim, its base and its judge in every worker; un-attacked pictures of two steps, to be quick."""
     world.file(
         "concepts/church.yaml",
         json.dumps(
