@@ -19,6 +19,9 @@ _LOG = logging.getLogger(__name__)
 MAX_LOSSES = 3
 """Workers beyond the first of each place that may be lost with no prompt finished between, before it is no accident."""
 
+SILENCE = 1800.0
+"""Seconds without a report after which a worker is given up, unless a session says otherwise."""
+
 
 @dataclass(frozen=True)
 class News:

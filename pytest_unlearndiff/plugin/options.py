@@ -160,7 +160,7 @@ OPTIONS = (
         "WHERE",
         _workers,
     ),
-    Option("worker_silence", "Give up a worker that has reported nothing for this long", "TIME", _seconds, 1800.0),
+    Option("worker_silence", "Give up a worker that reports nothing for this long (default 30m)", "TIME", _seconds),
     Option("device", "Where the models run", "DEVICE", str, "cpu"),
     Option(
         "dtype",
@@ -249,7 +249,7 @@ class Settings:
     seed: int
     lanes: int
     workers: str | None
-    worker_silence: float
+    worker_silence: float | None
     device: str
     dtype: str
     cache: str

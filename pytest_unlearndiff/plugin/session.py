@@ -92,11 +92,11 @@ class SessionState:
                 "once with 'ray start --head' and give --unlearndiff-workers=ray, or leave out -n"
             )
         from ..campaign.ray_team import RayTeam
-        from ..campaign.workers import Crew
+        from ..campaign.workers import SILENCE, Crew
 
         team = RayTeam(where, self.settings.device)
         self._config.add_cleanup(team.close)
-        return Crew(team, self.settings.worker_silence)
+        return Crew(team, self.settings.worker_silence or SILENCE)
 
     def library(self, folder: Path) -> ConceptLibrary:
         """Concepts as a test file in ``folder`` sees them: those beside it, in the listed places, at the rootdir."""

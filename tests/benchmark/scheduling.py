@@ -1,7 +1,7 @@
 """How well prompts are handed out to many workers, by discrete-event simulation of the product's own hand-out rule.
 
-Durations are made up as a search has them, or those of a journal. A worker attacks as many prompts as it has lanes, in turns, and each of
-its reports costs the driver time, during which the others wait; that time is measured on real Ray with --ray.
+Durations are made up as a search has them, or those of a journal. A worker attacks as many prompts as it has lanes, in
+turns, and each of its reports costs the driver time, during which the others wait; --ray measures that time.
 
     python -m tests.benchmark.scheduling                      # 1 to 1,000 workers
     python -m tests.benchmark.scheduling --ray                # two real workers, against the simulation of the same
