@@ -81,7 +81,7 @@ class World:
         fixed = [
             "[pytest]",
             "filterwarnings = error",
-            "addopts = -p no:hypothesispytest -p no:randomly -p no:rerunfailures -p no:metadata -p no:html",
+            "addopts = -p no:hypothesispytest -p no:randomly -p no:rerunfailures -p no:metadata",
         ]
         self.file("pytest.ini", "\n".join([*fixed, *lines]) + "\n")
 

@@ -6,7 +6,7 @@ import platform
 import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import closing, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
@@ -17,12 +17,15 @@ from ..core.errors import CannotAttack, ModelError
 from ..core.judge_kinds import key_options
 from ..core.outcome import Outcome, Tally
 from ..core.result import AttackResult
+from ..store.fingerprint import Fingerprints
 from ..store.key import AttackKey
 from ..store.store import Entry, Mode, Store
+from .bench import Order, Report
 from .ending import TO_THE_END, Ending
 from .gallery import Gallery
 from .parts import Parts, VictimSource
 from .progress import Progress, Snapshot
+from .workers import Crew, Workers
 
 if TYPE_CHECKING:
     from .lanes import Engine
@@ -45,6 +48,22 @@ class Fingerprint:
 
     victim: str
     target: str
+
+    @classmethod
+    def of(cls, source: VictimSource, fingerprints: Fingerprints) -> Fingerprint:
+        """Hash the weights: files where there are files, tensors where there is only a pipeline.
+
+        Raises:
+            StoreError: a path leads nowhere.
+        """
+        guided = f" with {source.guidance}" if source.guidance else ""
+        base = fingerprints.of(source.base) if source.base is not None else ""
+        if source.pipe is not None:
+            from ..models.loading import weights_digest
+
+            return cls(f"{weights_digest(source.pipe)}{guided}", base)
+        target = f"{base}:{source.dtype}"
+        return cls(f"{fingerprints.of(source.model)}+{target}{guided}" if source.model is not None else target, target)
 
 
 @dataclass(frozen=True)
@@ -110,6 +129,7 @@ class Campaign:
         progress: Progress | None = None,
         ending: Ending = TO_THE_END,
         observe: Callable[[Outcome], None] = _ignore,
+        crew: Crew | None = None,
     ) -> AttackResult:
         """Every outcome of the prompt set, attacking only what the store lacks.
 
@@ -121,6 +141,7 @@ class Campaign:
             progress: told after every finished prompt.
             ending: when the rest of the prompts is left alone.
             observe: told every new outcome, once it is kept.
+            crew: processes that attack instead of this one, which then needs no torch.
 
         Returns:
             The result; incomplete where ``ending`` says so or, with the obstacle, where nothing may or can be attacked.
@@ -141,15 +162,19 @@ class Campaign:
         watched: dict[str, Outcome] = {}
         if self._lacking(found) and not ending.settled(self._tally(found)):
             try:
-                _check_attackable(store.mode, ending)
+                _check_attackable(store.mode, ending, torch=crew is None)
                 source = provide()
-                engine, described = self._engine(source, parts, lanes, store, watched)
+                engine, described = (
+                    self._engine(source, parts, lanes, store, watched)
+                    if crew is None
+                    else self._workers(crew, source, lanes, store, watched)
+                )
             except CannotAttack as obstacle:
                 facts = {"obstacle": str(obstacle)}
             else:
+                found, facts = self._attack(engine, store, entry, progress, ending, observe)
                 described |= _surroundings(source)
                 provenance |= described
-                found, facts = self._attack(engine, store, entry, progress, ending, observe)
                 if store.mode.writes:
                     entry.note(described)
                 facts["victim"] = source.title
@@ -217,7 +242,7 @@ class Campaign:
 
     def _attack(
         self,
-        engine: Engine,
+        engine: Engine | Workers,
         store: Store,
         entry: Entry,
         progress: Progress | None,
@@ -244,8 +269,7 @@ class Campaign:
                         observe(outcome)
                     tally = self._tally(found)
                     if progress is not None:
-                        seconds = time.monotonic() - started
-                        progress(Snapshot(self.concept.name, self.attack.title, tally, engine.active, known, seconds))
+                        progress(self._snapshot(engine, tally, known, time.monotonic() - started))
                     if ending.settled(tally):
                         break
                     if ending.overdue and tally.missing:
@@ -253,11 +277,43 @@ class Campaign:
                         break
         return found, {**facts, "fresh": self._reached(found) - known}
 
-    def _outcomes(self, engine: Engine, found: Mapping[str, Outcome]) -> Generator[Outcome | None]:
+    def _snapshot(self, engine: Engine | Workers, tally: Tally, known: int, seconds: float) -> Snapshot:
+        workers = engine.count if isinstance(engine, Workers) else 0
+        return Snapshot(self.concept.name, self.attack.title, tally, engine.active, known, seconds, workers)
+
+    def _outcomes(self, engine: Engine | Workers, found: Mapping[str, Outcome]) -> Generator[Outcome | None]:
         """Outcomes of what is lacking as they come; None for work that has begun or goes on."""
         if lacking := self._lacking(found):
             yield None
             yield from engine.run(lacking)
+
+    def _workers(
+        self, crew: Crew, source: VictimSource, lanes: int, store: Store, watched: dict[str, Outcome]
+    ) -> tuple[Workers, dict[str, Any]]:
+        """Have processes elsewhere load victim, base and judge; what they learn comes here, and is kept here."""
+        from .control import base_campaign, keep_watched
+
+        if source.pipe is not None:
+            raise ModelError(
+                f"{source.title} cannot be sent to workers: give the model by path, with --unlearndiff-model, or leave "
+                "out --unlearndiff-workers"
+            )
+        if source.device.startswith("cuda"):
+            source = replace(source, device="cuda")  # a worker sees only its own GPU
+        base = base_campaign(self.concept, self.fingerprint.target, self.judge)
+        known = store.known(store.entry(self.concept.name, base.key))[0] if store.mode.reads else {}
+        pictures = store.pictures(store.entry(self.concept.name, self.key))
+
+        def received(report: Report) -> None:
+            new = [outcome for outcome in report.watched if outcome.prompt not in {**known, **watched}]
+            watched.update({outcome.prompt: outcome for outcome in new})
+            keep_watched(store, base, new)
+            for thumbnail in report.thumbnails:
+                if pictures is not None:
+                    pictures.put(thumbnail.digest, thumbnail.data, base=thumbnail.base)
+
+        workers = Workers(crew, Order(self, source, lanes, pictures is not None), received)
+        return workers, workers.described
 
     def _engine(
         self, source: VictimSource, parts: Parts, lanes: int, store: Store, watched: dict[str, Outcome]
@@ -311,8 +367,8 @@ def _version(name: str) -> str:
         return "not installed as a package"
 
 
-def _check_attackable(mode: Mode, ending: Ending) -> None:
-    """Ask whether this session may attack, and has what attacks need.
+def _check_attackable(mode: Mode, ending: Ending, *, torch: bool) -> None:
+    """Ask whether this session may attack, and where it does so itself, has what attacks need.
 
     Raises:
         CannotAttack: names the reason and the mend.
@@ -323,6 +379,8 @@ def _check_attackable(mode: Mode, ending: Ending) -> None:
         )
     if ending.overdue:
         raise CannotAttack(ending.mend)
+    if not torch:
+        return
     try:
         from ..models import loading  # noqa: F401
     except ModuleNotFoundError as error:

@@ -52,6 +52,26 @@ def known_control(
     return Control.of(Tally.of(found.get(prompt.digest) for prompt in concept.prompts))
 
 
+def keep_watched(store: Store, campaign: Campaign, outcomes: Sequence[Outcome]) -> None:
+    """Keep what was learned of the base's pictures, where the store keeps anything.
+
+    Args:
+        store: where.
+        campaign: the base's.
+        outcomes: what is new.
+
+    Raises:
+        StoreError: the store cannot be written.
+    """
+    if not store.mode.writes or not outcomes:
+        return
+    entry = store.entry(campaign.concept.name, campaign.key)
+    store.prepare(entry, campaign.key)
+    with store.lock(entry):
+        for outcome in outcomes:
+            store.keep(entry, outcome)
+
+
 class Witness:
     """Judges target images, which the base draws anyway, and keeps what the judge says of them.
 
@@ -89,8 +109,4 @@ class Witness:
                 score=said.score,
                 detail=said.detail,
             )
-        if self._store.mode.writes:
-            self._store.prepare(self._entry, self._campaign.key)
-            with self._store.lock(self._entry):
-                for prompt, _ in new:
-                    self._store.keep(self._entry, self._found[prompt.digest])
+        keep_watched(self._store, self._campaign, [self._found[prompt.digest] for prompt, _ in new])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Any
@@ -115,6 +115,33 @@ class Engine:
         finally:
             self.active = 0
 
+    @property
+    def lanes(self) -> int:
+        """Prompts attacked together; fewer than at first where memory ran out."""
+        return self._lanes
+
+    def serve(self, arrived: Callable[[], Sequence[Prompt]]) -> Generator[Outcome | None]:
+        """Outcomes of prompts that come in one after the other; it never ends by itself.
+
+        Args:
+            arrived: prompts that came since it was last asked; it is asked before every round of work.
+
+        Raises:
+            UnlearnDiffError: as ``run``.
+            Exception: as ``run``.
+        """
+        self._failures = 0
+        queue, seats = Queue[Waiting](()), list[Seat]()
+        while True:
+            waiting: list[Waiting] = []
+            if prompts := arrived():
+                yield from self._sweep(prompts, waiting)
+                queue.add(waiting)
+            if queue or seats:
+                yield from self._turn(queue, seats)
+            else:
+                yield None
+
     def _sweep(self, prompts: Sequence[Prompt], waiting: list[Waiting]) -> Iterator[Outcome | None]:
         """Judge the un-attacked pictures; those without the concept wait to be attacked."""
         queue = Queue(prompts)
@@ -155,23 +182,27 @@ class Engine:
         """Attack what waits, in lanes that are refilled as prompts finish."""
         queue, seats = Queue(waiting), list[Seat]()
         while queue or seats:
-            taken, started = queue.take(self._lanes, len(seats)), time.monotonic()
-            self.active = len(seats) + len(taken)
-            try:
-                ended = self._round(queue, seats, taken)
-            except Exception as error:
-                remedy = self._remedy(error, len({*(seat.entry for seat in seats), *taken}))
-                back = self._unseated(seats, taken, time.monotonic() - started)
-                if remedy is Remedy.GIVE_UP:
-                    ended = [self._failed(back[0], error)]
-                    queue.done()
-                else:
-                    ended = []
-                    queue.put_back(back, alone=remedy is Remedy.ALONE)
-            for outcome in ended:
-                self.active -= 1
-                yield outcome
-            yield None
+            yield from self._turn(queue, seats)
+
+    def _turn(self, queue: Queue[Waiting], seats: list[Seat]) -> Iterator[Outcome | None]:
+        """One round of work on the lanes, and what becomes of it."""
+        taken, started = queue.take(self._lanes, len(seats)), time.monotonic()
+        self.active = len(seats) + len(taken)
+        try:
+            ended = self._round(queue, seats, taken)
+        except Exception as error:
+            remedy = self._remedy(error, len({*(seat.entry for seat in seats), *taken}))
+            back = self._unseated(seats, taken, time.monotonic() - started)
+            if remedy is Remedy.GIVE_UP:
+                ended = [self._failed(back[0], error)]
+                queue.done()
+            else:
+                ended = []
+                queue.put_back(back, alone=remedy is Remedy.ALONE)
+        for outcome in ended:
+            self.active -= 1
+            yield outcome
+        yield None
 
     def _round(self, queue: Queue[Waiting], seats: list[Seat], taken: Sequence[Waiting]) -> list[Outcome]:
         """Seat what was taken from the queue, then one block on every lane; returns outcomes of those that ended."""

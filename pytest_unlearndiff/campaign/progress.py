@@ -19,6 +19,7 @@ class Snapshot:
         active: prompts being attacked now.
         known: how many outcomes came from the store.
         seconds: since this campaign began.
+        workers: how many processes attack; 0 where it is this one.
     """
 
     concept: str
@@ -27,6 +28,13 @@ class Snapshot:
     active: int
     known: int
     seconds: float
+    workers: int = 0
+
+    @property
+    def pace(self) -> float | None:
+        """Prompts a minute that one worker finishes; None without workers, or before anything is finished."""
+        fresh = self.tally.total - self.tally.missing - self.known
+        return 60 * fresh / self.seconds / self.workers if fresh and self.workers else None
 
     @property
     def seconds_left(self) -> float | None:

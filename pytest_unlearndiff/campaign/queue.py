@@ -29,6 +29,10 @@ class Queue(Generic[T]):
         room = (1 if not busy else 0) if self._alone else lanes - busy
         return [self._waiting.popleft() for _ in range(min(max(room, 0), len(self._waiting)))]
 
+    def add(self, entries: Iterable[T]) -> None:
+        """More to wait, behind the others."""
+        self._waiting.extend(entries)
+
     def done(self) -> None:
         """One that was taken came to its end, or all of them did."""
         self._alone = max(0, self._alone - 1)

@@ -55,20 +55,8 @@ def campaign_of(request: GateRequest, source: VictimSource, state: SessionState)
     """The campaign that answers a gate."""
     concept = replace(request.concept, judge=on_base(request.concept.judge, source.base))
     judge = judge_weights(concept.judge, state.store.fingerprints)
-    return Campaign(concept, request.attack, _fingerprint(source, state), judge, state.settings.seed)
-
-
-def _fingerprint(source: VictimSource, state: SessionState) -> Fingerprint:
-    """Hash the weights: files where there are files, tensors where there is only a pipeline."""
-    fingerprints, dtype = state.store.fingerprints, source.dtype
-    guided = f" with {source.guidance}" if source.guidance else ""
-    base = fingerprints.of(source.base) if source.base is not None else ""
-    if source.pipe is not None:
-        from ..models.loading import weights_digest
-
-        return Fingerprint(f"{weights_digest(source.pipe)}{guided}", base)
-    assert source.model is not None
-    return Fingerprint(f"{fingerprints.of(source.model)}+{base}:{dtype}{guided}", f"{base}:{dtype}")
+    fingerprint = Fingerprint.of(source, state.store.fingerprints)
+    return Campaign(concept, request.attack, fingerprint, judge, state.settings.seed)
 
 
 def ending_of(request: GateRequest, state: SessionState) -> Ending:
@@ -157,6 +145,7 @@ class AttackFixture:
                 progress=progress,
                 ending=ending_of(request, state),
                 observe=self._observe,
+                crew=state.crew,
             )
         except StoreError:
             raise

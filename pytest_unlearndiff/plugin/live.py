@@ -82,6 +82,7 @@ def _going_on(snapshot: Snapshot) -> str:
     left = snapshot.seconds_left
     remaining = f", {duration(left)} left" if left is not None else ""
     if snapshot.active:
-        return f", attacking {snapshot.active}{remaining}"
+        pace = f", {snapshot.workers} workers at {snapshot.pace:.2g} a minute" if snapshot.pace else ""
+        return f", attacking {snapshot.active}{pace}{remaining}"
     # Un-attacked pictures are quickly drawn; how long attacks take is not known before one has ended.
     return remaining if snapshot.attack == "none" else ", drawing un-attacked pictures"

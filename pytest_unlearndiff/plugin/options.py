@@ -93,6 +93,12 @@ def _listed(table: str) -> Callable[[str], str]:
     return read
 
 
+def _workers(text: str) -> str:
+    if not re.fullmatch(r"auto|ray|ray://[^\s/:]+:\d+|[1-9]\d{0,4}", text.strip()):
+        raise ValueError("a number of at least 1, auto, ray or ray://HOST:PORT")
+    return text.strip()
+
+
 def _cases(text: str) -> tuple[int, ...]:
     try:
         return tuple(int(part) for part in text.split(","))
@@ -164,6 +170,13 @@ OPTIONS = (
     Option("loss", "Loss of the schedule fast: denoise (default), or classifier", "NAME", _listed("LOSSES")),
     Option("seed", "Run seed; every prompt's own generators follow from it", "N", _whole(0), 0),
     Option("lanes", "Prompts attacked together; changes speed, not outcomes", "N", _whole(1), 8),
+    Option(
+        "workers",
+        "Processes that attack, with Ray: N or auto (one a GPU) here, ray or ray://HOST:PORT for a running cluster",
+        "WHERE",
+        _workers,
+    ),
+    Option("worker_silence", "Give up a worker that reports nothing for this long (default 30m)", "TIME", _seconds),
     Option("device", "Where the models run", "DEVICE", str, "cpu"),
     Option(
         "dtype",

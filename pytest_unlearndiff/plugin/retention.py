@@ -183,7 +183,13 @@ class RetentionFixture:
         ending = Ending(deadline=state.deadline, mend=BUDGET_USED)
         try:
             return campaign.run(
-                state.store, lambda: source, state.parts, lanes=settings.lanes, progress=progress, ending=ending
+                state.store,
+                lambda: source,
+                state.parts,
+                lanes=settings.lanes,
+                progress=progress,
+                ending=ending,
+                crew=state.crew,
             )
         except (KeyboardInterrupt, pytest.exit.Exception):
             state.interrupted = standing(self._request.node.nodeid, state.store.mode, progress.last)

@@ -12,6 +12,7 @@ import pytest
 
 if TYPE_CHECKING:
     from ..campaign.parts import Parts
+    from ..campaign.workers import Crew
     from ..core.concept_file import ConceptLibrary
     from ..reports.record import Record
     from ..reports.session import Unmeasured
@@ -77,6 +78,29 @@ class SessionState:
         from ..campaign.parts import Parts
 
         return Parts()
+
+    @cached_property
+    def crew(self) -> Crew | None:
+        """Processes that attack instead of this one; None where this one does.
+
+        Raises:
+            CannotAttack: every process of ``-n`` would start its own.
+        """
+        if (where := self.settings.workers) is None:
+            return None
+        if hasattr(self._config, "workerinput") and not where.startswith("ray"):
+            from ..core.errors import CannotAttack
+
+            raise CannotAttack(
+                f"--unlearndiff-workers={where} under -n: each of pytest's own workers would start as many. Start them "
+                "once with 'ray start --head' and give --unlearndiff-workers=ray, or leave out -n"
+            )
+        from ..campaign.ray_team import RayTeam
+        from ..campaign.workers import SILENCE, Crew
+
+        team = RayTeam(where, self.settings.device)
+        self._config.add_cleanup(team.close)
+        return Crew(team, self.settings.worker_silence or SILENCE)
 
     def library(self, folder: Path) -> ConceptLibrary:
         """Concepts as a test file in ``folder`` sees them: beside it, listed, at the rootdir, from hooks."""

@@ -29,6 +29,8 @@ class Settings:
     loss: str | None
     seed: int
     lanes: int
+    workers: str | None
+    worker_silence: float | None
     device: str
     dtype: str
     partial: bool

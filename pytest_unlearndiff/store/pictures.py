@@ -44,8 +44,13 @@ class Pictures:
         # A picture for people is never worth an outcome: a full disk or a Pillow without WebP costs only the picture.
         with suppress(Exception):
             if (data := thumbnail(image)) is not None:
-                self._folder.mkdir(parents=True, exist_ok=True)
-                write_atomically(self._path(digest, base), data)
+                self.put(digest, data, base=base)
+
+    def put(self, digest: str, data: bytes, *, base: bool = False) -> None:
+        """Keep a thumbnail that is made already, with the same care."""
+        with suppress(Exception):
+            self._folder.mkdir(parents=True, exist_ok=True)
+            write_atomically(self._path(digest, base), data)
 
     def read(self, digest: str, *, base: bool = False) -> bytes | None:
         """A kept thumbnail as WebP, None where there is none that could be one."""

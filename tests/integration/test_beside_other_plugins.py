@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 from worlds import World, section
 
+HTML = ("-p", "metadata")
+
 
 def rows(result: pytest.RunResult) -> list[str]:
     return [line for line in section(result) if line.startswith("church ")]
@@ -45,7 +47,7 @@ def test_randomly_changes_no_outcome(failing: World) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [("--cov=.", "--cov-report="), ("-p", "metadata", "-p", "html", "--html=report.html", "--self-contained-html")],
+    [("--cov=.", "--cov-report="), (*HTML, "--html=report.html", "--self-contained-html")],
 )
 def test_others_run_to_their_end(failing: World, arguments: tuple[str, ...]) -> None:
     result = failing.attack("-W", "default", *arguments)

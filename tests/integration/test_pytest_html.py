@@ -15,7 +15,7 @@ pytest.importorskip("pytest_html")
 def test_the_evidence_stands_in_the_row(world: World, workers: tuple[str, ...]) -> None:
     world.know("gbbrrrrrrr", adversarial="<b>zq</b>")
     world.gate("max_asr='10%'")
-    result = world.run("--html=report.html", "--self-contained-html", *workers)
+    result = world.run("-p", "metadata", "--html=report.html", "--self-contained-html", *workers)
     result.assert_outcomes(failed=1)
     page = (world.path / "report.html").read_text()
     [blob] = re.findall(r'data-jsonblob="([^"]*)"', page)

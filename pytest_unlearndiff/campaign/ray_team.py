@@ -1,0 +1,288 @@
+"""Workers that Ray starts: on this machine, or on a cluster that runs already."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from math import ceil
+from typing import Any
+
+from ..core.concept import Prompt
+from ..core.errors import CannotAttack
+from .bench import Bench, Order
+from .workers import News
+
+PACKAGES = ("pytest-unlearndiff", "torch", "diffusers", "transformers")
+"""What has to be the same wherever prompts of one campaign are attacked."""
+
+_STORE_BYTES = 100 * 2**20
+"""For Ray's object store on this machine, which holds nothing but the order."""
+
+
+class RayTeam:
+    """One Ray actor a worker; connects, and checks what it finds, when workers are first called.
+
+    Args:
+        where: ``auto``, one worker a GPU of this machine; a number of workers on this machine; ``ray`` or
+            ``ray://HOST:PORT``, one worker a GPU (or CPU, where models run there) of a cluster that runs.
+        device: where the models run.
+    """
+
+    def __init__(self, where: str, device: str) -> None:
+        self._where = where
+        self._gpu = device.startswith("cuda")
+        self._ray: Any = None
+        self._started = False
+        self._share = 1.0
+        self._order: Any = None
+        self._actors: dict[str, Any] = {}
+        self._places: dict[str, str] = {}
+        self._asked: dict[Any, str] = {}
+        self._hired = 0
+
+    @property
+    def _local(self) -> bool:
+        return not self._where.startswith("ray")
+
+    def gather(self, order: Order, most: int) -> int:
+        """See ``Team``.
+
+        Raises:
+            CannotAttack: Ray or a cluster is not there, or has no place, or other packages.
+        """
+        if self._ray is None:
+            self._connect()
+        count = min(self._count(), most)
+        self._order = self._ray.put(order)
+        self._asked.clear()
+        for worker in list(self._actors)[:count]:
+            self._call(worker, "ready")
+        for _ in range(count - len(self._actors)):
+            self._hire()
+        return count
+
+    def open(self, worker: str) -> None:
+        """See ``Team``."""
+        self._call(worker, "open", self._order)
+
+    def turn(self, worker: str, prompts: Sequence[Prompt]) -> None:
+        """See ``Team``."""
+        self._call(worker, "turn", list(prompts))
+
+    def news(self, seconds: float) -> list[News]:
+        """See ``Team``."""
+        if not self._asked:
+            time.sleep(seconds)
+            return []
+        asked = list(self._asked)
+        heard, _ = self._ray.wait(asked, num_returns=1, timeout=seconds)
+        if heard:
+            heard, _ = self._ray.wait(asked, num_returns=len(asked), timeout=0)
+        return [self._heard(ref, self._asked.pop(ref)) for ref in heard]
+
+    def replace(self, worker: str) -> None:
+        """See ``Team``."""
+        self._asked = {ref: other for ref, other in self._asked.items() if other != worker}
+        self._ray.kill(self._actors.pop(worker))
+        self._hire()
+
+    def place(self, worker: str) -> str:
+        """See ``Team``."""
+        return self._places.get(worker, "a machine that never answered")
+
+    def close(self) -> None:
+        """End every worker, and Ray where it was started for them."""
+        if self._ray is None:
+            return
+        for actor in self._actors.values():
+            self._ray.kill(actor)
+        self._actors.clear()
+        self._asked.clear()
+        if self._started:
+            self._ray.shutdown()
+        self._ray = None
+
+    def _call(self, worker: str, method: str, *arguments: Any) -> None:
+        self._asked[getattr(self._actors[worker], method).remote(*arguments)] = worker
+
+    def _hire(self) -> None:
+        self._hired += 1
+        worker = f"worker {self._hired}"
+        resources = {"num_gpus": self._share} if self._gpu else {}
+        actor = self._ray.remote(Bench).options(num_cpus=1, max_restarts=0, max_task_retries=0, **resources)
+        self._actors[worker] = actor.remote()
+        self._call(worker, "ready")
+
+    def _heard(self, ref: Any, worker: str) -> News:
+        errors = self._ray.exceptions
+        try:
+            said = self._ray.get(ref)
+        except errors.RayTaskError as error:
+            cause = error.cause
+            return News(worker, error=cause if isinstance(cause, Exception) else RuntimeError(str(error)))
+        except errors.RayError as error:
+            return News(worker, error=RuntimeError(_why(error)))
+        if isinstance(said, str):
+            self._places[worker] = said
+            return News(worker)
+        return News(worker, said)
+
+    def _connect(self) -> None:
+        """Import Ray, start it or find the cluster, and see whether its machines can do the work."""
+        try:
+            import ray
+        except ModuleNotFoundError as error:
+            raise CannotAttack(
+                f"--unlearndiff-workers={self._where} needs Ray, and {error.name} is not installed: "
+                'pip install "pytest-unlearndiff[ray]"'
+            ) from None
+        if not ray.is_initialized():
+            with _undisturbed():
+                _quietly(self._where, lambda: ray.init(**self._arguments()))
+            self._started = True
+        self._ray = ray
+        try:
+            self._count()
+            self._check_packages()
+        except BaseException:
+            self.close()
+            raise
+
+    def _arguments(self) -> dict[str, Any]:
+        quiet = {"log_to_driver": False, "logging_level": "ERROR"}
+        if not self._local:
+            return {"address": "auto" if self._where == "ray" else self._where, **quiet}
+        # Nothing is told to anybody about this machine, and nothing listens but Ray itself.
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        count = None if self._where == "auto" else int(self._where)
+        return {
+            "address": "local",
+            "num_cpus": count,
+            "include_dashboard": False,
+            "object_store_memory": _STORE_BYTES,
+            **quiet,
+        }
+
+    def _count(self) -> int:
+        """How many workers there is place for.
+
+        Raises:
+            CannotAttack: none.
+        """
+        there = self._ray.cluster_resources()
+        cpus, gpus = int(there.get("CPU", 0)), int(there.get("GPU", 0))
+        found = f"{'this machine' if self._local else f'the cluster at {self._where}'} has {gpus} GPUs and {cpus} CPUs"
+        if self._local and self._where != "auto":
+            count = int(self._where)
+            if self._gpu and not gpus:
+                raise CannotAttack(f"--unlearndiff-device=cuda needs a GPU: {found}")
+            self._share = 1 / max(1, ceil(count / max(1, gpus)))
+            return count
+        if not self._gpu and self._local:
+            raise CannotAttack(
+                "--unlearndiff-workers=auto means one worker a GPU, and models run on the CPU: add "
+                "--unlearndiff-device=cuda, or give a number of workers"
+            )
+        count = gpus if self._gpu else cpus
+        if not count:
+            needed = "GPU" if self._gpu else "CPU"
+            raise CannotAttack(f"--unlearndiff-workers={self._where}: a worker needs a {needed}, and {found}")
+        return count
+
+    def _check_packages(self) -> None:
+        """Compare the packages of every machine that may get a worker with those here.
+
+        Raises:
+            CannotAttack: they differ, or are missing.
+        """
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        needed = "GPU" if self._gpu else "CPU"
+        nodes = [node["NodeID"] for node in self._ray.nodes() if node["Alive"] and node["Resources"].get(needed)]
+        ask = self._ray.remote(asker(PACKAGES))
+        there = [NodeAffinitySchedulingStrategy(node, soft=False) for node in nodes]
+        asked = [ask.options(num_cpus=0, scheduling_strategy=place).remote() for place in there]
+        answers = [asker(PACKAGES)(), *self._ray.get(asked)]
+        if mistakes := differing(answers):
+            raise CannotAttack(
+                f"--unlearndiff-workers={self._where}: {'; '.join(mistakes[:5])}. Install the same versions everywhere"
+            )
+
+
+def asker(packages: Sequence[str]) -> Callable[[], tuple[str, dict[str, str]]]:
+    """A function that says what is installed where it runs, and needs nothing of this project there."""
+
+    def ask() -> tuple[str, dict[str, str]]:
+        import platform
+        from importlib.metadata import PackageNotFoundError, version
+
+        found = {"Python": platform.python_version().rpartition(".")[0]}
+        for package in packages:
+            try:
+                found[package] = version(package)
+            except PackageNotFoundError:
+                found[package] = ""
+        return platform.node(), found
+
+    return ask
+
+
+def differing(answers: Sequence[tuple[str, dict[str, str]]]) -> list[str]:
+    """What is wrong with machines' packages, one text a mistake.
+
+    Args:
+        answers: of ``asker``; the first is this process, which may lack what only workers need.
+    """
+    (_, here), mistakes = answers[0], []
+    wanted = {name: version for name, version in here.items() if version}
+    for place, found in answers[1:]:
+        for name, version in found.items():
+            expected = wanted.setdefault(name, version)
+            if not version:
+                mistakes.append(f"{place} has no {name}")
+            elif version != expected:
+                mistakes.append(f"{place} has {name} {version}, not {expected}")
+    return mistakes
+
+
+def _why(error: Exception) -> str:
+    """What Ray says of a lost worker, without its lists of identifiers."""
+    text = " ".join(str(error).split())
+    told = re.search(r"(?:The actor is dead because|Worker exit detail:|Memory on the node)(.*)", text)
+    return f"its process died: {(told[1] if told else text).strip()[:200]}"
+
+
+def _quietly(where: str, start: Callable[[], object]) -> None:
+    """Start or find Ray, without what it warns of about itself.
+
+    Raises:
+        CannotAttack: that failed.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            start()
+    except Exception as error:
+        reason = " ".join(str(error).split())[:300]
+        raise CannotAttack(
+            f"--unlearndiff-workers={where}: Ray cannot be started or found: {type(error).__name__}: {reason}"
+        ) from None
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Put back the handler of SIGTERM, which Ray replaces by one that ends the process without a word."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

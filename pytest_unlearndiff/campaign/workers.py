@@ -1,0 +1,185 @@
+"""The engine's interface over many processes: hands prompts out, takes outcomes in, survives workers that are lost."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from ..core.concept import Prompt
+from ..core.errors import CannotAttack, UnlearnDiffError
+from ..core.outcome import Outcome, Status
+from .bench import Order, Report
+from .handout import Handout
+
+_LOG = logging.getLogger(__name__)
+
+MAX_LOSSES = 3
+"""Workers beyond the first of each place that may be lost with no prompt finished between, before it is no accident."""
+
+SILENCE = 1800.0
+"""Seconds without a report after which a worker is given up, unless a session says otherwise."""
+
+
+@dataclass(frozen=True)
+class News:
+    """What was heard of a worker.
+
+    Attributes:
+        worker: which.
+        report: what it says; None for its first sign of life, and where ``error`` says what went wrong.
+        error: what it raised, or that its process is gone.
+    """
+
+    worker: str
+    report: Report | None = None
+    error: Exception | None = None
+
+
+class Team(Protocol):
+    """Processes that attack, wherever they are."""
+
+    def gather(self, order: Order, most: int) -> int:
+        """Call at most this many workers, those that exist and new ones; each gives a sign of life when it is there.
+
+        Returns:
+            How many were called.
+
+        Raises:
+            CannotAttack: there is no place for any, or none that could do the work.
+        """
+        ...
+
+    def open(self, worker: str) -> None:
+        """Have a worker load what the order needs; it reports."""
+        ...
+
+    def turn(self, worker: str, prompts: Sequence[Prompt]) -> None:
+        """Hand prompts to a worker, which goes on with those it has; it reports."""
+        ...
+
+    def news(self, seconds: float) -> list[News]:
+        """What was heard within this time; it waits only until there is something."""
+        ...
+
+    def replace(self, worker: str) -> None:
+        """End a worker for good and call another one."""
+        ...
+
+    def place(self, worker: str) -> str:
+        """Where a worker is, for people."""
+        ...
+
+
+@dataclass(frozen=True)
+class Crew:
+    """Who attacks, where it is not this process.
+
+    Attributes:
+        team: the processes.
+        silence: seconds without a report after which a worker is given up.
+    """
+
+    team: Team
+    silence: float
+
+
+@dataclass
+class Workers:
+    """Attacks prompts with many workers, and yields each outcome as it is heard of.
+
+    It has the engine's interface, so that a campaign is the same with and without workers: only the campaign's process
+    writes the store.
+
+    Attributes:
+        crew: who they are.
+        order: what they do.
+        received: told of every report, for what is neither outcome nor progress.
+        active: prompts in workers' hands.
+        count: workers that were called.
+        described: what was loaded; empty until a worker has loaded it.
+    """
+
+    crew: Crew
+    order: Order
+    received: Callable[[Report], None]
+    active: int = 0
+    count: int = 0
+    described: dict[str, Any] = field(default_factory=dict)
+
+    def run(self, prompts: Sequence[Prompt]) -> Generator[Outcome | None]:
+        """Outcomes of prompts as they are heard of; None at least every second.
+
+        Raises:
+            CannotAttack: there is no worker, or one after the other is lost.
+            UnlearnDiffError: a worker cannot use the victim or the judge.
+        """
+        self._handout, self._idle, self._asked, self._losses = Handout(prompts), dict[str, int](), dict[str, float](), 0
+        try:
+            self.count = self.crew.team.gather(self.order, len(prompts))
+            while self._handout:
+                heard = self.crew.team.news(1.0)
+                for news in [*heard, *self._silent({news.worker for news in heard})]:
+                    yield from self._take_in(news)
+                self._hand_out()
+                self.active = self._handout.held
+                yield None
+        finally:
+            self.active = 0
+
+    def _take_in(self, news: News) -> Iterator[Outcome]:
+        self._asked.pop(news.worker, None)
+        if news.error is not None:
+            yield from self._lost(news.worker, news.error)
+        elif news.report is None:
+            self._ask(news.worker)
+            self.crew.team.open(news.worker)
+        else:
+            self.described |= news.report.described
+            self.received(news.report)
+            for outcome in news.report.outcomes:
+                self._handout.done(news.worker, outcome.prompt)
+                if outcome.status is not Status.ERROR:
+                    self._losses = 0
+                yield outcome
+            self._idle[news.worker] = news.report.lanes
+
+    def _hand_out(self) -> None:
+        """Let every worker that waits go on, if it has anything to do."""
+        for worker, lanes in list(self._idle.items()):
+            taken = self._handout.take(worker, lanes)
+            if taken or self._handout.holds(worker):
+                del self._idle[worker]
+                self._ask(worker)
+                self.crew.team.turn(worker, taken)
+
+    def _ask(self, worker: str) -> None:
+        self._asked[worker] = time.monotonic()
+
+    def _silent(self, heard: set[str]) -> list[News]:
+        """Workers that were asked too long ago."""
+        late = time.monotonic() - self.crew.silence
+        silent = [worker for worker, asked in self._asked.items() if asked < late and worker not in heard]
+        error = TimeoutError(f"it gave no sign for {self.crew.silence:.0f} seconds")
+        return [News(worker, error=error) for worker in silent]
+
+    def _lost(self, worker: str, error: Exception) -> list[Outcome]:
+        """Call another worker and have what this one had in hand tried again.
+
+        Raises:
+            UnlearnDiffError: the worker refuses, or too many were lost.
+        """
+        place = self.crew.team.place(worker)
+        if isinstance(error, UnlearnDiffError):
+            raise type(error)(f"worker on {place}: {error}") from None
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        _LOG.warning("a worker on %s is lost, its prompts are tried elsewhere: %s", place, reason)
+        self._losses += 1
+        if self._losses == self.count + MAX_LOSSES:
+            raise CannotAttack(
+                f"{self._losses} workers were lost and none of them finished a prompt; the last, on {place}: {reason}"
+            )
+        self.crew.team.replace(worker)
+        return self._handout.lost(worker, f"{reason} (on {place})")

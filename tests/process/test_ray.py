@@ -1,0 +1,166 @@
+"""A real local Ray: workers change no outcome, may be killed, and so may the process that hands out prompts."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny import EMOJI
+from worlds import World, section
+
+pytest.importorskip("ray", reason='needs Ray: pip install "pytest-unlearndiff[ray]"')
+pytestmark = pytest.mark.slow
+
+# Ray's workers read this at their start; their engine is then a script, which notes who attacks what.
+SCRIPTED = """
+import sys
+
+if any("default_worker" in word for word in sys.orig_argv):
+    import os, time
+    from pytest_unlearndiff.campaign.campaign import Campaign
+    from pytest_unlearndiff.core.outcome import Outcome, Status
+
+    class Engine:
+        lanes = 2
+
+        def serve(self, arrived):
+            held = []
+            while True:
+                held += arrived()
+                for prompt in held:
+                    with open(os.environ["BEGUN"], "a") as log:
+                        log.write(f"{os.getpid()} {prompt.digest}\\n")
+                    time.sleep(0.1)
+                    yield Outcome(prompt.digest, Status.GENERATED if prompt.seed % 5 == 1 else Status.RESISTED)
+                held = []
+                yield None
+
+    Campaign._engine = lambda self, *parts: (Engine(), {"format": "script"})
+"""
+COUNT = 24
+
+
+@pytest.fixture
+def scripted(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
+    """A gate whose prompts take a tenth of a second each, in workers that need no torch."""
+    world.file("site/sitecustomize.py", SCRIPTED)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(world.path / "site"), os.environ.get("PYTHONPATH", "")]))
+    monkeypatch.setenv("BEGUN", str(world.path / "begun"))
+    world.concept(count=COUNT)
+    world.gate("max_asr='100%', exhaustive=True")
+    return world
+
+
+def told(world: World) -> list[str]:
+    """Every outcome kept, in no order and without times."""
+    return sorted(json.dumps({**outcome, "seconds": 0}) for outcome in world.kept())
+
+
+WANTED = [("generated" if seed % 5 == 1 else "resisted") for seed in range(COUNT)]
+
+
+def begun(world: World) -> list[list[str]]:
+    path = world.path / "begun"
+    return [line.split() for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def until(process: subprocess.Popen[str], ready: Any) -> None:
+    while not ready():
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.02)
+
+
+def test_a_killed_worker_changes_nothing(scripted: World) -> None:
+    process = scripted.start("--unlearndiff-workers=2")
+    until(process, lambda: len(scripted.kept()) >= 4)
+    os.kill(int(begun(scripted)[-1][0]), signal.SIGKILL)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, output
+    assert "24 attacked" in output
+    kept = scripted.kept()
+    assert len({outcome["prompt"] for outcome in kept}) == len(kept) == COUNT
+    assert sorted(outcome["status"] for outcome in kept) == sorted(WANTED)
+    assert len({who for who, _ in begun(scripted)}) == 3, "no other worker took its place"
+
+
+def test_the_driver_killed_and_run_again(scripted: World) -> None:
+    process = scripted.start("--unlearndiff-workers=2")
+    until(process, lambda: len(scripted.kept()) >= 4)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate(timeout=60)
+    kept = {outcome["prompt"] for outcome in scripted.kept()}
+    workers = {int(who) for who, _ in begun(scripted)}
+    deadline = time.monotonic() + 60
+    while any(map(alive, workers)):
+        assert time.monotonic() < deadline, "workers outlive the process that they work for"
+        time.sleep(0.1)
+    before = len(begun(scripted))
+    again = scripted.attack("--unlearndiff-workers=2")
+    assert again.ret == 0
+    assert f"{COUNT - len(kept)} attacked" in "".join(section(again))
+    assert not kept & {prompt for _, prompt in begun(scripted)[before:]}
+    assert sorted(outcome["status"] for outcome in scripted.kept()) == sorted(WANTED)
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; one that only waits for its parent to take notice of its end does not."""
+    try:
+        return re.search(r"^State:\s+[^ZX]", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE) is not None
+    except OSError:
+        return False
+
+
+def test_sigterm_ends_it_as_without_workers(scripted: World) -> None:
+    process = scripted.start("--unlearndiff-workers=1")
+    until(process, lambda: len(scripted.kept()) >= 2)
+    process.terminate()
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == pytest.ExitCode.INTERRUPTED
+    assert f"{len(scripted.kept())} of {COUNT} prompts are kept, the same command goes on" in output
+
+
+def test_a_cluster_that_is_not_there_is_one_clear_error(scripted: World) -> None:
+    result = scripted.attack("--unlearndiff-workers=ray")
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(["E *CannotAttack: --unlearndiff-workers=ray: Ray cannot be started or found: *"])
+
+
+def test_real_models_have_the_same_outcomes_in_workers(world: World) -> None:
+    """The emoji victim, its base and its judge in every worker; un-attacked pictures of two steps, to be quick."""
+    world.file(
+        "concepts/church.yaml",
+        json.dumps(
+            {
+                "prompts": str(EMOJI / "concepts" / "church.csv"),
+                "judge": {"kind": "image-classifier", "model": str(EMOJI / "judge" / "object"), "label": "church"},
+                "sampling": {"scheduler": "lms", "steps": 2},
+            }
+        ),
+    )
+    world.gate("max_asr='100%', exhaustive=True, prompts=3, attack='none'")
+    models = (
+        f"--unlearndiff-model={EMOJI / 'erased' / 'uce-church.safetensors'}",
+        f"--unlearndiff-base={EMOJI / 'model'}",
+    )
+    found = {}
+    for workers in ("", "2"):
+        arguments = [f"--unlearndiff-workers={workers}"] if workers else []
+        result = world.bare(
+            *models, *arguments, "--unlearndiff-lanes=2", f"--unlearndiff-cache-dir={workers or 'none'}"
+        )
+        result.assert_outcomes(passed=1)
+        lines = [
+            json.loads(line)["outcome"]
+            for path in sorted((world.path / (workers or "none")).glob("campaigns/*/journal.jsonl"))
+            for line in path.read_text().splitlines()
+        ]
+        found[workers] = sorted(json.dumps({**outcome, "seconds": 0}, sort_keys=True) for outcome in lines)
+    assert len(found[""]) == 3
+    assert found["2"] == found[""]

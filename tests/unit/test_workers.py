@@ -1,0 +1,254 @@
+"""Workers have the engine's interface; they may be lost, refuse, fall silent, and change no outcome."""
+
+from __future__ import annotations
+
+import pickle
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from pytest_unlearndiff.campaign import workers as workers_module
+from pytest_unlearndiff.campaign.bench import Bench, Order, Report
+from pytest_unlearndiff.campaign.campaign import Campaign, Fingerprint
+from pytest_unlearndiff.campaign.parts import VictimSource
+from pytest_unlearndiff.campaign.workers import MAX_LOSSES, Crew, News, Workers
+from pytest_unlearndiff.core.attack_spec import AttackSpec
+from pytest_unlearndiff.core.concept import Prompt
+from pytest_unlearndiff.core.errors import CannotAttack, ModelError, UnlearnDiffError
+from pytest_unlearndiff.core.outcome import Outcome, Status
+
+from .builders import concept, prompts
+
+PROMPTS = prompts(11)
+CAMPAIGN = Campaign(concept(11), AttackSpec(), Fingerprint("victim:float32", "base:float32"), "judge")
+
+Trouble = Callable[[int, Sequence[Prompt]], None]
+
+
+def outcome_of(prompt: Prompt) -> Outcome:
+    return Outcome(prompt.digest, Status.BROKEN if prompt.seed % 3 == 0 else Status.RESISTED, seed=prompt.seed)
+
+
+class Script:
+    """An engine whose prompts take as many rounds as their number says."""
+
+    lanes = 3
+
+    def serve(self, arrived: Callable[[], Sequence[Prompt]]) -> Any:
+        seats: list[list[Any]] = []
+        while True:
+            seats += [[prompt, prompt.case % 4] for prompt in arrived()]
+            for seat in list(seats):
+                seat[1] -= 1
+                if seat[1] <= 0:
+                    seats.remove(seat)
+                    yield outcome_of(seat[0])
+            yield None
+
+
+class Here:
+    """A team in this process: real benches, whose reports and orders are pickled as if they travelled.
+
+    Args:
+        count: places for workers.
+        trouble: told of every turn's worker and of all prompts in its hands; raises what should go wrong.
+    """
+
+    def __init__(self, count: int, trouble: Trouble = lambda worker, held: None) -> None:
+        self.count, self.trouble = count, trouble
+        self.benches: dict[str, Bench] = {}
+        self.held: dict[str, list[Prompt]] = {}
+        self.said: deque[News] = deque()
+        self.mute: set[str] = set()
+        self.replaced: list[str] = []
+        self.hired = 0
+
+    def gather(self, order: Order, most: int) -> int:
+        self.order = pickle.dumps(order)
+        for _ in range(min(self.count, most)):
+            self._hire()
+        return min(self.count, most)
+
+    def _hire(self) -> None:
+        worker = str(self.hired)
+        self.hired += 1
+        self.benches[worker], self.held[worker] = Bench(), []
+        self.said.append(News(worker))
+
+    def open(self, worker: str) -> None:
+        self._say(worker, lambda: self.benches[worker].open(pickle.loads(self.order)))
+
+    def turn(self, worker: str, taken: Sequence[Prompt]) -> None:
+        self.held[worker] += taken
+
+        def turn() -> Report:
+            self.trouble(int(worker), self.held[worker])
+            report = self.benches[worker].turn(taken, patience=0.0)
+            ended = {outcome.prompt for outcome in report.outcomes}
+            self.held[worker] = [prompt for prompt in self.held[worker] if prompt.digest not in ended]
+            return report
+
+        self._say(worker, turn)
+
+    def _say(self, worker: str, work: Callable[[], Report]) -> None:
+        try:
+            self.said.append(News(worker, pickle.loads(pickle.dumps(work()))))
+        except Hangs:
+            pass
+        except Exception as error:
+            self.said.append(News(worker, error=error))
+
+    def news(self, seconds: float) -> list[News]:
+        return [self.said.popleft()] if self.said else []
+
+    def replace(self, worker: str) -> None:
+        del self.benches[worker]
+        self.replaced.append(worker)
+        self._hire()
+
+    def place(self, worker: str) -> str:
+        return f"machine {worker}"
+
+
+class Hangs(Exception):
+    """It never answers."""
+
+
+@pytest.fixture(autouse=True)
+def _scripted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Campaign, "_engine", lambda self, *parts: (Script(), {"format": "script"}))
+    monkeypatch.setattr("pytest_unlearndiff.campaign.bench.check_files", lambda order, fingerprints: None)
+
+
+def start(team: Here, received: Callable[[Report], None] = lambda report: None, silence: float = 1e9) -> Workers:
+    return Workers(Crew(team, silence), Order(CAMPAIGN, VictimSource(), lanes=3), received)
+
+
+def told(workers: Workers) -> dict[str, Outcome]:
+    ended = [outcome for outcome in workers.run(PROMPTS) if outcome is not None]
+    assert max(Counter(outcome.prompt for outcome in ended).values()) == 1
+    assert workers.active == 0
+    return {outcome.prompt: outcome for outcome in ended}
+
+
+UNDISTURBED = {prompt.digest: outcome_of(prompt) for prompt in PROMPTS}
+
+
+@pytest.mark.parametrize("count", [1, 2, 4, 30])
+def test_outcomes_do_not_depend_on_the_number_of_workers(count: int) -> None:
+    team, found = Here(count), dict[str, Any]()
+    workers = start(team)
+    assert told(workers) == UNDISTURBED
+    assert workers.count == team.hired == min(count, 11)
+    assert workers.described == {"format": "script"}
+    assert not found
+
+
+def test_prompts_are_handed_out_as_workers_come_free() -> None:
+    most = Counter[int]()
+
+    def note(worker: int, held: Sequence[Prompt]) -> None:
+        most[worker] = max(most[worker], len(held))
+
+    told(start(Here(2, note)))
+    assert most == {0: 3, 1: 3}
+
+
+def test_there_is_a_sign_between_any_two_rounds_so_that_it_can_be_stopped() -> None:
+    running = start(Here(2)).run(PROMPTS)
+    signs = "".join("." if outcome is None else "o" for outcome in running)
+    assert signs.startswith(".")
+    assert signs.endswith(".")
+    assert max(map(len, signs.split("."))) <= Script.lanes
+
+
+@pytest.mark.parametrize("turn", [0, 1, 2])
+def test_a_worker_that_is_lost_changes_nothing(turn: int) -> None:
+    turns = Counter[int]()
+
+    def once(worker: int, held: Sequence[Prompt]) -> None:
+        turns[worker] += 1
+        if worker == 1 and turns[1] > turn:
+            raise RuntimeError("its process died")
+
+    team = Here(2, once)
+    assert told(start(team)) == UNDISTURBED
+    assert team.replaced == ["1"]
+
+
+def test_a_prompt_that_no_worker_survives_is_an_error_and_never_resisted(caplog: pytest.LogCaptureFixture) -> None:
+    poison = PROMPTS[4]
+
+    def kill(worker: int, held: Sequence[Prompt]) -> None:
+        if poison in held:
+            raise RuntimeError("its process died")
+
+    found = told(start(Here(2, kill)))
+    failed = found.pop(poison.digest)
+    assert failed.status is Status.ERROR
+    assert failed.error is not None
+    assert failed.error.startswith("3 workers were lost while they attacked this prompt; the last: RuntimeError: its ")
+    assert found == {digest: outcome for digest, outcome in UNDISTURBED.items() if digest != poison.digest}
+    assert "a worker on machine 0 is lost" in caplog.text
+
+
+def test_where_every_worker_is_lost_it_ends_with_the_reason() -> None:
+    def kill(worker: int, held: Sequence[Prompt]) -> None:
+        raise RuntimeError("CUDA error: device-side assert")
+
+    team = Here(2, kill)
+    with pytest.raises(CannotAttack, match=f"{2 + MAX_LOSSES} workers were lost and none .* CUDA error: device-side"):
+        list(start(team).run(PROMPTS))
+
+
+def test_a_worker_that_refuses_is_named_and_nothing_is_tried_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(order: Order, fingerprints: object) -> None:
+        raise ModelError("esd.pt holds other weights here")
+
+    monkeypatch.setattr("pytest_unlearndiff.campaign.bench.check_files", refuse)
+    team = Here(2)
+    with pytest.raises(ModelError, match=r"^worker on machine 0: esd\.pt holds other weights here$"):
+        list(start(team).run(PROMPTS))
+    assert team.replaced == []
+
+
+def test_a_worker_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+
+    def tick() -> float:
+        now[0] += 1
+        return now[0]
+
+    def hang(worker: int, held: Sequence[Prompt]) -> None:
+        if worker == 1:
+            raise Hangs
+
+    monkeypatch.setattr(workers_module.time, "monotonic", tick)
+    team = Here(2, hang)
+    assert told(start(team, silence=200.0)) == UNDISTURBED
+    assert team.replaced == ["1"]
+
+
+def test_what_is_heard_beside_outcomes_is_passed_on() -> None:
+    reports: list[Report] = []
+    told(start(Here(2), reports.append))
+    assert sum(len(report.outcomes) for report in reports) == 11
+
+
+def test_a_stopped_campaign_can_be_left() -> None:
+    workers = start(Here(2))
+    running = workers.run(PROMPTS)
+    next(outcome for outcome in running if outcome is not None)
+    assert workers.active
+    running.close()
+    assert workers.active == 0
+
+
+def test_errors_travel() -> None:
+    """Every error of ours is raised again with the worker's name before it, and may be pickled on the way."""
+    for kind in UnlearnDiffError.__subclasses__():
+        assert str(pickle.loads(pickle.dumps(kind("what, why and how to mend it")))) == "what, why and how to mend it"
+    assert replace(Report(1), lanes=2).lanes == 2
