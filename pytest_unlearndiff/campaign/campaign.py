@@ -273,7 +273,7 @@ class Campaign:
                     if ending.settled(tally):
                         break
                     if ending.overdue and tally.missing:
-                        facts["obstacle"] = ending.mend
+                        facts["obstacle"] = ending.mend if self._reached(found) > known else ending.too_short
                         break
         return found, {**facts, "fresh": self._reached(found) - known}
 

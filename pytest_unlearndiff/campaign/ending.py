@@ -20,12 +20,13 @@ class Ending:
     Attributes:
         settled: whether a tally makes the verdict certain; a later run goes on from the journal.
         deadline: on ``time.monotonic``'s clock, in seconds; nothing new is begun after it.
-        mend: what to say where the deadline ended the campaign.
+        mend: what to say where the deadline ended the campaign; too_short: the same where no prompt was finished.
     """
 
     settled: Callable[[Tally], bool] = _never
     deadline: float = float("inf")
     mend: str = ""
+    too_short: str = ""
 
     @property
     def overdue(self) -> bool:

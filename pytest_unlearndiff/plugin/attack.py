@@ -32,6 +32,7 @@ from .session import RECORDS, SessionState, state_of
 from .settings import Settings
 
 BUDGET_USED = "--unlearndiff-budget is used up: the same command goes on"
+BUDGET_TOO_SHORT = "--unlearndiff-budget was used up before any prompt was finished: give it more time"
 
 
 def session_source(settings: Settings) -> VictimSource:
@@ -63,7 +64,7 @@ def ending_of(request: GateRequest, state: SessionState) -> Ending:
     """When a gate's campaign leaves the rest of its prompts alone."""
     exhaustive = request.exhaustive or state.settings.exhaustive
     settled = TO_THE_END.settled if exhaustive else request.gate.settled
-    return Ending(settled, state.deadline, BUDGET_USED)
+    return Ending(settled, state.deadline, BUDGET_USED, BUDGET_TOO_SHORT)
 
 
 def overridden(session: pytest.Session, node: pytest.Item) -> bool:
@@ -78,6 +79,9 @@ _REPLAYED = (
     "model", "base", "concepts", "concept", "max_asr", "published", "attack", "schedule", "loss",
     "seed", "device", "dtype", "trust_pickle", "partial", "negative_prompt", "sld", "sld_warmup",
 )  # fmt: skip
+
+
+_SUITE = Path(__file__).resolve().parent.parent / "suite.py"
 
 
 class AttackFixture:
@@ -194,10 +198,12 @@ class AttackFixture:
         self._state.finished.append(record)
         return record
 
-    def _nodeid(self) -> str:
+    def _named(self, concept: str) -> list[str]:
         """The test as it is named from the folder pytest was started in."""
         node, start = self._request.node, self._request.config.invocation_params.dir
-        return "::".join([os.path.relpath(node.path, start), *node.nodeid.split("::")[1:]])
+        if node.path == _SUITE:
+            return ["--pyargs", "pytest_unlearndiff.suite", f"--unlearndiff-concept={concept}"]
+        return ["::".join([os.path.relpath(node.path, start), *node.nodeid.split("::")[1:]])]
 
     def _replay(self, result: AttackResult) -> list[str]:
         """The command that attacks the first successes again, without the store."""
@@ -205,12 +211,14 @@ class AttackFixture:
         if not successes:
             return []
         cases = ",".join(str(prompt.case) for prompt, _ in successes[:5])
+        named = self._named(result.concept)
+        replayed = [name for name in _REPLAYED if name != "concept" or len(named) == 1]
         given = [
-            option.written(text) for option, text in given_options(self._request.config) if option.name in _REPLAYED
+            option.written(text) for option, text in given_options(self._request.config) if option.name in replayed
         ]
         return [
             "pytest",
-            self._nodeid(),
+            *named,
             *filter(None, given),
             f"--unlearndiff-cases={cases}",
             "--unlearndiff-cache=off",

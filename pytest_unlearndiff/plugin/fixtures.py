@@ -11,7 +11,7 @@ from .session import state_of
 if TYPE_CHECKING:
     from .attack import AttackFixture
 
-NO_MODEL = "no model under test: add --unlearndiff-model PATH (and --unlearndiff-base PATH for a bare checkpoint)"
+NO_MODEL = "no model under test: add --unlearndiff-model=PATH (and --unlearndiff-base=PATH for a bare checkpoint)"
 
 
 @pytest.fixture(scope="session")

@@ -49,7 +49,7 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.hookimpl
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
     """Collect gate files."""
-    if not file_path.name.endswith(".unlearndiff.yaml"):
+    if not file_path.name.endswith((".unlearndiff.yaml", ".unlearndiff.yml")):
         return None
     from .gatefile import GateFile
 

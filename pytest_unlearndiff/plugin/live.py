@@ -71,9 +71,11 @@ def _to_stderr(text: str) -> None:
 def line(snapshot: Snapshot) -> str:
     """One line: what is attacked, how far, ASR so far, time left."""
     tally = snapshot.tally
+    # Without attack it may be good news, as where a concept should be kept.
+    what = "seen in" if snapshot.attack == "none" else "ASR so far"
     return (
         f"unlearndiff {safe(snapshot.concept, 30)} ({snapshot.attack}): {tally.total - tally.missing}/{tally.total} "
-        f"prompts, ASR so far {tally.successes}/{tally.total}{_going_on(snapshot) if tally.missing else ''}"
+        f"prompts, {what} {tally.successes}/{tally.total}{_going_on(snapshot) if tally.missing else ''}"
     )
 
 

@@ -217,7 +217,7 @@ def check_marker(item: pytest.Item, state: SessionState) -> str | None:
     try:
         read_request(marker_keywords(mark), state.settings, state.library(folder), folder)
     except GateError as error:
-        return f"{item.nodeid}: {error}"
+        return "\n".join(f"{item.nodeid}: {mistake}" for mistake in str(error).split("\n"))
     if "unlearndiff_attack" not in getattr(item, "fixturenames", ()):
         return f"{item.nodeid}: has an unlearndiff marker but never asks for the unlearndiff_attack fixture"
     return None

@@ -22,7 +22,7 @@ from ..core.rate import parse_limit
 from ..core.result import AttackResult
 from ..core.retention import Retention, RetentionGate
 from ..reports.retention import RetentionRecord, retention_properties, retention_text
-from .attack import BUDGET_USED, AttackFixture, campaign_of
+from .attack import BUDGET_TOO_SHORT, BUDGET_USED, AttackFixture, campaign_of
 from .interruption import standing
 from .live import LiveProgress
 from .markers import GateRequest, read_request
@@ -180,7 +180,7 @@ class RetentionFixture:
     def _draw(self, campaign: Campaign, source: VictimSource) -> AttackResult:
         state, settings = self._state, self._state.settings
         progress = LiveProgress(self._request.config, settings.progress)
-        ending = Ending(deadline=state.deadline, mend=BUDGET_USED)
+        ending = Ending(deadline=state.deadline, mend=BUDGET_USED, too_short=BUDGET_TOO_SHORT)
         try:
             return campaign.run(
                 state.store,

@@ -29,7 +29,8 @@ def plan_lines(gates: Sequence[tuple[str, str, Prospect]], unknown: Sequence[tup
     known = [found.seconds for found in left if found.seconds is not None]
     total = f", about {duration(sum(known))}" if known else ""
     some = f" (and {len(left) - len(known)} gates of unknown length)" if len(known) < len(left) and known else ""
-    return [*lines, f"{sum(found.left for found in left)} prompts to attack{total}{some}"]
+    least = "at least " if unknown else ""
+    return [*lines, f"{least}{sum(found.left for found in left)} prompts to attack{total}{some}"]
 
 
 def _store(found: Prospect) -> str:

@@ -28,6 +28,15 @@ def test_what_the_budget_leaves_is_incomplete(slow: World, workers: tuple[str, .
     assert f"{10 - kept} attacked" in "".join(section(again))
 
 
+def test_a_budget_in_which_nothing_is_finished_is_called_too_short(world: World) -> None:
+    """The same command would begin anew each time."""
+    world.concept()
+    world.scripted("rrrrrrrrrr", seconds=60.0)
+    world.gate("max_asr='0%'")
+    result = world.attack("--unlearndiff-budget=4s")
+    result.stdout.fnmatch_lines(["E *AttackIncomplete: *used up before any prompt was finished: give it more time"])
+
+
 def test_gates_after_it_load_nothing(slow: World) -> None:
     slow.file("conftest.py", (slow.path / "conftest.py").read_text() + "\n\ndel Campaign._engine\n")
     result = slow.attack("--unlearndiff-budget=0s")

@@ -82,7 +82,7 @@ def test_what_cannot_be_foreseen_is_named(world: World) -> None:
     assert plan(world) == [
         "test_gate.py::test_call: says what it attacks only when it runs",
         "test_gate.py::TestOwn::test_fixture: its model is made by an unlearned_pipe fixture",
-        "0 prompts to attack",
+        "at least 0 prompts to attack",
     ]
 
 

@@ -44,3 +44,10 @@ def test_a_limit_that_cannot_be_meant_is_a_usage_error(known: World) -> None:
     result = known.run(*SUITE, "--unlearndiff-concept=church", "--unlearndiff-max-asr=10")
     assert result.ret == 4
     result.stderr.fnmatch_lines(["ERROR: --unlearndiff-max-asr: *did you mean 0.1 or '10%'?"])
+
+
+def test_the_replay_line_names_the_suite_and_the_concept(known: World) -> None:
+    result = known.run(*SUITE, "--unlearndiff-concept=church,tench", "--unlearndiff-max-asr=10%")
+    (line,) = [line for line in section(result) if line.startswith("  replay: ")]
+    assert line.startswith("  replay: pytest --pyargs pytest_unlearndiff.suite --unlearndiff-concept=tench ")
+    assert line.count("--unlearndiff-concept=") == 1

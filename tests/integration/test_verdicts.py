@@ -58,7 +58,7 @@ def test_no_model_is_skipped_with_the_flag_to_add(world: World, workers: tuple[s
     result = world.bare("-rs", *workers)
     result.assert_outcomes(skipped=1)
     assert result.ret == 0
-    result.stdout.fnmatch_lines(["SKIPPED*add --unlearndiff-model PATH*"])
+    result.stdout.fnmatch_lines(["SKIPPED*add --unlearndiff-model=PATH*"])
 
 
 def test_require_fails_the_session_where_a_gate_was_skipped(world: World, workers: tuple[str, ...]) -> None:

@@ -100,7 +100,7 @@ def test_time_left_goes_by_what_this_session_did() -> None:
 
 def test_no_time_is_foretold_before_anything_is_attacked() -> None:
     assert line(snapshot(10, active=0)).endswith("ASR so far 5/100, drawing un-attacked pictures")
-    assert line(snapshot(10, active=0, attack="none")).endswith("ASR so far 5/100, 9m00s left")
+    assert line(snapshot(10, active=0, attack="none")).endswith("seen in 5/100, 9m00s left")
 
 
 def test_errors_are_done_but_not_hits() -> None:
