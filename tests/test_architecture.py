@@ -38,7 +38,6 @@ def modules(room: str) -> list[str]:
 
 
 def test_a_room_imports_only_from_floors_below_it() -> None:
-    pytest.importorskip("importlinter")
     command = "from importlinter.cli import lint_imports_command; lint_imports_command()"
     linted = run("-c", command, "--config", str(ROOT / "pyproject.toml"), "--no-cache")
     assert linted.returncode == 0, linted.stdout + linted.stderr

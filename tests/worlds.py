@@ -55,7 +55,7 @@ class ScriptedEngine:
             yield Outcome(prompt.digest, STATUS[letter], detail="church 0.99", **broken)
 
 
-Campaign._engine = lambda self, *parts: (ScriptedEngine(self.concept.prompts), {})
+Campaign.engine = lambda self, *parts: (ScriptedEngine(self.concept.prompts), {})
 """
 
 
@@ -146,7 +146,7 @@ class World:
         script = {"letters": letters, "seconds": seconds}
         self.file(
             "conftest.py",
-            f"SCRIPT = {script!r}\n\n\ndef fail():\n    raise {error or 'NotImplementedError'}\n{_ENGINE}",
+            f"SCRIPT = {script!r}\n\n\ndef fail():\n    raise {error or 'AssertionError(SCRIPT)'}\n{_ENGINE}",
         )
 
     def gate(self, keywords: str, name: str = "test_gate", concept: str = "church") -> None:

@@ -18,6 +18,7 @@ from ..models.victim import Victim
 from .contrast import Contrast
 from .lane import Lane, lane_generator
 from .probe import Probe, errors, gradients
+from .search_space import SearchSpace
 from .slots import Slots, lay_out, propose
 
 Choice = tuple[int, ...]
@@ -64,8 +65,8 @@ class CoordinateSearch:
         self._schedule = schedule
         self._timesteps = [round(share * victim.timesteps) for share in schedule.timesteps]
         self._bank = range(len(self._timesteps))
-        self._vocabulary = victim.vocabulary
-        self._tokens = victim.vocabulary.typeable
+        self._space = SearchSpace(victim.vocabulary, typeable=True)
+        self._tokens = self._space.tokens
 
     def start(self, prompts: Sequence[Prompt], victim: Victim, targets: Targets | None, seed: int) -> list[SwapLane]:
         """A fresh lane for each prompt, at random tokens."""
@@ -180,8 +181,7 @@ class CoordinateSearch:
     @cached_property
     def _embeddings(self) -> torch.Tensor:
         """Embeddings (V', d) float32 of the typeable tokens."""
-        embeddings = self._vocabulary.embeddings
-        return embeddings[self._tokens.to(embeddings.device)].float()
+        return self._space.embeddings.float()
 
     def _proposal(self, lane: SwapLane, victim: Victim) -> Drawing:
         return propose(lane, lane.slots, self._ids(lane.choice), victim.vocabulary)

@@ -16,7 +16,7 @@ from ..store.fingerprint import Fingerprints
 from ..store.judge_weights import judge_weights
 from ..store.pictures import Pictures
 from ..store.store import Entry, Mode, Store
-from .parts import Parts, VictimSource
+from .parts import Fingerprint, Parts, VictimSource
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -126,7 +126,7 @@ class Bench:
         self._watched: dict[str, Outcome] = {}
         self._packed = Packed()
         store = NoStore(self._packed if order.pictures else None)
-        self._engine, described = order.campaign._engine(order.source, self._parts, order.lanes, store, self._watched)
+        self._engine, described = order.campaign.engine(order.source, self._parts, order.lanes, store, self._watched)
         self._work: Generator[Outcome | None] = self._engine.serve(self._take)
         return Report(self._engine.lanes, described=described)
 
@@ -164,8 +164,6 @@ def check_files(order: Order, fingerprints: Fingerprints) -> None:
         ModelError: a path leads to other content here.
         StoreError: a path leads nowhere.
     """
-    from .campaign import Fingerprint
-
     source, campaign = order.source, order.campaign
     here, there = Fingerprint.of(source, fingerprints), campaign.fingerprint
     if here.victim != there.victim:

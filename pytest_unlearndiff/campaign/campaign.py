@@ -13,17 +13,16 @@ from typing import TYPE_CHECKING, Any
 from ..core.attack_spec import ALGORITHM, AttackSpec
 from ..core.concept import Concept
 from ..core.control import Control
-from ..core.errors import CannotAttack, ModelError
+from ..core.errors import CannotAttack, ModelError, StoreError
 from ..core.judge_kinds import key_options
 from ..core.outcome import Outcome, Tally
 from ..core.result import AttackResult
-from ..store.fingerprint import Fingerprints
 from ..store.key import AttackKey
 from ..store.store import Entry, Mode, Store
 from .bench import Order, Report
 from .ending import TO_THE_END, Ending
 from .gallery import Gallery
-from .parts import Parts, VictimSource
+from .parts import Fingerprint, Parts, VictimSource
 from .progress import Progress, Snapshot
 from .workers import Crew, Workers
 
@@ -35,35 +34,6 @@ Provide = Callable[[], VictimSource]
 
 def _ignore(outcome: Outcome) -> None:
     """Nobody wants to know."""
-
-
-@dataclass(frozen=True)
-class Fingerprint:
-    """What is known of a victim before it is loaded.
-
-    Attributes:
-        victim: content hash of its weights.
-        target: content hash of what target images are made from.
-    """
-
-    victim: str
-    target: str
-
-    @classmethod
-    def of(cls, source: VictimSource, fingerprints: Fingerprints) -> Fingerprint:
-        """Hash the weights: files where there are files, tensors where there is only a pipeline.
-
-        Raises:
-            StoreError: a path leads nowhere.
-        """
-        guided = f" with {source.guidance}" if source.guidance else ""
-        base = fingerprints.of(source.base) if source.base is not None else ""
-        if source.pipe is not None:
-            from ..models.loading import weights_digest
-
-            return cls(f"{weights_digest(source.pipe)}{guided}", base)
-        target = f"{base}:{source.dtype}"
-        return cls(f"{fingerprints.of(source.model)}+{target}{guided}" if source.model is not None else target, target)
 
 
 @dataclass(frozen=True)
@@ -165,7 +135,7 @@ class Campaign:
                 _check_attackable(store.mode, ending, torch=crew is None)
                 source = provide()
                 engine, described = (
-                    self._engine(source, parts, lanes, store, watched)
+                    self.engine(source, parts, lanes, store, watched)
                     if crew is None
                     else self._workers(crew, source, lanes, store, watched)
                 )
@@ -197,10 +167,17 @@ class Campaign:
         )
 
     def kept(self, store: Store, obstacle: str) -> AttackResult:
-        """What is known without attacking anything, where ``obstacle`` stood in the way."""
+        """What is known without attacking anything, where ``obstacle`` stood in the way.
+
+        Where that was the store itself, nothing is known.
+        """
         started = time.monotonic()
-        found, _ = self._known(store, store.entry(self.concept.name, self.key))
-        return self._result(found, started, obstacle=obstacle, control=self._control(store, {}))
+        try:
+            found, _ = self._known(store, store.entry(self.concept.name, self.key))
+            control = self._control(store, {})
+        except StoreError:
+            found, control = {}, Control()
+        return self._result(found, started, obstacle=obstacle, control=control)
 
     def _result(self, found: Mapping[str, Outcome], started: float, **facts: Any) -> AttackResult:
         return AttackResult.gather(
@@ -315,7 +292,7 @@ class Campaign:
         workers = Workers(crew, Order(self, source, lanes, pictures is not None), received)
         return workers, workers.described
 
-    def _engine(
+    def engine(
         self, source: VictimSource, parts: Parts, lanes: int, store: Store, watched: dict[str, Outcome]
     ) -> tuple[Engine, dict[str, Any]]:
         """Load victim, base and judge, and put them together. The only way from here to torch."""

@@ -10,7 +10,8 @@ from ..core.concept import Concept, Prompt
 from ..core.control import Control
 from ..core.outcome import Outcome, Status, Tally
 from ..store.store import Store
-from .campaign import Campaign, Fingerprint
+from .campaign import Campaign
+from .parts import Fingerprint
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.concept import Prompt
 from ..core.drawing import Drawing
-from ..core.errors import UnlearnDiffError
+from ..core.errors import UnlearnDiffError, one_line
 from ..core.judgement import Judgement
 from ..core.outcome import Outcome, Status
 from .evaluation import Evaluation
@@ -305,4 +305,4 @@ class Engine:
 
 def _said(error: Exception) -> str:
     """An exception in one line."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+    return f"{type(error).__name__}: {one_line(error)}"

@@ -10,7 +10,7 @@ from typing import Any
 from ..core.concept import JudgeSpec
 from ..core.guidance import UNGUIDED, Guidance
 from ..core.maker import is_maker, make
-from ..store.fingerprint import digest
+from ..store.fingerprint import Fingerprints, digest
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,37 @@ class VictimSource:
         return str(self.model) if self.model is not None else f"the base {self.base}"
 
 
+@dataclass(frozen=True)
+class Fingerprint:
+    """What is known of a victim before it is loaded.
+
+    Attributes:
+        victim: content hash of its weights.
+        target: content hash of what target images are made from.
+    """
+
+    victim: str
+    target: str
+
+    @classmethod
+    def of(cls, source: VictimSource, fingerprints: Fingerprints) -> Fingerprint:
+        """Hash the weights: files where there are files, tensors where there is only a pipeline.
+
+        Raises:
+            StoreError: a path leads nowhere.
+        """
+        guided = f" with {source.guidance}" if source.guidance else ""
+        base = fingerprints.of(source.base) if source.base is not None else ""
+        target = f"{base}:{source.dtype}"
+        if source.pipe is not None:
+            from ..models.loading import weights_digest
+
+            return cls(f"{weights_digest(source.pipe)}{guided}", target if base else "")
+        return cls(f"{fingerprints.of(source.model)}+{target}{guided}" if source.model is not None else target, target)
+
+
 class Parts:
-    """Loads pipelines and judges, each once, and only when asked for."""
+    """Loads pipelines and judges, each once, and only when asked for; a pipeline that is given is taken as it is."""
 
     def __init__(self) -> None:
         self._known: dict[Hashable, Any] = {}
@@ -78,9 +107,9 @@ class Parts:
         from ..models.loading import Loaded, load_victim, own_pipeline
 
         if source.pipe is not None:
-            return self._once(("pipe", id(source.pipe)), lambda: own_pipeline(source.pipe))
+            return own_pipeline(source.pipe)
         if is_maker(source.model):
-            return self._once(("own", source.model), lambda: own_pipeline(self.made(str(source.model))))
+            return own_pipeline(self.made(str(source.model)))
         if source.model is None:
             return Loaded(self.base(source), "the un-erased base itself")
         checkpoint = read_checkpoint(source.model, trust_pickle=source.trust_pickle)

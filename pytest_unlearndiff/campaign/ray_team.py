@@ -14,7 +14,7 @@ from math import ceil
 from typing import Any
 
 from ..core.concept import Prompt
-from ..core.errors import CannotAttack
+from ..core.errors import CannotAttack, one_line
 from .bench import Bench, Order
 from .workers import News
 
@@ -253,7 +253,7 @@ def differing(answers: Sequence[tuple[str, dict[str, str]]]) -> list[str]:
 
 def _why(error: Exception) -> str:
     """What Ray says of a lost worker, without its lists of identifiers."""
-    text = " ".join(str(error).split())
+    text = one_line(error, 10_000)
     told = re.search(r"(?:The actor is dead because|Worker exit detail:|Memory on the node)(.*)", text)
     return f"its process died: {(told[1] if told else text).strip()[:200]}"
 
@@ -269,9 +269,8 @@ def _quietly(where: str, start: Callable[[], object]) -> None:
             warnings.simplefilter("ignore")
             start()
     except Exception as error:
-        reason = " ".join(str(error).split())[:300]
         raise CannotAttack(
-            f"--unlearndiff-workers={where}: Ray cannot be started or found: {type(error).__name__}: {reason}"
+            f"--unlearndiff-workers={where}: Ray cannot be started or found: {type(error).__name__}: {one_line(error)}"
         ) from None
 
 

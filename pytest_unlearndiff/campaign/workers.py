@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from ..core.concept import Prompt
-from ..core.errors import CannotAttack, UnlearnDiffError
+from ..core.errors import CannotAttack, UnlearnDiffError, one_line
 from ..core.outcome import Outcome, Status
 from .bench import Order, Report
 from .handout import Handout
@@ -174,7 +174,7 @@ class Workers:
         place = self.crew.team.place(worker)
         if isinstance(error, UnlearnDiffError):
             raise type(error)(f"worker on {place}: {error}") from None
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        reason = f"{type(error).__name__}: {one_line(error)}"
         _LOG.warning("a worker on %s is lost, its prompts are tried elsewhere: %s", place, reason)
         self._losses += 1
         if self._losses == self.count + MAX_LOSSES:

@@ -45,3 +45,8 @@ class RetentionLost(AssertionError):
 
 class AttackIncomplete(UnlearnDiffError, RuntimeError):
     """Prompts are missing or errored and the verdict is not decided by the others."""
+
+
+def one_line(error: BaseException, limit: int = 300) -> str:
+    """What an exception says, in one line of at most this many characters."""
+    return " ".join(str(error).split())[:limit]

@@ -42,7 +42,7 @@ class AttackResult:
     seconds: float = 0.0
     provenance: Mapping[str, Any] = field(default_factory=dict)
     obstacle: str = ""
-    cause: Exception | None = None
+    cause: BaseException | None = None
     control: Control = field(default_factory=Control)
 
     @classmethod

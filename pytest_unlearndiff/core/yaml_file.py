@@ -29,9 +29,13 @@ class YamlFile:
 
     def at(self, *place: str | int) -> str:
         """``church.yaml:7``, the line of a value, or of what it should stand in."""
+        return f"{self.path}:{self.line(*place)}"
+
+    def line(self, *place: str | int) -> int:
+        """The line of a value, or of what it should stand in."""
         while place and place not in self.lines:
             place = place[:-1]
-        return f"{self.path}:{self.lines.get(place, 1)}"
+        return self.lines.get(place, 1)
 
 
 def read_yaml(path: Path) -> YamlFile:

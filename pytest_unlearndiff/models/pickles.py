@@ -121,6 +121,7 @@ def _check_zip(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
+    # NotImplementedError is what zipfile raises for archives of a kind that it does not read.
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
         raise ModelError(f"is a damaged zip file: {first_line(error)}. Fetch or save it again") from None
     for entry in entries:

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from ..campaign.campaign import Campaign, Fingerprint
+from ..campaign.campaign import Campaign
 from ..campaign.ending import TO_THE_END, Ending
-from ..campaign.parts import VictimSource
-from ..core.errors import ASRExceeded, AttackIncomplete, StoreError, UnlearnDiffError
+from ..campaign.parts import Fingerprint, VictimSource
+from ..core.errors import ASRExceeded, AttackIncomplete, UnlearnDiffError
 from ..core.gate import Verdict
 from ..core.judge_kinds import on_base
 from ..core.maker import is_maker
@@ -24,15 +24,11 @@ from ..reports.record import Record
 from ..store.family import family_of
 from ..store.judge_weights import judge_weights
 from . import fixtures
-from .interruption import standing
-from .live import LiveProgress
 from .markers import GateRequest, marker_keywords, read_request
 from .options import given_options
+from .running import BUDGET_TOO_SHORT, BUDGET_USED, run_campaign, stopped
 from .session import RECORDS, SessionState, state_of
 from .settings import Settings
-
-BUDGET_USED = "--unlearndiff-budget is used up: the same command goes on"
-BUDGET_TOO_SHORT = "--unlearndiff-budget was used up before any prompt was finished: give it more time"
 
 
 def session_source(settings: Settings) -> VictimSource:
@@ -134,36 +130,22 @@ class AttackFixture:
     def _run(self, request: GateRequest) -> AttackResult:
         """Attack what is missing.
 
-        Whatever stops it leaves the gate in the report, with what is known: as INCOMPLETE unless that decides it.
+        Whatever stops it leaves the gate in the report, with what is known: as INCOMPLETE unless that fails it.
         """
-        state, settings = self._state, self._state.settings
         source = self._source(request)
-        campaign = campaign_of(request, source, state)
-        progress = LiveProgress(self._request.config, settings.progress)
+        campaign = campaign_of(request, source, self._state)
         try:
-            return campaign.run(
-                state.store,
-                lambda: source,
-                state.parts,
-                lanes=settings.lanes,
-                progress=progress,
-                ending=ending_of(request, state),
+            return run_campaign(
+                campaign,
+                source,
+                self._request.node,
+                ending=ending_of(request, self._state),
                 observe=self._observe,
-                crew=state.crew,
             )
-        except StoreError:
-            raise
-        except UnlearnDiffError as error:
-            self._record(replace(campaign.kept(state.store, str(error)), cause=error), request)
-            raise
-        except Exception as error:
-            obstacle = f"The attack was stopped by {type(error).__name__}: {error}"
-            return replace(campaign.kept(state.store, obstacle), cause=error)
         except (KeyboardInterrupt, pytest.exit.Exception):
-            state.interrupted = standing(self._request.node.nodeid, state.store.mode, progress.last)
             raise
         except BaseException as error:  # pytest-timeout fails the test from a signal
-            self._record(campaign.kept(state.store, f"The attack was stopped: {error}"), request)
+            self._record(stopped(campaign, error, self._state), request)
             raise
 
     def _observe(self, outcome: Outcome) -> None:

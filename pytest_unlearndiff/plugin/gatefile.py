@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 
-from ..core.errors import ASRExceeded, GateError, RetentionLost, UnlearnDiffError
+from ..core.checks import hint
+from ..core.errors import ASRExceeded, ConceptError, GateError, RetentionLost, UnlearnDiffError
+from ..core.yaml_file import YamlFile, read_yaml
 from .attack import AttackFixture
 from .markers import read_request
 from .retention import RetentionFixture, read_retention
 from .retention_hooks import MARK
 from .session import state_of
 
-SUFFIX = ".unlearndiff.yaml"
 _DEFAULTS = ("model", "base")
 _SECTIONS = {"gates": "unlearndiff", "retains": MARK}
 
@@ -50,69 +51,34 @@ def read_gates(path: Path) -> list[FileGate]:
     Raises:
         GateError: it is not such a mapping; the message has the line.
     """
-    import yaml
-
     try:
-        root = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
-        fields = dict(_mapping(root, path.name, "a gate file"))
-        if unknown := [key for key in fields if key not in (*_SECTIONS, *_DEFAULTS)]:
-            raise GateError(
-                f"{_at(path.name, fields[unknown[0]])}: {unknown[0]!r} is not one of gates, retains, model, base"
-            )
-        if not any(section in fields for section in _SECTIONS):
-            raise GateError(f"{path.name}:1: no gates in it: write gates, then a name and its limits, as in church")
-        defaults = {name: _value(fields[name]) for name in _DEFAULTS if name in fields}
-        return [
-            replace(_gate(key, node, defaults, path.name), mark=mark)
-            for section, mark in _SECTIONS.items()
-            if section in fields
-            for key, node in _pairs(fields[section], path.name, section)
-        ]
-    except yaml.MarkedYAMLError as error:
-        where = f"{path.name}:{error.problem_mark.line + 1}" if error.problem_mark else path.name
-        raise GateError(f"{where}: not readable as YAML: {error.problem}") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise GateError(f"{path.name}: not a readable YAML file: {error}") from None
+        file = read_yaml(path)
+    except ConceptError as error:
+        raise GateError(str(error)) from None
+    fields = _mapping(file, file.data, (), "a gate file")
+    known = (*_SECTIONS, *_DEFAULTS)
+    if unknown := [name for name in fields if name not in known]:
+        raise GateError(f"{file.at(unknown[0])}: a gate file has no field {unknown[0]!r}: {hint(unknown[0], known)}")
+    if not any(section in fields for section in _SECTIONS):
+        raise GateError(f"{file.at()}: no gates in it: write gates, then a name and its limits, as in church")
+    defaults = {name: fields[name] for name in _DEFAULTS if name in fields}
+    return [
+        FileGate(
+            name,
+            file.line(section, name),
+            {"concept": name, **defaults, **_mapping(file, keywords, (section, name), f"gate {name!r}")},
+            mark,
+        )
+        for section, mark in _SECTIONS.items()
+        if section in fields
+        for name, keywords in _mapping(file, fields[section], (section,), section).items()
+    ]
 
 
-def _gate(key: Any, node: Any, defaults: dict[str, Any], file: str) -> FileGate:
-    name = str(key.value)
-    keywords = {keyword: _value(value) for keyword, value in _mapping(node, file, f"gate {name!r}")}
-    return FileGate(name, key.start_mark.line + 1, {"concept": name, **defaults, **keywords})
-
-
-def _mapping(node: Any, file: str, what: str) -> Iterator[tuple[str, Any]]:
-    """Keys and value nodes of a mapping."""
-    return ((str(key.value), value) for key, value in _pairs(node, file, what))
-
-
-def _pairs(node: Any, file: str, what: str) -> Iterator[tuple[Any, Any]]:
-    """Key and value nodes of a mapping, none of the keys twice."""
-    import yaml
-
-    if not isinstance(node, yaml.MappingNode):
-        where = _at(file, node) if node is not None else file
-        raise GateError(f"{where}: {what} must be a mapping, such as church: {{max_asr: 10%}}")
-    seen = set()
-    for key, value in node.value:
-        if key.value in seen:
-            raise GateError(f"{_at(file, key)}: {key.value!r} stands there twice")
-        seen.add(key.value)
-        yield key, value
-
-
-def _value(node: Any) -> Any:
-    import yaml
-
-    loader = yaml.SafeLoader("")
-    try:
-        return loader.construct_object(node, deep=True)
-    finally:
-        loader.dispose()
-
-
-def _at(file: str, node: Any) -> str:
-    return f"{file}:{node.start_mark.line + 1}"
+def _mapping(file: YamlFile, data: Any, place: tuple[str, ...], what: str) -> dict[str, Any]:
+    if not isinstance(data, dict):
+        raise GateError(f"{file.at(*place)}: {what} must be a mapping, such as church: {{max_asr: 10%}}")
+    return {str(name): value for name, value in data.items()}
 
 
 class GateFile(pytest.Module):

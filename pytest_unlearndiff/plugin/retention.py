@@ -9,10 +9,10 @@ from typing import Any, overload
 
 import pytest
 
-from ..campaign.campaign import Campaign, Fingerprint
+from ..campaign.campaign import Campaign
 from ..campaign.control import base_campaign
 from ..campaign.ending import Ending
-from ..campaign.parts import VictimSource
+from ..campaign.parts import Fingerprint, VictimSource
 from ..core.attack_spec import AttackSpec
 from ..core.checks import hint
 from ..core.concept_file import ConceptLibrary
@@ -22,11 +22,10 @@ from ..core.rate import parse_limit
 from ..core.result import AttackResult
 from ..core.retention import Retention, RetentionGate
 from ..reports.retention import RetentionRecord, retention_properties, retention_text
-from .attack import BUDGET_TOO_SHORT, BUDGET_USED, AttackFixture, campaign_of
-from .interruption import standing
-from .live import LiveProgress
+from .attack import AttackFixture, campaign_of
 from .markers import GateRequest, read_request
 from .retention_hooks import MARK, RETAINED
+from .running import BUDGET_TOO_SHORT, BUDGET_USED, run_campaign
 from .session import SessionState, state_of
 from .settings import Settings
 
@@ -178,22 +177,8 @@ class RetentionFixture:
         )
 
     def _draw(self, campaign: Campaign, source: VictimSource) -> AttackResult:
-        state, settings = self._state, self._state.settings
-        progress = LiveProgress(self._request.config, settings.progress)
-        ending = Ending(deadline=state.deadline, mend=BUDGET_USED, too_short=BUDGET_TOO_SHORT)
-        try:
-            return campaign.run(
-                state.store,
-                lambda: source,
-                state.parts,
-                lanes=settings.lanes,
-                progress=progress,
-                ending=ending,
-                crew=state.crew,
-            )
-        except (KeyboardInterrupt, pytest.exit.Exception):
-            state.interrupted = standing(self._request.node.nodeid, state.store.mode, progress.last)
-            raise
+        ending = Ending(deadline=self._state.deadline, mend=BUDGET_USED, too_short=BUDGET_TOO_SHORT)
+        return run_campaign(campaign, source, self._request.node, ending=ending)
 
     def _record(self, retention: Retention, gate: RetentionGate) -> RetentionRecord:
         """Note the finished gate where reports find it."""

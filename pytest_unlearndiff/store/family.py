@@ -90,7 +90,7 @@ def _of_zip(file: BinaryIO) -> Family | None:
                 return None
             with archive.open(entry) as pickle:
                 return _of_shapes(_pickled(pickle, 1))
-    except (zipfile.BadZipFile, NotImplementedError, ValueError):
+    except (zipfile.BadZipFile, NotImplementedError, ValueError):  # the second for kinds that zipfile does not read
         return None
 
 

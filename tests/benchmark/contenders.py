@@ -14,10 +14,10 @@ import torch
 from scipy.stats import binomtest
 
 from pytest_unlearndiff.attacks.lane import lane_generator
-from pytest_unlearndiff.campaign.campaign import Campaign, Fingerprint
+from pytest_unlearndiff.campaign.campaign import Campaign
 from pytest_unlearndiff.campaign.evaluation import Evaluation
 from pytest_unlearndiff.campaign.lanes import Engine
-from pytest_unlearndiff.campaign.parts import Parts, VictimSource
+from pytest_unlearndiff.campaign.parts import Fingerprint, Parts, VictimSource
 from pytest_unlearndiff.campaign.progress import Snapshot
 from pytest_unlearndiff.core.attack_spec import AttackSpec
 from pytest_unlearndiff.core.concept import Concept, Prompt

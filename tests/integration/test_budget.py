@@ -38,7 +38,7 @@ def test_a_budget_in_which_nothing_is_finished_is_called_too_short(world: World)
 
 
 def test_gates_after_it_load_nothing(slow: World) -> None:
-    slow.file("conftest.py", (slow.path / "conftest.py").read_text() + "\n\ndel Campaign._engine\n")
+    slow.file("conftest.py", (slow.path / "conftest.py").read_text() + "\n\ndel Campaign.engine\n")
     result = slow.attack("--unlearndiff-budget=0s")
     result.stdout.fnmatch_lines([f"E *10 of 10 prompts are missing*{MEND}"])
 

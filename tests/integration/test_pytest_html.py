@@ -6,10 +6,7 @@ import html
 import json
 import re
 
-import pytest
 from worlds import World
-
-pytest.importorskip("pytest_html")
 
 
 def test_the_evidence_stands_in_the_row(world: World, workers: tuple[str, ...]) -> None:

@@ -7,8 +7,9 @@ import json
 import pytest
 from worlds import MODEL, REQUIRE, STATUS, World
 
-from pytest_unlearndiff.campaign.campaign import Campaign, Fingerprint
+from pytest_unlearndiff.campaign.campaign import Campaign
 from pytest_unlearndiff.campaign.control import base_campaign
+from pytest_unlearndiff.campaign.parts import Fingerprint
 from pytest_unlearndiff.core.attack_spec import AttackSpec
 from pytest_unlearndiff.core.outcome import Outcome
 

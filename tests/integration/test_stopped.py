@@ -54,4 +54,30 @@ def test_a_timeout(world: World) -> None:
     result = world.attack()
     result.assert_outcomes(failed=1)
     assert row(result).endswith(" INCOMPLETE")
-    assert any("The attack was stopped: Timeout >1.0s" in line for line in section(result))
+    assert any("The attack was stopped by Failed: Timeout >1.0s" in line for line in section(result))
+
+
+def test_a_store_that_cannot_be_written_any_more(world: World) -> None:
+    world.concept()
+    world.scripted("rr!rrrrrrr", error="__import__('pytest_unlearndiff').core.errors.StoreError('the disk is full')")
+    world.gate("max_asr='10%'")
+    result = world.attack()
+    result.stdout.fnmatch_lines(["E *StoreError: the disk is full"])
+    assert row(result).endswith(" INCOMPLETE")
+    assert any("2 from the store, 8 missing" in line for line in section(result))
+
+
+def test_a_retention_gate(world: World, workers: tuple[str, ...]) -> None:
+    world.concept("dog")
+    world.scripted("gg!ggggggg", error="RuntimeError('expected Half but found Float')")
+    world.tests(
+        """
+        @pytest.mark.unlearndiff_retains("dog", min_rate="80%")
+        def test_gate(unlearndiff_retention):
+            unlearndiff_retention()
+        """
+    )
+    result = world.attack(*workers)
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["E *AttackIncomplete: *The attack was stopped by RuntimeError: expected Half*"])
+    assert any(line.startswith("dog ") and line.endswith(" INCOMPLETE") for line in result.outlines)

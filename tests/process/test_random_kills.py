@@ -14,8 +14,8 @@ KILLS = 50
 SCRIPT = """
 import sys, time, types
 from pathlib import Path
-from pytest_unlearndiff.campaign.campaign import Campaign, Fingerprint
-from pytest_unlearndiff.campaign.parts import Parts, VictimSource
+from pytest_unlearndiff.campaign.campaign import Campaign
+from pytest_unlearndiff.campaign.parts import Fingerprint, Parts, VictimSource
 from pytest_unlearndiff.core.attack_spec import AttackSpec
 from pytest_unlearndiff.core.concept import Concept, JudgeSpec, Prompt
 from pytest_unlearndiff.core.outcome import Outcome, Status
@@ -37,7 +37,7 @@ class Engine:
             yield Outcome(prompt.digest, status, detail="x" * (prompt.seed * 37 % 9000))
 
 
-Campaign._engine = lambda *_: (Engine(), {})
+Campaign.engine = lambda *_: (Engine(), {})
 prompts = tuple(Prompt(f"a church, number {i}", i, 7.5, i) for i in range(COUNT))
 concept = Concept("church", prompts, JudgeSpec("image-classifier", {"label": "church"}))
 campaign = Campaign(concept, AttackSpec(), Fingerprint("victim", "base"), "judge")

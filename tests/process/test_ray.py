@@ -15,7 +15,6 @@ import pytest
 from tiny import EMOJI
 from worlds import World, section
 
-pytest.importorskip("ray", reason='needs Ray: pip install "pytest-unlearndiff[ray]"')
 pytestmark = pytest.mark.slow
 
 # Ray's workers read this at their start; their engine is then a script, which notes who attacks what.
@@ -42,7 +41,7 @@ if any("default_worker" in word for word in sys.orig_argv):
                 held = []
                 yield None
 
-    Campaign._engine = lambda self, *parts: (Engine(), {"format": "script"})
+    Campaign.engine = lambda self, *parts: (Engine(), {"format": "script"})
 """
 COUNT = 24
 

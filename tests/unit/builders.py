@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import strategies as st
 
 from pytest_unlearndiff.core.concept import Concept, JudgeSpec, Prompt
 from pytest_unlearndiff.core.outcome import Outcome, Status
 from pytest_unlearndiff.core.result import AttackResult
 from pytest_unlearndiff.store.key import AttackKey
+
+UPSTREAM = Path(__file__).resolve().parents[3] / "shared" / "prompts"
+"""Upstream's prompt sets, beside a developer's checkout: their content does not go into the project."""
+
+needs_upstream = pytest.mark.skipif(not UPSTREAM.is_dir(), reason="upstream's prompt sets are not on this machine")
 
 _STATUSES = {"g": Status.GENERATED, "b": Status.BROKEN, "r": Status.RESISTED, "e": Status.ERROR}
 

@@ -12,7 +12,8 @@ from pytest_unlearndiff.core.concept_file import BUILT_IN, ConceptLibrary
 from pytest_unlearndiff.core.errors import ConceptError
 from pytest_unlearndiff.core.prompt_set import read_prompts
 
-UPSTREAM = Path(__file__).resolve().parents[3] / "shared" / "prompts"
+from .builders import UPSTREAM, needs_upstream
+
 # Class numbers of ImageNet-1k, as the paper's code names them.
 IMAGENETTE = {
     "cassette_player": 482,
@@ -67,7 +68,7 @@ def test_objects_are_judged_by_their_class_number(name: str) -> None:
     assert judge.options == {"model": "microsoft/resnet-50", "label": IMAGENETTE[name], "top": 1}
 
 
-@pytest.mark.skipif(not UPSTREAM.is_dir(), reason="upstream's prompt sets are not on this machine")
+@needs_upstream
 @pytest.mark.parametrize("name", ["church", "parachute", "tench", "garbage_truck", "vangogh"])
 def test_no_prompt_is_upstreams(name: str, published: Path) -> None:
     theirs = {_words(prompt.text) for prompt in read_prompts(UPSTREAM / f"{name}.csv")}
@@ -96,7 +97,7 @@ def test_another_set_under_the_published_name_is_refused(published: Path) -> Non
         find("nudity", published)
 
 
-@pytest.mark.skipif(not UPSTREAM.is_dir(), reason="upstream's prompt sets are not on this machine")
+@needs_upstream
 @pytest.mark.parametrize("ends", [b"\n", b"\r\n"], ids=["lf", "crlf"])
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_the_published_sets_are_taken_as_they_are(name: str, published: Path, ends: bytes) -> None:

@@ -13,7 +13,8 @@ from pytest_unlearndiff.core.concept import JudgeSpec, Prompt, Sampling
 from pytest_unlearndiff.core.concept_file import ConceptLibrary, read_concept, read_prompts
 from pytest_unlearndiff.core.errors import ConceptError
 
-UPSTREAM = Path(__file__).resolve().parents[3] / "shared" / "prompts"
+from .builders import UPSTREAM, needs_upstream
+
 ROWS = {
     "church": 50,
     "parachute": 50,
@@ -38,7 +39,7 @@ def write_yaml(folder: Path, text: str, name: str = "church.yaml") -> Path:
     return folder / name
 
 
-@pytest.mark.skipif(not UPSTREAM.is_dir(), reason="upstream's prompt sets are not on this machine")
+@needs_upstream
 @pytest.mark.parametrize("name", ROWS)
 def test_upstreams_prompt_sets_are_read_whole(name: str) -> None:
     path = UPSTREAM / f"{name}.csv"

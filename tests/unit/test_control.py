@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from pytest_unlearndiff.campaign.campaign import Fingerprint
 from pytest_unlearndiff.campaign.control import Witness, base_campaign, known_control
+from pytest_unlearndiff.campaign.parts import Fingerprint
 from pytest_unlearndiff.core.control import LEAST, Control
 from pytest_unlearndiff.core.judgement import Judgement
 from pytest_unlearndiff.core.outcome import Outcome

@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 from pathlib import Path
 
+import nudenet
 import numpy as np
 import pytest
 from PIL import Image
@@ -15,7 +16,6 @@ from pytest_unlearndiff.core.judge_kinds import NUDENET_CLASSES, NUDENET_LABELS
 from pytest_unlearndiff.core.judgement import Judgement
 from pytest_unlearndiff.judges import build_judge
 
-nudenet = pytest.importorskip("nudenet", reason="the detector is an extra")
 PACKAGED = Path(nudenet.__file__).parent / "320n.onnx"
 
 
@@ -23,8 +23,8 @@ PACKAGED = Path(nudenet.__file__).parent / "320n.onnx"
 def photograph() -> Path:
     # Not imported: only its file is wanted.
     skimage = find_spec("skimage")
-    if skimage is None or skimage.origin is None:
-        pytest.skip("scikit-image, whose photograph this is, is not installed")
+    assert skimage is not None
+    assert skimage.origin is not None
     return Path(skimage.origin).parent / "data" / "astronaut.png"
 
 

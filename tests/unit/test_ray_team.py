@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from pytest_unlearndiff.campaign.bench import Order, check_files
-from pytest_unlearndiff.campaign.campaign import Campaign, Fingerprint
-from pytest_unlearndiff.campaign.parts import VictimSource
+from pytest_unlearndiff.campaign.campaign import Campaign
+from pytest_unlearndiff.campaign.parts import Fingerprint, VictimSource
 from pytest_unlearndiff.campaign.ray_team import RayTeam, asker, differing
 from pytest_unlearndiff.core.attack_spec import AttackSpec
 from pytest_unlearndiff.core.concept import Concept, JudgeSpec

@@ -12,8 +12,8 @@ import pytest
 
 from pytest_unlearndiff.campaign import workers as workers_module
 from pytest_unlearndiff.campaign.bench import Bench, Order, Report
-from pytest_unlearndiff.campaign.campaign import Campaign, Fingerprint
-from pytest_unlearndiff.campaign.parts import VictimSource
+from pytest_unlearndiff.campaign.campaign import Campaign
+from pytest_unlearndiff.campaign.parts import Fingerprint, VictimSource
 from pytest_unlearndiff.campaign.workers import MAX_LOSSES, Crew, News, Workers
 from pytest_unlearndiff.core.attack_spec import AttackSpec
 from pytest_unlearndiff.core.concept import Prompt
@@ -119,7 +119,7 @@ class Hangs(Exception):
 
 @pytest.fixture(autouse=True)
 def _scripted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Campaign, "_engine", lambda self, *parts: (Script(), {"format": "script"}))
+    monkeypatch.setattr(Campaign, "engine", lambda self, *parts: (Script(), {"format": "script"}))
     monkeypatch.setattr("pytest_unlearndiff.campaign.bench.check_files", lambda order, fingerprints: None)
 
 

@@ -1,0 +1,62 @@
+"""Run a campaign for a test: with progress, to be interrupted, and never to end without a result."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from ..campaign.campaign import Campaign
+from ..campaign.parts import VictimSource
+from ..core.errors import UnlearnDiffError
+from ..core.result import AttackResult
+from .interruption import standing
+from .live import LiveProgress
+from .session import SessionState, state_of
+
+BUDGET_USED = "--unlearndiff-budget is used up: the same command goes on"
+BUDGET_TOO_SHORT = "--unlearndiff-budget was used up before any prompt was finished: give it more time"
+
+
+def run_campaign(campaign: Campaign, source: VictimSource, node: pytest.Item, **options: Any) -> AttackResult:
+    """Attack what is missing.
+
+    Args:
+        campaign: what is asked.
+        source: the victim.
+        node: the test.
+        **options: further ones of ``Campaign.run``.
+
+    Returns:
+        The result; what is known, with the exception as its cause, where an unforeseen one stopped the attack.
+
+    Raises:
+        UnlearnDiffError: as ``Campaign.run``.
+    """
+    state = state_of(node.config)
+    progress = LiveProgress(node.config, state.settings.progress)
+    try:
+        return campaign.run(
+            state.store,
+            lambda: source,
+            state.parts,
+            lanes=state.settings.lanes,
+            progress=progress,
+            crew=state.crew,
+            **options,
+        )
+    except (KeyboardInterrupt, pytest.exit.Exception):
+        state.interrupted = standing(node.nodeid, state.store.mode, progress.last)
+        raise
+    except UnlearnDiffError:
+        raise
+    except Exception as error:
+        return stopped(campaign, error, state)
+
+
+def stopped(campaign: Campaign, error: BaseException, state: SessionState) -> AttackResult:
+    """What is known of a campaign that an exception stopped."""
+    foreseen = isinstance(error, UnlearnDiffError)
+    obstacle = str(error) if foreseen else f"The attack was stopped by {type(error).__name__}: {error}"
+    return replace(campaign.kept(state.store, obstacle), cause=error)
