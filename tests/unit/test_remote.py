@@ -35,6 +35,26 @@ def test_outcomes_travel_between_two_stores(url: str, tmp_path: Path) -> None:
     assert Remote(url).campaigns() == [NAME]
 
 
+def cut_short(store: Store, error: BaseException) -> None:
+    """A campaign that keeps one outcome, which is too soon to be shared, and then ends with this."""
+    entry = store.entry("church", key())
+    with store.sharing(entry):
+        store.keep(entry, outcome("a", Status.BROKEN))
+        raise error
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError()], ids=repr)
+def test_what_was_kept_is_shared_when_a_campaign_is_cut_short(url: str, tmp_path: Path, error: BaseException) -> None:
+    with pytest.raises(type(error)):
+        cut_short(Store(tmp_path, Mode.RW, Remote(url)), error)
+    assert set(Remote(url).known(NAME)[0]) == {"a"}
+
+
+def test_a_place_out_of_reach_never_hides_what_cut_a_campaign_short(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        cut_short(Store(tmp_path, Mode.RW, Remote("nowhere://bucket")), KeyboardInterrupt())
+
+
 def test_adding_twice_adds_nothing(url: str) -> None:
     remote = Remote(url)
     assert remote.add(NAME, [outcome("a", Status.RESISTED)]) == 1
