@@ -33,7 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.schema:
         print(schema(), end="")
         return 0
-    wanted = [_wanted(text) for text in arguments.reports]
+    wanted = [report for text in arguments.reports for report in _wanted(text)]
     session = read_session(arguments.cache_dir)
     pictures = None if arguments.no_pictures else Store(arguments.cache_dir, Mode.RO)
     changes = _changes(arguments.since, session) if arguments.since else []
@@ -56,16 +56,16 @@ def _changes(before: Path, session: SessionRecord) -> list[Comparison]:
     return compare(read_gates(before), [Measured.of(gate) for gate in session.gates])[0]
 
 
-def _wanted(text: str) -> tuple[str, str]:
-    """One report.
+def _wanted(text: str) -> tuple[tuple[str, str], ...]:
+    """Reports as kind and path.
 
     Raises:
         ReportError: it is not of the form, or not a file.
     """
     try:
-        [(kind, path)] = parse(text)
+        found = parse(text)
     except ValueError:
         raise ReportError(f"{text!r} must be {FORM}") from None
-    if kind == "github":
+    if any(kind == "github" for kind, _ in found):
         raise ReportError("github is written by a session only; md:PATH is what it puts into the step summary")
-    return kind, path
+    return found

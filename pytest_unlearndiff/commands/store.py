@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 
 from ..core.outcome import Tally
+from ..reports.text import safe
 from ..store.store import Entry, Store
 
 
@@ -60,10 +61,12 @@ def print_all(entries: Iterable[Entry]) -> None:
 
 
 def _summary(entry: Entry) -> str:
-    """How its prompts ended, how long they took, and when the last one did."""
+    """What was attacked and how, how its prompts ended, and when the last one did."""
     found, distrusted = entry.known()
     tally = Tally.of(found.values())
-    parts = [f"{tally.total} prompts", f"{tally.generated} generated", f"{tally.broken} broken"]
+    attack, victim = (entry.key() or {}).get("attack", "an unknown attack"), entry.noted().get("victim")
+    parts = [safe(f"{attack} on {victim}" if victim else str(attack), 100)]
+    parts += [f"{tally.total} prompts", f"{tally.generated} generated", f"{tally.broken} broken"]
     parts.append(f"{tally.resisted} resisted")
     if distrusted:
         parts.append(f"{distrusted} lines that cannot be trusted")

@@ -16,7 +16,7 @@ def test_show_lists_what_is_kept(world: World, capsys: pytest.CaptureFixture[str
     assert main(["show", f"--cache-dir={world.path / '.unlearndiff'}"]) == 0
     (line,) = capsys.readouterr().out.splitlines()
     assert line.startswith("church-")
-    assert ": 4 prompts, 1 generated, 1 broken, 2 resisted, last written 20" in line
+    assert ": unlearndiff, 4 prompts, 1 generated, 1 broken, 2 resisted, last written 20" in line
 
 
 def test_show_of_no_store_is_empty(world: World, capsys: pytest.CaptureFixture[str]) -> None:

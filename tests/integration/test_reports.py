@@ -155,7 +155,7 @@ def test_nothing_is_said_to_github_unasked(mixed: World, monkeypatch: pytest.Mon
 def test_the_store_writes_the_same_reports_again_without_torch(mixed: World) -> None:
     mixed.without_torch()
     mixed.bare(*MODEL, "--unlearndiff-report=json:first.json,html:first.html,md:first.md")
-    result = command(mixed, "report", "json:again.json", "html:again.html", "md:again.md")
+    result = command(mixed, "report", "json:again.json", "html:again.html,md:again.md")
     assert result.ret == 0, result.stderr.str()
     for kind in ("json", "html", "md"):
         assert (mixed.path / f"again.{kind}").read_bytes() == (mixed.path / f"first.{kind}").read_bytes()
