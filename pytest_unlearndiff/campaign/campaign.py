@@ -166,6 +166,14 @@ class Campaign:
             seconds=spent / len(measured) * left if spent and left else None,
         )
 
+    def stored(self, store: Store) -> Tally:
+        """How the prompts ended that the store's folder holds, whether its mode lets them count or not."""
+        try:
+            found, _ = store.entry(self.concept.name, self.key).known()
+        except StoreError:
+            found = {}
+        return self._tally(found)
+
     def kept(self, store: Store, obstacle: str) -> AttackResult:
         """What is known without attacking anything, where ``obstacle`` stood in the way.
 

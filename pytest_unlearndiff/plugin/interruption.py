@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ..campaign.progress import Snapshot
+    from ..core.outcome import Tally
     from ..store.store import Mode, Store
 
 
@@ -30,18 +30,18 @@ def sigterm_as_ctrl_c() -> Iterator[None]:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-def standing(nodeid: str, mode: Mode, last: Snapshot | None) -> str:
+def standing(nodeid: str, mode: Mode, kept: Tally) -> str:
     """Where an interrupted campaign stands, and what goes on from there.
 
     Args:
         nodeid: the test.
         mode: of the store.
-        last: the campaign's newest snapshot; None before the first.
+        kept: what the store holds of the campaign.
     """
     where = f"interrupted in {nodeid}"
-    if last is None or not mode.writes:
+    if not mode.writes:
         return f"{where}: nothing new is kept"
-    return f"{where}: {last.tally.total - last.tally.missing} of {last.tally.total} prompts are kept, {_again(mode)}"
+    return f"{where}: {kept.total - kept.missing} of {kept.total} prompts are kept, {_again(mode)}"
 
 
 def workers_standing(store: Store) -> str:

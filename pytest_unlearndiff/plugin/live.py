@@ -21,9 +21,6 @@ class LiveProgress:
     Args:
         config: pytest's.
         mode: ``auto``, ``lines`` or ``off``.
-
-    Attributes:
-        last: the newest snapshot, shown or not; None before the first.
     """
 
     def __init__(self, config: pytest.Config, mode: str) -> None:
@@ -34,11 +31,9 @@ class LiveProgress:
         self._shown_at = float("-inf")
         self._shown_tenth = -1
         self._width = 0
-        self.last: Snapshot | None = None
 
     def __call__(self, snapshot: Snapshot) -> None:
         """Show a snapshot, unless one was shown a moment ago."""
-        self.last = snapshot
         now, tally = time.monotonic(), snapshot.tally
         tenth = (tally.total - tally.missing) * 10 // tally.total  # integers: 0.3 - 0.2 is less than 0.1
         due = now - self._shown_at > _EVERY_SECONDS or tenth > self._shown_tenth

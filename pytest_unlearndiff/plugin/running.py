@@ -47,7 +47,7 @@ def run_campaign(campaign: Campaign, source: VictimSource, node: pytest.Item, **
             **options,
         )
     except (KeyboardInterrupt, pytest.exit.Exception):
-        state.interrupted = standing(node.nodeid, state.store.mode, progress.last)
+        state.interrupted = standing(node.nodeid, state.store.mode, campaign.stored(state.store))
         raise
     except UnlearnDiffError:
         raise

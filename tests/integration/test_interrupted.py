@@ -5,40 +5,40 @@ from __future__ import annotations
 import pytest
 from worlds import World, section
 
+# Told of an outcome as soon as it is kept, which is before anybody else is.
 INTERRUPT = """
-import pytest
-from pytest_unlearndiff.campaign.campaign import Campaign
-from pytest_unlearndiff.campaign.progress import Snapshot
-from pytest_unlearndiff.core.outcome import Tally
 
-@pytest.fixture(autouse=True)
-def ctrl_c(monkeypatch):
-    def run(self, store, provide, parts, *, progress, **options):
-        progress(Snapshot("church", "unlearndiff/fast", Tally(10, broken=1, resisted=3), 2, 0, 1.0))
+seen = []
+
+def pytest_unlearndiff_outcome(outcome):
+    seen.append(outcome)
+    if len(seen) == 4:
         raise KeyboardInterrupt
-    monkeypatch.setattr(Campaign, "run", run)
 """
 
 
 @pytest.fixture
 def interrupted(world: World) -> World:
-    """A gate whose campaign is interrupted after four of ten prompts."""
+    """A gate whose campaign is interrupted at the moment when the fourth of ten prompts is kept."""
     world.concept()
-    world.gate("max_asr='10%'")
-    world.file("conftest.py", INTERRUPT)
+    world.scripted("r" * 10)
+    world.gate("max_asr='10%', exhaustive=True")
+    conftest = world.path / "conftest.py"
+    conftest.write_text(conftest.read_text() + INTERRUPT)
     return world
 
 
 @pytest.mark.parametrize(
-    ("mode", "kept"),
+    ("mode", "kept", "lines"),
     [
-        ("rw", "4 of 10 prompts are kept, the same command goes on"),
-        ("refresh", "4 of 10 prompts are kept, go on without --unlearndiff-cache=refresh"),
-        ("off", "nothing new is kept"),
-        ("ro", "nothing new is kept"),
+        ("rw", "4 of 10 prompts are kept, the same command goes on", 4),
+        ("refresh", "4 of 10 prompts are kept, go on without --unlearndiff-cache=refresh", 4),
+        ("off", "nothing new is kept", 0),
+        ("ro", "nothing new is kept", 0),
     ],
 )
-def test_what_is_kept(interrupted: World, mode: str, kept: str) -> None:
-    result = interrupted.run(f"--unlearndiff-cache={mode}")
+def test_what_is_kept(interrupted: World, mode: str, kept: str, lines: int) -> None:
+    result = interrupted.attack(f"--unlearndiff-cache={mode}")
     assert result.ret == pytest.ExitCode.INTERRUPTED
     assert section(result)[0] == f"interrupted in test_gate.py::test_gate: {kept}"
+    assert len(interrupted.kept()) == lines
