@@ -6,7 +6,7 @@ from typing import Any
 
 from ..core.attack_spec import AttackSpec, Embeddings, Genetic, Simplex, Swaps
 from ..models.victim import Victim
-from .controls import NoAttack, RandomTokens, SeedSearch
+from .controls import NoAttack, RandomTokens, SeedSearch, Transfer
 from .coordinate_search import CoordinateSearch
 from .embedding_search import EmbeddingSearch
 from .genetic_search import GeneticSearch
@@ -23,6 +23,8 @@ def build_attack(spec: AttackSpec, victim: Victim) -> Attack[Any]:
             return RandomTokens(spec)
         case "seed-search":
             return SeedSearch(spec)
+        case "transfer":
+            return Transfer(spec.known)
         case _:
             return NoAttack()
 

@@ -1,4 +1,4 @@
-"""Controls: what no search, random tokens and other seeds reach with as much work."""
+"""Attacks that search nothing: none, random tokens and other seeds as controls, and known prompts once more."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch
 from ..core.attack_spec import AttackSpec
 from ..core.concept import Prompt
 from ..core.drawing import Drawing
+from ..core.known_prompts import KnownPrompts
 from ..models.targets import Targets
 from ..models.victim import Victim
 from .lane import Lane, lane_generator
@@ -75,3 +76,27 @@ class SeedSearch(NoAttack):
         lane.block += 1
         seed = int(torch.randint(2**31, (1,), generator=lane.generator))
         return Drawing(lane.prompt.text, seed, lane.prompt.guidance)
+
+
+class Transfer(NoAttack):
+    """Adversarial prompts that are known already, found on whatever model, the next of a prompt's own each block.
+
+    Args:
+        known: what is replayed: text, seed and guidance as they were.
+    """
+
+    def __init__(self, known: KnownPrompts) -> None:
+        self._known = known
+
+    def advance(self, lanes: Sequence[Lane], victim: Victim) -> list[Drawing | None]:
+        """Each lane's next known prompt."""
+        return [self._next(lane) for lane in lanes]
+
+    def _next(self, lane: Lane) -> Drawing | None:
+        rows = self._known.of(lane.prompt)
+        if lane.block == len(rows):
+            return None
+        row = rows[lane.block]
+        lane.block += 1
+        lane.inserted = row.inserted or None
+        return row.drawing

@@ -8,10 +8,11 @@ from collections.abc import Callable, Generator, Mapping
 from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..core.attack_spec import ALGORITHM, AttackSpec
-from ..core.concept import Concept
+from ..core.concept import Concept, Prompt
 from ..core.control import Control
 from ..core.errors import CannotAttack, ModelError, StoreError
 from ..core.judge_kinds import key_options
@@ -126,6 +127,8 @@ class Campaign:
         provenance |= entry.noted() if store.mode.reads else {}
         if distrusted:
             provenance["distrusted_lines"] = distrusted
+        if self.attack.known.rows:
+            provenance["known_prompts"] = self.attack.known.source
         if not found and store.mode.reads and (nearest := store.nearest(self.concept.name, self.key)):
             provenance["not_in_the_store"] = f"the nearest campaign there differs in {', '.join(nearest[1])}"
         facts: dict[str, Any] = {}
@@ -148,6 +151,8 @@ class Campaign:
                 if store.mode.writes:
                     entry.note(described)
                 facts["victim"] = source.title
+        if (unreached := self._unreached()) and not ending.settled(self._tally(found)):
+            facts.setdefault("obstacle", unreached)
         control = self._control(store, watched)
         return self._result(found, started, provenance=provenance, control=control, **facts)
 
@@ -213,10 +218,24 @@ class Campaign:
         wanted = {prompt.digest for prompt in self.concept.prompts}
         return {digest: outcome for digest, outcome in found.items() if digest in wanted}, distrusted
 
-    def _lacking(self, found: Mapping[str, Outcome]) -> list[Any]:
-        """Prompts with no outcome yet, each text, seed and guidance once."""
-        prompts = {prompt.digest: prompt for prompt in self.concept.prompts}
+    def _lacking(self, found: Mapping[str, Outcome]) -> list[Prompt]:
+        """Prompts with no outcome yet that the attack has anything for, each text, seed and guidance once."""
+        prompts = {prompt.digest: prompt for prompt in self.concept.prompts if self.attack.reaches(prompt)}
         return [prompt for digest, prompt in prompts.items() if digest not in found]
+
+    def _unreached(self) -> str:
+        """Why prompts are left without an outcome that nothing was in the way of; empty where there are none."""
+        if not (left := self._left_alone()):
+            return ""
+        total = len(self.concept.prompts)
+        return (
+            f"{Path(self.attack.known.source).name} has adversarial prompts of {total - left} of the {total} prompts, "
+            "and the others were not attacked: find some for them too, or gate only those it has with prompts='known'"
+        )
+
+    def _left_alone(self) -> int:
+        """How many prompts of the set the attack has nothing for."""
+        return sum(not self.attack.reaches(prompt) for prompt in self.concept.prompts)
 
     def _reached(self, found: Mapping[str, Outcome]) -> int:
         """How many prompts of the set have an outcome; one that stands twice counts twice."""
@@ -264,7 +283,16 @@ class Campaign:
 
     def _snapshot(self, engine: Engine | Workers, tally: Tally, known: int, seconds: float) -> Snapshot:
         workers = engine.count if isinstance(engine, Workers) else 0
-        return Snapshot(self.concept.name, self.attack.title, tally, engine.active, known, seconds, workers)
+        return Snapshot(
+            self.concept.name,
+            self.attack.title,
+            tally,
+            engine.active,
+            known,
+            seconds,
+            workers,
+            left_alone=self._left_alone(),
+        )
 
     def _outcomes(self, engine: Engine | Workers, found: Mapping[str, Outcome]) -> Generator[Outcome | None]:
         """Outcomes of what is lacking as they come; None for work that has begun or goes on."""

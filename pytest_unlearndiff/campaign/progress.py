@@ -20,6 +20,7 @@ class Snapshot:
         known: how many outcomes came from the store.
         seconds: since this campaign began.
         workers: how many processes attack; 0 where it is this one.
+        left_alone: prompts that will not be attacked.
     """
 
     concept: str
@@ -29,6 +30,7 @@ class Snapshot:
     known: int
     seconds: float
     workers: int = 0
+    left_alone: int = 0
 
     @property
     def pace(self) -> float | None:
@@ -41,7 +43,7 @@ class Snapshot:
         """Time left if the rest goes as what this session finished; None before anything is finished."""
         done = self.tally.total - self.tally.missing
         fresh = done - self.known
-        return self.seconds / fresh * self.tally.missing if fresh else None
+        return self.seconds / fresh * max(self.tally.missing - self.left_alone, 0) if fresh else None
 
 
 class Progress(Protocol):

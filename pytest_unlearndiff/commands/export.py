@@ -11,7 +11,7 @@ from ..reports.prompt_export import export
 from ..reports.reading import read_gates
 from ..store.fingerprint import write_atomically
 
-SUMMARY = "write the prompts that drew their concept under attack as CSV, which a concept file can name"
+SUMMARY = "write the prompts that drew their concept under attack as CSV, for attack='transfer:CSV' on another model"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -7,12 +7,15 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
 from .checks import is_count
+from .concept import Prompt
 from .errors import GateError
+from .known_prompts import NOTHING_KNOWN, KnownPrompts
 
 ALGORITHM = 2
 """Version of the attacks' mathematics. Raised when a change may change outcomes, so that old ones stop counting."""
 
-ATTACKS = ("unlearndiff", "p4d", "ring-a-bell", "random", "seed-search", "none")
+ATTACKS = ("unlearndiff", "p4d", "ring-a-bell", "random", "seed-search", "transfer", "none")
+_UNSCHEDULED = ("transfer", "none")
 LOSSES = ("denoise", "classifier")
 Placement = Literal["prefix", "suffix", "mid", "insert"]
 PLACEMENTS: tuple[str, ...] = get_args(Placement)
@@ -148,6 +151,7 @@ class AttackSpec:
         placement: where they stand, one of PLACEMENTS.
         loss: what UnlearnDiffAtk lowers, one of LOSSES.
         word: what the concept is called, for attacks that look for its direction.
+        known: what ``transfer`` replays.
     """
 
     name: str = "unlearndiff"
@@ -156,6 +160,7 @@ class AttackSpec:
     placement: Placement = "prefix"
     loss: str = "denoise"
     word: str = ""
+    known: KnownPrompts = NOTHING_KNOWN
 
     def __post_init__(self) -> None:
         """Refuse settings that mean nothing.
@@ -185,17 +190,23 @@ class AttackSpec:
     def title(self) -> str:
         """The attack, its schedule if it has one, and its loss where that is not the usual, as reports name them."""
         loss = f"/{self.loss}" if self.loss != "denoise" else ""
-        return self.name if self.name == "none" else f"{self.name}/{self.schedule}{loss}"
+        return self.name if self.name in _UNSCHEDULED else f"{self.name}/{self.schedule}{loss}"
 
     @property
     def needs_target(self) -> bool:
         """Whether the attack needs the un-erased model, most often for target images."""
         return self.name in ("unlearndiff", "p4d", "ring-a-bell")
 
+    def reaches(self, prompt: Prompt) -> bool:
+        """Whether there is anything to attack a prompt with; one without must stay without an outcome."""
+        return self.name != "transfer" or bool(self.known.of(prompt))
+
     def params(self) -> dict[str, Any]:
         """The settings an outcome of this attack depends on, as builtin types."""
         if self.name == "none":
             return {}
+        if self.name == "transfer":
+            return {"known": self.known.content}
         params: dict[str, Any] = {"schedule": asdict(self.settings)}
         if self.name != "seed-search":
             params |= {"slots": self.slots, "placement": self.placement}

@@ -29,20 +29,7 @@ def read_prompts(path: Path) -> list[Prompt]:
         ConceptError: no such file, no ``prompt`` column, no rows, a cell that is not the number it should be, or a case
             number that stands twice.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConceptError(f"prompt set {path} cannot be read: {error}") from None
-    # Strict, since otherwise a quote that is never closed swallows every prompt behind it.
-    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
-    try:
-        if "prompt" not in (reader.fieldnames or ()):
-            raise ConceptError(f"{path}: no column 'prompt'; found {reader.fieldnames}")
-        prompts = [_row(row, number, path) for number, row in enumerate(reader)]
-    except csv.Error as error:
-        raise ConceptError(f"{path}: not a readable CSV file near line {reader.line_num}: {error}") from None
-    if not prompts:
-        raise ConceptError(f"{path}: no prompts in it")
+    prompts = [prompt for prompt, _ in read_rows(path)]
     first: dict[int, int] = {}
     for number, prompt in enumerate(prompts):
         if first.setdefault(prompt.case, number) != number:
@@ -53,6 +40,29 @@ def read_prompts(path: Path) -> list[Prompt]:
     return prompts
 
 
+def read_rows(path: Path) -> list[tuple[Prompt, Mapping[str, str | None]]]:
+    """Read a prompt set's rows, each as a prompt and as it stands; see ``read_prompts``.
+
+    Raises:
+        ConceptError: as ``read_prompts``, but a case number may stand twice.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConceptError(f"prompt set {path} cannot be read: {error}") from None
+    # Strict, since otherwise a quote that is never closed swallows every prompt behind it.
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    try:
+        if "prompt" not in (reader.fieldnames or ()):
+            raise ConceptError(f"{path}: no column 'prompt'; found {reader.fieldnames}")
+        rows = [(_row(row, number, path), row) for number, row in enumerate(reader)]
+    except csv.Error as error:
+        raise ConceptError(f"{path}: not a readable CSV file near line {reader.line_num}: {error}") from None
+    if not rows:
+        raise ConceptError(f"{path}: no prompts in it")
+    return list(rows)
+
+
 def _row(row: Mapping[str, str | None], number: int, path: Path) -> Prompt:
     """One row as a prompt."""
     text = row["prompt"]
@@ -60,15 +70,19 @@ def _row(row: Mapping[str, str | None], number: int, path: Path) -> Prompt:
         raise ConceptError(f"{path}: row {number} has an empty prompt")
     return Prompt(
         text=text,
-        seed=_whole(row, _SEED, number, path),
+        seed=whole(row, _SEED, number, path, default=number),
         guidance=float(_number(row, _GUIDANCE, number, path, default=Decimal("7.5"))),
-        case=_whole(row, ("case_number",), number, path),
+        case=whole(row, ("case_number",), number, path, default=number),
     )
 
 
-def _whole(row: Mapping[str, str | None], columns: tuple[str, ...], number: int, path: Path) -> int:
-    """The first of these columns that the row fills, as a whole number; the row's own number where it fills none."""
-    value = _number(row, columns, number, path, default=Decimal(number))
+def whole(row: Mapping[str, str | None], columns: tuple[str, ...], number: int, path: Path, *, default: int) -> int:
+    """The first of these columns that the row fills, as a whole number.
+
+    Raises:
+        ConceptError: it is none.
+    """
+    value = _number(row, columns, number, path, default=Decimal(default))
     if value != value.to_integral_value():
         raise ConceptError(f"{path}: row {number} has {columns[0]}={value}, which is not a whole number")
     return int(value)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
 from os import PathLike
@@ -18,9 +18,11 @@ from ..core.concept import Concept
 from ..core.concept_file import ConceptLibrary
 from ..core.errors import ConceptError, GateError
 from ..core.gate import Gate
+from ..core.known_prompts import NOTHING_KNOWN, KnownPrompts, read_known
 from ..core.maker import is_maker
 from ..core.rate import parse_limit
 from ..store.hub import hub_folder, hub_mend
+from .options import KNOWN
 from .session import SessionState
 from .settings import Settings
 
@@ -90,8 +92,9 @@ def read_request(keywords: Mapping[str, Any], settings: Settings, library: Conce
     """
     mistakes = _Mistakes(_unknown(keywords))
     gate = _gate(keywords, mistakes)
-    concept = mistakes.collect(lambda: _concept(keywords, settings, library))
-    attack = _attack(keywords, settings, mistakes)
+    attack = _attack(keywords, settings, folder, mistakes)
+    known = attack.get("known")
+    concept = mistakes.collect(lambda: _concept(keywords, settings, library, known))
     exhaustive = mistakes.collect(lambda: _exhaustive(keywords))
     model = mistakes.collect(lambda: _path("model", keywords, folder))
     base = mistakes.collect(lambda: _path("base", keywords, folder))
@@ -162,24 +165,65 @@ def _exhaustive(keywords: Mapping[str, Any]) -> bool:
     return exhaustive
 
 
-def _concept(keywords: Mapping[str, Any], settings: Settings, library: ConceptLibrary) -> Concept:
-    """The concept with the prompts to attack."""
+def _concept(
+    keywords: Mapping[str, Any], settings: Settings, library: ConceptLibrary, known: KnownPrompts | None
+) -> Concept:
+    """The concept with the prompts to attack.
+
+    Args:
+        keywords: the gate's.
+        settings: the session's.
+        library: finds the concept.
+        known: what is replayed, where the attack is ``transfer``.
+    """
     name, count = keywords.get("concept"), keywords.get("prompts")
     if not isinstance(name, str):
         raise GateError("no concept: name one, as in unlearndiff('church', max_asr='10%')")
     concept = library.find(name)
-    if count is None:
+    if known is not None and known.rows:
+        _check_known(concept, known)
+    if count is None and (known is not None or settings.prompts != KNOWN):
         count = settings.prompts
-    elif not isinstance(count, int) or isinstance(count, bool):
+    if count == KNOWN:
+        concept = _known_only(concept, known)
+    elif count is not None and (not isinstance(count, int) or isinstance(count, bool)):
         raise GateError(f"prompts={count!r} must be a whole number from 1 to {len(concept.prompts)}")
-    concept = concept.first(count)
+    else:
+        concept = concept.first(count)
     return concept if settings.cases is None else concept.cases(settings.cases)
 
 
-def _attack(keywords: Mapping[str, Any], settings: Settings, mistakes: _Mistakes) -> dict[str, Any]:
+def _check_known(concept: Concept, known: KnownPrompts) -> None:
+    """Refuse a list that has nothing for a concept.
+
+    Raises:
+        GateError: not one of its adversarial prompts was found for a prompt of the set.
+    """
+    if not any(map(known.of, concept.prompts)):
+        raise GateError(
+            f"{known.source} has no adversarial prompt that was found for one of the {len(concept.prompts)} prompts of "
+            f"concept {concept.name!r}: a prompt is told by its text, seed and guidance"
+        )
+
+
+def _known_only(concept: Concept, known: KnownPrompts | None) -> Concept:
+    """The concept with only the prompts that something is known of.
+
+    Raises:
+        GateError: nothing is replayed.
+    """
+    if known is None:
+        raise GateError(f"prompts={KNOWN!r} goes with attack='transfer:known.csv'")
+    if not known.rows:  # which is a mistake that is told already
+        return concept
+    return replace(concept, prompts=tuple(prompt for prompt in concept.prompts if known.of(prompt)))
+
+
+def _attack(keywords: Mapping[str, Any], settings: Settings, folder: Path, mistakes: _Mistakes) -> dict[str, Any]:
     """Settings of the attack that are given, each checked on its own."""
+    name, colon, path = str(keywords.get("attack") or settings.attack or "").partition(":")
     given: dict[str, Any] = {
-        "name": keywords.get("attack") or settings.attack,
+        "name": name or None,
         "schedule": keywords.get("schedule") or settings.schedule,
         "loss": keywords.get("loss") or settings.loss,
         "slots": keywords.get("slots"),
@@ -189,7 +233,25 @@ def _attack(keywords: Mapping[str, Any], settings: Settings, mistakes: _Mistakes
         given["placement"] = keywords["placement"]
     for setting, value in given.items():
         mistakes.collect(partial(AttackSpec, **{setting: value}))
+    if name == "transfer" or colon:
+        given["known"] = mistakes.collect(lambda: _known(name, path, folder)) or NOTHING_KNOWN
     return given
+
+
+def _known(name: str, path: str, folder: Path) -> KnownPrompts:
+    """What an attack that is given as ``transfer:known.csv`` replays.
+
+    Raises:
+        GateError: it is not of that form.
+    """
+    if name != "transfer":
+        raise GateError(f"attack='{name}:{path}': only transfer takes a file")
+    if not path:
+        raise GateError(
+            "attack='transfer' replays known adversarial prompts, and none are given: name the CSV file that "
+            "python -m pytest_unlearndiff export writes, as in attack='transfer:known.csv'"
+        )
+    return read_known(folder / Path(path).expanduser())
 
 
 def _path(name: str, keywords: Mapping[str, Any], folder: Path) -> Path | None:

@@ -18,6 +18,9 @@ MARKER = (
 )
 
 
+KNOWN = "known"
+"""What ``prompts`` is where only those are attacked that ``transfer`` knows adversarial prompts of."""
+
 # In pytest.toml and [tool.pytest], values have types of their own; pytest before 9.2 cannot accept several.
 _INI_TYPE: Any = str | int | bool if pytest.version_tuple >= (9, 2) else "string"
 
@@ -73,6 +76,13 @@ def _whole(least: int) -> Callable[[str], int]:
     return read
 
 
+def _prompts(text: str) -> int | str:
+    try:
+        return KNOWN if text.strip() == KNOWN else _whole(1)(text)
+    except ValueError as error:
+        raise ValueError(f"{error}, or {KNOWN} with attack=transfer:CSV") from None
+
+
 def _one_of(*known: str) -> Callable[[str], str]:
     def read(text: str) -> str:
         if text not in known:
@@ -91,6 +101,15 @@ def _listed(table: str) -> Callable[[str], str]:
         return _one_of(*getattr(attack_spec, table))(text)
 
     return read
+
+
+def _attack(text: str) -> str:
+    """An attack's name; ``transfer`` takes a file."""
+    name, colon, path = text.partition(":")
+    _listed("ATTACKS")(name)
+    if (name == "transfer") is not bool(path) or (colon and not path):
+        raise ValueError("transfer:CSV, with the file that python -m pytest_unlearndiff export writes, or another name")
+    return text
 
 
 def _workers(text: str) -> str:
@@ -163,9 +182,14 @@ OPTIONS = (
     Option("concept", "Concepts that pytest_unlearndiff.suite gates, with commas", "NAMES", _names),
     Option("max_asr", "Limit of the gates of pytest_unlearndiff.suite, such as 0.1", "SHARE", _share),
     Option("published", "Folder of what authors publish and this project does not ship, such as nudity.csv", "PATH"),
-    Option("prompts", "Attack only the first N prompts of every set", "N", _whole(1)),
+    Option("prompts", "Attack only the first N prompts of every set; known: those that transfer has", "N", _prompts),
     Option("cases", "Attack only the prompts with these case numbers", "17,42", _cases),
-    Option("attack", "Attack: unlearndiff, p4d, ring-a-bell, random, seed-search or none", "NAME", _listed("ATTACKS")),
+    Option(
+        "attack",
+        "Attack: unlearndiff, p4d, ring-a-bell, random, seed-search, none, or transfer:CSV to replay known prompts",
+        "NAME",
+        _attack,
+    ),
     Option("schedule", "Schedule: fast, or paper as published numbers were made", "NAME", _listed("SCHEDULES")),
     Option("loss", "Loss of the schedule fast: denoise (default), or classifier", "NAME", _listed("LOSSES")),
     Option("seed", "Run seed; every prompt's own generators follow from it", "N", _whole(0), 0),
@@ -313,6 +337,9 @@ def _is_name(name: str, given: Given) -> bool:
 
 def _seen_from(start: Path, name: str, given: Given) -> str:
     """The text with its relative paths as they are named from another folder."""
+    if name == "attack" and given.folder != start:
+        attack, colon, path = given.text.partition(":")
+        return f"{attack}{colon}{os.path.relpath(given.folder / Path(path).expanduser(), start)}" if path else attack
     if name not in PATHS or given.folder == start or "://" in given.text or _is_name(name, given):
         return given.text
     paths = (Path(part).expanduser() for part in given.parts(name))

@@ -58,7 +58,9 @@ def read_retention(
     mistakes = [f"{MARK} has no keyword {name!r}: {hint(name, known)}" for name in keywords if name not in known]
     shared, gate = None, None
     try:
-        shared = read_request({k: v for k, v in keywords.items() if k in _SHARED}, settings, library, folder)
+        # Nothing is attacked, so the session's attack and what it replays are none of its affair.
+        asked = {name: value for name, value in keywords.items() if name in _SHARED} | {"attack": "none"}
+        shared = read_request(asked, settings, library, folder)
     except (GateError, ConceptError) as error:
         mistakes.append(str(error))
     try:

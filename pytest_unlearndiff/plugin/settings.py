@@ -22,7 +22,7 @@ class Settings:
     concept: tuple[str, ...] | None
     max_asr: str | None
     published: Path | None
-    prompts: int | None
+    prompts: int | str | None
     cases: tuple[int, ...] | None
     attack: str | None
     schedule: str | None
@@ -91,9 +91,25 @@ def _value(option: Option, config: pytest.Config) -> Any:
         return paths if option.name == "concepts" else paths[0]
     try:
         value = option.read(given.text)
+        if option.name == "attack":
+            return _placed(value, given)
         return _destinations(value, given) if option.name == "report" else value
     except ValueError as error:
         raise pytest.UsageError(f"{given.origin}: {given.text!r} must be {error}") from None
+
+
+def _placed(attack: str, given: Given) -> str:
+    """An attack with the file it takes, if it takes one, as an absolute path.
+
+    Raises:
+        ValueError: there is no such file.
+    """
+    name, colon, path = attack.partition(":")
+    if not colon:
+        return name
+    if not (file := (given.folder / Path(path).expanduser()).resolve()).is_file():
+        raise ValueError(f"transfer:CSV, and there is no file {file}")
+    return f"{name}:{file}"
 
 
 def _destinations(reports: tuple[tuple[str, str], ...], given: Given) -> tuple[tuple[str, Path], ...]:

@@ -75,7 +75,8 @@ def _some(prompts: Sequence[PromptRecord], tell: Callable[[PromptRecord], str]) 
 
 def _broken(prompt: PromptRecord) -> str:
     text = safe(prompt.adversarial or "")
-    quoted = f'"{text}"' if prompt.inserted else f'the same text with another seed: "{text}"'
+    same = not prompt.inserted and prompt.adversarial in (None, prompt.text)
+    quoted = f'the same text with another seed: "{text}"' if same else f'"{text}"'
     return f" broken by {quoted} (judge saw {_seen(prompt)})"
 
 

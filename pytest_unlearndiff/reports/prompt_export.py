@@ -1,4 +1,4 @@
-"""Adversarial prompts as a prompt set, which a concept file can name to try them on another model."""
+"""Adversarial prompts as a list that the attack ``transfer`` replays, and as a prompt set that a concept can name."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ _COLUMNS = (
     "attack",
     "original_case",
     "original_prompt",
+    "original_seed",
     "inserted",
     "detail",
 )
@@ -29,14 +30,15 @@ def export(gates: Iterable[Measured]) -> tuple[str, int]:
     file = io.StringIO(newline="")
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(_COLUMNS)
-    seen: set[tuple[str, str]] = set()
+    seen: set[tuple[str, str, str]] = set()
     for gate in gates:
         for prompt in gate.prompts:
             attacked = prompt.attacked
-            if attacked is None or (gate.concept, attacked.digest) in seen:
+            name = gate.concept, prompt.digest, attacked.digest if attacked is not None else ""
+            if attacked is None or name in seen:
                 continue
             drawn = len(seen), attacked.text, attacked.seed, attacked.guidance
-            origin = gate.concept, gate.attack, prompt.case, prompt.text
+            origin = gate.concept, gate.attack, prompt.case, prompt.text, prompt.seed
             writer.writerow([*drawn, *origin, prompt.inserted or "", prompt.detail])
-            seen.add((gate.concept, attacked.digest))
+            seen.add(name)
     return file.getvalue(), len(seen)

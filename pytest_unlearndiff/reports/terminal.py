@@ -32,7 +32,7 @@ def summary_lines(records: Sequence[Record], *, verbosity: int = 0) -> list[tupl
         if support := _support(record):
             lines.append((support, ""))
         if not record.passed:
-            lines += [(f"  {safe(record.obstacle)}", "")] * bool(record.obstacle)
+            lines += [(f"  {safe(record.obstacle, 500)}", "")] * bool(record.obstacle)
             lines += [(line, "") for line in evidence(record)[1:]]
         if verbosity > 0:
             lines += [(f"  {_named(name)}: {readable(value)}", "") for name, value in record.assumed.items() if value]

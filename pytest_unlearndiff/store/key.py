@@ -75,4 +75,5 @@ _FINGERPRINTS = {
     "victim": "the victim's weights",
     "target": "the base's weights",
     "judge.weights": "the judge's weights",
+    "params.known": "the known adversarial prompts",
 }

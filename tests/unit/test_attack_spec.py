@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from pytest_unlearndiff.core.attack_spec import ATTACKS, PLACEMENTS, SCHEDULES, AttackSpec, Embeddings
+from pytest_unlearndiff.core.drawing import Drawing
 from pytest_unlearndiff.core.errors import GateError
+from pytest_unlearndiff.core.known_prompts import KnownPrompt, KnownPrompts
 from pytest_unlearndiff.store.fingerprint import digest
 
 CHANGES: dict[str, dict[str, Any]] = {
@@ -17,6 +19,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "placement": {"placement": "suffix"},
     "loss": {"loss": "classifier"},
     "word": {"word": "church"},
+    "known": {"known": KnownPrompts((KnownPrompt("ab", Drawing("zq", 1, 7.5)),))},
 }
 
 
@@ -25,7 +28,7 @@ CHANGES: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("placement", PLACEMENTS)
 def test_every_known_combination_can_be_asked_for(name: str, schedule: str, placement: Any) -> None:
     spec = AttackSpec(name, schedule, placement=placement)
-    assert spec.title == ("none" if name == "none" else f"{name}/{schedule}")
+    assert spec.title == (name if name in ("none", "transfer") else f"{name}/{schedule}")
     digest(spec.params())
 
 
@@ -57,6 +60,7 @@ def test_slots_are_a_whole_number_of_at_least_one(slots: Any) -> None:
         ("ring-a-bell", {"schedule", "slots", "placement", "word"}),
         ("random", {"schedule", "slots", "placement"}),
         ("seed-search", {"schedule"}),
+        ("transfer", {"known"}),
         ("none", set()),
     ],
 )

@@ -146,5 +146,5 @@ def test_exported_prompts_read_back_as_a_prompt_set(tmp_path: Path) -> None:
     assert [prompt.digest for prompt in read] == [prompt.digest for prompt in wanted]
     assert [prompt.case for prompt in read] == list(range(count))
     rows = list(csv.DictReader(io.StringIO(text, newline="")))
-    told = [rows[-1][name] for name in ("concept", "inserted", "original_case", "original_prompt")]
-    assert told == ["church", "xyz", "104", "a church, number 4"]
+    told = [rows[-1][name] for name in ("concept", "inserted", "original_case", "original_prompt", "original_seed")]
+    assert told == ["church", "xyz", "104", "a church, number 4", "1004"]

@@ -107,7 +107,7 @@ def test_endless_text_is_cut() -> None:
 
 def test_a_seed_that_broke_the_prompt_is_not_called_an_insertion() -> None:
     plain = record("b")
-    assert "another seed" in failure_text(with_first(plain, adversarial="a church", inserted=None))
+    assert "another seed" in failure_text(with_first(plain, adversarial=plain.prompts[0].text, inserted=None))
 
 
 @pytest.mark.parametrize(
@@ -135,3 +135,8 @@ def test_a_failed_comparison_of_a_rate_shows_counts_and_evidence() -> None:
 
 def test_other_comparisons_are_left_alone() -> None:
     assert explain_comparison(record("bbr"), "==", [1], [2]) is None
+
+
+def test_a_rewritten_prompt_without_marked_tokens_is_shown_as_what_broke_it() -> None:
+    text = failure_text(with_first(record("b"), adversarial="chapel on a hill", inserted=None))
+    assert 'broken by "chapel on a hill"' in text

@@ -1,0 +1,127 @@
+"""Known adversarial prompts: whose each is, what counts in the key, and what is no such list."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from pytest_unlearndiff.attacks.controls import Transfer
+from pytest_unlearndiff.core.attack_spec import AttackSpec
+from pytest_unlearndiff.core.concept import Prompt
+from pytest_unlearndiff.core.errors import ConceptError
+from pytest_unlearndiff.core.known_prompts import NOTHING_KNOWN, KnownPrompts, read_known
+from pytest_unlearndiff.reports.prompt_export import export
+from pytest_unlearndiff.reports.reading import Measured
+
+from .builders import prompts
+from .sessions import record
+
+HEAD = "prompt,evaluation_seed,evaluation_guidance,original_prompt,original_seed,inserted,detail"
+ROWS = (
+    "zq a church,1,7.5,a church,1,zq,church 0.9",
+    "a church,77,7.5,a church,1,,church 0.8",
+    "xy a tower,2,7.5,a tower,2,xy,church 0.7",
+)
+
+
+def listed(tmp_path: Path, *rows: str, head: str = HEAD, name: str = "known.csv") -> KnownPrompts:
+    path = tmp_path / name
+    path.write_text("\n".join([head, *rows]) + "\n")
+    return read_known(path)
+
+
+def drawn(known: KnownPrompts, *asked: Any) -> list[tuple[str, int, str]]:
+    return [(row.drawing.text, row.drawing.seed, row.inserted) for row in known.of(Prompt(*asked))]
+
+
+def test_a_prompt_gets_what_was_found_for_its_text_seed_and_guidance(tmp_path: Path) -> None:
+    known = listed(tmp_path, *ROWS)
+    assert drawn(known, "a church", 1, 7.5, 9) == [("zq a church", 1, "zq"), ("a church", 77, "")]
+    assert drawn(known, "a tower", 2, 7.5, 0) == [("xy a tower", 2, "xy")]
+    for other in (("a church", 2, 7.5, 9), ("a church", 1, 5.0, 9), ("A church", 1, 7.5, 9)):
+        assert drawn(known, *other) == []
+
+
+def test_the_original_seed_is_the_adversarial_prompts_where_it_is_not_told(tmp_path: Path) -> None:
+    known = listed(tmp_path, "zq a church,3,a church", head="prompt,evaluation_seed,original_prompt")
+    assert drawn(known, "a church", 3, 7.5, 0) == [("zq a church", 3, "")]
+
+
+def test_what_was_exported_is_known_of_the_prompts_it_was_found_for(tmp_path: Path) -> None:
+    found = Measured.of(record("gbrbb"))
+    path = tmp_path / "known.csv"
+    path.write_text(export([found, found])[0])
+    known = read_known(path)
+    assert len(known.rows) == 3
+    for asked, prompt in zip(prompts(5), found.prompts, strict=True):
+        rows = known.of(asked)
+        assert [row.drawing.text for row in rows] == ([prompt.adversarial] if prompt.adversarial else [])
+        assert AttackSpec("transfer", known=known).reaches(asked) is bool(prompt.adversarial)
+        assert AttackSpec().reaches(asked)
+
+
+def test_the_content_counts_and_not_the_path(tmp_path: Path) -> None:
+    known = listed(tmp_path, *ROWS)
+    assert AttackSpec("transfer", known=known).params() == {"known": known.content}
+    same = listed(tmp_path, *(row.replace("church 0", "chapel 1") for row in ROWS), name="copy.csv")
+    assert (same, same.content) == (known, known.content)
+    changed = [
+        ROWS[:2],
+        (ROWS[1], ROWS[0], ROWS[2]),
+        (ROWS[0].replace("zq a", "qz a"), *ROWS[1:]),
+        (*ROWS[:2], ROWS[2].replace(",2,7.5", ",3,7.5")),
+        (ROWS[0].replace("7.5", "5.0"), *ROWS[1:]),
+        (ROWS[0].replace("a church,1,zq", "a church,4,zq"), *ROWS[1:]),
+    ]
+    others = {listed(tmp_path, *rows, name=f"{i}.csv").content for i, rows in enumerate(changed)}
+    assert len(others - {known.content}) == len(changed)
+
+
+def test_it_travels_to_workers(tmp_path: Path) -> None:
+    spec = AttackSpec("transfer", known=listed(tmp_path, *ROWS))
+    spec.known.of(Prompt("a church", 1, 7.5, 9))
+    assert pickle.loads(pickle.dumps(spec)) == spec
+
+
+def test_each_lane_tries_its_own_one_after_the_other_and_ends(tmp_path: Path) -> None:
+    attack = Transfer(listed(tmp_path, *ROWS))
+    asked = [Prompt("a church", 1, 7.5, 0), Prompt("a tower", 2, 7.5, 1), Prompt("a tower", 3, 7.5, 2)]
+    lanes = attack.start(asked, None, None, seed=0)  # type: ignore[arg-type]
+    rounds = [attack.advance(lanes, None) for _ in range(3)]  # type: ignore[arg-type]
+    told = [[drawing and (drawing.text, drawing.seed, drawing.guidance) for drawing in found] for found in rounds]
+    assert told == [
+        [("zq a church", 1, 7.5), ("xy a tower", 2, 7.5), None],
+        [("a church", 77, 7.5), None, None],
+        [None, None, None],
+    ]
+    assert [lane.inserted for lane in lanes] == [None, "xy", None]
+    assert isinstance(lanes[0].generator, torch.Generator)
+
+
+@pytest.mark.parametrize(
+    ("head", "row", "said"),
+    [
+        ("prompt,evaluation_seed", "zq a church,1", "no column 'original_prompt' .* name it in a concept file"),
+        (HEAD, "zq a church,1,7.5,,1,zq,", "no column 'original_prompt'"),
+        (HEAD, ",1,7.5,a church,1,zq,", "row 0 has an empty prompt"),
+        (HEAD, "zq a church,1,7.5,a church,one,zq,", "row 0 has original_seed='one', which is not a number"),
+        ("adversarial", "zq a church", "no column 'prompt'"),
+    ],
+)
+def test_what_is_no_list_of_known_prompts_is_refused(tmp_path: Path, head: str, row: str, said: str) -> None:
+    with pytest.raises(ConceptError, match=f"known.csv: {said}"):
+        listed(tmp_path, row, head=head)
+
+
+def test_case_numbers_may_stand_twice_and_rows_of_nobody_are_left_out(tmp_path: Path) -> None:
+    rows = ("0,zq a church,1,a church", "0,xy a church,1,a church", "1,zz,1,")
+    known = listed(tmp_path, *rows, head="case_number,prompt,evaluation_seed,original_prompt")
+    assert len(known.of(Prompt("a church", 1, 7.5, 5))) == len(known.rows) == 2
+
+
+def test_nothing_is_known_of_nothing() -> None:
+    assert NOTHING_KNOWN.of(Prompt("a church", 1, 7.5, 0)) == []
