@@ -6,7 +6,7 @@ Classifier-free guidance computes ``e_u + s_g (e_p - e_u)``; safe latent diffusi
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,13 +16,13 @@ from ..core.guidance import Guidance, SafeGuidance
 
 
 @contextmanager
-def guided_away(unet: Any, guidance: Guidance, concept: torch.Tensor) -> Iterator[None]:
+def guided_away(unet: Any, guidance: Guidance, concept: Mapping[str, Any]) -> Iterator[None]:
     """Guide every picture of one pipeline call, which must use classifier-free guidance.
 
     Args:
         unet: the pipeline's.
         guidance: with the settings of safe latent diffusion.
-        concept: text states (1, L, d) of what to guide away from.
+        concept: what the UNet is given for the text to guide away from, by its keywords, each (1, ...).
     """
     assert guidance.safe is not None
     state = _Momentum(guidance.safe, by_timestep=guidance.warmup == "timesteps")
@@ -35,12 +35,19 @@ def guided_away(unet: Any, guidance: Guidance, concept: torch.Tensor) -> Iterato
         after.remove()
 
 
-def _third(given: Any, named: Any, concept: torch.Tensor) -> tuple[Any, Any]:
+def _third(given: Any, named: Any, concept: Mapping[str, Any]) -> tuple[Any, Any]:
     """The latents once more, to be predicted for the concept."""
     latents, *rest = given
-    states, count = named["encoder_hidden_states"], len(latents) // 2
-    states = torch.cat([states, concept.to(states).expand(count, -1, -1)])
-    return (torch.cat([latents, latents[:count]]), *rest), {**named, "encoder_hidden_states": states}
+    count = len(latents) // 2
+    conditions = {name: _appended(named[name], value, count) for name, value in concept.items()}
+    return (torch.cat([latents, latents[:count]]), *rest), {**named, **conditions}
+
+
+def _appended(mine: Any, concept: Any, count: int) -> Any:
+    """Conditions of a batch, and behind them so many times the concept's."""
+    if isinstance(concept, Mapping):
+        return {**mine, **{name: _appended(mine[name], value, count) for name, value in concept.items()}}
+    return torch.cat([mine, concept.to(mine).expand(count, *concept.shape[1:])])
 
 
 class _Momentum:

@@ -6,34 +6,44 @@ import copy
 from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from functools import cached_property
 from typing import Any
 
 import torch
-from diffusers import DDPMScheduler, LMSDiscreteScheduler, StableDiffusionPipeline
+from diffusers import DDPMScheduler, LMSDiscreteScheduler
 from PIL import Image
 
 from ..core.concept import Sampling
 from ..core.drawing import Drawing
+from ..core.errors import ModelError
 from ..core.guidance import UNGUIDED, Guidance
 from .batches import in_batches
 from .guided import guided_away
+from .kinds import Pipeline
 from .quiet import library_warnings_ignored
+from .texts import concept_conditions, texts_of
 from .vocabulary import Vocabulary
 
 
 class Victim:
-    """A frozen Stable Diffusion pipeline under attack.
+    """A frozen pipeline under attack.
+
+    Text states are rows that can be chosen from, put together and compared, with the samples in front; what else they
+    mean is the pipeline's kind's own (``texts``).
 
     Args:
         pipe: the pipeline; it is not modified.
         sampling: how evaluation pictures are drawn.
         guidance: what they are guided away from; the denoising error is the weights' own.
+
+    Raises:
+        ModelError: pipelines of its kind cannot be attacked.
     """
 
-    def __init__(self, pipe: StableDiffusionPipeline, sampling: Sampling, guidance: Guidance = UNGUIDED) -> None:
+    def __init__(self, pipe: Pipeline, sampling: Sampling, guidance: Guidance = UNGUIDED) -> None:
         self._pipe = copy.copy(pipe)
         self._pipe.safety_checker = None
+        self._texts = texts_of(self._pipe)
+        _check_schedule(pipe.scheduler)
         with library_warnings_ignored():
             if sampling.scheduler == "lms":
                 self._pipe.scheduler = LMSDiscreteScheduler.from_config(pipe.scheduler.config)
@@ -47,10 +57,10 @@ class Victim:
         """Where the weights are."""
         return torch.device(self._pipe.unet.device)
 
-    @cached_property
+    @property
     def vocabulary(self) -> Vocabulary:
-        """The tokens of the victim's text encoder."""
-        return Vocabulary(self._pipe.tokenizer, self._pipe.text_encoder.get_input_embeddings().weight.detach())
+        """The tokens of the victim's text encoders."""
+        return self._texts.vocabulary
 
     @property
     def timesteps(self) -> int:
@@ -65,16 +75,9 @@ class Victim:
             embeddings: token embeddings (B, L, d), which replace the encoder's own look-up.
 
         Returns:
-            Text states (B, L, d); gradients reach ``embeddings``.
+            Text states (B, ...); gradients reach ``embeddings``.
         """
-        encoder = self._pipe.text_encoder
-        # No version of CLIPTextModel takes inputs_embeds, but every one looks its tokens up in this module.
-        hook = encoder.get_input_embeddings().register_forward_hook(lambda *_: embeddings.to(encoder.dtype))
-        try:
-            states: torch.Tensor = encoder(ids)[0]
-        finally:
-            hook.remove()
-        return states
+        return self._texts.encode(ids, embeddings)
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
@@ -86,12 +89,9 @@ class Victim:
 
     @torch.no_grad()
     def states(self, texts: Sequence[str]) -> torch.Tensor:
-        """Text states (N, L, d) of texts, too long ones cut as the tokenizer would."""
+        """Text states (N, ...) of texts, too long ones cut as the tokenizer would."""
         words = self.vocabulary
-        rows = []
-        for text in texts:
-            ids = [words.bos, *words.ids(text)[: words.length - 2], words.eos]
-            rows.append(ids + [words.pad] * (words.length - len(ids)))
+        rows = [words.padded(text) for text in texts]
         found = []
         for count, part in in_batches(rows):
             batch = torch.tensor(part, device=self.device)
@@ -106,9 +106,13 @@ class Victim:
             noise: standard normal, same shape.
             t: timesteps (B,) int64 in [0, ``timesteps``).
         """
-        target = (
-            self._noise.get_velocity(x0, noise, t) if self._noise.config.prediction_type == "v_prediction" else noise
-        )
+        match self._noise.config.prediction_type:
+            case "v_prediction":
+                target = self._noise.get_velocity(x0, noise, t)
+            case "sample":
+                target = x0
+            case _:
+                target = noise
         return self._noise.add_noise(x0, noise, t), target
 
     def predicted(self, x_t: torch.Tensor, t: torch.Tensor, states: torch.Tensor) -> torch.Tensor:
@@ -117,10 +121,10 @@ class Victim:
         Args:
             x_t: noised latents (B, C, h, w).
             t: timesteps (B,) int64.
-            states: text states (B, L, d).
+            states: text states (B, ...).
         """
-        dtype = self._pipe.unet.dtype
-        sample: torch.Tensor = self._pipe.unet(x_t.to(dtype), t, encoder_hidden_states=states.to(dtype)).sample
+        x_t = x_t.to(self._pipe.unet.dtype)
+        sample: torch.Tensor = self._pipe.unet(x_t, t, **self._texts.conditions(states, x_t)).sample
         return sample.float()
 
     def denoising_error(
@@ -139,7 +143,7 @@ class Victim:
             x0: latents (B, C, h, w) of the target images.
             noise: standard normal, same shape.
             t: timesteps (B,) int64.
-            states: text states (B, L, d).
+            states: text states (B, ...).
             wanted: what the UNet should predict instead (B, C, h, w).
 
         Returns:
@@ -179,8 +183,9 @@ class Victim:
         """Safe latent diffusion, which there is none of without classifier-free guidance (scale above 1)."""
         if self._guidance.safe is None or scale <= 1:
             return nullcontext()
-        states, _ = self._pipe.encode_prompt(self._guidance.concept, self.device, 1, False)
-        return guided_away(self._pipe.unet, self._guidance, states)
+        latents = torch.empty(1, *self.latent_shape, device=self.device)
+        concept = concept_conditions(self._texts, self._guidance.concept, latents)
+        return guided_away(self._pipe.unet, self._guidance, concept)
 
     @property
     def picture_forwards(self) -> int:
@@ -190,16 +195,42 @@ class Victim:
     @torch.no_grad()
     def latents(self, images: Sequence[Image.Image]) -> torch.Tensor:
         """Scaled mean latents (B, C, h, w) of pictures, as float32 on the victim's device."""
-        vae = self._pipe.vae
         encoded = torch.cat([self._encode(part)[:count] for count, part in in_batches(images)])
-        shift, scale = float(vae.config.get("shift_factor") or 0), float(vae.config.scaling_factor)
-        return ((encoded - shift) * scale).float()
+        config = self._pipe.vae.config
+        shift, scale = float(config.get("shift_factor") or 0), float(config.scaling_factor)
+        if (mean := config.get("latents_mean")) is None or (deviation := config.get("latents_std")) is None:
+            return ((encoded - shift) * scale).float()
+        middle, spread = (encoded.new_tensor(each).view(1, -1, 1, 1) for each in (mean, deviation))
+        return ((encoded - middle) * scale / spread).float()
 
     def _encode(self, images: Sequence[Image.Image]) -> torch.Tensor:
         """Mean latents of one batch, not yet scaled."""
         vae = self._pipe.vae
-        pixels = self._pipe.image_processor.preprocess(list(images)).to(vae.device, vae.dtype)
-        encoded = vae.encode(pixels)
+        # Stable Diffusion XL's overflows in half precision; its pipeline draws with it in single precision then.
+        raised = vae.dtype == torch.float16 and bool(vae.config.get("force_upcast"))
+        try:
+            if raised:
+                vae.float()
+            pixels = self._pipe.image_processor.preprocess(list(images)).to(vae.device, vae.dtype)
+            encoded = vae.encode(pixels)
+        finally:
+            if raised:
+                vae.half()
         # AutoencoderTiny gives latents where AutoencoderKL gives a distribution of them.
         mean: torch.Tensor = encoded.latents if "latents" in encoded else encoded.latent_dist.mean
         return mean
+
+
+def _check_schedule(scheduler: Any) -> None:
+    """Refuse schedulers whose noise is not that of DDPM, or whose UNet predicts what is not known.
+
+    Raises:
+        ModelError: names it.
+    """
+    known = (None, "epsilon", "v_prediction", "sample")
+    if not hasattr(scheduler, "alphas_cumprod") or scheduler.config.get("prediction_type") not in known:
+        raise ModelError(
+            f"its scheduler is a {type(scheduler).__name__} with prediction_type="
+            f"{scheduler.config.get('prediction_type')!r}; only DDPM's noise schedule and predictions of noise "
+            "(epsilon), velocity (v_prediction) or the sample can be attacked"
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
@@ -14,10 +15,12 @@ class Vocabulary:
     Args:
         tokenizer: a CLIP tokenizer of ``transformers``.
         embeddings: token embeddings (V, d).
+        others: further tokenizers that read the same text, for encoders beside the first.
     """
 
-    def __init__(self, tokenizer: Any, embeddings: torch.Tensor) -> None:
+    def __init__(self, tokenizer: Any, embeddings: torch.Tensor, others: Sequence[Any] = ()) -> None:
         self._tokenizer = tokenizer
+        self._others = others
         self.embeddings = embeddings
 
     @property
@@ -44,6 +47,11 @@ class Vocabulary:
         """Ids of a text, without special tokens and not truncated."""
         return list(self._tokenizer(text, add_special_tokens=False, verbose=False).input_ids)
 
+    def padded(self, text: str) -> list[int]:
+        """Ids of a text with begin, end and padding, cut as the tokenizer would; ``length`` of them."""
+        ids = [self.bos, *self.ids(text)[: self.length - 2], self.eos]
+        return ids + [self.pad] * (self.length - len(ids))
+
     def text(self, ids: list[int]) -> str:
         """Ids as a person would type them."""
         # Not skip_special_tokens: the padding of SD 2.x is "!", which prompts may hold as well.
@@ -59,6 +67,10 @@ class Vocabulary:
         special = set(self._tokenizer.all_special_ids)
         candidates = [i for i in range(len(self.embeddings)) if i not in special]
         texts = self._tokenizer.batch_decode([[i] for i in candidates])
-        again = self._tokenizer(texts, add_special_tokens=False).input_ids
-        kept = [i for i, text, ids in zip(candidates, texts, again, strict=True) if text.strip() and ids == [i]]
+        readings = [each(texts, add_special_tokens=False).input_ids for each in (self._tokenizer, *self._others)]
+        kept = [
+            i
+            for i, text, *again in zip(candidates, texts, *readings, strict=True)
+            if text.strip() and all(ids == [i] for ids in again)
+        ]
         return torch.tensor(kept, dtype=torch.int64)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from diffusers import AutoencoderTiny
-from tiny import PROMPTS, tiny_pipeline
+from tiny import PROMPTS, tiny_pipeline, tiny_xl
 
 from pytest_unlearndiff.attacks import build_attack
 from pytest_unlearndiff.attacks.slots import lay_out
@@ -61,11 +61,26 @@ def half(seed: int) -> Any:
     return tiny_pipeline(seed).to(dtype=torch.bfloat16)
 
 
+def velocity_xl(seed: int) -> Any:
+    return tiny_xl(seed, prediction_type="v_prediction")
+
+
+def sample(seed: int) -> Any:
+    return tiny_pipeline(seed, prediction_type="sample")
+
+
+def half_xl(seed: int) -> Any:
+    return tiny_xl(seed).to(dtype=torch.bfloat16)
+
+
 SHAPES: dict[str, Callable[[int], Any]] = {
     "velocity": velocity,
     "small autoencoder": small_autoencoder,
     "exclamation padding": exclamation_padding,
     "bfloat16": half,
+    "sample": sample,
+    "two encoders": velocity_xl,
+    "two encoders, bfloat16": half_xl,
 }
 
 

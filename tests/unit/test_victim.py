@@ -37,7 +37,7 @@ def test_gradients_reach_the_embeddings(victim: Victim) -> None:
     assert embeddings.grad.abs().sum() > 0
 
 
-@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
+@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction", "sample"])
 def test_denoising_error_is_the_definition(prediction_type: str) -> None:
     pipe = tiny_pipeline(prediction_type=prediction_type)
     victim = Victim(pipe, Sampling(steps=4))
@@ -46,7 +46,8 @@ def test_denoising_error_is_the_definition(prediction_type: str) -> None:
     t, states = torch.tensor([10, 490, 990]), torch.randn(3, 32, 32, generator=generator)
     alphas = DDIMScheduler.from_config(pipe.scheduler.config).alphas_cumprod[t].view(-1, 1, 1, 1)
     x_t = alphas.sqrt() * x0 + (1 - alphas).sqrt() * noise
-    wanted = noise if prediction_type == "epsilon" else alphas.sqrt() * noise - (1 - alphas).sqrt() * x0
+    velocity = alphas.sqrt() * noise - (1 - alphas).sqrt() * x0
+    wanted = {"epsilon": noise, "v_prediction": velocity, "sample": x0}[prediction_type]
     predicted = pipe.unet(x_t, t, encoder_hidden_states=states).sample
     expected = (predicted - wanted).square().mean((1, 2, 3))
     torch.testing.assert_close(victim.denoising_error(x0, noise, t, states), expected)

@@ -1,0 +1,303 @@
+"""Stable Diffusion XL: what is attacked is what its pipeline computes, and one set of tokens reaches both encoders."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from diffusers import (
+    DDIMScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    LMSDiscreteScheduler,
+    StableDiffusionXLImg2ImgPipeline,
+)
+from tiny import PROMPTS, tiny_xl
+from transformers import CLIPTextConfig
+
+from pytest_unlearndiff.attacks import build_attack
+from pytest_unlearndiff.attacks.lane import Lane
+from pytest_unlearndiff.core.attack_spec import BASELINES, SCHEDULES, AttackSpec, Embeddings, Genetic, Simplex, Swaps
+from pytest_unlearndiff.core.concept import Prompt, Sampling
+from pytest_unlearndiff.core.drawing import Drawing
+from pytest_unlearndiff.core.errors import ModelError
+from pytest_unlearndiff.core.guidance import STRENGTHS, Guidance
+from pytest_unlearndiff.models.quiet import library_warnings_ignored
+from pytest_unlearndiff.models.targets import Targets
+from pytest_unlearndiff.models.victim import Victim
+
+DRAWINGS = [Drawing("a church", 1, 5.0), Drawing("a tree!", 2, 7.5), Drawing("a fish on red", 3, 5.0)]
+SHORT = Sampling(steps=2)
+TEXTS = [
+    "a church in noto style",
+    "",
+    "wow!? !!! church! a#?!b",
+    " ".join(["church"] * 40),
+    " ".join(["church!!!"] * 20),
+]
+
+
+@pytest.fixture(scope="module")
+def victim() -> Victim:
+    return Victim(tiny_xl(1), SHORT)
+
+
+@pytest.fixture(scope="module")
+def targets() -> Targets:
+    return Targets(Victim(tiny_xl(0), SHORT))
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_text_states_are_the_pipelines_own(text: str, victim: Victim) -> None:
+    """Also where the tokenizers spell a text in other tokens: the second one's padding is a token of prompts."""
+    states, _, pooled, _ = tiny_xl(1).encode_prompt(text, do_classifier_free_guidance=False)
+    mine = victim.states([text])
+    torch.testing.assert_close(mine[:, :-1], states, atol=1e-6, rtol=0)
+    torch.testing.assert_close(mine[:, -1, : pooled.shape[1]], pooled, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_the_predicted_noise_is_what_the_pipeline_draws_with(text: str) -> None:
+    pipe = tiny_xl(1)
+    victim, seen = Victim(pipe, SHORT), []
+    hook = pipe.unet.register_forward_hook(lambda _, given, output: seen.append((*given, output[0])))
+    with library_warnings_ignored():
+        pipe(text, num_inference_steps=3, guidance_scale=5.0, generator=torch.Generator().manual_seed(0))
+    hook.remove()
+    assert len(seen) == 3
+    states = victim.states([text])
+    for latents, t, predicted in seen:
+        mine = victim.predicted(latents[1:], t[None], states)
+        torch.testing.assert_close(mine, predicted[1:], atol=1e-6, rtol=1e-5)
+
+
+def test_gradients_by_the_slots_pass_both_encoders_and_are_finite_differences() -> None:
+    pipe = tiny_xl(1).to(torch.float64)
+    victim = Victim(pipe, SHORT)
+    words, texts = victim.vocabulary, victim._texts
+    ids = torch.tensor([words.padded("a church! on red")])
+    latents = torch.randn(1, 4, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+
+    def answer(slot: torch.Tensor) -> torch.Tensor:
+        embeddings = torch.cat([words.embeddings[ids][:, :2], slot, words.embeddings[ids][:, 3:]], 1)
+        conditions = texts.conditions(texts.encode(ids, embeddings), latents)
+        found: torch.Tensor = pipe.unet(latents, torch.tensor([490]), **conditions).sample
+        return found.square().sum()
+
+    slot = words.embeddings[ids][:, 2:3].clone().requires_grad_(True)
+    (slope,) = torch.autograd.grad(answer(slot), slot)
+    assert (slope[..., :32].abs() > 0).all()
+    assert (slope[..., 32:].abs() > 0).all()
+    assert torch.autograd.gradcheck(answer, (slot,))
+
+
+def test_pictures_are_the_pipelines_own_one_by_one() -> None:
+    pipe = tiny_xl()
+    with library_warnings_ignored():
+        pipe.scheduler = LMSDiscreteScheduler.from_config(pipe.scheduler.config)
+        alone = [
+            pipe(
+                d.text,
+                generator=torch.Generator().manual_seed(d.seed),
+                guidance_scale=d.guidance,
+                num_inference_steps=2,
+            ).images[0]
+            for d in DRAWINGS
+        ]
+    for mine, theirs in zip(Victim(tiny_xl(), SHORT).generate(DRAWINGS), alone, strict=True):
+        assert abs(np.asarray(mine).astype(int) - np.asarray(theirs)).max() <= 1
+
+
+def test_the_empty_negative_prompt_is_zeros_where_the_pipeline_says_so() -> None:
+    given: list[torch.Tensor] = []
+    for zeros in (True, False):
+        pipe = tiny_xl()
+        pipe.register_to_config(force_zeros_for_empty_prompt=zeros)
+        keep = pipe.unet.register_forward_pre_hook(
+            lambda _, __, named: given.append(named["encoder_hidden_states"]), with_kwargs=True
+        )
+        Victim(pipe, Sampling(steps=1)).generate(DRAWINGS[:1])
+        keep.remove()
+    forced, own = given
+    assert not forced[:4].any()
+    torch.testing.assert_close(own[:1], Victim(tiny_xl(), SHORT).states([""])[:, :-1], atol=1e-6, rtol=0)
+    assert torch.equal(forced[4:], own[4:])
+
+
+SPECS = {
+    "swaps": AttackSpec(),
+    "classifier": AttackSpec(loss="classifier"),
+    "simplex": AttackSpec(schedule="paper"),
+    "p4d": AttackSpec("p4d"),
+    "ring-a-bell": AttackSpec("ring-a-bell", word="church"),
+    "random": AttackSpec("random"),
+    "seed-search": AttackSpec("seed-search"),
+}
+
+
+def run(spec: AttackSpec, prompts: list[Prompt], victim: Victim, targets: Targets) -> dict[int, Any]:
+    """The whole schedule on these prompts together: all that was proposed, and where each lane ends, by case number."""
+    attack = build_attack(spec, victim)
+    lanes = attack.start(prompts, victim, targets, 0)
+    drawn: dict[int, list[Drawing]] = {lane.prompt.case: [] for lane in lanes}
+    for _ in range(3):
+        for lane, drawing in zip(lanes, attack.advance(lanes, victim), strict=True):
+            drawn[lane.prompt.case] += [drawing] if drawing is not None else []
+    return {lane.prompt.case: (drawn[lane.prompt.case], standing(lane)) for lane in lanes}
+
+
+def standing(lane: Lane) -> dict[str, Any]:
+    """All of a lane that its next block depends on."""
+    state = {name: value for name, value in vars(lane).items() if name in {"u", "free", "choice", "tried", "distances"}}
+    return {name: value.tolist() if isinstance(value, torch.Tensor) else value for name, value in state.items()}
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_lanes_together_do_what_each_does_alone(
+    name: str, victim: Victim, targets: Targets, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(SCHEDULES, "paper", Simplex((0.49, 0.25), steps=2))  # type: ignore[arg-type]
+    monkeypatch.setitem(SCHEDULES, "fast", Swaps((0.35, 0.65), rounds=2, screened=3, measured=2))  # type: ignore[arg-type]
+    monkeypatch.setitem(BASELINES["p4d"], "fast", Embeddings((0.49, 0.25), steps=2))  # type: ignore[arg-type]
+    monkeypatch.setitem(BASELINES["ring-a-bell"], "fast", Genetic(2, 2, population=8))  # type: ignore[arg-type]
+    together = run(SPECS[name], PROMPTS[2:], victim, targets)
+    assert all(drawn for drawn, _ in together.values())
+    alone = {case: end for prompt in PROMPTS[2:] for case, end in run(SPECS[name], [prompt], victim, targets).items()}
+    assert together == alone
+
+
+def test_typeable_tokens_come_back_from_both_tokenizers(victim: Victim) -> None:
+    pipe, words = tiny_xl(), victim.vocabulary
+    both = (pipe.tokenizer, pipe.tokenizer_2)
+    assert 0 < len(words.typeable) < len(words.embeddings)
+    for token in words.typeable.tolist():
+        text = words.text([token])
+        assert [each(text, add_special_tokens=False).input_ids for each in both] == [[token], [token]]
+    assert pipe.tokenizer.convert_tokens_to_ids("!</w>") not in words.typeable
+
+
+@pytest.mark.parametrize("drawn_by", ["prompt", "safe latent diffusion"])
+def test_guidance_away_from_a_concept(drawn_by: str) -> None:
+    """Safe latent diffusion against the same loop, written out."""
+    pipe, steps = tiny_xl(1), 3
+    guidance = Guidance("church") if drawn_by == "prompt" else Guidance(strength="max", concept="church")
+    (drawn,) = Victim(pipe, Sampling(steps, "own"), guidance).generate(DRAWINGS[:1])
+    if drawn_by == "prompt":
+        named, seed = {"negative_prompt": "church"}, torch.Generator().manual_seed(1)
+        wanted = pipe("a church", **named, guidance_scale=5.0, num_inference_steps=steps, generator=seed).images[0]
+    else:
+        wanted = _safe_by_hand(pipe, steps)
+    assert abs(np.asarray(drawn).astype(int) - np.asarray(wanted)).max() <= 1
+    assert not pipe.unet._forward_hooks
+
+
+@torch.no_grad()
+def _safe_by_hand(pipe: Any, steps: int) -> Any:
+    text, free, pooled, pooled_free = pipe.encode_prompt("a church", do_classifier_free_guidance=True)
+    concept, _, pooled_concept, _ = pipe.encode_prompt("church", do_classifier_free_guidance=False)
+    settings, sizes = STRENGTHS["max"], torch.tensor([[32.0, 32, 0, 0, 32, 32]])
+    latents = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(1))
+    scheduler = DDIMScheduler.from_config(pipe.scheduler.config)
+    scheduler.set_timesteps(steps)
+    momentum: Any = 0.0
+    for t in scheduler.timesteps:
+        e_u, e_p, e_c = (
+            pipe.unet(
+                latents,
+                t,
+                encoder_hidden_states=states,
+                added_cond_kwargs={"text_embeds": vector, "time_ids": sizes},
+            ).sample
+            for states, vector in ((free, pooled_free), (text, pooled), (concept, pooled_concept))
+        )
+        mu = torch.where(e_p - e_c >= settings.threshold, 0.0, ((e_p - e_c).abs() * settings.scale).clamp(max=1.0))
+        gamma = mu * (e_c - e_u) + settings.momentum * momentum
+        momentum = settings.beta * momentum + (1 - settings.beta) * gamma
+        latents = scheduler.step(e_u + 5.0 * (e_p - e_u - gamma), t, latents).prev_sample
+    return pipe.image_processor.postprocess(pipe.vae.decode(latents / pipe.vae.config.scaling_factor).sample)[0]
+
+
+def test_an_autoencoder_that_overflows_in_half_precision_encodes_in_single() -> None:
+    pipe, single = tiny_xl(), tiny_xl()
+    pipe.vae.half().register_to_config(force_upcast=True)
+    single.vae.half().float()
+    images = Victim(single, SHORT).generate(DRAWINGS)
+    assert torch.equal(Victim(pipe, SHORT).latents(images), Victim(single, SHORT).latents(images))
+    assert pipe.vae.dtype == torch.float16
+
+
+def test_latents_are_what_the_pipeline_would_decode() -> None:
+    """Where the autoencoder says so, moved and scaled by channel."""
+    pipe = tiny_xl()
+    images = Victim(pipe, SHORT).generate(DRAWINGS)
+    plain = Victim(pipe, SHORT).latents(images)
+    mean, deviation = [0.1, -0.2, 0.3, 0.0], [1.0, 2.0, 0.5, 4.0]
+    pipe.vae.register_to_config(latents_mean=mean, latents_std=deviation)
+    moved = Victim(pipe, SHORT).latents(images)
+    scale = pipe.vae.config.scaling_factor
+    columns = (torch.tensor(each).view(1, 4, 1, 1) for each in (deviation, mean))
+    spread, middle = columns
+    torch.testing.assert_close(moved * spread / scale + middle, plain / scale)
+
+
+def wider_vocabulary(pipe: Any) -> None:
+    pipe.tokenizer_2.add_tokens(["<new>"])
+
+
+def shorter_text(pipe: Any) -> None:
+    pipe.tokenizer_2.model_max_length = 16
+
+
+def other_condition(pipe: Any) -> None:
+    pipe.unet.register_to_config(addition_embed_type="image")
+
+
+def distilled_guidance(pipe: Any) -> None:
+    pipe.unet.register_to_config(time_cond_proj_dim=8)
+
+
+def flow(pipe: Any) -> None:
+    pipe.scheduler = FlowMatchEulerDiscreteScheduler()
+
+
+def other_prediction(pipe: Any) -> None:
+    pipe.scheduler.register_to_config(prediction_type="flow_prediction")
+
+
+def one_encoder(pipe: Any) -> None:
+    pipe.text_encoder = None
+
+
+REFUSED: dict[str, Callable[[Any], None]] = {
+    "other vocabularies": wider_vocabulary,
+    "32 and 16 positions": shorter_text,
+    "addition_embed_type='image'": other_condition,
+    "time_cond_proj_dim=8": distilled_guidance,
+    "FlowMatchEulerDiscreteScheduler": flow,
+    "flow_prediction": other_prediction,
+    "no text_encoder": one_encoder,
+}
+
+
+@pytest.mark.parametrize("reason", REFUSED)
+def test_what_is_not_known_is_refused_by_name(reason: str) -> None:
+    pipe = tiny_xl()
+    REFUSED[reason](pipe)
+    with pytest.raises(ModelError, match=reason):
+        Victim(pipe, SHORT)
+
+
+def test_the_refiner_is_refused_by_name() -> None:
+    parts = {name: part for name, part in tiny_xl().components.items() if name not in ("image_encoder",)}
+    parts.pop("feature_extractor")
+    with pytest.raises(ModelError, match="is a StableDiffusionXLImg2ImgPipeline; only pipelines"):
+        Victim(StableDiffusionXLImg2ImgPipeline(**parts, add_watermarker=False), SHORT)
+
+
+def test_the_second_config_is_not_the_firsts() -> None:
+    """What these tests would not see if both encoders were alike."""
+    one, two = (encoder.config for encoder in (tiny_xl().text_encoder, tiny_xl().text_encoder_2))
+    assert isinstance(one, CLIPTextConfig)
+    assert one.hidden_size != two.hidden_size != two.projection_dim
