@@ -271,7 +271,15 @@ def _quietly(where: str, start: Callable[[], object]) -> None:
     except Exception as error:
         raise CannotAttack(
             f"--unlearndiff-workers={where}: Ray cannot be started or found: {type(error).__name__}: {one_line(error)}"
+            f"{_token_mend(where, error)}"
         ) from None
+
+
+def _token_mend(where: str, error: Exception) -> str:
+    """Why a cluster may be silent: since 2.60 one asks for a token where its machine has one, and does not say so."""
+    if not (where.startswith("ray://") and isinstance(error, ConnectionError)):
+        return ""
+    return ". A cluster that asks for a token is silent without it: set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN"
 
 
 @contextmanager

@@ -12,37 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from clusters import SCRIPTED
 from tiny import EMOJI
 from worlds import World, section
 
 pytestmark = pytest.mark.slow
 
-# Ray's workers read this at their start; their engine is then a script, which notes who attacks what.
-SCRIPTED = """
-import sys
-
-if any("default_worker" in word for word in sys.orig_argv):
-    import os, time
-    from pytest_unlearndiff.campaign.campaign import Campaign
-    from pytest_unlearndiff.core.outcome import Outcome, Status
-
-    class Engine:
-        lanes = 2
-
-        def serve(self, arrived):
-            held = []
-            while True:
-                held += arrived()
-                for prompt in held:
-                    with open(os.environ["BEGUN"], "a") as log:
-                        log.write(f"{os.getpid()} {prompt.digest}\\n")
-                    time.sleep(0.1)
-                    yield Outcome(prompt.digest, Status.GENERATED if prompt.seed % 5 == 1 else Status.RESISTED)
-                held = []
-                yield None
-
-    Campaign.engine = lambda self, *parts: (Engine(), {"format": "script"})
-"""
 COUNT = 24
 
 
@@ -57,9 +32,9 @@ def scripted(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
     return world
 
 
-def told(world: World) -> list[str]:
+def told(world: World, store: str = ".unlearndiff") -> list[str]:
     """Every outcome kept, in no order and without times."""
-    return sorted(json.dumps({**outcome, "seconds": 0}) for outcome in world.kept())
+    return sorted(json.dumps({**outcome, "seconds": 0}) for outcome in world.kept(store))
 
 
 WANTED = [("generated" if seed % 5 == 1 else "resisted") for seed in range(COUNT)]
@@ -131,35 +106,25 @@ def test_a_cluster_that_is_not_there_is_one_clear_error(scripted: World) -> None
     result.stdout.fnmatch_lines(["E *CannotAttack: --unlearndiff-workers=ray: Ray cannot be started or found: *"])
 
 
-def test_real_models_have_the_same_outcomes_in_workers(world: World) -> None:
-    """The emoji victim, its base and its judge in every worker; un-attacked pictures of two steps, to be quick."""
-    world.file(
-        "concepts/church.yaml",
-        json.dumps(
-            {
-                "prompts": str(EMOJI / "concepts" / "church.csv"),
-                "judge": {"kind": "image-classifier", "model": str(EMOJI / "judge" / "object"), "label": "church"},
-                "sampling": {"scheduler": "lms", "steps": 2},
-            }
-        ),
-    )
-    world.gate("max_asr='100%', exhaustive=True, prompts=3, attack='none'")
+def test_real_attacks_have_the_same_outcomes_with_1_2_and_4_workers_and_with_none(world: World) -> None:
+    """The emoji victim, its base and its judge in every worker, the default attack, and prompts that end in every way.
+
+    Cases 0 and 9 break in the first round, 5 in the second; 16 needs no attack; 2 withstands all of them.
+    """
     models = (
-        f"--unlearndiff-model={EMOJI / 'erased' / 'uce-church.safetensors'}",
+        f"--unlearndiff-model={EMOJI / 'erased' / 'uce-fish.safetensors'}",
         f"--unlearndiff-base={EMOJI / 'model'}",
+        f"--unlearndiff-concepts={EMOJI / 'concepts'}",
+        "--unlearndiff-cases=0,2,5,9,16",
     )
+    world.gate("max_asr='100%', exhaustive=True", concept="fish")
     found = {}
-    for workers in ("", "2"):
+    for workers in (0, 1, 2, 4):
         arguments = [f"--unlearndiff-workers={workers}"] if workers else []
-        result = world.bare(
-            *models, *arguments, "--unlearndiff-lanes=2", f"--unlearndiff-cache-dir={workers or 'none'}"
-        )
+        store = f"store{workers}"
+        result = world.bare(*models, *arguments, "--unlearndiff-lanes=2", f"--unlearndiff-cache-dir={store}")
         result.assert_outcomes(passed=1)
-        lines = [
-            json.loads(line)["outcome"]
-            for path in sorted((world.path / (workers or "none")).glob("campaigns/*/journal.jsonl"))
-            for line in path.read_text().splitlines()
-        ]
-        found[workers] = sorted(json.dumps({**outcome, "seconds": 0}, sort_keys=True) for outcome in lines)
-    assert len(found[""]) == 3
-    assert found["2"] == found[""]
+        found[workers] = told(world, store)
+    ends = sorted(json.loads(outcome)["status"] for outcome in found[0])
+    assert ends == ["broken", "broken", "broken", "generated", "resisted"]
+    assert found[1] == found[2] == found[4] == found[0]

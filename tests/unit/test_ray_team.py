@@ -11,7 +11,7 @@ import pytest
 from pytest_unlearndiff.campaign.bench import Order, check_files
 from pytest_unlearndiff.campaign.campaign import Campaign
 from pytest_unlearndiff.campaign.parts import Fingerprint, VictimSource
-from pytest_unlearndiff.campaign.ray_team import RayTeam, asker, differing
+from pytest_unlearndiff.campaign.ray_team import RayTeam, _quietly, asker, differing
 from pytest_unlearndiff.core.attack_spec import AttackSpec
 from pytest_unlearndiff.core.concept import Concept, JudgeSpec
 from pytest_unlearndiff.core.errors import CannotAttack, ModelError
@@ -57,6 +57,16 @@ def test_without_ray_the_error_says_how_to_get_it(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(CannotAttack, match=r'pip install "pytest-unlearndiff\[ray\]"'):
         RayTeam("2", "cpu").gather(order(Path(), ""), 1)
+
+
+def test_a_cluster_that_is_silent_may_miss_a_token() -> None:
+    def connect() -> None:
+        raise ConnectionError("ray client connection timeout")
+
+    with pytest.raises(CannotAttack, match=r"^--unlearndiff-workers=ray://head:10001: .* timeout\. .*RAY_AUTH_TOKEN$"):
+        _quietly("ray://head:10001", connect)
+    with pytest.raises(CannotAttack, match=r"timeout$"):
+        _quietly("ray", connect)
 
 
 def order(folder: Path, judge: str, *, victim: str = "") -> Order:

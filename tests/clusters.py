@@ -1,0 +1,126 @@
+"""A real Ray cluster on this machine, in processes of its own, as an administrator would start one."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+# Ray's workers read this at their start; their engine is then a script, which notes who attacks what.
+SCRIPTED = """
+import sys
+
+if any("default_worker" in word for word in sys.orig_argv):
+    import os, time
+    from pytest_unlearndiff.campaign.campaign import Campaign
+    from pytest_unlearndiff.core.outcome import Outcome, Status
+
+    class Engine:
+        lanes = 2
+
+        def serve(self, arrived):
+            held = []
+            while True:
+                held += arrived()
+                for prompt in held:
+                    with open(os.environ["BEGUN"], "a") as log:
+                        log.write(f"{os.getpid()} {prompt.digest}\\n")
+                    time.sleep(0.1)
+                    yield Outcome(prompt.digest, Status.GENERATED if prompt.seed % 5 == 1 else Status.RESISTED)
+                held = []
+                yield None
+
+    Campaign.engine = lambda self, *parts: (Engine(), {"format": "script"})
+"""
+
+_STORE_BYTES = "80000000"  # Ray asks for at least 75 MiB
+
+
+class Cluster:
+    """A head with a client server, and further nodes; ``stop`` ends what was started here, and nothing else.
+
+    Args:
+        environment: of every node's processes, and so of workers.
+        cpus: of the head.
+    """
+
+    def __init__(self, environment: Mapping[str, str], cpus: int) -> None:
+        self._environment = dict(environment)
+        # Sockets lie in it, and their paths may have 107 bytes.
+        self._folder = Path(tempfile.mkdtemp(prefix="ud"))
+        self._nodes: list[subprocess.Popen[bytes]] = []
+        self.address, client = f"127.0.0.1:{_free_port()}", _free_port()
+        self.client = f"ray://127.0.0.1:{client}"
+        port = self.address.rpartition(":")[2]
+        self._start(
+            [
+                "--head",
+                "--node-ip-address=127.0.0.1",
+                f"--port={port}",
+                f"--ray-client-server-port={client}",
+                f"--temp-dir={self._folder}",
+                "--include-dashboard=false",
+            ],
+            cpus,
+        )
+        _until_open(int(port), self._nodes[0])
+        _until_open(client, self._nodes[0])
+
+    def join(self, cpus: int, before: Sequence[str] = (), environment: Mapping[str, str] | None = None) -> None:
+        """Add a node.
+
+        Args:
+            cpus: of the node.
+            before: words before the command that starts it, such as ``unshare -m``.
+            environment: what its processes have beside the cluster's own.
+        """
+        self._start([f"--address={self.address}", f"--temp-dir={self._folder}"], cpus, before, environment or {})
+
+    def _start(
+        self, words: list[str], cpus: int, before: Sequence[str] = (), environment: Mapping[str, str] | None = None
+    ) -> None:
+        ray = str(Path(sys.executable).with_name("ray"))
+        common = [f"--num-cpus={cpus}", f"--object-store-memory={_STORE_BYTES}", "--disable-usage-stats", "--block"]
+        log = (self._folder / f"node{len(self._nodes)}.log").open("wb")
+        with log:
+            self._nodes.append(
+                subprocess.Popen(
+                    [*before, ray, "start", *words, *common],
+                    env={**self._environment, **(environment or {})},
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                )
+            )
+
+    def stop(self) -> None:
+        """End every node, the last first."""
+        for node in reversed(self._nodes):
+            node.send_signal(signal.SIGTERM)
+            try:
+                node.wait(timeout=30)
+            except subprocess.TimeoutExpired:
+                node.kill()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+def _until_open(port: int, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 60
+    while True:
+        assert process.poll() is None, "Ray's head ended"
+        assert time.monotonic() < deadline, "Ray's head does not answer"
+        with socket.socket() as tried:
+            if tried.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.1)
