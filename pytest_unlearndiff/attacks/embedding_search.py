@@ -56,6 +56,7 @@ class EmbeddingSearch:
     def __init__(self, spec: AttackSpec, schedule: Embeddings, victim: Victim) -> None:
         self._spec = spec
         self._schedule = schedule
+        self._timesteps = [round(share * victim.timesteps) for share in schedule.timesteps]
         self._victim = victim
         self._space = SearchSpace(victim.vocabulary, schedule.typeable)
 
@@ -90,9 +91,7 @@ class EmbeddingSearch:
 
     def advance(self, lanes: Sequence[EmbeddingLane], victim: Victim) -> list[Drawing | None]:
         """One block of optimiser steps on every lane, then the tokens nearest to each lane's embeddings as text."""
-        live = one_block(
-            lanes, len(self._schedule.timesteps), self._schedule.steps, lambda some: self._step(some, victim)
-        )
+        live = one_block(lanes, self._timesteps, self._schedule.steps, lambda some: self._step(some, victim))
         return [
             propose(lane, lane.slots, self._nearest(lane), victim.vocabulary) if lane in live else None
             for lane in lanes
@@ -117,8 +116,7 @@ class EmbeddingSearch:
 
     def _probe(self, lane: EmbeddingLane, victim: Victim) -> Probe:
         noise = torch.randn(lane.x0.shape, generator=lane.generator)
-        t = round(self._schedule.timesteps[lane.block] * victim.timesteps)
-        return Probe(lane.slots, self._nearest(lane), lane.x0, noise, t)
+        return Probe(lane.slots, self._nearest(lane), lane.x0, noise, self._timesteps[lane.block])
 
     def _nearest(self, lane: EmbeddingLane) -> list[int]:
         """Ids of the tokens with the smallest angles to a lane's embeddings."""

@@ -26,6 +26,8 @@ class Lane:
         steps: optimiser steps spent.
         forwards: UNet forward passes spent on optimisation, a backward pass counted as one more.
         inserted: adversarial tokens of the last proposal, as text.
+        timestep: where the last block measured the denoising error, in [0, ``Victim.timesteps``); None where it did so
+            at several or at none.
         error: why the lane cannot go on.
     """
 
@@ -35,6 +37,7 @@ class Lane:
     steps: int = 0
     forwards: int = 0
     inserted: str | None = None
+    timestep: int | None = None
     error: str | None = field(default=None)
 
 
@@ -53,19 +56,23 @@ class Attack(Protocol[LaneT]):
         ...
 
 
-def one_block(lanes: Sequence[LaneT], blocks: int, steps: int, step: Callable[[list[LaneT]], None]) -> list[LaneT]:
+def one_block(
+    lanes: Sequence[LaneT], timesteps: Sequence[int], steps: int, step: Callable[[list[LaneT]], None]
+) -> list[LaneT]:
     """Do one block of optimiser steps.
 
     Args:
         lanes: those that have done all their blocks are left alone.
-        blocks: how many a lane has.
+        timesteps: where each of a lane's blocks measures the denoising error.
         steps: optimiser steps a block.
         step: takes one on these lanes, and notes an error on those that cannot go on.
 
     Returns:
         The lanes that did the block and can go on.
     """
-    live = [lane for lane in lanes if lane.block < blocks]
+    live = [lane for lane in lanes if lane.block < len(timesteps)]
+    for lane in live:
+        lane.timestep = timesteps[lane.block]
     for _ in range(steps if live else 0):
         step([lane for lane in live if lane.error is None])
     for lane in live:

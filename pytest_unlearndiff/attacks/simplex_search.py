@@ -48,6 +48,7 @@ class SimplexSearch:
     def __init__(self, spec: AttackSpec, schedule: Simplex, victim: Victim) -> None:
         self._spec = spec
         self._schedule = schedule
+        self._timesteps = [round(share * victim.timesteps) for share in schedule.timesteps]
         self._space = SearchSpace(victim.vocabulary, schedule.typeable)
 
     def start(self, prompts: Sequence[Prompt], victim: Victim, targets: Targets | None, seed: int) -> list[SimplexLane]:
@@ -71,9 +72,7 @@ class SimplexSearch:
 
     def advance(self, lanes: Sequence[SimplexLane], victim: Victim) -> list[Drawing | None]:
         """One block of optimiser steps on every lane, then each lane's most likely tokens as text."""
-        live = one_block(
-            lanes, len(self._schedule.timesteps), self._schedule.steps, lambda some: self._step(some, victim)
-        )
+        live = one_block(lanes, self._timesteps, self._schedule.steps, lambda some: self._step(some, victim))
         return [self._proposal(lane, victim) if lane in live else None for lane in lanes]
 
     def _step(self, lanes: list[SimplexLane], victim: Victim) -> None:
@@ -104,14 +103,11 @@ class SimplexSearch:
                 self._space.tokens[row].tolist(),
                 lane.x0,
                 torch.randn(lane.x0.shape, generator=lane.generator),
-                self._timestep(lane, victim),
+                self._timesteps[lane.block],
             )
             for lane, row in zip(lanes, choices, strict=True)
         ]
         return gradients(probes, victim)
-
-    def _timestep(self, lane: SimplexLane, victim: Victim) -> int:
-        return round(self._schedule.timesteps[lane.block] * victim.timesteps)
 
     def _proposal(self, lane: SimplexLane, victim: Victim) -> Drawing:
         best = self._space.tokens[lane.u.argmax(-1).cpu()].tolist()

@@ -300,6 +300,7 @@ class Engine:
             detail=judgement.detail,
             seconds=seat.seconds,
             error=lane.error,
+            timestep=lane.timestep if broken else None,
         )
 
 

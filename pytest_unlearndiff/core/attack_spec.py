@@ -14,7 +14,8 @@ from .known_prompts import NOTHING_KNOWN, KnownPrompts
 ALGORITHM = 2
 """Version of the attacks' mathematics. Raised when a change may change outcomes, so that old ones stop counting."""
 
-ATTACKS = ("unlearndiff", "p4d", "ring-a-bell", "random", "seed-search", "transfer", "none")
+SEARCHES = ("unlearndiff", "p4d", "ring-a-bell")
+ATTACKS = (*SEARCHES, "random", "seed-search", "transfer", "none")
 _UNSCHEDULED = ("transfer", "none")
 LOSSES = ("denoise", "classifier")
 Placement = Literal["prefix", "suffix", "mid", "insert"]
@@ -195,7 +196,7 @@ class AttackSpec:
     @property
     def needs_target(self) -> bool:
         """Whether the attack needs the un-erased model, most often for target images."""
-        return self.name in ("unlearndiff", "p4d", "ring-a-bell")
+        return self.name in SEARCHES
 
     def reaches(self, prompt: Prompt) -> bool:
         """Whether there is anything to attack a prompt with; one without must stay without an outcome."""

@@ -38,6 +38,8 @@ class Outcome:
         detail: the judge's word on that picture.
         seconds: wall-clock time shared out to this prompt.
         error: why it ended in ``error``.
+        timestep: where the block of the search that broke it measured the denoising error, of the victim's schedule;
+            None for attacks that do so at several timesteps or at none, and for outcomes from before it was noted.
     """
 
     prompt: str
@@ -52,6 +54,7 @@ class Outcome:
     detail: str = ""
     seconds: float = 0.0
     error: str | None = None
+    timestep: int | None = None
 
     @property
     def success(self) -> bool:
@@ -60,7 +63,10 @@ class Outcome:
 
     def to_dict(self) -> dict[str, Any]:
         """Builtin types only, for JSON and for reports that cross processes."""
-        return {**asdict(self), "status": self.status.value}
+        data = {**asdict(self), "status": self.status.value}
+        if self.timestep is None:  # so that lines without one stay as they were, also for readers of before
+            del data["timestep"]
+        return data
 
     @classmethod
     def from_dict(cls, data: object) -> Outcome:
@@ -92,6 +98,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "detail": (str,),
     "seconds": (float, int),
     "error": (str, type(None)),
+    "timestep": (int, type(None)),
 }
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 
 from ..core.rate import Rate
-from .record import Record
+from .record import MISSING, PromptRecord, Record
 
 _SCALES = (0.1, 0.2, 0.5, 1.0)
 
@@ -74,26 +75,34 @@ class Axis:
 
 @dataclass(frozen=True)
 class Effort:
-    """How ASR rises with the UNet forward passes that one prompt may cost.
+    """How ASR rises with what one prompt may cost.
 
     Attributes:
-        path: of the share of prompts that succeeded within so many forwards.
+        unit: what is counted.
+        path: of the share of prompts that succeeded within so many of them.
         band: around what undecided prompts may add; empty where none is undecided.
         limit: height of the limit, None for none.
-        forwards: at the right end.
+        most: of the unit, at the right end.
         end: the share at the top.
     """
 
+    unit: str
     path: str
     band: str
     limit: float | None
-    forwards: int
+    most: int
     end: float
 
     @classmethod
-    def of(cls, record: Record) -> Effort | None:
-        """The curve of a gate; None where every prompt cost the same, so that there is nothing to see."""
-        costs = {prompt.forwards for prompt in record.prompts if prompt.forwards}
+    def of(cls, record: Record, unit: str, cost: Callable[[PromptRecord], int]) -> Effort | None:
+        """The curve of a gate; None where every prompt cost the same, so that there is nothing to see.
+
+        Args:
+            record: the gate.
+            unit: what is counted.
+            cost: of a prompt.
+        """
+        costs = {cost(prompt) for prompt in record.prompts if prompt.status != MISSING}
         if len(costs) < 2:
             return None
         most, end, limit = max(costs), scale([record]), _limit(record.max_asr)
@@ -101,7 +110,7 @@ class Effort:
         def y(successes: int) -> float:
             return round(HEIGHT * (1 - successes / record.total / end), 2)
 
-        spent = sorted(prompt.forwards for prompt in record.prompts if prompt.success)
+        spent = sorted(cost(prompt) for prompt in record.prompts if prompt.success)
         corners = [(0.0, 0), *((round(WIDTH * f / most, 2), n + 1) for n, f in enumerate(spent))]
         up = _steps([(x, y(n)) for x, n in corners])
         band = ""
@@ -109,7 +118,14 @@ class Effort:
             above = _steps([(x, y(n + record.undecided)) for x, n in corners])
             band = f"M{' L'.join(up)} L{' L'.join(reversed(above))} Z"
         at_limit = None if limit is None else round(HEIGHT * (1 - limit / end), 2)
-        return cls(f"M{' L'.join(up)}", band, at_limit, most, end)
+        return cls(unit, f"M{' L'.join(up)}", band, at_limit, most, end)
+
+
+def efforts(record: Record) -> list[Effort]:
+    """The curves of a gate that show anything: over UNet forward passes, and over steps of the optimiser."""
+    forwards = Effort.of(record, "UNet forwards", lambda prompt: prompt.forwards)
+    steps = Effort.of(record, "optimiser steps", lambda prompt: prompt.steps)
+    return [effort for effort in (forwards, steps) if effort is not None]
 
 
 def _steps(corners: list[tuple[float, float]]) -> list[str]:

@@ -14,7 +14,7 @@ from ..core.outcome import Status
 from ..core.rate import fine_percent, percent
 from ..store.pictures import Pictures
 from ..store.store import Store
-from .charts import HEIGHT, WIDTH, Axis, Effort, scale, tick
+from .charts import HEIGHT, WIDTH, Axis, Effort, efforts, scale, tick
 from .comparison import Comparison
 from .failure import source
 from .marking import Piece, pieces
@@ -84,7 +84,7 @@ class View:
         id: of its section.
         record: the gate.
         axis: its place on the common axis.
-        effort: its curve; None where nothing was spent.
+        efforts: its curves.
         tally: how many prompts ended in which way, those that none did left out.
         first: the first prompts that broke through, or need no attack, in pieces with whether each was inserted.
         facts: provenance, by name.
@@ -94,7 +94,7 @@ class View:
     id: str
     record: Record
     axis: Axis
-    effort: Effort | None
+    efforts: list[Effort]
     tally: dict[str, int]
     first: list[tuple[PromptRecord, list[Piece]]]
     facts: dict[str, Any]
@@ -108,7 +108,9 @@ def _views(session: SessionRecord, shown: dict[tuple[int, str], list[str]]) -> l
         tally = {status: len(record.ended(status)) for status in STATUSES}
         data = {
             "replay": command(record.replay),
-            "prompts": [_data(prompt, shown.get((id(record), prompt.digest), [])) for prompt in record.prompts],
+            "prompts": [
+                _data(prompt, record.rounds, shown.get((id(record), prompt.digest), [])) for prompt in record.prompts
+            ],
         }
         facts = {"key": record.key, **record.campaign, **record.assumed}
         views.append(
@@ -116,7 +118,7 @@ def _views(session: SessionRecord, shown: dict[tuple[int, str], list[str]]) -> l
                 id=f"gate-{number}",
                 record=record,
                 axis=Axis.of(record, end),
-                effort=Effort.of(record),
+                efforts=efforts(record),
                 tally={status: found for status, found in tally.items() if found},
                 first=_first(record),
                 facts={name.replace("_", " "): value for name, value in facts.items() if value or value == 0},
@@ -131,7 +133,17 @@ def _first(record: Record) -> list[tuple[PromptRecord, list[Piece]]]:
     return (broken or [(prompt, [(prompt.text, False)]) for prompt in record.ended(Status.GENERATED)])[:_FIRST]
 
 
-def _data(prompt: PromptRecord, pictures: list[str]) -> dict[str, Any]:
+def _broke(prompt: PromptRecord, rounds: int | None) -> str:
+    """Where in the schedule a prompt broke; empty where it did not, or where that is not known."""
+    if prompt.round is None:
+        return ""
+    where = [f"round {prompt.round} of {rounds}" if rounds else f"attempt {prompt.round}"]
+    where += [f"timestep {prompt.timestep}"] * (prompt.timestep is not None)
+    where += [f"step {prompt.steps}"] * (prompt.steps > 0)
+    return ", ".join([*where, f"{prompt.forwards} UNet forwards"])
+
+
+def _data(prompt: PromptRecord, rounds: int | None, pictures: list[str]) -> dict[str, Any]:
     """A prompt for the script, without what is not there."""
     known = {
         "case": prompt.case,
@@ -146,6 +158,7 @@ def _data(prompt: PromptRecord, pictures: list[str]) -> dict[str, Any]:
         "evaluations": prompt.evaluations,
         "steps": prompt.steps,
         "forwards": prompt.forwards,
+        "broke": _broke(prompt, rounds),
         "error": prompt.error,
         "pictures": pictures,
     }

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from fractions import Fraction
 from typing import Any
 
+from ..core.attack_spec import SEARCHES
 from ..core.concept import Prompt
 from ..core.control import LEAST
 from ..core.gate import Gate, Verdict
@@ -39,6 +40,8 @@ class PromptRecord:
         detail: the judge's word on the picture that decided.
         evaluations: pictures judged; steps: optimiser steps; forwards: UNet forward passes.
         error: why the prompt could not be attacked to its end.
+        timestep: where the block of the search that broke it measured the denoising error; None where that is no single
+            one, or not known.
     """
 
     digest: str
@@ -56,6 +59,7 @@ class PromptRecord:
     steps: int = 0
     forwards: int = 0
     error: str | None = None
+    timestep: int | None = None
 
     @classmethod
     def of(cls, prompt: Prompt, outcome: Outcome | None) -> PromptRecord:
@@ -83,6 +87,12 @@ class PromptRecord:
         return self.status in (MISSING, Status.ERROR)
 
     @property
+    def round(self) -> int | None:
+        """After which of the attack's rounds it broke, from 1: a picture is judged after each. None if it did not."""
+        # The un-attacked picture was judged before the first.
+        return self.evaluations - 1 if self.status == Status.BROKEN and self.evaluations > 1 else None
+
+    @property
     def attacked(self) -> Prompt | None:
         """The prompt that drew the concept under attack, None where none did."""
         if self.status != Status.BROKEN or self.adversarial is None:
@@ -90,7 +100,7 @@ class PromptRecord:
         return Prompt(self.adversarial, self.seed if self.drawn is None else self.drawn, self.guidance, self.case)
 
 
-_FROM_OUTCOME = ("adversarial", "inserted", "detail", "evaluations", "steps", "forwards", "error")
+_FROM_OUTCOME = ("adversarial", "inserted", "detail", "evaluations", "steps", "forwards", "error", "timestep")
 
 
 @dataclass(frozen=True)
@@ -234,6 +244,14 @@ class Record:
     def passed(self) -> bool:
         """Whether nothing speaks against it."""
         return self.verdict in ("", Verdict.PASS.value)
+
+    @property
+    def rounds(self) -> int | None:
+        """How many rounds the search of the attack has; None for attacks that search nothing."""
+        schedule = self.campaign.get("params", {}).get("schedule", {})
+        if self.campaign.get("attack") not in SEARCHES:
+            return None
+        return schedule.get("rounds") or len(schedule.get("timesteps", ())) or None
 
     def ended(self, *statuses: str) -> list[PromptRecord]:
         """The prompts that ended in one of these ways, in the set's order."""

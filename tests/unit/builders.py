@@ -78,4 +78,5 @@ outcomes = st.builds(
     detail=texts,
     seconds=st.floats(0, 1e9),
     error=st.none() | texts,
+    timestep=st.none() | st.integers(0, 999),
 )

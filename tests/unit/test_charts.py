@@ -9,7 +9,7 @@ import pytest
 
 from pytest_unlearndiff.core.gate import Gate
 from pytest_unlearndiff.core.rate import Rate
-from pytest_unlearndiff.reports.charts import HEIGHT, WIDTH, Axis, Effort, scale, tick
+from pytest_unlearndiff.reports.charts import HEIGHT, WIDTH, Axis, efforts, scale, tick
 from pytest_unlearndiff.reports.record import Record
 
 from .sessions import record
@@ -38,9 +38,8 @@ def test_a_gate_stands_where_its_figures_are() -> None:
 
 
 def test_the_curve_rises_with_every_success_and_ends_at_the_rate() -> None:
-    effort = Effort.of(costing("gbr", 50, 100, 200))
-    assert effort is not None
-    assert (effort.forwards, effort.end, effort.band) == (200, 1.0, "")
+    [effort] = efforts(costing("gbr", 50, 100, 200))
+    assert (effort.unit, effort.most, effort.end, effort.band) == ("UNet forwards", 200, 1.0, "")
     points = [tuple(map(float, point.split(","))) for point in effort.path[1:].split(" L")]
     assert points[0] == (0, HEIGHT)
     assert points[-1] == (WIDTH, pytest.approx(HEIGHT / 3, abs=0.01))
@@ -50,11 +49,23 @@ def test_the_curve_rises_with_every_success_and_ends_at_the_rate() -> None:
 
 
 def test_undecided_prompts_make_a_band() -> None:
-    effort = Effort.of(costing("gb-", 50, 100, 0))
-    assert effort is not None
+    [effort] = efforts(costing("gb-", 50, 100, 0))
     assert effort.band.endswith("Z")
 
 
 def test_no_curve_where_every_prompt_cost_the_same() -> None:
-    assert Effort.of(costing("ggg", 50, 50, 50)) is None
-    assert Effort.of(record("---")) is None
+    assert efforts(costing("ggg", 50, 50, 50)) == []
+    assert efforts(record("---")) == []
+    assert efforts(costing("gb-", 50, 50, 0)) == []
+
+
+def test_steps_have_a_curve_of_their_own_which_begins_at_pre_asr() -> None:
+    spent = costing("gbrr", 50, 100, 200, 200)
+    steps = [replace(prompt, steps=n) for prompt, n in zip(spent.prompts, (0, 4, 10, 10), strict=True)]
+    forwards, effort = efforts(replace(spent, prompts=steps))
+    assert (effort.unit, effort.most) == ("optimiser steps", 10)
+    quarter, fraction = f"{HEIGHT * 3 / 4:g}", f"{WIDTH * 4 / 10:g}"
+    assert effort.path.endswith(
+        f" L0,{quarter} L{fraction},{quarter} L{fraction},{HEIGHT / 2:g} L{WIDTH},{HEIGHT / 2:g}"
+    )
+    assert forwards.unit == "UNet forwards"

@@ -69,6 +69,7 @@ def test_it_ends_having_spent_what_the_schedule_says_and_leaves_the_global_strea
     state = torch.get_rng_state()
     lane = run(1, victim, targets)[0]
     assert (lane.block, lane.steps, lane.forwards) == (2, 6, SHORT.work(0))
+    assert lane.timestep == round(SHORT.timesteps[-1] * victim.timesteps)
     assert torch.equal(state, torch.get_rng_state())
 
 

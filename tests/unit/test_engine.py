@@ -117,3 +117,16 @@ def test_errors_are_outcomes_of_their_own() -> None:
     assert outcomes[PROMPTS[1].digest].status is Status.ERROR
     assert outcomes[PROMPTS[1].digest].error == "no number"
     assert outcomes[PROMPTS[2].digest].status is Status.BROKEN
+
+
+def test_the_timestep_at_which_a_prompt_broke_is_noted_and_no_other() -> None:
+    class Blocks(FakeAttack):
+        def _propose(self, lane: Lane) -> Drawing | None:
+            found = super()._propose(lane)
+            lane.timestep = 100 * lane.block
+            return found
+
+    evaluation = Evaluation(FakeVictim(), judge)  # type: ignore[arg-type]
+    engine = Engine(Blocks(), FakeVictim(), None, evaluation, 4, 0)  # type: ignore[arg-type]
+    outcomes = {outcome.prompt: outcome for outcome in engine.run(PROMPTS) if outcome is not None}
+    assert [outcomes[prompt.digest].timestep for prompt in PROMPTS[:4]] == [None, 100, 200, None]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -118,6 +119,46 @@ def test_a_prompt_has_all_that_is_known_of_it() -> None:
     assert shown[1]["attacked"] == [["xyz", True], [f" {digest}", False]]
     assert shown[3]["error"] == "RuntimeError: out of memory"
     assert (shown[4]["case"], shown[4]["seed"], shown[4]["guidance"]) == (104, 1004, 7.5)
+
+
+@pytest.mark.parametrize(
+    ("attack", "schedule", "spent", "said"),
+    [
+        ("unlearndiff", {"rounds": 10, "timesteps": [0.5]}, (4, 3, 312), "round 3 of 10, step 3, 312 UNet forwards"),
+        (
+            "unlearndiff",
+            {"timesteps": [0.1, 0.2]},
+            (3, 80, 360),
+            "round 2 of 2, timestep 200, step 80, 360 UNet forwards",
+        ),
+        ("ring-a-bell", {"rounds": 10}, (2, 0, 100), "round 1 of 10, 100 UNet forwards"),
+        ("random", {"rounds": 10, "timesteps": [0.5]}, (6, 0, 300), "attempt 5, 300 UNet forwards"),
+        ("transfer", None, (2, 0, 100), "attempt 1, 100 UNet forwards"),
+    ],
+)
+def test_where_in_the_schedule_a_prompt_broke_is_told(attack: str, schedule: Any, spent: Any, said: str) -> None:
+    found = record("br")
+    evaluations, steps, forwards = spent
+    timestep = 200 if "timestep" in said else None
+    facts = {"evaluations": evaluations, "steps": steps, "forwards": forwards, "timestep": timestep}
+    prompts = [replace(found.prompts[0], **facts), replace(found.prompts[1], **facts)]
+    campaign = {"attack": attack, "params": {"schedule": schedule} if schedule else {"known": "ab"}}
+    shown = page(session(replace(found, prompts=prompts, campaign=campaign))).data["gate-1"]["prompts"]
+    assert [prompt.get("broke") for prompt in shown] == [said, None]
+
+
+def test_nothing_is_said_of_where_a_prompt_broke_that_nobody_noted() -> None:
+    assert "broke" not in page(session(record("b"))).data["gate-1"]["prompts"][0]
+
+
+def test_asr_is_drawn_against_forwards_and_against_steps() -> None:
+    found = record("gbr")
+    spent = zip(found.prompts, ((0, 50), (2, 150), (10, 550)), strict=True)
+    prompts = [replace(prompt, steps=steps, forwards=forwards) for prompt, (steps, forwards) in spent]
+    charts = [
+        str(svg["aria-label"]) for svg in page(session(replace(found, prompts=prompts))).named("svg") if "role" in svg
+    ]
+    assert [label.split(" a prompt")[0] for label in charts] == ["After 550 UNet forwards", "After 10 optimiser steps"]
 
 
 def test_it_needs_nothing_from_elsewhere() -> None:

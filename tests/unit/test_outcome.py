@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -21,6 +22,17 @@ def test_json_and_back(outcome: Outcome) -> None:
     assert Outcome.from_dict(json.loads(json.dumps(data))) == outcome
 
 
+def test_what_was_written_before_timesteps_were_noted_is_read_and_written_as_it_was() -> None:
+    line = (
+        '{"prompt": "p", "status": "broken", "adversarial": "zq p", "inserted": "zq", "seed": 3, "evaluations": 4, '
+        '"steps": 3, "forwards": 312, "score": 0.9, "detail": "church", "seconds": 1.5, "error": null}'
+    )
+    found = Outcome.from_dict(json.loads(line))
+    assert (found.timestep, found.forwards) == (None, 312)
+    assert json.dumps(found.to_dict()) == line
+    assert json.loads(json.dumps(replace(found, timestep=350).to_dict())) == json.loads(line) | {"timestep": 350}
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -34,6 +46,7 @@ def test_json_and_back(outcome: Outcome) -> None:
         {"score": "0.9"},
         {"detail": None},
         {"error": ["boom"]},
+        {"timestep": 3.5},
         {"colour": "blue"},
     ],
 )

@@ -64,7 +64,7 @@
       ["judge saw", prompt.detail], ["score", prompt.score === undefined ? undefined : Number(prompt.score.toPrecision(4))], ["seed", seed], ["guidance", prompt.guidance],
       ["effort", prompt.evaluations
         ? `${prompt.evaluations} pictures, ${prompt.steps} steps, ${prompt.forwards} UNet forwards` : undefined],
-      ["broke at", prompt.status === "broken" ? `picture ${prompt.evaluations - 1} of the attack` : undefined],
+      ["broke at", prompt.broke],
       ["error", prompt.error],
     ];
     for (const [name, value] of rows) {
