@@ -20,7 +20,7 @@ class Change:
     """How one component of a victim differs from the base.
 
     Attributes:
-        component: ``unet``, ``text_encoder`` or ``vae``.
+        component: ``unet``, ``text_encoder``, ``text_encoder_2`` or ``vae``.
         given: tensors in the checkpoint.
         total: tensors in the component.
         changed: given tensors that differ from the base's.

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from ..core.errors import ModelError
 from .accounting import Change, change, check_complete, check_fit, check_partial
 from .files import Tensors
 
@@ -35,7 +36,7 @@ class Weights:
     """Tensors that replace the base's.
 
     Attributes:
-        component: ``unet``, ``text_encoder`` or ``vae``.
+        component: ``unet``, ``text_encoder``, ``text_encoder_2`` or ``vae``.
         tensors: by the names the file has.
         renamed: gives the tensors the names the component has; it may depend on the component's layout.
         complete: whether the file must hold every tensor of the component.
@@ -48,12 +49,23 @@ class Weights:
 
     def apply(self, pipe: Any, *, partial: bool) -> list[Change]:
         """See ``Edit``."""
-        module = getattr(pipe, self.component)
+        module = component_of(pipe, self.component)
         known, given = module.state_dict(), self.renamed(module, self.tensors)
         check_fit(self.component, known, given)
         if not partial:
             (check_complete if self.complete else check_partial)(self.component, known, given)
         return [replaced(pipe, self.component, given)]
+
+
+def component_of(pipe: Any, component: str) -> Any:
+    """A network of a pipeline.
+
+    Raises:
+        ModelError: it has none.
+    """
+    if (module := getattr(pipe, component, None)) is None:
+        raise ModelError(f"is of a {component}, which the base ({type(pipe).__name__}) has not; is this its base?")
+    return module
 
 
 def replaced(pipe: Any, component: str, tensors: Tensors, how: str = "") -> Change:

@@ -30,13 +30,17 @@ class Kind:
         pipeline: the class that draws with it.
         others: names of further classes whose folders it loads.
         networks: the classes that each component may have.
+        without: how its class is loaded with nothing but these.
     """
 
     name: str
     pipeline: Any
     others: tuple[str, ...]
     networks: Mapping[str, tuple[str, ...]]
+    without: Mapping[str, Any]
 
+
+_ABSENT = {"feature_extractor": None, "image_encoder": None}
 
 KINDS = (
     Kind(
@@ -44,6 +48,7 @@ KINDS = (
         StableDiffusionPipeline,
         ("StableDiffusionPipelineSafe",),
         {"unet": ("UNet2DConditionModel",), "text_encoder": ("CLIPTextModel",), "vae": _AUTOENCODERS},
+        {**_ABSENT, "safety_checker": None, "requires_safety_checker": False},
     ),
     Kind(
         "Stable Diffusion XL",
@@ -55,6 +60,8 @@ KINDS = (
             "vae": _AUTOENCODERS,
             "text_encoder_2": ("CLIPTextModelWithProjection",),
         },
+        # A package that happens to be installed must not change pictures.
+        {**_ABSENT, "add_watermarker": False},
     ),
 )
 

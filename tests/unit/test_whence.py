@@ -172,7 +172,7 @@ def test_a_callable_that_makes_nothing(module: str, name: str, reason: str) -> N
 
 
 def test_a_callable_that_makes_no_pipeline(module: str) -> None:
-    with pytest.raises(ModelError, match="the pipeline is a int; only UNets"):
+    with pytest.raises(ModelError, match="the pipeline is a int; only pipelines"):
         Parts().victim(VictimSource(Path(f"{module}:other")))
     with pytest.raises(ModelError, match="importable"):
         make("no_such_module_here:f")

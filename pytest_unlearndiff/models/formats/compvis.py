@@ -18,23 +18,28 @@ from ..accounting import Change, check_tensor
 from ..edits import Edit, Weights
 from ..files import Contents, Tensors
 from .compvis_names import open_clip_name, unet_names, vae_names
-from .diffusers_names import text_encoder, text_encoder_names
+from .diffusers_names import SECOND, text_encoder, text_encoder_names
 from .recognised import Recognised
 
 _UNET_PREFIXES = ("model.diffusion_model.", "diffusion_model.")
-_BARE = ("input_blocks.", "middle_block.", "output_blocks.", "time_embed.", "out.0.", "out.2.")
+_BARE = ("input_blocks.", "middle_block.", "output_blocks.", "time_embed.", "label_emb.", "out.0.", "out.2.")
 _VAE, _TEXT, _OPEN_CLIP = "first_stage_model.", "cond_stage_model.transformer.", "cond_stage_model.model."
+# Where files of Stable Diffusion XL have their two.
+_TEXT_XL, _OPEN_CLIP_XL = "conditioner.embedders.0.transformer.", "conditioner.embedders.1.model."
 _EMA = "model_ema."
 # What LatentDiffusion registers beside its networks; the base's scheduler has the same numbers.
 _SCHEDULE = re.compile(
     r"betas|alphas_cumprod(_prev)?|sqrt_\w*alphas_cumprod|sqrt_recipm1_alphas_cumprod|log_one_minus_alphas_cumprod|"
-    r"posterior_\w+|lvlb_weights|logvar|scale_factor"
+    r"posterior_\w+|lvlb_weights|logvar|scale_factor|denoiser\.sigmas"
 )
+# Empty tensors with which trainers mark a checkpoint.
+_MARKS = {"v_pred": ("prediction_type", "v_prediction"), "ztsnr": ("rescale_betas_zero_snr", True)}
 
 
 def detect(named: Tensors, contents: Contents) -> Recognised | None:
     """See ``recognise``."""
-    if not any(key.startswith((*_UNET_PREFIXES, *_BARE, _VAE, _TEXT, _OPEN_CLIP)) for key in named):
+    prefixes = (*_UNET_PREFIXES, *_BARE, _VAE, _TEXT, _OPEN_CLIP, _TEXT_XL, _OPEN_CLIP_XL)
+    if not any(key.startswith(prefixes) for key in named):
         return None
     parts = _by_part(named)
     edits: list[Edit] = []
@@ -44,11 +49,15 @@ def detect(named: Tensors, contents: Contents) -> Recognised | None:
         edits.append(text_encoder(text_encoder_names(text)[0]))
     if clip := parts["open_clip"]:
         edits.append(Weights("text_encoder", clip, _from_open_clip, complete=True))
+    if second := parts["second"]:
+        edits.append(Weights(SECOND, second, _from_open_clip, complete=True))
     if vae := parts["vae"]:
         edits.append(Weights("vae", vae, _vae_tensors, complete=True))
     if "alphas_cumprod" in named:
         edits.append(SameSchedule(named["alphas_cumprod"]))
-    whole = bool(vae) and bool(text or clip)
+    if marks := [mark for mark in _MARKS if mark in named]:
+        edits.append(SameTraining({_MARKS[mark][0]: _MARKS[mark][1] for mark in marks}))
+    whole = bool(vae) and bool(text or clip or second)
     title = "CompVis checkpoint of a whole pipeline" if whole else "state dict with CompVis' names"
     return Recognised(title, tuple(edits), tuple(_notes(parts)))
 
@@ -62,7 +71,9 @@ def _by_part(named: Tensors) -> Mapping[str, dict[str, torch.Tensor]]:
     prefixes = {
         **dict.fromkeys(_UNET_PREFIXES, "unet"),
         _TEXT: "text",
+        _TEXT_XL: "text",
         _OPEN_CLIP: "open_clip",
+        _OPEN_CLIP_XL: "second",
         _VAE: "vae",
         _EMA: "ema",
     }
@@ -73,7 +84,7 @@ def _by_part(named: Tensors) -> Mapping[str, dict[str, torch.Tensor]]:
             part, name = prefixes[prefix], key.removeprefix(prefix)
         elif key.startswith(_BARE):
             part, name = "unet", key
-        elif _SCHEDULE.fullmatch(key):
+        elif _SCHEDULE.fullmatch(key) or key in _MARKS:
             part, name = "schedule", key
         elif key == "embed":
             part, name = "embed", key
@@ -115,7 +126,10 @@ def _vae_tensors(vae: Any, tensors: Tensors) -> Tensors:
 
 
 def _from_open_clip(encoder: Any, tensors: Tensors) -> Tensors:
-    """Tensors of a CLIP text encoder from OpenCLIP's; layers past its depth and the projection are not used."""
+    """Tensors of a CLIP text encoder from OpenCLIP's.
+
+    Stable Diffusion 2.x uses neither the layers past its depth nor the projection.
+    """
     prefix = "text_model." if any(key.startswith("text_model.") for key in encoder.state_dict()) else ""
     found: dict[str, torch.Tensor] = {}
     used: set[str] = {"text_projection", "logit_scale", "attn_mask"}
@@ -125,6 +139,10 @@ def _from_open_clip(encoder: Any, tensors: Tensors) -> Tensors:
         if name in tensors:
             check_tensor(name, tensors[name])
             found[key] = tensors[name] if third is None else _third(name, tensors[name], third)
+    if "text_projection.weight" in encoder.state_dict() and "text_projection" in tensors:
+        check_tensor("text_projection", tensors["text_projection"])
+        # OpenCLIP multiplies from the other side.
+        found["text_projection.weight"] = tensors["text_projection"].T.contiguous()
     depth = encoder.config.num_hidden_layers
     past = f"transformer.resblocks.{depth}."
     return found | {key: value for key, value in tensors.items() if key not in used and not key.startswith(past)}
@@ -152,4 +170,24 @@ class SameSchedule:
         check_tensor("alphas_cumprod", self.alphas)
         if self.alphas.shape != mine.shape or not torch.allclose(self.alphas.float(), mine, atol=1e-3):
             raise ModelError("its noise schedule (alphas_cumprod) is another than the base's; is this its base?")
+        return []
+
+
+@dataclass(frozen=True)
+class SameTraining:
+    """Checks that the base's scheduler is what a marked checkpoint was trained for.
+
+    Attributes:
+        config: settings of the scheduler, by name.
+    """
+
+    config: Mapping[str, Any]
+
+    def apply(self, pipe: Any, *, partial: bool) -> list[Change]:
+        """See ``Edit``."""
+        for name, wanted in self.config.items():
+            if (mine := pipe.scheduler.config.get(name)) != wanted:
+                raise ModelError(
+                    f"is marked as trained with {name}={wanted!r}, the base's is {mine!r}; is this its base?"
+                )
         return []

@@ -21,6 +21,8 @@ _RESNET = {
 _OUTSIDE = {
     "time_embedding.linear_1": "time_embed.0",
     "time_embedding.linear_2": "time_embed.2",
+    "add_embedding.linear_1": "label_emb.0.0",
+    "add_embedding.linear_2": "label_emb.0.2",
     "conv_in": "input_blocks.0.0",
     "conv_norm_out": "out.0",
     "conv_out": "out.2",
@@ -116,7 +118,7 @@ def _vae_name(key: str, levels: int) -> str:
 
 
 def open_clip_name(key: str) -> tuple[str, int | None]:
-    """OpenCLIP's name of a tensor of a CLIP text encoder, which Stable Diffusion 2.x files use.
+    """OpenCLIP's name of a tensor of a CLIP text encoder, as Stable Diffusion 2.x and XL files have it.
 
     Returns:
         The name, and which third of that tensor it is, where it is stored with two others.

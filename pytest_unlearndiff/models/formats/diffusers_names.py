@@ -1,4 +1,4 @@
-"""State dicts with the names that diffusers and transformers use: of a UNet, a text encoder, or both.
+"""State dicts with the names that diffusers and transformers use: of a UNet, of text encoders, or both.
 
 Full ones (old ESD, SalUn, RECE, STEREO), partial ones (ESD, UCE, SPEED), nested ones (ESD's ``FineTunedModel``, the
 ``delta.bin`` of Concept Ablation), and AdvUnlearn's wrapped text encoder.
@@ -6,6 +6,7 @@ Full ones (old ESD, SalUn, RECE, STEREO), partial ones (ESD, UCE, SPEED), nested
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -15,8 +16,19 @@ from ..edits import Edit, Weights
 from ..files import Contents, Tensors
 from .recognised import Recognised
 
-_UNET = ("down_blocks.", "mid_block.", "up_blocks.", "conv_in.", "conv_out.", "time_embedding.", "conv_norm_out.")
-_TEXT = ("embeddings.", "encoder.layers.", "final_layer_norm.")
+_UNET = (
+    "down_blocks.",
+    "mid_block.",
+    "up_blocks.",
+    "conv_in.",
+    "conv_out.",
+    "time_embedding.",
+    "conv_norm_out.",
+    "add_embedding.",
+)
+_PROJECTION = "text_projection."
+_TEXT = ("embeddings.", "encoder.layers.", "final_layer_norm.", _PROJECTION)
+SECOND = "text_encoder_2"
 # AdvUnlearn's wrapper keeps the parts of its encoder a second time, under these names.
 _ALIASES = {"embedding.": "embeddings.", "encoder.": "encoder.", "final_layer_norm.": "final_layer_norm."}
 
@@ -27,31 +39,39 @@ def detect(named: Tensors, contents: Contents) -> Recognised | None:
     if len(unet) != sum(key.startswith(("unet.", *_UNET)) for key in named):
         raise ModelError("holds tensors twice, with and without the prefix unet.")
     rest = {key: value for key, value in named.items() if not key.startswith(("unet.", *_UNET))}
-    text, wrapped = text_encoder_names(rest)
-    if not all(key.startswith(_UNET) for key in unet) or not all(key.startswith(_TEXT) for key in text):
+    second = {key.removeprefix(f"{SECOND}."): value for key, value in rest.items() if key.startswith(f"{SECOND}.")}
+    text, wrapped = text_encoder_names({key: v for key, v in rest.items() if not key.startswith(f"{SECOND}.")})
+    second, _ = text_encoder_names(second)
+    if not second and any(key.startswith(_PROJECTION) for key in text):
+        text, second = {}, text
+    if not all(key.startswith(_UNET) for key in unet) or not all(key.startswith(_TEXT) for key in (*text, *second)):
         return None
     edits: list[Edit] = []
     if unet:
         edits.append(Weights("unet", unet))
     if text:
         edits.append(text_encoder(text))
-    return Recognised(_title(unet, text, wrapped, contents), tuple(edits))
+    if second:
+        edits.append(text_encoder(second, SECOND))
+    return Recognised(
+        _title({"UNet": unet, "text encoder": text, "text encoder 2": second}, wrapped, contents), tuple(edits)
+    )
 
 
-def _title(unet: Tensors, text: Tensors, wrapped: bool, contents: Contents) -> str:
+def _title(parts: Mapping[str, Tensors], wrapped: bool, contents: Contents) -> str:
     if wrapped:
         return "text encoder state dict in AdvUnlearn's wrapper"
-    components = " and ".join(name for name, part in (("UNet", unet), ("text encoder", text)) if part)
+    components = " and ".join(name for name, part in parts.items() if part)
     if contents.flat:
         return f"{components} state dict"
-    if set(contents.tree) & {"unet", "text_encoder"}:
+    if set(contents.tree) & {"unet", "text_encoder", SECOND}:
         return f"{components} in a dict by component (delta.bin)"
     return f"{components} state dict nested by module"
 
 
-def text_encoder(tensors: Tensors) -> Weights:
+def text_encoder(tensors: Tensors, component: str = "text_encoder") -> Weights:
     """A whole text encoder; these are published complete, so one with a gap has lost tensors."""
-    return Weights("text_encoder", tensors, _as_in, complete=True)
+    return Weights(component, tensors, _as_in, complete=True)
 
 
 def text_encoder_names(tensors: Tensors) -> tuple[dict[str, torch.Tensor], bool]:
@@ -93,5 +113,6 @@ def _check_aliases(known: Tensors, aliases: Tensors) -> None:
 
 def _as_in(module: Any, tensors: Tensors) -> Tensors:
     """Names as this version of transformers has them."""
-    nested = any(key.startswith("text_model.") for key in module.state_dict())
-    return {f"text_model.{key}": value for key, value in tensors.items()} if nested else tensors
+    if not any(key.startswith("text_model.") for key in module.state_dict()):
+        return tensors
+    return {key if key.startswith(_PROJECTION) else f"text_model.{key}": value for key, value in tensors.items()}

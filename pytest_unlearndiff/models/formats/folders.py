@@ -11,16 +11,26 @@ from typing import Any
 import torch
 
 from ...core.errors import ModelError
-from ..edits import Edit, Weights
+from ..edits import Edit, Weights, component_of
 from ..files import Contents, is_checkpoint, read_file
+from ..kinds import PROTOCOL
 from . import recognise
-from .diffusers_names import text_encoder, text_encoder_names
-from .others import PROTOCOL
+from .diffusers_names import SECOND, text_encoder, text_encoder_names
 from .receler import check_rank
 from .recognised import Recognised
 
-_STEMS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "model"}
-_COMPONENTS = {"UNet2DConditionModel": "unet", "CLIPTextModel": "text_encoder"}
+STEMS = {
+    "unet": "diffusion_pytorch_model",
+    "vae": "diffusion_pytorch_model",
+    "text_encoder": "model",
+    "text_encoder_2": "model",
+}
+_COMPONENTS = {
+    "UNet2DConditionModel": "unet",
+    "CLIPTextModel": "text_encoder",
+    "CLIPTextModelWithProjection": SECOND,
+}
+_TEXT_DECIDING = ("hidden_act", "num_attention_heads", "layer_norm_eps")
 # What weights alone do not show, but decides what they compute.
 _DECIDING = {
     "unet": (
@@ -31,7 +41,8 @@ _DECIDING = {
         "norm_eps",
         "use_linear_projection",
     ),
-    "text_encoder": ("hidden_act", "num_attention_heads", "layer_norm_eps"),
+    "text_encoder": _TEXT_DECIDING,
+    SECOND: _TEXT_DECIDING,
 }
 
 
@@ -158,7 +169,7 @@ def _component(path: Path, trust_pickle: bool) -> tuple[Recognised, Mapping[str,
     if component is None:
         found = next((name for name in named if name), "nothing it names")
         raise ModelError(f"is not a UNet or CLIP text encoder folder: found a {found}; {PROTOCOL}")
-    contents = _joined([read_file(f, trust_pickle=trust_pickle) for f in weight_files(path, _STEMS[component]).files])
+    contents = _joined([read_file(f, trust_pickle=trust_pickle) for f in weight_files(path, STEMS[component]).files])
     edits = _component_edits(component, contents)
     check = SameConfig(component, {key: config[key] for key in _DECIDING[component] if key in config})
     return Recognised(f"{component} folder", (check, *edits), contents.notes), contents.metadata
@@ -176,8 +187,8 @@ def _component_edits(component: str, contents: Contents) -> tuple[Edit, ...]:
     """A folder holds its component whole, so a gap is an error there."""
     if loose := next((key for key, value in contents.tree.items() if not isinstance(value, torch.Tensor)), None):
         raise ModelError(f"{loose!r} is no tensor; not a state dict of a known layout")
-    if component == "text_encoder":
-        return (text_encoder(text_encoder_names(contents.tree)[0]),)
+    if component != "unet":
+        return (text_encoder(text_encoder_names(contents.tree)[0], component),)
     found = recognise(contents)
     return tuple(replace(edit, complete=True) if isinstance(edit, Weights) else edit for edit in found.edits)
 
@@ -196,7 +207,7 @@ class SameConfig:
 
     def apply(self, pipe: Any, *, partial: bool) -> list[Any]:
         """See ``Edit``."""
-        base = getattr(pipe, self.component).config
+        base = component_of(pipe, self.component).config
         for key, value in self.config.items():
             if (known := getattr(base, key, value)) != value and list(_flat(known)) != list(_flat(value)):
                 raise ModelError(f"its {self.component} has {key}={value!r}, the base's {known!r}; is this its base?")

@@ -19,6 +19,7 @@ from ...core.errors import ModelError
 from ..accounting import Change, check_tensor
 from ..edits import replaced
 from ..files import Contents, Tensors
+from ..kinds import networks
 from .compvis_names import unet_names
 from .recognised import Recognised
 
@@ -39,7 +40,12 @@ _OTHER_KINDS = {
     "oft_": "OFT",
     "lora_embedding": "LoRA of embeddings",
 }
-_PREFIXES = {"lora_unet_": "unet", "lora_te_": "text_encoder", "lora_te1_": "text_encoder"}
+_PREFIXES = {
+    "lora_unet_": "unet",
+    "lora_te_": "text_encoder",
+    "lora_te1_": "text_encoder",
+    "lora_te2_": "text_encoder_2",
+}
 
 
 def detect(named: Tensors, contents: Contents) -> Recognised | None:
@@ -128,12 +134,12 @@ def _scales(metadata: Mapping[str, str]) -> dict[str, float]:
         noted = json.loads(metadata.get("lora_adapter_metadata", "{}"))
     except ValueError:
         raise ModelError("its lora_adapter_metadata is not JSON") from None
-    components = ("unet.", "text_encoder.", "")
+    components = ("unet.", "text_encoder.", "text_encoder_2.", "")
     for component in components:
         config = {
             key.removeprefix(component): value
             for key, value in dict(noted).items()
-            if key.startswith(component) and (component or not key.startswith(components[:2]))
+            if key.startswith(component) and (component or not key.startswith(components[:-1]))
         }
         if config:
             found[component.rstrip(".")] = alpha_of(config)
@@ -181,7 +187,7 @@ class Merge:
         """See ``Edit``."""
         changes = []
         left = dict(self.pairs)
-        for component in ("unet", "text_encoder"):
+        for component in (name for name in networks(pipe) if name != "vae"):
             layers = _layer_names(getattr(pipe, component), component)
             given = {layers[name]: left.pop(name) for name in list(left) if name in layers}
             if given:
@@ -232,11 +238,13 @@ def _layer_names(module: Any, component: str) -> dict[str, str]:
             kohya.add(compvis.removesuffix(".weight"))
         for prefix in (key for key, value in _PREFIXES.items() if value == component):
             found.update({prefix + name.replace(".", "_"): layer for name in kohya})
-        for name in (bare, f"text_model.{bare}") if component == "text_encoder" else (bare,):
+        # Without the component's name, a text encoder's layer is the first one's.
+        alone = ("base_model.model.", "") if component != "text_encoder_2" else ()
+        for name in (bare,) if component == "unet" else (bare, f"text_model.{bare}"):
             found.update(
                 {
                     before + spelt: layer
-                    for before in (f"{component}.", "base_model.model.", "")
+                    for before in (f"{component}.", *alone)
                     for spelt in (name, _processor(name))
                     if spelt
                 }

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 from ...core.errors import ModelError
 from ..files import Contents, Tensors
+from ..kinds import PROTOCOL
 from .recognised import Recognised
-
-PROTOCOL = (
-    "only UNets with one CLIP text encoder (Stable Diffusion 1.x and 2.x) can be attacked so far; to add a family, "
-    "implement the methods of pytest_unlearndiff.models.victim.Victim for it"
-)
 
 # Parts of names that only this family has.
 _MARKS = {
-    "Stable Diffusion XL": ("conditioner.embedders.", "add_embedding.", "text_encoder_2.", "lora_te2_", "label_emb."),
+    "Stable Diffusion XL's refiner": ("conditioner.embedders.0.model.",),
     "FLUX": ("single_transformer_blocks.", "double_blocks.", "single_blocks.", "context_embedder."),
     "Stable Diffusion 3": ("joint_blocks.",),
     "a diffusion transformer": ("transformer.transformer_blocks.", "caption_projection.", "adaln_single."),
 }
-_FAMILIES = {"sdxl": "Stable Diffusion XL", "flux": "FLUX", "flux2_klein": "FLUX.2 klein", "sd3": "Stable Diffusion 3"}
+_FAMILIES = {"flux": "FLUX", "flux2_klein": "FLUX.2 klein", "sd3": "Stable Diffusion 3"}
+
+_REFINER = 1280
 
 
 def detect(named: Tensors, contents: Contents) -> Recognised | None:
@@ -44,5 +42,7 @@ def refuse_other_families(named: Tensors, contents: Contents) -> None:
             raise ModelError(f"is of {family} (it holds {found}); {PROTOCOL}")
     if blocks := next((key for key in named if key.startswith("transformer_blocks.")), None):
         raise ModelError(f"is of a diffusion transformer (it holds {blocks}); {PROTOCOL}")
-    if any(".attn2.to_k." in key and value.dim() == 2 and value.shape[1] == 2048 for key, value in named.items()):
-        raise ModelError(f"is of Stable Diffusion XL (its cross-attention reads 2048 numbers a token); {PROTOCOL}")
+    if any(".attn2.to_k." in key and value.shape[1:] == (_REFINER,) for key, value in named.items()):
+        raise ModelError(
+            f"is of Stable Diffusion XL's refiner (its cross-attention reads {_REFINER} numbers a token); {PROTOCOL}"
+        )

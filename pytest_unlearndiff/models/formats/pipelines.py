@@ -7,12 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from ...core.errors import ModelError
-from .folders import WeightFiles, read_json, weight_files
-from .others import PROTOCOL
+from ..kinds import PROTOCOL, Kind, kind_named
+from .folders import STEMS, WeightFiles, read_json, weight_files
 
-_CLASSES = ("StableDiffusionPipeline", "StableDiffusionPipelineSafe")
 _LIBRARIES = (None, "diffusers", "transformers", "stable_diffusion")
-_PARTS = {"unet": "UNet2DConditionModel", "text_encoder": "CLIPTextModel", "vae": "AutoencoderKL"}
 # Attention of autoencoders as diffusers < 0.17 named it, and Stable Diffusion 1.x files still do.
 _OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 
@@ -36,18 +34,18 @@ def check_index(folder: Path) -> str:
             f"its model_index.json names code that is not diffusers' or transformers' own ({what}), which is never "
             "run; build the pipeline yourself and give it as pkg.mod:callable"
         )
-    if name not in _CLASSES:
+    if (kind := kind_named(name)) is None:
         raise ModelError(f"is a {name}; {PROTOCOL}")
-    for part, known in _PARTS.items():
-        if part not in parts or parts[part][1] != known:
-            raise ModelError(f"its {part} is {parts.get(part, [None, 'missing'])[1]}, not {known}; {PROTOCOL}")
+    for part, known in kind.networks.items():
+        if part not in parts or parts[part][1] not in known:
+            found = parts.get(part, [None, "missing"])[1]
+            raise ModelError(f"its {part} is {found}, not {' or '.join(known)}; {PROTOCOL}")
     return name
 
 
-def part_files(folder: Path) -> dict[str, WeightFiles]:
+def part_files(folder: Path, kind: Kind) -> dict[str, WeightFiles]:
     """The files of each component that holds weights."""
-    stems = {"text_encoder": "model"}
-    return {part: weight_files(folder / part, stems.get(part, "diffusion_pytorch_model")) for part in _PARTS}
+    return {part: weight_files(folder / part, STEMS[part]) for part in kind.networks}
 
 
 def check_whole(pipe: Any, files: dict[str, WeightFiles]) -> None:
@@ -79,7 +77,7 @@ def _size(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _plain(part: str, key: str) -> str:
-    if part == "text_encoder":
+    if part.startswith("text_encoder"):
         return key.removeprefix("text_model.")
     if part == "vae" and (match := re.fullmatch(r"(.+\.attentions\.\d+)\.(\w+)\.(weight|bias)", key)):
         return f"{match[1]}.{_OLD_ATTENTION.get(match[2], match[2])}.{match[3]}"
