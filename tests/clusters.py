@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 # Ray's workers read this at their start; their engine is then a script, which notes who attacks what.
@@ -69,8 +69,7 @@ class Cluster:
             ],
             cpus,
         )
-        _until_open(int(port), self._nodes[0])
-        _until_open(client, self._nodes[0])
+        _until(self._nodes[0], lambda: _is_open(int(port)) and _is_open(client))
 
     def join(self, cpus: int, before: Sequence[str] = (), environment: Mapping[str, str] | None = None) -> None:
         """Add a node.
@@ -81,6 +80,10 @@ class Cluster:
             environment: what its processes have beside the cluster's own.
         """
         self._start([f"--address={self.address}", f"--temp-dir={self._folder}"], cpus, before, environment or {})
+        _until(self._nodes[-1], lambda: b"Ray runtime started" in self._log(-1).read_bytes())
+
+    def _log(self, node: int) -> Path:
+        return self._folder / f"node{node % len(self._nodes)}.log"
 
     def _start(
         self, words: list[str], cpus: int, before: Sequence[str] = (), environment: Mapping[str, str] | None = None
@@ -115,12 +118,14 @@ def _free_port() -> int:
         return int(found.getsockname()[1])
 
 
-def _until_open(port: int, process: subprocess.Popen[bytes]) -> None:
+def _until(process: subprocess.Popen[bytes], ready: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 60
-    while True:
-        assert process.poll() is None, "Ray's head ended"
-        assert time.monotonic() < deadline, "Ray's head does not answer"
-        with socket.socket() as tried:
-            if tried.connect_ex(("127.0.0.1", port)) == 0:
-                return
+    while not ready():
+        assert process.poll() is None, "a node of Ray's ended"
+        assert time.monotonic() < deadline, "a node of Ray's does not answer"
         time.sleep(0.1)
+
+
+def _is_open(port: int) -> bool:
+    with socket.socket() as tried:
+        return tried.connect_ex(("127.0.0.1", port)) == 0

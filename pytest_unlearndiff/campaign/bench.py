@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..core.concept import Prompt
 from ..core.errors import ModelError
+from ..core.judge_kinds import with_weights
 from ..core.outcome import Outcome
 from ..store.fingerprint import Fingerprints
 from ..store.judge_weights import judge_weights
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
     from .campaign import Campaign
+    from .lanes import Engine
 
 PATIENCE = 5.0
 """Seconds after which a worker reports although no prompt ended."""
@@ -33,15 +35,25 @@ class Order:
 
     Attributes:
         campaign: whose prompts they will be handed.
-        source: where the victim comes from; the same paths lead to the same files on every machine.
+        source: where the victim comes from, on the machine that sent the order.
         lanes: prompts that a worker attacks together.
         pictures: whether thumbnails are wanted.
+        files: every file and folder it needs, with its content hash; what a machine lacks is sent to it.
     """
 
     campaign: Campaign
     source: VictimSource
     lanes: int
     pictures: bool = False
+    files: Mapping[Path, str] = field(default_factory=dict)
+
+    def moved(self, places: Mapping[Path, Path]) -> Order:
+        """The same order where files lie elsewhere."""
+        model, base = (places.get(path, path) if path else None for path in (self.source.model, self.source.base))
+        judge = with_weights(self.campaign.concept.judge, {str(old): str(new) for old, new in places.items()})
+        concept = replace(self.campaign.concept, judge=judge)
+        source = replace(self.source, model=model, base=base)
+        return replace(self, campaign=replace(self.campaign, concept=concept), source=source)
 
 
 @dataclass(frozen=True)
@@ -63,6 +75,7 @@ class Report:
         watched: what the judge said of the base's own pictures.
         thumbnails: pictures to keep.
         described: what was loaded, in the first report only.
+        lacks: files of the order that are not there; nothing was loaded, and nothing can be attacked without them.
     """
 
     lanes: int
@@ -70,6 +83,7 @@ class Report:
     watched: Sequence[Outcome] = ()
     thumbnails: Sequence[Thumbnail] = ()
     described: dict[str, Any] = field(default_factory=dict)
+    lacks: Sequence[Path] = ()
 
 
 class Packed(Pictures):
@@ -104,75 +118,106 @@ class NoStore(Store):
         return self._packed
 
 
-class Bench:
-    """Attacks prompts in turns: between any two it can be handed more, or be left."""
+@dataclass
+class Sitting:
+    """One campaign on a bench, between its turns."""
 
-    def __init__(self) -> None:
-        self._parts = Parts()
-        self._fingerprints = Fingerprints()
+    engine: Engine
+    watched: dict[str, Outcome]
+    packed: Packed
+    arrived: list[Prompt] = field(default_factory=list)
 
-    def ready(self) -> str:
-        """Where this process lives, which says that it does."""
-        return platform.node()
+    def __post_init__(self) -> None:
+        self._work: Generator[Outcome | None] = self.engine.serve(self._take)
 
-    def open(self, order: Order) -> Report:
-        """Load what a campaign needs, each part once, and forget the campaign before.
+    def _take(self) -> list[Prompt]:
+        arrived, self.arrived = self.arrived, []
+        return arrived
 
-        Raises:
-            UnlearnDiffError: the files here are not those of the order, or cannot be loaded.
-        """
-        check_files(order, self._fingerprints)
-        self._arrived: list[Prompt] = []
-        self._watched: dict[str, Outcome] = {}
-        self._packed = Packed()
-        store = NoStore(self._packed if order.pictures else None)
-        self._engine, described = order.campaign.engine(order.source, self._parts, order.lanes, store, self._watched)
-        self._work: Generator[Outcome | None] = self._engine.serve(self._take)
-        return Report(self._engine.lanes, described=described)
-
-    def turn(self, prompts: Sequence[Prompt], patience: float = PATIENCE) -> Report:
-        """Attack what is in hand and these, until something ends or ``patience`` seconds are over.
-
-        Raises:
-            UnlearnDiffError: the victim or the judge cannot be used.
-            Exception: what several prompts in a row failed with.
-        """
-        self._arrived += prompts
+    def turn(self, patience: float) -> Report:
+        """Attack what is in hand, until something ends or ``patience`` seconds are over."""
         ended, started = list[Outcome](), time.monotonic()
         for outcome in self._work:
             if outcome is not None:
                 ended.append(outcome)
             elif ended or time.monotonic() - started > patience:
                 break
-        watched, thumbnails = list(self._watched.values()), self._packed.unpack()
-        self._seen(watched)
-        return Report(self._engine.lanes, ended, watched, thumbnails)
-
-    def _take(self) -> list[Prompt]:
-        arrived, self._arrived = self._arrived, []
-        return arrived
-
-    def _seen(self, watched: Sequence[Outcome]) -> None:
+        watched, thumbnails = list(self.watched.values()), self.packed.unpack()
         for outcome in watched:
-            del self._watched[outcome.prompt]
+            del self.watched[outcome.prompt]
+        return Report(self.engine.lanes, ended, watched, thumbnails)
 
 
-def check_files(order: Order, fingerprints: Fingerprints) -> None:
+class Bench:
+    """Attacks prompts in turns: between any two it can be handed more, be left, or work for somebody else.
+
+    Whoever hands out prompts gives a name, and has one campaign here at a time; models are loaded once for all of them.
+    """
+
+    def __init__(self) -> None:
+        self._parts = Parts()
+        self._fingerprints = Fingerprints()
+        self._sittings: dict[str, Sitting] = {}
+        self._places: dict[Path, Path] = {}
+
+    def ready(self) -> str:
+        """Where this process lives, which says that it does."""
+        return platform.node()
+
+    def open(self, order: Order, sender: str = "") -> Report:
+        """Load what a campaign needs, each part once, and forget the sender's campaign before.
+
+        Raises:
+            UnlearnDiffError: the files here are not those of the order, or cannot be loaded.
+        """
+        self._sittings.pop(sender, None)
+        if lacks := [path for path in order.files if path not in self._places and not path.exists()]:
+            return Report(order.lanes, lacks=lacks)
+        here = order.moved(self._places)
+        check_files(order, here, self._fingerprints)
+        watched, packed = dict[str, Outcome](), Packed()
+        store = NoStore(packed if order.pictures else None)
+        engine, described = here.campaign.engine(here.source, self._parts, order.lanes, store, watched)
+        self._sittings[sender] = Sitting(engine, watched, packed)
+        return Report(engine.lanes, described=described)
+
+    def turn(self, prompts: Sequence[Prompt], sender: str = "", patience: float = PATIENCE) -> Report:
+        """Attack what is in the sender's hand and these, until something ends or ``patience`` seconds are over.
+
+        Raises:
+            UnlearnDiffError: the victim or the judge cannot be used.
+            Exception: what several prompts in a row failed with.
+        """
+        sitting = self._sittings[sender]
+        sitting.arrived += prompts
+        return sitting.turn(patience)
+
+    def moved(self, path: Path, place: Path) -> None:
+        """From now on, what an order calls ``path`` lies at ``place``."""
+        self._places[path] = place
+
+
+def check_files(order: Order, here: Order, fingerprints: Fingerprints) -> None:
     """Compare the files of this machine with those of the machine that sent the order.
+
+    Args:
+        order: as it was sent, for people.
+        here: with the places of files on this machine.
+        fingerprints: of this machine's files.
 
     Raises:
         ModelError: a path leads to other content here.
         StoreError: a path leads nowhere.
     """
-    source, campaign = order.source, order.campaign
-    here, there = Fingerprint.of(source, fingerprints), campaign.fingerprint
-    if here.victim != there.victim:
+    title, campaign = order.source.title, order.campaign
+    found = Fingerprint.of(here.source, fingerprints)
+    if found.victim != campaign.fingerprint.victim:
         raise ModelError(
-            f"{source.title}, with its base, holds other weights here than where pytest runs (fingerprint "
-            f"{here.victim}, there {there.victim}): give every machine the same files under the same paths"
+            f"{title}, with its base, holds other weights here than where pytest runs (fingerprint {found.victim}, "
+            f"there {campaign.fingerprint.victim}): give every machine the same files under the same paths, or none"
         )
-    if judge_weights(campaign.concept.judge, fingerprints) != campaign.judge:
+    if judge_weights(here.campaign.concept.judge, fingerprints) != campaign.judge:
         raise ModelError(
             f"the judge of concept {campaign.concept.name!r} has other weights here than where pytest runs: give every "
-            "machine the same files under the same paths"
+            "machine the same files under the same paths, or none"
         )

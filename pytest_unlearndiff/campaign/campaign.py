@@ -305,6 +305,7 @@ class Campaign:
     ) -> tuple[Workers, dict[str, Any]]:
         """Have processes elsewhere load victim, base and judge; what they learn comes here, and is kept here."""
         from .control import base_campaign, keep_watched
+        from .shipping import files_of
 
         if source.pipe is not None:
             raise ModelError(
@@ -325,7 +326,8 @@ class Campaign:
                 if pictures is not None:
                     pictures.put(thumbnail.digest, thumbnail.data, base=thumbnail.base)
 
-        workers = Workers(crew, Order(self, source, lanes, pictures is not None), received)
+        files = files_of(source, self.concept.judge, store.fingerprints)
+        workers = Workers(crew, Order(self, source, lanes, pictures is not None, files), received)
         return workers, workers.described
 
     def engine(

@@ -17,17 +17,23 @@ class Handout:
 
     Args:
         prompts: in the order they are handed out.
+        workers: among how many; set when it is known.
+
+    Attributes:
+        workers: among how many.
     """
 
-    def __init__(self, prompts: Iterable[Prompt]) -> None:
+    def __init__(self, prompts: Iterable[Prompt], workers: int = 1) -> None:
+        self.workers = workers
         self._waiting = deque(prompts)
+        self._left = len(self._waiting)
         self._suspects: deque[Prompt] = deque()
         self._held: dict[str, dict[str, Prompt]] = {}
         self._losses: Counter[str] = Counter()
 
     def __bool__(self) -> bool:
         """Whether any prompt has not come to its end."""
-        return bool(self._waiting or self._suspects or any(self._held.values()))
+        return self._left > 0
 
     @property
     def held(self) -> int:
@@ -39,20 +45,25 @@ class Handout:
         return bool(self._held.get(worker))
 
     def take(self, worker: str, lanes: int) -> list[Prompt]:
-        """What a worker is handed now, so that it has ``lanes`` prompts in hand, or one that has to be alone."""
+        """What a worker is handed now, so that it has ``lanes`` prompts in hand, or one that has to be alone.
+
+        Where there is less left than lanes, nobody has more than an even share of it in hand.
+        """
         held = self._held.setdefault(worker, {})
         if self._suspects and not held:
             taken = [self._suspects.popleft()]
         elif any(self._last_try(digest) for digest in held):
             taken = []
         else:
-            taken = [self._waiting.popleft() for _ in range(min(max(lanes - len(held), 0), len(self._waiting)))]
+            room = self._share(lanes) - len(held)
+            taken = [self._waiting.popleft() for _ in range(min(max(room, 0), len(self._waiting)))]
         held |= {prompt.digest: prompt for prompt in taken}
         return taken
 
     def done(self, worker: str, digest: str) -> None:
         """A prompt came to its end."""
         del self._held[worker][digest]
+        self._left -= 1
 
     def lost(self, worker: str, reason: str) -> list[Outcome]:
         """Take back what a lost worker had in hand.
@@ -69,12 +80,20 @@ class Handout:
             self._losses[digest] += 1
             if self._losses[digest] == MAX_TRIES:
                 said = f"{MAX_TRIES} workers were lost while they attacked this prompt; the last: {reason}"
+                self._left -= 1
                 ended.append(Outcome(digest, Status.ERROR, seed=prompt.seed, error=said))
             elif self._last_try(digest):
                 self._suspects.append(prompt)
             else:
                 self._waiting.appendleft(prompt)
         return ended
+
+    def _share(self, lanes: int) -> int:
+        """The most that a worker may have in hand now."""
+        if self._left >= lanes * self.workers:
+            return lanes
+        least, over = divmod(self._left, self.workers)
+        return min(lanes, least + (sum(len(held) > least for held in self._held.values()) < over))
 
     def _last_try(self, digest: str) -> bool:
         return self._losses[digest] == MAX_TRIES - 1

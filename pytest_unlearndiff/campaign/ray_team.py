@@ -8,14 +8,16 @@ import signal
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from math import ceil
+from pathlib import Path
 from typing import Any
 
 from ..core.concept import Prompt
 from ..core.errors import CannotAttack, one_line
 from .bench import Bench, Order
+from .shipping import arrive, pieces
 from .workers import News
 
 PACKAGES = ("pytest-unlearndiff", "torch", "diffusers", "transformers")
@@ -23,6 +25,28 @@ PACKAGES = ("pytest-unlearndiff", "torch", "diffusers", "transformers")
 
 _STORE_BYTES = 100 * 2**20
 """For Ray's object store on this machine, which holds nothing but the order."""
+
+
+class RayBench(Bench):
+    """A bench that Ray can send files to."""
+
+    def receive(self, parcels: Sequence[tuple[Path, str, Sequence[tuple[str, Any]]]]) -> str:
+        """Take files that are not here, once a machine, from Ray's object store.
+
+        Args:
+            parcels: of each file or folder its path in orders, its content hash, and names and references of pieces.
+
+        Returns:
+            As ``ready``.
+
+        Raises:
+            ModelError: what arrived is something else, or cannot be kept.
+        """
+        import ray
+
+        for path, digest, sent in parcels:
+            self.moved(path, arrive(path.name, digest, ((name, ray.get(piece)) for name, piece in sent)))
+        return self.ready()
 
 
 class RayTeam:
@@ -44,6 +68,7 @@ class RayTeam:
         self._actors: dict[str, Any] = {}
         self._places: dict[str, str] = {}
         self._asked: dict[Any, str] = {}
+        self._sent: dict[str, list[tuple[str, Any]]] = {}
         self._hired = 0
 
     @property
@@ -70,6 +95,13 @@ class RayTeam:
     def open(self, worker: str) -> None:
         """See ``Team``."""
         self._call(worker, "open", self._order)
+
+    def send(self, worker: str, files: Mapping[Path, str]) -> None:
+        """See ``Team``."""
+        for path, digest in files.items():
+            if digest not in self._sent:
+                self._sent[digest] = [(name, self._ray.put(piece)) for name, piece in pieces(path)]
+        self._call(worker, "receive", [(path, digest, self._sent[digest]) for path, digest in files.items()])
 
     def turn(self, worker: str, prompts: Sequence[Prompt]) -> None:
         """See ``Team``."""
@@ -104,6 +136,7 @@ class RayTeam:
             self._ray.kill(actor)
         self._actors.clear()
         self._asked.clear()
+        self._sent.clear()
         if self._started:
             self._ray.shutdown()
         self._ray = None
@@ -115,7 +148,7 @@ class RayTeam:
         self._hired += 1
         worker = f"worker {self._hired}"
         resources = {"num_gpus": self._share} if self._gpu else {}
-        actor = self._ray.remote(Bench).options(num_cpus=1, max_restarts=0, max_task_retries=0, **resources)
+        actor = self._ray.remote(RayBench).options(num_cpus=1, max_restarts=0, max_task_retries=0, **resources)
         self._actors[worker] = actor.remote()
         self._call(worker, "ready")
 

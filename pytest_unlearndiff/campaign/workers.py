@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 from ..core.concept import Prompt
@@ -54,6 +55,10 @@ class Team(Protocol):
 
     def open(self, worker: str) -> None:
         """Have a worker load what the order needs; it reports."""
+        ...
+
+    def send(self, worker: str, files: Mapping[Path, str]) -> None:
+        """Send a worker's machine files it lacks, with their content hashes; the worker gives a sign of life again."""
         ...
 
     def turn(self, worker: str, prompts: Sequence[Prompt]) -> None:
@@ -118,7 +123,7 @@ class Workers:
         """
         self._handout, self._idle, self._asked, self._losses = Handout(prompts), dict[str, int](), dict[str, float](), 0
         try:
-            self.count = self.crew.team.gather(self.order, len(prompts))
+            self.count = self._handout.workers = self.crew.team.gather(self.order, len(prompts))
             while self._handout:
                 heard = self.crew.team.news(1.0)
                 for news in [*heard, *self._silent({news.worker for news in heard})]:
@@ -136,6 +141,9 @@ class Workers:
         elif news.report is None:
             self._ask(news.worker)
             self.crew.team.open(news.worker)
+        elif news.report.lacks:
+            self._ask(news.worker)
+            self.crew.team.send(news.worker, {path: self.order.files[path] for path in news.report.lacks})
         else:
             self.described |= news.report.described
             self.received(news.report)

@@ -190,6 +190,27 @@ def key_options(spec: JudgeSpec) -> dict[str, Any]:
     return {name: value for name, value in spec.options.items() if name not in KINDS[spec.kind].weights}
 
 
+def weights_of(spec: JudgeSpec) -> tuple[str, ...]:
+    """What the judge's options name as its weights: files, folders or Hub ids."""
+    if parts := parts_of(spec):
+        return tuple(name for part in parts for name in weights_of(part))
+    return tuple(str(spec.options[name]) for name in KINDS[spec.kind].weights if name in spec.options)
+
+
+def with_weights(spec: JudgeSpec, moved: Mapping[str, str]) -> JudgeSpec:
+    """The same judge, with weights that lie elsewhere.
+
+    Args:
+        spec: the judge.
+        moved: from what an option says to what it shall say.
+    """
+    if parts := parts_of(spec):
+        return with_parts(spec, tuple(with_weights(part, moved) for part in parts))
+    weights = KINDS[spec.kind].weights
+    options = {name: moved.get(str(value), value) if name in weights else value for name, value in spec.options.items()}
+    return JudgeSpec(spec.kind, options)
+
+
 def on_base(spec: JudgeSpec, base: Path | None) -> JudgeSpec:
     """The judge with the un-erased model in place where it judges with that.
 

@@ -51,7 +51,7 @@ class Fingerprints:
         """
         try:
             if path.is_dir():
-                return digest({str(p.relative_to(path)): self._file(p) for p in _contents(path)})
+                return digest({str(p.relative_to(path)): self._file(p) for p in contents(path)})
             return self._file(path)[:16]
         except OSError as error:
             raise StoreError(f"{path} cannot be fingerprinted: {error}") from None
@@ -73,7 +73,7 @@ class Fingerprints:
                 return
 
 
-def _contents(folder: Path, above: frozenset[Path] = frozenset()) -> Iterator[Path]:
+def contents(folder: Path, above: frozenset[Path] = frozenset()) -> Iterator[Path]:
     """The files of a folder that can change what it computes; links count as what they lead to.
 
     Args:
@@ -86,7 +86,7 @@ def _contents(folder: Path, above: frozenset[Path] = frozenset()) -> Iterator[Pa
             continue
         if path.is_dir():
             if path.resolve() not in around:
-                yield from _contents(path, around)
+                yield from contents(path, around)
         elif path.is_file() and path.name not in _IGNORED:
             yield path
 

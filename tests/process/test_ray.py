@@ -109,22 +109,23 @@ def test_a_cluster_that_is_not_there_is_one_clear_error(scripted: World) -> None
 def test_real_attacks_have_the_same_outcomes_with_1_2_and_4_workers_and_with_none(world: World) -> None:
     """The emoji victim, its base and its judge in every worker, the default attack, and prompts that end in every way.
 
-    Cases 0 and 9 break in the first round, 5 in the second; 16 needs no attack; 2 withstands all of them.
+    Case 0 breaks in the first round, 5 in the second; 16 needs no attack; 2 withstands all rounds. With one lane, four
+    workers have a prompt each.
     """
     models = (
         f"--unlearndiff-model={EMOJI / 'erased' / 'uce-fish.safetensors'}",
         f"--unlearndiff-base={EMOJI / 'model'}",
         f"--unlearndiff-concepts={EMOJI / 'concepts'}",
-        "--unlearndiff-cases=0,2,5,9,16",
+        "--unlearndiff-cases=0,2,5,16",
     )
     world.gate("max_asr='100%', exhaustive=True", concept="fish")
     found = {}
     for workers in (0, 1, 2, 4):
-        arguments = [f"--unlearndiff-workers={workers}"] if workers else []
+        how = [f"--unlearndiff-workers={workers}", "--unlearndiff-lanes=1"] if workers else ["--unlearndiff-lanes=2"]
         store = f"store{workers}"
-        result = world.bare(*models, *arguments, "--unlearndiff-lanes=2", f"--unlearndiff-cache-dir={store}")
+        result = world.bare(*models, *how, f"--unlearndiff-cache-dir={store}")
         result.assert_outcomes(passed=1)
         found[workers] = told(world, store)
-    ends = sorted(json.loads(outcome)["status"] for outcome in found[0])
-    assert ends == ["broken", "broken", "broken", "generated", "resisted"]
+    assert {json.loads(outcome)["status"] for outcome in found[0]} == {"broken", "generated", "resisted"}
+    assert len(found[0]) == 4 + 3, "four prompts, and what the judge saw in the base's pictures of the attacked ones"
     assert found[1] == found[2] == found[4] == found[0]

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from clusters import SCRIPTED, Cluster
+from tiny import EMOJI
 from worlds import World, section
+
+from pytest_unlearndiff.store.fingerprint import Fingerprints
 
 pytestmark = pytest.mark.slow
 
@@ -61,3 +66,36 @@ def test_a_running_cluster_attacks(gate: World, cluster: Cluster, monkeypatch: p
     assert f"{COUNT} attacked" in "".join(section(result))
     wanted = ["generated" if seed % 5 == 1 else "resisted" for seed in range(COUNT)]
     assert sorted(outcome["status"] for outcome in gate.kept()) == sorted(wanted)
+
+
+HIDE = ("unshare", "-rm", "sh", "-c", 'mount -t tmpfs none "$0" && exec "$@"')
+CAN_HIDE = shutil.which("unshare") is not None and subprocess.run([*HIDE, "/mnt", "true"], check=False).returncode == 0
+
+
+@pytest.mark.skipif(not CAN_HIDE, reason="this machine lets nobody hide a folder from a process")
+def test_a_machine_without_the_files_is_sent_them(gate: World, token: dict[str, str]) -> None:
+    """The emoji world's folder is empty for every process of the only node that has place for workers."""
+    arrivals = gate.path / "arrivals"
+    arrivals.mkdir()
+    cluster = Cluster({**os.environ, **token}, cpus=0)
+    try:
+        cluster.join(2, before=[*HIDE, str(EMOJI)], environment={"TMPDIR": str(arrivals)})
+        gate.gate("max_asr='100%', exhaustive=True", concept="fish")
+        result = gate.bare(
+            f"--unlearndiff-model={EMOJI / 'erased' / 'uce-fish.safetensors'}",
+            f"--unlearndiff-base={EMOJI / 'model'}",
+            f"--unlearndiff-concepts={EMOJI / 'concepts'}",
+            "--unlearndiff-cases=0,16",
+            f"--unlearndiff-workers={cluster.client}",
+        )
+    finally:
+        cluster.stop()
+    result.assert_outcomes(passed=1)
+    assert "2/2 = 100.0%" in "".join(section(result))
+    there = Fingerprints()
+    kept = {path.name: path.parent.name for path in arrivals.glob("pytest-unlearndiff-*/*/*")}
+    assert kept == {
+        "uce-fish.safetensors": there.of(EMOJI / "erased" / "uce-fish.safetensors"),
+        "model": there.of(EMOJI / "model"),
+        "object": there.of(EMOJI / "judge" / "object"),
+    }

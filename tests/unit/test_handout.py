@@ -37,6 +37,18 @@ def test_a_worker_with_less_memory_than_before_is_handed_nothing_more() -> None:
     assert handout.take("a", 2) == []
 
 
+def test_where_little_is_left_every_worker_gets_an_even_share() -> None:
+    handout = Handout(prompts(9), workers=4)
+    assert [len(handout.take(worker, 8)) for worker in "abcd"] == [3, 2, 2, 2]
+    handout = Handout(prompts(20), workers=2)
+    assert [len(handout.take(worker, 8)) for worker in "ab"] == [8, 8]
+    for digest in digests(20)[:7]:
+        handout.done("a", digest)
+    assert len(handout.take("a", 8)) == 4, "of the 13 that are left, b has 8, and nobody else is there for the others"
+    handout = Handout(prompts(3), workers=5)
+    assert [len(handout.take(worker, 8)) for worker in "abcde"] == [1, 1, 1, 0, 0]
+
+
 def test_what_a_lost_worker_had_is_tried_first_and_in_order() -> None:
     handout, asked = Handout(prompts(6)), digests(6)
     handout.take("a", 3)

@@ -86,7 +86,7 @@ def files(tmp_path: Path) -> Order:
 
 
 def test_the_same_files_are_taken(files: Order) -> None:
-    check_files(files, Fingerprints())
+    check_files(files, files, Fingerprints())
 
 
 @pytest.mark.parametrize(
@@ -96,4 +96,4 @@ def test_the_same_files_are_taken(files: Order) -> None:
 def test_other_files_are_refused_by_name(files: Order, tmp_path: Path, name: str, said: str) -> None:
     (tmp_path / name).write_text("other")
     with pytest.raises(ModelError, match=f"{said}.* other weights here than where pytest runs"):
-        check_files(files, Fingerprints())
+        check_files(files, files, Fingerprints())

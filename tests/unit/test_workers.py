@@ -120,7 +120,7 @@ class Hangs(Exception):
 @pytest.fixture(autouse=True)
 def _scripted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Campaign, "engine", lambda self, *parts: (Script(), {"format": "script"}))
-    monkeypatch.setattr("pytest_unlearndiff.campaign.bench.check_files", lambda order, fingerprints: None)
+    monkeypatch.setattr("pytest_unlearndiff.campaign.bench.check_files", lambda *orders: None)
 
 
 def start(team: Here, received: Callable[[Report], None] = lambda report: None, silence: float = 1e9) -> Workers:
@@ -205,7 +205,7 @@ def test_where_every_worker_is_lost_it_ends_with_the_reason() -> None:
 
 
 def test_a_worker_that_refuses_is_named_and_nothing_is_tried_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(order: Order, fingerprints: object) -> None:
+    def refuse(*orders: object) -> None:
         raise ModelError("esd.pt holds other weights here")
 
     monkeypatch.setattr("pytest_unlearndiff.campaign.bench.check_files", refuse)
