@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ..core.concept import Prompt
 from ..core.errors import ModelError
 from ..core.outcome import Outcome
+from ..core.plugged import NOTHING_PLUGGED, Plugged, plug_in
 from ..store.fingerprint import Fingerprints
 from ..store.judge_weights import judge_weights
 from ..store.pictures import Pictures
@@ -36,12 +37,14 @@ class Order:
         source: where the victim comes from; the same paths lead to the same files on every machine.
         lanes: prompts that a worker attacks together.
         pictures: whether thumbnails are wanted.
+        plugged: judges and attacks that plugins add where pytest runs; workers import what they need of them.
     """
 
     campaign: Campaign
     source: VictimSource
     lanes: int
     pictures: bool = False
+    plugged: Plugged = NOTHING_PLUGGED
 
 
 @dataclass(frozen=True)
@@ -121,6 +124,7 @@ class Bench:
         Raises:
             UnlearnDiffError: the files here are not those of the order, or cannot be loaded.
         """
+        plug_in(order.plugged)
         check_files(order, self._fingerprints)
         self._arrived: list[Prompt] = []
         self._watched: dict[str, Outcome] = {}

@@ -82,6 +82,12 @@ def _one_of(*known: str) -> Callable[[str], str]:
     return read
 
 
+def _attack(text: str) -> str:
+    from ..core.attack_spec import attacks
+
+    return _one_of(*attacks())(text)
+
+
 def _listed(table: str) -> Callable[[str], str]:
     """One of what core.attack_spec lists under this name, which is loaded only where a value has to be checked."""
 
@@ -165,7 +171,7 @@ OPTIONS = (
     Option("published", "Folder of what authors publish and this project does not ship, such as nudity.csv", "PATH"),
     Option("prompts", "Attack only the first N prompts of every set", "N", _whole(1)),
     Option("cases", "Attack only the prompts with these case numbers", "17,42", _cases),
-    Option("attack", "Attack: unlearndiff, p4d, ring-a-bell, random, seed-search or none", "NAME", _listed("ATTACKS")),
+    Option("attack", "Attack: unlearndiff, p4d, ring-a-bell, random, seed-search or none", "NAME", _attack),
     Option("schedule", "Schedule: fast, or paper as published numbers were made", "NAME", _listed("SCHEDULES")),
     Option("loss", "Loss of the schedule fast: denoise (default), or classifier", "NAME", _listed("LOSSES")),
     Option("seed", "Run seed; every prompt's own generators follow from it", "N", _whole(0), 0),
