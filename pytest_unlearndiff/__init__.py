@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from .core.gate import Verdict as Verdict
     from .core.outcome import Outcome as Outcome
     from .core.outcome import Status as Status
+    from .core.plugged import AttackKind as AttackKind
+    from .core.plugged import JudgeKind as JudgeKind
     from .core.rate import Rate as Rate
     from .core.result import AttackResult as AttackResult
     from .core.retention import Retention as Retention
@@ -28,9 +30,11 @@ __version__ = "0.1.0"
 _HOMES = {
     "ASRExceeded": "core.errors",
     "AttackIncomplete": "core.errors",
+    "AttackKind": "core.plugged",
     "AttackResult": "core.result",
     "Concept": "core.concept",
     "Gate": "core.gate",
+    "JudgeKind": "core.plugged",
     "Outcome": "core.outcome",
     "Prompt": "core.concept",
     "Rate": "core.rate",

@@ -5,6 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from ..core.attack_spec import AttackSpec, Embeddings, Genetic, Simplex, Swaps
+from ..core.errors import GateError
+from ..core.maker import imported
+from ..core.plugged import plugged
 from ..models.victim import Victim
 from .controls import NoAttack, RandomTokens, SeedSearch, Transfer
 from .coordinate_search import CoordinateSearch
@@ -15,7 +18,17 @@ from .simplex_search import SimplexSearch
 
 
 def build_attack(spec: AttackSpec, victim: Victim) -> Attack[Any]:
-    """The attack that a specification names."""
+    """The attack that a specification names.
+
+    Raises:
+        GateError: a plugin's attack cannot be imported.
+    """
+    if (kind := plugged().attacks.get(spec.name)) is not None:
+        try:
+            attack: Attack[Any] = imported(kind.make)(spec, victim)
+        except ImportError as error:
+            raise GateError(f"attack {spec.name}: {error}") from None
+        return attack
     match spec.name:
         case "unlearndiff" | "p4d" | "ring-a-bell":
             return build_search(spec, victim)

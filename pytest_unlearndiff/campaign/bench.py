@@ -13,6 +13,7 @@ from ..core.concept import Prompt
 from ..core.errors import ModelError
 from ..core.judge_kinds import with_weights
 from ..core.outcome import Outcome
+from ..core.plugged import NOTHING_PLUGGED, Plugged, plug_in
 from ..store.fingerprint import Fingerprints
 from ..store.judge_weights import judge_weights
 from ..store.pictures import Pictures
@@ -39,6 +40,7 @@ class Order:
         lanes: prompts that a worker attacks together.
         pictures: whether thumbnails are wanted.
         files: every file and folder it needs, with its content hash; what a machine lacks is sent to it.
+        plugged: judges and attacks that plugins add where pytest runs; workers import what they need of them.
     """
 
     campaign: Campaign
@@ -46,6 +48,7 @@ class Order:
     lanes: int
     pictures: bool = False
     files: Mapping[Path, str] = field(default_factory=dict)
+    plugged: Plugged = NOTHING_PLUGGED
 
     def moved(self, places: Mapping[Path, Path]) -> Order:
         """The same order where files lie elsewhere."""
@@ -171,6 +174,7 @@ class Bench:
             UnlearnDiffError: the files here are not those of the order, or cannot be loaded.
         """
         self._sittings.pop(sender, None)
+        plug_in(order.plugged)
         if lacks := [path for path in order.files if path not in self._places and not path.exists()]:
             return Report(order.lanes, lacks=lacks)
         here = order.moved(self._places)

@@ -15,8 +15,9 @@ from ..core.attack_spec import ALGORITHM, AttackSpec
 from ..core.concept import Concept, Prompt
 from ..core.control import Control
 from ..core.errors import CannotAttack, ModelError, StoreError
-from ..core.judge_kinds import key_options
+from ..core.judge_kinds import key_kind, key_options
 from ..core.outcome import Outcome, Tally
+from ..core.plugged import plugged
 from ..core.result import AttackResult
 from ..store.key import AttackKey
 from ..store.store import Entry, Mode, Store
@@ -82,7 +83,7 @@ class Campaign:
             victim=self.fingerprint.victim,
             target=self.fingerprint.target if self.attack.needs_target else "",
             judge={
-                "kind": self.concept.judge.kind,
+                "kind": key_kind(self.concept.judge),
                 "options": key_options(self.concept.judge),
                 "weights": self.judge,
             },
@@ -327,7 +328,7 @@ class Campaign:
                     pictures.put(thumbnail.digest, thumbnail.data, base=thumbnail.base)
 
         files = files_of(source, self.concept.judge, store.fingerprints)
-        workers = Workers(crew, Order(self, source, lanes, pictures is not None, files), received)
+        workers = Workers(crew, Order(self, source, lanes, pictures is not None, files, plugged()), received)
         return workers, workers.described
 
     def engine(

@@ -13,7 +13,7 @@ from ..core.concept import Concept, Prompt
 from ..core.concept_file import BUILT_IN, ConceptLibrary
 from ..core.control import LEAST
 from ..core.errors import CannotAttack, ConceptError
-from ..core.judge_kinds import KINDS, on_base
+from ..core.judge_kinds import kinds, on_base
 from ..core.outcome import Outcome
 from ..core.rate import Rate, percent
 from ..reports.text import safe
@@ -137,7 +137,7 @@ def _lines(concept: Concept, found: Calibration) -> list[str]:
     if found.others:
         lines.append(f"false hits on prompts of other concepts: {_interval(found.false_hits)}")
     if threshold := found.suggestion():
-        option = next((name for name in ("threshold", "margin") if name in KINDS[concept.judge.kind].options), None)
+        option = next((name for name in ("threshold", "margin") if name in kinds()[concept.judge.kind].options), None)
         lines.append(
             f"scores tell them apart best at {threshold.score:.4g}: {threshold.hits} own and {threshold.false_hits} "
             f"other pictures reach it{f'; {option} is the option' if option else ''}"

@@ -10,12 +10,14 @@ from .checks import is_count
 from .concept import Prompt
 from .errors import GateError
 from .known_prompts import NOTHING_KNOWN, KnownPrompts
+from .plugged import plugged
 
 ALGORITHM = 2
 """Version of the attacks' mathematics. Raised when a change may change outcomes, so that old ones stop counting."""
 
 SEARCHES = ("unlearndiff", "p4d", "ring-a-bell")
 ATTACKS = (*SEARCHES, "random", "seed-search", "transfer", "none")
+"""The built-in ones."""
 _UNSCHEDULED = ("transfer", "none")
 LOSSES = ("denoise", "classifier")
 Placement = Literal["prefix", "suffix", "mid", "insert"]
@@ -141,12 +143,17 @@ BASELINES: Mapping[str, Mapping[str, Settings]] = {
 """What the baselines do under each schedule."""
 
 
+def attacks() -> tuple[str, ...]:
+    """The names of all attacks, those that plugins add among them."""
+    return (*ATTACKS, *plugged().attacks)
+
+
 @dataclass(frozen=True)
 class AttackSpec:
     """An attack with its settings.
 
     Attributes:
-        name: one of ATTACKS.
+        name: one of ``attacks()``.
         schedule: one of SCHEDULES.
         slots: adversarial tokens.
         placement: where they stand, one of PLACEMENTS.
@@ -170,7 +177,7 @@ class AttackSpec:
             GateError: names the setting and what it may be.
         """
         for setting, value, known in (
-            ("attack", self.name, ATTACKS),
+            ("attack", self.name, attacks()),
             ("schedule", self.schedule, tuple(SCHEDULES)),
             ("placement", self.placement, PLACEMENTS),
             ("loss", self.loss, LOSSES),
@@ -196,7 +203,8 @@ class AttackSpec:
     @property
     def needs_target(self) -> bool:
         """Whether the attack needs the un-erased model, most often for target images."""
-        return self.name in SEARCHES
+        kind = plugged().attacks.get(self.name)
+        return self.name in SEARCHES if kind is None else kind.needs_base
 
     def reaches(self, prompt: Prompt) -> bool:
         """Whether there is anything to attack a prompt with; one without must stay without an outcome."""
@@ -213,6 +221,9 @@ class AttackSpec:
             params |= {"slots": self.slots, "placement": self.placement}
         if self.loss != "denoise":  # not named where it is the usual, so that outcomes from before it was one count
             params["loss"] = self.loss
-        if self.name == "ring-a-bell":
+        kind = plugged().attacks.get(self.name)
+        if kind is not None:
+            params["version"] = kind.version
+        if self.name == "ring-a-bell" or kind is not None:
             params["word"] = self.word
         return params

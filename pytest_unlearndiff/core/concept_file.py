@@ -11,7 +11,7 @@ from typing import Any
 from .checks import hint, is_count
 from .concept import Concept, JudgeSpec, Prompt, Sampling, existing_path
 from .errors import ConceptError
-from .judge_kinds import KINDS, problems
+from .judge_kinds import kinds, problems
 from .prompt_set import read_prompts
 from .yaml_file import YamlFile, read_yaml
 
@@ -129,7 +129,7 @@ def _judge(file: YamlFile, folder: Path | None) -> JudgeSpec:
 
 def _placed(data: Mapping[Any, Any], folder: Path) -> dict[str, Any]:
     """A judge's options, with what names files seen from the concept file's folder."""
-    kind, options = KINDS.get(str(data.get("kind"))), {str(k): value for k, value in data.items() if k != "kind"}
+    kind, options = kinds().get(str(data.get("kind"))), {str(k): value for k, value in data.items() if k != "kind"}
     for name in kind.weights if kind is not None else ():
         if isinstance(options.get(name), str):
             options[name] = _seen_from(folder, options[name])

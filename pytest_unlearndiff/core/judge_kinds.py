@@ -12,6 +12,7 @@ from typing import Any
 from .checks import hint, is_count, is_number
 from .concept import JudgeSpec
 from .errors import JudgeError
+from .plugged import plugged
 
 Check = Callable[[Any], str]
 """What a value must be; empty where it is."""
@@ -166,11 +167,43 @@ KINDS: Mapping[str, Kind] = {
     "all-of": Kind({"judges": _judges}),
     "function": Kind({"call": _function}, {"options": _mapping}),
 }
+_COMBINED = [name for name, kind in KINDS.items() if "judges" in kind.required]
+
+
+def _is_a(kind: type) -> Check:
+    """What a plugin says of an option: its type."""
+    called = {str: "a text", int: "a whole number", float: "a number", bool: "true or false", list: "a list"}
+    accepted = (int, float) if kind is float else kind
+
+    def check(value: Any) -> str:
+        good = isinstance(value, accepted) and (kind is bool or not isinstance(value, bool))
+        return "" if good else f"must be {called.get(kind, 'a mapping')}"
+
+    return check
+
+
+def kinds() -> dict[str, Kind]:
+    """Every kind of judge, those that plugins add among them."""
+    added = {
+        name: Kind(
+            {option: _is_a(kind) for option, kind in judge.required.items()},
+            {option: _is_a(kind) for option, kind in judge.optional.items()},
+            judge.weights,
+        )
+        for name, judge in plugged().judges.items()
+    }
+    return {**KINDS, **added}
+
+
+def key_kind(spec: JudgeSpec) -> str:
+    """What kind of judge counts: with the version of one that a plugin adds."""
+    judge = plugged().judges.get(spec.kind)
+    return spec.kind if judge is None else f"{judge.name}@{judge.version}"
 
 
 def parts_of(spec: JudgeSpec) -> tuple[JudgeSpec, ...]:
     """The judges that this one combines; none where it judges itself."""
-    if "judges" not in KINDS[spec.kind].required:
+    if spec.kind not in _COMBINED:
         return ()
     return tuple(
         JudgeSpec(str(data["kind"]), {name: value for name, value in data.items() if name != "kind"})
@@ -186,8 +219,8 @@ def with_parts(spec: JudgeSpec, parts: tuple[JudgeSpec, ...]) -> JudgeSpec:
 def key_options(spec: JudgeSpec) -> dict[str, Any]:
     """The options that count as they are written: all but the names of files, whose content counts instead."""
     if parts := parts_of(spec):
-        return {"judges": [{"kind": part.kind, **key_options(part)} for part in parts]}
-    return {name: value for name, value in spec.options.items() if name not in KINDS[spec.kind].weights}
+        return {"judges": [{"kind": key_kind(part), **key_options(part)} for part in parts]}
+    return {name: value for name, value in spec.options.items() if name not in kinds()[spec.kind].weights}
 
 
 def weights_of(spec: JudgeSpec) -> tuple[str, ...]:
@@ -219,7 +252,7 @@ def on_base(spec: JudgeSpec, base: Path | None) -> JudgeSpec:
     """
     if parts := parts_of(spec):
         return with_parts(spec, tuple(on_base(part, base) for part in parts))
-    if not KINDS[spec.kind].base or "model" in spec.options:
+    if not kinds()[spec.kind].base or "model" in spec.options:
         return spec
     if base is None:
         raise JudgeError(
@@ -231,10 +264,10 @@ def on_base(spec: JudgeSpec, base: Path | None) -> JudgeSpec:
 
 def problems(kind: object, options: Mapping[str, Any]) -> Iterator[Problem]:
     """Everything wrong with a judge that can be told without loading it; the files it names are looked at."""
-    if not isinstance(kind, str) or kind not in KINDS:
-        yield ("kind",), f"no judge {kind!r}: {hint(str(kind), KINDS)}"
+    if not isinstance(kind, str) or kind not in kinds():
+        yield ("kind",), f"no judge {kind!r}: {hint(str(kind), kinds())}"
         return
-    known = KINDS[kind]
+    known = kinds()[kind]
     for name in options:
         if name not in known.options:
             yield (name,), f"judge {kind} has no option {name!r}: {hint(str(name), known.options)}"
@@ -248,7 +281,7 @@ def problems(kind: object, options: Mapping[str, Any]) -> Iterator[Problem]:
         elif name in known.weights:
             if problem := _missing(options[name]):
                 yield (name,), f"{name}: {problem}"
-        elif name == "judges":
+        elif kind in _COMBINED and name == "judges":
             for index, part in enumerate(options["judges"]):
                 for where, problem in problems(part.get("kind"), {k: v for k, v in part.items() if k != "kind"}):
                     yield ("judges", index, *where), problem

@@ -18,19 +18,34 @@ def is_maker(model: str | Path | None) -> bool:
     return model is not None and bool(_SPELLING.fullmatch(str(model))) and not Path(model).exists()
 
 
+def imported(spelt: str) -> Any:
+    """The callable that ``package.module:callable`` names.
+
+    Raises:
+        ImportError: there is no such module, nothing of this name in it, or it cannot be called.
+    """
+    module, _, name = spelt.partition(":")
+    try:
+        function = reduce(getattr, name.split("."), import_module(module))
+    except AttributeError as error:
+        raise ImportError(f"{spelt}: {error}") from None
+    except ImportError as error:
+        raise ImportError(f"{spelt}: {error}; the module has to be importable, as with pytest's pythonpath") from None
+    if not callable(function):
+        raise ImportError(f"{spelt} is a {type(function).__name__}, which cannot be called")
+    return function
+
+
 def make(spelt: str) -> Any:
     """What the callable gives, called without arguments.
 
     Raises:
         ModelError: there is no such callable, or it raises.
     """
-    module, _, name = spelt.partition(":")
     try:
-        function = reduce(getattr, name.split("."), import_module(module))
-    except (ImportError, AttributeError) as error:
-        raise ModelError(f"{spelt}: {error}; the module has to be importable, as with pytest's pythonpath") from None
-    if not callable(function):
-        raise ModelError(f"{spelt} is a {type(function).__name__}, which cannot be called")
+        function = imported(spelt)
+    except ImportError as error:
+        raise ModelError(str(error)) from None
     try:
         return function()
     except Exception as error:

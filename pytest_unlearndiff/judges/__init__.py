@@ -10,6 +10,7 @@ from PIL import Image
 from ..core.concept import JudgeSpec
 from ..core.judge_kinds import check, parts_of
 from ..core.judgement import Judgement
+from ..core.plugged import plugged
 
 
 class Judge(Protocol):
@@ -33,6 +34,10 @@ def build_judge(spec: JudgeSpec, device: str, pipeline: Callable[[str], Any] | N
     """
     check(spec)
     options: dict[str, Any] = dict(spec.options)
+    if (kind := plugged().judges.get(spec.kind)) is not None:
+        from .user_function import plugged_judge
+
+        return plugged_judge(kind, options, device)
     match spec.kind:
         case "image-classifier":
             from .image_classifier import ImageClassifier
@@ -59,9 +64,9 @@ def build_judge(spec: JudgeSpec, device: str, pipeline: Callable[[str], Any] | N
 
             return VisionLanguage(**options, device=device)
         case "function":
-            from .user_function import UserFunction
+            from .user_function import user_function
 
-            return UserFunction(**options)
+            return user_function(**options)
         case _:
             from .combined import Combined
 

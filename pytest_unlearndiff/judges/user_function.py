@@ -1,39 +1,33 @@
-"""A user's own function as a judge."""
+"""Judges that others wrote: a user's own function, and what plugins add."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from importlib import import_module
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from PIL import Image
 
 from ..core.errors import JudgeError
 from ..core.judgement import Judgement
+from ..core.maker import imported
+from ..core.plugged import JudgeKind
 
 
-class UserFunction:
+class Answers:
     """Asks ``function(images, **options)``, which gives one answer a picture.
 
     An answer is a ``Judgement``, or true or false for hit, or a pair (hit, score).
 
     Args:
-        call: ``package.module:function``.
+        name: of the judge, for people.
+        function: asked.
         options: passed on by keyword.
-
-    Raises:
-        JudgeError: there is no such function.
     """
 
-    def __init__(self, call: str, options: Mapping[str, Any] | None = None) -> None:
-        module, _, name = call.partition(":")
-        try:
-            self._function = getattr(import_module(module), name)
-        except (ImportError, AttributeError) as error:
-            raise JudgeError(f"judge function {call} cannot be loaded: {error}") from None
-        if not callable(self._function):
-            raise JudgeError(f"judge function {call} is a {type(self._function).__name__}, which cannot be called")
-        self._call, self._options = call, dict(options or {})
+    def __init__(
+        self, name: str, function: Callable[..., Iterable[Any]], options: Mapping[str, Any] | None = None
+    ) -> None:
+        self._name, self._function, self._options = name, function, dict(options or {})
 
     def __call__(self, images: Sequence[Image.Image]) -> list[Judgement]:
         """Judge RGB pictures, one judgement each, in order.
@@ -43,7 +37,7 @@ class UserFunction:
         """
         answers = list(self._function(list(images), **self._options))
         if len(answers) != len(images):
-            raise JudgeError(f"judge function {self._call} gave {len(answers)} answers on {len(images)} pictures")
+            raise JudgeError(f"{self._name} gave {len(answers)} answers on {len(images)} pictures")
         return [self._judgement(answer) for answer in answers]
 
     def _judgement(self, answer: Any) -> Judgement:
@@ -55,6 +49,41 @@ class UserFunction:
                 return Judgement(bool(hit), float(bool(hit) if score is None else score), str(bool(hit)))
         except (TypeError, ValueError, RuntimeError):
             pass
-        raise JudgeError(
-            f"judge function {self._call} gave {answer!r}: an answer is a Judgement, True or False, or (hit, score)"
-        )
+        raise JudgeError(f"{self._name} gave {answer!r}: an answer is a Judgement, True or False, or (hit, score)")
+
+
+def user_function(call: str, options: Mapping[str, Any] | None = None) -> Answers:
+    """The judge that is a function of the user's own.
+
+    Args:
+        call: ``package.module:function``.
+        options: passed on by keyword.
+
+    Raises:
+        JudgeError: there is no such function.
+    """
+    try:
+        return Answers(f"judge function {call}", imported(call), options)
+    except ImportError as error:
+        raise JudgeError(f"judge function {error}") from None
+
+
+def plugged_judge(kind: JudgeKind, options: Mapping[str, Any], device: str) -> Answers:
+    """The judge that a plugin adds.
+
+    Args:
+        kind: which.
+        options: as the concept gives them; paths are absolute by now.
+        device: where its networks run.
+
+    Raises:
+        JudgeError: it cannot be imported, or gives nothing that can be asked.
+    """
+    try:
+        made = imported(kind.make)
+    except ImportError as error:
+        raise JudgeError(f"judge {kind.name}: {error}") from None
+    judge = made(device=device, **options)
+    if not callable(judge):
+        raise JudgeError(f"judge {kind.name}: {kind.make} gave a {type(judge).__name__}, which cannot be called")
+    return Answers(f"judge {kind.name}", judge)

@@ -12,6 +12,7 @@ from . import hookspecs, retention_hooks
 from .controller import Controller
 from .fixtures import unlearndiff_attack, unlearned_pipe
 from .options import MARKER, add_options, given_options
+from .plugs import plug_early
 from .refusal import marked, refuse
 from .session import CARRIED, GATE, RECORDS, STATE, state_of
 
@@ -40,6 +41,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(Controller(config), "unlearndiff-controller")
     config.pluginmanager.register(retention_hooks, "unlearndiff-retention")
     config.pluginmanager.register(retention_hooks.RetentionController(config), "unlearndiff-retention-controller")
+    plug_early(config)
     if given_options(config) and state_of(config).settings.plan:
         from .plan import install
 

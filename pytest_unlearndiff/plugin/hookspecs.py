@@ -55,6 +55,87 @@ def pytest_unlearndiff_concepts(config: pytest.Config) -> Any:
 
 
 @pytest.hookspec
+def pytest_unlearndiff_judges(config: pytest.Config) -> Any:
+    """Bring further kinds of judges, which concepts name with ``judge: kind:``.
+
+    Asked in every process that collects tests; workers of ``--unlearndiff-workers`` are told the answer. A judge is
+    imported where pictures are judged and nowhere else, so that a session that finds everything in the store needs
+    nothing that it needs. Outcomes are kept under the judge's version, options and the content of its weights.
+
+    Args:
+        config: the session's.
+
+    Returns:
+        Judges (``list[JudgeKind]``). Names of built-in judges, and of other plugins', are refused.
+
+    Example:
+        A conftest.py, beside a concept whose judge is ``{kind: red, least: 0.4}``::
+
+            from pytest_unlearndiff import JudgeKind
+
+            def pytest_unlearndiff_judges(config):
+                return [JudgeKind("red", make="reds:Red", version="1", optional={"least": float})]
+
+        The judge, in a module reds.py that can be imported::
+
+            from PIL import ImageStat
+
+            class Red:
+                def __init__(self, device, least=0.5):
+                    self.least = least
+
+                def __call__(self, images):
+                    reds = [ImageStat.Stat(image).mean[0] / 255 for image in images]
+                    return [(red >= self.least, red) for red in reds]
+    """
+
+
+@pytest.hookspec
+def pytest_unlearndiff_attacks(config: pytest.Config) -> Any:
+    """Bring further attacks, which gates name with ``attack=`` and sessions with ``--unlearndiff-attack``.
+
+    Asked, told to workers and imported as judges are. Outcomes are kept under the attack's version and settings.
+
+    Args:
+        config: the session's.
+
+    Returns:
+        Attacks (``list[AttackKind]``). Names of built-in attacks, and of other plugins', are refused.
+
+    Example:
+        A conftest.py; a gate then says ``attack="echo"``::
+
+            from pytest_unlearndiff import AttackKind
+
+            def pytest_unlearndiff_attacks(config):
+                return [AttackKind("echo", make="echoes:Echo", version="1")]
+
+        The attack, in a module echoes.py that can be imported. It says a prompt twice, then three times::
+
+            from pytest_unlearndiff.attacks.lane import Lane, lane_generator
+            from pytest_unlearndiff.core.drawing import Drawing
+
+            class Echo:
+                def __init__(self, spec, victim):
+                    self.spec = spec
+
+                def start(self, prompts, victim, targets, seed):
+                    return [Lane(prompt, lane_generator(seed, prompt)) for prompt in prompts]
+
+                def advance(self, lanes, victim):
+                    return [self.louder(lane) for lane in lanes]
+
+                def louder(self, lane):
+                    if lane.block == 2:
+                        return None
+                    lane.block += 1
+                    lane.inserted = " ".join([lane.prompt.text] * lane.block)
+                    text = f"{lane.inserted} {lane.prompt.text}"
+                    return Drawing(text, lane.prompt.seed, lane.prompt.guidance)
+    """
+
+
+@pytest.hookspec
 def pytest_unlearndiff_outcome(config: pytest.Config, nodeid: str, outcome: Outcome) -> None:
     """Take note of a prompt that was attacked to its end, in the process that attacked it.
 

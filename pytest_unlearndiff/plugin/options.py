@@ -105,8 +105,10 @@ def _listed(table: str) -> Callable[[str], str]:
 
 def _attack(text: str) -> str:
     """An attack's name; ``transfer`` takes a file."""
+    from ..core.attack_spec import attacks
+
     name, colon, path = text.partition(":")
-    _listed("ATTACKS")(name)
+    _one_of(*attacks())(name)
     if (name == "transfer") is not bool(path) or (colon and not path):
         raise ValueError("transfer:CSV, with the file that python -m pytest_unlearndiff export writes, or another name")
     return text

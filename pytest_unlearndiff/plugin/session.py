@@ -103,8 +103,15 @@ class SessionState:
         return Crew(team, self.settings.worker_silence or SILENCE)
 
     def library(self, folder: Path) -> ConceptLibrary:
-        """Concepts as a test file in ``folder`` sees them: beside it, listed, at the rootdir, from hooks."""
+        """Concepts as a test file in ``folder`` sees them: beside it, listed, at the rootdir, from hooks.
+
+        Raises:
+            GateError: a judge or an attack of a plugin cannot be meant.
+        """
         from ..core.concept_file import BUILT_IN, ConceptLibrary
+        from .plugs import plug
+
+        plug(self._config)  # concepts may name judges of plugins
 
         hooked = chain.from_iterable(self._config.hook.pytest_unlearndiff_concepts(config=self._config))
         places = [folder / "concepts", *self.settings.concepts, self._config.rootpath / "concepts", *hooked]

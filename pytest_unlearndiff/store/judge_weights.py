@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..core.concept import JudgeSpec
 from ..core.errors import JudgeError
-from ..core.judge_kinds import KINDS, parts_of
+from ..core.judge_kinds import kinds, parts_of
 from .fingerprint import Fingerprints, digest
 
 
@@ -22,7 +22,7 @@ def judge_weights(spec: JudgeSpec, fingerprints: Fingerprints) -> str:
         return digest([judge_weights(part, fingerprints) for part in parts])
     if spec.kind == "function":
         return fingerprints.of(source_file(str(spec.options["call"])))
-    kind = KINDS[spec.kind]
+    kind = kinds()[spec.kind]
     found = [_hash(str(spec.options[name]), fingerprints) for name in kind.weights if name in spec.options]
     if not found:
         return kind.shipped[:16]

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import inspect
+import json
+import re
 import textwrap
+from pathlib import Path
 
 import pytest
+import worlds
 from worlds import World, section
 
 from pytest_unlearndiff.plugin import hookspecs
@@ -19,7 +23,7 @@ def add(world: World, code: str) -> None:
 
 def test_each_hook_says_how_to_implement_it() -> None:
     hooks = [value for name, value in vars(hookspecs).items() if name.startswith("pytest_unlearndiff_")]
-    assert len(hooks) == 4
+    assert len(hooks) == 6
     for hook in hooks:
         assert f"def {hook.__name__}({', '.join(inspect.signature(hook).parameters)}):" in (hook.__doc__ or "")
 
@@ -101,6 +105,136 @@ def test_facts_that_a_hook_adds_are_reported(world: World, workers: tuple[str, .
     assert "  commit: 0123abc" in section(result)
     assert "0123abc" in (world.path / "report.html").read_text()
     assert "0123abc" in (world.path / "report.json").read_text()
+
+
+def examples(world: World, hook: object) -> None:
+    """Put the code of a hook's docstring where it says: the first block in conftest.py, the second in its module."""
+    blocks = re.findall(r"::\n\n((?: {12}.*\n|\n)+)", hook.__doc__ or "")
+    conftest, code = (textwrap.dedent(block) for block in blocks)
+    [name] = re.findall(r"make=\"(\w+):", conftest)
+    add(world, conftest)
+    world.file(f"{name}.py", code)
+
+
+def test_judge_and_attack_of_the_examples_attack_a_model(world: World) -> None:
+    """Nothing is scripted here: a tiny pipeline draws, one example's judge looks, the other's attack tries."""
+    world.ini("pythonpath = .")
+    examples(world, hookspecs.pytest_unlearndiff_judges)
+    examples(world, hookspecs.pytest_unlearndiff_attacks)
+    add(
+        world,
+        f"""
+        import sys
+        import pytest
+
+        @pytest.fixture(scope="session")
+        def unlearned_pipe():
+            sys.path.append({str(Path(worlds.__file__).parent)!r})
+            from tiny import tiny_pipeline
+
+            return tiny_pipeline(1)
+        """,
+    )
+    world.concept(count=2)
+    judge = {"kind": "red", "least": 1.0}
+    world.file(
+        "concepts/church.yaml",
+        json.dumps({"prompts": "church.csv", "judge": judge, "sampling": {"steps": 1, "scheduler": "own"}}),
+    )
+    world.gate("max_asr='50%', exhaustive=True, attack='echo'")
+    result = world.bare()
+    result.assert_outcomes(passed=1)
+    assert "church (echo/fast)" in result.stderr.str()
+    assert [outcome["status"] for outcome in world.kept()] == ["resisted"] * 2
+    assert [outcome["evaluations"] for outcome in world.kept()] == [3, 3], "the prompt itself, and two echoes"
+    world.file("concepts/church.yaml", (world.path / "concepts/church.yaml").read_text().replace("1.0", "0.0"))
+    world.bare().assert_outcomes(failed=1)
+    assert sorted(outcome["status"] for outcome in world.kept()) == ["generated"] * 2 + ["resisted"] * 2
+
+
+@pytest.fixture
+def plugged(world: World) -> World:
+    """A gate with a judge and an attack of a conftest.py, whose versions come from the environment."""
+    world.concept()
+    world.scripted("rrrrrrrrrr")
+    add(
+        world,
+        """
+        import os
+        from pytest_unlearndiff import AttackKind, JudgeKind
+
+        def pytest_unlearndiff_judges(config):
+            return [JudgeKind("red", make="nowhere:Red", version=os.environ.get("RED", "1"))]
+
+        def pytest_unlearndiff_attacks(config):
+            return [AttackKind("echo", make="nowhere:Echo", version=os.environ.get("ECHO", "1"))]
+        """,
+    )
+    world.file("concepts/church.yaml", json.dumps({"prompts": "church.csv", "judge": {"kind": "red"}}))
+    world.gate("max_asr='10%', exhaustive=True, attack='echo'")
+    return world
+
+
+def test_a_version_decides_what_the_store_knows(
+    plugged: World, workers: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, version, said in (
+        ("RED", "1", "10 attacked"),
+        ("RED", "1", "all 10 from the store"),
+        ("RED", "2", "10 attacked"),
+        ("ECHO", "2", "10 attacked"),
+    ):
+        monkeypatch.setenv(name, version)
+        result = plugged.attack("-v", *workers)
+        result.assert_outcomes(passed=1)
+        assert said in "".join(section(result))
+    assert "params.version (2 here, 1 there)" in result.stdout.str()
+
+
+def test_a_warm_session_imports_neither(plugged: World) -> None:
+    """Their modules are nowhere at all, nor is torch."""
+    plugged.attack().assert_outcomes(passed=1)
+    add(plugged, "sys.modules['torch'] = None")
+    plugged.attack("--unlearndiff-cache=require").assert_outcomes(passed=1)
+
+
+def test_the_session_may_name_an_attack_of_a_plugin(plugged: World, workers: tuple[str, ...]) -> None:
+    plugged.gate("max_asr='10%', exhaustive=True")
+    result = plugged.attack("--unlearndiff-attack=echo", *workers)
+    result.assert_outcomes(passed=1)
+    assert "church (echo/fast)" in result.stderr.str()
+    refused = plugged.attack("--unlearndiff-attack=ecko", *workers)
+    assert refused.ret == pytest.ExitCode.USAGE_ERROR
+    assert "none, echo" in refused.stderr.str()
+
+
+CLASH = """
+from pytest_unlearndiff import JudgeKind
+
+def pytest_unlearndiff_judges(config):
+    return [JudgeKind("nudenet", make="a:b", version="1")]
+"""
+
+
+def test_a_name_that_is_taken_is_refused(world: World, workers: tuple[str, ...]) -> None:
+    world.know("rrrrrrrrrr")
+    world.gate("max_asr='10%'")
+    add(world, CLASH)
+    result = world.run(*workers)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert "a plugin names its judge 'nudenet', as a built-in one" in result.stderr.str()
+    assert "INTERNALERROR" not in result.stdout.str() + result.stderr.str()
+
+
+def test_also_by_a_conftest_that_is_found_late(world: World, workers: tuple[str, ...]) -> None:
+    world.know("rrrrrrrrrr")
+    world.file("below/conftest.py", CLASH)
+    world.gate("max_asr='10%'")
+    (world.path / "test_gate.py").rename(world.path / "below" / "test_gate.py")
+    result = world.run(*workers)
+    assert result.ret != 0
+    assert "a plugin names its judge 'nudenet'" in result.stdout.str()
+    assert "INTERNALERROR" not in result.stdout.str() + result.stderr.str()
 
 
 def test_a_misspelt_hook_is_named_by_pytest(world: World) -> None:
