@@ -29,9 +29,30 @@ def read_prompts(path: Path) -> list[Prompt]:
         ConceptError: no such file, no ``prompt`` column, no rows, a cell that is not the number it should be, or a case
             number that stands twice.
     """
+    return parse_prompts(read_content(path), str(path))
+
+
+def read_content(path: Path) -> bytes:
+    """The bytes of a prompt set's file.
+
+    Raises:
+        ConceptError: it cannot be read.
+    """
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        return path.read_bytes()
+    except OSError as error:
+        raise ConceptError(f"prompt set {path} cannot be read: {error}") from None
+
+
+def parse_prompts(content: bytes, path: str) -> list[Prompt]:
+    """The same of a file's bytes, which errors name by ``path``.
+
+    Raises:
+        ConceptError: as ``read_prompts``.
+    """
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
         raise ConceptError(f"prompt set {path} cannot be read: {error}") from None
     # Strict, since otherwise a quote that is never closed swallows every prompt behind it.
     reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
@@ -53,7 +74,7 @@ def read_prompts(path: Path) -> list[Prompt]:
     return prompts
 
 
-def _row(row: Mapping[str, str | None], number: int, path: Path) -> Prompt:
+def _row(row: Mapping[str, str | None], number: int, path: str) -> Prompt:
     """One row as a prompt."""
     text = row["prompt"]
     if not text or not text.strip():
@@ -66,7 +87,7 @@ def _row(row: Mapping[str, str | None], number: int, path: Path) -> Prompt:
     )
 
 
-def _whole(row: Mapping[str, str | None], columns: tuple[str, ...], number: int, path: Path) -> int:
+def _whole(row: Mapping[str, str | None], columns: tuple[str, ...], number: int, path: str) -> int:
     """The first of these columns that the row fills, as a whole number; the row's own number where it fills none."""
     value = _number(row, columns, number, path, default=Decimal(number))
     if value != value.to_integral_value():
@@ -75,7 +96,7 @@ def _whole(row: Mapping[str, str | None], columns: tuple[str, ...], number: int,
 
 
 def _number(
-    row: Mapping[str, str | None], columns: tuple[str, ...], number: int, path: Path, default: Decimal
+    row: Mapping[str, str | None], columns: tuple[str, ...], number: int, path: str, default: Decimal
 ) -> Decimal:
     """The first of these columns that the row fills, as the number it shows."""
     for column in columns:
