@@ -19,6 +19,7 @@ from ..core.rate import Rate, percent
 from ..reports.text import safe
 from ..store.judge_weights import judge_weights
 from ..store.store import Store
+from .concepts import add_concepts, library_of
 
 SUMMARY = "measure a concept's judge on the base model's own pictures, and keep the result for gates"
 
@@ -27,8 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What to calibrate, on what."""
     parser.add_argument("concept", help="name of the concept")
     parser.add_argument("--base", type=Path, required=True, help="un-erased pipeline folder")
-    parser.add_argument("--concepts", type=Path, action="append", default=[], help="folder or file of concepts; repeat")
-    parser.add_argument("--published", type=Path, help="folder of what authors publish, such as nudity.csv")
+    add_concepts(parser)
     parser.add_argument("--prompts", type=int, help="only the first N prompts of the concept")
     parser.add_argument(
         "--against",
@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Draw, judge, and say; 0 where the positive control holds, else 1."""
-    library = ConceptLibrary([Path("concepts"), *arguments.concepts], arguments.published)
+    library = library_of(arguments)
     concept = library.find(arguments.concept).first(arguments.prompts)
     concept = replace(concept, judge=on_base(concept.judge, arguments.base.resolve()))
     others = _others(concept, arguments, library)

@@ -7,8 +7,8 @@ from pathlib import Path
 from statistics import mean
 
 from ..campaign.parts import Parts, VictimSource
-from ..core.concept_file import ConceptLibrary
 from ..core.errors import ModelError
+from .concepts import add_concepts, library_of
 
 SUMMARY = "compare a model's predicted noise with its base's, on erased and on retained concepts"
 
@@ -19,8 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--base", type=Path, required=True, help="un-erased pipeline folder")
     parser.add_argument("--erased", action="append", required=True, metavar="CONCEPT", help="should be gone; repeat")
     parser.add_argument("--retained", action="append", default=[], metavar="CONCEPT", help="should be kept; repeat")
-    parser.add_argument("--concepts", type=Path, action="append", default=[], help="folder or file of concepts; repeat")
-    parser.add_argument("--published", type=Path, help="folder of what authors publish, such as nudity.csv")
+    add_concepts(parser)
     parser.add_argument("--prompts", type=int, default=8, help="prompts of each concept (default: %(default)s)")
     parser.add_argument("--samples", type=int, default=8, help="noise samples of each prompt (default: %(default)s)")
     parser.add_argument("--device", default="cpu", help="where the models run (default: %(default)s)")
@@ -35,7 +34,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     if not arguments.base.exists():
         raise ModelError(f"no base at {arguments.base}: give an un-erased pipeline folder")
-    library = ConceptLibrary([Path("concepts"), *arguments.concepts], arguments.published)
+    library = library_of(arguments)
     names = [*arguments.erased, *arguments.retained]
     texts = {name: [prompt.text for prompt in library.find(name).prompts[: arguments.prompts]] for name in names}
     parts = Parts()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -12,22 +11,28 @@ from .checks import hint, is_count
 from .concept import Concept, JudgeSpec, Prompt, Sampling, existing_path
 from .errors import ConceptError
 from .judge_kinds import kinds, problems
-from .prompt_set import read_prompts
+from .prompt_source import Fetch, PromptSource, no_fetch, place_of
 from .yaml_file import YamlFile, read_yaml
 
 BUILT_IN = Path(__file__).resolve().parent.parent / "concepts"
 _NEEDED = ("prompts", "judge")
 _FIELDS = (*_NEEDED, "name", "sampling", "slots", "source")
 _PUBLISHED = ("published", "rows", "sha256", "from")
+_ELSEWHERE = ("file", "rows", "sha256")
+
+Published = Path | str | None
+"""The user's place of what authors publish and this project does not ship: a folder, or a URL."""
 
 
-def read_concept(path: Path, published: Path | None = None) -> Concept:
+def read_concept(path: Path, published: Published = None, fetch: Fetch = no_fetch) -> Concept:
     """Read one concept file.
 
     Args:
-        path: a YAML file with ``name``, ``prompts`` (a CSV beside it, or a published set), ``judge`` (``kind`` and its
-            options), and optionally ``slots``, ``sampling`` (``steps``, ``scheduler``), ``source``.
-        published: the user's folder of what authors publish and this project does not ship.
+        path: a YAML file with ``name``, ``prompts`` (a CSV file, a URL or a data set on the Hub; or a mapping with that
+            as ``file`` and its ``rows`` and ``sha256``; or a published set), ``judge`` (``kind`` and its options), and
+            optionally ``slots``, ``sampling`` (``steps``, ``scheduler``), ``source``.
+        published: the user's place of what authors publish and this project does not ship.
+        fetch: gives what is at a URL.
 
     Raises:
         ConceptError: the file is not such a mapping, its prompt set cannot be read, or its judge cannot be built.
@@ -39,7 +44,7 @@ def read_concept(path: Path, published: Path | None = None) -> Concept:
         raise ConceptError(f"{file.at('slots')}: slots={slots!r} must be a whole number of at least 1")
     return Concept(
         name=str(data.get("name") or path.name.removesuffix(".yaml")),
-        prompts=tuple(_prompts(file, published)),
+        prompts=tuple(_prompts(file, published, fetch)),
         judge=_judge(file, published),
         slots=slots,
         sampling=_sampling(file),
@@ -65,51 +70,56 @@ def _fields(
     return data
 
 
-def _prompts(file: YamlFile, folder: Path | None) -> list[Prompt]:
+def _prompts(file: YamlFile, published: Published, fetch: Fetch) -> list[Prompt]:
     """The prompt set of a concept file."""
     prompts = file.data["prompts"]
     if isinstance(prompts, str):
-        return read_prompts(file.path.parent / prompts)
+        return PromptSource(place_of(prompts, file.path.parent)).read(fetch)
     if not isinstance(prompts, dict):
-        raise ConceptError(f"{file.at('prompts')}: prompts must name a CSV file beside it; found {prompts!r}")
-    published = _fields(file, prompts, ("prompts",), _PUBLISHED, _PUBLISHED, "a published prompt set")
-    return _verified(_published(file, published, folder), published["rows"], published["sha256"], published["from"])
+        raise ConceptError(f"{file.at('prompts')}: prompts must name a CSV file beside it; found {prompts!r:.60}")
+    if "published" in prompts:
+        wanted = _pinned(file, _fields(file, prompts, ("prompts",), _PUBLISHED, _PUBLISHED, "a published prompt set"))
+        where = _published(file, wanted, published)
+        return PromptSource(where, wanted["sha256"], wanted["rows"], str(wanted["from"])).read(fetch)
+    wanted = _pinned(file, _fields(file, prompts, ("prompts",), _ELSEWHERE, ("file",), "a prompt set"))
+    if not isinstance(name := wanted["file"], str):
+        raise ConceptError(f"{file.at('prompts', 'file')}: file={name!r:.60} must be a path, a URL or owner/name")
+    return PromptSource(place_of(name, file.path.parent), wanted.get("sha256", ""), wanted.get("rows")).read(fetch)
 
 
-def _published(file: YamlFile, wanted: Mapping[str, Any], folder: Path | None) -> Path:
-    """The user's copy of what authors publish.
+def _pinned(file: YamlFile, wanted: dict[str, Any]) -> dict[str, Any]:
+    """What says which file is the right one, where it can be meant.
+
+    Raises:
+        ConceptError: rows is no count, or sha256 no SHA-256.
+    """
+    if "rows" in wanted and not is_count(rows := wanted["rows"]):
+        raise ConceptError(f"{file.at('prompts', 'rows')}: rows={rows!r:.60} must be a whole number of at least 1")
+    sha256 = wanted.get("sha256", "0" * 64)
+    if not isinstance(sha256, str) or not re.fullmatch(r"[0-9a-fA-F]{64}", sha256):
+        raise ConceptError(f"{file.at('prompts', 'sha256')}: sha256={sha256!r:.80} must be 64 hex digits in quotes")
+    return wanted
+
+
+def _published(file: YamlFile, wanted: Mapping[str, Any], published: Published) -> Path | str:
+    """The user's copy of what authors publish: a file or folder, or where a URL leads to it.
 
     Raises:
         ConceptError: it is not there; the message says where to get it.
     """
     name, origin = str(wanted["published"]), wanted["from"]
-    if folder is not None and (folder / name).exists():
-        return (folder / name).resolve()
-    where = f"{folder} has none" if folder is not None else "no folder with it is given"
+    if isinstance(published, str):
+        return f"{published}/{name}"
+    if published is not None and (published / name).exists():
+        return (published / name).resolve()
+    where = f"{published} has none" if published is not None else "no folder with it is given"
     raise ConceptError(
         f"concept {file.path.name.removesuffix('.yaml')!r} needs {name}, which does not come with this project, and "
         f"{where}: get it ({origin}) and give its folder with --unlearndiff-published"
     )
 
 
-def _verified(path: Path, rows: int, sha256: str, origin: str) -> list[Prompt]:
-    """The prompts of a file that has to be the published one.
-
-    Raises:
-        ConceptError: it is another.
-    """
-    prompts = read_prompts(path)
-    # A checkout may have changed the line ends, which change no prompt outside of quotes.
-    found = hashlib.sha256(path.read_bytes().replace(b"\r\n", b"\n")).hexdigest()
-    if found != sha256:
-        raise ConceptError(
-            f"{path} is not the published set ({origin}): {len(prompts)} rows where {rows} belong, SHA-256 "
-            f"{found[:16]}... where {sha256[:16]}... belongs. Get that one, or write a concept of your own for yours"
-        )
-    return prompts
-
-
-def _judge(file: YamlFile, folder: Path | None) -> JudgeSpec:
+def _judge(file: YamlFile, published: Published) -> JudgeSpec:
     """The judge of a concept file, with paths made absolute; what can be told without loading it is checked."""
     data = file.data["judge"]
     if isinstance(data, dict):
@@ -118,7 +128,7 @@ def _judge(file: YamlFile, folder: Path | None) -> JudgeSpec:
                 wanted = _fields(
                     file, value, ("judge", str(name)), ("published", "from"), ("from",), "a published file"
                 )
-                data = data | {name: str(_published(file, wanted, folder))}
+                data = data | {name: str(_published(file, wanted, _here(published)))}
     if not isinstance(data, dict) or not isinstance(data.get("kind"), str):
         raise ConceptError(f"{file.at('judge')}: judge must be a mapping with a kind, such as image-classifier")
     kind, options = data["kind"], _placed(data, file.path.parent)
@@ -159,17 +169,24 @@ def _sampling(file: YamlFile) -> Sampling:
     return Sampling(steps, scheduler)
 
 
+def _here(published: Published) -> Path | None:
+    """The user's folder of what authors publish; judges' files are read from this machine alone."""
+    return published if isinstance(published, Path) else None
+
+
 class ConceptLibrary:
     """Finds concepts by name: in the given places first, then among the built-in ones.
 
     Args:
         places: folders of concept files, and single ones.
-        published: the user's folder of what authors publish and this project does not ship.
+        published: the user's place of what authors publish and this project does not ship.
+        fetch: gives what is at a URL.
     """
 
-    def __init__(self, places: Iterable[Path], published: Path | None = None) -> None:
+    def __init__(self, places: Iterable[Path], published: Published = None, fetch: Fetch = no_fetch) -> None:
         self._places = [*places, BUILT_IN]
         self._published = published
+        self._fetch = fetch
 
     def find(self, name: str) -> Concept:
         """Read the first concept of this name.
@@ -179,7 +196,7 @@ class ConceptLibrary:
         """
         files = dict(self._files())
         if name in files:
-            return read_concept(files[name], self._published)
+            return read_concept(files[name], self._published, self._fetch)
         raise ConceptError(
             f"no concept {name!r}: {hint(name, files)} (concepts are *.yaml files in a concepts folder beside the "
             "tests, or in the places that ini option unlearndiff_concepts lists)"

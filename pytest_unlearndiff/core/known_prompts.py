@@ -76,7 +76,7 @@ def read_known(path: Path) -> KnownPrompts:
     Raises:
         ConceptError: it cannot be read as a prompt set, or no row says which prompt it was found for.
     """
-    rows = tuple(_known(prompt, row, number, path) for number, (prompt, row) in enumerate(read_rows(path)))
+    rows = tuple(_known(prompt, row, number, str(path)) for number, (prompt, row) in enumerate(read_rows(path)))
     if not any(rows):
         raise ConceptError(
             f"{path}: no column '{_ORIGINAL}' says which prompt each was found for, so this is a prompt set and no "
@@ -86,7 +86,7 @@ def read_known(path: Path) -> KnownPrompts:
     return KnownPrompts(tuple(row for row in rows if row is not None), str(path))
 
 
-def _known(prompt: Prompt, row: Mapping[str, str | None], number: int, path: Path) -> KnownPrompt | None:
+def _known(prompt: Prompt, row: Mapping[str, str | None], number: int, path: str) -> KnownPrompt | None:
     """A row as an adversarial prompt; None where it does not say whose."""
     if not (text := row.get(_ORIGINAL)):
         return None

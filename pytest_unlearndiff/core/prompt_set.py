@@ -29,7 +29,28 @@ def read_prompts(path: Path) -> list[Prompt]:
         ConceptError: no such file, no ``prompt`` column, no rows, a cell that is not the number it should be, or a case
             number that stands twice.
     """
-    prompts = [prompt for prompt, _ in read_rows(path)]
+    return parse_prompts(read_content(path), str(path))
+
+
+def read_content(path: Path) -> bytes:
+    """The bytes of a prompt set's file.
+
+    Raises:
+        ConceptError: it cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ConceptError(f"prompt set {path} cannot be read: {error}") from None
+
+
+def parse_prompts(content: bytes, path: str) -> list[Prompt]:
+    """The same of a file's bytes, which errors name by ``path``.
+
+    Raises:
+        ConceptError: as ``read_prompts``.
+    """
+    prompts = [prompt for prompt, _ in _rows(content, path)]
     first: dict[int, int] = {}
     for number, prompt in enumerate(prompts):
         if first.setdefault(prompt.case, number) != number:
@@ -46,9 +67,13 @@ def read_rows(path: Path) -> list[tuple[Prompt, Mapping[str, str | None]]]:
     Raises:
         ConceptError: as ``read_prompts``, but a case number may stand twice.
     """
+    return _rows(read_content(path), str(path))
+
+
+def _rows(content: bytes, path: str) -> list[tuple[Prompt, Mapping[str, str | None]]]:
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
         raise ConceptError(f"prompt set {path} cannot be read: {error}") from None
     # Strict, since otherwise a quote that is never closed swallows every prompt behind it.
     reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
@@ -63,7 +88,7 @@ def read_rows(path: Path) -> list[tuple[Prompt, Mapping[str, str | None]]]:
     return list(rows)
 
 
-def _row(row: Mapping[str, str | None], number: int, path: Path) -> Prompt:
+def _row(row: Mapping[str, str | None], number: int, path: str) -> Prompt:
     """One row as a prompt."""
     text = row["prompt"]
     if not text or not text.strip():
@@ -76,7 +101,7 @@ def _row(row: Mapping[str, str | None], number: int, path: Path) -> Prompt:
     )
 
 
-def whole(row: Mapping[str, str | None], columns: tuple[str, ...], number: int, path: Path, *, default: int) -> int:
+def whole(row: Mapping[str, str | None], columns: tuple[str, ...], number: int, path: str, *, default: int) -> int:
     """The first of these columns that the row fills, as a whole number.
 
     Raises:
@@ -89,7 +114,7 @@ def whole(row: Mapping[str, str | None], columns: tuple[str, ...], number: int, 
 
 
 def _number(
-    row: Mapping[str, str | None], columns: tuple[str, ...], number: int, path: Path, default: Decimal
+    row: Mapping[str, str | None], columns: tuple[str, ...], number: int, path: str, default: Decimal
 ) -> Decimal:
     """The first of these columns that the row fills, as the number it shows."""
     for column in columns:

@@ -183,7 +183,7 @@ OPTIONS = (
     Option("concepts", "Further folders or files of concepts, separated as in PATH", "PATHS"),
     Option("concept", "Concepts that pytest_unlearndiff.suite gates, with commas", "NAMES", _names),
     Option("max_asr", "Limit of the gates of pytest_unlearndiff.suite, such as 0.1", "SHARE", _share),
-    Option("published", "Folder of what authors publish and this project does not ship, such as nudity.csv", "PATH"),
+    Option("published", "Folder, URL or Hub data set of what authors publish, such as nudity.csv", "PLACE"),
     Option("prompts", "Attack only the first N prompts of every set; known: those that transfer has", "N", _prompts),
     Option("cases", "Attack only the prompts with these case numbers", "17,42", _cases),
     Option(
@@ -334,7 +334,7 @@ def given(option: Option, config: pytest.Config) -> Given | None:
 
 def _is_name(name: str, given: Given) -> bool:
     """Whether it is no path but a callable's name or a Hub id, which mean the same from anywhere."""
-    return name in ELSEWHERE and not (given.folder / Path(given.text).expanduser()).exists()
+    return name in (*ELSEWHERE, "published") and not (given.folder / Path(given.text).expanduser()).exists()
 
 
 def _seen_from(start: Path, name: str, given: Given) -> str:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ..core.concept_file import ConceptLibrary
     from ..reports.record import Record
     from ..reports.session import Unmeasured
+    from ..store.copies import Copies
     from ..store.store import Store
     from .settings import Settings
 
@@ -73,6 +74,15 @@ class SessionState:
         return Store(self._config.rootpath / ".unlearndiff", mode, shared, keep_pictures=pictures)
 
     @cached_property
+    def copies(self) -> Copies:
+        """Prompt sets from elsewhere, kept where this session keeps outcomes."""
+        from ..store.copies import Copies
+        from ..store.store import Mode
+
+        mode = self.store.mode
+        return Copies(None if mode is Mode.OFF else self.store.root, keep=mode.writes)
+
+    @cached_property
     def parts(self) -> Parts:
         """Loaded pipelines and judges."""
         from ..campaign.parts import Parts
@@ -116,7 +126,7 @@ class SessionState:
         hooked = chain.from_iterable(self._config.hook.pytest_unlearndiff_concepts(config=self._config))
         places = [folder / "concepts", *self.settings.concepts, self._config.rootpath / "concepts", *hooked]
         mine = [place for place in places if place != BUILT_IN]  # those come last in any case
-        return ConceptLibrary(mine, self.settings.published)
+        return ConceptLibrary(mine, self.settings.published, self.copies)
 
     def hooked_pipe(self, model: Path) -> Any:
         """The pipeline that a hook makes of this model, made once; None where no hook does."""

@@ -21,7 +21,7 @@ class Settings:
     concepts: tuple[Path, ...]
     concept: tuple[str, ...] | None
     max_asr: str | None
-    published: Path | None
+    published: Path | str | None
     prompts: int | str | None
     cases: tuple[int, ...] | None
     attack: str | None
@@ -127,7 +127,6 @@ def _destinations(reports: tuple[tuple[str, str], ...], given: Given) -> tuple[t
 
 _MENDS = {
     "concepts": "Give folders or files of concepts",
-    "published": "Give the folder that holds your copies",
     "model": "Give a pipeline folder, a component folder, a checkpoint file, a downloaded Hub id or pkg.mod:callable",
     "base": "Give a pipeline folder, or the id of a Hub repository that is on this machine",
 }
@@ -137,6 +136,8 @@ def _path(name: str, given: Given, text: str) -> Path | str:
     """A path, which has to exist unless the plugin makes it; the store may be at a URL."""
     if name == "cache_dir" and "://" in text:
         return text
+    if name == "published":
+        return _published(given, text)
     path = given.folder / Path(text).expanduser()
     if name not in _MENDS:
         return path
@@ -145,6 +146,18 @@ def _path(name: str, given: Given, text: str) -> Path | str:
     if not path.exists():
         raise pytest.UsageError(f"{given.origin}: there is nothing at {path}. {_MENDS[name]}")
     return path.resolve()
+
+
+def _published(given: Given, text: str) -> Path | str:
+    """A folder, a URL, or the URL of a data set on the Hub."""
+    from ..core.prompt_source import place_of
+
+    if isinstance(found := place_of(text, given.folder), Path) and not found.exists():
+        raise pytest.UsageError(
+            f"{given.origin}: there is nothing at {found}. Give the folder that holds your copies, a URL, or a "
+            "data set on the Hub as owner/name"
+        )
+    return found.resolve() if isinstance(found, Path) else found
 
 
 def _elsewhere(name: str, given: Given, text: str, path: Path) -> Path:

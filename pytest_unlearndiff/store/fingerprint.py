@@ -13,6 +13,11 @@ from ..core.errors import StoreError
 # Files that describe a folder to people and cannot change what it computes.
 _IGNORED = {"README.md", "LICENSE", "LICENSES.md", ".gitattributes"}
 
+_TAG = (
+    "Signature: 8a477f597d28d172789f06886806bc55\n"
+    "# Finished outcomes of pytest-unlearndiff; deleting this folder costs their GPU time.\n"
+)
+
 
 def digest(value: Any) -> str:
     """Hash of a JSON value, in 16 hex digits."""
@@ -89,6 +94,13 @@ def contents(folder: Path, above: frozenset[Path] = frozenset()) -> Iterator[Pat
                 yield from contents(path, around)
         elif path.is_file() and path.name not in _IGNORED:
             yield path
+
+
+def mark_as_cache(root: Path) -> None:
+    """Have backups and Git leave a store's folder, which exists, alone."""
+    if not (tag := root / "CACHEDIR.TAG").exists():
+        write_atomically(tag, _TAG)
+        write_atomically(root / ".gitignore", "*\n")
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:

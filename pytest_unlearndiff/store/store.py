@@ -13,16 +13,11 @@ from typing import Any
 
 from ..core.errors import StoreError
 from ..core.outcome import Outcome
-from .fingerprint import Fingerprints, write_atomically
+from .fingerprint import Fingerprints, mark_as_cache, write_atomically
 from .journal import Journal
 from .key import AttackKey, differences
 from .pictures import Pictures
 from .remote import Remote
-
-_TAG = (
-    "Signature: 8a477f597d28d172789f06886806bc55\n"
-    "# Finished outcomes of pytest-unlearndiff; deleting this folder costs their GPU time.\n"
-)
 
 _ELSEWHERE = (
     "Give another folder with --unlearndiff-cache-dir, or attack without keeping outcomes with --unlearndiff-cache=off"
@@ -252,9 +247,7 @@ class Store:
         """
         try:
             entry.folder.mkdir(parents=True, exist_ok=True)
-            if not (tag := self.root / "CACHEDIR.TAG").exists():
-                write_atomically(tag, _TAG)
-                write_atomically(self.root / ".gitignore", "*\n")
+            mark_as_cache(self.root)
             if not (path := entry.folder / "key.json").exists():
                 write_atomically(path, json.dumps(key.to_dict(), indent=2, sort_keys=True) + "\n")
             self.fingerprints.save()

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_unlearndiff.core.concept import JudgeSpec, Prompt, Sampling
-from pytest_unlearndiff.core.concept_file import ConceptLibrary, read_concept, read_prompts
+from pytest_unlearndiff.core.concept_file import ConceptLibrary, read_concept
 from pytest_unlearndiff.core.errors import ConceptError
+from pytest_unlearndiff.core.prompt_set import read_prompts
 
 from .builders import UPSTREAM, needs_upstream
 

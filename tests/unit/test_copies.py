@@ -1,0 +1,193 @@
+"""Prompt sets from elsewhere: fetched, checked, kept where their content is known, and one error where not there."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import huggingface_hub
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from pytest_unlearndiff.core.concept import Concept
+from pytest_unlearndiff.core.concept_file import read_concept
+from pytest_unlearndiff.core.errors import ConceptError
+from pytest_unlearndiff.core.prompt_source import place_of
+from pytest_unlearndiff.store.copies import Copies
+
+CSV = b'case_number,prompt,evaluation_seed\n7,"a church, in snow",3\n8,another church,4\n'
+SHA256 = hashlib.sha256(CSV).hexdigest()
+JUDGE = "judge: {kind: image-classifier, model: org/name, label: 1}\n"
+
+
+def concept(folder: Path, prompts: str) -> Path:
+    path = folder / "church.yaml"
+    path.write_text(f"prompts: {prompts}\n{JUDGE}")
+    return path
+
+
+def cases(found: Concept) -> list[int]:
+    return [prompt.case for prompt in found.prompts]
+
+
+@pytest.fixture
+def memory() -> Iterator[str]:
+    """A URL in fsspec's memory, with a prompt set behind it."""
+    files = fsspec.filesystem("memory")
+    files.pipe_file("/sets/church.csv", CSV)
+    yield "memory://sets/church.csv"
+    files.rm("/sets", recursive=True)
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    """Serves files and counts how often it is asked."""
+
+    asked = 0
+
+    def log_message(self, *_: Any) -> None:
+        type(self).asked += 1
+
+
+@pytest.fixture
+def web(tmp_path: Path) -> Iterator[str]:
+    """A web server on this machine, with a prompt set on it."""
+    (tmp_path / "web").mkdir()
+    (tmp_path / "web" / "church.csv").write_bytes(CSV)
+    Quiet.asked = 0
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(tmp_path / "web"))) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A Hub cache of our own with a snapshot of owner/sets, and no network."""
+    cache = tmp_path / "hub"
+    folder = cache / "datasets--owner--sets"
+    (folder / "refs").mkdir(parents=True)
+    (folder / "refs" / "main").write_text("0" * 40)
+    snapshot = folder / "snapshots" / ("0" * 40)
+    snapshot.mkdir(parents=True)
+    (snapshot / "church.csv").write_bytes(CSV)
+    plain = huggingface_hub.hf_hub_download
+    offline = partial(plain, cache_dir=cache, local_files_only=True)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", offline)
+    return snapshot
+
+
+def test_any_file_system_of_fsspec(tmp_path: Path, memory: str) -> None:
+    (tmp_path / "local.csv").write_bytes(CSV)
+    for url in (memory, (tmp_path / "local.csv").as_uri()):
+        assert cases(read_concept(concept(tmp_path, url), fetch=Copies(None))) == [7, 8]
+
+
+def test_a_web_server_is_asked_once_a_process(tmp_path: Path, web: str) -> None:
+    fetch = Copies(tmp_path / "store")
+    for _ in range(2):
+        assert cases(read_concept(concept(tmp_path, f"{web}/church.csv"), fetch=fetch)) == [7, 8]
+    assert Quiet.asked == 1
+    assert not (tmp_path / "store").exists()  # what is not known beforehand may change, and is not kept
+
+
+def test_what_is_pinned_is_fetched_once_for_all(tmp_path: Path, web: str) -> None:
+    path = concept(tmp_path, f"{{file: '{web}/church.csv', sha256: {SHA256.upper()}, rows: 2}}")
+    for _ in range(2):
+        assert cases(read_concept(path, fetch=Copies(tmp_path / "store"))) == [7, 8]
+    assert Quiet.asked == 1
+    kept = tmp_path / "store" / "prompts" / f"{SHA256}.csv"
+    assert kept.read_bytes() == CSV
+    assert (tmp_path / "store" / ".gitignore").read_text() == "*\n"
+    # A copy that somebody changed is none.
+    kept.write_bytes(CSV + b"9,and more,5\n")
+    assert cases(read_concept(path, fetch=Copies(tmp_path / "store"))) == [7, 8]
+    assert Quiet.asked == 2
+
+
+def test_a_store_that_may_not_be_written_is_not(tmp_path: Path, memory: str) -> None:
+    path = concept(tmp_path, f"{{file: '{memory}', sha256: {SHA256}}}")
+    read_concept(path, fetch=Copies(tmp_path / "store", keep=False))
+    assert not (tmp_path / "store").exists()
+
+
+def test_a_data_set_on_the_hub_by_file(tmp_path: Path, hub: Path) -> None:
+    assert hub.is_dir()
+    for url in ("hf://datasets/owner/sets/church.csv", f"hf://datasets/owner/sets@{'0' * 40}/church.csv"):
+        assert cases(read_concept(concept(tmp_path, url), fetch=Copies(None))) == [7, 8]
+
+
+def test_a_data_set_on_the_hub_by_name(tmp_path: Path, hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = ["README.md", "church.csv"]
+    monkeypatch.setattr(huggingface_hub.HfApi, "list_repo_files", lambda *_, **__: files)
+    assert cases(read_concept(concept(tmp_path, "owner/sets"), fetch=Copies(None))) == [7, 8]
+    files.append("fish.csv")
+    says = r"hf://datasets/owner/sets has 2 CSV files, such as church\.csv: name the file, as in hf://.*/church\.csv"
+    with pytest.raises(ConceptError, match=says):
+        read_concept(concept(tmp_path, "owner/sets"), fetch=Copies(None))
+
+
+def test_what_is_on_this_machine_comes_before_the_hub(tmp_path: Path) -> None:
+    assert place_of("owner/sets", tmp_path) == "hf://datasets/owner/sets"
+    assert place_of("owner/sets.csv", tmp_path) == tmp_path / "owner" / "sets.csv"
+    (tmp_path / "owner").mkdir()
+    assert place_of("owner/sets", tmp_path) == tmp_path / "owner" / "sets"
+    assert place_of("s3://bucket/sets/", tmp_path) == "s3://bucket/sets"
+
+
+@pytest.mark.parametrize(
+    ("prompts", "says"),
+    [
+        ("memory://sets/gone.csv", r"memory://sets/gone\.csv cannot be fetched: FileNotFoundError: .*give the file"),
+        ("hf://datasets/owner/gone/x.csv", r"hf://datasets/owner/gone/x\.csv cannot be fetched: .*give the file"),
+        (
+            "hf://owner",
+            r"hf://owner is no file of a data set on the Hub, such as hf://datasets/OWNER/NAME/prompts\.csv",
+        ),
+        ("nowhere://x/y.csv", r"nowhere://x/y\.csv cannot be fetched: ValueError: "),
+        ("gone.csv", r"prompt set .*gone\.csv cannot be read"),
+        ("{file: 7}", r"church\.yaml:1: file=7 must be a path, a URL or owner/name"),
+        ("{file: x.csv, rows: none}", r"church\.yaml:1: rows='none' must be a whole number"),
+        ("{file: x.csv, sha256: 12ab}", r"church\.yaml:1: sha256='12ab' must be 64 hex digits"),
+        ("{fiel: x.csv}", r"church\.yaml:1: a prompt set has no field 'fiel': did you mean 'file'"),
+        ("{file: here.csv, rows: 3}", r"here\.csv is not the set that .* asks for: 2 rows where 3 belong\. Get that"),
+        (
+            f"{{file: here.csv, sha256: '{'0' * 64}'}}",
+            r"asks for: SHA-256 [0-9a-f]{16}\.\.\. where 0{16}\.\.\. belongs",
+        ),
+    ],
+)
+def test_what_is_not_there_or_another_is_one_error(tmp_path: Path, hub: Path, prompts: str, says: str) -> None:
+    assert hub.is_dir()
+    (tmp_path / "here.csv").write_bytes(CSV)
+    with pytest.raises(ConceptError, match=says) as caught:
+        read_concept(concept(tmp_path, prompts), fetch=Copies(None))
+    assert "\n" not in str(caught.value)
+
+
+def test_without_a_way_to_fetch_it_is_said(tmp_path: Path) -> None:
+    with pytest.raises(ConceptError, match="memory://x cannot be read here: download it"):
+        read_concept(concept(tmp_path, "memory://x"))
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.binary(max_size=200), st.booleans())
+def test_any_content_elsewhere_is_a_concept_or_one_error(tmp_path: Path, content: bytes, pinned: bool) -> None:
+    files = fsspec.filesystem("memory")
+    files.pipe_file("/any.csv", content)
+    pin = f", sha256: '{hashlib.sha256(content).hexdigest()}'" if pinned else ""
+    path = concept(tmp_path, f"{{file: 'memory://any.csv'{pin}}}")
+    message = "memory://any.csv"
+    try:
+        assert read_concept(path, fetch=Copies(tmp_path / "store")).prompts
+    except ConceptError as error:
+        message = str(error)
+    assert "memory://any.csv" in message
