@@ -346,7 +346,7 @@ class Campaign:
         pictures = store.pictures(store.entry(self.concept.name, self.key))
         gallery = Gallery(pictures, self.concept.prompts) if pictures is not None else None
         loaded = parts.victim(source)
-        victim = Victim(loaded.pipe, self.concept.sampling, source.guidance)
+        victim = Victim(loaded.pipe, self.concept.sampling, source.guidance, safety_checker=source.safety_checker)
         judge = parts.judge(self.concept.judge, source)
         targets = None
         if self.attack.needs_target:
@@ -361,7 +361,7 @@ class Campaign:
             targets = Targets(Victim(parts.base(source), self.concept.sampling), witnesses)
         evaluation = Evaluation(victim, judge, gallery.judged if gallery else None)
         attack = build_attack(self.attack, victim)
-        return Engine(attack, victim, targets, evaluation, lanes, self.seed), describe(loaded, source.guidance)
+        return Engine(attack, victim, targets, evaluation, lanes, self.seed), describe(loaded, source.beside)
 
 
 def _surroundings(source: VictimSource) -> dict[str, Any]:

@@ -27,6 +27,7 @@ class VictimSource:
         trust_pickle: whether pickles may be read that name more than tensors; it is never executed.
         partial: whether a checkpoint may lack tensors without a pattern.
         guidance: how its pictures are guided away from a concept as they are drawn.
+        safety_checker: whether its pictures pass its pipeline's own safety checker before the judge sees them.
         assumed: why this base, where it was not given.
     """
 
@@ -38,12 +39,19 @@ class VictimSource:
     trust_pickle: bool = False
     partial: bool = False
     guidance: Guidance = UNGUIDED
+    safety_checker: bool = False
     assumed: str = ""
 
     @property
     def unerased(self) -> VictimSource:
-        """The base as a victim: nothing is put into it, and its pictures are guided away from nothing."""
-        return replace(self, model=None, pipe=None, guidance=UNGUIDED, assumed="")
+        """The base as a victim: nothing is put into it, and nothing is done to its pictures."""
+        return replace(self, model=None, pipe=None, guidance=UNGUIDED, safety_checker=False, assumed="")
+
+    @property
+    def beside(self) -> str:
+        """What is done to pictures beside what the weights do, in words, for reports and keys; empty for nothing."""
+        checked = "its own safety checker" if self.safety_checker else ""
+        return " and ".join(filter(None, (str(self.guidance), checked)))
 
     @property
     def title(self) -> str:
@@ -72,14 +80,16 @@ class Fingerprint:
         Raises:
             StoreError: a path leads nowhere.
         """
-        guided = f" with {source.guidance}" if source.guidance else ""
+        guided = f" with {source.beside}" if source.beside else ""
         base = fingerprints.of(source.base) if source.base is not None else ""
         target = f"{base}:{source.dtype}"
         if source.pipe is not None:
             from ..models.loading import weights_digest
 
-            return cls(f"{weights_digest(source.pipe)}{guided}", target if base else "")
-        return cls(f"{fingerprints.of(source.model)}+{target}{guided}" if source.model is not None else target, target)
+            weights = weights_digest(source.pipe, safety_checker=source.safety_checker)
+            return cls(f"{weights}{guided}", target if base else "")
+        model = f"{fingerprints.of(source.model)}+" if source.model is not None else ""
+        return cls(f"{model}{target}{guided}", target)
 
 
 class Parts:
@@ -92,13 +102,16 @@ class Parts:
         """The un-erased pipeline."""
         return self._pipeline(str(source.base), source)
 
-    def _pipeline(self, path: str, source: VictimSource) -> Any:
-        """The pipeline of a folder, where and as ``source`` says."""
+    def _pipeline(self, path: str, source: VictimSource, *, checked: bool = False) -> Any:
+        """The pipeline of a folder, where and as ``source`` says; with its safety checker if that is wanted."""
         from ..models.loading import load_pipeline
 
+        where = ("pipeline", path, source.device, source.dtype)
+        # A ``Victim`` takes the checker out where it does not count, so that one copy of the weights is enough.
+        checked = checked or (*where, True) in self._known
         return self._once(
-            ("pipeline", path, source.device, source.dtype),
-            lambda: load_pipeline(path, device=source.device, dtype=source.dtype),
+            (*where, checked),
+            lambda: load_pipeline(path, device=source.device, dtype=source.dtype, safety_checker=checked),
         )
 
     def victim(self, source: VictimSource) -> Any:
@@ -107,22 +120,27 @@ class Parts:
         from ..models.loading import Loaded, load_victim, own_pipeline
 
         if source.pipe is not None:
-            return own_pipeline(source.pipe)
+            return own_pipeline(source.pipe, safety_checker=source.safety_checker)
         if is_maker(source.model):
-            return own_pipeline(self.made(str(source.model)))
+            return own_pipeline(self.made(str(source.model)), safety_checker=source.safety_checker)
+        base = str(source.base)
         if source.model is None:
-            return Loaded(self.base(source), "the un-erased base itself")
+            pipe = self._pipeline(base, source, checked=source.safety_checker)
+            return Loaded(pipe, "the un-erased base itself")
         checkpoint = read_checkpoint(source.model, trust_pickle=source.trust_pickle)
-        base = self.base(source) if source.base is not None else None
+        # A bare checkpoint is shipped inside its base, whose safety checker then is its own.
+        checked = source.safety_checker and not checkpoint.pipeline
+        given = self._pipeline(base, source, checked=checked) if source.base is not None else None
         return self._once(
-            ("victim", source.model, source.base, source.device, source.dtype),
+            ("victim", source.model, source.base, source.device, source.dtype, source.safety_checker),
             lambda: load_victim(
                 checkpoint,
-                base,
+                given,
                 device=source.device,
                 dtype=source.dtype,
                 partial=source.partial,
                 guided=bool(source.guidance),
+                safety_checker=source.safety_checker,
                 assumed=source.assumed,
             ),
         )

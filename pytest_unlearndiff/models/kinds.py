@@ -30,7 +30,8 @@ class Kind:
         pipeline: the class that draws with it.
         others: names of further classes whose folders it loads.
         networks: the classes that each component may have.
-        without: how its class is loaded with nothing but these.
+        without: how its class is loaded with nothing beside these and a safety checker.
+        unchecked: and without a safety checker.
     """
 
     name: str
@@ -38,9 +39,8 @@ class Kind:
     others: tuple[str, ...]
     networks: Mapping[str, tuple[str, ...]]
     without: Mapping[str, Any]
+    unchecked: Mapping[str, Any]
 
-
-_ABSENT = {"feature_extractor": None, "image_encoder": None}
 
 KINDS = (
     Kind(
@@ -48,7 +48,8 @@ KINDS = (
         StableDiffusionPipeline,
         ("StableDiffusionPipelineSafe",),
         {"unet": ("UNet2DConditionModel",), "text_encoder": ("CLIPTextModel",), "vae": _AUTOENCODERS},
-        {**_ABSENT, "safety_checker": None, "requires_safety_checker": False},
+        {"image_encoder": None},
+        {"feature_extractor": None, "safety_checker": None, "requires_safety_checker": False},
     ),
     Kind(
         "Stable Diffusion XL",
@@ -61,7 +62,8 @@ KINDS = (
             "text_encoder_2": ("CLIPTextModelWithProjection",),
         },
         # A package that happens to be installed must not change pictures.
-        {**_ABSENT, "add_watermarker": False},
+        {"image_encoder": None, "feature_extractor": None, "add_watermarker": False},
+        {},
     ),
 )
 

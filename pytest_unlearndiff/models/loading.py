@@ -14,13 +14,12 @@ import torch
 from diffusers.utils import is_accelerate_available
 
 from ..core.errors import ModelError
-from ..core.guidance import UNGUIDED, Guidance
 from ..store.family import family_of
 from ..store.hub import hub_folder, hub_mend
 from .accounting import Change, change, check_changed
 from .checkpoint import Checkpoint
 from .formats.folders import WeightFiles
-from .formats.pipelines import check_index, check_whole, part_files
+from .formats.pipelines import CHECKER, NO_CHECKER, check_index, check_whole, part_files
 from .kinds import Kind, Pipeline, kind_named, kind_of, networks
 from .quiet import library_warnings_ignored
 
@@ -44,8 +43,10 @@ class Loaded:
     notes: tuple[str, ...] = ()
 
 
-def load_pipeline(path: str | Path, *, device: str = "cpu", dtype: str = "float32") -> Pipeline:
-    """Load a pipeline folder, without its safety checker, refusing a component with missing weights.
+def load_pipeline(
+    path: str | Path, *, device: str = "cpu", dtype: str = "float32", safety_checker: bool = False
+) -> Pipeline:
+    """Load a pipeline folder, without its safety checker unless asked for, refusing components with missing weights.
 
     No code of the folder is run, and nothing is fetched.
 
@@ -53,9 +54,11 @@ def load_pipeline(path: str | Path, *, device: str = "cpu", dtype: str = "float3
         path: folder with a ``model_index.json``, or the Hub id of a repository that is on this machine.
         device: where it goes.
         dtype: name of the floating-point type of its weights.
+        safety_checker: whether to load it too.
 
     Raises:
-        ModelError: there is no pipeline, it is of no known kind, or weights are missing.
+        ModelError: there is no pipeline, it is of no known kind, weights are missing, or there is no safety checker
+            where it is asked for.
     """
     folder = Path(path) if Path(path).exists() else hub_folder(str(path)) or Path(path)
     if not (folder / "model_index.json").is_file():
@@ -64,7 +67,7 @@ def load_pipeline(path: str | Path, *, device: str = "cpu", dtype: str = "float3
     try:
         kind = kind_named(check_index(folder))
         assert kind is not None  # else the index was refused
-        files = part_files(folder, kind)
+        files = part_files(folder, kind, safety_checker=safety_checker)
         pipe = _from_folder(folder, kind, files, dtype)
         check_whole(pipe, files)
     except ModelError as error:
@@ -85,6 +88,7 @@ def _from_folder(folder: Path, kind: Kind, files: Mapping[str, WeightFiles], dty
                 low_cpu_mem_usage=is_accelerate_available(),
                 local_files_only=True,
                 **kind.without,
+                **({} if CHECKER in files else kind.unchecked),
             )
     except Exception as error:
         raise ModelError(f"cannot be loaded as a diffusers pipeline: {str(error)[:300]}") from None
@@ -92,7 +96,7 @@ def _from_folder(folder: Path, kind: Kind, files: Mapping[str, WeightFiles], dty
 
 def freeze(pipe: Pipeline) -> Pipeline:
     """Evaluation mode, no gradients for weights, no progress bar."""
-    for name in networks(pipe):
+    for name in (*networks(pipe), *((CHECKER,) if getattr(pipe, CHECKER, None) is not None else ())):
         getattr(pipe, name).eval().requires_grad_(False)
     pipe.set_progress_bar_config(disable=True)
     return pipe
@@ -106,6 +110,7 @@ def load_victim(
     dtype: str = "float32",
     partial: bool = False,
     guided: bool = False,
+    safety_checker: bool = False,
     assumed: str = "",
 ) -> Loaded:
     """Load an unlearned model: a pipeline, or a component's tensors put into a copy of the base pipeline.
@@ -117,6 +122,7 @@ def load_victim(
         dtype: name of the floating-point type of a pipeline's weights.
         partial: whether tensors may be missing without a pattern.
         guided: whether pictures are guided away from the concept as they are drawn, so that weights need not differ.
+        safety_checker: whether a pipeline is loaded with its own; for anything else, the base's counts.
         assumed: why this base, where the user did not give it; noted in the report.
 
     Raises:
@@ -124,8 +130,8 @@ def load_victim(
     """
     if checkpoint.pipeline:
         _check_class(checkpoint, guided)
-        pipe = load_pipeline(checkpoint.path, device=device, dtype=dtype)
-        changes = () if base is None else _compare(pipe, base, checkpoint, guided)
+        pipe = load_pipeline(checkpoint.path, device=device, dtype=dtype, safety_checker=safety_checker)
+        changes = () if base is None else _compare(pipe, base, checkpoint, guided or safety_checker)
         return Loaded(pipe, checkpoint.format, changes, checkpoint.metadata, checkpoint.notes)
     if base is None:
         raise ModelError(
@@ -183,7 +189,7 @@ def _compare(pipe: Pipeline, base: Pipeline, checkpoint: Checkpoint, guided: boo
     return tuple(changes)
 
 
-def own_pipeline(pipe: Any) -> Loaded:
+def own_pipeline(pipe: Any, *, safety_checker: bool = False) -> Loaded:
     """A pipeline of the user's own, which is not changed but for being frozen.
 
     Components of another floating-point type than the UNet's are replaced by copies in its type: transformers loads
@@ -191,10 +197,14 @@ def own_pipeline(pipe: Any) -> Loaded:
     pipeline cannot draw.
 
     Raises:
-        ModelError: it is of no known kind.
+        ModelError: it is of no known kind, or has no safety checker where that is asked for.
     """
-    notes, mine = [], copy.copy(pipe)
-    for component in kind_of(pipe).networks:
+    notes, mine, parts = [], copy.copy(pipe), [*kind_of(pipe).networks]
+    if safety_checker:
+        if getattr(pipe, CHECKER, None) is None:
+            raise ModelError(f"the {type(pipe).__name__} {NO_CHECKER}")
+        parts.append(CHECKER)
+    for component in parts:
         module, wanted = getattr(pipe, component), pipe.unet.dtype
         if module.dtype != wanted:
             notes.append(f"{component} cast from {_short(module.dtype)} to {_short(wanted)}, the UNet's type")
@@ -206,25 +216,38 @@ def _short(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def describe(loaded: Loaded, guidance: Guidance = UNGUIDED) -> dict[str, Any]:
-    """What was found and assumed, as builtin types for reports."""
+def describe(loaded: Loaded, beside: str = "") -> dict[str, Any]:
+    """What was found and assumed, as builtin types for reports.
+
+    Args:
+        loaded: the victim.
+        beside: what is done to its pictures beside what its weights do.
+    """
     return {
         "format": loaded.format,
         "changes": [str(change) for change in loaded.changes],
         "metadata": dict(loaded.metadata),
-        "notes": [*loaded.notes, *([f"drawn with {guidance}"] if guidance else [])],
+        "notes": [*loaded.notes, *([f"drawn with {beside}"] if beside else [])],
     }
 
 
-def weights_digest(pipe: Pipeline) -> str:
-    """Content hash of a pipeline's weights in memory and of its noise schedule, in 16 hex digits."""
+def weights_digest(pipe: Pipeline, *, safety_checker: bool = False) -> str:
+    """Content hash of a pipeline's weights in memory and of its noise schedule, in 16 hex digits.
+
+    Args:
+        pipe: the pipeline.
+        safety_checker: whether its safety checker counts.
+    """
     total = hashlib.sha256()
-    for component in networks(pipe):
+    checked = safety_checker and getattr(pipe, CHECKER, None) is not None
+    for component in (*networks(pipe), *((CHECKER,) if checked else ())):
         for key, value in sorted(getattr(pipe, component).state_dict().items()):
             total.update(f"{component}.{key}:{value.dtype}:{list(value.shape)}".encode())
             total.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     schedule = {key: value for key, value in pipe.scheduler.config.items() if not key.startswith("_")}
     total.update(json.dumps(schedule, sort_keys=True, default=str).encode())
+    if checked:
+        total.update(json.dumps(pipe.feature_extractor.to_dict(), sort_keys=True, default=str).encode())
     if (zeros := pipe.config.get("force_zeros_for_empty_prompt")) is not None:
         total.update(f"zeros for the empty prompt: {zeros}".encode())
     return total.hexdigest()[:16]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,3 +28,15 @@ def library_warnings_ignored() -> Iterator[None]:
         for category in (DeprecationWarning, FutureWarning):
             warnings.filterwarnings("ignore", category=category, module=r"(diffusers|transformers|huggingface_hub)\.")
         yield
+
+
+@contextmanager
+def blackened_unsaid() -> Iterator[None]:
+    """No line a batch about pictures that a safety checker blackened: an attack draws hundreds."""
+    logger = logging.getLogger("diffusers.pipelines.stable_diffusion.safety_checker")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)

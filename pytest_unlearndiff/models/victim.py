@@ -19,7 +19,7 @@ from ..core.guidance import UNGUIDED, Guidance
 from .batches import in_batches
 from .guided import guided_away
 from .kinds import Pipeline
-from .quiet import library_warnings_ignored
+from .quiet import blackened_unsaid, library_warnings_ignored
 from .texts import concept_conditions, texts_of
 from .vocabulary import Vocabulary
 
@@ -34,14 +34,19 @@ class Victim:
         pipe: the pipeline; it is not modified.
         sampling: how evaluation pictures are drawn.
         guidance: what they are guided away from; the denoising error is the weights' own.
+        safety_checker: whether they pass the pipeline's own, which blackens what it objects to, so that no judge sees
+            it; without it, it is taken out.
 
     Raises:
         ModelError: pipelines of its kind cannot be attacked.
     """
 
-    def __init__(self, pipe: Pipeline, sampling: Sampling, guidance: Guidance = UNGUIDED) -> None:
+    def __init__(
+        self, pipe: Pipeline, sampling: Sampling, guidance: Guidance = UNGUIDED, *, safety_checker: bool = False
+    ) -> None:
         self._pipe = copy.copy(pipe)
-        self._pipe.safety_checker = None
+        if not safety_checker:
+            self._pipe.safety_checker = None
         self._texts = texts_of(self._pipe)
         _check_schedule(pipe.scheduler)
         with library_warnings_ignored():
@@ -169,7 +174,7 @@ class Victim:
     def _draw(self, drawings: Sequence[Drawing], guidance: float) -> list[Image.Image]:
         """One call of the pipeline."""
         negative = self._guidance.negative_prompt
-        with library_warnings_ignored(), self._guided(guidance):
+        with library_warnings_ignored(), blackened_unsaid(), self._guided(guidance):
             output = self._pipe(
                 prompt=[drawing.text for drawing in drawings],
                 negative_prompt=None if negative is None else [negative] * len(drawings),

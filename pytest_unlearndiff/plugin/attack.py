@@ -74,6 +74,7 @@ def overridden(session: pytest.Session, node: pytest.Item) -> bool:
 _REPLAYED = (
     "model", "base", "concepts", "concept", "max_asr", "published", "attack", "schedule", "loss",
     "seed", "device", "dtype", "trust_pickle", "partial", "negative_prompt", "sld", "sld_warmup",
+    "safety_checker",
 )  # fmt: skip
 
 

@@ -229,6 +229,13 @@ OPTIONS = (
         "steps",
     ),
     Option(
+        "safety_checker",
+        "Let pictures pass the model's own safety checker, as part of what is tested; else it is taken out",
+        "",
+        _yes,
+        False,
+    ),
+    Option(
         "cache",
         "Store of finished prompts: rw (default), ro, refresh, off, or require to attack nothing",
         "MODE",

@@ -38,6 +38,7 @@ class Settings:
     negative_prompt: str | None
     sld: tuple[str, str] | None
     sld_warmup: str
+    safety_checker: bool
     cache: str
     cache_dir: Path | str
     progress: str
@@ -72,6 +73,7 @@ class Settings:
             "dtype": self.dtype,
             "trust_pickle": self.trust_pickle,
             "partial": self.partial,
+            "safety_checker": self.safety_checker,
             "guidance": Guidance(self.negative_prompt, strength, concept, self.sld_warmup),
         }
 

@@ -176,7 +176,12 @@ def test_a_store_somewhere_else(world: World) -> None:
 def test_guidance_is_part_of_the_key_and_loading_options_are_not(world: World) -> None:
     world.concept()
     plain = world.campaign("church")[0].key.digest
-    for arguments in (("--unlearndiff-sld=medium:church",), ("--unlearndiff-negative-prompt=church",)):
+    changing = (
+        "--unlearndiff-sld=medium:church",
+        "--unlearndiff-negative-prompt=church",
+        "--unlearndiff-safety-checker",
+    )
+    for arguments in ((option,) for option in changing):
         assert world.campaign("church", *arguments)[0].key.digest != plain
     for arguments in (("--unlearndiff-partial",), ("--unlearndiff-trust-pickle",), ("--unlearndiff-sld-warmup=steps",)):
         assert world.campaign("church", *arguments)[0].key.digest == plain

@@ -35,6 +35,7 @@ SAMPLES: dict[str, dict[str, Any]] = {
     "negative_prompt": {"a church": "a church", "blurred, dark": "blurred, dark", "x": "x"},
     "sld": {"medium:a church": ("medium", "a church"), "max: x:y": ("max", "x:y"), "weak:fish": ("weak", "fish")},
     "sld_warmup": {"timesteps": "timesteps", "steps": "steps"},
+    "safety_checker": {"yes": True, "no": False, "on": True},
     "cache": {"off": "off", "require": "require", "ro": "ro"},
     "cache_dir": {"two": "two", "three": "three", "four": "four"},
     "progress": {"off": "off", "lines": "lines", "auto": "auto"},

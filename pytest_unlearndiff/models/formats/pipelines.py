@@ -11,6 +11,8 @@ from ..kinds import PROTOCOL, Kind, kind_named
 from .folders import STEMS, WeightFiles, read_json, weight_files
 
 _LIBRARIES = (None, "diffusers", "transformers", "stable_diffusion")
+CHECKER = "safety_checker"
+NO_CHECKER = "has no safety checker: leave out --unlearndiff-safety-checker, or save the one you ship in the pipeline"
 # Attention of autoencoders as diffusers < 0.17 named it, and Stable Diffusion 1.x files still do.
 _OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 
@@ -43,9 +45,18 @@ def check_index(folder: Path) -> str:
     return name
 
 
-def part_files(folder: Path, kind: Kind) -> dict[str, WeightFiles]:
-    """The files of each component that holds weights."""
-    return {part: weight_files(folder / part, STEMS[part]) for part in kind.networks}
+def part_files(folder: Path, kind: Kind, *, safety_checker: bool = False) -> dict[str, WeightFiles]:
+    """The files of each component that holds weights.
+
+    Raises:
+        ModelError: there are none, or there is no safety checker where that is asked for.
+    """
+    found = {part: weight_files(folder / part, STEMS[part]) for part in kind.networks}
+    if safety_checker:
+        if read_json(folder / "model_index.json").get(CHECKER, [None])[0] is None:
+            raise ModelError(f"the {kind.pipeline.__name__} {NO_CHECKER}")
+        found[CHECKER] = weight_files(folder / CHECKER, "model")
+    return found
 
 
 def check_whole(pipe: Any, files: dict[str, WeightFiles]) -> None:
@@ -79,6 +90,8 @@ def _size(shape: tuple[int, ...]) -> tuple[int, ...]:
 def _plain(part: str, key: str) -> str:
     if part.startswith("text_encoder"):
         return key.removeprefix("text_model.")
+    if part == CHECKER:
+        return key.replace("vision_model.vision_model.", "vision_model.")
     if part == "vae" and (match := re.fullmatch(r"(.+\.attentions\.\d+)\.(\w+)\.(weight|bias)", key)):
         return f"{match[1]}.{_OLD_ATTENTION.get(match[2], match[2])}.{match[3]}"
     return key

@@ -1,0 +1,147 @@
+"""A pipeline's own safety checker: out by default, since it hides hits, or part of what is tested."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
+from resaved import ATTN2, unet
+from safetensors.torch import load_file, save_file
+from tiny import tiny_pipeline, tiny_xl
+from transformers import CLIPConfig
+from transformers.models.clip import CLIPImageProcessorPil
+
+from pytest_unlearndiff.campaign.parts import Fingerprint, Parts, VictimSource
+from pytest_unlearndiff.core.concept import Sampling
+from pytest_unlearndiff.core.drawing import Drawing
+from pytest_unlearndiff.core.errors import ModelError
+from pytest_unlearndiff.core.guidance import Guidance
+from pytest_unlearndiff.models.loading import describe, load_pipeline, weights_digest
+from pytest_unlearndiff.models.victim import Victim
+from pytest_unlearndiff.store.fingerprint import Fingerprints
+
+DRAWINGS = [Drawing("a church", 1, 5.0), Drawing("a tree", 2, 7.5)]
+SHORT = Sampling(steps=2)
+
+
+def checked_pipeline(seed: int = 1, *, objects: bool = True) -> Any:
+    """A tiny pipeline with a random safety checker, which objects to every picture or to none."""
+    pipe = tiny_pipeline(seed)
+    torch.manual_seed(7)
+    vision = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    checker = StableDiffusionSafetyChecker(
+        CLIPConfig(vision_config={**vision, "image_size": 32, "patch_size": 16}, projection_dim=8)
+    )
+    # A picture is objected to where its cosine with a concept is above the concept's threshold.
+    checker.concept_embeds_weights.fill_(-2.0 if objects else 2.0)
+    extractor = CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
+    pipe.register_modules(safety_checker=checker.eval(), feature_extractor=extractor)
+    pipe.register_to_config(requires_safety_checker=True)
+    return pipe
+
+
+def black(pictures: list[Any]) -> bool:
+    return not any(np.asarray(picture).any() for picture in pictures)
+
+
+def test_it_is_out_by_default_and_the_users_pipeline_keeps_it() -> None:
+    pipe = checked_pipeline()
+    drawn = Victim(pipe, SHORT).generate(DRAWINGS)
+    assert not black(drawn)
+    plain = Victim(tiny_pipeline(1), SHORT).generate(DRAWINGS)
+    assert all(np.array_equal(*pair) for pair in zip(drawn, plain, strict=True))
+    assert pipe.safety_checker is not None
+
+
+@pytest.mark.parametrize("objects", [True, False])
+def test_it_blackens_what_it_objects_to_where_it_counts(objects: bool, caplog: pytest.LogCaptureFixture) -> None:
+    pipe = checked_pipeline(objects=objects)
+    with caplog.at_level(logging.WARNING):
+        drawn = Victim(pipe, SHORT, safety_checker=True).generate(DRAWINGS)
+    assert black(drawn) is objects
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("kind", ["pipeline", "checkpoint", "base", "object"])
+def test_every_kind_of_victim_has_its_own(kind: str, tmp_path: Path) -> None:
+    checked_pipeline(0).save_pretrained(tmp_path / "base")
+    source = VictimSource(base=tmp_path / "base")
+    if kind == "pipeline":
+        checked_pipeline(1).save_pretrained(tmp_path / "model")
+        tiny_pipeline(0).save_pretrained(tmp_path / "plain")  # the base's does not count, and need not be there
+        source = VictimSource(tmp_path / "model", tmp_path / "plain")
+    elif kind == "checkpoint":
+        save_file(unet(tiny_pipeline(1), ATTN2), tmp_path / "model")
+        source = VictimSource(tmp_path / "model", tmp_path / "base")
+    elif kind == "object":
+        source = VictimSource(pipe=checked_pipeline(1))
+    asked, parts = replace(source, safety_checker=True), Parts()
+    loaded = parts.victim(asked)
+    assert black(Victim(loaded.pipe, SHORT, safety_checker=True).generate(DRAWINGS[:1]))
+    if source.base is not None:
+        # Target images are what the base draws, unchecked.
+        assert not black(Victim(parts.base(asked), SHORT).generate(DRAWINGS[:1]))
+    assert "drawn with its own safety checker" in describe(loaded, asked.beside)["notes"]
+    assert describe(loaded, source.beside)["notes"] == []
+
+
+def test_the_base_is_loaded_once(tmp_path: Path) -> None:
+    checked_pipeline(0).save_pretrained(tmp_path / "base")
+    save_file(unet(tiny_pipeline(1), ATTN2), tmp_path / "model")
+    source, parts = VictimSource(tmp_path / "model", tmp_path / "base", safety_checker=True), Parts()
+    given = parts.victim(source).pipe, parts.base(source), parts.base(source.unerased)
+    assert len({id(pipe.text_encoder) for pipe in given}) == 1
+
+
+def test_where_there_is_none_that_is_an_error(tmp_path: Path) -> None:
+    tiny_pipeline(0).save_pretrained(tmp_path / "none")
+    tiny_xl(0).save_pretrained(tmp_path / "xl")
+    for source in (
+        VictimSource(tmp_path / "none", safety_checker=True),
+        VictimSource(tmp_path / "xl", safety_checker=True),
+        VictimSource(pipe=tiny_pipeline(0), safety_checker=True),
+    ):
+        with pytest.raises(ModelError, match="has no safety checker: leave out --unlearndiff-safety-checker"):
+            Parts().victim(source)
+
+
+def test_old_files_of_it_load_and_a_gap_in_them_is_noticed(tmp_path: Path) -> None:
+    """The published one nests its vision model twice."""
+    checked_pipeline().save_pretrained(tmp_path / "pipe")
+    file = tmp_path / "pipe" / "safety_checker" / "model.safetensors"
+    tensors = {key.replace("vision_model.", "vision_model.vision_model.", 1): v for key, v in load_file(file).items()}
+    save_file(tensors, file, metadata={"format": "pt"})
+    wanted = checked_pipeline().safety_checker.state_dict()
+    found = load_pipeline(tmp_path / "pipe", safety_checker=True).safety_checker.state_dict()
+    assert all(torch.equal(found[key], value) for key, value in wanted.items())
+    tensors = load_file(file)
+    tensors.pop("visual_projection.weight")
+    save_file(tensors, file, metadata={"format": "pt"})
+    with pytest.raises(ModelError, match=r"safety_checker: 1 tensors are not in its files, such as visual_projection"):
+        load_pipeline(tmp_path / "pipe", safety_checker=True)
+    assert load_pipeline(tmp_path / "pipe").safety_checker is None
+
+
+def test_it_is_part_of_the_key_just_where_it_counts(tmp_path: Path) -> None:
+    checked_pipeline(0).save_pretrained(tmp_path / "base")
+
+    def victim(**given: Any) -> str:
+        return Fingerprint.of(VictimSource(**given), Fingerprints()).victim
+
+    folder, pipe = {"base": tmp_path / "base"}, checked_pipeline(1)
+    assert victim(**folder, safety_checker=True) == victim(**folder) + " with its own safety checker"
+    both = victim(**folder, guidance=Guidance("church"), safety_checker=True)
+    assert both.endswith(" with negative prompt 'church' and its own safety checker")
+    before = victim(pipe=pipe), victim(pipe=pipe, safety_checker=True)
+    assert before[0] == weights_digest(tiny_pipeline(1))
+    pipe.safety_checker.concept_embeds_weights.add_(1.0)
+    after = victim(pipe=pipe), victim(pipe=pipe, safety_checker=True)
+    assert after[0] == before[0]
+    assert after[1] != before[1]
+    assert Fingerprint.of(VictimSource(**folder, safety_checker=True), Fingerprints()).target == victim(**folder)
