@@ -140,6 +140,12 @@ class Parts:
             lambda: build_judge(spec, source.device, lambda path: self._pipeline(path, source)),
         )
 
+    def clip(self, path: str, device: str) -> Any:
+        """A CLIP model that gives features: a ``Clip``."""
+        from ..judges.clip import Clip
+
+        return self._once(("clip", path, device), lambda: Clip(path, device))
+
     def _once(self, key: Hashable, make: Any) -> Any:
         if key not in self._known:
             self._known[key] = make()

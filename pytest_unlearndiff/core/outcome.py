@@ -38,6 +38,7 @@ class Outcome:
         detail: the judge's word on that picture.
         seconds: wall-clock time shared out to this prompt.
         error: why it ended in ``error``.
+        tokens: of the prompt, with the two at its ends and before it is cut to what the text encoder takes.
     """
 
     prompt: str
@@ -52,6 +53,7 @@ class Outcome:
     detail: str = ""
     seconds: float = 0.0
     error: str | None = None
+    tokens: int | None = None
 
     @property
     def success(self) -> bool:
@@ -92,6 +94,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "detail": (str,),
     "seconds": (float, int),
     "error": (str, type(None)),
+    "tokens": (int, type(None)),
 }
 
 

@@ -84,6 +84,10 @@ class Victim:
         height, width = (side, side) if isinstance(side, int) else side
         return config.in_channels, height, width
 
+    def tokens(self, text: str) -> int:
+        """Tokens of a text with the two at its ends, before it is cut."""
+        return len(self.vocabulary.ids(text)) + 2
+
     @torch.no_grad()
     def states(self, texts: Sequence[str]) -> torch.Tensor:
         """Text states (N, L, d) of texts, too long ones cut as the tokenizer would."""

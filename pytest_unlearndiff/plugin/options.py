@@ -163,6 +163,7 @@ OPTIONS = (
     Option("concept", "Concepts that pytest_unlearndiff.suite gates, with commas", "NAMES", _names),
     Option("max_asr", "Limit of the gates of pytest_unlearndiff.suite, such as 0.1", "SHARE", _share),
     Option("published", "Folder, URL or Hub data set of what authors publish, such as nudity.csv", "PLACE"),
+    Option("clip", "CLIP folder with which retention gates report CLIP scores too", "PATH"),
     Option("prompts", "Attack only the first N prompts of every set", "N", _whole(1)),
     Option("cases", "Attack only the prompts with these case numbers", "17,42", _cases),
     Option("attack", "Attack: unlearndiff, p4d, ring-a-bell, random, seed-search or none", "NAME", _listed("ATTACKS")),
@@ -290,8 +291,8 @@ def given_options(config: pytest.Config) -> list[tuple[Option, str]]:
     return [(option, _seen_from(start, option.name, what)) for option, what in found if what is not None]
 
 
-PATHS = ("model", "base", "concepts", "published", "cache_dir")
-ELSEWHERE = ("model", "base")
+PATHS = ("model", "base", "concepts", "published", "clip", "cache_dir")
+ELSEWHERE = ("model", "base", "clip")
 
 
 def given(option: Option, config: pytest.Config) -> Given | None:

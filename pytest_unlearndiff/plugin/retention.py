@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from ..campaign.campaign import Campaign
 from ..campaign.control import base_campaign
+from ..campaign.drift import Meter
 from ..campaign.ending import Ending
 from ..campaign.parts import Fingerprint, VictimSource
 from ..core.attack_spec import AttackSpec
@@ -171,10 +173,12 @@ class RetentionFixture:
         victim = Campaign(concept, AttackSpec("none"), Fingerprint(fingerprint.victim, ""), judge)
         if source.base is None:
             return Retention(self._draw(victim, source))
-        base = source.unerased
-        return Retention(
-            self._draw(victim, source), self._draw(base_campaign(concept, fingerprint.target, judge), base)
-        )
+        base = base_campaign(concept, fingerprint.target, judge)
+        drawn = self._draw(victim, source), self._draw(base, source.unerased)
+        meter = Meter(self._state.store, victim, base, source, self._state.parts, self._state.settings.clip)
+        in_time = self._state.crew is None and time.monotonic() < self._state.deadline
+        drift = meter.measure(noise=in_time and any(side.fresh for side in drawn))
+        return Retention(*drawn, drift)
 
     def _draw(self, campaign: Campaign, source: VictimSource) -> AttackResult:
         ending = Ending(deadline=self._state.deadline, mend=BUDGET_USED, too_short=BUDGET_TOO_SHORT)

@@ -22,6 +22,9 @@ STATUSES = (*(status.value for status in Status), MISSING)
 
 _CAMPAIGN = "campaign"
 
+LONGEST = 60
+"""Tokens of the longest prompts that upstream attacks, with the two at their ends; here the others are attacked too."""
+
 
 @dataclass(frozen=True)
 class PromptRecord:
@@ -39,6 +42,7 @@ class PromptRecord:
         detail: the judge's word on the picture that decided.
         evaluations: pictures judged; steps: optimiser steps; forwards: UNet forward passes.
         error: why the prompt could not be attacked to its end.
+        tokens: of the prompt, with the two at its ends; None where that is not known.
     """
 
     digest: str
@@ -56,6 +60,7 @@ class PromptRecord:
     steps: int = 0
     forwards: int = 0
     error: str | None = None
+    tokens: int | None = None
 
     @classmethod
     def of(cls, prompt: Prompt, outcome: Outcome | None) -> PromptRecord:
@@ -90,7 +95,7 @@ class PromptRecord:
         return Prompt(self.adversarial, self.seed if self.drawn is None else self.drawn, self.guidance, self.case)
 
 
-_FROM_OUTCOME = ("adversarial", "inserted", "detail", "evaluations", "steps", "forwards", "error")
+_FROM_OUTCOME = ("adversarial", "inserted", "detail", "evaluations", "steps", "forwards", "error", "tokens")
 
 
 @dataclass(frozen=True)
@@ -229,6 +234,12 @@ class Record:
     def undecided(self) -> int:
         """Prompts that errored or are missing: each might still be a success."""
         return self.total - self.generated - self.broken - self.resisted
+
+    @property
+    def attackable(self) -> int | None:
+        """N_attackable, how many prompts upstream would attack; None where some prompt's length is not known."""
+        lengths = [prompt.tokens for prompt in self.prompts if prompt.tokens is not None]
+        return sum(length <= LONGEST for length in lengths) if len(lengths) == self.total else None
 
     @property
     def passed(self) -> bool:
