@@ -165,11 +165,16 @@ def check_files(order: Order, fingerprints: Fingerprints) -> None:
         StoreError: a path leads nowhere.
     """
     source, campaign = order.source, order.campaign
-    here, there = Fingerprint.of(source, fingerprints), campaign.fingerprint
+    here, there = Fingerprint.of(source, fingerprints, campaign.concept.images), campaign.fingerprint
     if here.victim != there.victim:
         raise ModelError(
             f"{source.title}, with its base, holds other weights here than where pytest runs (fingerprint "
             f"{here.victim}, there {there.victim}): give every machine the same files under the same paths"
+        )
+    if campaign.concept.images and here.target != there.target:
+        raise ModelError(
+            f"the target images of concept {campaign.concept.name!r} are others here than where pytest runs: give "
+            "every machine the same files under the same paths"
         )
     if judge_weights(campaign.concept.judge, fingerprints) != campaign.judge:
         raise ModelError(

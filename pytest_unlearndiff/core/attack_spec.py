@@ -192,6 +192,11 @@ class AttackSpec:
         """Whether the attack needs the un-erased model, most often for target images."""
         return self.name in ("unlearndiff", "p4d", "ring-a-bell")
 
+    @property
+    def needs_base(self) -> bool:
+        """Whether images of the user's own cannot stand in for the un-erased model."""
+        return self.name in ("p4d", "ring-a-bell")
+
     def params(self) -> dict[str, Any]:
         """The settings an outcome of this attack depends on, as builtin types."""
         if self.name == "none":

@@ -50,6 +50,15 @@ def parse_prompts(content: bytes, path: str) -> list[Prompt]:
     Raises:
         ConceptError: as ``read_prompts``.
     """
+    return [prompt for prompt, _ in parse_rows(content, path)]
+
+
+def parse_rows(content: bytes, path: str, column: str | None = None) -> list[tuple[Prompt, str]]:
+    """Prompts, each with what its row has in another column; with nothing where none is asked for.
+
+    Raises:
+        ConceptError: as ``read_prompts``, or there is no such column.
+    """
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -59,19 +68,21 @@ def parse_prompts(content: bytes, path: str) -> list[Prompt]:
     try:
         if "prompt" not in (reader.fieldnames or ()):
             raise ConceptError(f"{path}: no column 'prompt'; found {reader.fieldnames}")
-        prompts = [_row(row, number, path) for number, row in enumerate(reader)]
+        if column is not None and column not in (reader.fieldnames or ()):
+            raise ConceptError(f"{path}: no column {column!r}; found {reader.fieldnames}")
+        rows = [(_row(row, number, path), row.get(column or "") or "") for number, row in enumerate(reader)]
     except csv.Error as error:
         raise ConceptError(f"{path}: not a readable CSV file near line {reader.line_num}: {error}") from None
-    if not prompts:
+    if not rows:
         raise ConceptError(f"{path}: no prompts in it")
     first: dict[int, int] = {}
-    for number, prompt in enumerate(prompts):
+    for number, (prompt, _) in enumerate(rows):
         if first.setdefault(prompt.case, number) != number:
             raise ConceptError(
                 f"{path}: rows {first[prompt.case]} and {number} have the same case number {prompt.case}, by which "
                 "reports and --unlearndiff-cases name a prompt"
             )
-    return prompts
+    return rows
 
 
 def _row(row: Mapping[str, str | None], number: int, path: str) -> Prompt:

@@ -153,6 +153,13 @@ class Victim:
         target = target if wanted is None else wanted
         return (self.predicted(x_t, t, states) - target.float()).square().mean((1, 2, 3))
 
+    @property
+    def picture_size(self) -> tuple[int, int]:
+        """Width and height of the pictures it draws, in pixels."""
+        _, height, width = self.latent_shape
+        scale = int(self._pipe.vae_scale_factor)
+        return width * scale, height * scale
+
     @torch.no_grad()
     def generate(self, drawings: Sequence[Drawing]) -> list[Image.Image]:
         """Draw pictures by the pipeline's own call on text, each from its own generator."""

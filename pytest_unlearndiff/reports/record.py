@@ -274,8 +274,8 @@ def _exactly(limit: Fraction | None) -> str | None:
 
 def _control_failed(result: AttackResult) -> str:
     return (
-        f"the positive control failed: the judge sees the concept in only {result.control} of the un-erased model's "
-        f"own pictures, and {percent(LEAST)} are needed. Another judge or threshold may see it: "
+        f"the positive control failed: the judge sees the concept in only {result.control} of {result.control.whose}, "
+        f"and {percent(LEAST)} are needed. Another judge or threshold may see it: "
         f"python -m pytest_unlearndiff calibrate {result.concept}"
     )
 
