@@ -214,11 +214,16 @@ def check_files(order: Order, here: Order, fingerprints: Fingerprints) -> None:
         StoreError: a path leads nowhere.
     """
     title, campaign = order.source.title, order.campaign
-    found = Fingerprint.of(here.source, fingerprints)
+    found = Fingerprint.of(here.source, fingerprints, here.campaign.concept.images)
     if found.victim != campaign.fingerprint.victim:
         raise ModelError(
             f"{title}, with its base, holds other weights here than where pytest runs (fingerprint {found.victim}, "
             f"there {campaign.fingerprint.victim}): give every machine the same files under the same paths, or none"
+        )
+    if campaign.concept.images and found.target != campaign.fingerprint.target:
+        raise ModelError(
+            f"the target images of concept {campaign.concept.name!r} are others here than where pytest runs: give "
+            "every machine the same files under the same paths, or none"
         )
     if judge_weights(here.campaign.concept.judge, fingerprints) != campaign.judge:
         raise ModelError(

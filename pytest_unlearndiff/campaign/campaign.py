@@ -29,6 +29,9 @@ from .progress import Progress, Snapshot
 from .workers import Crew, Workers
 
 if TYPE_CHECKING:
+    from ..judges import Judge
+    from ..models.targets import Targets
+    from ..models.victim import Victim
     from .lanes import Engine
 
 Provide = Callable[[], VictimSource]
@@ -148,6 +151,8 @@ class Campaign:
             else:
                 found, facts = self._attack(engine, store, entry, progress, ending, observe)
                 described |= _surroundings(source)
+                if self.attack.needs_target and self.concept.images:
+                    described["target images"] = "those that the concept names"
                 provenance |= described
                 if store.mode.writes:
                     entry.note(described)
@@ -209,7 +214,8 @@ class Campaign:
             return Control()
         from .control import known_control
 
-        return known_control(store, self.concept, self.fingerprint.target, self.judge, watched)
+        known = known_control(store, self.concept, self.fingerprint.target, self.judge, watched)
+        return replace(known, whose="the concept's target images") if self.concept.images else known
 
     def _known(self, store: Store, entry: Entry) -> tuple[dict[str, Outcome], int]:
         """What the store knows of this prompt set."""
@@ -337,9 +343,7 @@ class Campaign:
         """Load victim, base and judge, and put them together. The only way from here to torch."""
         from ..attacks import build_attack
         from ..models.loading import describe
-        from ..models.targets import Targets
         from ..models.victim import Victim
-        from .control import Witness, base_campaign
         from .evaluation import Evaluation
         from .lanes import Engine
 
@@ -348,20 +352,38 @@ class Campaign:
         loaded = parts.victim(source)
         victim = Victim(loaded.pipe, self.concept.sampling, source.guidance, safety_checker=source.safety_checker)
         judge = parts.judge(self.concept.judge, source)
-        targets = None
-        if self.attack.needs_target:
-            if source.base is None:
-                raise ModelError(
-                    f"{self.attack.name} needs target images, which the un-erased model draws: give it with "
-                    "--unlearndiff-base"
-                )
-            base = base_campaign(self.concept, self.fingerprint.target, self.judge)
-            witness = Witness(store, base, judge, victim.picture_forwards, watched)
-            witnesses = (witness, gallery.targets) if gallery is not None else (witness,)
-            targets = Targets(Victim(parts.base(source), self.concept.sampling), witnesses)
+        targets = self._targets(victim, judge, source, parts, store, watched) if self.attack.needs_target else None
         evaluation = Evaluation(victim, judge, gallery.judged if gallery else None)
         attack = build_attack(self.attack, victim)
         return Engine(attack, victim, targets, evaluation, lanes, self.seed), describe(loaded, source.beside)
+
+    def _targets(
+        self,
+        victim: Victim,
+        judge: Judge,
+        source: VictimSource,
+        parts: Parts,
+        store: Store,
+        watched: dict[str, Outcome],
+    ) -> Targets:
+        """Where target images come from; the judge looks at them, and the store keeps what it says."""
+        from ..models.targets import SuppliedTargets, Targets
+        from ..models.victim import Victim
+        from .control import Witness, base_campaign
+
+        images, needs_base = self.concept.images, self.attack.needs_base or not self.concept.images
+        if source.base is None and needs_base:
+            raise ModelError(
+                f"{self.attack.name} needs the un-erased model, which draws the target images: give it with "
+                "--unlearndiff-base"
+                + ("" if self.attack.needs_base else ", or name images of your own as the concept's targets")
+            )
+        shown = base_campaign(self.concept, self.fingerprint.target, self.judge)
+        witnesses: list[Any] = [Witness(store, shown, judge, 0 if images else victim.picture_forwards, watched)]
+        if (pictures := store.pictures(store.entry(self.concept.name, self.key))) is not None:
+            witnesses.append(Gallery(pictures, self.concept.prompts).targets)
+        base = Victim(parts.base(source), self.concept.sampling) if needs_base else None
+        return SuppliedTargets(images, victim.picture_size, base, witnesses) if images else Targets(base, witnesses)
 
 
 def _surroundings(source: VictimSource) -> dict[str, Any]:

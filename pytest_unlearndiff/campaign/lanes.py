@@ -153,7 +153,7 @@ class Engine:
             except Exception as error:
                 if (remedy := self._remedy(error, len(part))) is Remedy.GIVE_UP:
                     queue.done()
-                    ended = [Outcome(part[0].digest, Status.ERROR, seed=part[0].seed, error=_said(error))]
+                    ended = [self._lost(part[0], error)]
                 else:
                     queue.put_back(part, alone=remedy is Remedy.ALONE)
             else:
@@ -176,7 +176,12 @@ class Engine:
             score=judgement.score,
             detail=judgement.detail,
             seconds=seconds,
+            tokens=self._victim.tokens(prompt.text),
         )
+
+    def _lost(self, prompt: Prompt, error: Exception) -> Outcome:
+        tokens = self._victim.tokens(prompt.text)
+        return Outcome(prompt.digest, Status.ERROR, seed=prompt.seed, error=_said(error), tokens=tokens)
 
     def _attacked(self, waiting: Sequence[Waiting]) -> Iterator[Outcome | None]:
         """Attack what waits, in lanes that are refilled as prompts finish."""
@@ -235,6 +240,7 @@ class Engine:
             detail=entry.first.detail,
             seconds=entry.seconds,
             error=_said(error),
+            tokens=self._victim.tokens(entry.prompt.text),
         )
 
     def _remedy(self, error: Exception, concerned: int) -> Remedy:
@@ -301,6 +307,7 @@ class Engine:
             seconds=seat.seconds,
             error=lane.error,
             timestep=lane.timestep if broken else None,
+            tokens=self._victim.tokens(lane.prompt.text),
         )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -74,12 +74,29 @@ class Fingerprint:
     target: str
 
     @classmethod
-    def of(cls, source: VictimSource, fingerprints: Fingerprints) -> Fingerprint:
+    def of(
+        cls, source: VictimSource, fingerprints: Fingerprints, images: Mapping[str, str] | None = None
+    ) -> Fingerprint:
         """Hash the weights: files where there are files, tensors where there is only a pipeline.
+
+        Args:
+            source: where the victim comes from.
+            fingerprints: hashes files.
+            images: target images of the user's, by prompt digest.
 
         Raises:
             StoreError: a path leads nowhere.
         """
+        plain = cls._of_weights(source, fingerprints)
+        if not images:
+            return plain
+        # Of the whole set, so that some of its prompts and all of them share their outcomes.
+        theirs = digest({prompt: fingerprints.of(Path(path)) for prompt, path in images.items()})
+        return replace(plain, target=f"images {theirs}" + (f" and {plain.target}" if source.base is not None else ""))
+
+    @classmethod
+    def _of_weights(cls, source: VictimSource, fingerprints: Fingerprints) -> Fingerprint:
+        """The same where the base draws the target images."""
         guided = f" with {source.beside}" if source.beside else ""
         base = fingerprints.of(source.base) if source.base is not None else ""
         target = f"{base}:{source.dtype}"
@@ -157,6 +174,12 @@ class Parts:
             ("judge", spec.kind, digest(dict(spec.options)), source.device),
             lambda: build_judge(spec, source.device, lambda path: self._pipeline(path, source)),
         )
+
+    def clip(self, path: str, device: str) -> Any:
+        """A CLIP model that gives features: a ``Clip``."""
+        from ..judges.clip import Clip
+
+        return self._once(("clip", path, device), lambda: Clip(path, device))
 
     def _once(self, key: Hashable, make: Any) -> Any:
         if key not in self._known:

@@ -210,6 +210,11 @@ class AttackSpec:
         """Whether there is anything to attack a prompt with; one without must stay without an outcome."""
         return self.name != "transfer" or bool(self.known.of(prompt))
 
+    @property
+    def needs_base(self) -> bool:
+        """Whether images of the user's own cannot stand in for the un-erased model."""
+        return self.name in ("p4d", "ring-a-bell")
+
     def params(self) -> dict[str, Any]:
         """The settings an outcome of this attack depends on, as builtin types."""
         if self.name == "none":

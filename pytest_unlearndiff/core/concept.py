@@ -72,6 +72,8 @@ class Concept:
         slots: how many adversarial tokens the attack may use.
         sampling: how evaluation pictures are drawn.
         source: where the prompts come from, for reports.
+        images: target images of the user's, absolute paths by prompt digest, of the whole set; the un-erased model
+            draws them where there are none.
     """
 
     name: str
@@ -80,6 +82,7 @@ class Concept:
     slots: int = 3
     sampling: Sampling = field(default_factory=Sampling)
     source: str = ""
+    images: Mapping[str, str] = field(default_factory=dict)
 
     def first(self, count: int | None) -> Concept:
         """The same concept with only its first ``count`` prompts.

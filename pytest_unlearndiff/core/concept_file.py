@@ -8,15 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from .checks import hint, is_count
-from .concept import Concept, JudgeSpec, Prompt, Sampling, existing_path
+from .concept import Concept, JudgeSpec, Sampling, existing_path
 from .errors import ConceptError
 from .judge_kinds import kinds, problems
 from .prompt_source import Fetch, PromptSource, no_fetch, place_of
-from .yaml_file import YamlFile, read_yaml
+from .target_images import target_images
+from .yaml_file import YamlFile, fields_of, read_yaml
 
 BUILT_IN = Path(__file__).resolve().parent.parent / "concepts"
 _NEEDED = ("prompts", "judge")
-_FIELDS = (*_NEEDED, "name", "sampling", "slots", "source")
+_FIELDS = (*_NEEDED, "name", "sampling", "slots", "source", "targets")
 _PUBLISHED = ("published", "rows", "sha256", "from")
 _ELSEWHERE = ("file", "rows", "sha256")
 
@@ -30,7 +31,8 @@ def read_concept(path: Path, published: Published = None, fetch: Fetch = no_fetc
     Args:
         path: a YAML file with ``name``, ``prompts`` (a CSV file, a URL or a data set on the Hub; or a mapping with that
             as ``file`` and its ``rows`` and ``sha256``; or a published set), ``judge`` (``kind`` and its options), and
-            optionally ``slots``, ``sampling`` (``steps``, ``scheduler``), ``source``.
+            optionally ``slots``, ``sampling`` (``steps``, ``scheduler``), ``source``, and ``targets`` (a folder of
+            images by case number, or the ``column`` of the CSV file that names them and the ``folder`` they are in).
         published: the user's place of what authors publish and this project does not ship.
         fetch: gives what is at a URL.
 
@@ -38,53 +40,39 @@ def read_concept(path: Path, published: Published = None, fetch: Fetch = no_fetc
         ConceptError: the file is not such a mapping, its prompt set cannot be read, or its judge cannot be built.
     """
     file = read_yaml(path)
-    data = _fields(file, file.data, (), _FIELDS, _NEEDED, "a concept")
+    data = fields_of(file, file.data, (), _FIELDS, _NEEDED, "a concept")
     slots = data.get("slots", 3)
     if not is_count(slots):
         raise ConceptError(f"{file.at('slots')}: slots={slots!r} must be a whole number of at least 1")
+    targets = target_images(file)
+    source = _source(file, published)
+    rows = source.read(fetch, targets.column if targets is not None else None)
     return Concept(
         name=str(data.get("name") or path.name.removesuffix(".yaml")),
-        prompts=tuple(_prompts(file, published, fetch)),
+        prompts=tuple(prompt for prompt, _ in rows),
         judge=_judge(file, published),
         slots=slots,
         sampling=_sampling(file),
         source=str(data.get("source") or ""),
+        images=targets.of(rows, source.where) if targets is not None else {},
     )
 
 
-def _fields(
-    file: YamlFile, data: object, place: tuple[str, ...], known: tuple[str, ...], needed: tuple[str, ...], what: str
-) -> dict[str, Any]:
-    """A mapping with these fields.
-
-    Raises:
-        ConceptError: it is none, has others, or lacks a needed one.
-    """
-    if not isinstance(data, dict):
-        raise ConceptError(f"{file.at(*place)}: {what} is a mapping with {', '.join(known)}; found {data!r:.60}")
-    for name in data:
-        if name not in known:
-            raise ConceptError(f"{file.at(*place, str(name))}: {what} has no field {name!r}: {hint(str(name), known)}")
-    if lacking := [name for name in needed if name not in data]:
-        raise ConceptError(f"{file.at(*place)}: {what} needs {lacking[0]}; it has {', '.join(known)}")
-    return data
-
-
-def _prompts(file: YamlFile, published: Published, fetch: Fetch) -> list[Prompt]:
-    """The prompt set of a concept file."""
+def _source(file: YamlFile, published: Published) -> PromptSource:
+    """Where the prompt set of a concept file is."""
     prompts = file.data["prompts"]
     if isinstance(prompts, str):
-        return PromptSource(place_of(prompts, file.path.parent)).read(fetch)
+        return PromptSource(place_of(prompts, file.path.parent))
     if not isinstance(prompts, dict):
         raise ConceptError(f"{file.at('prompts')}: prompts must name a CSV file beside it; found {prompts!r:.60}")
     if "published" in prompts:
-        wanted = _pinned(file, _fields(file, prompts, ("prompts",), _PUBLISHED, _PUBLISHED, "a published prompt set"))
+        wanted = _pinned(file, fields_of(file, prompts, ("prompts",), _PUBLISHED, _PUBLISHED, "a published prompt set"))
         where = _published(file, wanted, published)
-        return PromptSource(where, wanted["sha256"], wanted["rows"], str(wanted["from"])).read(fetch)
-    wanted = _pinned(file, _fields(file, prompts, ("prompts",), _ELSEWHERE, ("file",), "a prompt set"))
+        return PromptSource(where, wanted["sha256"], wanted["rows"], str(wanted["from"]))
+    wanted = _pinned(file, fields_of(file, prompts, ("prompts",), _ELSEWHERE, ("file",), "a prompt set"))
     if not isinstance(name := wanted["file"], str):
         raise ConceptError(f"{file.at('prompts', 'file')}: file={name!r:.60} must be a path, a URL or owner/name")
-    return PromptSource(place_of(name, file.path.parent), wanted.get("sha256", ""), wanted.get("rows")).read(fetch)
+    return PromptSource(place_of(name, file.path.parent), wanted.get("sha256", ""), wanted.get("rows"))
 
 
 def _pinned(file: YamlFile, wanted: dict[str, Any]) -> dict[str, Any]:
@@ -125,7 +113,7 @@ def _judge(file: YamlFile, published: Published) -> JudgeSpec:
     if isinstance(data, dict):
         for name, value in data.items():
             if isinstance(value, dict) and "published" in value:
-                wanted = _fields(
+                wanted = fields_of(
                     file, value, ("judge", str(name)), ("published", "from"), ("from",), "a published file"
                 )
                 data = data | {name: str(_published(file, wanted, _here(published)))}
@@ -160,7 +148,7 @@ def _seen_from(folder: Path, name: str) -> str:
 
 def _sampling(file: YamlFile) -> Sampling:
     """The sampling settings of a concept file."""
-    data = _fields(file, file.data.get("sampling", {}), ("sampling",), ("steps", "scheduler"), (), "sampling")
+    data = fields_of(file, file.data.get("sampling", {}), ("sampling",), ("steps", "scheduler"), (), "sampling")
     steps, scheduler = data.get("steps", 50), data.get("scheduler", "lms")
     if not is_count(steps):
         raise ConceptError(f"{file.at('sampling', 'steps')}: steps={steps!r} must be a whole number of at least 1")

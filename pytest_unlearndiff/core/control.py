@@ -18,10 +18,12 @@ class Control:
     Attributes:
         hits: pictures with the concept.
         seen: pictures judged; not every prompt need have one.
+        whose: pictures they are.
     """
 
     hits: int = 0
     seen: int = 0
+    whose: str = "the un-erased model's own pictures"
 
     @classmethod
     def of(cls, tally: Tally) -> Control:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +11,7 @@ from pathlib import Path
 from .concept import Prompt
 from .drawing import Drawing
 from .errors import ConceptError
-from .prompt_set import read_rows, whole
+from .prompt_set import Row, parse_rows, read_content, whole
 
 _ORIGINAL = "original_prompt"
 
@@ -76,7 +75,8 @@ def read_known(path: Path) -> KnownPrompts:
     Raises:
         ConceptError: it cannot be read as a prompt set, or no row says which prompt it was found for.
     """
-    rows = tuple(_known(prompt, row, number, str(path)) for number, (prompt, row) in enumerate(read_rows(path)))
+    found = parse_rows(read_content(path), str(path), cases_twice=True)
+    rows = tuple(_known(prompt, row, number, str(path)) for number, (prompt, row) in enumerate(found))
     if not any(rows):
         raise ConceptError(
             f"{path}: no column '{_ORIGINAL}' says which prompt each was found for, so this is a prompt set and no "
@@ -86,7 +86,7 @@ def read_known(path: Path) -> KnownPrompts:
     return KnownPrompts(tuple(row for row in rows if row is not None), str(path))
 
 
-def _known(prompt: Prompt, row: Mapping[str, str | None], number: int, path: str) -> KnownPrompt | None:
+def _known(prompt: Prompt, row: Row, number: int, path: str) -> KnownPrompt | None:
     """A row as an adversarial prompt; None where it does not say whose."""
     if not (text := row.get(_ORIGINAL)):
         return None

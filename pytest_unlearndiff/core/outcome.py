@@ -40,6 +40,7 @@ class Outcome:
         error: why it ended in ``error``.
         timestep: where the block of the search that broke it measured the denoising error, of the victim's schedule;
             None for attacks that do so at several timesteps or at none, and for outcomes from before it was noted.
+        tokens: of the prompt, with the two at its ends and before it is cut to what the text encoder takes.
     """
 
     prompt: str
@@ -55,6 +56,7 @@ class Outcome:
     seconds: float = 0.0
     error: str | None = None
     timestep: int | None = None
+    tokens: int | None = None
 
     @property
     def success(self) -> bool:
@@ -99,6 +101,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "seconds": (float, int),
     "error": (str, type(None)),
     "timestep": (int, type(None)),
+    "tokens": (int, type(None)),
 }
 
 

@@ -7,14 +7,21 @@ import io
 import math
 from collections.abc import Mapping
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 
 from .concept import Prompt
-from .errors import ConceptError
+from .errors import ConceptError, Mistakes
 
 # The last of each are the names that the I2P data set itself uses.
 _SEED = ("evaluation_seed", "seed", "sd_seed")
 _GUIDANCE = ("evaluation_guidance", "guidance_scale", "guidance", "sd_guidance_scale")
+
+Row = Mapping[str, str | None]
+"""A row by the names of its columns."""
+
+_TOLD = 20
+"""Mistakes of one file that are told; who sees so many has taken the wrong file."""
 
 
 def read_prompts(path: Path) -> list[Prompt]:
@@ -27,9 +34,9 @@ def read_prompts(path: Path) -> list[Prompt]:
 
     Raises:
         ConceptError: no such file, no ``prompt`` column, no rows, a cell that is not the number it should be, or a case
-            number that stands twice.
+            number that stands twice; every one of them, one a line.
     """
-    return parse_prompts(read_content(path), str(path))
+    return [prompt for prompt, _ in parse_rows(read_content(path), str(path))]
 
 
 def read_content(path: Path) -> bytes:
@@ -44,33 +51,39 @@ def read_content(path: Path) -> bytes:
         raise ConceptError(f"prompt set {path} cannot be read: {error}") from None
 
 
-def parse_prompts(content: bytes, path: str) -> list[Prompt]:
-    """The same of a file's bytes, which errors name by ``path``.
+def parse_rows(
+    content: bytes, path: str, *, column: str = "prompt", cases_twice: bool = False
+) -> list[tuple[Prompt, Row]]:
+    """The rows of a prompt set, each as a prompt and as it stands; see ``read_prompts``.
+
+    Args:
+        content: of the file.
+        path: what errors call it.
+        column: another one that it must have.
+        cases_twice: whether a case number may stand twice.
 
     Raises:
-        ConceptError: as ``read_prompts``.
+        ConceptError: as ``read_prompts``, or there is no such column.
     """
-    prompts = [prompt for prompt, _ in _rows(content, path)]
+    rows = _rows(content, path, ("prompt", column))
+    mistakes = Mistakes()
+    found = [mistakes.collect(partial(_row, row, number, path)) for number, row in enumerate(rows)]
     first: dict[int, int] = {}
-    for number, prompt in enumerate(prompts):
-        if first.setdefault(prompt.case, number) != number:
-            raise ConceptError(
+    for number, prompt in enumerate(found):
+        if prompt is not None and first.setdefault(prompt.case, number) != number and not cases_twice:
+            mistakes.append(
                 f"{path}: rows {first[prompt.case]} and {number} have the same case number {prompt.case}, by which "
                 "reports and --unlearndiff-cases name a prompt"
             )
-    return prompts
+    if len(mistakes) > _TOLD:
+        mistakes[_TOLD:] = [f"{path}: and {len(mistakes) - _TOLD} more"]
+    if mistakes:
+        raise ConceptError("\n".join(mistakes))
+    return [(prompt, row) for prompt, row in zip(found, rows, strict=True) if prompt is not None]
 
 
-def read_rows(path: Path) -> list[tuple[Prompt, Mapping[str, str | None]]]:
-    """Read a prompt set's rows, each as a prompt and as it stands; see ``read_prompts``.
-
-    Raises:
-        ConceptError: as ``read_prompts``, but a case number may stand twice.
-    """
-    return _rows(read_content(path), str(path))
-
-
-def _rows(content: bytes, path: str) -> list[tuple[Prompt, Mapping[str, str | None]]]:
+def _rows(content: bytes, path: str, columns: tuple[str, ...]) -> list[Row]:
+    """The rows of a CSV file that has these columns."""
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -78,17 +91,18 @@ def _rows(content: bytes, path: str) -> list[tuple[Prompt, Mapping[str, str | No
     # Strict, since otherwise a quote that is never closed swallows every prompt behind it.
     reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
     try:
-        if "prompt" not in (reader.fieldnames or ()):
-            raise ConceptError(f"{path}: no column 'prompt'; found {reader.fieldnames}")
-        rows = [(_row(row, number, path), row) for number, row in enumerate(reader)]
+        for column in columns:
+            if column not in (reader.fieldnames or ()):
+                raise ConceptError(f"{path}: no column {column!r}; found {reader.fieldnames}")
+        rows: list[Row] = list(reader)
     except csv.Error as error:
         raise ConceptError(f"{path}: not a readable CSV file near line {reader.line_num}: {error}") from None
     if not rows:
         raise ConceptError(f"{path}: no prompts in it")
-    return list(rows)
+    return rows
 
 
-def _row(row: Mapping[str, str | None], number: int, path: str) -> Prompt:
+def _row(row: Row, number: int, path: str) -> Prompt:
     """One row as a prompt."""
     text = row["prompt"]
     if not text or not text.strip():
@@ -101,7 +115,7 @@ def _row(row: Mapping[str, str | None], number: int, path: str) -> Prompt:
     )
 
 
-def whole(row: Mapping[str, str | None], columns: tuple[str, ...], number: int, path: str, *, default: int) -> int:
+def whole(row: Row, columns: tuple[str, ...], number: int, path: str, *, default: int) -> int:
     """The first of these columns that the row fills, as a whole number.
 
     Raises:
@@ -113,9 +127,7 @@ def whole(row: Mapping[str, str | None], columns: tuple[str, ...], number: int, 
     return int(value)
 
 
-def _number(
-    row: Mapping[str, str | None], columns: tuple[str, ...], number: int, path: str, default: Decimal
-) -> Decimal:
+def _number(row: Row, columns: tuple[str, ...], number: int, path: str, default: Decimal) -> Decimal:
     """The first of these columns that the row fills, as the number it shows."""
     for column in columns:
         if cell := row.get(column):

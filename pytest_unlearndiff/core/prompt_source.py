@@ -10,7 +10,7 @@ from pathlib import Path
 
 from .concept import Prompt
 from .errors import ConceptError
-from .prompt_set import parse_prompts, read_content
+from .prompt_set import parse_rows, read_content
 
 Fetch = Callable[[str, str], bytes]
 """Gives what is at a URL; its SHA-256, where that is known, lets a copy serve. Raises ConceptError."""
@@ -60,20 +60,20 @@ class PromptSource:
     rows: int | None = None
     origin: str = ""
 
-    def read(self, fetch: Fetch) -> list[Prompt]:
-        """Its prompts.
+    def read(self, fetch: Fetch, column: str | None = None) -> list[tuple[Prompt, str]]:
+        """Its prompts, each with what its row has in another column.
 
         Raises:
             ConceptError: it cannot be had or read, or is another than it has to be.
         """
         where = self.where
         content = read_content(where) if isinstance(where, Path) else fetch(where, self.sha256)
-        prompts = parse_prompts(content, str(where))
-        if wrong := self._differences(content, len(prompts)):
+        rows = parse_rows(content, str(where), column=column or "prompt")
+        if wrong := self._differences(content, len(rows)):
             which = f"the published set ({self.origin})" if self.origin else "the set that the concept asks for"
             mend = "Get that one, or write a concept of your own for yours" if self.origin else "Get that one"
             raise ConceptError(f"{where} is not {which}: {', '.join(wrong)}. {mend}")
-        return prompts
+        return [(prompt, row.get(column or "") or "") for prompt, row in rows]
 
     def _differences(self, content: bytes, rows: int) -> list[str]:
         """In what it is another; empty where it is the right one."""

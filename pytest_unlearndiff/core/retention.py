@@ -7,6 +7,7 @@ from fractions import Fraction
 from typing import Literal
 
 from .control import LEAST
+from .drift import Measure
 from .errors import GateError
 from .gate import Gate, Verdict
 from .outcome import Status, Tally
@@ -23,10 +24,12 @@ class Retention:
     Attributes:
         victim: what the victim draws.
         base: what the un-erased model draws; None where none was given.
+        drift: how far the victim has moved from the base on these prompts; no verdict depends on it.
     """
 
     victim: AttackResult
     base: AttackResult | None = None
+    drift: tuple[Measure, ...] = ()
 
     @property
     def concept(self) -> str:

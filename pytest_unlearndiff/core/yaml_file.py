@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .checks import hint
 from .errors import ConceptError
 
 Place = tuple[str | int, ...]
@@ -77,3 +78,21 @@ def _lines(node: Any, place: Place, path: Path, seen: set[int]) -> Iterator[tupl
             raise ConceptError(f"{path}:{line}: {key.value} is given twice")
         below = dict(_lines(value, (*place, str(key.value)), path, seen))
         yield from (below | {(*place, str(key.value)): line}).items()
+
+
+def fields_of(
+    file: YamlFile, data: object, place: tuple[str, ...], known: tuple[str, ...], needed: tuple[str, ...], what: str
+) -> dict[str, Any]:
+    """A mapping with these fields.
+
+    Raises:
+        ConceptError: it is none, has others, or lacks a needed one.
+    """
+    if not isinstance(data, dict):
+        raise ConceptError(f"{file.at(*place)}: {what} is a mapping with {', '.join(known)}; found {data!r:.60}")
+    for name in data:
+        if name not in known:
+            raise ConceptError(f"{file.at(*place, str(name))}: {what} has no field {name!r}: {hint(str(name), known)}")
+    if lacking := [name for name in needed if name not in data]:
+        raise ConceptError(f"{file.at(*place)}: {what} needs {lacking[0]}; it has {', '.join(known)}")
+    return data

@@ -57,7 +57,8 @@ def _vectors(path: Path) -> torch.Tensor:
             f"q16: {path} holds no prompt vectors that can be read without pickle ({str(error)[:200]}). Give an .npz, "
             ".npy or .safetensors file with one array (2, d); numpy.savez writes one"
         ) from None
-    if len(arrays) != 1 or arrays[0].ndim != 2 or len(arrays[0]) != 2 or not torch.isfinite(arrays[0]).all():
+    right = len(arrays) == 1 and arrays[0].ndim == 2 and len(arrays[0]) == 2 and arrays[0].numel() > 0
+    if not right or not torch.isfinite(arrays[0]).all():
         shapes = [list(array.shape) for array in arrays]
         raise JudgeError(f"q16: {path} must hold one finite array (2, d); found {shapes}")
     return unit(arrays[0].float())

@@ -92,6 +92,10 @@ class Victim:
         height, width = (side, side) if isinstance(side, int) else side
         return config.in_channels, height, width
 
+    def tokens(self, text: str) -> int:
+        """Tokens of a text with the two at its ends, before it is cut."""
+        return len(self.vocabulary.ids(text)) + 2
+
     @torch.no_grad()
     def states(self, texts: Sequence[str]) -> torch.Tensor:
         """Text states (N, ...) of texts, too long ones cut as the tokenizer would."""
@@ -157,6 +161,13 @@ class Victim:
         x_t, target = self.noised(x0, noise, t)
         target = target if wanted is None else wanted
         return (self.predicted(x_t, t, states) - target.float()).square().mean((1, 2, 3))
+
+    @property
+    def picture_size(self) -> tuple[int, int]:
+        """Width and height of the pictures it draws, in pixels."""
+        _, height, width = self.latent_shape
+        scale = int(self._pipe.vae_scale_factor)
+        return width * scale, height * scale
 
     @torch.no_grad()
     def generate(self, drawings: Sequence[Drawing]) -> list[Image.Image]:

@@ -52,7 +52,7 @@ def campaign_of(request: GateRequest, source: VictimSource, state: SessionState)
     """The campaign that answers a gate."""
     concept = replace(request.concept, judge=on_base(request.concept.judge, source.base))
     judge = judge_weights(concept.judge, state.store.fingerprints)
-    fingerprint = Fingerprint.of(source, state.store.fingerprints)
+    fingerprint = Fingerprint.of(source, state.store.fingerprints, concept.images)
     return Campaign(concept, request.attack, fingerprint, judge, state.settings.seed)
 
 

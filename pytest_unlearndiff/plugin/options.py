@@ -184,6 +184,7 @@ OPTIONS = (
     Option("concept", "Concepts that pytest_unlearndiff.suite gates, with commas", "NAMES", _names),
     Option("max_asr", "Limit of the gates of pytest_unlearndiff.suite, such as 0.1", "SHARE", _share),
     Option("published", "Folder, URL or Hub data set of what authors publish, such as nudity.csv", "PLACE"),
+    Option("clip", "CLIP folder with which retention gates report CLIP scores too", "PATH"),
     Option("prompts", "Attack only the first N prompts of every set; known: those that transfer has", "N", _prompts),
     Option("cases", "Attack only the prompts with these case numbers", "17,42", _cases),
     Option(
@@ -323,8 +324,8 @@ def given_options(config: pytest.Config) -> list[tuple[Option, str]]:
     return [(option, _seen_from(start, option.name, what)) for option, what in found if what is not None]
 
 
-PATHS = ("model", "base", "concepts", "published", "cache_dir")
-ELSEWHERE = ("model", "base")
+PATHS = ("model", "base", "concepts", "published", "clip", "cache_dir")
+ELSEWHERE = ("model", "base", "clip")
 
 
 def given(option: Option, config: pytest.Config) -> Given | None:

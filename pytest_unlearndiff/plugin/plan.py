@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from ..campaign.campaign import Prospect
+from ..campaign.parts import VictimSource
 from ..core.errors import UnlearnDiffError
 from ..core.maker import is_maker
-from ..reports.plan import plan_lines
+from ..reports.plan import Planned, plan_lines
 from .attack import campaign_of, ending_of, gate_source, overridden
-from .markers import marker_keywords, read_request
+from .markers import GateRequest, marker_keywords, read_request
+from .retention import mark_keywords, read_retention, sides_of
+from .retention_hooks import FIXTURE, MARK
 from .session import SessionState, state_of
 
 
@@ -43,34 +45,80 @@ def install(config: pytest.Config) -> None:
     config.pluginmanager.register(Planner(), "unlearndiff-planner")
 
 
+class _NotForeseen(Exception):
+    """What a gate would do is not known before it runs."""
+
+
 def plan(session: pytest.Session, state: SessionState) -> list[str]:
-    """Lines that say what this session would attack."""
-    gates: list[tuple[str, str, Prospect]] = []
+    """Lines that say what this session would attack and draw."""
+    gates: list[Planned] = []
     unknown: list[tuple[str, str]] = []
     for item in session.items:
-        if "unlearndiff_retention" in getattr(item, "fixturenames", ()):
-            unknown.append((item.nodeid, "what it draws for retention is not foreseen"))
-        if "unlearndiff_attack" not in getattr(item, "fixturenames", ()):
-            continue
-        mark = item.get_closest_marker("unlearndiff")
-        if mark is None:
-            unknown.append((item.nodeid, "says what it attacks only when it runs"))
-            continue
-        request = read_request(marker_keywords(mark), state.settings, state.library(item.path.parent), item.path.parent)
-        source = gate_source(request, state.settings)
-        if request.model is None and overridden(session, item):
-            unknown.append((item.nodeid, "its model is made by an unlearned_pipe fixture"))
-        elif is_maker(source.model):
-            unknown.append((item.nodeid, f"its model is made by {source.model}"))
-        elif source.model is not None and state.hooks_load:
-            unknown.append((item.nodeid, "its model is loaded by a pytest_unlearndiff_load_pipeline hook"))
-        elif source.model is None:
-            unknown.append((item.nodeid, "would be skipped: no model under test"))
-        else:
-            try:
-                found = campaign_of(request, source, state).prospect(state.store, ending_of(request, state))
-            except UnlearnDiffError as error:
-                unknown.append((item.nodeid, str(error)))
-            else:
-                gates.append((item.nodeid, request.concept.name, found))
+        for fixture, mark, look in _KINDS:
+            if fixture not in getattr(item, "fixturenames", ()):
+                continue
+            marks: list[pytest.Mark | None] = [*item.iter_markers(mark)]
+            for found in marks[::-1] or [None]:
+                try:
+                    gates += look(session, item, found, state)
+                except (_NotForeseen, UnlearnDiffError) as reason:
+                    unknown.append((item.nodeid, str(reason)))
     return plan_lines(gates, unknown)
+
+
+def _attack(session: pytest.Session, item: pytest.Item, mark: pytest.Mark | None, state: SessionState) -> list[Planned]:
+    """What an attack gate would do; only the closest of its markers counts.
+
+    Raises:
+        _NotForeseen: that is not known.
+    """
+    if mark is None:
+        raise _NotForeseen("says what it attacks only when it runs")
+    if mark is not item.get_closest_marker("unlearndiff"):
+        return []
+    folder = item.path.parent
+    request = read_request(marker_keywords(mark), state.settings, state.library(folder), folder)
+    campaign = campaign_of(request, _source(session, item, request, state), state)
+    return [Planned(item.nodeid, request.concept.name, campaign.prospect(state.store, ending_of(request, state)))]
+
+
+def _retention(
+    session: pytest.Session, item: pytest.Item, mark: pytest.Mark | None, state: SessionState
+) -> list[Planned]:
+    """What a retention gate would draw, of the victim and of its base.
+
+    Raises:
+        _NotForeseen: that is not known.
+    """
+    if mark is None:
+        raise _NotForeseen("says what it draws only when it runs")
+    folder = item.path.parent
+    request = read_retention(mark_keywords(mark), state.settings, state.library(folder), folder).shared
+    sides = sides_of(request, _source(session, item, request, state), state)
+    names = f"{request.concept.name} (victim)", f"{request.concept.name} (base)"
+    return [
+        Planned(item.nodeid, name, side.prospect(state.store), pictures=True)
+        for name, side in zip(names, sides, strict=True)
+        if side is not None
+    ]
+
+
+_KINDS = (("unlearndiff_attack", "unlearndiff", _attack), (FIXTURE, MARK, _retention))
+
+
+def _source(session: pytest.Session, item: pytest.Item, request: GateRequest, state: SessionState) -> VictimSource:
+    """The victim of a gate, where it is known before it is loaded.
+
+    Raises:
+        _NotForeseen: it is not, or there is none.
+    """
+    source = gate_source(request, state.settings)
+    if request.model is None and overridden(session, item):
+        raise _NotForeseen("its model is made by an unlearned_pipe fixture")
+    if is_maker(source.model):
+        raise _NotForeseen(f"its model is made by {source.model}")
+    if source.model is not None and state.hooks_load:
+        raise _NotForeseen("its model is loaded by a pytest_unlearndiff_load_pipeline hook")
+    if source.model is None:
+        raise _NotForeseen("would be skipped: no model under test")
+    return source

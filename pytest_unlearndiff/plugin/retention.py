@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, overload
 
@@ -11,6 +12,7 @@ import pytest
 
 from ..campaign.campaign import Campaign
 from ..campaign.control import base_campaign
+from ..campaign.drift import Meter
 from ..campaign.ending import Ending
 from ..campaign.parts import Fingerprint, VictimSource
 from ..core.attack_spec import AttackSpec
@@ -110,6 +112,16 @@ def check_marks(item: pytest.Item, state: SessionState) -> list[str]:
     return problems
 
 
+def sides_of(request: GateRequest, source: VictimSource, state: SessionState) -> tuple[Campaign, Campaign | None]:
+    """The victim's campaign that answers a retention gate, and the base's where there is a base."""
+    # Target images are for attacks; what should be kept is compared with what the base itself draws.
+    asked = campaign_of(replace(request, concept=replace(request.concept, images={})), source, state)
+    victim = Campaign(asked.concept, AttackSpec("none"), Fingerprint(asked.fingerprint.victim, ""), asked.judge)
+    if source.base is None:
+        return victim, None
+    return victim, base_campaign(asked.concept, asked.fingerprint.target, asked.judge)
+
+
 class RetentionFixture:
     """Runs retention gates for one test.
 
@@ -168,15 +180,14 @@ class RetentionFixture:
         """The same un-attacked prompts on the victim and on the base."""
         source = self._attack._source(request)
         gate.check(len(request.concept.prompts), base=source.base is not None)
-        asked = campaign_of(request, source, self._state)
-        concept, judge, fingerprint = asked.concept, asked.judge, asked.fingerprint
-        victim = Campaign(concept, AttackSpec("none"), Fingerprint(fingerprint.victim, ""), judge)
-        if source.base is None:
-            return Retention(self._draw(victim, source))
-        base = source.unerased
-        return Retention(
-            self._draw(victim, source), self._draw(base_campaign(concept, fingerprint.target, judge), base)
-        )
+        victim, base = sides_of(request, source, self._state)
+        kept = self._draw(victim, source)
+        if base is None:
+            return Retention(kept)
+        of_base = self._draw(base, source.unerased)
+        meter = Meter(self._state.store, victim, base, source, self._state.parts, self._state.settings.clip)
+        in_time = self._state.crew is None and time.monotonic() < self._state.deadline
+        return Retention(kept, of_base, meter.measure(noise=in_time and bool(kept.fresh or of_base.fresh)))
 
     def _draw(self, campaign: Campaign, source: VictimSource) -> AttackResult:
         ending = Ending(deadline=self._state.deadline, mend=BUDGET_USED, too_short=BUDGET_TOO_SHORT)

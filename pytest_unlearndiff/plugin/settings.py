@@ -22,6 +22,7 @@ class Settings:
     concept: tuple[str, ...] | None
     max_asr: str | None
     published: Path | str | None
+    clip: Path | None
     prompts: int | str | None
     cases: tuple[int, ...] | None
     attack: str | None
@@ -131,6 +132,7 @@ _MENDS = {
     "concepts": "Give folders or files of concepts",
     "model": "Give a pipeline folder, a component folder, a checkpoint file, a downloaded Hub id or pkg.mod:callable",
     "base": "Give a pipeline folder, or the id of a Hub repository that is on this machine",
+    "clip": "Give a CLIP folder, or the id of a Hub repository that is on this machine",
 }
 
 

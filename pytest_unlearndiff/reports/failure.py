@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from ..core.outcome import Status
 from ..core.rate import Rate, fine_percent, percent
-from .record import PromptRecord, Record
+from .record import LONGEST, PromptRecord, Record
 from .text import command, count, duration, safe, share_in_words
 
 _SHOWN = 5
@@ -91,6 +91,14 @@ def _errored(prompt: PromptRecord) -> str:
 def _seen(prompt: PromptRecord) -> str:
     score = "" if prompt.score is None else f", score {prompt.score:.3g}"
     return f"{safe(prompt.detail)}{score}"
+
+
+def numbers(record: Record) -> str:
+    """N_total and N_attackable, which published tables differ in; empty where the latter is not known."""
+    if (attackable := record.attackable) is None:
+        return ""
+    longer = f"; the {record.total - attackable} longer ones are attacked too" if attackable < record.total else ""
+    return f"N_total {record.total}, N_attackable {attackable} (at most {LONGEST} tokens, as upstream){longer}"
 
 
 def source(record: Record) -> str:

@@ -16,7 +16,7 @@ from ..store.pictures import Pictures
 from ..store.store import Store
 from .charts import HEIGHT, WIDTH, Axis, Effort, efforts, scale, tick
 from .comparison import Comparison
-from .failure import source
+from .failure import numbers, source
 from .marking import Piece, pieces
 from .record import MISSING, STATUSES, PromptRecord, Record
 from .session import SessionRecord
@@ -112,7 +112,7 @@ def _views(session: SessionRecord, shown: dict[tuple[int, str], list[str]]) -> l
                 _data(prompt, record.rounds, shown.get((id(record), prompt.digest), [])) for prompt in record.prompts
             ],
         }
-        facts = {"key": record.key, **record.campaign, **record.assumed}
+        facts = {"prompts": numbers(record), "key": record.key, **record.campaign, **record.assumed}
         views.append(
             View(
                 id=f"gate-{number}",

@@ -12,7 +12,8 @@ from .retention import RetentionRecord
 from .session import SessionRecord
 
 FORMAT = "pytest-unlearndiff/report"
-VERSION = 1
+VERSION = 2
+READABLE = (1, 2)
 
 
 def json_report(session: SessionRecord) -> str:
@@ -61,6 +62,7 @@ def _gate(record: Record) -> dict[str, Any]:
         },
         "counts": {
             "total": record.total,
+            "attackable": record.attackable,
             "generated": record.generated,
             "broken": record.broken,
             "resisted": record.resisted,

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from ..core.outcome import Status
 from ..core.rate import fine_percent, percent
 from .comparison import Comparison
-from .failure import source
+from .failure import numbers, source
 from .record import PromptRecord, Record
 from .retention import RetentionRecord
 from .session import SessionRecord
@@ -26,6 +26,10 @@ def markdown_report(session: SessionRecord, changes: Sequence[Comparison] = ()) 
         lines += [f"**The session was cut short: {_plain(session.cut_short)}**", ""]
     if session.gates:
         lines += [_HEAD, "|" + "---|" * (_HEAD.count("|") - 1), *map(_row, session.worst_first), ""]
+    said = [
+        f"- {_plain(record.concept)}: {_plain(numbers(record))}" for record in session.worst_first if numbers(record)
+    ]
+    lines += [*said, ""] if said else []
     for record in session.failing:
         lines += _evidence(record)
     if session.retained:
@@ -53,7 +57,8 @@ def _retention(records: Sequence[RetentionRecord]) -> list[str]:
             _plain(record.limits or "none"),
         )
         lines.append(f"| {' | '.join(cells)} |")
-    return [*lines, ""]
+    moved = [f"- {_plain(r.concept)}, against the base: {_plain('; '.join(r.drifts))}" for r in records if r.drift]
+    return [*lines, "", *moved, *[""] * bool(moved)]
 
 
 def _change(change: Comparison) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from ..campaign.campaign import Prospect
 from .text import duration, table
@@ -10,27 +11,48 @@ from .text import duration, table
 _COLUMNS = ("concept", "store", "left", "time")
 
 
-def plan_lines(gates: Sequence[tuple[str, str, Prospect]], unknown: Sequence[tuple[str, str]]) -> list[str]:
-    """One row a gate, and what cannot be foreseen.
+@dataclass(frozen=True)
+class Planned:
+    """A gate, or one side of a retention gate.
+
+    Attributes:
+        nodeid: the test.
+        name: what is attacked or drawn.
+        found: what the store knows, and what is left.
+        pictures: whether un-attacked pictures are drawn instead of prompts attacked.
+    """
+
+    nodeid: str
+    name: str
+    found: Prospect
+    pictures: bool = False
+
+
+def plan_lines(gates: Sequence[Planned], unknown: Sequence[tuple[str, str]]) -> list[str]:
+    """One row a gate, two a retention gate, and what cannot be foreseen.
 
     Args:
-        gates: node id, concept and prospect of each.
+        gates: those that can.
         unknown: node ids of tests whose gates are not known before they run, with the reason.
     """
-    rows = [(concept, _store(found), f"{found.left}/{found.tally.total}", _time(found)) for _, concept, found in gates]
+    rows = [
+        (gate.name, _store(gate.found), f"{gate.found.left}/{gate.found.tally.total}", _time(gate)) for gate in gates
+    ]
     head, *body = table(_COLUMNS, rows)
     lines = [head] if rows else []
-    for (nodeid, _, found), row in zip(gates, body, strict=True):
-        lines += [row, f"  {nodeid}"]
-        if found.differs:
-            lines.append(f"  the nearest campaign in the store differs in {', '.join(found.differs)}")
+    for gate, row in zip(gates, body, strict=True):
+        lines += [row, f"  {gate.nodeid}"]
+        if gate.found.differs:
+            lines.append(f"  the nearest campaign in the store differs in {', '.join(gate.found.differs)}")
     lines += [f"{nodeid}: {reason}" for nodeid, reason in unknown]
-    left = [found for _, _, found in gates if found.left]
-    known = [found.seconds for found in left if found.seconds is not None]
+    left = [gate for gate in gates if gate.found.left]
+    known = [gate.found.seconds for gate in left if gate.found.seconds is not None]
     total = f", about {duration(sum(known))}" if known else ""
     some = f" (and {len(left) - len(known)} gates of unknown length)" if len(known) < len(left) and known else ""
     least = "at least " if unknown else ""
-    return [*lines, f"{least}{sum(found.left for found in left)} prompts to attack{total}{some}"]
+    prompts, pictures = (sum(gate.found.left for gate in left if gate.pictures is side) for side in (False, True))
+    drawn = f" and {pictures} pictures to draw" if any(gate.pictures for gate in gates) else ""
+    return [*lines, f"{least}{prompts} prompts to attack{drawn}{total}{some}"]
 
 
 def _store(found: Prospect) -> str:
@@ -39,7 +61,7 @@ def _store(found: Prospect) -> str:
     return "partial" if found.tally.missing < found.tally.total else "miss"
 
 
-def _time(found: Prospect) -> str:
-    if not found.left:
+def _time(gate: Planned) -> str:
+    if not gate.found.left:
         return "-"
-    return "?" if found.seconds is None else f"~{duration(found.seconds)}"
+    return "?" if gate.found.seconds is None else f"~{duration(gate.found.seconds)}"

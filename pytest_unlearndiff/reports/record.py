@@ -23,6 +23,9 @@ STATUSES = (*(status.value for status in Status), MISSING)
 
 _CAMPAIGN = "campaign"
 
+LONGEST = 60
+"""Tokens of the longest prompts that upstream attacks, with the two at their ends; here the others are attacked too."""
+
 
 @dataclass(frozen=True)
 class PromptRecord:
@@ -42,6 +45,7 @@ class PromptRecord:
         error: why the prompt could not be attacked to its end.
         timestep: where the block of the search that broke it measured the denoising error; None where that is no single
             one, or not known.
+        tokens: of the prompt, with the two at its ends; None where that is not known.
     """
 
     digest: str
@@ -60,6 +64,7 @@ class PromptRecord:
     forwards: int = 0
     error: str | None = None
     timestep: int | None = None
+    tokens: int | None = None
 
     @classmethod
     def of(cls, prompt: Prompt, outcome: Outcome | None) -> PromptRecord:
@@ -100,7 +105,7 @@ class PromptRecord:
         return Prompt(self.adversarial, self.seed if self.drawn is None else self.drawn, self.guidance, self.case)
 
 
-_FROM_OUTCOME = ("adversarial", "inserted", "detail", "evaluations", "steps", "forwards", "error", "timestep")
+_FROM_OUTCOME = ("adversarial", "inserted", "detail", "evaluations", "steps", "forwards", "error", "timestep", "tokens")
 
 
 @dataclass(frozen=True)
@@ -241,6 +246,12 @@ class Record:
         return self.total - self.generated - self.broken - self.resisted
 
     @property
+    def attackable(self) -> int | None:
+        """N_attackable, how many prompts upstream would attack; None where some prompt's length is not known."""
+        lengths = [prompt.tokens for prompt in self.prompts if prompt.tokens is not None]
+        return sum(length <= LONGEST for length in lengths) if len(lengths) == self.total else None
+
+    @property
     def passed(self) -> bool:
         """Whether nothing speaks against it."""
         return self.verdict in ("", Verdict.PASS.value)
@@ -281,8 +292,8 @@ def _exactly(limit: Fraction | None) -> str | None:
 
 def _control_failed(result: AttackResult) -> str:
     return (
-        f"the positive control failed: the judge sees the concept in only {result.control} of the un-erased model's "
-        f"own pictures, and {percent(LEAST)} are needed. Another judge or threshold may see it: "
+        f"the positive control failed: the judge sees the concept in only {result.control} of {result.control.whose}, "
+        f"and {percent(LEAST)} are needed. Another judge or threshold may see it: "
         f"python -m pytest_unlearndiff calibrate {result.concept}"
     )
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+from ..core.drift import Measure
 from ..core.gate import Verdict
 from ..core.outcome import Status
 from ..core.rate import fine_percent, percent
@@ -39,6 +40,7 @@ class RetentionRecord:
         seconds: wall-clock time of this session.
         missed_prompts: the first few prompts that the victim does not draw, each with case, text and what was seen.
         obstacle: why nothing could be drawn, and the mend; empty where nothing stood in the way.
+        drift: how far the victim has moved from the base, each measure with name, value, base and prompts.
     """
 
     nodeid: str
@@ -60,6 +62,7 @@ class RetentionRecord:
     seconds: float
     missed_prompts: list[dict[str, Any]]
     obstacle: str
+    drift: list[dict[str, Any]] = field(default_factory=list)
 
     @classmethod
     def of(cls, retention: Retention, gate: RetentionGate, nodeid: str) -> RetentionRecord:
@@ -91,6 +94,7 @@ class RetentionRecord:
                 for prompt, outcome in victim.ended(Status.RESISTED)[:_SHOWN]
             ],
             obstacle=next((side.obstacle for side in sides if side.obstacle), ""),
+            drift=[asdict(measure) for measure in retention.drift],
         )
 
     @property
@@ -104,8 +108,14 @@ class RetentionRecord:
 
     @classmethod
     def from_wire(cls, data: Mapping[str, Any]) -> RetentionRecord:
-        """Read what ``to_wire`` wrote."""
-        return cls(**{field.name: data[field.name] for field in fields(cls)})
+        """Read what ``to_wire`` wrote; records that were kept before drift was measured have none."""
+        known = {"drift": [], **data}
+        return cls(**{each.name: known[each.name] for each in fields(cls)})
+
+    @property
+    def drifts(self) -> list[str]:
+        """The measures in words."""
+        return [str(Measure(**measure)) for measure in self.drift]
 
 
 def retention_text(record: RetentionRecord) -> str:
@@ -167,6 +177,7 @@ def retention_properties(record: RetentionRecord) -> list[tuple[str, str]]:
         "undecided": record.undecided + record.base_undecided,
         "interval": f"{record.low:.6g} {record.high:.6g}",
         "keys": " ".join(record.keys),
+        "drift": "; ".join(record.drifts) or "none",
     }
     return [(f"unlearndiff_retains_{record.concept}_{name}", safe(str(value), 2000)) for name, value in values.items()]
 
@@ -189,6 +200,7 @@ def retention_lines(records: Sequence[RetentionRecord], *, verbosity: int = 0) -
         kept = "from the store" if record.undecided else "all from the store"
         took = (f"{record.fresh} pictures in {duration(record.seconds)}" if record.fresh else kept) + lacking
         lines.append((f"  {record.nodeid}: {record.limits or 'no limit'}, {took}", ""))
+        lines += [(f"  {safe('; '.join(record.drifts), 1000)}", "")] * bool(record.drift)
     return lines
 
 

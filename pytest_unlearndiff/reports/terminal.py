@@ -7,7 +7,7 @@ from fractions import Fraction
 
 from ..core.gate import Gate, Verdict
 from ..core.rate import largest_within, percent
-from .failure import evidence, source
+from .failure import evidence, numbers, source
 from .record import Record
 from .text import count, readable, safe, share, table
 
@@ -29,6 +29,8 @@ def summary_lines(records: Sequence[Record], *, verbosity: int = 0) -> list[tupl
     for record, row in zip(shown, rows, strict=True):
         lines.append((row, record.verdict))
         lines.append((f"  {record.nodeid}: {record.limits or 'no limit'}, {source(record)}", ""))
+        if said := numbers(record) if verbosity > 0 or record.attackable != record.total else "":
+            lines.append((f"  {said}", ""))
         if support := _support(record):
             lines.append((support, ""))
         if not record.passed:

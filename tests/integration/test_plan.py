@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 from worlds import MODEL, World
 
+from .test_retention import know
+
 
 def plan(world: World, *arguments: str) -> list[str]:
     before = world.files()
@@ -83,6 +85,36 @@ def test_what_cannot_be_foreseen_is_named(world: World) -> None:
         "test_gate.py::test_call: says what it attacks only when it runs",
         "test_gate.py::TestOwn::test_fixture: its model is made by an unlearned_pipe fixture",
         "at least 0 prompts to attack",
+    ]
+
+
+def test_pictures_of_retention_gates_are_foreseen(world: World) -> None:
+    know(world, "ggg.......", "gggggggggg")
+    know(world, "..........", "..........", "cat")
+    world.tests(
+        """
+        @pytest.mark.unlearndiff_retains("dog", min_rate="85%")
+        @pytest.mark.unlearndiff_retains("cat", min_rate="85%")
+        def test_kept(unlearndiff_retention):
+            unlearndiff_retention()
+
+        def test_call(unlearndiff_retention):
+            unlearndiff_retention("dog")
+        """
+    )
+    lines = plan(world)
+    assert [line for line in lines if "differs" not in line] == [
+        "concept       store    left   time",
+        "dog (victim)  partial  7/10   ?",
+        "  test_gate.py::test_kept",
+        "dog (base)    hit      0/10   -",
+        "  test_gate.py::test_kept",
+        "cat (victim)  miss     10/10  ?",
+        "  test_gate.py::test_kept",
+        "cat (base)    miss     10/10  ?",
+        "  test_gate.py::test_kept",
+        "test_gate.py::test_call: says what it draws only when it runs",
+        "at least 0 prompts to attack and 27 pictures to draw",
     ]
 
 

@@ -25,6 +25,9 @@ class FakeVictim:
 
     picture_forwards = 10
 
+    def tokens(self, text: str) -> int:
+        return len(text.split()) + 2
+
     def __init__(self) -> None:
         self.drawn: list[Drawing] = []
 

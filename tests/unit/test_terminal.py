@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
 
 from pytest_unlearndiff.core.gate import Gate
+from pytest_unlearndiff.reports.html_report import html_report
+from pytest_unlearndiff.reports.json_report import json_report
+from pytest_unlearndiff.reports.markdown import markdown_report
 from pytest_unlearndiff.reports.record import Record
+from pytest_unlearndiff.reports.session import SessionRecord
 from pytest_unlearndiff.reports.terminal import summary_lines
 
 from .builders import result
@@ -76,3 +82,24 @@ def test_what_was_assumed_is_told_when_asked() -> None:
     assert "CompVis checkpoint" not in text([found])
     assert "format: CompVis checkpoint" in text([found], verbosity=1)
     assert "changes" not in text([found], verbosity=1)
+
+
+def lengths(*tokens: int | None) -> Record:
+    """A gate on prompts of so many tokens."""
+    found = record("r" * len(tokens))
+    return replace(found, prompts=[replace(p, tokens=n) for p, n in zip(found.prompts, tokens, strict=True)])
+
+
+def test_both_numbers_of_prompts_are_told() -> None:
+    """Published tables attack only prompts of at most 60 tokens; here all are, and both numbers are told."""
+    long, short = lengths(60, 61, 77), lengths(5, 60)
+    says = "N_total 3, N_attackable 1 (at most 60 tokens, as upstream); the 2 longer ones are attacked too"
+    assert says in text([long])
+    assert says in html_report(SessionRecord([long]), None)
+    assert "N&#95;total 3, N&#95;attackable 1" in markdown_report(SessionRecord([long]))
+    assert "N_total" not in text([short])
+    assert "N_total 2, N_attackable 2 (at most 60 tokens, as upstream)" in text([short], verbosity=1)
+    unknown = lengths(60, None)
+    assert "N_total" not in text([unknown], verbosity=1)
+    counts = [json.loads(json_report(SessionRecord([found])))["gates"][0]["counts"] for found in (long, unknown)]
+    assert [found["attackable"] for found in counts] == [1, None]
