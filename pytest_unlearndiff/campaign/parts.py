@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Hashable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -139,6 +140,15 @@ class Parts:
             ("judge", spec.kind, digest(dict(spec.options)), source.device),
             lambda: build_judge(spec, source.device, lambda path: self._pipeline(path, source)),
         )
+
+    def drop(self) -> None:
+        """Forget everything, and give the memory that it took on a GPU to others."""
+        import gc
+
+        self._known.clear()
+        gc.collect()
+        if (torch := sys.modules.get("torch")) is not None:
+            torch.cuda.empty_cache()
 
     def _once(self, key: Hashable, make: Any) -> Any:
         if key not in self._known:
