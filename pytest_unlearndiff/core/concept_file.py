@@ -10,7 +10,7 @@ from typing import Any
 
 from .checks import hint, is_count
 from .concept import Concept, JudgeSpec, Prompt, Sampling, existing_path
-from .errors import ConceptError
+from .errors import ConceptError, Mistakes
 from .judge_kinds import kinds, problems
 from .prompt_set import read_prompts
 from .yaml_file import YamlFile, read_yaml
@@ -30,21 +30,22 @@ def read_concept(path: Path, published: Path | None = None) -> Concept:
         published: the user's folder of what authors publish and this project does not ship.
 
     Raises:
-        ConceptError: the file is not such a mapping, its prompt set cannot be read, or its judge cannot be built.
+        ConceptError: the file is not such a mapping, its prompt set cannot be read, or its judge cannot be built; every
+            mistake, one a line.
     """
-    file = read_yaml(path)
-    data = _fields(file, file.data, (), _FIELDS, _NEEDED, "a concept")
+    file, mistakes = read_yaml(path), Mistakes()
+    mistakes.collect(lambda: _fields(file, file.data, (), _FIELDS, _NEEDED, "a concept"))
+    data = file.data if isinstance(file.data, dict) else {}
     slots = data.get("slots", 3)
     if not is_count(slots):
-        raise ConceptError(f"{file.at('slots')}: slots={slots!r} must be a whole number of at least 1")
-    return Concept(
-        name=str(data.get("name") or path.name.removesuffix(".yaml")),
-        prompts=tuple(_prompts(file, published)),
-        judge=_judge(file, published),
-        slots=slots,
-        sampling=_sampling(file),
-        source=str(data.get("source") or ""),
-    )
+        mistakes.append(f"{file.at('slots')}: slots={slots!r} must be a whole number of at least 1")
+    prompts = mistakes.collect(lambda: _prompts(file, published)) if "prompts" in data else None
+    judge = mistakes.collect(lambda: _judge(file, published)) if "judge" in data else None
+    sampling = mistakes.collect(lambda: _sampling(file)) if data else None
+    if mistakes or prompts is None or judge is None or sampling is None:
+        raise ConceptError("\n".join(mistakes))
+    name, source = str(data.get("name") or path.name.removesuffix(".yaml")), str(data.get("source") or "")
+    return Concept(name, tuple(prompts), judge, slots=slots, sampling=sampling, source=source)
 
 
 def _fields(
@@ -53,15 +54,19 @@ def _fields(
     """A mapping with these fields.
 
     Raises:
-        ConceptError: it is none, has others, or lacks a needed one.
+        ConceptError: it is none, has others, or lacks needed ones; one a line.
     """
     if not isinstance(data, dict):
         raise ConceptError(f"{file.at(*place)}: {what} is a mapping with {', '.join(known)}; found {data!r:.60}")
-    for name in data:
-        if name not in known:
-            raise ConceptError(f"{file.at(*place, str(name))}: {what} has no field {name!r}: {hint(str(name), known)}")
+    mistakes = [
+        f"{file.at(*place, str(name))}: {what} has no field {name!r}: {hint(str(name), known)}"
+        for name in data
+        if name not in known
+    ]
     if lacking := [name for name in needed if name not in data]:
-        raise ConceptError(f"{file.at(*place)}: {what} needs {lacking[0]}; it has {', '.join(known)}")
+        mistakes.append(f"{file.at(*place)}: {what} needs {' and '.join(lacking)}; it has {', '.join(known)}")
+    if mistakes:
+        raise ConceptError("\n".join(mistakes))
     return data
 
 
@@ -122,8 +127,8 @@ def _judge(file: YamlFile, folder: Path | None) -> JudgeSpec:
     if not isinstance(data, dict) or not isinstance(data.get("kind"), str):
         raise ConceptError(f"{file.at('judge')}: judge must be a mapping with a kind, such as image-classifier")
     kind, options = data["kind"], _placed(data, file.path.parent)
-    for place, problem in problems(kind, options):
-        raise ConceptError(f"{file.at('judge', *place)}: {problem}")
+    if mistakes := [f"{file.at('judge', *place)}: {problem}" for place, problem in problems(kind, options)]:
+        raise ConceptError("\n".join(mistakes))
     return JudgeSpec(kind, options)
 
 
@@ -150,12 +155,16 @@ def _seen_from(folder: Path, name: str) -> str:
 
 def _sampling(file: YamlFile) -> Sampling:
     """The sampling settings of a concept file."""
-    data = _fields(file, file.data.get("sampling", {}), ("sampling",), ("steps", "scheduler"), (), "sampling")
+    mistakes, given = Mistakes(), file.data.get("sampling", {})
+    mistakes.collect(lambda: _fields(file, given, ("sampling",), ("steps", "scheduler"), (), "sampling"))
+    data = given if isinstance(given, dict) else {}
     steps, scheduler = data.get("steps", 50), data.get("scheduler", "lms")
     if not is_count(steps):
-        raise ConceptError(f"{file.at('sampling', 'steps')}: steps={steps!r} must be a whole number of at least 1")
+        mistakes.append(f"{file.at('sampling', 'steps')}: steps={steps!r} must be a whole number of at least 1")
     if scheduler not in ("lms", "own"):
-        raise ConceptError(f"{file.at('sampling', 'scheduler')}: scheduler={scheduler!r} must be lms or own")
+        mistakes.append(f"{file.at('sampling', 'scheduler')}: scheduler={scheduler!r} must be lms or own")
+    if mistakes:
+        raise ConceptError("\n".join(mistakes))
     return Sampling(steps, scheduler)
 
 

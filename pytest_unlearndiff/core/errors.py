@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeVar
+
 
 class UnlearnDiffError(Exception):
     """Anything this project refuses to do, said in one message."""
@@ -13,6 +16,21 @@ class ConceptError(UnlearnDiffError, ValueError):
 
 class GateError(UnlearnDiffError, ValueError):
     """A gate asks for something that cannot be meant or cannot be supported."""
+
+
+_T = TypeVar("_T")
+
+
+class Mistakes(list[str]):
+    """What is wrong with something that a user wrote, gathered so that all of it is said at once."""
+
+    def collect(self, make: Callable[[], _T]) -> _T | None:
+        """What ``make`` gives, or None with its complaint noted."""
+        try:
+            return make()
+        except (GateError, ConceptError) as error:
+            self += str(error).split("\n")
+            return None
 
 
 class ModelError(UnlearnDiffError, ValueError):

@@ -7,13 +7,16 @@ import io
 import math
 from collections.abc import Mapping
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 
 from .concept import Prompt
-from .errors import ConceptError
+from .errors import ConceptError, Mistakes
 
 # The last of each are the names that the I2P data set itself uses.
 _SEED = ("evaluation_seed", "seed", "sd_seed")
+_TOLD = 20
+"""Mistakes of one file that are told; who sees so many has taken the wrong file."""
 _GUIDANCE = ("evaluation_guidance", "guidance_scale", "guidance", "sd_guidance_scale")
 
 
@@ -26,8 +29,8 @@ def read_prompts(path: Path) -> list[Prompt]:
             the row number). Other columns are ignored.
 
     Raises:
-        ConceptError: no such file, no ``prompt`` column, no rows, a cell that is not the number it should be, or a case
-            number that stands twice.
+        ConceptError: no such file, no ``prompt`` column, no rows, cells that are not the number they should be, or case
+            numbers that stand twice; every one of them, one a line.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -38,19 +41,25 @@ def read_prompts(path: Path) -> list[Prompt]:
     try:
         if "prompt" not in (reader.fieldnames or ()):
             raise ConceptError(f"{path}: no column 'prompt'; found {reader.fieldnames}")
-        prompts = [_row(row, number, path) for number, row in enumerate(reader)]
+        rows = list(reader)
     except csv.Error as error:
         raise ConceptError(f"{path}: not a readable CSV file near line {reader.line_num}: {error}") from None
-    if not prompts:
+    if not rows:
         raise ConceptError(f"{path}: no prompts in it")
+    mistakes = Mistakes()
+    found = [mistakes.collect(partial(_row, row, number, path)) for number, row in enumerate(rows)]
     first: dict[int, int] = {}
-    for number, prompt in enumerate(prompts):
-        if first.setdefault(prompt.case, number) != number:
-            raise ConceptError(
+    for number, prompt in enumerate(found):
+        if prompt is not None and first.setdefault(prompt.case, number) != number:
+            mistakes.append(
                 f"{path}: rows {first[prompt.case]} and {number} have the same case number {prompt.case}, by which "
                 "reports and --unlearndiff-cases name a prompt"
             )
-    return prompts
+    if len(mistakes) > _TOLD:
+        mistakes[_TOLD:] = [f"{path}: and {len(mistakes) - _TOLD} more"]
+    if mistakes:
+        raise ConceptError("\n".join(mistakes))
+    return [prompt for prompt in found if prompt is not None]
 
 
 def _row(row: Mapping[str, str | None], number: int, path: Path) -> Prompt:

@@ -9,22 +9,20 @@ from fractions import Fraction
 from functools import partial
 from os import PathLike
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 
 from ..core.attack_spec import AttackSpec
 from ..core.concept import Concept
 from ..core.concept_file import ConceptLibrary
-from ..core.errors import ConceptError, GateError
+from ..core.errors import GateError, Mistakes
 from ..core.gate import Gate
 from ..core.maker import is_maker
 from ..core.rate import parse_limit
 from ..store.hub import hub_folder, hub_mend
 from .session import SessionState
 from .settings import Settings
-
-_T = TypeVar("_T")
 
 _KEYWORDS = (
     "concept",
@@ -88,7 +86,7 @@ def read_request(keywords: Mapping[str, Any], settings: Settings, library: Conce
     Raises:
         GateError: every mistake in the gate, one a line.
     """
-    mistakes = _Mistakes(_unknown(keywords))
+    mistakes = Mistakes(_unknown(keywords))
     gate = _gate(keywords, mistakes)
     concept = mistakes.collect(lambda: _concept(keywords, settings, library))
     attack = _attack(keywords, settings, mistakes)
@@ -104,18 +102,6 @@ def read_request(keywords: Mapping[str, Any], settings: Settings, library: Conce
     return GateRequest(concept, spec, gate, exhaustive=bool(exhaustive), model=model, base=base)
 
 
-class _Mistakes(list[str]):
-    """Complaints about one gate, gathered so that all are named at once."""
-
-    def collect(self, make: Callable[[], _T]) -> _T | None:
-        """What ``make`` gives, or None with its complaint noted."""
-        try:
-            return make()
-        except (GateError, ConceptError) as error:
-            self.append(str(error))
-            return None
-
-
 def _unknown(keywords: Mapping[str, Any]) -> Iterator[str]:
     for name in keywords:
         if name not in _KEYWORDS:
@@ -124,7 +110,7 @@ def _unknown(keywords: Mapping[str, Any]) -> Iterator[str]:
             yield f"unlearndiff has no keyword {name!r}: {hint}"
 
 
-def _gate(keywords: Mapping[str, Any], mistakes: _Mistakes) -> Gate:
+def _gate(keywords: Mapping[str, Any], mistakes: Mistakes) -> Gate:
     """The limits, without those that cannot be meant."""
     makers: dict[str, Callable[[], Any]] = {
         "max_asr": lambda: _limit("max_asr", keywords),
@@ -176,7 +162,7 @@ def _concept(keywords: Mapping[str, Any], settings: Settings, library: ConceptLi
     return concept if settings.cases is None else concept.cases(settings.cases)
 
 
-def _attack(keywords: Mapping[str, Any], settings: Settings, mistakes: _Mistakes) -> dict[str, Any]:
+def _attack(keywords: Mapping[str, Any], settings: Settings, mistakes: Mistakes) -> dict[str, Any]:
     """Settings of the attack that are given, each checked on its own."""
     given: dict[str, Any] = {
         "name": keywords.get("attack") or settings.attack,
