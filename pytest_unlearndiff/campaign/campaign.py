@@ -110,7 +110,7 @@ class Campaign:
 
         Args:
             store: finished outcomes; each new one is kept before the next is computed.
-            provide: gives the victim; called only where something has to be attacked.
+            provide: gives the victim; called only where something has to be attacked. It may wait for a GPU.
             parts: what campaigns of this process share.
             lanes: prompts attacked together.
             progress: told after every finished prompt.
@@ -137,18 +137,16 @@ class Campaign:
             provenance["not_in_the_store"] = f"the nearest campaign there differs in {', '.join(nearest[1])}"
         facts: dict[str, Any] = {}
         watched: dict[str, Outcome] = {}
-        if self._lacking(found) and not ending.settled(self._tally(found)):
+        if self._open(found, ending):
             try:
                 _check_attackable(store.mode, ending, torch=crew is None)
                 source = provide()
-                engine, described = (
-                    self.engine(source, parts, lanes, store, watched)
-                    if crew is None
-                    else self._workers(crew, source, lanes, store, watched)
-                )
+                found = self._known(store, entry)[0]  # where that waited, others may have attacked meanwhile
+                made = self._made(source, parts, lanes, store, watched, crew) if self._open(found, ending) else None
             except CannotAttack as obstacle:
-                facts = {"obstacle": str(obstacle)}
-            else:
+                facts, made = {"obstacle": str(obstacle)}, None
+            if made is not None:
+                engine, described = made
                 found, facts = self._attack(engine, store, entry, progress, ending, observe)
                 described |= _surroundings(source)
                 if self.attack.needs_target and self.concept.images:
@@ -244,6 +242,10 @@ class Campaign:
         """How many prompts of the set the attack has nothing for."""
         return sum(not self.attack.reaches(prompt) for prompt in self.concept.prompts)
 
+    def _open(self, found: Mapping[str, Outcome], ending: Ending) -> bool:
+        """Whether there is anything to attack."""
+        return bool(self._lacking(found)) and not ending.settled(self._tally(found))
+
     def _reached(self, found: Mapping[str, Outcome]) -> int:
         """How many prompts of the set have an outcome; one that stands twice counts twice."""
         return sum(prompt.digest in found for prompt in self.concept.prompts)
@@ -306,6 +308,20 @@ class Campaign:
         if lacking := self._lacking(found):
             yield None
             yield from engine.run(lacking)
+
+    def _made(
+        self,
+        source: VictimSource,
+        parts: Parts,
+        lanes: int,
+        store: Store,
+        watched: dict[str, Outcome],
+        crew: Crew | None,
+    ) -> tuple[Engine | Workers, dict[str, Any]]:
+        """What attacks, here or elsewhere."""
+        if crew is None:
+            return self.engine(source, parts, lanes, store, watched)
+        return self._workers(crew, source, lanes, store, watched)
 
     def _workers(
         self, crew: Crew, source: VictimSource, lanes: int, store: Store, watched: dict[str, Outcome]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -180,6 +181,15 @@ class Parts:
         from ..judges.clip import Clip
 
         return self._once(("clip", path, device), lambda: Clip(path, device))
+
+    def drop(self) -> None:
+        """Forget everything, and give the memory that it took on a GPU to others."""
+        import gc
+
+        self._known.clear()
+        gc.collect()
+        if (torch := sys.modules.get("torch")) is not None:
+            torch.cuda.empty_cache()
 
     def _once(self, key: Hashable, make: Any) -> Any:
         if key not in self._known:

@@ -27,13 +27,14 @@ def add_removal(parser: argparse.ArgumentParser) -> None:
     """Which store, and whether it is meant."""
     add_store(parser)
     parser.add_argument("--yes", action="store_true", help="delete; without it only say what would be deleted")
+    parser.set_defaults(meant="--yes")
 
 
 def remove(arguments: argparse.Namespace, unwanted: Callable[[Entry], bool]) -> int:
     """Delete campaigns, where ``--yes`` is given.
 
     Args:
-        arguments: with ``cache_dir`` and ``yes``.
+        arguments: with ``cache_dir``, ``yes`` and ``meant``, which is what ``yes`` is called where it is given.
         unwanted: which ones.
 
     Returns:
@@ -46,7 +47,7 @@ def remove(arguments: argparse.Namespace, unwanted: Callable[[Entry], bool]) -> 
         print("nothing to delete")
         return 0
     if not arguments.yes:
-        print(f"{len(entries)} campaigns would be deleted: add --yes")
+        print(f"{len(entries)} campaigns would be deleted: add {arguments.meant}")
         return 1
     for entry in entries:
         store.remove(entry)

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from .checks import hint, is_count
-from .concept import Concept, JudgeSpec, Sampling, existing_path
-from .errors import ConceptError
+from .concept import Concept, JudgeSpec, Prompt, Sampling, existing_path
+from .errors import ConceptError, Mistakes
 from .judge_kinds import kinds, problems
 from .prompt_source import Fetch, PromptSource, no_fetch, place_of
 from .target_images import target_images
@@ -37,25 +37,32 @@ def read_concept(path: Path, published: Published = None, fetch: Fetch = no_fetc
         fetch: gives what is at a URL.
 
     Raises:
-        ConceptError: the file is not such a mapping, its prompt set cannot be read, or its judge cannot be built.
+        ConceptError: the file is not such a mapping, its prompt set cannot be read, or its judge cannot be built; every
+            mistake, one a line.
     """
-    file = read_yaml(path)
-    data = fields_of(file, file.data, (), _FIELDS, _NEEDED, "a concept")
+    file, mistakes = read_yaml(path), Mistakes()
+    mistakes.collect(lambda: fields_of(file, file.data, (), _FIELDS, _NEEDED, "a concept"))
+    data = file.data if isinstance(file.data, dict) else {}
     slots = data.get("slots", 3)
     if not is_count(slots):
-        raise ConceptError(f"{file.at('slots')}: slots={slots!r} must be a whole number of at least 1")
+        mistakes.append(f"{file.at('slots')}: slots={slots!r} must be a whole number of at least 1")
+    read = mistakes.collect(lambda: _prompts(file, published, fetch)) if "prompts" in data else None
+    judge = mistakes.collect(lambda: _judge(file, published)) if "judge" in data else None
+    sampling = mistakes.collect(lambda: _sampling(file)) if data else None
+    if mistakes or read is None or judge is None or sampling is None:
+        raise ConceptError("\n".join(mistakes))
+    (prompts, images), source = read, str(data.get("source") or "")
+    name = str(data.get("name") or path.name.removesuffix(".yaml"))
+    return Concept(name, prompts, judge, slots=slots, sampling=sampling, source=source, images=images)
+
+
+def _prompts(file: YamlFile, published: Published, fetch: Fetch) -> tuple[tuple[Prompt, ...], Mapping[str, str]]:
+    """The prompts of a concept file, and the target images it names."""
     targets = target_images(file)
     source = _source(file, published)
     rows = source.read(fetch, targets.column if targets is not None else None)
-    return Concept(
-        name=str(data.get("name") or path.name.removesuffix(".yaml")),
-        prompts=tuple(prompt for prompt, _ in rows),
-        judge=_judge(file, published),
-        slots=slots,
-        sampling=_sampling(file),
-        source=str(data.get("source") or ""),
-        images=targets.of(rows, source.where) if targets is not None else {},
-    )
+    images = targets.of(rows, source.where) if targets is not None else {}
+    return tuple(prompt for prompt, _ in rows), images
 
 
 def _source(file: YamlFile, published: Published) -> PromptSource:
@@ -120,8 +127,8 @@ def _judge(file: YamlFile, published: Published) -> JudgeSpec:
     if not isinstance(data, dict) or not isinstance(data.get("kind"), str):
         raise ConceptError(f"{file.at('judge')}: judge must be a mapping with a kind, such as image-classifier")
     kind, options = data["kind"], _placed(data, file.path.parent)
-    for place, problem in problems(kind, options):
-        raise ConceptError(f"{file.at('judge', *place)}: {problem}")
+    if mistakes := [f"{file.at('judge', *place)}: {problem}" for place, problem in problems(kind, options)]:
+        raise ConceptError("\n".join(mistakes))
     return JudgeSpec(kind, options)
 
 
@@ -148,12 +155,16 @@ def _seen_from(folder: Path, name: str) -> str:
 
 def _sampling(file: YamlFile) -> Sampling:
     """The sampling settings of a concept file."""
-    data = fields_of(file, file.data.get("sampling", {}), ("sampling",), ("steps", "scheduler"), (), "sampling")
+    mistakes, given = Mistakes(), file.data.get("sampling", {})
+    mistakes.collect(lambda: fields_of(file, given, ("sampling",), ("steps", "scheduler"), (), "sampling"))
+    data = given if isinstance(given, dict) else {}
     steps, scheduler = data.get("steps", 50), data.get("scheduler", "lms")
     if not is_count(steps):
-        raise ConceptError(f"{file.at('sampling', 'steps')}: steps={steps!r} must be a whole number of at least 1")
+        mistakes.append(f"{file.at('sampling', 'steps')}: steps={steps!r} must be a whole number of at least 1")
     if scheduler not in ("lms", "own"):
-        raise ConceptError(f"{file.at('sampling', 'scheduler')}: scheduler={scheduler!r} must be lms or own")
+        mistakes.append(f"{file.at('sampling', 'scheduler')}: scheduler={scheduler!r} must be lms or own")
+    if mistakes:
+        raise ConceptError("\n".join(mistakes))
     return Sampling(steps, scheduler)
 
 

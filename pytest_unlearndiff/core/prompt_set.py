@@ -15,13 +15,12 @@ from .errors import ConceptError, Mistakes
 
 # The last of each are the names that the I2P data set itself uses.
 _SEED = ("evaluation_seed", "seed", "sd_seed")
+_TOLD = 20
+"""Mistakes of one file that are told; who sees so many has taken the wrong file."""
 _GUIDANCE = ("evaluation_guidance", "guidance_scale", "guidance", "sd_guidance_scale")
 
 Row = Mapping[str, str | None]
 """A row by the names of its columns."""
-
-_TOLD = 20
-"""Mistakes of one file that are told; who sees so many has taken the wrong file."""
 
 
 def read_prompts(path: Path) -> list[Prompt]:
@@ -33,8 +32,8 @@ def read_prompts(path: Path) -> list[Prompt]:
             the row number). Other columns are ignored.
 
     Raises:
-        ConceptError: no such file, no ``prompt`` column, no rows, a cell that is not the number it should be, or a case
-            number that stands twice; every one of them, one a line.
+        ConceptError: no such file, no ``prompt`` column, no rows, cells that are not the number they should be, or case
+            numbers that stand twice; every one of them, one a line.
     """
     return [prompt for prompt, _ in parse_rows(read_content(path), str(path))]
 

@@ -86,13 +86,17 @@ def fields_of(
     """A mapping with these fields.
 
     Raises:
-        ConceptError: it is none, has others, or lacks a needed one.
+        ConceptError: it is none, has others, or lacks needed ones; one a line.
     """
     if not isinstance(data, dict):
         raise ConceptError(f"{file.at(*place)}: {what} is a mapping with {', '.join(known)}; found {data!r:.60}")
-    for name in data:
-        if name not in known:
-            raise ConceptError(f"{file.at(*place, str(name))}: {what} has no field {name!r}: {hint(str(name), known)}")
+    mistakes = [
+        f"{file.at(*place, str(name))}: {what} has no field {name!r}: {hint(str(name), known)}"
+        for name in data
+        if name not in known
+    ]
     if lacking := [name for name in needed if name not in data]:
-        raise ConceptError(f"{file.at(*place)}: {what} needs {lacking[0]}; it has {', '.join(known)}")
+        mistakes.append(f"{file.at(*place)}: {what} needs {' and '.join(lacking)}; it has {', '.join(known)}")
+    if mistakes:
+        raise ConceptError("\n".join(mistakes))
     return data

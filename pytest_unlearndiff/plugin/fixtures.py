@@ -26,8 +26,9 @@ def unlearned_pipe(pytestconfig: pytest.Config) -> Any:
     state = state_of(pytestconfig)
     if state.settings.model is None:
         pytest.skip(NO_MODEL)
-    hooked = state.hooked_pipe(state.settings.model)
-    return hooked if hooked is not None else state.parts.victim(session_source(state.settings)).pipe
+    if (hooked := state.hooked_pipe(state.settings.model)) is not None:
+        return hooked
+    return state.parts.victim(state.placed(session_source(state.settings), for_good=True)).pipe
 
 
 @pytest.fixture

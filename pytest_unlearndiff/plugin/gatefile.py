@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from ..core.checks import hint
-from ..core.errors import ASRExceeded, ConceptError, GateError, RetentionLost, UnlearnDiffError
+from ..core.errors import ASRExceeded, GateError, Mistakes, RetentionLost, UnlearnDiffError
 from ..core.yaml_file import YamlFile, read_yaml
 from .attack import AttackFixture
 from .markers import read_request
@@ -40,39 +41,43 @@ class FileGate:
     mark: str = "unlearndiff"
 
 
-def read_gates(path: Path) -> list[FileGate]:
+def read_gates(path: Path, mistakes: Mistakes) -> list[FileGate]:
     """Read a gate file.
 
     Args:
         path: a YAML mapping with ``gates`` (name to the ``unlearndiff`` marker's keywords; the concept is the name
             where it is not given), ``retains`` (the same for ``unlearndiff_retains``) and, for gates that do not say,
             ``model`` and ``base``, relative to the file.
+        mistakes: takes what is wrong with it, each with its line.
 
-    Raises:
-        GateError: it is not such a mapping; the message has the line.
+    Returns:
+        The gates that can be read.
     """
-    try:
-        file = read_yaml(path)
-    except ConceptError as error:
-        raise GateError(str(error)) from None
-    fields = _mapping(file, file.data, (), "a gate file")
+    file = mistakes.collect(lambda: read_yaml(path))
+    fields = mistakes.collect(lambda: _mapping(file, file.data, (), "a gate file")) if file is not None else None
+    if file is None or fields is None:
+        return []
     known = (*_SECTIONS, *_DEFAULTS)
-    if unknown := [name for name in fields if name not in known]:
-        raise GateError(f"{file.at(unknown[0])}: a gate file has no field {unknown[0]!r}: {hint(unknown[0], known)}")
+    for name in fields:
+        if name not in known:
+            mistakes.append(f"{file.at(name)}: a gate file has no field {name!r}: {hint(name, known)}")
     if not any(section in fields for section in _SECTIONS):
-        raise GateError(f"{file.at()}: no gates in it: write gates, then a name and its limits, as in church")
+        mistakes.append(f"{file.at()}: no gates in it: write gates, then a name and its limits, as in church")
     defaults = {name: fields[name] for name in _DEFAULTS if name in fields}
     return [
-        FileGate(
-            name,
-            file.line(section, name),
-            {"concept": name, **defaults, **_mapping(file, keywords, (section, name), f"gate {name!r}")},
-            mark,
-        )
+        FileGate(name, file.line(section, name), {"concept": name, **defaults, **keywords}, mark)
         for section, mark in _SECTIONS.items()
         if section in fields
-        for name, keywords in _mapping(file, fields[section], (section,), section).items()
+        for name, keywords in _gates(file, fields[section], section, mistakes)
     ]
+
+
+def _gates(file: YamlFile, data: Any, section: str, mistakes: Mistakes) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The gates of a section, by name, with their keywords."""
+    for name, keywords in (mistakes.collect(lambda: _mapping(file, data, (section,), section)) or {}).items():
+        found = mistakes.collect(partial(_mapping, file, keywords, (section, name), f"gate {name!r}"))
+        if found is not None:
+            yield name, found
 
 
 def _mapping(file: YamlFile, data: Any, place: tuple[str, ...], what: str) -> dict[str, Any]:
@@ -93,11 +98,10 @@ class GateFile(pytest.Module):
         Raises:
             CollectError: with file and line.
         """
-        try:
-            gates = read_gates(self.path)
-        except GateError as error:
-            raise self.CollectError(str(error)) from None
-        if mistakes := [text for gate in gates if (text := self._mistakes(gate))]:
+        mistakes = Mistakes()
+        gates = read_gates(self.path, mistakes)
+        mistakes += [text for gate in gates if (text := self._mistakes(gate))]
+        if mistakes:
             raise self.CollectError("\n".join(mistakes))
         return [
             GateItem.from_parent(

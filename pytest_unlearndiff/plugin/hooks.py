@@ -35,6 +35,17 @@ def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
 
 
 @pytest.hookimpl
+def pytest_cmdline_main(config: pytest.Config) -> int | None:
+    """Look after the store instead of running tests, where that is asked."""
+    asked = (config.getoption(f"unlearndiff_cache_{what}") for what in ("show", "clear", "prune"))
+    if all(given is None for given in asked) or config.option.help:
+        return None
+    from .maintenance import maintain
+
+    return maintain(config)
+
+
+@pytest.hookimpl
 def pytest_configure(config: pytest.Config) -> None:
     """Register the marker; refuse bad options before anything is collected."""
     config.addinivalue_line("markers", MARKER)
@@ -94,9 +105,10 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
 
 @pytest.hookimpl
 def pytest_runtest_teardown(item: pytest.Item) -> None:
-    """Forget whose evidence a comparison may show."""
+    """Forget whose evidence a comparison may show, and let other processes have the GPU if they wait for it."""
     if STATE in item.config.stash:
         state_of(item.config).finished.clear()
+        state_of(item.config).vacate()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 import time
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -24,7 +25,7 @@ class LiveProgress:
     """
 
     def __init__(self, config: pytest.Config, mode: str) -> None:
-        self._capture: Any = config.pluginmanager.getplugin("capturemanager")
+        self._config = config
         worker = hasattr(config, "workerinput")
         self._off = mode == "off" or config.get_verbosity() < 0
         self._updating = mode == "auto" and sys.__stderr__ is not None and sys.__stderr__.isatty() and not worker
@@ -51,16 +52,15 @@ class LiveProgress:
         else:
             # The line lands behind a progress dot, so it begins on a new one.
             text = f"\n{text}" + ("\n" if last else "")
-        if self._capture is None:
-            _to_stderr(text)
-            return
-        with self._capture.global_and_fixture_disabled():
-            _to_stderr(text)
+        tell(self._config, text)
 
 
-def _to_stderr(text: str) -> None:
-    sys.stderr.write(text)
-    sys.stderr.flush()
+def tell(config: pytest.Config, text: str) -> None:
+    """Write to stderr, past pytest's capture."""
+    capture: Any = config.pluginmanager.getplugin("capturemanager")
+    with capture.global_and_fixture_disabled() if capture is not None else nullcontext():
+        sys.stderr.write(text)
+        sys.stderr.flush()
 
 
 def line(snapshot: Snapshot) -> str:

@@ -9,14 +9,14 @@ from fractions import Fraction
 from functools import partial
 from os import PathLike
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 
 from ..core.attack_spec import AttackSpec
 from ..core.concept import Concept
 from ..core.concept_file import ConceptLibrary
-from ..core.errors import ConceptError, GateError
+from ..core.errors import GateError, Mistakes
 from ..core.gate import Gate
 from ..core.known_prompts import NOTHING_KNOWN, KnownPrompts, read_known
 from ..core.maker import is_maker
@@ -25,8 +25,6 @@ from ..store.hub import hub_folder, hub_mend
 from .options import KNOWN
 from .session import SessionState
 from .settings import Settings
-
-_T = TypeVar("_T")
 
 _KEYWORDS = (
     "concept",
@@ -90,7 +88,7 @@ def read_request(keywords: Mapping[str, Any], settings: Settings, library: Conce
     Raises:
         GateError: every mistake in the gate, one a line.
     """
-    mistakes = _Mistakes(_unknown(keywords))
+    mistakes = Mistakes(_unknown(keywords))
     gate = _gate(keywords, mistakes)
     attack = _attack(keywords, settings, folder, mistakes)
     known = attack.get("known")
@@ -107,18 +105,6 @@ def read_request(keywords: Mapping[str, Any], settings: Settings, library: Conce
     return GateRequest(concept, spec, gate, exhaustive=bool(exhaustive), model=model, base=base)
 
 
-class _Mistakes(list[str]):
-    """Complaints about one gate, gathered so that all are named at once."""
-
-    def collect(self, make: Callable[[], _T]) -> _T | None:
-        """What ``make`` gives, or None with its complaint noted."""
-        try:
-            return make()
-        except (GateError, ConceptError) as error:
-            self.append(str(error))
-            return None
-
-
 def _unknown(keywords: Mapping[str, Any]) -> Iterator[str]:
     for name in keywords:
         if name not in _KEYWORDS:
@@ -127,7 +113,7 @@ def _unknown(keywords: Mapping[str, Any]) -> Iterator[str]:
             yield f"unlearndiff has no keyword {name!r}: {hint}"
 
 
-def _gate(keywords: Mapping[str, Any], mistakes: _Mistakes) -> Gate:
+def _gate(keywords: Mapping[str, Any], mistakes: Mistakes) -> Gate:
     """The limits, without those that cannot be meant."""
     makers: dict[str, Callable[[], Any]] = {
         "max_asr": lambda: _limit("max_asr", keywords),
@@ -219,7 +205,7 @@ def _known_only(concept: Concept, known: KnownPrompts | None) -> Concept:
     return replace(concept, prompts=tuple(prompt for prompt in concept.prompts if known.of(prompt)))
 
 
-def _attack(keywords: Mapping[str, Any], settings: Settings, folder: Path, mistakes: _Mistakes) -> dict[str, Any]:
+def _attack(keywords: Mapping[str, Any], settings: Settings, folder: Path, mistakes: Mistakes) -> dict[str, Any]:
     """Settings of the attack that are given, each checked on its own."""
     name, colon, path = str(keywords.get("attack") or settings.attack or "").partition(":")
     given: dict[str, Any] = {

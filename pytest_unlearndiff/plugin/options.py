@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
 from collections.abc import Callable
@@ -205,6 +206,7 @@ OPTIONS = (
     ),
     Option("worker_silence", "Give up a worker that reports nothing for this long (default 30m)", "TIME", _seconds),
     Option("device", "Where the models run", "DEVICE", str, "cpu"),
+    Option("per_gpu", "Processes that may use one GPU at a time; others wait (default 1)", "N", _whole(1), 1),
     Option(
         "dtype",
         "Floating-point type of the weights",
@@ -282,9 +284,45 @@ OPTIONS = (
 )
 
 
+MEANT = "--unlearndiff-cache-yes"
+
+
+def _days(text: str) -> float:
+    try:
+        days = float(text)
+    except ValueError:
+        days = -1.0
+    if not 0 < days < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} must be a number of days, such as 30")
+    return days
+
+
+def _add_maintenance(group: pytest.OptionGroup) -> None:
+    """What is done instead of running tests: on the command line only, since nobody wants it each time."""
+    flag = {"action": "store_const", "const": True, "default": None}
+    group.addoption("--unlearndiff-cache-show", **flag, help="List the campaigns of the store, without running tests")
+    group.addoption(
+        "--unlearndiff-cache-clear",
+        nargs="?",
+        const="",
+        metavar="CONCEPT",
+        help=f"Delete the campaigns of the store, all or one concept's, with {MEANT}; no tests are run",
+    )
+    group.addoption(
+        "--unlearndiff-cache-prune",
+        nargs="?",
+        const=0.0,
+        type=_days,
+        metavar="DAYS",
+        help=f"Delete campaigns of older attack versions, and those not written for DAYS, with {MEANT}; runs no tests",
+    )
+    group.addoption(MEANT, action="store_true", help="Delete what is to be cleared or pruned; else it is only listed")
+
+
 def add_options(parser: pytest.Parser) -> None:
     """Declare every option on the command line and in ini files."""
     group = parser.getgroup("unlearndiff", "unlearned diffusion models under adversarial prompts")
+    _add_maintenance(group)
     for option in OPTIONS:
         if option.metavar:
             action = "append" if option.repeatable else "store"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, overload
 
@@ -18,7 +19,7 @@ from ..campaign.parts import Fingerprint, VictimSource
 from ..core.attack_spec import AttackSpec
 from ..core.checks import hint
 from ..core.concept_file import ConceptLibrary
-from ..core.errors import AttackIncomplete, ConceptError, GateError, RetentionLost, UnlearnDiffError
+from ..core.errors import AttackIncomplete, GateError, Mistakes, RetentionLost, UnlearnDiffError
 from ..core.gate import Verdict
 from ..core.rate import parse_limit
 from ..core.result import AttackResult
@@ -57,34 +58,32 @@ def read_retention(
         GateError: every mistake in the gate, one a line.
     """
     known = (*_SHARED, *_OWN)
-    mistakes = [f"{MARK} has no keyword {name!r}: {hint(name, known)}" for name in keywords if name not in known]
-    shared, gate = None, None
-    try:
-        # Nothing is attacked, so the session's attack and what it replays are none of its affair.
-        asked = {name: value for name, value in keywords.items() if name in _SHARED} | {"attack": "none"}
-        shared = read_request(asked, settings, library, folder)
-    except (GateError, ConceptError) as error:
-        mistakes.append(str(error))
-    try:
-        gate = _gate(keywords)
-        if shared is not None and settings.cases is None:
-            # Whether the session has a base is not known of a pipeline of the user's own; the call checks that.
-            gate.check(len(shared.concept.prompts), base=True)
-    except GateError as error:
-        mistakes.append(str(error))
+    unknown = (f"{MARK} has no keyword {name!r}: {hint(name, known)}" for name in keywords if name not in known)
+    mistakes = Mistakes(unknown)
+    # Nothing is attacked, so the session's attack and what it replays are none of its affair.
+    given = {name: value for name, value in keywords.items() if name in _SHARED} | {"attack": "none"}
+    shared = mistakes.collect(lambda: read_request(given, settings, library, folder))
+    gate = mistakes.collect(lambda: _gate(keywords))
+    if gate is not None and shared is not None and settings.cases is None:
+        prompts = len(shared.concept.prompts)
+        # Whether the session has a base is not known of a pipeline of the user's own; the call checks that.
+        mistakes.collect(lambda: gate.check(prompts, base=True))
     if shared is None or gate is None or mistakes:
         raise GateError("\n".join(mistakes))
     return RetentionRequest(shared, gate)
 
 
 def _gate(keywords: Mapping[str, Any]) -> RetentionGate:
-    given = [name for name in ("min_rate", "max_loss") if keywords.get(name) is not None]
-    limits = {name: parse_limit(keywords[name], name=name) for name in given}
+    given, mistakes = [name for name in ("min_rate", "max_loss") if keywords.get(name) is not None], Mistakes()
+    found = {name: mistakes.collect(partial(parse_limit, keywords[name], name=name)) for name in given}
     reading, confidence = keywords.get("gate", "point"), keywords.get("confidence", 0.95)
     if reading not in ("point", "lower"):
-        raise GateError(f"gate={reading!r} must be 'point' or 'lower'")
+        mistakes.append(f"gate={reading!r} must be 'point' or 'lower'")
     if not isinstance(confidence, float) or not 0 < confidence < 1:
-        raise GateError(f"confidence={confidence!r} must be a number between 0 and 1, such as 0.95")
+        mistakes.append(f"confidence={confidence!r} must be a number between 0 and 1, such as 0.95")
+    if mistakes:
+        raise GateError("\n".join(mistakes))
+    limits = {name: limit for name, limit in found.items() if limit is not None}
     return RetentionGate(**limits, reading=reading, confidence=confidence)
 
 
@@ -106,7 +105,7 @@ def check_marks(item: pytest.Item, state: SessionState) -> list[str]:
         try:
             read_retention(mark_keywords(mark), state.settings, state.library(folder), folder)
         except GateError as error:
-            problems.append(f"{item.nodeid}: {error}")
+            problems += [f"{item.nodeid}: {mistake}" for mistake in str(error).split("\n")]
     if "unlearndiff_retention" not in getattr(item, "fixturenames", ()):
         problems.append(f"{item.nodeid}: has an {MARK} marker but never asks for the unlearndiff_retention fixture")
     return problems

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -35,11 +36,12 @@ def run_campaign(campaign: Campaign, source: VictimSource, node: pytest.Item, **
         UnlearnDiffError: as ``Campaign.run``.
     """
     state = state_of(node.config)
+    provide: Callable[[], VictimSource] = lambda: source if state.crew else state.placed(source)  # noqa: E731
     progress = LiveProgress(node.config, state.settings.progress)
     try:
         return campaign.run(
             state.store,
-            lambda: source,
+            provide,
             state.parts,
             lanes=state.settings.lanes,
             progress=progress,

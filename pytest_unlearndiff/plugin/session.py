@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
@@ -11,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from ..campaign.parts import Parts
+    from ..campaign.gpus import GpuPlaces
+    from ..campaign.parts import Parts, VictimSource
     from ..campaign.workers import Crew
     from ..core.concept_file import ConceptLibrary
     from ..reports.record import Record
@@ -55,6 +57,7 @@ class SessionState:
         self.skipped: list[str] = []
         self.finished: list[Record] = []
         self.interrupted = ""
+        self._stays = False
         self._hooked: dict[Path, Any] = {}
         self.unmeasured: list[Unmeasured] = []
         self.report_failed = False
@@ -134,6 +137,40 @@ class SessionState:
             hook = self._config.hook.pytest_unlearndiff_load_pipeline
             self._hooked[model] = hook(config=self._config, model=model)
         return self._hooked[model]
+
+    @cached_property
+    def _gpus(self) -> GpuPlaces:
+        from ..campaign.gpus import GpuPlaces
+
+        who = getattr(self._config, "workerinput", {}).get("workerid", "this session")
+        return GpuPlaces(self.settings.per_gpu, lambda text: self._tell(f"unlearndiff: {who} {text}"))
+
+    def _tell(self, text: str) -> None:
+        if self.settings.progress != "off":
+            from .live import tell
+
+            tell(self._config, f"\n{text}\n")
+
+    def placed(self, source: VictimSource, *, for_good: bool = False) -> VictimSource:
+        """The same victim where there is a place for it, which may have to be waited for; a CPU is no such place.
+
+        Args:
+            source: the victim.
+            for_good: whether the place is kept until the session ends.
+
+        Raises:
+            CannotAttack: there is none.
+        """
+        if not source.device.startswith("cuda"):
+            return source
+        self._stays |= for_good
+        return replace(source, device=self._gpus.take(source.device, lambda: time.monotonic() > self.deadline))
+
+    def vacate(self) -> None:
+        """Drop what is loaded and give the place on a GPU to whoever waits for one; without anybody, keep both."""
+        if "_gpus" in vars(self) and not self._stays and self._gpus.awaited():
+            self.parts.drop()
+            self._gpus.leave()
 
     @property
     def hooks_load(self) -> bool:

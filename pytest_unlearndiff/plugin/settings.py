@@ -33,6 +33,7 @@ class Settings:
     workers: str | None
     worker_silence: float | None
     device: str
+    per_gpu: int
     dtype: str
     partial: bool
     trust_pickle: bool

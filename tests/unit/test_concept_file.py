@@ -242,3 +242,43 @@ def test_a_broken_neighbour_does_not_hide_a_good_concept(tmp_path: Path) -> None
     write_yaml(tmp_path, "prompts: church.csv\n" + JUDGE)
     write_yaml(tmp_path, "prompts: [unclosed\n", "broken.yaml")
     assert ConceptLibrary([tmp_path]).find("church").name == "church"
+
+
+def test_every_mistake_of_a_concept_is_told_at_once(tmp_path: Path) -> None:
+    rows = ["prompt,evaluation_seed,case_number", "a,one,1", "b,2,2", ",3,3", "c,4,2"]
+    (tmp_path / "church.csv").write_text("\n".join(rows))
+    (tmp_path / "church.yaml").write_text(
+        "prompts: church.csv\n"
+        "slot: 3\n"
+        "slots: 0\n"
+        "sampling: {steps: 0, scheduler: dpm, eta: 1}\n"
+        "judge: {kind: image-classifier, model: nowhere, top: 0, threshhold: 1}\n"
+    )
+    with pytest.raises(ConceptError) as caught:
+        read_concept(tmp_path / "church.yaml")
+    lines = str(caught.value).split("\n")
+    for said in (
+        "church.yaml:2: a concept has no field 'slot'",
+        "church.yaml:3: slots=0",
+        "church.csv: row 0 has evaluation_seed='one'",
+        "church.csv: row 2 has an empty prompt",
+        "church.csv: rows 1 and 3 have the same case number 2",
+        "has no option 'threshhold'",
+        "judge image-classifier needs label",
+        "model: there is nothing at",
+        "top must be a whole number",
+        "sampling has no field 'eta'",
+        "steps=0 must be",
+        "scheduler='dpm' must be",
+    ):
+        assert sum(said in line for line in lines) == 1, (said, lines)
+    assert len(lines) == 12
+
+
+def test_of_very_many_mistakes_in_a_prompt_set_the_first_are_told(tmp_path: Path) -> None:
+    (tmp_path / "p.csv").write_text("prompt,case_number\n" + "a,x\n" * 50)
+    with pytest.raises(ConceptError) as caught:
+        read_prompts(tmp_path / "p.csv")
+    lines = str(caught.value).split("\n")
+    assert len(lines) == 21
+    assert lines[-1].endswith("p.csv: and 30 more")

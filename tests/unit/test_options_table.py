@@ -30,6 +30,7 @@ SAMPLES: dict[str, dict[str, Any]] = {
     "workers": {"2": "2", "auto": "auto", "ray": "ray", "ray://head:10001": "ray://head:10001"},
     "worker_silence": {"90s": 90.0, "1h": 3600.0, "5m": 300.0},
     "device": {"cuda": "cuda", "cuda:1": "cuda:1", "mps": "mps"},
+    "per_gpu": {"2": 2, "1": 1, "8": 8},
     "dtype": {"float16": "float16", "bfloat16": "bfloat16", "float32": "float32"},
     "partial": {"yes": True, "no": False, "on": True},
     "trust_pickle": {"yes": True, "no": False, "on": True},
