@@ -53,8 +53,9 @@ class Order:
     def moved(self, places: Mapping[Path, Path]) -> Order:
         """The same order where files lie elsewhere."""
         model, base = (places.get(path, path) if path else None for path in (self.source.model, self.source.base))
-        judge = with_weights(self.campaign.concept.judge, {str(old): str(new) for old, new in places.items()})
-        concept = replace(self.campaign.concept, judge=judge)
+        named, concept = {str(old): str(new) for old, new in places.items()}, self.campaign.concept
+        images = {prompt: named.get(path, path) for prompt, path in concept.images.items()}
+        concept = replace(concept, judge=with_weights(concept.judge, named), images=images)
         source = replace(self.source, model=model, base=base)
         return replace(self, campaign=replace(self.campaign, concept=concept), source=source)
 

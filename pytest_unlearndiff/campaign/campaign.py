@@ -349,7 +349,7 @@ class Campaign:
                 if pictures is not None:
                     pictures.put(thumbnail.digest, thumbnail.data, base=thumbnail.base)
 
-        files = files_of(source, self.concept.judge, store.fingerprints)
+        files = files_of(source, self.concept, store.fingerprints)
         workers = Workers(crew, Order(self, source, lanes, pictures is not None, files, plugged()), received)
         return workers, workers.described
 

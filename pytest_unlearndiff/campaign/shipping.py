@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from ..core.concept import JudgeSpec
+from ..core.concept import Concept
 from ..core.errors import ModelError
 from ..core.judge_kinds import weights_of
 from ..store.fingerprint import Fingerprints, contents
@@ -18,9 +18,9 @@ PIECE = 64 * 2**20
 """Bytes that travel together: no machine has to hold a whole model in memory to send or to receive it."""
 
 
-def files_of(source: VictimSource, judge: JudgeSpec, fingerprints: Fingerprints) -> Mapping[Path, str]:
-    """Every file and folder that victim, base and judge are loaded from, with its content hash."""
-    named = [source.model, source.base, *map(Path, weights_of(judge))]
+def files_of(source: VictimSource, concept: Concept, fingerprints: Fingerprints) -> Mapping[Path, str]:
+    """Every file and folder that victim, base, judge and target images are loaded from, with its content hash."""
+    named = [source.model, source.base, *map(Path, weights_of(concept.judge)), *map(Path, concept.images.values())]
     return {path: fingerprints.of(path) for path in named if path is not None and path.exists()}
 
 

@@ -110,15 +110,16 @@ def test_a_bench_says_what_it_lacks_and_works_with_what_it_was_sent(
     """The engine gets the places of this machine; nothing is loaded before they are known."""
     here, loaded = tmp_path / "here", []
     here.mkdir()
-    for name in ("victim.pt", "base.pt", "judge.bin"):
+    for name in ("victim.pt", "base.pt", "judge.bin", "target.png"):
         (here / name).write_text(name)
     source = VictimSource(here / "victim.pt", here / "base.pt")
     judge = JudgeSpec("image-classifier", {"model": str(here / "judge.bin"), "label": "church"})
     known = Fingerprints()
-    campaign = Campaign(
-        Concept("church", prompts(2), judge), AttackSpec(), Fingerprint.of(source, known), judge_weights(judge, known)
-    )
-    order = Order(campaign, source, lanes=1, files=files_of(source, judge, known))
+    images = {prompts(1)[0].digest: str(here / "target.png")}
+    concept = Concept("church", prompts(2), judge, images=images)
+    fingerprint = Fingerprint.of(source, known, images)
+    campaign = Campaign(concept, AttackSpec(), fingerprint, judge_weights(judge, known))
+    order = Order(campaign, source, lanes=1, files=files_of(source, concept, known))
     (here).rename(tmp_path / "gone")
 
     class Engine:
@@ -128,16 +129,17 @@ def test_a_bench_says_what_it_lacks_and_works_with_what_it_was_sent(
             yield None
 
     def engine(self: Campaign, source: VictimSource, *parts: object) -> tuple[Engine, dict[str, str]]:
-        loaded.append((source.model, source.base, self.concept.judge.options["model"]))
+        loaded.append((source.model, source.base, self.concept.judge.options["model"], *self.concept.images.values()))
         return Engine(), {}
 
     monkeypatch.setattr(Campaign, "engine", engine)
     bench = Bench()
-    assert {path.name for path in bench.open(order).lacks} == {"victim.pt", "base.pt", "judge.bin"}
+    assert {path.name for path in bench.open(order).lacks} == {"victim.pt", "base.pt", "judge.bin", "target.png"}
     assert not loaded
     places = {}
     for path, digest in order.files.items():
         places[path.name] = arrive(path.name, digest, pieces(tmp_path / "gone" / path.name))
         bench.moved(path, places[path.name])
     assert bench.open(order).lacks == ()
-    assert loaded == [(places["victim.pt"], places["base.pt"], str(places["judge.bin"]))]
+    moved = (places["victim.pt"], places["base.pt"], str(places["judge.bin"]), str(places["target.png"]))
+    assert loaded == [moved]
