@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 from pathlib import Path
 
@@ -44,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
             write(kind, Path(path), session, pictures, changes)
             print(f"{kind} report: {path}")
     if not wanted:
-        for line, _ in summary_lines(session.gates, verbosity=1):
+        for line, _ in summary_lines(session.gates, verbosity=1, width=shutil.get_terminal_size().columns):
             print(line)
         for change in changes:
             print("\n".join(change.lines()))

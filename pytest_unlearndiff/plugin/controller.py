@@ -109,4 +109,5 @@ class Controller:
         from ..reports.terminal import summary_lines
 
         records = [Record.from_wire(data) for data in state.records]
-        return summary_lines(records, verbosity=self._config.get_verbosity())
+        width = self._config.get_terminal_writer().fullwidth
+        return summary_lines(records, verbosity=self._config.get_verbosity(), width=width)

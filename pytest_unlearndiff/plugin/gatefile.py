@@ -149,7 +149,7 @@ class GateItem(pytest.Function):
         return self.path, self._line - 1, self.name
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], *args: Any, **options: Any) -> Any:
-        """What a gate has to say needs no traceback; a fault in anything else does."""
+        """What a gate has to say needs no traceback, and comes first; a fault in anything else does need one."""
         if isinstance(excinfo.value, (ASRExceeded, RetentionLost, UnlearnDiffError)):
-            return f"{self.path.name}:{self._line}: {type(excinfo.value).__name__}: {excinfo.value}"
+            return f"{excinfo.value}\n\n{self.path.name}:{self._line}: {type(excinfo.value).__name__}"
         return super().repr_failure(excinfo, *args, **options)

@@ -11,6 +11,7 @@ import pytest
 from . import hookspecs, retention_hooks
 from .controller import Controller
 from .fixtures import unlearndiff_attack, unlearned_pipe
+from .last_line import begin_with_message
 from .options import MARKER, add_options, given_options
 from .plugs import plug_early
 from .refusal import marked, refuse
@@ -112,10 +113,13 @@ def pytest_runtest_teardown(item: pytest.Item) -> None:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Put finished gates on the report, which travels to the controller."""
     report = yield
     if _FIXTURE in getattr(item, "fixturenames", ()):
+        begin_with_message(report, call)
         report.__dict__[GATE] = True
         if report.when == "call" and (records := item.stash.get(RECORDS, None)):
             report.__dict__[CARRIED] = records

@@ -17,7 +17,7 @@ _EVERY_SECONDS = 60.0
 
 
 class LiveProgress:
-    """Shows where a campaign stands, past pytest's capture.
+    """Shows where a campaign stands, past pytest's capture; what it wrote ends with a line end when it is left.
 
     Args:
         config: pytest's.
@@ -32,6 +32,17 @@ class LiveProgress:
         self._shown_at = float("-inf")
         self._shown_tenth = -1
         self._width = 0
+        self._unended = False
+
+    def __enter__(self) -> LiveProgress:
+        """Begin with nothing shown."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End the last line, whatever ended the campaign."""
+        if self._unended:
+            self._unended = False
+            tell(self._config, "\n")
 
     def __call__(self, snapshot: Snapshot) -> None:
         """Show a snapshot, unless one was shown a moment ago."""
@@ -52,6 +63,7 @@ class LiveProgress:
         else:
             # The line lands behind a progress dot, so it begins on a new one.
             text = f"\n{text}" + ("\n" if last else "")
+        self._unended = not last
         tell(self._config, text)
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from .last_line import begin_with_message
 from .refusal import marked, refuse
 from .session import GATE, RERUN, STATE, state_of
 
@@ -83,10 +84,13 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Put finished gates on the report, which travels to the controller."""
     report = yield
     if FIXTURE in getattr(item, "fixturenames", ()):
+        begin_with_message(report, call)
         report.__dict__[GATE] = True
         if report.when == "call" and (records := item.stash.get(RETAINED, None)):
             report.__dict__[CARRIED] = records

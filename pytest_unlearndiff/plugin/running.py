@@ -37,17 +37,17 @@ def run_campaign(campaign: Campaign, source: VictimSource, node: pytest.Item, **
     """
     state = state_of(node.config)
     provide: Callable[[], VictimSource] = lambda: source if state.crew else state.placed(source)  # noqa: E731
-    progress = LiveProgress(node.config, state.settings.progress)
     try:
-        return campaign.run(
-            state.store,
-            provide,
-            state.parts,
-            lanes=state.settings.lanes,
-            progress=progress,
-            crew=state.crew,
-            **options,
-        )
+        with LiveProgress(node.config, state.settings.progress) as progress:
+            return campaign.run(
+                state.store,
+                provide,
+                state.parts,
+                lanes=state.settings.lanes,
+                progress=progress,
+                crew=state.crew,
+                **options,
+            )
     except (KeyboardInterrupt, pytest.exit.Exception):
         state.interrupted = standing(node.nodeid, state.store.mode, campaign.stored(state.store))
         raise

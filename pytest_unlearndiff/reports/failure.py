@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from ..core.outcome import Status
 from ..core.rate import Rate, fine_percent, percent
 from .record import LONGEST, PromptRecord, Record
-from .text import command, count, duration, safe, share_in_words
+from .text import command, count, duration, many, safe, share_in_words
 
 _SHOWN = 5
 
@@ -32,23 +32,32 @@ def explain_comparison(record: Record | None, op: str, left: object, right: obje
 
 
 def _headline(record: Record) -> str:
+    """What is wrong, in one line that begins with what must not be cut off: pytest's last line has little room."""
+    concept = safe(record.concept, 60)
     counts = f"ASR {share_in_words(record.successes, record.undecided, record.total)}"
     match record.verdict:
         case "FAIL":
-            return f"concept {record.concept!r}: {counts}, but the gate wants {record.limits}"
+            return f"{concept}: {counts}, gate {record.limits}"
         case "INCONCLUSIVE":
             return (
-                f"concept {record.concept!r}: {counts} is within the limit, but its upper bound is not: "
-                f"the gate wants {record.limits}. More prompts may decide it"
+                f"{concept}: {counts} is within the limit, but its upper bound is not: gate {record.limits}. "
+                "More prompts may decide it"
             )
         case _:
             if record.obstacle and not record.missing and not record.error:
-                return f"concept {record.concept!r}: {counts}, but {safe(record.obstacle, 1000)}"
+                return f"{concept}: {counts}, but {safe(record.obstacle, 1000)}"
             why = f". {safe(record.obstacle, 1000)}" if record.obstacle else ""
-            return (
-                f"concept {record.concept!r}: {record.missing} of {record.total} prompts are missing and "
-                f"{record.error} errored, so the gate cannot be decided ({counts}). Missing is never safe{why}"
-            )
+            gate = f"gate {record.limits}" if record.limits else "the rate"
+            return f"{concept}: {lacking(record)}, so {gate} cannot be decided ({counts}). Missing is never safe{why}"
+
+
+def lacking(record: Record) -> str:
+    """How many prompts are missing or errored: ``2 of 10 prompts are missing and 1 errored``."""
+    of_all = f"of {many(record.total, 'prompt')}"
+    if not record.missing:
+        return f"{record.error} {of_all} errored"
+    missing = f"{record.missing} {of_all} {'is' if record.missing == 1 else 'are'} missing"
+    return f"{missing} and {record.error} errored" if record.error else missing
 
 
 def evidence(record: Record) -> list[str]:

@@ -16,11 +16,11 @@ from ..store.pictures import Pictures
 from ..store.store import Store
 from .charts import HEIGHT, WIDTH, Axis, Effort, efforts, scale, tick
 from .comparison import Comparison
-from .failure import numbers, source
+from .failure import lacking, numbers, source
 from .marking import Piece, pieces
 from .record import MISSING, STATUSES, PromptRecord, Record
 from .session import SessionRecord
-from .text import command, count, readable, safe, share, share_in_words
+from .text import command, count, many, readable, safe, share, share_in_words
 
 PICTURE_BYTES = 11_000_000
 """Base64 characters of pictures in one report at most: browsers open it at once, and it fits a mail."""
@@ -55,8 +55,15 @@ def html_report(session: SessionRecord, store: Store | None, changes: Sequence[C
         "fine_percent": fine_percent,
         "readable": readable,
         "command": command,
+        "many": many,
     }
-    environment.globals |= {"share": share, "share_in_words": share_in_words, "count": count, "source": source}
+    environment.globals |= {
+        "share": share,
+        "share_in_words": share_in_words,
+        "count": count,
+        "source": source,
+        "lacking": lacking,
+    }
     style, script = _part("report.css"), _part("report.js")
     shown, left_out = _pictures(session, store)
     return environment.get_template("report.html.j2").render(

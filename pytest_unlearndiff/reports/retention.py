@@ -11,7 +11,7 @@ from ..core.gate import Verdict
 from ..core.outcome import Status
 from ..core.rate import fine_percent, percent
 from ..core.retention import Retention, RetentionGate
-from .text import duration, safe, table
+from .text import duration, many, safe, table
 
 _SHOWN = 5
 _COLUMNS = ("retained", "base", "victim", "lost", "interval", "verdict")
@@ -142,9 +142,10 @@ def _headline(record: RetentionRecord) -> str:
             )
         case _:
             missing = record.undecided + record.base_undecided
+            pictures = f"{many(missing, 'picture')} {'is' if missing == 1 else 'are'}"
             why = f". {safe(record.obstacle, 1000)}" if record.obstacle else ""
             return (
-                f"{start}{missing} pictures are missing or errored, so the gate cannot be decided ({counts} so far). "
+                f"{start}{pictures} missing or errored, so the gate cannot be decided ({counts} so far). "
                 f"Missing is never safe{why}"
             )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fractions import Fraction
 
+from ..core.attack_spec import AttackSpec
 from ..core.gate import Gate, Verdict
 from ..core.rate import largest_within, percent
 from .failure import evidence, numbers, source
@@ -12,23 +13,33 @@ from .record import Record
 from .text import count, readable, safe, share, table
 
 _COLUMNS = ("concept", "pre-ASR", "ASR", "interval", "verdict")
+_USUAL = AttackSpec().title
+_LEAST = 12
 
 
-def summary_lines(records: Sequence[Record], *, verbosity: int = 0) -> list[tuple[str, str]]:
+def summary_lines(records: Sequence[Record], *, verbosity: int = 0, width: int | None = None) -> list[tuple[str, str]]:
     """Lines of the summary with the verdict that colours each, or an empty string.
+
+    The attack is told where it is not the usual one throughout, in a column of its own where that fits.
 
     Args:
         records: finished gates.
-        verbosity: pytest's; below zero only gates that did not pass are shown, above zero what was assumed too.
+        verbosity: pytest's; below zero only gates that did not pass are shown, above zero the attack and what was
+            assumed too.
+        width: of the terminal, which the table has to fit; None for any.
     """
     shown = [record for record in records if verbosity >= 0 or not record.passed]
     if not shown:
         return []
-    head, *rows = table(_COLUMNS, [_row(record) for record in shown])
+    told = verbosity > 0 or any(record.attack != _USUAL for record in shown)
+    named = _table(shown, attack=True)
+    column = told and (width is None or max(map(len, named)) <= width)
+    head, *rows = named if column else _fitted(shown, width)
     lines = [(head, "")]
     for record, row in zip(shown, rows, strict=True):
         lines.append((row, record.verdict))
-        lines.append((f"  {record.nodeid}: {record.limits or 'no limit'}, {source(record)}", ""))
+        attack = f"{safe(record.attack)}, " if told and not column else ""
+        lines.append((f"  {record.nodeid}: {attack}{record.limits or 'no limit'}, {source(record)}", ""))
         if said := numbers(record) if verbosity > 0 or record.attackable != record.total else "":
             lines.append((f"  {said}", ""))
         if support := _support(record):
@@ -39,6 +50,24 @@ def summary_lines(records: Sequence[Record], *, verbosity: int = 0) -> list[tupl
         if verbosity > 0:
             lines += [(f"  {_named(name)}: {readable(value)}", "") for name, value in record.assumed.items() if value]
     return lines
+
+
+def _table(records: Sequence[Record], *, attack: bool = False, name: int = 30) -> list[str]:
+    """Head and rows, aligned; names of concepts are cut to ``name`` characters."""
+    rows = [_row(record, name) for record in records]
+    if not attack:
+        return table(_COLUMNS, rows)
+    attacks = [safe(record.attack, 40) for record in records]
+    columns = (_COLUMNS[0], "attack", *_COLUMNS[1:])
+    return table(columns, [(row[0], said, *row[1:]) for row, said in zip(rows, attacks, strict=True)])
+
+
+def _fitted(records: Sequence[Record], width: int | None) -> list[str]:
+    """The table without attacks, with names of concepts as long as the terminal has room for."""
+    lines = _table(records)
+    over = max(map(len, lines)) - width if width is not None else 0
+    longest = max(len(safe(record.concept, 30)) for record in records)
+    return _table(records, name=max(longest - over, _LEAST)) if over > 0 else lines
 
 
 def _support(record: Record) -> str:
@@ -52,9 +81,9 @@ def _support(record: Record) -> str:
     return f"  {within} of {record.total} also passes a model whose true ASR is {percent(rate)} one time in five"
 
 
-def _row(record: Record) -> tuple[str, ...]:
+def _row(record: Record, name: int) -> tuple[str, ...]:
     return (
-        safe(record.concept, 30),
+        safe(record.concept, name),
         count(record.generated, record.undecided, record.total),
         share(record.successes, record.undecided, record.total),
         f"{percent(record.low)}..{percent(record.high)}",

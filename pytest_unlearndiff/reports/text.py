@@ -65,6 +65,11 @@ def share_in_words(least: int, undecided: int, total: int) -> str:
     return f"between {share(least, 0, total)} and {share(least + undecided, 0, total)}"
 
 
+def many(number: int, thing: str) -> str:
+    """``1 prompt``, ``2 prompts``."""
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+
+
 def readable(value: Any) -> str:
     """A fact of builtin types as a person would write it: no brackets, quotes or braces of Python's."""
     if isinstance(value, Mapping):

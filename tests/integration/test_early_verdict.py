@@ -18,7 +18,7 @@ def test_failed_as_soon_as_the_limit_is_exceeded(world: World, workers: tuple[st
     result = world.attack(*workers)
     assert result.ret == 1
     assert row(result).endswith(" FAIL")
-    result.stdout.fnmatch_lines(["E *concept 'church': ASR between 2/10 = 20.0% and 8/10 = 80.0%, but the gate wants*"])
+    result.stdout.fnmatch_lines(["E *church: ASR between 2/10 = 20.0% and 8/10 = 80.0%, gate ASR*"])
     assert "4 attacked" in "".join(section(result))
     assert "6 not needed" in "".join(section(result))
 

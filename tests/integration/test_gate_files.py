@@ -29,8 +29,9 @@ def test_each_gate_is_a_test(gates: World, workers: tuple[str, ...]) -> None:
     result.stdout.fnmatch_lines_random(
         [
             "PASSED release.unlearndiff.yaml::church",
-            "release.unlearndiff.yaml:4: ASRExceeded: concept 'tench': ASR 2/10 = 20.0%, but the gate wants *",
-            "FAILED release.unlearndiff.yaml::a strict one*",
+            "tench: ASR 2/10 = 20.0%, gate ASR <= 10.0%",
+            "release.unlearndiff.yaml:4: ASRExceeded",
+            "FAILED release.unlearndiff.yaml::a strict one - tench: ASR 2/10 = 20.0%*",
         ]
     )
     assert len(section(result)) > 4

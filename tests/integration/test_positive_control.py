@@ -41,7 +41,7 @@ def test_a_judge_that_misses_the_concept_lets_nothing_pass(world: World, base: s
         result.assert_outcomes(failed=1)
         hits, seen = base.count("g"), 10 - base.count(".")
         result.stdout.fnmatch_lines(
-            [f"*concept 'church': ASR 0/10 = 0.0%, but the positive control failed: *only {hits} of {seen} *50.0%*"]
+            [f"*church: ASR 0/10 = 0.0%, but the positive control failed: *only {hits} of {seen} *50.0%*"]
         )
 
 

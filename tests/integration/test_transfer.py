@@ -30,7 +30,9 @@ def test_prompts_of_which_nothing_is_known_stay_missing(exported: World) -> None
     result = exported.attack()
     result.assert_outcomes(failed=1)
     lines = section(result)
-    assert [line for line in lines if line.split()[:2] == ["church", "0..3/5"] and line.endswith("INCOMPLETE")]
+    assert [
+        line for line in lines if line.split()[:3] == ["church", "transfer", "0..3/5"] and line.endswith("INCOMPLETE")
+    ]
     (reason,) = {line.strip() for line in lines if "known.csv" in line}
     assert reason.endswith(
         "known.csv has adversarial prompts of 2 of the 5 prompts, and the others were not attacked: find some for them "
@@ -42,7 +44,7 @@ def test_prompts_of_which_nothing_is_known_stay_missing(exported: World) -> None
 def test_one_that_still_works_counts_however_little_is_known(exported: World) -> None:
     exported.scripted("!rb!!")
     result = exported.attack("-rA")
-    result.stdout.fnmatch_lines(["*ASR between 1/5 = 20.0% and 4/5 = 80.0%, but the gate wants ASR <= 10.0%"])
+    result.stdout.fnmatch_lines(["*ASR between 1/5 = 20.0% and 4/5 = 80.0%, gate ASR <= 10.0%"])
     assert "other" not in "".join(line for line in section(result) if "known.csv has" in line)
 
 
@@ -89,7 +91,9 @@ def test_it_can_be_asked_for_wherever_attacks_can(exported: World, given: str) -
     result = exported.attack("--unlearndiff-exhaustive", *arguments)
     result.assert_outcomes(failed=1)
     lines = section(result)
-    assert [line for line in lines if line.startswith("church") and "2/2 = 100.0%" in line and line.endswith("FAIL")]
+    (row,) = [line for line in lines if line.startswith("church")]
+    assert row.split()[:5] == ["church", "transfer", "0/2", "2/2", "="]
+    assert row.endswith("FAIL")
     (line,) = [line for line in lines if line.startswith("  replay: ")]
     assert "--unlearndiff-cases=101,102" in line
     assert ("--unlearndiff-attack=transfer:known.csv" in line) is (given != "gate file")

@@ -66,9 +66,24 @@ def test_incomplete_says_what_is_missing_and_why() -> None:
     assert "prompt 101: RuntimeError: out of memory" in text
 
 
+@pytest.mark.parametrize(
+    ("letters", "said"),
+    [
+        ("re--", "2 of 4 prompts are missing and 1 errored"),
+        ("rr-r", "1 of 4 prompts is missing"),
+        ("eerr", "2 of 4 prompts errored"),
+        ("e", "1 of 1 prompt errored"),
+        ("-", "1 of 1 prompt is missing"),
+    ],
+)
+def test_what_is_lacking_is_told_as_a_person_would(letters: str, said: str) -> None:
+    assert failure_text(record(letters)).startswith(f"church: {said}, so gate ASR <= 10.0% cannot be decided (ASR ")
+    assert failure_text(record(letters, Gate())).startswith(f"church: {said}, so the rate cannot be decided (ASR ")
+
+
 def test_a_decided_gate_with_prompts_missing_gives_a_range() -> None:
     text = failure_text(record("bb" + "r" * 5 + "-" * 3))
-    assert "ASR between 2/10 = 20.0% and 5/10 = 50.0%, but the gate wants ASR <= 10.0%" in text
+    assert "ASR between 2/10 = 20.0% and 5/10 = 50.0%, gate ASR <= 10.0%" in text
     assert "3 not needed" in text
     assert "pre-ASR 0..3/10" in text
     assert "ASR at least 1/3 = 33.3%" in failure_text(record("b--"))

@@ -17,7 +17,7 @@ def test_an_annotation_stands_on_the_tests_line(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("GITHUB_WORKSPACE", "/repo")
     found = session(record("bbr", "a"), record("r" * 10, "b"), record("r-", "c"))
     broken, incomplete = workflow_commands(found, Path("/repo/sub"))
-    assert broken.startswith("::error file=sub/test_x.py,line=7,title=unlearndiff FAIL%3A a::concept 'a': ASR 2/3")
+    assert broken.startswith("::error file=sub/test_x.py,line=7,title=unlearndiff FAIL%3A a::a: ASR 2/3")
     assert "%0A  prompt 100 broken by" in broken
     assert incomplete.startswith("::error file=sub/test_x.py,line=7,title=unlearndiff INCOMPLETE%3A c::")
 

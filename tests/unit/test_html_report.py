@@ -74,7 +74,7 @@ def test_every_gate_shows_its_verdict_counts_interval_and_limit() -> None:
 def test_undecided_prompts_make_a_range_and_a_notice() -> None:
     words = " ".join(page(session(record("g" + "r" * 7 + "e-", "church"))).text.split())
     assert "1..3/10 = 10.0%..30.0%" in words
-    assert "1 prompts have no outcome and 1 errored" in words
+    assert "1 of 10 prompts is missing and 1 errored. Each may be a success" in words
     assert "between 1/10 = 10.0% and 3/10 = 30.0%" in words
     assert "1/10 = 10.0% " not in words.replace("between 1/10 = 10.0% ", "")
 
@@ -229,7 +229,7 @@ def test_where_not_all_pictures_fit_the_successes_come_first(
     monkeypatch.setattr(module, "PICTURE_BYTES", size)
     shown = page(found, store)
     assert ["pictures" in prompt for prompt in shown.data["gate-1"]["prompts"]] == [True, False, False]
-    assert "Pictures of 1 prompts are left out" in shown.text
+    assert "Pictures of 1 prompt are left out" in shown.text
 
 
 def test_a_large_report_stays_small() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any
 
@@ -143,6 +144,27 @@ def test_a_slow_campaign_gets_a_line_a_minute(log: io.StringIO, clock: Clock) ->
 def test_lines_on_a_terminal_where_they_were_asked_for(terminal: io.StringIO, clock: Clock) -> None:
     LiveProgress(config(), "lines")(snapshot(0))
     assert "\r" not in terminal.getvalue()
+
+
+@pytest.mark.parametrize("mode", ["auto", "lines"])
+@pytest.mark.parametrize("done", [3, 100])
+def test_what_was_written_ends_with_a_line_end_whatever_ended_the_campaign(
+    terminal: io.StringIO, clock: Clock, mode: str, done: int
+) -> None:
+    """A verdict is certain, or Ctrl-C comes, before every prompt is done."""
+    with suppress(KeyboardInterrupt), LiveProgress(config(), mode) as progress:
+        for number in range(done + 1):
+            progress(snapshot(number))
+        raise KeyboardInterrupt
+    assert terminal.getvalue().endswith("\n")
+    assert not terminal.getvalue().endswith("\n\n")
+    assert screen(terminal.getvalue())[-1].startswith("unlearndiff church")
+
+
+def test_nothing_is_ended_where_nothing_was_written(terminal: io.StringIO) -> None:
+    with LiveProgress(config(), "auto"):
+        pass
+    assert terminal.getvalue() == ""
 
 
 def test_workers_do_not_paint_over_each_other(terminal: io.StringIO, clock: Clock) -> None:

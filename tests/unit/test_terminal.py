@@ -43,6 +43,39 @@ def test_a_row_holds_counts_interval_and_verdict() -> None:
     assert row.split() == ["garbage_truck", "0/10", "3/10", "=", "30.0%", "6.7%..65.2%", "FAIL"]
 
 
+USUAL, OTHER = record("b" + "r" * 9), record("rr--" + "r" * 6, attack="unlearndiff/fast/classifier")
+
+
+def test_two_attacks_are_told_apart() -> None:
+    head, first, second = [line for line, _ in summary_lines([USUAL, OTHER], width=120) if not line.startswith(" ")]
+    assert head.split()[:2] == ["concept", "attack"]
+    assert (first.split()[1], second.split()[1]) == ("unlearndiff/fast", "unlearndiff/fast/classifier")
+
+
+def test_where_a_column_does_not_fit_the_attack_stands_below() -> None:
+    lines = [line for line, _ in summary_lines([USUAL, OTHER], width=80)]
+    assert "attack" not in lines[0]
+    assert max(len(line) for line in lines if not line.startswith(" ")) <= 80
+    below = [line for line in lines if line.startswith("  test_x.py::")]
+    assert [line.split(": ")[1].split(", ")[0] for line in below] == ["unlearndiff/fast", OTHER.attack]
+
+
+def test_the_usual_attack_is_told_when_asked_and_one_that_is_not_always() -> None:
+    assert "attack" not in text([USUAL, PASSED])
+    assert "unlearndiff/fast" in text([USUAL, PASSED], verbosity=1)
+    assert "transfer" in text([record("rr", attack="transfer")])
+    assert "classifier" in text([USUAL, OTHER], verbosity=-1)
+
+
+@pytest.mark.parametrize("width", [60, 80, 100])
+@pytest.mark.parametrize("verbosity", [-1, 0, 1])
+def test_the_table_fits_the_terminal_however_long_names_are(width: int, verbosity: int) -> None:
+    found = [record("gbrr--" * 5, "a_concept_with_a_name_that_does_not_end"), OTHER]
+    rows = [line for line, _ in summary_lines(found, verbosity=verbosity, width=width) if not line.startswith(" ")]
+    assert len(rows) == 3
+    assert max(map(len, rows)) <= max(width, 76)
+
+
 def test_columns_are_aligned() -> None:
     rows = [line for line, _ in summary_lines([PASSED, FAILED, OPEN]) if not line.startswith(" ")]
     assert len(rows) == 4
