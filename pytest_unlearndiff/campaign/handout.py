@@ -38,7 +38,7 @@ class Handout:
     @property
     def held(self) -> int:
         """Prompts in workers' hands."""
-        return sum(map(len, self._held.values()))
+        return self._left - len(self._waiting) - len(self._suspects)
 
     def holds(self, worker: str) -> bool:
         """Whether a worker has any prompt in hand."""

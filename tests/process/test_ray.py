@@ -100,6 +100,40 @@ def test_sigterm_ends_it_as_without_workers(scripted: World) -> None:
     assert f"{len(scripted.kept())} of {COUNT} prompts are kept, the same command goes on" in output
 
 
+@pytest.fixture
+def two(scripted: World) -> World:
+    """Two gates that attack at the same time under -n2, on prompts of their own."""
+    scripted.concept("truck", COUNT)
+    for concept in ("church", "truck"):
+        scripted.gate("max_asr='100%', exhaustive=True", f"test_{concept}", concept)
+    (scripted.path / "test_gate.py").unlink()
+    return scripted
+
+
+def test_the_processes_of_one_session_share_the_workers(two: World) -> None:
+    result = two.attack("-n2", "--unlearndiff-workers=2")
+    result.assert_outcomes(passed=2)
+    assert sorted(outcome["status"] for outcome in two.kept()) == sorted(2 * WANTED)
+    notes = begun(two)
+    assert len(notes) == len({prompt for _, prompt in notes}) == 2 * COUNT
+    assert len({who for who, _ in notes}) == 2
+    church = {outcome["prompt"] for outcome in two.kept(campaigns="church-*")}
+    served = {(who, prompt in church) for who, prompt in notes}
+    assert len(served) == 4, "a worker worked for one of the gates alone"
+
+
+def test_a_worker_that_is_shared_and_killed_is_replaced_once(two: World) -> None:
+    process = two.start("-n2", "--unlearndiff-workers=2")
+    until(process, lambda: len(two.kept(campaigns="church-*")) >= 2 <= len(two.kept(campaigns="truck-*")))
+    os.kill(int(begun(two)[-1][0]), signal.SIGKILL)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, output
+    kept = two.kept()
+    assert len({outcome["prompt"] for outcome in kept}) == len(kept) == 2 * COUNT
+    assert sorted(outcome["status"] for outcome in kept) == sorted(2 * WANTED)
+    assert len({who for who, _ in begun(two)}) == 3
+
+
 def test_a_cluster_that_is_not_there_is_one_clear_error(scripted: World) -> None:
     result = scripted.attack("--unlearndiff-workers=ray")
     assert result.ret == 1
