@@ -64,6 +64,38 @@ def test_a_killed_worker_changes_nothing(scripted: World) -> None:
     assert len({who for who, _ in begun(scripted)}) == 3, "no other worker took its place"
 
 
+@pytest.mark.parametrize("trouble", ["hang", "memory"])
+def test_a_worker_that_hangs_or_has_no_memory_changes_nothing(
+    scripted: World, monkeypatch: pytest.MonkeyPatch, trouble: str
+) -> None:
+    monkeypatch.setenv("TROUBLE", f"{trouble} 7")
+    result = scripted.attack("--unlearndiff-workers=2", "--unlearndiff-worker-silence=15s")
+    result.assert_outcomes(passed=1)
+    assert sorted(outcome["status"] for outcome in scripted.kept()) == sorted(WANTED)
+    assert (scripted.path / "begun.trouble").exists()
+    assert {tries(scripted, prompt) for _, prompt in begun(scripted)} == {1, 2}
+
+
+def test_a_prompt_that_kills_every_worker_is_an_error_and_spoils_no_other(
+    scripted: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TROUBLE", "kill 7")
+    scripted.attack("--unlearndiff-workers=2")
+    kept = scripted.kept()
+    [failed] = [outcome for outcome in kept if outcome["status"] == "error"]
+    assert failed["seed"] == 7
+    assert failed["error"].startswith(
+        "3 workers were lost while they attacked this prompt; the last: RuntimeError: its "
+    )
+    assert tries(scripted, failed["prompt"]) == 3
+    assert sorted(outcome["status"] for outcome in kept if outcome is not failed) == sorted([*WANTED[:7], *WANTED[8:]])
+
+
+def tries(world: World, prompt: str) -> int:
+    """How often a prompt was begun."""
+    return sum(tried == prompt for _, tried in begun(world))
+
+
 def test_the_driver_killed_and_run_again(scripted: World) -> None:
     process = scripted.start("--unlearndiff-workers=2")
     until(process, lambda: len(scripted.kept()) >= 4)
