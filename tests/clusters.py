@@ -12,12 +12,14 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-# Ray's workers read this at their start; their engine is then a script, which notes who attacks what.
+# Ray's workers read this at their start; their engine is then a script, which notes who attacks what. TROUBLE names a
+# seed, and what happens to a worker that is handed it: it is killed as by the kernel where memory runs out, each time;
+# or the first time only it hangs, or is refused memory.
 SCRIPTED = """
 import sys
 
 if any("default_worker" in word for word in sys.orig_argv):
-    import os, time
+    import os, signal, time
     from pytest_unlearndiff.campaign.campaign import Campaign
     from pytest_unlearndiff.core.outcome import Outcome, Status
 
@@ -31,6 +33,14 @@ if any("default_worker" in word for word in sys.orig_argv):
                 for prompt in held:
                     with open(os.environ["BEGUN"], "a") as log:
                         log.write(f"{os.getpid()} {prompt.digest}\\n")
+                    trouble, _, seed = os.environ.get("TROUBLE", "").partition(" ")
+                    if trouble and prompt.seed == int(seed):
+                        if trouble == "kill":
+                            os.kill(os.getpid(), signal.SIGKILL)
+                        if not os.path.exists(os.environ["BEGUN"] + ".trouble"):
+                            open(os.environ["BEGUN"] + ".trouble", "w").close()
+                            time.sleep(3600 if trouble == "hang" else 0)
+                            bytearray(2**62)
                     time.sleep(0.1)
                     yield Outcome(prompt.digest, Status.GENERATED if prompt.seed % 5 == 1 else Status.RESISTED)
                 held = []

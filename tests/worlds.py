@@ -185,9 +185,10 @@ class World:
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
-    def kept(self, store: str = ".unlearndiff") -> list[dict[str, Any]]:
+    def kept(self, store: str = ".unlearndiff", campaigns: str = "*") -> list[dict[str, Any]]:
         """Every outcome in the store's journals, in the order they were written; a torn line is none."""
-        lines = (line for path in self.path.glob(f"{store}/campaigns/*/journal.jsonl") for line in _whole(path))
+        paths = self.path.glob(f"{store}/campaigns/{campaigns}/journal.jsonl")
+        lines = (line for path in paths for line in _whole(path))
         return [json.loads(line)["outcome"] for line in lines]
 
     def bare(self, *arguments: str) -> pytest.RunResult:

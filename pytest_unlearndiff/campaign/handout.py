@@ -38,7 +38,7 @@ class Handout:
     @property
     def held(self) -> int:
         """Prompts in workers' hands."""
-        return sum(map(len, self._held.values()))
+        return self._left - len(self._waiting) - len(self._suspects)
 
     def holds(self, worker: str) -> bool:
         """Whether a worker has any prompt in hand."""
@@ -55,8 +55,8 @@ class Handout:
         elif any(self._last_try(digest) for digest in held):
             taken = []
         else:
-            room = self._share(lanes) - len(held)
-            taken = [self._waiting.popleft() for _ in range(min(max(room, 0), len(self._waiting)))]
+            room = self._room(len(held), lanes) if self._waiting else 0
+            taken = [self._waiting.popleft() for _ in range(min(room, len(self._waiting)))]
         held |= {prompt.digest: prompt for prompt in taken}
         return taken
 
@@ -88,12 +88,14 @@ class Handout:
                 self._waiting.appendleft(prompt)
         return ended
 
-    def _share(self, lanes: int) -> int:
-        """The most that a worker may have in hand now."""
+    def _room(self, held: int, lanes: int) -> int:
+        """How many more a worker may take that has so many in hand."""
         if self._left >= lanes * self.workers:
-            return lanes
+            return max(lanes - held, 0)
         least, over = divmod(self._left, self.workers)
-        return min(lanes, least + (sum(len(held) > least for held in self._held.values()) < over))
+        if held > least:
+            return 0
+        return max(min(lanes, least + (sum(len(each) > least for each in self._held.values()) < over)) - held, 0)
 
     def _last_try(self, digest: str) -> bool:
         return self._losses[digest] == MAX_TRIES - 1

@@ -19,6 +19,7 @@ from .queue import Queue
 
 if TYPE_CHECKING:
     from ..attacks.lane import Attack, Lane
+    from ..models.memory import Meter
     from ..models.targets import Targets
     from ..models.victim import Victim
 
@@ -78,7 +79,7 @@ class Engine:
         victim: what is attacked.
         targets: where target images come from; None for attacks that need none.
         evaluation: draws and judges.
-        lanes: prompts attacked together.
+        lanes: prompts attacked together; 0 for as many as a GPU's memory has room for, told by the first round.
         seed: run seed.
     """
 
@@ -95,7 +96,8 @@ class Engine:
         self._victim = victim
         self._targets = targets
         self._evaluate = evaluation
-        self._lanes = lanes
+        self._grows = not lanes
+        self._lanes = lanes or _start()
         self._seed = seed
         self._failures = 0
         self.active = 0
@@ -211,15 +213,26 @@ class Engine:
 
     def _round(self, queue: Queue[Waiting], seats: list[Seat], taken: Sequence[Waiting]) -> list[Outcome]:
         """Seat what was taken from the queue, then one block on every lane; returns outcomes of those that ended."""
+        meter = self._meter()
         if taken:
             lanes = self._attack.start([entry.prompt for entry in taken], self._victim, self._targets, self._seed)
             seats += [Seat(lane, entry, seconds=entry.seconds) for lane, entry in zip(lanes, taken, strict=True)]
         ended = self._advance(seats)
+        if meter is not None:
+            self._grows, self._lanes = False, meter.fitting(len(seats), self._lanes)
         for seat, _ in ended:
             seats.remove(seat)
             queue.done()
             self._failures = 0
         return [outcome for _, outcome in ended]
+
+    def _meter(self) -> Meter | None:
+        """What measures this round, where the number of lanes follows from it."""
+        if not self._grows:
+            return None
+        from ..models.memory import Meter
+
+        return Meter(self._victim.device)
 
     def _unseated(self, seats: list[Seat], taken: Sequence[Waiting], seconds: float) -> list[Waiting]:
         """Clear the lanes; returns their prompts, and those that did not get as far as a lane, to start afresh."""
@@ -267,7 +280,7 @@ class Engine:
         """Halve lanes and batches; returns whether there was anything to halve."""
         from ..models.batches import halve_batches
 
-        fewer, self._lanes = self._lanes > 1, max(1, self._lanes // 2)
+        self._grows, fewer, self._lanes = False, self._lanes > 1, max(1, self._lanes // 2)
         return halve_batches() or fewer
 
     def _advance(self, seats: Sequence[Seat]) -> list[tuple[Seat, Outcome]]:
@@ -309,6 +322,12 @@ class Engine:
             timestep=lane.timestep if broken else None,
             tokens=self._victim.tokens(lane.prompt.text),
         )
+
+
+def _start() -> int:
+    from ..models.memory import START
+
+    return START
 
 
 def _said(error: Exception) -> str:

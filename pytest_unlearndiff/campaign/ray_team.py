@@ -53,17 +53,22 @@ class RayTeam:
     """One Ray actor a worker; connects, and checks what it finds, when workers are first called.
 
     Args:
-        where: ``auto``, one worker a GPU of this machine; a number of workers on this machine; ``ray`` or
-            ``ray://HOST:PORT``, one worker a GPU (or CPU, where models run there) of a cluster that runs.
+        where: ``auto``, one worker a GPU of this machine; a number of workers on this machine, which share its GPUs;
+            ``ray`` or ``ray://HOST:PORT``, one worker a GPU (or CPU, where models run there) of a cluster that runs.
+            All but a number may end in ``/N``: N workers share a GPU.
         device: where the models run.
+        namespace: where other processes find the workers by their names; empty where nobody else shall.
     """
 
-    def __init__(self, where: str, device: str) -> None:
-        self._where = where
+    def __init__(self, where: str, device: str, namespace: str = "") -> None:
+        self._where, _, per_gpu = where.rpartition("/") if re.search(r"\w/\d+$", where) else (where, "", "1")
         self._gpu = device.startswith("cuda")
+        self._per_gpu = int(per_gpu)
+        self._namespace = namespace
+        self._sender = ""
         self._ray: Any = None
         self._started = False
-        self._share = 1.0
+        self._share = 1 / self._per_gpu
         self._order: Any = None
         self._actors: dict[str, Any] = {}
         self._places: dict[str, str] = {}
@@ -81,20 +86,41 @@ class RayTeam:
         Raises:
             CannotAttack: Ray or a cluster is not there, or has no place, or other packages.
         """
-        if self._ray is None:
-            self._connect()
-        count = min(self._count(), most)
+        self.connect()
         self._order = self._ray.put(order)
         self._asked.clear()
+        return self._gather(most)
+
+    def _gather(self, most: int) -> int:
+        count = min(self._count(), most)
         for worker in list(self._actors)[:count]:
             self._call(worker, "ready")
         for _ in range(count - len(self._actors)):
-            self._hire()
+            self._call(self._hire(), "ready")
         return count
+
+    def hire(self) -> list[str]:
+        """Start as many workers as there is place for, beside those there are, for somebody else.
+
+        Returns:
+            The names of all of them.
+
+        Raises:
+            CannotAttack: as ``gather``.
+        """
+        self.connect()
+        for _ in range(self._count() - len(self._actors)):
+            self._hire()
+        return list(self._actors)
+
+    @property
+    def address(self) -> str:
+        """Where another process finds the Ray that this one is connected to."""
+        return self._where if self._where.startswith("ray://") else self._ray.get_runtime_context().gcs_address
 
     def open(self, worker: str) -> None:
         """See ``Team``."""
-        self._call(worker, "open", self._order)
+        self._call(worker, "open", self._order, self._sender)
 
     def send(self, worker: str, files: Mapping[Path, str]) -> None:
         """See ``Team``."""
@@ -105,7 +131,7 @@ class RayTeam:
 
     def turn(self, worker: str, prompts: Sequence[Prompt]) -> None:
         """See ``Team``."""
-        self._call(worker, "turn", list(prompts))
+        self._call(worker, "turn", list(prompts), self._sender)
 
     def news(self, seconds: float) -> list[News]:
         """See ``Team``."""
@@ -121,8 +147,12 @@ class RayTeam:
     def replace(self, worker: str) -> None:
         """See ``Team``."""
         self._asked = {ref: other for ref, other in self._asked.items() if other != worker}
+        self._call(self.successor(worker), "ready")
+
+    def successor(self, worker: str) -> str:
+        """End a worker for good and start another one, whose name is returned."""
         self._ray.kill(self._actors.pop(worker))
-        self._hire()
+        return self._hire()
 
     def place(self, worker: str) -> str:
         """See ``Team``."""
@@ -144,13 +174,14 @@ class RayTeam:
     def _call(self, worker: str, method: str, *arguments: Any) -> None:
         self._asked[getattr(self._actors[worker], method).remote(*arguments)] = worker
 
-    def _hire(self) -> None:
+    def _hire(self) -> str:
         self._hired += 1
         worker = f"worker {self._hired}"
-        resources = {"num_gpus": self._share} if self._gpu else {}
-        actor = self._ray.remote(RayBench).options(num_cpus=1, max_restarts=0, max_task_retries=0, **resources)
+        special: dict[str, Any] = {"num_gpus": self._share} if self._gpu else {}
+        special |= {"name": worker} if self._namespace else {}
+        actor = self._ray.remote(RayBench).options(num_cpus=1, max_restarts=0, max_task_retries=0, **special)
         self._actors[worker] = actor.remote()
-        self._call(worker, "ready")
+        return worker
 
     def _heard(self, ref: Any, worker: str) -> News:
         errors = self._ray.exceptions
@@ -166,8 +197,23 @@ class RayTeam:
             return News(worker)
         return News(worker, said)
 
-    def _connect(self) -> None:
-        """Import Ray, start it or find the cluster, and see whether its machines can do the work."""
+    def connect(self) -> None:
+        """Import Ray, start it or find the cluster, and see whether its machines can do the work; once.
+
+        Raises:
+            CannotAttack: as ``gather``.
+        """
+        if self._ray is not None:
+            return
+        self._init(self._arguments())
+        try:
+            self._count()
+            self._check_packages()
+        except BaseException:
+            self.close()
+            raise
+
+    def _init(self, arguments: Mapping[str, Any]) -> None:
         try:
             import ray
         except ModuleNotFoundError as error:
@@ -177,18 +223,12 @@ class RayTeam:
             ) from None
         if not ray.is_initialized():
             with _undisturbed():
-                _quietly(self._where, lambda: ray.init(**self._arguments()))
+                _quietly(self._where, lambda: ray.init(**arguments))
             self._started = True
         self._ray = ray
-        try:
-            self._count()
-            self._check_packages()
-        except BaseException:
-            self.close()
-            raise
 
     def _arguments(self) -> dict[str, Any]:
-        quiet = {"log_to_driver": False, "logging_level": "ERROR"}
+        quiet = {"log_to_driver": False, "logging_level": "ERROR", "namespace": self._namespace or None}
         if not self._local:
             return {"address": "auto" if self._where == "ray" else self._where, **quiet}
         # Nothing is told to anybody about this machine, and nothing listens but Ray itself.
@@ -222,9 +262,9 @@ class RayTeam:
                 "--unlearndiff-workers=auto means one worker a GPU, and models run on the CPU: add "
                 "--unlearndiff-device=cuda, or give a number of workers"
             )
-        count = gpus if self._gpu else cpus
+        count = min(gpus * self._per_gpu, cpus) if self._gpu else cpus
         if not count:
-            needed = "GPU" if self._gpu else "CPU"
+            needed = "GPU and a CPU" if self._gpu else "CPU"
             raise CannotAttack(f"--unlearndiff-workers={self._where}: a worker needs a {needed}, and {found}")
         return count
 

@@ -122,6 +122,7 @@ class Workers:
             UnlearnDiffError: a worker cannot use the victim or the judge.
         """
         self._handout, self._idle, self._asked, self._losses = Handout(prompts), dict[str, int](), dict[str, float](), 0
+        self._looked = 0.0
         try:
             self.count = self._handout.workers = self.crew.team.gather(self.order, len(prompts))
             while self._handout:
@@ -167,8 +168,11 @@ class Workers:
         self._asked[worker] = time.monotonic()
 
     def _silent(self, heard: set[str]) -> list[News]:
-        """Workers that were asked too long ago."""
-        late = time.monotonic() - self.crew.silence
+        """Workers that were asked too long ago; looked for at most once a second, since there may be a thousand."""
+        now = time.monotonic()
+        if now < self._looked + 1:
+            return []
+        self._looked, late = now, now - self.crew.silence
         silent = [worker for worker, asked in self._asked.items() if asked < late and worker not in heard]
         error = TimeoutError(f"it gave no sign for {self.crew.silence:.0f} seconds")
         return [News(worker, error=error) for worker in silent]

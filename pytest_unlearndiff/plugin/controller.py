@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from typing import Any
 
 import pytest
 
-from .session import CARRIED, GATE, RERUN, STATE, state_of
+from .options import given_options
+from .session import CARRIED, DOOR, GATE, RERUN, STATE, state_of
 
 _COLOURS = {"PASS": "green", "FAIL": "red", "INCONCLUSIVE": "yellow", "INCOMPLETE": "yellow"}
 
@@ -59,6 +61,12 @@ class Controller:
             from .interruption import workers_standing
 
             state_of(self._config).interrupted = workers_standing(state_of(self._config).store)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_configure_node(self, node: Any) -> None:
+        """Tell a worker of xdist where it finds the processes that attack, if others than itself shall."""
+        if given_options(self._config) and (roster := state_of(self._config).roster) is not None:
+            node.workerinput[DOOR] = roster.door
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:

@@ -115,9 +115,19 @@ def _attack(text: str) -> str:
     return text
 
 
+def _lanes(text: str) -> int:
+    """A number; 0 stands for what memory has room for."""
+    if text.strip() == "auto":
+        return 0
+    try:
+        return _whole(1)(text)
+    except ValueError as error:
+        raise ValueError(f"{error}, or auto") from None
+
+
 def _workers(text: str) -> str:
-    if not re.fullmatch(r"auto|ray|ray://[^\s/:]+:\d+|[1-9]\d{0,4}", text.strip()):
-        raise ValueError("a number of at least 1, auto, ray or ray://HOST:PORT")
+    if not re.fullmatch(r"(auto|ray|ray://[^\s/:]+:\d+)(/[1-9]\d?)?|[1-9]\d{0,4}", text.strip()):
+        raise ValueError("a number of at least 1, auto, ray or ray://HOST:PORT, or one of these with /N for N on a GPU")
     return text.strip()
 
 
@@ -197,10 +207,12 @@ OPTIONS = (
     Option("schedule", "Schedule: fast, or paper as published numbers were made", "NAME", _listed("SCHEDULES")),
     Option("loss", "Loss of the schedule fast: denoise (default), or classifier", "NAME", _listed("LOSSES")),
     Option("seed", "Run seed; every prompt's own generators follow from it", "N", _whole(0), 0),
-    Option("lanes", "Prompts attacked together; changes speed, not outcomes", "N", _whole(1), 8),
+    Option(
+        "lanes", "Prompts attacked together, or auto by a GPU's memory; changes no outcome (default 8)", "N", _lanes, 8
+    ),
     Option(
         "workers",
-        "Processes that attack, with Ray: N or auto (one a GPU) here, ray or ray://HOST:PORT for a running cluster",
+        "Processes that attack, with Ray: N or auto (one a GPU; auto/2: two) here, ray or ray://HOST:PORT on one",
         "WHERE",
         _workers,
     ),

@@ -14,7 +14,8 @@ import pytest
 if TYPE_CHECKING:
     from ..campaign.gpus import GpuPlaces
     from ..campaign.parts import Parts, VictimSource
-    from ..campaign.workers import Crew
+    from ..campaign.roster import Roster
+    from ..campaign.workers import Crew, Team
     from ..core.concept_file import ConceptLibrary
     from ..reports.record import Record
     from ..reports.session import Unmeasured
@@ -27,6 +28,8 @@ GATE = "unlearndiff_gate"
 RERUN = "rerun"
 """The outcome that pytest-rerunfailures gives a report whose test runs again: the last run counts."""
 CARRIED = "unlearndiff_records"
+DOOR = "unlearndiff_door"
+"""What xdist's controller tells its workers, to find the Ray workers that they share."""
 RECORDS = pytest.StashKey[list[dict[str, Any]]]()
 
 
@@ -94,26 +97,35 @@ class SessionState:
 
     @cached_property
     def crew(self) -> Crew | None:
-        """Processes that attack instead of this one; None where this one does.
-
-        Raises:
-            CannotAttack: every process of ``-n`` would start its own.
-        """
-        if (where := self.settings.workers) is None:
+        """Processes that attack instead of this one; None where this one does."""
+        settings = self.settings
+        if settings.workers is None:
             return None
-        if hasattr(self._config, "workerinput") and not where.startswith("ray"):
-            from ..core.errors import CannotAttack
-
-            raise CannotAttack(
-                f"--unlearndiff-workers={where} under -n: each of pytest's own workers would start as many. Start them "
-                "once with 'ray start --head' and give --unlearndiff-workers=ray, or leave out -n"
-            )
-        from ..campaign.ray_team import RayTeam
         from ..campaign.workers import SILENCE, Crew
 
-        team = RayTeam(where, self.settings.device)
+        return Crew(self._team(settings.workers), settings.worker_silence or SILENCE)
+
+    def _team(self, where: str) -> Team:
+        """Workers of this process's own or, under xdist, those that its controller starts for all of them."""
+        from ..campaign.ray_team import RayTeam
+        from ..campaign.roster import GuestTeam
+
+        door, device = getattr(self._config, "workerinput", {}).get(DOOR), self.settings.device
+        team = GuestTeam(where, device, door) if door else RayTeam(where, device)
         self._config.add_cleanup(team.close)
-        return Crew(team, self.settings.worker_silence or SILENCE)
+        return team
+
+    @cached_property
+    def roster(self) -> Roster | None:
+        """Workers for the processes of xdist, which this process starts once they are asked for."""
+        settings = self.settings
+        if settings.workers is None:
+            return None
+        from ..campaign.roster import Roster
+
+        roster = Roster(settings.workers, settings.device)
+        self._config.add_cleanup(roster.close)
+        return roster
 
     def library(self, folder: Path) -> ConceptLibrary:
         """Concepts as a test file in ``folder`` sees them: beside it, listed, at the rootdir, from hooks.

@@ -1,11 +1,17 @@
 """How well prompts are handed out to many workers, by discrete-event simulation of the product's own hand-out rule.
 
-Durations are made up as a search has them, or those of a journal. A worker attacks as many prompts as it has lanes, in
-turns, and each of its reports costs the driver time, during which the others wait; --ray measures that time.
+Durations were recorded (durations.json says where), or are those of a journal. A worker attacks as many prompts as it
+has lanes, in turns, and each of its reports costs the driver time, during which the others wait; --ray measures it.
+
+What can be had: nobody knows how long a prompt takes before it is attacked, and a prompt stays where it was begun. Then
+all orders are alike: whatever rule picks the next prompt, its duration is a fresh draw of the same distribution, and no
+rule does better on average than to hand one to whoever is free. What is lost is the end, when a worker that is done
+waits for the last ones. The column "foreseen" is what knowing every duration would give.
 
     python -m tests.benchmark.scheduling                      # 1 to 1,000 workers
     python -m tests.benchmark.scheduling --ray                # two real workers, against the simulation of the same
-    python -m tests.benchmark.scheduling --journal JOURNAL    # durations as they were recorded
+    python -m tests.benchmark.scheduling --driver             # memory of the driver, and its journal's rate
+    python -m tests.benchmark.scheduling --journal JOURNAL    # durations of a campaign
 """
 
 from __future__ import annotations
@@ -16,16 +22,25 @@ import json
 import random
 import resource
 import time
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
+from tempfile import TemporaryDirectory
 
+from pytest_unlearndiff.campaign.bench import Order, Report
+from pytest_unlearndiff.campaign.campaign import Campaign
 from pytest_unlearndiff.campaign.handout import Handout
-from pytest_unlearndiff.core.concept import Prompt
+from pytest_unlearndiff.campaign.parts import Fingerprint, VictimSource
+from pytest_unlearndiff.campaign.workers import Crew, News, Workers
+from pytest_unlearndiff.core.attack_spec import AttackSpec
+from pytest_unlearndiff.core.concept import Concept, JudgeSpec, Prompt
+from pytest_unlearndiff.core.outcome import Outcome, Status
+from pytest_unlearndiff.store.journal import Journal
 
 PATIENCE = 5.0
-ROUNDS, ROUND, PICTURE = 10, 15.0, 5.0
-"""Of the synthetic durations: rounds of the search, and seconds of a round and of the picture before it."""
+DURATIONS = Path(__file__).with_name("durations.json")
 
 DRIVER = 0.002
 """Seconds of the driver a report; see what --ray prints."""
@@ -39,13 +54,11 @@ class Run:
         seconds: from its start to its last outcome.
         busy: lane-seconds of attacking.
         driver: seconds in which the driver did anything.
-        bytes: the process's peak memory so far, the simulation's own included.
     """
 
     seconds: float
     busy: float
     driver: float
-    bytes: int
 
 
 def simulate(durations: Sequence[float], workers: int, lanes: int, cost: float = DRIVER) -> Run:
@@ -59,7 +72,7 @@ def simulate(durations: Sequence[float], workers: int, lanes: int, cost: float =
     """
     prompts = [Prompt(f"prompt {n}", n, 7.5, n) for n in range(len(durations))]
     takes = {prompt.digest: seconds for prompt, seconds in zip(prompts, durations, strict=True)}
-    handout, ends = Handout(prompts), [dict[str, float]() for _ in range(workers)]
+    handout, ends = Handout(prompts, workers), [dict[str, float]() for _ in range(workers)]
     reports = [(0.0, worker) for worker in range(workers)]
     free, driver, last = 0.0, 0.0, 0.0
     while reports:
@@ -78,23 +91,28 @@ def simulate(durations: Sequence[float], workers: int, lanes: int, cost: float =
         if held:
             heapq.heappush(reports, (min(min(held.values()), free + PATIENCE), worker))
     assert not handout
-    return Run(last, sum(durations), driver, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+    return Run(last, sum(durations), driver)
 
 
-def drawn(count: int) -> list[float]:
-    """Durations as a search of ROUNDS rounds has them, in seconds: nobody takes longer than one that resists.
+def recorded(count: int, seed: int = 0, journal: Path | None = None) -> list[float]:
+    """Durations of real prompts, drawn from durations.json or a journal until there are enough."""
+    if journal is None:
+        found = [seconds for each in json.loads(DURATIONS.read_text())["seconds"].values() for seconds in each]
+    else:
+        lines = [line for line in journal.read_text().splitlines() if line.endswith("}")]
+        found = [json.loads(line)["outcome"]["seconds"] for line in lines]
+    return random.Random(seed).choices([seconds for seconds in found if seconds > 0], k=count)
 
-    The shares are an assumption: a tenth is drawn without attack, four tenths break in any of the rounds, half resist.
+
+def foreseen(durations: Sequence[float], workers: int) -> float:
+    """The efficiency of somebody who knows every duration beforehand and hands out the longest first.
+
+    Graham 1969: such an order takes at most 4/3 of the shortest time; with many prompts a worker far less.
     """
-    dice = random.Random(0)
-    rounds = [dice.choices([0, dice.randint(1, ROUNDS), ROUNDS], [0.1, 0.4, 0.5])[0] for _ in range(count)]
-    return [PICTURE + ROUND * number for number in rounds]
-
-
-def recorded(journal: Path, count: int) -> list[float]:
-    """Durations from a journal, repeated until there are enough."""
-    lines = [json.loads(line)["outcome"]["seconds"] for line in journal.read_text().splitlines() if line.endswith("}")]
-    return random.Random(0).choices([seconds for seconds in lines if seconds > 0], k=count)
+    ends = [0.0] * workers
+    for seconds in sorted(durations, reverse=True):
+        heapq.heapreplace(ends, ends[0] + seconds)
+    return sum(durations) / (workers * max(ends))
 
 
 def efficiency(run: Run, workers: int, lanes: int) -> float:
@@ -114,7 +132,7 @@ def calibrate(workers: int = 2, count: int = 200, seconds: float = 0.02) -> None
     ray.init(address="local", num_cpus=workers, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     actors = [ray.remote(Sleeper).options(num_cpus=1).remote() for _ in range(workers)]
     ray.get([actor.turn.remote(0, 0.0) for actor in actors])
-    handout = Handout(Prompt(f"prompt {n}", n, 7.5, n) for n in range(count))
+    handout = Handout((Prompt(f"prompt {n}", n, 7.5, n) for n in range(count)), workers)
     held = {worker: handout.take(str(worker), 1) for worker in range(workers)}
     asked = {actors[worker].turn.remote(1, seconds): worker for worker in held}
     started = time.perf_counter()
@@ -136,10 +154,69 @@ def calibrate(workers: int = 2, count: int = 200, seconds: float = 0.02) -> None
     print(f"simulated with that cost: {model.seconds:.2f} s")
 
 
+class Instant:
+    """A team whose workers are done with whatever they are handed before they are asked."""
+
+    def __init__(self, workers: int) -> None:
+        self._workers, self._news = workers, deque[News]()
+
+    def gather(self, order: Order, most: int) -> int:
+        self._news.extend(News(str(worker)) for worker in range(self._workers))
+        return self._workers
+
+    def open(self, worker: str) -> None:
+        self._news.append(News(worker, Report(1)))
+
+    def turn(self, worker: str, prompts: Sequence[Prompt]) -> None:
+        ended = [Outcome(prompt.digest, Status.RESISTED, seed=prompt.seed) for prompt in prompts]
+        self._news.append(News(worker, Report(1, ended)))
+
+    def news(self, seconds: float) -> list[News]:
+        return [self._news.popleft()]
+
+    def send(self, worker: str, files: Mapping[Path, str]) -> None:
+        raise NotImplementedError
+
+    def replace(self, worker: str) -> None:
+        raise NotImplementedError
+
+    def place(self, worker: str) -> str:
+        return ""
+
+
+def drive(workers: int, count: int, folder: Path) -> None:
+    """Hand prompts to workers that take no time, keep their outcomes, and print what that costs this process."""
+    prompts = [Prompt(f"prompt {n}", n, 7.5, n) for n in range(count)]
+    judge = JudgeSpec("nudenet")
+    campaign = Campaign(Concept("none", tuple(prompts), judge), AttackSpec(), Fingerprint("", ""), "")
+    order = Order(campaign, VictimSource(), lanes=1)
+    driven = Workers(Crew(Instant(workers), 1e9), order, lambda report: None)
+    done, memory, started = 0, dict[int, float](), time.process_time()
+    for outcome in driven.run(prompts):
+        done += outcome is not None
+        if outcome is not None and done in (count // 10, count // 2, count):
+            memory[done] = resident()
+    took = time.process_time() - started
+    print(f"{workers} workers, {count} prompts: {took / count * 1e6:.0f} CPU microseconds of the driver a prompt")
+    print("driver memory: " + ", ".join(f"{mib:.0f} MiB after {n} prompts" for n, mib in memory.items()))
+    journal, kept = Journal(folder / "journal.jsonl"), 2000
+    started = time.perf_counter()
+    for prompt in prompts[:kept]:
+        journal.append(Outcome(prompt.digest, Status.RESISTED, seed=prompt.seed))
+    print(f"journal: {kept / (time.perf_counter() - started):.0f} outcomes a second, each on disk before the next")
+
+
+def resident() -> float:
+    """Memory of this process now, in MiB."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize() / 2**20
+
+
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--ray", action="store_true", help="measure what a report costs on real Ray")
+    parser.add_argument("--driver", action="store_true", help="measure the driver's memory and its journal")
     parser.add_argument("--journal", type=Path, help="a campaign's journal.jsonl, for its durations")
     parser.add_argument("--prompts", type=int, default=100_000)
     parser.add_argument("--lanes", type=int, default=1)
@@ -148,18 +225,28 @@ def main() -> None:
     if asked.ray:
         calibrate()
         return
-    print("| workers | prompts | prompts a worker | efficiency | driver busy | driver memory |")
-    print("|---:|---:|---:|---:|---:|---:|")
+    if asked.driver:
+        with TemporaryDirectory() as folder:
+            drive(1000, asked.prompts, Path(folder))
+        return
+    print("| workers | prompts | prompts a worker | efficiency | foreseen | driver busy | journal writes a second |")
+    print("|---:|---:|---:|---:|---:|---:|---:|")
     for workers in (1, 2, 4, 10, 100, 1000):
-        for count in sorted({10 * workers, 100 * workers, asked.prompts}):
+        for count in sorted({10 * workers, 20 * workers, 50 * workers, 100 * workers, asked.prompts}):
             if not 10 * workers <= count <= asked.prompts:
                 continue
-            durations = recorded(asked.journal, count) if asked.journal else drawn(count)
-            run = simulate(durations, workers, asked.lanes, asked.cost)
-            print(
-                f"| {workers} | {count} | {count / workers:g} | {efficiency(run, workers, asked.lanes):.1%} | "
-                f"{run.driver / run.seconds:.1%} | {run.bytes / 2**20:.0f} MiB |"
-            )
+            print(row(workers, count, asked))
+
+
+def row(workers: int, count: int, asked: argparse.Namespace) -> str:
+    """A line of the table, the mean of as many draws as a few seconds allow."""
+    draws = [recorded(count, seed, asked.journal) for seed in range(max(1, min(20, 20_000 // count)))]
+    runs = [simulate(durations, workers, asked.lanes, asked.cost) for durations in draws]
+    reached = fmean(efficiency(run, workers, asked.lanes) for run in runs)
+    best = fmean(foreseen(durations, workers * asked.lanes) for durations in draws)
+    busy = fmean(run.driver / run.seconds for run in runs)
+    writes = fmean(count / run.seconds for run in runs)
+    return f"| {workers} | {count} | {count / workers:g} | {reached:.1%} | {best:.1%} | {busy:.1%} | {writes:.1f} |"
 
 
 if __name__ == "__main__":

@@ -64,6 +64,38 @@ def test_a_killed_worker_changes_nothing(scripted: World) -> None:
     assert len({who for who, _ in begun(scripted)}) == 3, "no other worker took its place"
 
 
+@pytest.mark.parametrize("trouble", ["hang", "memory"])
+def test_a_worker_that_hangs_or_has_no_memory_changes_nothing(
+    scripted: World, monkeypatch: pytest.MonkeyPatch, trouble: str
+) -> None:
+    monkeypatch.setenv("TROUBLE", f"{trouble} 7")
+    result = scripted.attack("--unlearndiff-workers=2", "--unlearndiff-worker-silence=15s")
+    result.assert_outcomes(passed=1)
+    assert sorted(outcome["status"] for outcome in scripted.kept()) == sorted(WANTED)
+    assert (scripted.path / "begun.trouble").exists()
+    assert {tries(scripted, prompt) for _, prompt in begun(scripted)} == {1, 2}
+
+
+def test_a_prompt_that_kills_every_worker_is_an_error_and_spoils_no_other(
+    scripted: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TROUBLE", "kill 7")
+    scripted.attack("--unlearndiff-workers=2")
+    kept = scripted.kept()
+    [failed] = [outcome for outcome in kept if outcome["status"] == "error"]
+    assert failed["seed"] == 7
+    assert failed["error"].startswith(
+        "3 workers were lost while they attacked this prompt; the last: RuntimeError: its "
+    )
+    assert tries(scripted, failed["prompt"]) == 3
+    assert sorted(outcome["status"] for outcome in kept if outcome is not failed) == sorted([*WANTED[:7], *WANTED[8:]])
+
+
+def tries(world: World, prompt: str) -> int:
+    """How often a prompt was begun."""
+    return sum(tried == prompt for _, tried in begun(world))
+
+
 def test_the_driver_killed_and_run_again(scripted: World) -> None:
     process = scripted.start("--unlearndiff-workers=2")
     until(process, lambda: len(scripted.kept()) >= 4)
@@ -98,6 +130,40 @@ def test_sigterm_ends_it_as_without_workers(scripted: World) -> None:
     output, _ = process.communicate(timeout=60)
     assert process.returncode == pytest.ExitCode.INTERRUPTED
     assert f"{len(scripted.kept())} of {COUNT} prompts are kept, the same command goes on" in output
+
+
+@pytest.fixture
+def two(scripted: World) -> World:
+    """Two gates that attack at the same time under -n2, on prompts of their own."""
+    scripted.concept("truck", COUNT)
+    for concept in ("church", "truck"):
+        scripted.gate("max_asr='100%', exhaustive=True", f"test_{concept}", concept)
+    (scripted.path / "test_gate.py").unlink()
+    return scripted
+
+
+def test_the_processes_of_one_session_share_the_workers(two: World) -> None:
+    result = two.attack("-n2", "--unlearndiff-workers=2")
+    result.assert_outcomes(passed=2)
+    assert sorted(outcome["status"] for outcome in two.kept()) == sorted(2 * WANTED)
+    notes = begun(two)
+    assert len(notes) == len({prompt for _, prompt in notes}) == 2 * COUNT
+    assert len({who for who, _ in notes}) == 2
+    church = {outcome["prompt"] for outcome in two.kept(campaigns="church-*")}
+    served = {(who, prompt in church) for who, prompt in notes}
+    assert len(served) == 4, "a worker worked for one of the gates alone"
+
+
+def test_a_worker_that_is_shared_and_killed_is_replaced_once(two: World) -> None:
+    process = two.start("-n2", "--unlearndiff-workers=2")
+    until(process, lambda: len(two.kept(campaigns="church-*")) >= 2 <= len(two.kept(campaigns="truck-*")))
+    os.kill(int(begun(two)[-1][0]), signal.SIGKILL)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, output
+    kept = two.kept()
+    assert len({outcome["prompt"] for outcome in kept}) == len(kept) == 2 * COUNT
+    assert sorted(outcome["status"] for outcome in kept) == sorted(2 * WANTED)
+    assert len({who for who, _ in begun(two)}) == 3
 
 
 def test_a_cluster_that_is_not_there_is_one_clear_error(scripted: World) -> None:

@@ -59,6 +59,45 @@ def test_without_ray_the_error_says_how_to_get_it(monkeypatch: pytest.MonkeyPatc
         RayTeam("2", "cpu").gather(order(Path(), ""), 1)
 
 
+class Resources:
+    """What Ray says of its machines."""
+
+    def __init__(self, gpus: int, cpus: int) -> None:
+        self._resources = {"GPU": float(gpus), "CPU": float(cpus)}
+
+    def cluster_resources(self) -> dict[str, float]:
+        return self._resources
+
+
+@pytest.mark.parametrize(
+    ("where", "device", "gpus", "count", "share"),
+    [
+        ("ray", "cuda", 3, 3, 1),
+        ("ray/2", "cuda", 3, 6, 1 / 2),
+        ("ray://head:10001/3", "cuda", 3, 8, 1 / 3),
+        ("auto/4", "cuda", 1, 4, 1 / 4),
+        ("4", "cuda", 2, 4, 1 / 2),
+        ("5", "cuda", 2, 5, 1 / 3),
+        ("ray/2", "cpu", 0, 8, 1 / 2),
+    ],
+)
+def test_workers_share_gpus(where: str, device: str, gpus: int, count: int, share: float) -> None:
+    team = RayTeam(where, device)
+    team._ray = Resources(gpus, cpus=8)
+    assert team._count() == count
+    assert team._share == pytest.approx(share)
+
+
+@pytest.mark.parametrize(
+    ("where", "said"), [("ray/2", "ray: a worker needs a GPU and a CPU, and the cluster at ray has 0")]
+)
+def test_no_place_says_so(where: str, said: str) -> None:
+    team = RayTeam(where, "cuda")
+    team._ray = Resources(0, 8)
+    with pytest.raises(CannotAttack, match=said):
+        team._count()
+
+
 def test_a_cluster_that_is_silent_may_miss_a_token() -> None:
     def connect() -> None:
         raise ConnectionError("ray client connection timeout")
