@@ -5,9 +5,6 @@ Run from the project's folder: ``pytest -c examples/emoji/pytest.ini examples/em
 
 from __future__ import annotations
 
-import copy
-from pathlib import Path
-
 import pytest
 
 from pytest_unlearndiff import RetentionLost
@@ -35,12 +32,9 @@ def test_adversarially_trained_model_keeps_the_rest(unlearndiff_retention):
 @pytest.fixture(scope="session")
 def unlearned_pipe():
     """A model that erases everything: its UNet predicts no noise at all."""
-    from pytest_unlearndiff.models.loading import load_pipeline
+    from destroyed import model
 
-    pipe = copy.copy(load_pipeline(Path(__file__).parent / "model"))
-    pipe.unet.conv_out.weight.zero_()
-    pipe.unet.conv_out.bias.zero_()
-    return pipe
+    return model()
 
 
 @pytest.mark.unlearndiff("fish", base="model", prompts=5, attack="none", max_asr="10%")

@@ -66,9 +66,8 @@ class Outcome:
     def to_dict(self) -> dict[str, Any]:
         """Builtin types only, for JSON and for reports that cross processes."""
         data = {**asdict(self), "status": self.status.value}
-        if self.timestep is None:  # so that lines without one stay as they were, also for readers of before
-            del data["timestep"]
-        return data
+        # Lines without what came later stay as they were, also for readers of before.
+        return {name: value for name, value in data.items() if value is not None or name not in _LATER}
 
     @classmethod
     def from_dict(cls, data: object) -> Outcome:
@@ -86,6 +85,8 @@ class Outcome:
             raise ValueError(f"not an outcome: {bad[0]}={data[bad[0]]!r}")
         return cls(**{**data, "status": Status(data["status"])})
 
+
+_LATER = ("timestep", "tokens")
 
 _TYPES: dict[str, tuple[type, ...]] = {
     "prompt": (str,),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from PIL import Image
 from worlds import MODEL, REQUIRE, STATUS, World
 
 from pytest_unlearndiff.campaign.campaign import Campaign
@@ -12,6 +13,7 @@ from pytest_unlearndiff.campaign.control import base_campaign
 from pytest_unlearndiff.campaign.parts import Fingerprint
 from pytest_unlearndiff.core.attack_spec import AttackSpec
 from pytest_unlearndiff.core.outcome import Outcome
+from pytest_unlearndiff.store.pictures import Pictures
 
 GATE = """
 @pytest.mark.unlearndiff_retains({keywords})
@@ -20,7 +22,7 @@ def test_kept(unlearndiff_retention):
 """
 
 
-def know(world: World, victim: str, base: str, concept: str = "dog") -> None:
+def know(world: World, victim: str, base: str, concept: str = "dog", *, pictures: bool = False) -> None:
     """Keep what victim and base draw of a concept: g for drawn, r for not, a dot for not known."""
     world.concept(concept, len(victim))
     asked, store = world.campaign(concept)
@@ -34,6 +36,8 @@ def know(world: World, victim: str, base: str, concept: str = "dog") -> None:
             if letter != ".":
                 store.prepare(entry, campaign.key)
                 entry.keep(Outcome(prompt.digest, STATUS[letter], detail="cat 0.90"))
+                if pictures:
+                    Pictures(entry.folder).keep(prompt.digest, Image.new("RGB", (16, 16), "red"))
 
 
 def section(result: pytest.RunResult) -> list[str]:
@@ -156,6 +160,21 @@ def test_torch_is_not_needed_where_all_is_known(world: World) -> None:
     world.tests(GATE.format(keywords="'dog', min_rate='85%', max_loss='10%'"))
     world.without_torch()
     world.bare(*MODEL, REQUIRE).assert_outcomes(passed=1)
+
+
+def test_drift_is_told_kept_and_needs_nothing_again(world: World) -> None:
+    know(world, "gggggggggr", "gggggggggg", pictures=True)
+    world.tests(GATE.format(keywords="'dog', min_rate='85%'"))
+    said = "  same-seed similarity (SSIM) 1 (10 prompts)"
+    assert said not in section(world.run())  # with the store alone, nothing is measured
+    assert said in section(world.attack())
+    world.file("conftest.py", "import sys\n\nsys.modules['torch'] = sys.modules['PIL'] = None\n")
+    assert said in section(world.run("--unlearndiff-report=json:report.json"))
+    [kept] = json.loads((world.path / "report.json").read_text())["retained"]
+    assert kept["drift"] == [{"name": "similarity", "value": 1.0, "base": None, "prompts": 10}]
+    gone = world.ask("--unlearndiff-clip=gone")
+    assert gone.ret == 4
+    gone.stderr.fnmatch_lines(["*--unlearndiff-clip: there is nothing at *gone. Give a CLIP folder*"])
 
 
 def test_gate_files_have_both_sides(world: World, workers: tuple[str, ...]) -> None:
