@@ -14,7 +14,6 @@ from .fixtures import unlearndiff_attack, unlearned_pipe
 from .options import MARKER, add_options, given_options
 from .plugs import plug_early
 from .refusal import marked, refuse
-from .rootdir import check_rootdir
 from .session import CARRIED, GATE, RECORDS, STATE, state_of
 
 __all__ = ["unlearndiff_attack", "unlearned_pipe"]
@@ -55,6 +54,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(retention_hooks.RetentionController(config), "unlearndiff-retention-controller")
     plug_early(config)
     if given_options(config):
+        from .rootdir import check_rootdir
+
         check_rootdir(config)
         if state_of(config).settings.plan:
             from .plan import install
