@@ -66,7 +66,7 @@ class World:
         self.pytester = pytester
         self.path: Path = pytester.path
         self.ini()
-        self.file("model.safetensors", "unlearned weights")
+        self.file("model.safetensors", "weights:{unlearned}")  # which begins as such a file does
         self.file("base/unet.safetensors", "un-erased weights")
         self.file("judge/model.safetensors", "judge weights")
 

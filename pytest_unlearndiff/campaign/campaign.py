@@ -24,7 +24,7 @@ from ..store.store import Entry, Mode, Store
 from .bench import Order, Report
 from .ending import TO_THE_END, Ending
 from .gallery import Gallery
-from .parts import Fingerprint, Parts, VictimSource
+from .parts import Fingerprint, Parts, VictimSource, import_libraries
 from .progress import Progress, Snapshot
 from .workers import Crew, Workers
 
@@ -436,7 +436,7 @@ def _check_attackable(mode: Mode, ending: Ending, *, torch: bool) -> None:
     if not torch:
         return
     try:
-        from ..models import loading  # noqa: F401
+        import_libraries()
     except ModuleNotFoundError as error:
         raise CannotAttack(
             f'{error.name} is not installed, which attacks need: pip install "pytest-unlearndiff[torch]"'

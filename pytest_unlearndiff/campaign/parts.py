@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, replace
@@ -110,6 +111,20 @@ class Fingerprint:
         return cls(f"{model}{target}{guided}", target)
 
 
+def import_libraries() -> None:
+    """Import what models need, without the advice that its libraries log about themselves.
+
+    Raises:
+        ModuleNotFoundError: something is not installed.
+    """
+    before = logging.root.manager.disable
+    logging.disable(max(before, logging.WARNING))
+    try:
+        from ..models import loading  # noqa: F401
+    finally:
+        logging.disable(before)
+
+
 class Parts:
     """Loads pipelines and judges, each once, and only when asked for; a pipeline that is given is taken as it is."""
 
@@ -122,18 +137,20 @@ class Parts:
 
     def _pipeline(self, path: str, source: VictimSource, *, checked: bool = False) -> Any:
         """The pipeline of a folder, where and as ``source`` says; with its safety checker if that is wanted."""
+        import_libraries()
         from ..models.loading import load_pipeline
 
         where = ("pipeline", path, source.device, source.dtype)
         # A ``Victim`` takes the checker out where it does not count, so that one copy of the weights is enough.
         checked = checked or (*where, True) in self._known
-        return self._once(
+        return self._loaded(
             (*where, checked),
             lambda: load_pipeline(path, device=source.device, dtype=source.dtype, safety_checker=checked),
         )
 
     def victim(self, source: VictimSource) -> Any:
         """What was loaded for a victim: a ``Loaded``."""
+        import_libraries()
         from ..models.checkpoint import read_checkpoint
         from ..models.loading import Loaded, load_victim, own_pipeline
 
@@ -149,7 +166,7 @@ class Parts:
         # A bare checkpoint is shipped inside its base, whose safety checker then is its own.
         checked = source.safety_checker and not checkpoint.pipeline
         given = self._pipeline(base, source, checked=checked) if source.base is not None else None
-        return self._once(
+        return self._loaded(
             ("victim", source.model, source.base, source.device, source.dtype, source.safety_checker),
             lambda: load_victim(
                 checkpoint,
@@ -171,7 +188,7 @@ class Parts:
         """The judge of a concept, where the victim of ``source`` runs."""
         from ..judges import build_judge
 
-        return self._once(
+        return self._loaded(
             ("judge", spec.kind, digest(dict(spec.options)), source.device),
             lambda: build_judge(spec, source.device, lambda path: self._pipeline(path, source)),
         )
@@ -190,6 +207,13 @@ class Parts:
         gc.collect()
         if (torch := sys.modules.get("torch")) is not None:
             torch.cuda.empty_cache()
+
+    def _loaded(self, key: Hashable, load: Any) -> Any:
+        """Something loaded once, without what libraries say about it."""
+        from ..models.quiet import libraries_quiet
+
+        with libraries_quiet():
+            return self._once(key, load)
 
     def _once(self, key: Hashable, make: Any) -> Any:
         if key not in self._known:

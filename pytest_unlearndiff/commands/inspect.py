@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..core.errors import ModelError
 from ..reports.text import safe
 from ..store.family import family_of
 from ..store.hub import hub_folder
@@ -28,7 +30,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print what was detected and the accounting, on the CPU; a refusal is an error and so ends with 1."""
+    """Print what was detected and the accounting, on the CPU; a refusal is an error and so ends with 1.
+
+    Raises:
+        ModelError: it cannot be attacked.
+    """
+    try:
+        _inspect(arguments)
+    except ModelError as error:
+        raise ModelError(_own(str(error))) from None
+    return 0
+
+
+def _own(text: str) -> str:
+    """A text with options as this command calls them."""
+    return re.sub(r"--unlearndiff-(base|partial|trust-pickle)\b", r"--\1", text)
+
+
+def _inspect(arguments: argparse.Namespace) -> None:
     from ..models.quiet import progress_bars_off
 
     progress_bars_off()
@@ -51,7 +70,6 @@ def run(arguments: argparse.Namespace) -> int:
         _print("base", str(base) if base is not None else "not given (--base)")
     pipe = load_pipeline(base) if base is not None else None
     _account(checkpoint, load_victim(checkpoint, pipe, partial=arguments.partial, guided=_guides(checkpoint)))
-    return 0
 
 
 def _found(text: str) -> Path:
@@ -77,4 +95,4 @@ def _account(checkpoint: Checkpoint, loaded: Loaded) -> None:
 
 
 def _print(name: str, text: str) -> None:
-    print(f"{name + ':':<9}{safe(text)}")
+    print(f"{name + ':':<9}{safe(_own(text))}")

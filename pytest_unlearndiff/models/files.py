@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import torch
 
 from ..core.errors import ModelError
+from ..store.kinds import file_kind, no_checkpoint
 from .pickles import Stub, first_line, read_pickle, unpickled_module
 
 Tensors = Mapping[str, torch.Tensor]
@@ -59,34 +59,17 @@ def read_file(path: Path, *, trust_pickle: bool = False) -> Contents:
     if kind == "safetensors":
         return _unwrapped(*_read_safetensors(path))
     if kind is None:
-        raise ModelError(
-            "is not a checkpoint file: it begins neither as safetensors nor as what torch.save writes"
-            + ("; it is empty" if _regular(path) and not path.stat().st_size else "")
-        )
+        raise ModelError(no_checkpoint(path))
     data, stubbed = read_pickle(path, trust=trust_pickle)
     notes = (f"--unlearndiff-trust-pickle: {', '.join(stubbed)} not executed, left out",) if stubbed else ()
     return _unwrapped(data, {}, notes)
 
 
-def _regular(path: Path) -> bool:
-    """Whether it is a file, and neither a folder nor a pipe nor a device, which may never end."""
-    try:
-        return stat.S_ISREG(path.stat().st_mode)
-    except OSError:
-        return False
-
-
 def _kind(path: Path) -> str | None:
-    if not _regular(path):
-        return None
     try:
-        with path.open("rb") as file:
-            start = file.read(9)
+        return file_kind(path)
     except OSError as error:
         raise ModelError(f"cannot be read: {first_line(error)}") from None
-    if start[8:9] == b"{":
-        return "safetensors"
-    return "pickle" if start.startswith((b"PK\x03\x04", b"\x80")) else None
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, str]]:

@@ -19,6 +19,26 @@ def progress_bars_off() -> None:
 
 
 @contextmanager
+def libraries_quiet() -> Iterator[None]:
+    """No bars of the libraries, and no advice about models that they load, which are the user's business alone."""
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    both = (diffusers_logging, transformers_logging)
+    before = [(each, each.get_verbosity(), each.is_progress_bar_enabled()) for each in both]
+    try:
+        for each in both:
+            each.disable_progress_bar()
+            each.set_verbosity_error()
+        yield
+    finally:
+        for each, level, bars in before:
+            each.set_verbosity(level)
+            if bars:
+                each.enable_progress_bar()
+
+
+@contextmanager
 def library_warnings_ignored() -> Iterator[None]:
     """Ignore deprecations that diffusers and transformers raise about their own code.
 

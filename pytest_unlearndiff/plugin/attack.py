@@ -23,7 +23,7 @@ from ..reports.junit import properties
 from ..reports.record import Record
 from ..store.family import family_of
 from ..store.judge_weights import judge_weights
-from . import fixtures
+from .fixtures import NO_MODEL, overridden
 from .markers import GateRequest, marker_keywords, read_request
 from .options import given_options
 from .running import BUDGET_TOO_SHORT, BUDGET_USED, run_campaign, stopped
@@ -61,13 +61,6 @@ def ending_of(request: GateRequest, state: SessionState) -> Ending:
     exhaustive = request.exhaustive or state.settings.exhaustive
     settled = TO_THE_END.settled if exhaustive else request.gate.settled
     return Ending(settled, state.deadline, BUDGET_USED, BUDGET_TOO_SHORT)
-
-
-def overridden(session: pytest.Session, node: pytest.Item) -> bool:
-    """Whether a test sees another ``unlearned_pipe`` than the plugin's own."""
-    manager = session._fixturemanager  # no public way to ask which definition a test sees
-    definitions = manager.getfixturedefs("unlearned_pipe", node) or ()
-    return bool(definitions) and definitions[-1].func.__module__ != fixtures.__name__
 
 
 # What decides outcomes, and which gates there are.
@@ -162,7 +155,7 @@ class AttackFixture:
                 base=request.base or settings.base, pipe=pipe, **settings.loading | {"device": str(pipe.device)}
             )
         if request.model is None and settings.model is None:
-            pytest.skip(fixtures.NO_MODEL)
+            pytest.skip(NO_MODEL)
         source = gate_source(request, settings)
         if is_maker(source.model):
             return replace(source, pipe=self._state.parts.made(str(source.model)))

@@ -42,3 +42,10 @@ def unlearndiff_attack(request: pytest.FixtureRequest) -> AttackFixture:
     from .attack import AttackFixture
 
     return AttackFixture(request)
+
+
+def overridden(session: pytest.Session, node: pytest.Item) -> bool:
+    """Whether a test sees another ``unlearned_pipe`` than the plugin's own."""
+    manager = session._fixturemanager  # no public way to ask which definition a test sees
+    definitions = manager.getfixturedefs("unlearned_pipe", node) or ()
+    return bool(definitions) and definitions[-1].func.__module__ != __name__

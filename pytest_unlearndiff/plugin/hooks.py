@@ -54,10 +54,14 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(retention_hooks, "unlearndiff-retention")
     config.pluginmanager.register(retention_hooks.RetentionController(config), "unlearndiff-retention-controller")
     plug_early(config)
-    if given_options(config) and state_of(config).settings.plan:
-        from .plan import install
+    if given_options(config):
+        from .rootdir import check_rootdir
 
-        install(config)
+        check_rootdir(config)
+        if state_of(config).settings.plan:
+            from .plan import install
+
+            install(config)
 
 
 @pytest.hookimpl

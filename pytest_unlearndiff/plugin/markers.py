@@ -259,13 +259,18 @@ def _path(name: str, keywords: Mapping[str, Any], folder: Path) -> Path | None:
 
 def check_marker(item: pytest.Item, state: SessionState) -> str | None:
     """What is wrong with a collected item's gate, or None."""
+    from .foresight import foreseen
+
     mark, folder = item.get_closest_marker("unlearndiff"), item.path.parent
     if mark is None:
         return None
     try:
-        read_request(marker_keywords(mark), state.settings, state.library(folder), folder)
+        request = read_request(marker_keywords(mark), state.settings, state.library(folder), folder)
+        mistakes = list(foreseen(request, item, state))
     except GateError as error:
-        return "\n".join(f"{item.nodeid}: {mistake}" for mistake in str(error).split("\n"))
+        mistakes = str(error).split("\n")
+    if mistakes:
+        return "\n".join(f"{item.nodeid}: {mistake}" for mistake in mistakes)
     if "unlearndiff_attack" not in getattr(item, "fixturenames", ()):
         return f"{item.nodeid}: has an unlearndiff marker but never asks for the unlearndiff_attack fixture"
     return None

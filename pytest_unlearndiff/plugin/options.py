@@ -6,9 +6,8 @@ import argparse
 import os
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -26,8 +25,8 @@ KNOWN = "known"
 _INI_TYPE: Any = str | int | bool if pytest.version_tuple >= (9, 2) else "string"
 
 
-@dataclass(frozen=True)
-class Option:
+# Named tuples: every pytest start makes these classes, and a frozen dataclass takes several times as long to make.
+class Option(NamedTuple):
     """One setting, under three names: ``--unlearndiff-x-y``, ``UNLEARNDIFF_X_Y`` and ini ``unlearndiff_x_y``.
 
     Attributes:
@@ -348,8 +347,7 @@ def add_options(parser: pytest.Parser) -> None:
         parser.addini(option.ini, option.help, type=_INI_TYPE, default=None)
 
 
-@dataclass(frozen=True)
-class Given:
+class Given(NamedTuple):
     """What a user wrote for an option.
 
     Attributes:

@@ -8,7 +8,8 @@ from ..campaign.parts import VictimSource
 from ..core.errors import UnlearnDiffError
 from ..core.maker import is_maker
 from ..reports.plan import Planned, plan_lines
-from .attack import campaign_of, ending_of, gate_source, overridden
+from .attack import campaign_of, ending_of, gate_source
+from .fixtures import overridden
 from .markers import GateRequest, marker_keywords, read_request
 from .retention import mark_keywords, read_retention, sides_of
 from .retention_hooks import FIXTURE, MARK

@@ -71,6 +71,7 @@ def _gather(session: pytest.Session, state: SessionState) -> SessionRecord:
     retained = [RetentionRecord.from_wire(data) for data in state.retained]
     measured = {record.nodeid for record in records} | {record.nodeid for record in retained}
     lacking = [gate for gate in state.unmeasured if gate.nodeid not in measured]
+    lacking += [Unmeasured(nodeid, "failed", said) for nodeid, said in state.unreached]
     return SessionRecord(records, lacking, _facts(session, state), retained)
 
 

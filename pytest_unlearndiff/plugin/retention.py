@@ -26,6 +26,7 @@ from ..core.result import AttackResult
 from ..core.retention import Retention, RetentionGate
 from ..reports.retention import RetentionRecord, retention_properties, retention_text
 from .attack import AttackFixture, campaign_of
+from .foresight import foreseen
 from .markers import GateRequest, read_request
 from .retention_hooks import MARK, RETAINED
 from .running import BUDGET_TOO_SHORT, BUDGET_USED, run_campaign
@@ -100,12 +101,14 @@ def mark_keywords(mark: pytest.Mark) -> dict[str, Any]:
 
 def check_marks(item: pytest.Item, state: SessionState) -> list[str]:
     """What is wrong with a collected item's retention gates."""
-    folder, problems = item.path.parent, []
+    folder, problems = item.path.parent, list[str]()
     for mark in item.iter_markers(MARK):
         try:
-            read_retention(mark_keywords(mark), state.settings, state.library(folder), folder)
+            request = read_retention(mark_keywords(mark), state.settings, state.library(folder), folder)
+            mistakes = list(foreseen(request.shared, item, state))
         except GateError as error:
-            problems += [f"{item.nodeid}: {mistake}" for mistake in str(error).split("\n")]
+            mistakes = str(error).split("\n")
+        problems += [f"{item.nodeid}: {mistake}" for mistake in mistakes]
     if "unlearndiff_retention" not in getattr(item, "fixturenames", ()):
         problems.append(f"{item.nodeid}: has an {MARK} marker but never asks for the unlearndiff_retention fixture")
     return problems

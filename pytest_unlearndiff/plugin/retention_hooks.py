@@ -9,7 +9,7 @@ import pytest
 
 from .last_line import begin_with_message
 from .refusal import marked, refuse
-from .session import GATE, RERUN, STATE, state_of
+from .session import GATE, RECORDS, RERUN, STATE, state_of
 
 if TYPE_CHECKING:
     from .retention import RetentionFixture
@@ -22,6 +22,8 @@ MARKER = (
 FIXTURE = "unlearndiff_retention"
 CARRIED = "unlearndiff_retained"
 RETAINED = pytest.StashKey[list[dict[str, Any]]]()
+LEFT_OUT = "unlearndiff_unreached"
+UNREACHED = pytest.StashKey[list[str]]()
 
 _COLOURS = {"PASS": "green", "FAIL": "red", "INCONCLUSIVE": "yellow", "INCOMPLETE": "yellow"}
 
@@ -60,27 +62,49 @@ def pytest_make_collect_report(
     return report
 
 
-def _is_gate(item: pytest.Item) -> bool:
-    return item.get_closest_marker(MARK) is not None
-
-
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Begin with nothing measured, as for attack gates."""
     if RETAINED in item.stash:
         del item.stash[RETAINED]
+    if UNREACHED in item.stash:
+        del item.stash[UNREACHED]
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
-    """Fail a marked test that ended well without looking: nothing was measured, so nothing may look safe."""
-    result = yield
-    if _is_gate(item):
-        held = {record["concept"] for record in item.stash.get(RETAINED, [])}
-        wanted = {(mark.args or (mark.kwargs.get("concept"),))[0] for mark in item.iter_markers(MARK)}
-        if lacking := sorted(map(str, wanted - held)):
-            pytest.fail(f"the test has an {MARK} marker but never called {FIXTURE}() for {lacking[0]}", pytrace=False)
+    """Fail a marked test that ended well without looking: nothing was measured, so nothing may look safe.
+
+    One that another gate of the same test failed says which gates it did not get to.
+    """
+    try:
+        result = yield
+    except Exception as error:
+        for said in _unreached(item):
+            error.add_note(said)
+            item.stash.setdefault(UNREACHED, []).append(said)
+        raise
+    if lacking := _lacking(item):
+        pytest.fail(f"the test has an {MARK} marker but never called {FIXTURE}() for {lacking[0]}", pytrace=False)
     return result
+
+
+def _lacking(item: pytest.Item) -> list[str]:
+    """Concepts of retention markers of which nothing is known."""
+    held = {record["concept"] for record in item.stash.get(RETAINED, [])}
+    wanted = {(mark.args or (mark.kwargs.get("concept"),))[0] for mark in item.iter_markers(MARK)}
+    return sorted(map(str, wanted - held))
+
+
+def _unreached(item: pytest.Item) -> list[str]:
+    """What to say of gates that were not reached because of one before them."""
+    said = "was not reached: nothing is known of it"
+    attacked, retained = item.stash.get(RECORDS, None), item.stash.get(RETAINED, None)
+    found = [f"{MARK}({concept!r}) {said}" for concept in _lacking(item)] if attacked else []
+    mark = item.get_closest_marker("unlearndiff")
+    if retained and not attacked and mark is not None:
+        found.append(f"unlearndiff({(mark.args or (mark.kwargs.get('concept'),))[0]!r}) {said}")
+    return found
 
 
 @pytest.hookimpl(wrapper=True)
@@ -94,6 +118,8 @@ def pytest_runtest_makereport(
         report.__dict__[GATE] = True
         if report.when == "call" and (records := item.stash.get(RETAINED, None)):
             report.__dict__[CARRIED] = records
+        if report.when == "call" and (said := item.stash.get(UNREACHED, None)):
+            report.__dict__[LEFT_OUT] = said
     return report
 
 
@@ -110,9 +136,12 @@ class RetentionController:
     @pytest.hookimpl
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Keep what a finished test's report carries."""
-        records = getattr(report, CARRIED, None)
-        if records and report.outcome != RERUN:
+        if report.outcome == RERUN:
+            return
+        if records := getattr(report, CARRIED, None):
             state_of(self._config).retained += records
+        if said := getattr(report, LEFT_OUT, None):
+            state_of(self._config).unreached += [(report.nodeid, text) for text in said]
 
     @pytest.hookimpl(trylast=True)
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:

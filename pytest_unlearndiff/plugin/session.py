@@ -44,6 +44,7 @@ class SessionState:
         finished: gates that the running test has finished in this process.
         deadline: on ``time.monotonic``'s clock; no attack is begun after it.
         unmeasured: gates that ended without a record.
+        unreached: gates that another one of the same test ended: node id, and which.
         report_failed: whether a report that was asked for could not be written.
         interrupted: where Ctrl-C stopped a campaign, and what is kept of it; empty where none was stopped.
     """
@@ -63,6 +64,7 @@ class SessionState:
         self._stays = False
         self._hooked: dict[Path, Any] = {}
         self.unmeasured: list[Unmeasured] = []
+        self.unreached: list[tuple[str, str]] = []
         self.report_failed = False
 
     @cached_property

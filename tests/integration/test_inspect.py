@@ -44,9 +44,9 @@ def test_a_pipeline_needs_no_base(base: Path, capsys: pytest.CaptureFixture[str]
     ("content", "reason"),
     [
         ("unchanged", "nothing was unlearned"),
-        ("no base", "give its base with --unlearndiff-base=CompVis/stable-diffusion-v1-4"),
+        ("no base", "give its base with --base=CompVis/stable-diffusion-v1-4"),
         ("code", "names what is no tensor"),
-        ("gap", "--unlearndiff-partial"),
+        ("gap", "--partial"),
         ("nothing", "no model at"),
     ],
 )

@@ -49,7 +49,7 @@ def test_a_miss_says_in_what_it_differs_from_the_nearest_and_how_long_it_may_tak
     world.attack("--unlearndiff-seed=1", "--unlearndiff-exhaustive")
     lines = plan(world, "--unlearndiff-exhaustive")
     assert "  the nearest campaign in the store differs in seed (0 here, 1 there)" in lines
-    world.file("model.safetensors", "other weights")
+    world.file("model.safetensors", "weights:{other}")
     assert "  the nearest campaign in the store differs in the victim's weights" in plan(world, "--unlearndiff-seed=1")
 
 

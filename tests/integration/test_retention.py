@@ -215,3 +215,33 @@ def test_junit_gets_the_counts(world: World) -> None:
     written = (world.path / "out.xml").read_text()
     for name, value in (("verdict", "PASS"), ("drawn", 9), ("base_drawn", 10), ("lost", 1)):
         assert f'name="unlearndiff_retains_dog_{name}" value="{value}"' in written
+
+
+BOTH = """
+@pytest.mark.unlearndiff("church", max_asr="10%")
+@pytest.mark.unlearndiff_retains("dog", min_rate="85%")
+def test_both(unlearndiff_attack, unlearndiff_retention):
+    {first}()
+    {second}()
+"""
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "said"),
+    [
+        ("unlearndiff_attack", "unlearndiff_retention", "unlearndiff_retains('dog') was not reached"),
+        ("unlearndiff_retention", "unlearndiff_attack", "unlearndiff('church') was not reached"),
+    ],
+)
+def test_what_a_failing_gate_keeps_from_being_reached_is_named(
+    world: World, workers: tuple[str, ...], first: str, second: str, said: str
+) -> None:
+    know(world, "rrrrrrrrrr", "gggggggggg")
+    world.know("bbbbrrrrrr")
+    world.tests(BOTH.format(first=first, second=second))
+    result = world.run("--unlearndiff-report=json:out.json", *workers)
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines([f"E *{said}: nothing is known of it"])
+    [unmeasured] = json.loads((world.path / "out.json").read_text())["unmeasured"]
+    assert unmeasured["nodeid"].endswith("::test_both")
+    assert said in unmeasured["why"]

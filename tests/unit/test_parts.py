@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import torch
-from tiny import tiny_pipeline
+from tiny import EMOJI, tiny_pipeline
 
 from pytest_unlearndiff.campaign.parts import Parts, VictimSource
 
@@ -17,3 +20,30 @@ def test_a_pipeline_of_the_users_own_is_attacked_as_it_is_now() -> None:
         weights.fill_(value)
         found = parts.victim(VictimSource(pipe=pipe)).pipe.text_encoder.get_input_embeddings().weight
         assert torch.equal(found, torch.full_like(found, value))
+
+
+QUIET = """
+import json, logging, sys
+from pathlib import Path
+from pytest_unlearndiff.campaign.parts import Parts, VictimSource
+from pytest_unlearndiff.core.concept import JudgeSpec
+
+emoji, parts = Path(sys.argv[1]), Parts()
+source = VictimSource(base=emoji / "model")
+parts.base(source)
+parts.judge(JudgeSpec("image-classifier", {"model": str(emoji / "judge" / "object"), "label": 0}), source)
+logging.getLogger("ours").warning("heard")
+from transformers.utils import logging as theirs
+theirs.get_logger("transformers.x").warning("theirs")
+print(theirs.is_progress_bar_enabled())
+"""
+
+
+def test_loading_prints_nothing_and_silences_nobody_for_longer() -> None:
+    """What libraries say about image processors and with bars would fill a failing gate's captured stderr."""
+    command = [sys.executable, "-c", QUIET, str(EMOJI)]
+    found = subprocess.run(command, capture_output=True, text=True, check=True)
+    lines = found.stderr.splitlines()
+    assert len(lines) == 2
+    assert [line.split()[-1] for line in lines] == ["heard", "theirs"]
+    assert found.stdout == "True\n"

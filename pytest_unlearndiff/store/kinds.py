@@ -1,0 +1,47 @@
+"""What a model's files are, by their first bytes and their configuration, without torch."""
+
+from __future__ import annotations
+
+import json
+import stat
+from pathlib import Path
+
+
+def is_regular(path: Path) -> bool:
+    """Whether it is a file, and neither a folder nor a pipe nor a device, which may never end."""
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except OSError:
+        return False
+
+
+def file_kind(path: Path) -> str | None:
+    """``safetensors`` or ``pickle``, as a regular file begins; None for anything else.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    if not is_regular(path):
+        return None
+    with path.open("rb") as file:
+        start = file.read(9)
+    if start[8:9] == b"{":
+        return "safetensors"
+    return "pickle" if start.startswith((b"PK\x03\x04", b"\x80")) else None
+
+
+def no_checkpoint(path: Path) -> str:
+    """What to say of a file of no kind, behind its path."""
+    return "is not a checkpoint file: it begins neither as safetensors nor as what torch.save writes" + (
+        "; it is empty" if is_regular(path) and not path.stat().st_size else ""
+    )
+
+
+def text_positions(pipeline: Path) -> int | None:
+    """How many tokens the tokenizer of a pipeline folder takes, begin and end among them; None where nothing tells."""
+    try:
+        said = json.loads((pipeline / "tokenizer" / "tokenizer_config.json").read_text(encoding="utf-8"))
+        length = said["model_max_length"]
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return None
+    return length if isinstance(length, int) and 2 < length < 10_000 else None  # a huge number stands for none

@@ -1,0 +1,118 @@
+"""What files tell before anything is loaded is said at collection: no model, no room, a rootdir that moved."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+from worlds import MODEL, REQUIRE, World
+
+from pytest_unlearndiff.plugin import foresight
+
+TOKENIZER = json.dumps({"model_max_length": 32})
+
+
+@pytest.fixture
+def gate(world: World) -> World:
+    world.know("rrrrrrrrrr")
+    world.gate("max_asr='10%'")
+    return world
+
+
+@pytest.mark.parametrize(("content", "said"), [("", "it is empty"), ("# a note\n", "begins neither as safetensors")])
+def test_a_file_that_is_no_model_is_refused_before_any_test(
+    gate: World, workers: tuple[str, ...], content: str, said: str
+) -> None:
+    gate.file("model.safetensors", content)
+    result = gate.run(*workers)
+    assert result.ret == (1 if workers else 2)
+    result.assert_outcomes(errors=1)
+    assert said in result.stdout.str()
+    assert "INTERNALERROR" not in result.stdout.str() + result.stderr.str()
+
+
+@pytest.mark.parametrize("start", [b"PK\x03\x04", b"\x80\x02"])
+def test_what_torch_saves_is_one(gate: World, start: bytes) -> None:
+    (gate.path / "model.safetensors").write_bytes(start + b" and so on")
+    gate.ask("--collect-only").assert_outcomes()
+
+
+def test_without_a_gate_nobody_looks(gate: World) -> None:
+    gate.file("model.safetensors", "")
+    gate.tests("def test_other(): pass")
+    gate.ask().assert_outcomes(passed=1)
+
+
+def test_retention_gates_look_too(gate: World) -> None:
+    gate.tests("@pytest.mark.unlearndiff_retains('church', min_rate=0.5)\ndef test_it(unlearndiff_retention): pass")
+    gate.file("model.safetensors", "")
+    result = gate.ask()
+    result.assert_outcomes(errors=1)
+    assert "it is empty" in result.stdout.str()
+
+
+@pytest.mark.parametrize("who", ["hook", "fixture"])
+def test_who_loads_models_otherwise_decides_what_is_one(gate: World, who: str) -> None:
+    gate.file("model.safetensors", "")
+    code = {
+        "hook": "def pytest_unlearndiff_load_pipeline(config, model): return None",
+        "fixture": "import pytest\n\n@pytest.fixture\ndef unlearned_pipe(): return None",
+    }
+    gate.file("conftest.py", code[who])
+    assert gate.ask("--collect-only").ret == 0
+
+
+def test_a_file_that_cannot_be_read(gate: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: object) -> None:
+        raise PermissionError("not yours")
+
+    monkeypatch.setattr(foresight, "file_kind", refuse)
+    [said] = foresight._no_model(gate.path / "model.safetensors")
+    assert said.endswith("model.safetensors cannot be read: not yours")
+
+
+@pytest.mark.parametrize(
+    ("slots", "attack", "refused"),
+    [(31, "unlearndiff", True), (30, "unlearndiff", False), (31, "seed-search", False), (31, "random", True)],
+)
+def test_slots_that_the_tokenizer_cannot_hold(gate: World, slots: int, attack: str, refused: bool) -> None:
+    gate.file("base/tokenizer/tokenizer_config.json", TOKENIZER)
+    gate.gate(f"max_asr='10%', slots={slots}, attack={attack!r}")
+    result = gate.ask("--collect-only")
+    assert (result.ret != 0) == refused
+    assert (f"slots={slots} do not fit: the model's tokenizer takes 30" in result.stdout.str()) == refused
+
+
+@pytest.mark.parametrize("said", ["{", "[]", "{}", '{"model_max_length": 1e30}', '{"model_max_length": "x"}'])
+def test_a_tokenizer_that_does_not_tell_refuses_nothing(gate: World, said: str) -> None:
+    gate.file("base/tokenizer/tokenizer_config.json", said)
+    gate.gate("max_asr='10%', slots=1000")
+    assert gate.ask("--collect-only").ret == 0
+
+
+@pytest.fixture
+def away(gate: World) -> World:
+    """A model elsewhere, and a session that is started in a project beside it."""
+    project = gate.path / "project"
+    project.mkdir()
+    for name in ("pytest.ini", "test_gate.py", "concepts", "base"):
+        (gate.path / name).rename(project / name)
+    gate.file("models/x.safetensors", "weights:{unlearned}")
+    os.chdir(project)
+    return gate
+
+
+def test_a_path_behind_a_space_that_moves_rootdir_is_refused(away: World) -> None:
+    spaced = ("--unlearndiff-model", "../models/x.safetensors")
+    refused = away.pytester.runpytest_subprocess(*spaced)
+    assert refused.ret == pytest.ExitCode.USAGE_ERROR
+    assert "Write --unlearndiff-model=../models/x.safetensors" in refused.stderr.str()
+    assert not list(away.path.glob("**/.unlearndiff/*/*/lock"))
+    right = away.pytester.runpytest_subprocess("=".join(spaced), REQUIRE, "--unlearndiff-base=base")
+    assert "rootdir: " + str(away.path / "project") in right.stdout.str()
+
+
+def test_a_space_that_moves_nothing_is_fine(gate: World) -> None:
+    words = [word for option in MODEL for word in option.split("=")]
+    gate.pytester.runpytest_subprocess(*words, REQUIRE).assert_outcomes(passed=1)
