@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
@@ -305,6 +306,7 @@ class Campaign:
     ) -> tuple[Engine, dict[str, Any]]:
         """Load victim, base and judge, and put them together. The only way from here to torch."""
         from ..attacks import build_attack
+        from ..models.arithmetic import multiplying
         from ..models.loading import describe
         from ..models.targets import Targets
         from ..models.victim import Victim
@@ -315,7 +317,13 @@ class Campaign:
         pictures = store.pictures(store.entry(self.concept.name, self.key))
         gallery = Gallery(pictures, self.concept.prompts) if pictures is not None else None
         loaded = parts.victim(source)
-        victim = Victim(loaded.pipe, self.concept.sampling, source.guidance, safety_checker=source.safety_checker)
+        victim = Victim(
+            loaded.pipe,
+            self.concept.sampling,
+            source.guidance,
+            safety_checker=source.safety_checker,
+            compiled=source.compiled,
+        )
         judge = parts.judge(self.concept.judge, source)
         targets = None
         if self.attack.needs_target:
@@ -327,10 +335,11 @@ class Campaign:
             base = base_campaign(self.concept, self.fingerprint.target, self.judge)
             witness = Witness(store, base, judge, victim.picture_forwards, watched)
             witnesses = (witness, gallery.targets) if gallery is not None else (witness,)
-            targets = Targets(Victim(parts.base(source), self.concept.sampling), witnesses)
+            targets = Targets(Victim(parts.base(source), self.concept.sampling, compiled=source.compiled), witnesses)
         evaluation = Evaluation(victim, judge, gallery.judged if gallery else None)
         attack = build_attack(self.attack, victim)
-        return Engine(attack, victim, targets, evaluation, lanes, self.seed), describe(loaded, source.beside)
+        around = partial(multiplying, source.dtype)
+        return Engine(attack, victim, targets, evaluation, lanes, self.seed, around), describe(loaded, source.beside)
 
 
 def _surroundings(source: VictimSource) -> dict[str, Any]:

@@ -33,6 +33,7 @@ class Settings:
     worker_silence: float | None
     device: str
     dtype: str
+    compile: bool
     partial: bool
     trust_pickle: bool
     negative_prompt: str | None
@@ -65,12 +66,18 @@ class Settings:
     @property
     def loading(self) -> dict[str, Any]:
         """What a ``VictimSource`` says beside paths."""
+        return self.loading_on(self.device)
+
+    def loading_on(self, device: str) -> dict[str, Any]:
+        """The same on another device, where the session's pipeline is already."""
         from ..core.guidance import Guidance
+        from ..core.precision import resolved
 
         strength, concept = self.sld or (None, "")
         return {
-            "device": self.device,
-            "dtype": self.dtype,
+            "device": device,
+            "dtype": resolved(self.dtype, device),
+            "compiled": self.compile,
             "trust_pickle": self.trust_pickle,
             "partial": self.partial,
             "safety_checker": self.safety_checker,
