@@ -44,9 +44,9 @@ def gradients(probes: Sequence[Probe], victim: Victim) -> tuple[torch.Tensor, to
     found, slopes = [], []
     for count, part in in_batches(probes):
         error, embeddings = _measure(part, victim)
-        (slope,) = torch.autograd.grad(error.sum(), embeddings)
+        (slope,) = torch.autograd.grad(error.sum() * victim.gradient_scale, embeddings)
         found.append(error.detach()[:count])
-        slopes.append(slope[:count])
+        slopes.append(slope[:count] / victim.gradient_scale)
     return torch.cat(found), torch.cat(slopes)
 
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -358,6 +359,7 @@ class Campaign:
     ) -> tuple[Engine, dict[str, Any]]:
         """Load victim, base and judge, and put them together. The only way from here to torch."""
         from ..attacks import build_attack
+        from ..models.arithmetic import multiplying
         from ..models.loading import describe
         from ..models.victim import Victim
         from .evaluation import Evaluation
@@ -366,12 +368,19 @@ class Campaign:
         pictures = store.pictures(store.entry(self.concept.name, self.key))
         gallery = Gallery(pictures, self.concept.prompts) if pictures is not None else None
         loaded = parts.victim(source)
-        victim = Victim(loaded.pipe, self.concept.sampling, source.guidance, safety_checker=source.safety_checker)
+        victim = Victim(
+            loaded.pipe,
+            self.concept.sampling,
+            source.guidance,
+            safety_checker=source.safety_checker,
+            compiled=source.compiled,
+        )
         judge = parts.judge(self.concept.judge, source)
         targets = self._targets(victim, judge, source, parts, store, watched) if self.attack.needs_target else None
         evaluation = Evaluation(victim, judge, gallery.judged if gallery else None)
         attack = build_attack(self.attack, victim)
-        return Engine(attack, victim, targets, evaluation, lanes, self.seed), describe(loaded, source.beside)
+        around = partial(multiplying, source.dtype)
+        return Engine(attack, victim, targets, evaluation, lanes, self.seed, around), describe(loaded, source.beside)
 
     def _targets(
         self,
@@ -398,7 +407,8 @@ class Campaign:
         witnesses: list[Any] = [Witness(store, shown, judge, 0 if images else victim.picture_forwards, watched)]
         if (pictures := store.pictures(store.entry(self.concept.name, self.key))) is not None:
             witnesses.append(Gallery(pictures, self.concept.prompts).targets)
-        base = Victim(parts.base(source), self.concept.sampling) if needs_base else None
+        plain = partial(Victim, sampling=self.concept.sampling, compiled=source.compiled)
+        base = plain(parts.base(source)) if needs_base else None
         return SuppliedTargets(images, victim.picture_size, base, witnesses) if images else Targets(base, witnesses)
 
 

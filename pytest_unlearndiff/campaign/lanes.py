@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Any
@@ -81,6 +82,7 @@ class Engine:
         evaluation: draws and judges.
         lanes: prompts attacked together; 0 for as many as a GPU's memory has room for, told by the first round.
         seed: run seed.
+        around: holds while it works, such as the device's arithmetic.
     """
 
     def __init__(
@@ -91,6 +93,7 @@ class Engine:
         evaluation: Evaluation,
         lanes: int,
         seed: int,
+        around: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         self._attack = attack
         self._victim = victim
@@ -99,6 +102,7 @@ class Engine:
         self._grows = not lanes
         self._lanes = lanes or _start()
         self._seed = seed
+        self._around = around
         self._failures = 0
         self.active = 0
 
@@ -112,8 +116,9 @@ class Engine:
         self._failures = 0
         waiting: list[Waiting] = []
         try:
-            yield from self._sweep(prompts, waiting)
-            yield from self._attacked(waiting)
+            with self._around():
+                yield from self._sweep(prompts, waiting)
+                yield from self._attacked(waiting)
         finally:
             self.active = 0
 
@@ -133,6 +138,10 @@ class Engine:
             Exception: as ``run``.
         """
         self._failures = 0
+        with self._around():
+            yield from self._served(arrived)
+
+    def _served(self, arrived: Callable[[], Sequence[Prompt]]) -> Generator[Outcome | None]:
         queue, seats = Queue[Waiting](()), list[Seat]()
         while True:
             waiting: list[Waiting] = []

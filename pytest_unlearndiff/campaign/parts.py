@@ -25,7 +25,8 @@ class VictimSource:
         base: the un-erased pipeline's folder, for what a checkpoint lacks and for target images.
         pipe: a pipeline of the user's own, instead of ``model``, or made by the callable that ``model`` names.
         device: such as ``cpu`` or ``cuda``.
-        dtype: name of the floating-point type of the weights.
+        dtype: name of the arithmetic, one of ``core.precision.WEIGHTS``.
+        compiled: whether to have torch compile the UNets; like the device, it is not part of the key.
         trust_pickle: whether pickles may be read that name more than tensors; it is never executed.
         partial: whether a checkpoint may lack tensors without a pattern.
         guidance: how its pictures are guided away from a concept as they are drawn.
@@ -38,6 +39,7 @@ class VictimSource:
     pipe: Any = None
     device: str = "cpu"
     dtype: str = "float32"
+    compiled: bool = False
     trust_pickle: bool = False
     partial: bool = False
     guidance: Guidance = UNGUIDED

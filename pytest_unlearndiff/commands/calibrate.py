@@ -15,6 +15,7 @@ from ..core.control import LEAST
 from ..core.errors import CannotAttack, ConceptError
 from ..core.judge_kinds import kinds, on_base
 from ..core.outcome import Outcome
+from ..core.precision import AUTO, PRECISIONS, resolved
 from ..core.rate import Rate, percent
 from ..reports.text import safe
 from ..store.judge_weights import judge_weights
@@ -40,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cache-dir", type=Path, default=Path(".unlearndiff"), help="the store (default: %(default)s)")
     parser.add_argument("--lanes", type=int, default=8, help="prompts drawn together (default: %(default)s)")
     parser.add_argument("--device", default="cpu", help="where the models run (default: %(default)s)")
-    parser.add_argument("--dtype", default="float32", choices=("float32", "float16", "bfloat16"))
+    parser.add_argument("--dtype", default=AUTO, choices=PRECISIONS)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -93,8 +94,9 @@ class _Calibrator:
     def __init__(self, concept: Concept, arguments: argparse.Namespace) -> None:
         self._concept, self._arguments = concept, arguments
         self._store, self._parts = Store(arguments.cache_dir), Parts()
-        self._source = VictimSource(base=arguments.base.resolve(), device=arguments.device, dtype=arguments.dtype)
-        self._base = f"{self._store.fingerprints.of(arguments.base)}:{arguments.dtype}"
+        dtype = resolved(arguments.dtype, arguments.device)
+        self._source = VictimSource(base=arguments.base.resolve(), device=arguments.device, dtype=dtype)
+        self._base = f"{self._store.fingerprints.of(arguments.base)}:{dtype}"
         self._judge = judge_weights(concept.judge, self._store.fingerprints)
 
     def judged(self, prompts: tuple[Prompt, ...] | list[Prompt]) -> tuple[Outcome | None, ...]:

@@ -8,6 +8,7 @@ from statistics import mean
 
 from ..campaign.parts import Parts, VictimSource
 from ..core.errors import ModelError
+from ..core.precision import AUTO, PRECISIONS, resolved
 from .concepts import add_concepts, library_of
 
 SUMMARY = "compare a model's predicted noise with its base's, on erased and on retained concepts"
@@ -23,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--prompts", type=int, default=8, help="prompts of each concept (default: %(default)s)")
     parser.add_argument("--samples", type=int, default=8, help="noise samples of each prompt (default: %(default)s)")
     parser.add_argument("--device", default="cpu", help="where the models run (default: %(default)s)")
-    parser.add_argument("--dtype", default="float32", choices=("float32", "float16", "bfloat16"))
+    parser.add_argument("--dtype", default=AUTO, choices=PRECISIONS)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -38,7 +39,8 @@ def run(arguments: argparse.Namespace) -> int:
     names = [*arguments.erased, *arguments.retained]
     texts = {name: [prompt.text for prompt in library.find(name).prompts[: arguments.prompts]] for name in names}
     parts = Parts()
-    source = VictimSource(arguments.model, arguments.base, device=arguments.device, dtype=arguments.dtype)
+    dtype = resolved(arguments.dtype, arguments.device)
+    source = VictimSource(arguments.model, arguments.base, device=arguments.device, dtype=dtype)
     victim, base = Victim(parts.victim(source).pipe, Sampling()), Victim(parts.base(source), Sampling())
     moved = {name: mean(noise_drift(victim, base, texts[name], samples=arguments.samples)) for name in texts}
     for name, drift in moved.items():

@@ -17,6 +17,7 @@ from ..core.errors import ModelError
 from ..store.family import family_of
 from ..store.hub import hub_folder, hub_mend
 from .accounting import Change, change, check_changed
+from .arithmetic import placed, weights_type
 from .checkpoint import Checkpoint
 from .formats.folders import WeightFiles
 from .formats.pipelines import CHECKER, NO_CHECKER, check_index, check_whole, part_files
@@ -53,7 +54,7 @@ def load_pipeline(
     Args:
         path: folder with a ``model_index.json``, or the Hub id of a repository that is on this machine.
         device: where it goes.
-        dtype: name of the floating-point type of its weights.
+        dtype: name of its arithmetic, one of ``core.precision.WEIGHTS``.
         safety_checker: whether to load it too.
 
     Raises:
@@ -72,7 +73,7 @@ def load_pipeline(
         check_whole(pipe, files)
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from None
-    return freeze(pipe.to(device))
+    return freeze(placed(pipe, device))
 
 
 def _from_folder(folder: Path, kind: Kind, files: Mapping[str, WeightFiles], dtype: str) -> Pipeline:
@@ -82,7 +83,7 @@ def _from_folder(folder: Path, kind: Kind, files: Mapping[str, WeightFiles], dty
         with library_warnings_ignored():
             return kind.pipeline.from_pretrained(
                 folder,
-                dtype=getattr(torch, dtype),
+                dtype=weights_type(dtype),
                 variant=files["unet"].variant,
                 use_safetensors=safe.pop() if len(safe) == 1 else None,
                 low_cpu_mem_usage=is_accelerate_available(),
@@ -119,7 +120,7 @@ def load_victim(
         checkpoint: what the path holds.
         base: the un-erased pipeline; needed unless the checkpoint is a pipeline.
         device: where a pipeline goes.
-        dtype: name of the floating-point type of a pipeline's weights.
+        dtype: name of a pipeline's arithmetic, one of ``core.precision.WEIGHTS``.
         partial: whether tensors may be missing without a pattern.
         guided: whether pictures are guided away from the concept as they are drawn, so that weights need not differ.
         safety_checker: whether a pipeline is loaded with its own; for anything else, the base's counts.

@@ -60,3 +60,11 @@ def blackened_unsaid() -> Iterator[None]:
         yield
     finally:
         logger.setLevel(before)
+
+
+@contextmanager
+def tracing_warnings_ignored() -> Iterator[None]:
+    """No warning while ``torch.compile`` traces: it looks at what warns, and an error there ends it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -16,10 +17,11 @@ from ..core.concept import Sampling
 from ..core.drawing import Drawing
 from ..core.errors import ModelError
 from ..core.guidance import UNGUIDED, Guidance
+from . import arithmetic
 from .batches import in_batches
 from .guided import guided_away
 from .kinds import Pipeline
-from .quiet import blackened_unsaid, library_warnings_ignored
+from .quiet import blackened_unsaid, library_warnings_ignored, tracing_warnings_ignored
 from .texts import concept_conditions, texts_of
 from .vocabulary import Vocabulary
 
@@ -36,18 +38,28 @@ class Victim:
         guidance: what they are guided away from; the denoising error is the weights' own.
         safety_checker: whether they pass the pipeline's own, which blackens what it objects to, so that no judge sees
             it; without it, it is taken out.
+        compiled: whether to have torch compile the UNet.
 
     Raises:
         ModelError: pipelines of its kind cannot be attacked.
     """
 
     def __init__(
-        self, pipe: Pipeline, sampling: Sampling, guidance: Guidance = UNGUIDED, *, safety_checker: bool = False
+        self,
+        pipe: Pipeline,
+        sampling: Sampling,
+        guidance: Guidance = UNGUIDED,
+        *,
+        safety_checker: bool = False,
+        compiled: bool = False,
     ) -> None:
         self._pipe = copy.copy(pipe)
         if not safety_checker:
             self._pipe.safety_checker = None
         self._texts = texts_of(self._pipe)
+        self._quietly = tracing_warnings_ignored if compiled else nullcontext
+        if compiled:
+            self._pipe.unet = arithmetic.compiled(pipe.unet)
         _check_schedule(pipe.scheduler)
         with library_warnings_ignored():
             if sampling.scheduler == "lms":
@@ -66,6 +78,17 @@ class Victim:
     def vocabulary(self) -> Vocabulary:
         """The tokens of the victim's text encoders."""
         return self._texts.vocabulary
+
+    @property
+    def gradient_scale(self) -> float:
+        """What to multiply a denoising error by before going backwards, and its gradients to divide by.
+
+        A mean over a latent makes gradients of one over its size, and half precision ends at 6e-8. A power of two
+        loses nothing.
+        """
+        if self._pipe.unet.dtype != torch.float16:
+            return 1.0
+        return 2.0 ** round(math.log2(math.prod(self.latent_shape)))
 
     @property
     def timesteps(self) -> int:
@@ -133,7 +156,8 @@ class Victim:
             states: text states (B, ...).
         """
         x_t = x_t.to(self._pipe.unet.dtype)
-        sample: torch.Tensor = self._pipe.unet(x_t, t, **self._texts.conditions(states, x_t)).sample
+        with self._quietly():
+            sample: torch.Tensor = self._pipe.unet(x_t, t, **self._texts.conditions(states, x_t)).sample
         return sample.float()
 
     def denoising_error(
@@ -185,7 +209,7 @@ class Victim:
     def _draw(self, drawings: Sequence[Drawing], guidance: float) -> list[Image.Image]:
         """One call of the pipeline."""
         negative = self._guidance.negative_prompt
-        with library_warnings_ignored(), blackened_unsaid(), self._guided(guidance):
+        with library_warnings_ignored(), blackened_unsaid(), self._quietly(), self._guided(guidance):
             output = self._pipe(
                 prompt=[drawing.text for drawing in drawings],
                 negative_prompt=None if negative is None else [negative] * len(drawings),

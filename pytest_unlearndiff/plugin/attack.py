@@ -151,16 +151,14 @@ class AttackFixture:
         settings = self._state.settings
         if request.model is None and overridden(self._request.session, self._request.node):
             pipe = self._request.getfixturevalue("unlearned_pipe")
-            return VictimSource(
-                base=request.base or settings.base, pipe=pipe, **settings.loading | {"device": str(pipe.device)}
-            )
+            return VictimSource(base=request.base or settings.base, pipe=pipe, **settings.loading_on(str(pipe.device)))
         if request.model is None and settings.model is None:
             pytest.skip(NO_MODEL)
         source = gate_source(request, settings)
         if is_maker(source.model):
             return replace(source, pipe=self._state.parts.made(str(source.model)))
         if source.model is not None and (pipe := self._state.hooked_pipe(source.model)) is not None:
-            return replace(source, model=None, pipe=pipe, device=str(pipe.device))
+            return replace(source, model=None, pipe=pipe, **settings.loading_on(str(pipe.device)))
         return source
 
     def _record(self, result: AttackResult, request: GateRequest) -> Record:

@@ -124,6 +124,12 @@ def _lanes(text: str) -> int:
         raise ValueError(f"{error}, or auto") from None
 
 
+def _precision(text: str) -> str:
+    from ..core.precision import PRECISIONS
+
+    return _one_of(*PRECISIONS)(text)
+
+
 def _workers(text: str) -> str:
     if not re.fullmatch(r"(auto|ray|ray://[^\s/:]+:\d+)(/[1-9]\d?)?|[1-9]\d{0,4}", text.strip()):
         raise ValueError("a number of at least 1, auto, ray or ray://HOST:PORT, or one of these with /N for N on a GPU")
@@ -220,11 +226,12 @@ OPTIONS = (
     Option("per_gpu", "Processes that may use one GPU at a time; others wait (default 1)", "N", _whole(1), 1),
     Option(
         "dtype",
-        "Floating-point type of the weights",
+        "Arithmetic: float32, tf32, float16, bfloat16 or auto (default): bfloat16 on cuda, float32 elsewhere",
         "NAME",
-        _one_of("float32", "float16", "bfloat16"),
-        "float32",
+        _precision,
+        "auto",
     ),
+    Option("compile", "Have torch.compile make faster kernels; like a device, not part of the key", "", _yes, False),
     Option("partial", "Accept a checkpoint that lacks tensors without a pattern: the base's stay", "", _yes, False),
     Option(
         "trust_pickle",

@@ -35,6 +35,7 @@ class Settings:
     device: str
     per_gpu: int
     dtype: str
+    compile: bool
     partial: bool
     trust_pickle: bool
     negative_prompt: str | None
@@ -67,12 +68,18 @@ class Settings:
     @property
     def loading(self) -> dict[str, Any]:
         """What a ``VictimSource`` says beside paths."""
+        return self.loading_on(self.device)
+
+    def loading_on(self, device: str) -> dict[str, Any]:
+        """The same on another device, where the session's pipeline is already."""
         from ..core.guidance import Guidance
+        from ..core.precision import resolved
 
         strength, concept = self.sld or (None, "")
         return {
-            "device": self.device,
-            "dtype": self.dtype,
+            "device": device,
+            "dtype": resolved(self.dtype, device),
+            "compiled": self.compile,
             "trust_pickle": self.trust_pickle,
             "partial": self.partial,
             "safety_checker": self.safety_checker,

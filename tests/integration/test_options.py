@@ -22,7 +22,7 @@ PRECEDENCE: dict[str, tuple[tuple[str, str, str], tuple[Any, Any, Any, Any]]] = 
     "seed": (("1", "0", "3"), (1, 0, 3, 0)),
     "lanes": (("1", "2", "3"), (1, 2, 3, 8)),
     "device": (("cuda", "mps", "cuda:1"), ("cuda", "mps", "cuda:1", "cpu")),
-    "dtype": (("float16", "bfloat16", "float32"), ("float16", "bfloat16", "float32", "float32")),
+    "dtype": (("float16", "bfloat16", "float32"), ("float16", "bfloat16", "float32", "auto")),
     "cache": (("ro", "off", "require"), ("ro", "off", "require", "rw")),
     "progress": (("off", "lines", "off"), ("off", "lines", "off", "auto")),
 }
@@ -103,7 +103,7 @@ def test_a_colon_in_a_model_path_is_part_of_it(world: World) -> None:
         ("seed", "x", "a whole number of at least 0"),
         ("cases", "1;2", "case numbers with commas"),
         ("cache", "on", "one of rw, ro, refresh, off, require"),
-        ("dtype", "int8", "one of float32, float16, bfloat16"),
+        ("dtype", "int8", "one of auto, float32, tf32, float16, bfloat16"),
         ("progress", "dots", "one of auto, lines, off"),
         ("attack", "fgsm", "one of unlearndiff, p4d, ring-a-bell, random, seed-search, none"),
         ("schedule", "slow", "one of paper, fast"),
@@ -185,6 +185,17 @@ def test_guidance_is_part_of_the_key_and_loading_options_are_not(world: World) -
         assert world.campaign("church", *arguments)[0].key.digest != plain
     for arguments in (("--unlearndiff-partial",), ("--unlearndiff-trust-pickle",), ("--unlearndiff-sld-warmup=steps",)):
         assert world.campaign("church", *arguments)[0].key.digest == plain
+
+
+def test_arithmetic_is_part_of_the_key_and_devices_are_not(world: World) -> None:
+    world.concept()
+
+    def digest(*options: str) -> str:
+        return str(world.campaign("church", *(f"--unlearndiff-{option}" for option in options))[0].key.digest)
+
+    assert digest() == digest("device=cpu") == digest("dtype=float32", "device=cuda") == digest("compile")
+    assert digest("device=cuda") == digest("device=cuda:1") == digest("dtype=bfloat16")
+    assert len({digest(f"dtype={name}") for name in ("float32", "tf32", "float16", "bfloat16")}) == 4
 
 
 def test_a_flag_is_replayed_as_a_flag() -> None:

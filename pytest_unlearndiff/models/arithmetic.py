@@ -1,0 +1,66 @@
+"""How a device computes with a model; nothing here is part of a key but the precision's name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from ..core.errors import ModelError
+from ..core.precision import WEIGHTS
+
+
+def weights_type(precision: str) -> torch.dtype:
+    """The floating-point type of weights."""
+    found: torch.dtype = getattr(torch, WEIGHTS[precision])
+    return found
+
+
+def placed(pipe: Any, device: str) -> Any:
+    """A pipeline on a device, laid out as its kernels want it.
+
+    Raises:
+        ModelError: the device is not there, or has no such arithmetic.
+    """
+    kind = torch.device(device).type
+    if kind == "cuda":
+        _check_cuda(device, pipe.unet.dtype)
+    pipe = pipe.to(device)
+    if kind == "cuda" and pipe.unet.dtype != torch.float32:
+        channels_last(pipe)
+    return pipe
+
+
+def _check_cuda(device: str, dtype: torch.dtype) -> None:
+    if not torch.cuda.is_available():
+        raise ModelError(f"--unlearndiff-device={device}: torch finds no CUDA device here; give cpu, or another torch")
+    if dtype == torch.bfloat16 and not torch.cuda.is_bf16_supported(including_emulation=False):
+        raise ModelError(
+            f"--unlearndiff-device={device} has no bfloat16, the default on CUDA: give --unlearndiff-dtype=float16, or "
+            "float32"
+        )
+
+
+def channels_last(pipe: Any) -> None:
+    """Lay out the weights of convolutions for tensor cores, which read the channels of a pixel together."""
+    for module in (pipe.unet, pipe.vae):
+        module.to(memory_format=torch.channels_last)
+
+
+def compiled(module: Any) -> Any:
+    """A network that ``torch.compile`` makes kernels of when it is first called; the module itself is as before."""
+    return torch.compile(module)
+
+
+@contextmanager
+def multiplying(precision: str) -> Iterator[None]:
+    """Let single precision be multiplied in TensorFloat-32 where that is asked for, and as before afterwards."""
+    before = torch.get_float32_matmul_precision()
+    if precision == "tf32":
+        torch.set_float32_matmul_precision("high")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)

@@ -1,0 +1,192 @@
+"""In which arithmetic a victim runs: told by name, held while it is attacked, in single precision where it counts."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from tiny import PROMPTS, tiny_pipeline
+
+from pytest_unlearndiff.attacks.controls import NoAttack
+from pytest_unlearndiff.attacks.probe import Probe, gradients
+from pytest_unlearndiff.attacks.slots import lay_out
+from pytest_unlearndiff.campaign.lanes import Engine
+from pytest_unlearndiff.core.concept import Sampling
+from pytest_unlearndiff.core.drawing import Drawing
+from pytest_unlearndiff.core.errors import ModelError
+from pytest_unlearndiff.core.guidance import Guidance
+from pytest_unlearndiff.core.judgement import Judgement
+from pytest_unlearndiff.core.precision import PRECISIONS, resolved
+from pytest_unlearndiff.models import arithmetic
+from pytest_unlearndiff.models.loading import load_pipeline, weights_digest
+from pytest_unlearndiff.models.victim import Victim
+
+SHORT = Sampling(steps=2)
+
+
+@pytest.mark.parametrize(
+    ("device", "precision"),
+    [("cpu", "float32"), ("mps", "float32"), ("cuda", "bfloat16"), ("cuda:1", "bfloat16"), ("cudax", "float32")],
+)
+def test_what_auto_stands_for_is_told_by_the_device_alone(device: str, precision: str) -> None:
+    assert resolved("auto", device) == precision
+    assert all(resolved(name, device) == name for name in PRECISIONS if name != "auto")
+
+
+@pytest.fixture
+def _as_before() -> Iterator[None]:
+    before = torch.get_float32_matmul_precision()
+    yield
+    torch.set_float32_matmul_precision(before)
+
+
+@pytest.mark.usefixtures("_as_before")
+def test_tensor_float_is_asked_for_only_while_an_engine_works() -> None:
+    torch.set_float32_matmul_precision("highest")
+    seen: list[str] = []
+
+    def judge(drawings: list[Drawing]) -> list[Judgement]:
+        seen.append(torch.get_float32_matmul_precision())
+        return [Judgement(False, 0.0, "")] * len(drawings)
+
+    for name in PRECISIONS[1:]:
+        around, victim = partial(arithmetic.multiplying, name), SimpleNamespace(picture_forwards=1)
+        engine = Engine(NoAttack(), victim, None, judge, 2, 0, around)  # type: ignore[arg-type]
+        assert len([outcome for outcome in engine.run(PROMPTS) if outcome]) == len(PROMPTS)
+        stopped = engine.run(PROMPTS)
+        next(stopped)
+        stopped.close()
+        served = engine.serve(list)
+        next(served)
+        served.close()
+        assert torch.get_float32_matmul_precision() == "highest"
+        assert set(seen) == {"high" if name == "tf32" else "highest"}
+        seen.clear()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("tiny") / "pipe"
+    tiny_pipeline(1).save_pretrained(path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [("float32", torch.float32), ("tf32", torch.float32), ("float16", torch.float16), ("bfloat16", torch.bfloat16)],
+)
+def test_weights_have_the_arithmetics_type_and_attention_is_torchs_own(
+    name: str, dtype: torch.dtype, folder: Path
+) -> None:
+    pipe = load_pipeline(folder, dtype=name)
+    assert {pipe.unet.dtype, pipe.text_encoder.dtype, pipe.vae.dtype} == {dtype}
+    # Both libraries choose scaled_dot_product_attention by themselves; where they stop, it has to be asked for.
+    assert {type(each).__name__ for each in pipe.unet.attn_processors.values()} == {"AttnProcessor2_0"}
+    assert pipe.text_encoder.config._attn_implementation == "sdpa"
+
+
+def probes(victim: Victim, count: int = 4) -> list[Probe]:
+    generator, shape = torch.Generator().manual_seed(0), victim.latent_shape
+    slots = lay_out("a church", 3, "prefix", victim.vocabulary)
+    return [
+        Probe(
+            slots,
+            victim.vocabulary.typeable[[5 + i, 80, 300]].tolist(),
+            torch.randn(shape, generator=generator),
+            torch.randn(shape, generator=generator),
+            490,
+        )
+        for i in range(count)
+    ]
+
+
+@pytest.mark.parametrize(("dtype", "scale"), [(torch.bfloat16, 1.0), (torch.float16, 256.0)])
+def test_gradients_in_half_precision_are_nearly_those_in_single(
+    dtype: torch.dtype, scale: float, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    single = Victim(load_pipeline(folder), SHORT)
+    half = Victim(load_pipeline(folder, dtype=str(dtype).removeprefix("torch.")), SHORT)
+    assert (single.gradient_scale, half.gradient_scale) == (1.0, scale)
+    _, wanted = gradients(probes(single), single)
+    _, found = gradients(probes(half), half)
+    assert found.dtype == torch.float32
+    assert (found - wanted).norm() < 0.05 * wanted.norm()
+    if scale > 1:
+        # What the scale is for: latents of the real size make gradients so small that half precision loses them.
+        monkeypatch.setattr(Victim, "gradient_scale", 2.0**-16)
+        _, lost = gradients(probes(half), half)
+        assert (lost - wanted).norm() > 0.05 * wanted.norm()
+
+
+def test_channels_last_changes_where_numbers_lie_and_not_what_they_are(folder: Path) -> None:
+    plain, laid = load_pipeline(folder), load_pipeline(folder)
+    arithmetic.channels_last(laid)
+    assert laid.unet.conv_in.weight.is_contiguous(memory_format=torch.channels_last)
+    assert copy.deepcopy(laid.unet).conv_in.weight.is_contiguous(memory_format=torch.channels_last)
+    assert weights_digest(laid) == weights_digest(plain)
+    drawings = [Drawing("a church", 1, 5.0)]
+    left, right = (Victim(pipe, SHORT) for pipe in (plain, laid))
+    latents = [victim.latents(left.generate(drawings)) for victim in (left, right)]
+    torch.testing.assert_close(*latents, atol=1e-5, rtol=1e-4)
+    for one, other in zip(gradients(probes(left), left), gradients(probes(right), right), strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
+
+
+def test_a_device_that_is_not_there_and_one_without_the_arithmetic(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ModelError, match="--unlearndiff-device=cuda:1: torch finds no CUDA device"):
+        load_pipeline(folder, device="cuda:1")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: False)
+    with pytest.raises(ModelError, match="give --unlearndiff-dtype=float16"):
+        load_pipeline(folder, device="cuda", dtype="bfloat16")
+
+
+def test_on_cuda_half_precision_is_laid_out_for_tensor_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a pipeline that only says that it moved, as there is no such device in most places this runs."""
+    laid: list[Any] = []
+    monkeypatch.setattr(arithmetic, "_check_cuda", lambda *_: None)
+    monkeypatch.setattr(arithmetic, "channels_last", laid.append)
+    for device, dtype, wanted in (("cuda", torch.float16, 1), ("cuda", torch.float32, 0), ("cpu", torch.bfloat16, 0)):
+        pipe = SimpleNamespace(unet=SimpleNamespace(dtype=dtype))
+        pipe.to = lambda _, pipe=pipe: pipe
+        laid.clear()
+        assert arithmetic.placed(pipe, device) is pipe
+        assert len(laid) == wanted
+
+
+def test_compiling_is_asked_for_by_name_and_leaves_the_pipeline_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[Any] = []
+    monkeypatch.setattr(torch, "compile", lambda module: given.append(module) or copy.copy(module))
+    pipe = tiny_pipeline(1)
+    network = pipe.unet
+    Victim(pipe, SHORT)
+    assert given == []
+    compiled = Victim(pipe, SHORT, compiled=True)
+    assert given == [network]
+    assert compiled._pipe.unet is not network is pipe.unet
+
+
+@pytest.mark.slow  # a minute or more: torch traces the network five times, forwards and backwards
+def test_a_compiled_victim_computes_the_same_and_leaves_the_pipeline_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Traced as for a device, but with no compiler behind it, which takes minutes."""
+    real = torch.compile
+    monkeypatch.setattr(torch, "compile", partial(real, backend="eager"))
+    pipe, drawings = tiny_pipeline(1), [Drawing("a church", 1, 5.0)]
+    network, guidance = pipe.unet, Guidance(strength="max", concept="church")
+    plain, compiled = (Victim(pipe, SHORT, guidance, compiled=each) for each in (False, True))
+    assert pipe.unet is network
+    assert type(compiled._pipe.unet).__name__ == "OptimizedModule"
+    for one, other in zip(gradients(probes(plain), plain), gradients(probes(compiled), compiled), strict=True):
+        torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-5)
+    (left,), (right,) = plain.generate(drawings), compiled.generate(drawings)
+    assert left.tobytes() == right.tobytes()
+    assert not network._forward_hooks
