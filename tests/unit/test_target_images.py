@@ -15,10 +15,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from tiny import tiny_pipeline
 
-from pytest_unlearndiff.campaign.bench import Order
 from pytest_unlearndiff.campaign.campaign import Campaign
 from pytest_unlearndiff.campaign.parts import Fingerprint, Parts, VictimSource
-from pytest_unlearndiff.campaign.shipping import files_of
 from pytest_unlearndiff.core.attack_spec import AttackSpec
 from pytest_unlearndiff.core.concept import Concept, JudgeSpec, Prompt, Sampling
 from pytest_unlearndiff.core.concept_file import read_concept
@@ -216,14 +214,3 @@ def test_a_campaign_needs_no_base(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         without.run(store, lambda: source, Parts(), lanes=1)
     with pytest.raises(ModelError, match="p4d needs the un-erased model"):
         replace(campaign, attack=AttackSpec("p4d")).run(store, lambda: source, Parts(), lanes=1)
-
-
-def test_workers_elsewhere_get_the_images_too(tmp_path: Path) -> None:
-    prompt, image, there = Prompt("a church", 1, 5.0, 7), picture(tmp_path / "7.png"), tmp_path / "there" / "7.png"
-    asked = Concept(
-        "church", (prompt,), JudgeSpec("clip-zero-shot", {"model": "a/b"}), images={prompt.digest: str(image)}
-    )
-    source, prints = VictimSource(), Fingerprints()
-    order = Order(Campaign(asked, AttackSpec(), Fingerprint("victim", "images"), "judge"), source, 1)
-    assert files_of(source, asked.judge, prints, asked.images.values()) == {image: prints.of(image)}
-    assert order.moved({image: there}).campaign.concept.images == {prompt.digest: str(there)}
