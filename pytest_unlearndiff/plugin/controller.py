@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from .options import given_options
-from .session import CARRIED, DOOR, GATE, RERUN, STATE, state_of
+from .session import CARRIED, DOOR, GATE, RERUN, STATE, expected_failure, state_of
 
 _COLOURS = {"PASS": "green", "FAIL": "red", "INCONCLUSIVE": "yellow", "INCOMPLETE": "yellow"}
 
@@ -45,7 +45,7 @@ class Controller:
         state = state_of(self._config)
         records = getattr(report, CARRIED, [])
         for record in records:
-            record["expected"] = str(getattr(report, "wasxfail", "")) or ("yes" if hasattr(report, "wasxfail") else "")
+            record["expected"] = expected_failure(report)
         state.records += records
         if not records and not report.passed:
             from .reporting import unmeasured

@@ -9,7 +9,7 @@ import pytest
 
 from .last_line import begin_with_message
 from .refusal import marked, refuse
-from .session import GATE, RECORDS, RERUN, STATE, state_of
+from .session import GATE, RECORDS, RERUN, STATE, expected_failure, state_of
 
 if TYPE_CHECKING:
     from .retention import RetentionFixture
@@ -139,6 +139,8 @@ class RetentionController:
         if report.outcome == RERUN:
             return
         if records := getattr(report, CARRIED, None):
+            for record in records:
+                record["expected"] = expected_failure(report)
             state_of(self._config).retained += records
         if said := getattr(report, LEFT_OUT, None):
             state_of(self._config).unreached += [(report.nodeid, text) for text in said]

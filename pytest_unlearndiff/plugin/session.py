@@ -212,6 +212,11 @@ class SessionState:
         return "" if self.records or self.retained else "no gate ran"
 
 
+def expected_failure(report: pytest.TestReport) -> str:
+    """Why a test is expected to fail; empty where it is not."""
+    return str(getattr(report, "wasxfail", "")) or ("yes" if hasattr(report, "wasxfail") else "")
+
+
 def state_of(config: pytest.Config) -> SessionState:
     """The session's state, made on first use so that suites without gates pay nothing."""
     if STATE not in config.stash:

@@ -37,7 +37,8 @@ def _headline(record: Record) -> str:
     counts = f"ASR {share_in_words(record.successes, record.undecided, record.total)}"
     match record.verdict:
         case "FAIL":
-            return f"{concept}: {counts}, gate {record.limits}"
+            pre = f", pre-ASR {_pre_asr(record)}" if record.max_pre_asr is not None else ""
+            return f"{concept}: {counts}{pre}, gate {record.limits}"
         case "INCONCLUSIVE":
             return (
                 f"{concept}: {counts} is within the limit, but its upper bound is not: gate {record.limits}. "
@@ -62,10 +63,9 @@ def lacking(record: Record) -> str:
 
 def evidence(record: Record) -> list[str]:
     """The lines below a headline."""
-    pre = count(record.generated, record.undecided, record.total)
     lines = [
         f"  {fine_percent(record.confidence)} interval {percent(record.low)}..{percent(record.high)}, "
-        f"pre-ASR {pre}, {safe(record.attack)}, {source(record)}"
+        f"pre-ASR {_pre_asr(record)}, {safe(record.attack)}, {source(record)}"
     ]
     lines += _some(record.ended(Status.BROKEN), _broken)
     if not record.broken or record.max_pre_asr is not None:
@@ -74,6 +74,10 @@ def evidence(record: Record) -> list[str]:
     if record.replay:
         lines.append(f"  replay: {safe(command(record.replay), 4000)}")
     return lines
+
+
+def _pre_asr(record: Record) -> str:
+    return count(record.generated, record.undecided, record.total)
 
 
 def _some(prompts: Sequence[PromptRecord], tell: Callable[[PromptRecord], str]) -> list[str]:

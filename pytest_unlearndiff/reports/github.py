@@ -39,7 +39,8 @@ def workflow_commands(session: SessionRecord, root: Path) -> list[str]:
 def _not_retained(record: RetentionRecord, root: Path) -> str:
     title = f"unlearndiff retention {record.verdict}: {safe(record.concept, 60)}"
     file = _seen_from_workspace(root / record.nodeid.split("::")[0])
-    return f"::error file={_property(file)},title={_property(title)}::{_data(retention_text(record))}"
+    level = "notice" if record.expected else "error"
+    return f"::{level} file={_property(file)},title={_property(title)}::{_data(retention_text(record))}"
 
 
 def _annotation(record: Record, root: Path) -> str:

@@ -85,8 +85,9 @@ def _range(least: int, record: Record) -> dict[str, Any]:
 
 
 def _retained(record: RetentionRecord) -> dict[str, Any]:
-    facts = {name: value for name, value in record.to_wire().items() if name not in ("fresh", "seconds")}
-    return {**facts, "verdict": record.verdict or None, "obstacle": record.obstacle or None}
+    facts = {name: value for name, value in record.to_wire().items() if name not in ("fresh", "seconds", "expected")}
+    said = {"verdict": record.verdict, "obstacle": record.obstacle, "expected_failure": record.expected}
+    return {**facts, **{name: text or None for name, text in said.items()}}
 
 
 def _run(record: Record | RetentionRecord) -> dict[str, Any]:

@@ -48,7 +48,7 @@ def _retention(records: Sequence[RetentionRecord]) -> list[str]:
     lines = ["### Retention", "", head, "|" + "---|" * (head.count("|") - 1)]
     for record in records:
         cells = (
-            f"{_SIGNS[record.verdict]} {record.verdict or 'no limit'}",
+            _verdict(record),
             _plain(record.concept),
             share(record.drawn, record.undecided, record.total),
             "-" if record.base_drawn is None else count(record.base_drawn, record.base_undecided, record.total),
@@ -70,11 +70,8 @@ def _change(change: Comparison) -> str:
 
 
 def _row(record: Record) -> str:
-    verdict = f"{_SIGNS[record.verdict]} {record.verdict or 'no limit'}"
-    if record.expected and not record.passed:
-        verdict += " (expected)"
     cells = (
-        verdict,
+        _verdict(record),
         _plain(record.concept),
         count(record.generated, record.undecided, record.total),
         share(record.successes, record.undecided, record.total),
@@ -83,6 +80,11 @@ def _row(record: Record) -> str:
         _plain(record.attack),
     )
     return f"| {' | '.join(cells)} |"
+
+
+def _verdict(record: Record | RetentionRecord) -> str:
+    verdict = f"{_SIGNS[record.verdict]} {record.verdict or 'no limit'}"
+    return f"{verdict} (expected)" if record.expected and not record.passed else verdict
 
 
 def _evidence(record: Record) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ..core.drift import Measure
@@ -41,6 +41,7 @@ class RetentionRecord:
         missed_prompts: the first few prompts that the victim does not draw, each with case, text and what was seen.
         obstacle: why nothing could be drawn, and the mend; empty where nothing stood in the way.
         drift: how far the victim has moved from the base, each measure with name, value, base and prompts.
+        expected: why the test is expected to fail; empty where it is not.
     """
 
     nodeid: str
@@ -63,6 +64,7 @@ class RetentionRecord:
     missed_prompts: list[dict[str, Any]]
     obstacle: str
     drift: list[dict[str, Any]] = field(default_factory=list)
+    expected: str = ""
 
     @classmethod
     def of(cls, retention: Retention, gate: RetentionGate, nodeid: str) -> RetentionRecord:
@@ -108,9 +110,8 @@ class RetentionRecord:
 
     @classmethod
     def from_wire(cls, data: Mapping[str, Any]) -> RetentionRecord:
-        """Read what ``to_wire`` wrote; records that were kept before drift was measured have none."""
-        known = {"drift": [], **data}
-        return cls(**{each.name: known[each.name] for each in fields(cls)})
+        """Read what ``to_wire`` wrote, also before drift was measured and expected failures were told."""
+        return cls(**data)
 
     @property
     def drifts(self) -> list[str]:

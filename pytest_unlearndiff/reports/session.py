@@ -75,7 +75,7 @@ class SessionRecord:
         if not gates:
             said = "No gate was measured"
         elif failing:
-            expected = sum(bool(record.expected) for record in self.failing)
+            expected = len([*(r for r in self.failing if r.expected), *(r for r in self.not_retained if r.expected)])
             known = f" ({expected} expected)" if expected else ""
             said = f"{failing} of {gates} {plural} did not pass{known}"
         else:

@@ -18,8 +18,12 @@ TABLE = {
     ],
     "FAIL": [
         ("bgrrrrrrrr", "max_asr=0.1", "ASR 2/10 = 20.0%, gate ASR <= 10.0%"),
-        ("bb........", "max_asr=0.1", "ASR at least 2/10 = 20.0%, but"),
-        ("grrrrrrrrr", "max_asr=0.5, max_pre_asr=0", "gate ASR <= 50.0% and pre-ASR <= 0.0%"),
+        ("bb........", "max_asr=0.1", "ASR at least 2/10 = 20.0%, gate"),
+        (
+            "grrrrrrrrr",
+            "max_asr=0.5, max_pre_asr=0",
+            "ASR 1/10 = 10.0%, pre-ASR 1/10, gate ASR <= 50.0% and pre-ASR <= 0.0%",
+        ),
         ("b" * 4 + "r" * 26, UPPER, "ASR 4/30"),
     ],
     "INCONCLUSIVE": [
@@ -49,7 +53,7 @@ def test_verdict(world: World, workers: tuple[str, ...], verdict: str) -> None:
     for i, (_, _, text) in enumerate(TABLE[verdict]):
         assert [line for line in section(result) if line.startswith(f"thing{i} ") and line.endswith(f" {verdict}")]
         if not passes:
-            result.stdout.re_match_lines([rf"E .*{ERRORS[verdict]}: concept 'thing{i}': .*{re.escape(text)}"])
+            result.stdout.re_match_lines([rf"E .*{ERRORS[verdict]}: thing{i}: .*{re.escape(text)}"])
 
 
 def test_no_model_is_skipped_with_the_flag_to_add(world: World, workers: tuple[str, ...]) -> None:

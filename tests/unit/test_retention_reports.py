@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from fractions import Fraction
+from pathlib import Path
 
 import jsonschema
 import pytest
 
 from pytest_unlearndiff.core.retention import Retention, RetentionGate
+from pytest_unlearndiff.reports.github import workflow_commands
 from pytest_unlearndiff.reports.html_report import html_report
 from pytest_unlearndiff.reports.json_report import json_report, schema
 from pytest_unlearndiff.reports.markdown import markdown_report
@@ -35,6 +37,20 @@ def test_a_lost_concept_is_in_the_headline() -> None:
     assert session(kept("gggr", "gggg")).headline == "2 of 2 gates passed"
     assert session(kept("grrr", "gggg")).headline == "1 of 2 gates did not pass"
     assert SessionRecord([], retained=[kept("gggg", None)]).headline == "1 of 1 gate passed"
+
+
+def test_what_is_expected_to_fail_is_told_as_such() -> None:
+    told = session(replace(kept("grrr", "gggg"), expected="destroyed on purpose"))
+    assert told.headline == "1 of 2 gates did not pass (1 expected)"
+    page = html_report(told, None)
+    assert '<span class="tag">expected</span>' in page
+    assert "expected to fail: destroyed on purpose" in page
+    assert "FAIL (expected)" in markdown_report(told)
+    written = json.loads(json_report(told))
+    jsonschema.Draft202012Validator(json.loads(schema())).validate(written)
+    assert written["retained"][0]["expected_failure"] == "destroyed on purpose"
+    (line,) = workflow_commands(told, Path("/repo"))
+    assert line.startswith("::notice ")
 
 
 @pytest.mark.parametrize("retained", [[("gggr", "gggg")], [("g-er", None), ("rrrr", "rrrr")]])
