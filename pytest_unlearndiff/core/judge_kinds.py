@@ -227,7 +227,7 @@ def weights_of(spec: JudgeSpec) -> tuple[str, ...]:
     """What the judge's options name as its weights: files, folders or Hub ids."""
     if parts := parts_of(spec):
         return tuple(name for part in parts for name in weights_of(part))
-    return tuple(str(spec.options[name]) for name in KINDS[spec.kind].weights if name in spec.options)
+    return tuple(str(spec.options[name]) for name in kinds()[spec.kind].weights if name in spec.options)
 
 
 def with_weights(spec: JudgeSpec, moved: Mapping[str, str]) -> JudgeSpec:
@@ -239,7 +239,7 @@ def with_weights(spec: JudgeSpec, moved: Mapping[str, str]) -> JudgeSpec:
     """
     if parts := parts_of(spec):
         return with_parts(spec, tuple(with_weights(part, moved) for part in parts))
-    weights = KINDS[spec.kind].weights
+    weights = kinds()[spec.kind].weights
     options = {name: moved.get(str(value), value) if name in weights else value for name, value in spec.options.items()}
     return JudgeSpec(spec.kind, options)
 

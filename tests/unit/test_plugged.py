@@ -18,7 +18,7 @@ from pytest_unlearndiff.core.attack_spec import ATTACKS, AttackSpec, attacks
 from pytest_unlearndiff.core.concept import Concept, JudgeSpec
 from pytest_unlearndiff.core.concept_file import read_concept
 from pytest_unlearndiff.core.errors import ConceptError, GateError, JudgeError
-from pytest_unlearndiff.core.judge_kinds import KINDS, kinds
+from pytest_unlearndiff.core.judge_kinds import KINDS, kinds, weights_of, with_weights
 from pytest_unlearndiff.core.plugged import AttackKind, JudgeKind, Plugged, plug_in, plugged
 from pytest_unlearndiff.store.fingerprint import Fingerprints
 from pytest_unlearndiff.store.judge_weights import judge_weights
@@ -234,3 +234,10 @@ def test_an_attack_that_cannot_be_imported_is_one_clear_error() -> None:
     plug_in(both(attack=AttackKind("echo", "nowhere_at_all:Echo", "1")))
     with pytest.raises(GateError, match="attack echo: nowhere_at_all:Echo: No module named"):
         build_attack(AttackSpec("echo"), None)  # type: ignore[arg-type]
+
+
+def test_the_weights_of_a_plugged_judge_travel_to_workers() -> None:
+    plug_in(both(judge=WITH_WEIGHTS))
+    judge = JudgeSpec("red", {"model": "here", "least": 1})
+    assert weights_of(judge) == ("here",)
+    assert with_weights(judge, {"here": "there"}).options == {"model": "there", "least": 1}
