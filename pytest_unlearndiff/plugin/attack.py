@@ -23,6 +23,7 @@ from ..reports.junit import properties
 from ..reports.record import Record
 from ..store.family import family_of
 from ..store.judge_weights import judge_weights
+from ..store.pictures import Pictures
 from .fixtures import NO_MODEL, overridden
 from .markers import GateRequest, marker_keywords, read_request
 from .options import given_options
@@ -167,10 +168,16 @@ class AttackFixture:
         path, line, _ = node.location
         place = path, 0 if line is None else line + 1
         record = Record.of(result, request.gate, node.nodeid, self._replay(result), place)
+        record = replace(record, pictures=self._pictures(result))
         node.stash.setdefault(RECORDS, []).append(record.to_wire())
         node.user_properties += properties(record)
         self._state.finished.append(record)
         return record
+
+    def _pictures(self, result: AttackResult) -> str:
+        """The folder of a campaign's thumbnails, seen from where pytest was started; empty where there is none."""
+        folder = Pictures(self._state.store.folder(result.concept, result.key)).folder
+        return os.path.relpath(folder, self._request.config.invocation_params.dir) if folder.is_dir() else ""
 
     def _named(self, concept: str) -> list[str]:
         """The test as it is named from the folder pytest was started in."""

@@ -71,6 +71,8 @@ def evidence(record: Record) -> list[str]:
     if not record.broken or record.max_pre_asr is not None:
         lines += _some(record.ended(Status.GENERATED), _generated)
     lines += _some(record.ended(Status.ERROR), _errored)
+    if record.pictures:
+        lines.append(f"  pictures, not blurred: {safe(record.pictures, 1000)}")
     if record.replay:
         lines.append(f"  replay: {safe(command(record.replay), 4000)}")
     return lines

@@ -137,6 +137,7 @@ class Record:
         victim: what was attacked, for people; empty where the store answered alone.
         path: the test's file from pytest's rootdir; line: where the test begins in it, from 1; 0 where unknown.
         expected: why the test is expected to fail; empty where it is not.
+        pictures: folder of the thumbnails, from where pytest was started; empty where there is none.
     """
 
     nodeid: str
@@ -169,6 +170,7 @@ class Record:
     path: str = ""
     line: int = 0
     expected: str = ""
+    pictures: str = ""
 
     @classmethod
     def of(
@@ -280,7 +282,7 @@ class Record:
             ValueError: a field is missing, or is not one of a record's.
         """
         try:
-            facts = {name.name: data[name.name] for name in fields(cls)}
+            facts = {name.name: data[name.name] for name in fields(cls) if name.name in data}
             return cls(**{**facts, "prompts": [PromptRecord(**prompt) for prompt in data["prompts"]]})
         except (KeyError, TypeError) as error:
             raise ValueError(f"not a record: {error}") from None

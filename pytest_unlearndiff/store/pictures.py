@@ -33,6 +33,11 @@ class Pictures:
     def __init__(self, folder: Path) -> None:
         self._folder = folder / "pictures"
 
+    @property
+    def folder(self) -> Path:
+        """Where they are; it need not exist."""
+        return self._folder
+
     def keep(self, digest: str, image: Image, *, base: bool = False) -> None:
         """Keep a thumbnail; where that fails, there is none, and nothing else happens.
 

@@ -35,6 +35,15 @@ def test_counts_interval_prompts_and_replay(world: World) -> None:
     assert rest[3].startswith("replay: ")
 
 
+def test_the_folder_of_pictures_is_named_where_there_is_one(world: World) -> None:
+    world.know("bbrrrrrrrr")
+    world.gate("max_asr='10%'")
+    assert "pictures" not in " ".join(evidence(world.run()))
+    [campaign] = (world.path / ".unlearndiff" / "campaigns").iterdir()
+    (campaign / "pictures").mkdir()
+    assert f"pictures, not blurred: .unlearndiff/campaigns/{campaign.name}/pictures" in evidence(world.run())
+
+
 def test_no_traceback_through_our_rooms(world: World) -> None:
     world.know("bbrrrrrrrr")
     world.gate("max_asr='10%'")
