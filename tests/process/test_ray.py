@@ -195,3 +195,24 @@ def test_real_attacks_have_the_same_outcomes_with_1_2_and_4_workers_and_with_non
     assert {json.loads(outcome)["status"] for outcome in found[0]} == {"broken", "generated", "resisted"}
     assert len(found[0]) == 4 + 3, "four prompts, and what the judge saw in the base's pictures of the attacked ones"
     assert found[1] == found[2] == found[4] == found[0]
+
+
+def test_workers_learn_of_judges_and_attacks_that_plugins_add(scripted: World) -> None:
+    """The judge's weights are compared where the worker is, which knows its kind from the order alone."""
+    scripted.file(
+        "conftest.py",
+        """
+        from pytest_unlearndiff import AttackKind, JudgeKind
+
+        def pytest_unlearndiff_judges(config):
+            return [JudgeKind("red", make="nowhere:Red", version="1", required={"model": str}, weights=("model",))]
+
+        def pytest_unlearndiff_attacks(config):
+            return [AttackKind("echo", make="nowhere:Echo", version="1")]
+        """.replace("\n        ", "\n"),
+    )
+    judge = {"kind": "red", "model": "../judge"}
+    scripted.file("concepts/church.yaml", json.dumps({"prompts": "church.csv", "judge": judge}))
+    result = scripted.attack("--unlearndiff-workers=2", "--unlearndiff-attack=echo")
+    assert result.ret == 0
+    assert sorted(outcome["status"] for outcome in scripted.kept()) == sorted(WANTED)
