@@ -12,7 +12,7 @@ import yaml
 from pytest_unlearndiff.__main__ import COMMANDS
 from pytest_unlearndiff.core.judge_kinds import KINDS
 from pytest_unlearndiff.plugin.markers import _KEYWORDS
-from pytest_unlearndiff.plugin.options import OPTIONS
+from pytest_unlearndiff.plugin.options import OPTIONS, add_options
 
 README = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
 QUOTED = set(re.findall(r"`([^`\n]+)`", README))
@@ -50,4 +50,7 @@ def test_yaml_examples_are_yaml(text: str) -> None:
 
 @pytest.mark.parametrize("text", re.findall(r"--unlearndiff-[a-z-]+", README))
 def test_no_option_is_told_that_there_is_not(text: str) -> None:
-    assert text in {option.flag for option in OPTIONS}
+    parser = pytest.Parser(_ispytest=True)
+    add_options(parser)
+    declared = [name for option in parser.getgroup("unlearndiff").options for name in option.names()]
+    assert text in declared
