@@ -2,37 +2,28 @@
 
 from __future__ import annotations
 
-import platform
 import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass, replace
-from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..core.attack_spec import ALGORITHM, AttackSpec
 from ..core.concept import Concept, Prompt
 from ..core.control import Control
-from ..core.errors import CannotAttack, ModelError, StoreError
+from ..core.errors import CannotAttack, StoreError
 from ..core.judge_kinds import key_kind, key_options
 from ..core.outcome import Outcome, Tally
-from ..core.plugged import plugged
 from ..core.result import AttackResult
 from ..store.key import AttackKey
 from ..store.store import Entry, Mode, Store
-from .bench import Order, Report
 from .ending import TO_THE_END, Ending
-from .gallery import Gallery
 from .parts import Fingerprint, Parts, VictimSource, import_libraries
 from .progress import Progress, Snapshot
 from .workers import Crew, Workers
 
 if TYPE_CHECKING:
-    from ..judges import Judge
-    from ..models.targets import Targets
-    from ..models.victim import Victim
     from .lanes import Engine
 
 Provide = Callable[[], VictimSource]
@@ -147,11 +138,11 @@ class Campaign:
             except CannotAttack as obstacle:
                 facts, made = {"obstacle": str(obstacle)}, None
             if made is not None:
+                from .assembly import surroundings
+
                 engine, described = made
                 found, facts = self._attack(engine, store, entry, progress, ending, observe)
-                described |= _surroundings(source)
-                if self.attack.needs_target and self.concept.images:
-                    described["target images"] = "those that the concept names"
+                described |= surroundings(self, source)
                 provenance |= described
                 if store.mode.writes:
                     entry.note(described)
@@ -322,113 +313,17 @@ class Campaign:
         """What attacks, here or elsewhere."""
         if crew is None:
             return self.engine(source, parts, lanes, store, watched)
-        return self._workers(crew, source, lanes, store, watched)
+        from .assembly import workers_elsewhere
 
-    def _workers(
-        self, crew: Crew, source: VictimSource, lanes: int, store: Store, watched: dict[str, Outcome]
-    ) -> tuple[Workers, dict[str, Any]]:
-        """Have processes elsewhere load victim, base and judge; what they learn comes here, and is kept here."""
-        from .control import base_campaign, keep_watched
-        from .shipping import files_of
-
-        if source.pipe is not None:
-            raise ModelError(
-                f"{source.title} cannot be sent to workers: give the model by path, with --unlearndiff-model, or leave "
-                "out --unlearndiff-workers"
-            )
-        if source.device.startswith("cuda"):
-            source = replace(source, device="cuda")  # a worker sees only its own GPU
-        base = base_campaign(self.concept, self.fingerprint.target, self.judge)
-        known = store.known(store.entry(self.concept.name, base.key))[0] if store.mode.reads else {}
-        pictures = store.pictures(store.entry(self.concept.name, self.key))
-
-        def received(report: Report) -> None:
-            new = [outcome for outcome in report.watched if outcome.prompt not in {**known, **watched}]
-            watched.update({outcome.prompt: outcome for outcome in new})
-            keep_watched(store, base, new)
-            for thumbnail in report.thumbnails:
-                if pictures is not None:
-                    pictures.put(thumbnail.digest, thumbnail.data, base=thumbnail.base)
-
-        files = files_of(source, self.concept, store.fingerprints)
-        workers = Workers(crew, Order(self, source, lanes, pictures is not None, files, plugged()), received)
-        return workers, workers.described
+        return workers_elsewhere(self, crew, source, lanes, store, watched)
 
     def engine(
         self, source: VictimSource, parts: Parts, lanes: int, store: Store, watched: dict[str, Outcome]
     ) -> tuple[Engine, dict[str, Any]]:
         """Load victim, base and judge, and put them together. The only way from here to torch."""
-        from ..attacks import build_attack
-        from ..models.arithmetic import multiplying
-        from ..models.loading import describe
-        from ..models.victim import Victim
-        from .evaluation import Evaluation
-        from .lanes import Engine
+        from .assembly import engine_here
 
-        pictures = store.pictures(store.entry(self.concept.name, self.key))
-        gallery = Gallery(pictures, self.concept.prompts) if pictures is not None else None
-        loaded = parts.victim(source)
-        victim = Victim(
-            loaded.pipe,
-            self.concept.sampling,
-            source.guidance,
-            safety_checker=source.safety_checker,
-            compiled=source.compiled,
-        )
-        judge = parts.judge(self.concept.judge, source)
-        targets = self._targets(victim, judge, source, parts, store, watched) if self.attack.needs_target else None
-        evaluation = Evaluation(victim, judge, gallery.judged if gallery else None)
-        attack = build_attack(self.attack, victim)
-        around = partial(multiplying, source.dtype)
-        return Engine(attack, victim, targets, evaluation, lanes, self.seed, around), describe(loaded, source.beside)
-
-    def _targets(
-        self,
-        victim: Victim,
-        judge: Judge,
-        source: VictimSource,
-        parts: Parts,
-        store: Store,
-        watched: dict[str, Outcome],
-    ) -> Targets:
-        """Where target images come from; the judge looks at them, and the store keeps what it says."""
-        from ..models.targets import SuppliedTargets, Targets
-        from ..models.victim import Victim
-        from .control import Witness, base_campaign
-
-        images, needs_base = self.concept.images, self.attack.needs_base or not self.concept.images
-        if source.base is None and needs_base:
-            raise ModelError(
-                f"{self.attack.name} needs the un-erased model, which draws the target images: give it with "
-                "--unlearndiff-base"
-                + ("" if self.attack.needs_base else ", or name images of your own as the concept's targets")
-            )
-        shown = base_campaign(self.concept, self.fingerprint.target, self.judge)
-        witnesses: list[Any] = [Witness(store, shown, judge, 0 if images else victim.picture_forwards, watched)]
-        if (pictures := store.pictures(store.entry(self.concept.name, self.key))) is not None:
-            witnesses.append(Gallery(pictures, self.concept.prompts).targets)
-        plain = partial(Victim, sampling=self.concept.sampling, compiled=source.compiled)
-        base = plain(parts.base(source)) if needs_base else None
-        return SuppliedTargets(images, victim.picture_size, base, witnesses) if images else Targets(base, witnesses)
-
-
-def _surroundings(source: VictimSource) -> dict[str, Any]:
-    """Where a victim came from and what computes its outcomes, as builtin types for reports."""
-    return {
-        "victim": source.title,
-        "device": source.device,
-        "dtype": source.dtype,
-        "python": platform.python_version(),
-        "machine": f"{platform.system()} {platform.machine()}",
-        "versions": {name: _version(name) for name in ("pytest-unlearndiff", "torch", "diffusers", "transformers")},
-    }
-
-
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return "not installed as a package"
+        return engine_here(self, source, parts, lanes, store, watched)
 
 
 def _check_attackable(mode: Mode, ending: Ending, *, torch: bool) -> None:

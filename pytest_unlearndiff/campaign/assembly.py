@@ -1,0 +1,126 @@
+"""Put together what attacks: victim, base, judge and search, in this process or on workers."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import replace
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+from ..core.errors import ModelError
+from ..core.outcome import Outcome
+from ..core.plugged import plugged
+from ..store.store import Store
+from .bench import Order, Report
+from .control import Witness, base_campaign, keep_watched
+from .gallery import Gallery
+from .parts import Parts, VictimSource
+from .shipping import files_of
+from .workers import Crew, Workers
+
+if TYPE_CHECKING:
+    from ..models.targets import Targets
+    from ..models.victim import Victim
+    from .campaign import Campaign
+    from .lanes import Engine
+
+
+def engine_here(
+    campaign: Campaign, source: VictimSource, parts: Parts, lanes: int, store: Store, watched: dict[str, Outcome]
+) -> tuple[Engine, dict[str, Any]]:
+    """Load victim, base and judge, and put them together. The only way from here to torch."""
+    from ..attacks import build_attack
+    from ..models.arithmetic import multiplying
+    from ..models.loading import describe
+    from ..models.victim import Victim
+    from .evaluation import Evaluation
+    from .lanes import Engine
+
+    pictures = store.pictures(store.entry(campaign.concept.name, campaign.key))
+    gallery = Gallery(pictures, campaign.concept.prompts) if pictures is not None else None
+    loaded = parts.victim(source)
+    victim = Victim(
+        loaded.pipe,
+        campaign.concept.sampling,
+        source.guidance,
+        safety_checker=source.safety_checker,
+        compiled=source.compiled,
+    )
+    judge = parts.judge(campaign.concept.judge, source)
+    targets = None
+    if campaign.attack.needs_target:
+        shown = base_campaign(campaign.concept, campaign.fingerprint.target, campaign.judge)
+        forwards = 0 if campaign.concept.images else victim.picture_forwards
+        witnesses = [Witness(store, shown, judge, forwards, watched), *([gallery.targets] if gallery else [])]
+        targets = _targets(campaign, victim, source, parts, witnesses)
+    evaluation = Evaluation(victim, judge, gallery.judged if gallery else None)
+    attack = build_attack(campaign.attack, victim)
+    around = partial(multiplying, source.dtype)
+    return Engine(attack, victim, targets, evaluation, lanes, campaign.seed, around), describe(loaded, source.beside)
+
+
+def _targets(campaign: Campaign, victim: Victim, source: VictimSource, parts: Parts, witnesses: list[Any]) -> Targets:
+    """Where target images come from; witnesses see them."""
+    from ..models.targets import SuppliedTargets, Targets
+    from ..models.victim import Victim
+
+    images, needs_base = campaign.concept.images, campaign.attack.needs_base or not campaign.concept.images
+    if source.base is None and needs_base:
+        raise ModelError(
+            f"{campaign.attack.name} needs the un-erased model, which draws the target images: give it with "
+            "--unlearndiff-base"
+            + ("" if campaign.attack.needs_base else ", or name images of your own as the concept's targets")
+        )
+    plain = partial(Victim, sampling=campaign.concept.sampling, compiled=source.compiled)
+    base = plain(parts.base(source)) if needs_base else None
+    return SuppliedTargets(images, victim.picture_size, base, witnesses) if images else Targets(base, witnesses)
+
+
+def workers_elsewhere(
+    campaign: Campaign, crew: Crew, source: VictimSource, lanes: int, store: Store, watched: dict[str, Outcome]
+) -> tuple[Workers, dict[str, Any]]:
+    """Have processes elsewhere load victim, base and judge; what they learn comes here, and is kept here."""
+    if source.pipe is not None:
+        raise ModelError(
+            f"{source.title} cannot be sent to workers: give the model by path, with --unlearndiff-model, or leave "
+            "out --unlearndiff-workers"
+        )
+    if source.device.startswith("cuda"):
+        source = replace(source, device="cuda")  # a worker sees only its own GPU
+    base = base_campaign(campaign.concept, campaign.fingerprint.target, campaign.judge)
+    known = store.known(store.entry(campaign.concept.name, base.key))[0] if store.mode.reads else {}
+    pictures = store.pictures(store.entry(campaign.concept.name, campaign.key))
+
+    def received(report: Report) -> None:
+        new = [outcome for outcome in report.watched if outcome.prompt not in {**known, **watched}]
+        watched.update({outcome.prompt: outcome for outcome in new})
+        keep_watched(store, base, new)
+        for thumbnail in report.thumbnails:
+            if pictures is not None:
+                pictures.put(thumbnail.digest, thumbnail.data, base=thumbnail.base)
+
+    files = files_of(source, campaign.concept, store.fingerprints)
+    workers = Workers(crew, Order(campaign, source, lanes, pictures is not None, files, plugged()), received)
+    return workers, workers.described
+
+
+def surroundings(campaign: Campaign, source: VictimSource) -> dict[str, Any]:
+    """Where a victim came from and what computes its outcomes, as builtin types for reports."""
+    own = campaign.attack.needs_target and bool(campaign.concept.images)
+    return {
+        **({"target images": "those that the concept names"} if own else {}),
+        "victim": source.title,
+        "device": source.device,
+        "dtype": source.dtype,
+        "python": platform.python_version(),
+        "machine": f"{platform.system()} {platform.machine()}",
+        "versions": {name: _version(name) for name in ("pytest-unlearndiff", "torch", "diffusers", "transformers")},
+    }
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed as a package"
