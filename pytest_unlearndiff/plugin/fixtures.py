@@ -18,8 +18,8 @@ NO_MODEL = "no model under test: add --unlearndiff-model=PATH (and --unlearndiff
 def unlearned_pipe(pytestconfig: pytest.Config) -> Any:
     """The pipeline under test, loaded from --unlearndiff-model.
 
-    Override it in a conftest to test any ``StableDiffusionPipeline`` of your own; its weights are then fingerprinted
-    from memory.
+    Override it in a conftest to test any ``StableDiffusionPipeline`` or ``StableDiffusionXLPipeline`` of your own; its
+    weights are then fingerprinted from memory.
     """
     from .attack import session_source
 

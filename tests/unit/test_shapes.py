@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from pytest_unlearndiff.attacks.slots import lay_out
 from pytest_unlearndiff.core.attack_spec import BASELINES, SCHEDULES, AttackSpec, Embeddings, Genetic, Simplex, Swaps
 from pytest_unlearndiff.core.concept import Sampling
 from pytest_unlearndiff.core.drawing import Drawing
+from pytest_unlearndiff.models.loading import load_pipeline, weights_digest
 from pytest_unlearndiff.models.targets import Targets
 from pytest_unlearndiff.models.victim import Victim
 
@@ -101,6 +103,13 @@ def test_half_precision_leaves_the_search_in_single() -> None:
     victim, base = (Victim(half(seed), Sampling(steps=2)) for seed in (1, 0))
     (lane,) = build_attack(SPECS["simplex"], victim).start(PROMPTS[:1], victim, Targets(base), 0)
     assert {lane.u.dtype, lane.x0.dtype} == {torch.float32}
+
+
+def test_a_pipeline_folder_with_a_small_autoencoder_loads(tmp_path: Path) -> None:
+    pipe = small_autoencoder(0)
+    pipe.register_modules(vae=pipe.vae)
+    pipe.save_pretrained(tmp_path / "pipe")
+    assert weights_digest(load_pipeline(tmp_path / "pipe")) == weights_digest(pipe)
 
 
 def test_latents_of_a_small_autoencoder_are_its_own() -> None:

@@ -24,6 +24,7 @@ from pytest_unlearndiff.core.concept import Prompt, Sampling
 from pytest_unlearndiff.core.drawing import Drawing
 from pytest_unlearndiff.core.errors import ModelError
 from pytest_unlearndiff.core.guidance import STRENGTHS, Guidance
+from pytest_unlearndiff.models.drift import noise_drift
 from pytest_unlearndiff.models.quiet import library_warnings_ignored
 from pytest_unlearndiff.models.targets import Targets
 from pytest_unlearndiff.models.victim import Victim
@@ -166,6 +167,14 @@ def test_lanes_together_do_what_each_does_alone(
     assert all(drawn for drawn, _ in together.values())
     alone = {case: end for prompt in PROMPTS[2:] for case, end in run(SPECS[name], [prompt], victim, targets).items()}
     assert together == alone
+
+
+def test_drift_and_its_like_take_the_states_as_they_are(victim: Victim, targets: Targets) -> None:
+    texts = ["a church", "a tree!"]
+    moved = noise_drift(victim, targets.base, texts, samples=2)
+    assert all(drift > 0 for drift in moved)
+    assert moved[0] != moved[1]
+    assert noise_drift(victim, victim, texts, samples=2) == [0.0, 0.0]
 
 
 def test_typeable_tokens_come_back_from_both_tokenizers(victim: Victim) -> None:
