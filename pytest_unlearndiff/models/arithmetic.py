@@ -37,10 +37,7 @@ def _check_cuda(device: str, dtype: torch.dtype) -> None:
     if not torch.cuda.is_available():
         raise ModelError(f"--unlearndiff-device={device}: torch finds no CUDA device here; give cpu, or another torch")
     if dtype == torch.bfloat16 and not torch.cuda.is_bf16_supported(including_emulation=False):
-        raise ModelError(
-            f"--unlearndiff-device={device} has no bfloat16, the default on CUDA: give --unlearndiff-dtype=float16, or "
-            "float32"
-        )
+        raise ModelError(f"--unlearndiff-device={device} has no bfloat16: give --unlearndiff-dtype=float16, or float32")
 
 
 def channels_last(pipe: Any) -> None:

@@ -226,7 +226,7 @@ OPTIONS = (
     Option("per_gpu", "Processes that may use one GPU at a time; others wait (default 1)", "N", _whole(1), 1),
     Option(
         "dtype",
-        "Arithmetic: float32, tf32, float16, bfloat16 or auto (default): bfloat16 on cuda, float32 elsewhere",
+        "Arithmetic: float32, tf32, float16, bfloat16 or auto (default): tf32 on cuda, float32 elsewhere",
         "NAME",
         _precision,
         "auto",

@@ -194,7 +194,7 @@ def test_arithmetic_is_part_of_the_key_and_devices_are_not(world: World) -> None
         return str(world.campaign("church", *(f"--unlearndiff-{option}" for option in options))[0].key.digest)
 
     assert digest() == digest("device=cpu") == digest("dtype=float32", "device=cuda") == digest("compile")
-    assert digest("device=cuda") == digest("device=cuda:1") == digest("dtype=bfloat16")
+    assert digest("device=cuda") == digest("device=cuda:1") == digest("dtype=tf32")
     assert len({digest(f"dtype={name}") for name in ("float32", "tf32", "float16", "bfloat16")}) == 4
 
 

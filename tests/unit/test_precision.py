@@ -32,7 +32,7 @@ SHORT = Sampling(steps=2)
 
 @pytest.mark.parametrize(
     ("device", "precision"),
-    [("cpu", "float32"), ("mps", "float32"), ("cuda", "bfloat16"), ("cuda:1", "bfloat16"), ("cudax", "float32")],
+    [("cpu", "float32"), ("mps", "float32"), ("cuda", "tf32"), ("cuda:1", "tf32"), ("cudax", "float32")],
 )
 def test_what_auto_stands_for_is_told_by_the_device_alone(device: str, precision: str) -> None:
     assert resolved("auto", device) == precision
@@ -56,7 +56,7 @@ def test_tensor_float_is_asked_for_only_while_an_engine_works() -> None:
         return [Judgement(False, 0.0, "")] * len(drawings)
 
     for name in PRECISIONS[1:]:
-        around, victim = partial(arithmetic.multiplying, name), SimpleNamespace(picture_forwards=1)
+        around, victim = partial(arithmetic.multiplying, name), SimpleNamespace(picture_forwards=1, tokens=len)
         engine = Engine(NoAttack(), victim, None, judge, 2, 0, around)  # type: ignore[arg-type]
         assert len([outcome for outcome in engine.run(PROMPTS) if outcome]) == len(PROMPTS)
         stopped = engine.run(PROMPTS)
