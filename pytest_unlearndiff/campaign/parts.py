@@ -12,6 +12,7 @@ from typing import Any
 from ..core.concept import JudgeSpec
 from ..core.guidance import UNGUIDED, Guidance
 from ..core.maker import is_maker, make
+from ..core.precision import WEIGHTS
 from ..store.fingerprint import Fingerprints, digest
 
 
@@ -103,7 +104,7 @@ class Fingerprint:
         """The same where the base draws the target images."""
         guided = f" with {source.beside}" if source.beside else ""
         base = fingerprints.of(source.base) if source.base is not None else ""
-        target = f"{base}:{source.dtype}"
+        target = f"{base}:{WEIGHTS[source.dtype]}"
         if source.pipe is not None:
             from ..models.loading import weights_digest
 

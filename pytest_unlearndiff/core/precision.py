@@ -1,4 +1,4 @@
-"""In which arithmetic a model runs: named in the key, so that it can be told without a device."""
+"""In which arithmetic a model runs: the type of its weights is in the key, how a device multiplies them is not."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def resolved(precision: str, device: str) -> str:
     Half precision is faster and smaller, but coarser gradients may find less, and a default must not look safer than
     the model is.
 
-    It is told by the device's name alone. A session that finds everything in the store loads no torch and may have no
-    GPU, and must ask for the same key as the one that computed it.
+    It is told by the device's name alone: a session that finds everything in the store loads no torch and may have no
+    GPU. Both have float32 weights, so it asks for the same key as the one that computed it.
 
     Args:
         precision: one of PRECISIONS.

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .checks import hint
-from .errors import ConceptError
+from .errors import ConceptError, one_line
 
 Place = tuple[str | int, ...]
 """Where a value stands: keys and indices from the top."""
@@ -59,7 +59,7 @@ def read_yaml(path: Path) -> YamlFile:
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         if isinstance(error, ConceptError):
             raise
-        raise ConceptError(f"{path}: not a readable YAML file: {error}") from None
+        raise ConceptError(f"{path}: not a readable YAML file: {one_line(error)}") from None
 
 
 def _lines(node: Any, place: Place, path: Path, seen: set[int]) -> Iterator[tuple[Place, int]]:

@@ -57,7 +57,7 @@ def test_a_pipeline_from_a_hook(world: World, workers: tuple[str, ...]) -> None:
         from types import SimpleNamespace
         from pytest_unlearndiff.models import loading
 
-        loading.weights_digest = lambda pipe: pipe.weights
+        loading.weights_digest = lambda pipe, **how: pipe.weights
 
         def pytest_unlearndiff_load_pipeline(config, model):
             if model.suffix == ".safetensors":

@@ -191,7 +191,8 @@ def test_gate_files_have_both_sides(world: World, workers: tuple[str, ...]) -> N
         [
             "PASSED release.unlearndiff.yaml::church",
             "PASSED release.unlearndiff.yaml::retains-dog",
-            "release.unlearndiff.yaml:5: RetentionLost: retained concept 'cat': the victim draws 1/10 = 10.0%, but *",
+            "retained concept 'cat': the victim draws 1/10 = 10.0%, but *",
+            "release.unlearndiff.yaml:5: RetentionLost",
         ]
     )
 

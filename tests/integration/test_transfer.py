@@ -188,6 +188,6 @@ def test_the_model_matters(exported: World) -> None:
     exported.gate("attack='transfer:known.csv', max_asr=0.1, prompts='known'")
     exported.scripted("rr")
     assert exported.attack().ret == 0
-    exported.file("other.safetensors", "other weights")
+    exported.file("other.safetensors", "weights:{other}")
     result = exported.bare("--unlearndiff-model=other.safetensors", MODEL[1], "--unlearndiff-cache=require")
     assert result.ret == 1

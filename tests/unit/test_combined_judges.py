@@ -75,7 +75,7 @@ def test_a_function_may_answer_in_three_ways(module: str) -> None:
     ],
 )
 def test_a_function_that_does_not_judge_is_named(module: str, name: str, says: str) -> None:
-    with pytest.raises(JudgeError, match=f"{module}:{name} .*{says}"):
+    with pytest.raises(JudgeError, match=f"{module}:{name}.* {says}"):
         judge(spec(function(module, name)))
 
 
