@@ -31,16 +31,7 @@ def tiny_pipeline(seed: int = 0, *, prediction_type: str = "epsilon") -> StableD
     """UNet of two levels, text encoder of two layers, the emoji world's tokenizer, 32x32 pictures."""
     torch.manual_seed(seed)
     tokenizer = CLIPTokenizer.from_pretrained(EMOJI / "model" / "tokenizer")
-    unet = UNet2DConditionModel(
-        sample_size=8,
-        block_out_channels=(16, 32),
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-        layers_per_block=1,
-        attention_head_dim=2,
-        cross_attention_dim=32,
-        norm_num_groups=8,
-    )
+    unet = _unet(cross_attention_dim=32)
     text_encoder = CLIPTextModel(_text_config(tokenizer, 32))
     pipe = StableDiffusionPipeline(
         vae=_autoencoder(),
@@ -60,16 +51,9 @@ def tiny_xl(seed: int = 0, *, prediction_type: str = "epsilon") -> StableDiffusi
     torch.manual_seed(seed)
     tokenizer = CLIPTokenizer.from_pretrained(EMOJI / "model" / "tokenizer")
     second = CLIPTokenizer.from_pretrained(EMOJI / "model" / "tokenizer", pad_token="!")
-    unet = UNet2DConditionModel(
-        sample_size=8,
-        block_out_channels=(16, 32),
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-        layers_per_block=1,
+    unet = _unet(
         transformer_layers_per_block=(1, 2),
-        attention_head_dim=2,
         cross_attention_dim=56,
-        norm_num_groups=8,
         use_linear_projection=True,
         addition_embed_type="text_time",
         addition_time_embed_dim=8,
@@ -88,6 +72,19 @@ def tiny_xl(seed: int = 0, *, prediction_type: str = "epsilon") -> StableDiffusi
         add_watermarker=False,
     )
     return _frozen(pipe)
+
+
+def _unet(**more: Any) -> UNet2DConditionModel:
+    return UNet2DConditionModel(
+        sample_size=8,
+        block_out_channels=(16, 32),
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        layers_per_block=1,
+        attention_head_dim=2,
+        norm_num_groups=8,
+        **more,
+    )
 
 
 def _text_config(tokenizer: CLIPTokenizer, width: int, **more: Any) -> CLIPTextConfig:

@@ -25,8 +25,8 @@ from ..store.family import family_of
 from ..store.judge_weights import judge_weights
 from ..store.pictures import Pictures
 from .fixtures import NO_MODEL, overridden
+from .given import given_options
 from .markers import GateRequest, marker_keywords, read_request
-from .options import given_options
 from .running import BUDGET_TOO_SHORT, BUDGET_USED, run_campaign, stopped
 from .session import RECORDS, SessionState, state_of
 from .settings import Settings

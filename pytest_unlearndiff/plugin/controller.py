@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from .options import given_options
+from .given import given_options
 from .session import CARRIED, DOOR, GATE, RERUN, STATE, expected_failure, state_of
 
 _COLOURS = {"PASS": "green", "FAIL": "red", "INCONCLUSIVE": "yellow", "INCOMPLETE": "yellow"}

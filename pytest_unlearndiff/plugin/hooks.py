@@ -11,8 +11,9 @@ import pytest
 from . import hookspecs, retention_hooks
 from .controller import Controller
 from .fixtures import unlearndiff_attack, unlearned_pipe
+from .given import given_options
 from .last_line import begin_with_message
-from .options import MARKER, add_options, given_options
+from .options import MARKER, add_options
 from .plugs import plug_early
 from .refusal import marked, refuse
 from .session import CARRIED, GATE, RECORDS, STATE, state_of

@@ -22,9 +22,9 @@ from ..core.known_prompts import NOTHING_KNOWN, KnownPrompts, read_known
 from ..core.maker import is_maker
 from ..core.rate import parse_limit
 from ..store.hub import hub_folder, hub_mend
-from .options import KNOWN
 from .session import SessionState
 from .settings import Settings
+from .values import KNOWN
 
 _KEYWORDS = (
     "concept",

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from .options import ELSEWHERE, OPTIONS, PATHS, Given, Option
-from .options import given as find_given
+from .given import ELSEWHERE, PATHS, Given
+from .given import given as find_given
+from .options import OPTIONS, Option
 
 
 @dataclass(frozen=True)

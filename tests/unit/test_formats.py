@@ -16,7 +16,6 @@ from diffusers.loaders.single_file_utils import (
 from resaved import (
     FORMATS,
     KV,
-    Format,
     compvis,
     erasers,
     kohya,
@@ -48,14 +47,6 @@ def load(path: Path, base: StableDiffusionPipeline | None, *, trust: bool = Fals
     return load_victim(read_checkpoint(path, trust_pickle=trust), base, partial=partial)
 
 
-def assert_carried(how: Format, saved: StableDiffusionPipeline, base: StableDiffusionPipeline, found: Loaded) -> None:
-    for component in ("unet", "text_encoder", "vae"):
-        carried = how.tensors(saved, component)
-        kept = getattr(base, component).state_dict()
-        for key, value in getattr(found.pipe, component).state_dict().items():
-            assert torch.equal(value, carried.get(key, kept[key])), f"{component}.{key}"
-
-
 @pytest.mark.parametrize("name", FORMATS)
 def test_every_format_loads_to_the_bit(
     name: str, base: StableDiffusionPipeline, other: StableDiffusionPipeline, tmp_path: Path
@@ -63,7 +54,7 @@ def test_every_format_loads_to_the_bit(
     how = FORMATS[name]
     how.write(other, tmp_path / "x")
     found = load(tmp_path / "x", base, trust=how.trusted)
-    assert_carried(how, other, base, found)
+    how.assert_loaded(found.pipe, other, base)
     assert {change.component for change in found.changes} == set(how.carries)
     for change in found.changes:
         assert change.given == len(how.tensors(other, change.component)) <= change.total

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from pytest_unlearndiff.plugin.options import OPTIONS, Option, given_options
+from pytest_unlearndiff.plugin.given import given_options
+from pytest_unlearndiff.plugin.options import OPTIONS, Option
 from pytest_unlearndiff.plugin.settings import Settings
 
 # A few texts an option, and what each means. A new option fails the first test until it is listed here.
