@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import platform
 from dataclasses import replace
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from ..core.errors import ModelError
 from ..core.outcome import Outcome
 from ..core.plugged import plugged
+from ..core.surroundings import surroundings
 from ..store.store import Store
 from .bench import Order, Report
 from .control import Witness, base_campaign, keep_watched
@@ -105,7 +104,7 @@ def workers_elsewhere(
     return workers, workers.described
 
 
-def surroundings(campaign: Campaign, source: VictimSource) -> dict[str, Any]:
+def facts_of(campaign: Campaign, source: VictimSource) -> dict[str, Any]:
     """Where a victim came from and what computes its outcomes, as builtin types for reports."""
     own = campaign.attack.needs_target and bool(campaign.concept.images)
     return {
@@ -113,14 +112,5 @@ def surroundings(campaign: Campaign, source: VictimSource) -> dict[str, Any]:
         "victim": source.title,
         "device": source.device,
         "dtype": source.dtype,
-        "python": platform.python_version(),
-        "machine": f"{platform.system()} {platform.machine()}",
-        "versions": {name: _version(name) for name in ("pytest-unlearndiff", "torch", "diffusers", "transformers")},
+        **surroundings("pytest-unlearndiff", "torch", "diffusers", "transformers"),
     }
-
-
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return "not installed as a package"

@@ -162,7 +162,7 @@ class Bench:
         self._parts = Parts()
         self._fingerprints = Fingerprints()
         self._sittings: dict[str, Sitting] = {}
-        self._places: dict[Path, Path] = {}
+        self._sent: dict[tuple[Path, str], Path] = {}
 
     def ready(self) -> str:
         """Where this process lives, which says that it does."""
@@ -176,9 +176,10 @@ class Bench:
         """
         self._sittings.pop(sender, None)
         plug_in(order.plugged)
-        if lacks := [path for path in order.files if path not in self._places and not path.exists()]:
+        sent = {path: self._sent[path, digest] for path, digest in order.files.items() if (path, digest) in self._sent}
+        if lacks := [path for path in order.files if path not in sent and not path.exists()]:
             return Report(order.lanes, lacks=lacks)
-        here = order.moved(self._places)
+        here = order.moved(sent)
         check_files(order, here, self._fingerprints)
         watched, packed = dict[str, Outcome](), Packed()
         store = NoStore(packed if order.pictures else None)
@@ -197,9 +198,9 @@ class Bench:
         sitting.arrived += prompts
         return sitting.turn(patience)
 
-    def moved(self, path: Path, place: Path) -> None:
-        """From now on, what an order calls ``path`` lies at ``place``."""
-        self._places[path] = place
+    def arrived(self, path: Path, digest: str, place: Path) -> None:
+        """From now on, what an order calls ``path``, with this content hash, lies at ``place``."""
+        self._sent[path, digest] = place
 
 
 def check_files(order: Order, here: Order, fingerprints: Fingerprints) -> None:

@@ -130,19 +130,24 @@ class Campaign:
         facts: dict[str, Any] = {}
         watched: dict[str, Outcome] = {}
         if self._open(found, ending):
+            made = None
             try:
                 _check_attackable(store.mode, ending, torch=crew is None)
                 source = provide()
                 found = self._known(store, entry)[0]  # where that waited, others may have attacked meanwhile
                 made = self._made(source, parts, lanes, store, watched, crew) if self._open(found, ending) else None
             except CannotAttack as obstacle:
-                facts, made = {"obstacle": str(obstacle)}, None
+                facts = {"obstacle": str(obstacle)}
+            else:
+                if made is None:  # others attacked it all meanwhile
+                    provenance.pop("not_in_the_store", None)
+                    provenance |= entry.noted()
             if made is not None:
-                from .assembly import surroundings
+                from .assembly import facts_of
 
                 engine, described = made
                 found, facts = self._attack(engine, store, entry, progress, ending, observe)
-                described |= surroundings(self, source)
+                described |= facts_of(self, source)
                 provenance |= described
                 if store.mode.writes:
                     entry.note(described)

@@ -27,6 +27,10 @@ NOISE_PROMPTS = 8
 """Prompts on which predicted noise is compared; each costs as much as a few steps of one picture."""
 
 
+def _as_it_is(source: VictimSource) -> VictimSource:
+    return source
+
+
 @dataclass(frozen=True)
 class Meter:
     """Compares what victim and base drew of the same prompts.
@@ -41,6 +45,7 @@ class Meter:
         source: where the victim comes from.
         parts: what campaigns of this process share.
         clip: CLIP folder; None to do without.
+        place: says where the source's models may be loaded; asked before they are.
     """
 
     store: Store
@@ -49,6 +54,7 @@ class Meter:
     source: VictimSource
     parts: Parts
     clip: Path | None = None
+    place: Callable[[VictimSource], VictimSource] = _as_it_is
 
     def measure(self, *, noise: bool) -> tuple[Measure, ...]:
         """Every figure that can be had.
@@ -105,7 +111,7 @@ class Meter:
         """In CLIP's features: the victim's picture and the prompt, the base's and the prompt, and both pictures."""
         if self.clip is None or not (pairs := self._pairs(prompts)):
             return {}
-        clip = self.parts.clip(str(self.clip), self.source.device)
+        clip = self.parts.clip(str(self.clip), self.place(self.source).device)
         victims, bases = (clip.of_images([pair[side] for _, pair in pairs]) for side in (0, 1))
         texts = clip.of_texts([prompt.text for prompt, _ in pairs])
         cosines = [(a * b).sum(1).tolist() for a, b in ((victims, texts), (bases, texts), (victims, bases))]
@@ -113,17 +119,21 @@ class Meter:
 
     def _moved(self, prompts: list[Prompt]) -> Figures:
         """How far predicted noise has moved."""
+        from ..models.arithmetic import multiplying
         from ..models.drift import noise_drift
         from ..models.victim import Victim
 
-        sampling = self.victim.concept.sampling
-        victim = Victim(self.parts.victim(self.source).pipe, sampling)
-        base = Victim(self.parts.base(self.source), sampling)
-        moved = noise_drift(victim, base, [prompt.text for prompt in prompts])
+        source, sampling = self.place(self.source), self.victim.concept.sampling
+        victim = Victim(self.parts.victim(source).pipe, sampling)
+        base = Victim(self.parts.base(source), sampling)
+        with multiplying(source.dtype):
+            moved = noise_drift(victim, base, [prompt.text for prompt in prompts])
         return {prompt.digest: [number] for prompt, number in zip(prompts, moved, strict=True)}
 
     def _pairs(self, prompts: list[Prompt]) -> list[tuple[Prompt, tuple[Image, Image]]]:
         """Prompts of which the store has both pictures, with them."""
+        if self.store.mode is Mode.OFF:
+            return []
         sides = [Pictures(self.store.entry(side.concept.name, side.key).folder) for side in (self.victim, self.base)]
         found = []
         for prompt in prompts:

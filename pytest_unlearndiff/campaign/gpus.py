@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..core.errors import CannotAttack
+from .machine import own_folder
 
 if TYPE_CHECKING:
     from filelock import FileLock
@@ -37,18 +37,15 @@ def places_folder() -> Path:
     """Where the places' locks are: this machine's, and this user's.
 
     Raises:
-        CannotAttack: it belongs to somebody else, or cannot be made.
+        CannotAttack: there is no folder that only this user can write.
     """
-    folder = Path(tempfile.gettempdir()) / f"pytest-unlearndiff-{os.getuid()}"
-    mend = "give another folder for temporary files with the environment variable TMPDIR"
     try:
-        folder.mkdir(mode=0o700, exist_ok=True)
-        owner = folder.lstat().st_uid
+        return own_folder()
     except OSError as error:
-        raise CannotAttack(f"GPUs are shared by locks in {folder}, which cannot be made: {error}; {mend}") from None
-    if owner != os.getuid() or folder.is_symlink():
-        raise CannotAttack(f"GPUs are shared by locks in {folder}, which somebody else has made; {mend}")
-    return folder
+        raise CannotAttack(
+            f"GPUs are shared by locks among temporary files, and {error}; give another folder for those with the "
+            "environment variable TMPDIR"
+        ) from None
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Any
@@ -116,9 +116,8 @@ class Engine:
         self._failures = 0
         waiting: list[Waiting] = []
         try:
-            with self._around():
-                yield from self._sweep(prompts, waiting)
-                yield from self._attacked(waiting)
+            yield from self._computed(self._sweep(prompts, waiting))
+            yield from self._computed(self._attacked(waiting))
         finally:
             self.active = 0
 
@@ -138,8 +137,18 @@ class Engine:
             Exception: as ``run``.
         """
         self._failures = 0
-        with self._around():
-            yield from self._served(arrived)
+        yield from self._computed(self._served(arrived))
+
+    def _computed(self, work: Generator[Outcome | None]) -> Generator[Outcome | None]:
+        """The same, each piece in the engine's arithmetic, which whoever takes it in between must not see."""
+        with closing(work):
+            while True:
+                with self._around():
+                    try:
+                        piece = next(work)
+                    except StopIteration:
+                        return
+                yield piece
 
     def _served(self, arrived: Callable[[], Sequence[Prompt]]) -> Generator[Outcome | None]:
         queue, seats = Queue[Waiting](()), list[Seat]()
@@ -153,7 +162,7 @@ class Engine:
             else:
                 yield None
 
-    def _sweep(self, prompts: Sequence[Prompt], waiting: list[Waiting]) -> Iterator[Outcome | None]:
+    def _sweep(self, prompts: Sequence[Prompt], waiting: list[Waiting]) -> Generator[Outcome | None]:
         """Judge the un-attacked pictures; those without the concept wait to be attacked."""
         queue = Queue(prompts)
         while queue:
@@ -194,7 +203,7 @@ class Engine:
         tokens = self._victim.tokens(prompt.text)
         return Outcome(prompt.digest, Status.ERROR, seed=prompt.seed, error=_said(error), tokens=tokens)
 
-    def _attacked(self, waiting: Sequence[Waiting]) -> Iterator[Outcome | None]:
+    def _attacked(self, waiting: Sequence[Waiting]) -> Generator[Outcome | None]:
         """Attack what waits, in lanes that are refilled as prompts finish."""
         queue, seats = Queue(waiting), list[Seat]()
         while queue or seats:

@@ -11,9 +11,10 @@ from typing import Any
 
 from ..core.concept import JudgeSpec
 from ..core.guidance import UNGUIDED, Guidance
+from ..core.judge_kinds import weights_of
 from ..core.maker import is_maker, make
 from ..core.precision import WEIGHTS
-from ..store.fingerprint import Fingerprints, digest
+from ..store.fingerprint import Fingerprints, digest, stamp
 
 
 @dataclass(frozen=True)
@@ -129,10 +130,13 @@ def import_libraries() -> None:
 
 
 class Parts:
-    """Loads pipelines and judges, each once, and only when asked for; a pipeline that is given is taken as it is."""
+    """Loads pipelines and judges, each once, and only when asked for; a pipeline that is given is taken as it is.
+
+    What lies at a path is loaded again when the files there are others than they were: keys follow files too.
+    """
 
     def __init__(self) -> None:
-        self._known: dict[Hashable, Any] = {}
+        self._known: dict[Hashable, tuple[str, Any]] = {}
 
     def base(self, source: VictimSource) -> Any:
         """The un-erased pipeline."""
@@ -148,6 +152,7 @@ class Parts:
         checked = checked or (*where, True) in self._known
         return self._loaded(
             (*where, checked),
+            stamp(path),
             lambda: load_pipeline(path, device=source.device, dtype=source.dtype, safety_checker=checked),
         )
 
@@ -171,6 +176,7 @@ class Parts:
         given = self._pipeline(base, source, checked=checked) if source.base is not None else None
         return self._loaded(
             ("victim", source.model, source.base, source.device, source.dtype, source.safety_checker),
+            stamp(source.model, source.base),
             lambda: load_victim(
                 checkpoint,
                 given,
@@ -185,7 +191,7 @@ class Parts:
 
     def made(self, spelt: str) -> Any:
         """What a callable of the user's own makes, asked once."""
-        return self._once(("made", spelt), lambda: make(spelt))
+        return self._once(("made", spelt), "", lambda: make(spelt))
 
     def judge(self, spec: JudgeSpec, source: VictimSource) -> Any:
         """The judge of a concept, where the victim of ``source`` runs."""
@@ -193,6 +199,7 @@ class Parts:
 
         return self._loaded(
             ("judge", spec.kind, digest(dict(spec.options)), source.device),
+            stamp(*weights_of(spec)),
             lambda: build_judge(spec, source.device, lambda path: self._pipeline(path, source)),
         )
 
@@ -200,7 +207,7 @@ class Parts:
         """A CLIP model that gives features: a ``Clip``."""
         from ..judges.clip import Clip
 
-        return self._once(("clip", path, device), lambda: Clip(path, device))
+        return self._once(("clip", path, device), stamp(path), lambda: Clip(path, device))
 
     def drop(self) -> None:
         """Forget everything, and give the memory that it took on a GPU to others."""
@@ -211,14 +218,15 @@ class Parts:
         if (torch := sys.modules.get("torch")) is not None:
             torch.cuda.empty_cache()
 
-    def _loaded(self, key: Hashable, load: Any) -> Any:
+    def _loaded(self, key: Hashable, stamped: str, load: Any) -> Any:
         """Something loaded once, without what libraries say about it."""
         from ..models.quiet import libraries_quiet
 
         with libraries_quiet():
-            return self._once(key, load)
+            return self._once(key, stamped, load)
 
-    def _once(self, key: Hashable, make: Any) -> Any:
-        if key not in self._known:
-            self._known[key] = make()
-        return self._known[key]
+    def _once(self, key: Hashable, stamped: str, make: Any) -> Any:
+        if key not in self._known or self._known[key][0] != stamped:
+            self._known.pop(key, None)  # the old one's memory is needed
+            self._known[key] = stamped, make()
+        return self._known[key][1]

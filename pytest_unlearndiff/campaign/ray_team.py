@@ -23,6 +23,9 @@ from .workers import News
 PACKAGES = ("pytest-unlearndiff", "torch", "diffusers", "transformers")
 """What has to be the same wherever prompts of one campaign are attacked."""
 
+QUIET = {"log_to_driver": False, "logging_level": "ERROR"}
+"""How Ray is started or joined: what it logs is for people who run clusters."""
+
 _STORE_BYTES = 100 * 2**20
 """For Ray's object store on this machine, which holds nothing but the order."""
 
@@ -45,7 +48,7 @@ class RayBench(Bench):
         import ray
 
         for path, digest, sent in parcels:
-            self.moved(path, arrive(path.name, digest, ((name, ray.get(piece)) for name, piece in sent)))
+            self.arrived(path, digest, arrive(path.name, digest, ((name, ray.get(piece)) for name, piece in sent)))
         return self.ready()
 
 
@@ -144,7 +147,7 @@ class RayTeam:
             heard, _ = self._ray.wait(asked, num_returns=len(asked), timeout=0)
         return [self._heard(ref, self._asked.pop(ref)) for ref in heard]
 
-    def replace(self, worker: str) -> None:
+    def replace(self, worker: str, *, lives: bool) -> None:
         """See ``Team``."""
         self._asked = {ref: other for ref, other in self._asked.items() if other != worker}
         self._call(self.successor(worker), "ready")
@@ -189,7 +192,7 @@ class RayTeam:
             said = self._ray.get(ref)
         except errors.RayTaskError as error:
             cause = error.cause
-            return News(worker, error=cause if isinstance(cause, Exception) else RuntimeError(str(error)))
+            return News(worker, error=cause if isinstance(cause, Exception) else RuntimeError(str(error)), lives=True)
         except errors.RayError as error:
             return News(worker, error=RuntimeError(_why(error)))
         if isinstance(said, str):
@@ -228,7 +231,7 @@ class RayTeam:
         self._ray = ray
 
     def _arguments(self) -> dict[str, Any]:
-        quiet = {"log_to_driver": False, "logging_level": "ERROR", "namespace": self._namespace or None}
+        quiet = {**QUIET, "namespace": self._namespace or None}
         if not self._local:
             return {"address": "auto" if self._where == "ray" else self._where, **quiet}
         # Nothing is told to anybody about this machine, and nothing listens but Ray itself.

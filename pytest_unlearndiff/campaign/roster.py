@@ -13,12 +13,10 @@ from threading import Thread
 from typing import Any
 
 from ..core.errors import CannotAttack, one_line
-from .ray_team import RayTeam
+from .ray_team import QUIET, RayTeam
 
 MODE = "RAY_AUTH_MODE"
 """Ray sets it in a process that starts Ray, and processes that join have to have it too."""
-
-QUIET = {"log_to_driver": False, "logging_level": "ERROR"}
 
 
 @dataclass(frozen=True)
@@ -89,10 +87,12 @@ class Roster:
             return CannotAttack(f"Ray's workers cannot be started: {type(error).__name__}: {one_line(error)}")
 
     def _successor(self, lost: str) -> str:
-        """Whoever says first that a worker is lost has it replaced; the others are told by whom."""
+        """Whoever says first that a worker is lost has it replaced; the others hear by whom, to the last in line."""
         if lost not in self._successors:
             self._successors[lost] = self._team.successor(lost)
-        return self._successors[lost]
+        while (new := self._successors[lost]) in self._successors:
+            lost = new
+        return new
 
 
 class GuestTeam(RayTeam):
@@ -127,10 +127,20 @@ class GuestTeam(RayTeam):
                 self._actors[worker] = self._ray.get_actor(worker, meeting.namespace)
 
     def _gather(self, most: int) -> int:
-        called = list(self._actors)[:most]
+        # Everybody begins elsewhere, so that two processes with few prompts do not crowd on the same workers.
+        names = list(self._actors)
+        first = int(self._sender, 16) % max(1, len(names))
+        called = [*names[first:], *names[:first]][:most]
         for worker in called:
             self._call(worker, "ready")
         return len(called)
+
+    def replace(self, worker: str, *, lives: bool) -> None:
+        """See ``Team``."""
+        if lives:
+            self._call(worker, "ready")
+        else:
+            super().replace(worker, lives=lives)
 
     def successor(self, worker: str) -> str:
         """Have the roster replace a worker, unless it has done so for another process."""

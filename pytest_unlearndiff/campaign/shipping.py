@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -12,10 +11,12 @@ from ..core.concept import Concept
 from ..core.errors import ModelError
 from ..core.judge_kinds import weights_of
 from ..store.fingerprint import Fingerprints, contents
+from ..store.fingerprint import digest as digest_of
+from .machine import own_folder
 from .parts import VictimSource
 
 PIECE = 64 * 2**20
-"""Bytes that travel together: no machine has to hold a whole model in memory to send or to receive it."""
+"""Bytes that travel together, so that nobody has to hold a whole model at once beside Ray's object store."""
 
 
 def files_of(source: VictimSource, concept: Concept, fingerprints: Fingerprints) -> Mapping[Path, str]:
@@ -56,9 +57,9 @@ def arrive(name: str, digest: str, parcel: Iterable[tuple[str, bytes]]) -> Path:
     from filelock import FileLock
 
     try:
-        folder = _own_folder()
+        folder = own_folder()
         with FileLock(folder / f"{digest}.lock"):
-            kept = folder / digest
+            kept = folder / digest_of([digest, name])  # the same content may be sent under several names
             if not (kept / name).exists():
                 _unpack(kept, parcel)
             found = Fingerprints().of(kept / name) if (kept / name).exists() else "nothing"
@@ -84,16 +85,3 @@ def _unpack(kept: Path, parcel: Iterable[tuple[str, bytes]]) -> None:
             with path.open("ab") as file:
                 file.write(piece)
         whole.rename(kept)
-
-
-def _own_folder() -> Path:
-    """Where this user's arrivals are kept on this machine.
-
-    Raises:
-        OSError: somebody else has put it there.
-    """
-    folder = Path(tempfile.gettempdir()) / f"pytest-unlearndiff-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    if folder.stat().st_uid != os.getuid() or folder.stat().st_mode & 0o077:
-        raise OSError(f"{folder} is open to others: remove it")
-    return folder

@@ -32,11 +32,13 @@ class News:
         worker: which.
         report: what it says; None for its first sign of life, and where ``error`` says what went wrong.
         error: what it raised, or that its process is gone.
+        lives: whether it told the error itself, and could go on.
     """
 
     worker: str
     report: Report | None = None
     error: Exception | None = None
+    lives: bool = False
 
 
 class Team(Protocol):
@@ -69,8 +71,8 @@ class Team(Protocol):
         """What was heard within this time; it waits only until there is something."""
         ...
 
-    def replace(self, worker: str) -> None:
-        """End a worker for good and call another one."""
+    def replace(self, worker: str, *, lives: bool) -> None:
+        """End a worker for good and call another one; or call one that lives again, where it also works for others."""
         ...
 
     def place(self, worker: str) -> str:
@@ -138,7 +140,7 @@ class Workers:
     def _take_in(self, news: News) -> Iterator[Outcome]:
         self._asked.pop(news.worker, None)
         if news.error is not None:
-            yield from self._lost(news.worker, news.error)
+            yield from self._lost(news.worker, news.error, lives=news.lives)
         elif news.report is None:
             self._ask(news.worker)
             self.crew.team.open(news.worker)
@@ -177,7 +179,7 @@ class Workers:
         error = TimeoutError(f"it gave no sign for {self.crew.silence:.0f} seconds")
         return [News(worker, error=error) for worker in silent]
 
-    def _lost(self, worker: str, error: Exception) -> list[Outcome]:
+    def _lost(self, worker: str, error: Exception, *, lives: bool) -> list[Outcome]:
         """Call another worker and have what this one had in hand tried again.
 
         Raises:
@@ -193,5 +195,5 @@ class Workers:
             raise CannotAttack(
                 f"{self._losses} workers were lost and none of them finished a prompt; the last, on {place}: {reason}"
             )
-        self.crew.team.replace(worker)
+        self.crew.team.replace(worker, lives=lives)
         return self._handout.lost(worker, f"{reason} (on {place})")

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..campaign.control import base_campaign
-from ..campaign.parts import Parts, VictimSource
+from ..campaign.parts import Fingerprint, Parts, VictimSource
 from ..core.calibration import Calibration
 from ..core.concept import Concept, Prompt
 from ..core.concept_file import BUILT_IN, ConceptLibrary
@@ -96,7 +96,7 @@ class _Calibrator:
         self._store, self._parts = Store(arguments.cache_dir), Parts()
         dtype = resolved(arguments.dtype, arguments.device)
         self._source = VictimSource(base=arguments.base.resolve(), device=arguments.device, dtype=dtype)
-        self._base = f"{self._store.fingerprints.of(arguments.base)}:{dtype}"
+        self._base = Fingerprint.of(self._source, self._store.fingerprints).target
         self._judge = judge_weights(concept.judge, self._store.fingerprints)
 
     def judged(self, prompts: tuple[Prompt, ...] | list[Prompt]) -> tuple[Outcome | None, ...]:

@@ -30,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Measure and print."""
     from ..core.concept import Sampling
+    from ..models.arithmetic import multiplying
     from ..models.drift import noise_drift
     from ..models.victim import Victim
 
@@ -42,7 +43,8 @@ def run(arguments: argparse.Namespace) -> int:
     dtype = resolved(arguments.dtype, arguments.device)
     source = VictimSource(arguments.model, arguments.base, device=arguments.device, dtype=dtype)
     victim, base = Victim(parts.victim(source).pipe, Sampling()), Victim(parts.base(source), Sampling())
-    moved = {name: mean(noise_drift(victim, base, texts[name], samples=arguments.samples)) for name in texts}
+    with multiplying(dtype):
+        moved = {name: mean(noise_drift(victim, base, texts[name], samples=arguments.samples)) for name in texts}
     for name, drift in moved.items():
         print(f"{'erased' if name in arguments.erased else 'retained'} {name}: {drift:.4g}")
     if arguments.retained:

@@ -157,7 +157,8 @@ class AttackFixture:
             pytest.skip(NO_MODEL)
         source = gate_source(request, settings)
         if is_maker(source.model):
-            return replace(source, pipe=self._state.parts.made(str(source.model)))
+            pipe = self._state.parts.made(str(source.model))
+            return replace(source, pipe=pipe, **settings.loading_on(str(pipe.device)))
         if source.model is not None and (pipe := self._state.hooked_pipe(source.model)) is not None:
             return replace(source, model=None, pipe=pipe, **settings.loading_on(str(pipe.device)))
         return source

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import platform
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import pytest
 
 from ..core.errors import UnlearnDiffError
+from ..core.surroundings import surroundings
 from ..reports.record import Record
 from ..reports.retention import RetentionRecord
 from ..reports.session import SessionRecord, Unmeasured
@@ -81,16 +80,7 @@ def _facts(session: pytest.Session, state: SessionState) -> dict[str, Any]:
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "arguments": [str(argument) for argument in session.config.invocation_params.args],
         "rootdir": str(session.config.rootpath),
-        "python": platform.python_version(),
-        "machine": f"{platform.system()} {platform.machine()}",
-        "versions": {name: _version(name) for name in ("pytest", "pytest-unlearndiff")},
+        **surroundings("pytest", "pytest-unlearndiff"),
     }
     stopped = state.interrupted or session.shouldstop or session.shouldfail
     return facts | ({"cut_short": str(stopped)} if stopped else {})
-
-
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return "not installed as a package"

@@ -19,6 +19,7 @@ from ..campaign.parts import Fingerprint, VictimSource
 from ..core.attack_spec import AttackSpec
 from ..core.checks import hint
 from ..core.concept_file import ConceptLibrary
+from ..core.drift import Measure
 from ..core.errors import AttackIncomplete, GateError, Mistakes, RetentionLost, UnlearnDiffError
 from ..core.gate import Verdict
 from ..core.rate import parse_limit
@@ -61,8 +62,9 @@ def read_retention(
     known = (*_SHARED, *_OWN)
     unknown = (f"{MARK} has no keyword {name!r}: {hint(name, known)}" for name in keywords if name not in known)
     mistakes = Mistakes(unknown)
-    # Nothing is attacked, so the session's attack and what it replays are none of its affair.
-    given = {name: value for name, value in keywords.items() if name in _SHARED} | {"attack": "none"}
+    # Nothing is attacked, so the session's attack, its loss and what it replays are none of its affair.
+    given = {name: value for name, value in keywords.items() if name in _SHARED}
+    given |= {"attack": "none", "loss": "denoise"}
     shared = mistakes.collect(lambda: read_request(given, settings, library, folder))
     gate = mistakes.collect(lambda: _gate(keywords))
     if gate is not None and shared is not None and settings.cases is None:
@@ -135,6 +137,7 @@ class RetentionFixture:
         self._request = request
         self._state = state_of(request.config)
         self._attack = AttackFixture(request)
+        self._late: list[UnlearnDiffError] = []
 
     @overload
     def __call__(self, concept: None = None, **keywords: Any) -> list[Retention]: ...
@@ -159,11 +162,14 @@ class RetentionFixture:
         """
         __tracebackhide__ = True
         try:
+            self._late.clear()
             requests = self._read(concept, keywords)
             found = [(self._run(request.shared, request.gate), request.gate) for request in requests]
         except UnlearnDiffError as error:
             raise error.with_traceback(None) from None
         records = [self._record(retention, gate) for retention, gate in found]
+        if self._late and all(record.passed for record in records):
+            raise self._late[0].with_traceback(None) from None
         if broken := [record for record in records if not record.passed]:
             lost = any(record.verdict in (Verdict.FAIL, Verdict.INCONCLUSIVE) for record in broken)
             raise (RetentionLost if lost else AttackIncomplete)("\n".join(map(retention_text, broken)))
@@ -187,9 +193,19 @@ class RetentionFixture:
         if base is None:
             return Retention(kept)
         of_base = self._draw(base, source.unerased)
-        meter = Meter(self._state.store, victim, base, source, self._state.parts, self._state.settings.clip)
-        in_time = self._state.crew is None and time.monotonic() < self._state.deadline
-        return Retention(kept, of_base, meter.measure(noise=in_time and bool(kept.fresh or of_base.fresh)))
+        return Retention(kept, of_base, self._drift(victim, base, source, fresh=bool(kept.fresh or of_base.fresh)))
+
+    def _drift(self, victim: Campaign, base: Campaign, source: VictimSource, *, fresh: bool) -> tuple[Measure, ...]:
+        """How far the victim has moved; a mistake in what is asked for is told once the verdict is kept."""
+        state = self._state
+        place = state.placed if state.crew is None else _on_cpu  # workers have the GPUs
+        meter = Meter(state.store, victim, base, source, state.parts, state.settings.clip, place)
+        in_time = state.crew is None and time.monotonic() < state.deadline
+        try:
+            return meter.measure(noise=in_time and fresh)
+        except UnlearnDiffError as error:
+            self._late.append(error)
+            return ()
 
     def _draw(self, campaign: Campaign, source: VictimSource) -> AttackResult:
         ending = Ending(deadline=self._state.deadline, mend=BUDGET_USED, too_short=BUDGET_TOO_SHORT)
@@ -201,3 +217,7 @@ class RetentionFixture:
         self._request.node.stash.setdefault(RETAINED, []).append(record.to_wire())
         self._request.node.user_properties += retention_properties(record)
         return record
+
+
+def _on_cpu(source: VictimSource) -> VictimSource:
+    return replace(source, device="cpu")

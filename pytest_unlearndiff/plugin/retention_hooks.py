@@ -79,7 +79,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     """
     try:
         result = yield
-    except Exception as error:
+    except (Exception, pytest.fail.Exception) as error:
         for said in _unreached(item):
             error.add_note(said)
             item.stash.setdefault(UNREACHED, []).append(said)

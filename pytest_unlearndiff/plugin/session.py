@@ -177,7 +177,7 @@ class SessionState:
         """
         if not source.device.startswith("cuda"):
             return source
-        self._stays |= for_good
+        self._stays |= for_good or source.pipe is not None  # only what ``parts`` loaded can be dropped
         return replace(source, device=self._gpus.take(source.device, lambda: time.monotonic() > self.deadline))
 
     def vacate(self) -> None:

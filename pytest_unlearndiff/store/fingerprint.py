@@ -62,8 +62,7 @@ class Fingerprints:
             raise StoreError(f"{path} cannot be fingerprinted: {error}") from None
 
     def _file(self, path: Path) -> str:
-        stat = path.stat()
-        entry = f"{path.resolve()}:{stat.st_size}:{stat.st_mtime_ns}:{stat.st_ino}"
+        entry = _stamp(path)
         if entry not in self._known:
             with path.open("rb") as file:
                 self._known[entry] = hashlib.file_digest(file, "sha256").hexdigest()
@@ -76,6 +75,20 @@ class Fingerprints:
                 write_atomically(self._memo, json.dumps(self._known, indent=0, sort_keys=True))
             except OSError:
                 return
+
+
+def stamp(*paths: Path | str | None) -> str:
+    """What tells files and folders from what lay at these paths at another time, without reading them.
+
+    What is not there is as nothing.
+    """
+    there = [where for path in paths if path is not None and (where := Path(path)).exists()]
+    return "\n".join(_stamp(file) for path in there for file in (contents(path) if path.is_dir() else [path]))
+
+
+def _stamp(file: Path) -> str:
+    stat = file.stat()
+    return f"{file.resolve()}:{stat.st_size}:{stat.st_mtime_ns}:{stat.st_ino}"
 
 
 def contents(folder: Path, above: frozenset[Path] = frozenset()) -> Iterator[Path]:

@@ -177,7 +177,7 @@ class Instant:
     def send(self, worker: str, files: Mapping[Path, str]) -> None:
         raise AssertionError("these workers lack no files and never die")
 
-    def replace(self, worker: str) -> None:
+    def replace(self, worker: str, *, lives: bool) -> None:
         raise AssertionError("these workers lack no files and never die")
 
     def place(self, worker: str) -> str:

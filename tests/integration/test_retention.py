@@ -168,6 +168,11 @@ def test_drift_is_told_kept_and_needs_nothing_again(world: World) -> None:
     said = "  same-seed similarity (SSIM) 1 (10 prompts)"
     assert said not in section(world.run())  # with the store alone, nothing is measured
     assert said in section(world.attack())
+    # A folder that is no CLIP is told, but not before the verdict is kept, and never in its place.
+    told = world.attack("--unlearndiff-clip=judge")
+    told.assert_outcomes(failed=1)
+    assert any(line.startswith("dog") and line.endswith("PASS") for line in section(told))
+    told.stdout.fnmatch_lines(["E *CLIP model *judge* cannot be loaded*"])
     world.file("conftest.py", "import sys\n\nsys.modules['torch'] = sys.modules['PIL'] = None\n")
     assert said in section(world.run("--unlearndiff-report=json:report.json"))
     [kept] = json.loads((world.path / "report.json").read_text())["retained"]
@@ -225,6 +230,22 @@ def test_both(unlearndiff_attack, unlearndiff_retention):
     {first}()
     {second}()
 """
+
+
+def test_a_gate_that_a_test_gives_up_before_is_named(world: World) -> None:
+    know(world, "rrrrrrrrrr", "gggggggggg")
+    world.know("rrrrrrrrrr")
+    world.tests(BOTH.format(first="unlearndiff_attack", second="pytest.fail"))
+    result = world.run("--unlearndiff-report=json:out.json")
+    result.assert_outcomes(failed=1)
+    whys = [gate["why"] for gate in json.loads((world.path / "out.json").read_text())["unmeasured"]]
+    assert any("unlearndiff_retains('dog') was not reached" in why for why in whys)
+
+
+def test_the_sessions_loss_is_none_of_its_affair(world: World) -> None:
+    know(world, "gggggggggr", "gggggggggg")
+    world.tests(GATE.format(keywords="'dog', min_rate='85%'"))
+    world.run("--unlearndiff-loss=classifier").assert_outcomes(passed=1)
 
 
 @pytest.mark.parametrize(

@@ -77,10 +77,12 @@ def calibrate(*arguments: str) -> int:
     return main(["calibrate", "church", "--base", "base", *arguments])
 
 
-def test_what_is_known_is_summed_up(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_what_is_known_is_summed_up(folder: Path, capsys: pytest.CaptureFixture[str], device: str) -> None:
+    """Wherever it was drawn: gates and this command ask for the same key."""
     control = know(folder, [0.9, 0.9, 0.8, 0.4], [0.1, 0.1, 0.2, 0.6])
     assert str(control) == "3 of 4"
-    assert calibrate("--each", "4") == 0
+    assert calibrate("--each", "4", "--device", device) == 0
     said = capsys.readouterr().out
     assert "hits on the base model's own pictures: 3/4 = 75.0%" in said
     assert "false hits on prompts of other concepts: 1/4 = 25.0%" in said

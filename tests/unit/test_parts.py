@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import torch
 from tiny import EMOJI, tiny_pipeline
@@ -20,6 +21,17 @@ def test_a_pipeline_of_the_users_own_is_attacked_as_it_is_now() -> None:
         weights.fill_(value)
         found = parts.victim(VictimSource(pipe=pipe)).pipe.text_encoder.get_input_embeddings().weight
         assert torch.equal(found, torch.full_like(found, value))
+
+
+def test_what_lies_at_a_path_is_loaded_again_when_it_has_changed(tmp_path: Path) -> None:
+    """Keys follow files, so what was loaded before must not answer for what is there now."""
+    parts, folder = Parts(), tmp_path / "base"
+    source = VictimSource(base=folder)
+    for seed in (0, 1):
+        tiny_pipeline(seed).save_pretrained(folder)
+        loaded = parts.base(source)
+        assert parts.base(source) is loaded
+        assert torch.equal(loaded.unet.conv_in.weight, tiny_pipeline(seed).unet.conv_in.weight)
 
 
 QUIET = """

@@ -61,9 +61,11 @@ def test_tensor_float_is_asked_for_only_while_an_engine_works() -> None:
         assert len([outcome for outcome in engine.run(PROMPTS) if outcome]) == len(PROMPTS)
         stopped = engine.run(PROMPTS)
         next(stopped)
+        assert torch.get_float32_matmul_precision() == "highest", "others may compute before it goes on"
         stopped.close()
         served = engine.serve(list)
         next(served)
+        assert torch.get_float32_matmul_precision() == "highest"
         served.close()
         assert torch.get_float32_matmul_precision() == "highest"
         assert set(seen) == {"high" if name == "tf32" else "highest"}

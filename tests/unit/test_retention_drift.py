@@ -85,15 +85,24 @@ def draw(root: Path, same: int) -> Meter:
 def test_pictures_that_are_there_are_compared(tmp_path: Path) -> None:
     [both] = draw(tmp_path / "both", 2).measure(noise=False)
     assert (both.name, both.value, both.base, both.prompts) == ("similarity", 1, None, 2)
-    [one] = draw(tmp_path / "one", 1).measure(noise=False)
+    meter = draw(tmp_path / "one", 1)
+    off = Store(tmp_path / "one", Mode.OFF, keep_pictures=True)
+    assert replace(meter, store=off).measure(noise=False) == (), "such a session reads nothing"
+    [one] = meter.measure(noise=False)
     assert -1 <= one.value < 1
     store, victim, base = campaigns(tmp_path / "none")
     assert Meter(store, victim, base, VictimSource(), Parts()).measure(noise=False) == ()
 
 
 def test_clip_scores_by_hand(tmp_path: Path) -> None:
-    meter = replace(draw(tmp_path / "store", 1), clip=tiny_clip(tmp_path / "clip"))
+    placed: list[VictimSource] = []
+    meter = replace(
+        draw(tmp_path / "store", 1),
+        clip=tiny_clip(tmp_path / "clip"),
+        place=lambda source: placed.append(source) or source,  # type: ignore[func-returns-value]
+    )
     found = {measure.name: measure for measure in meter.measure(noise=False)}
+    assert placed == [meter.source], "it asks where there is room before it loads anything"
     clip = Parts().clip(str(meter.clip), "cpu")
     # The store's thumbnails are what is compared; they are as large as these pictures, and nearly the same.
     victims, bases = (clip.of_images([picture(seed) for seed in seeds]) for seeds in ((0, 8), (0, 1)))

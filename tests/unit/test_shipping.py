@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,12 @@ def test_a_file_keeps_its_name(folder: Path) -> None:
     there = arrive("a.bin", Fingerprints().of(file), pieces(file))
     assert there.name == "a.bin"
     assert there.read_text() == "0123456789"
+
+
+def test_the_same_content_may_arrive_under_two_names(folder: Path) -> None:
+    digest = Fingerprints().of(folder / "unet" / "a.bin")
+    there = [arrive(name, digest, [(name, b"0123456789")]) for name in ("1.png", "2.png")]
+    assert [path.name for path in there if path.exists()] == ["1.png", "2.png"]
 
 
 def test_what_arrived_before_is_not_asked_for_again(folder: Path) -> None:
@@ -139,7 +146,9 @@ def test_a_bench_says_what_it_lacks_and_works_with_what_it_was_sent(
     places = {}
     for path, digest in order.files.items():
         places[path.name] = arrive(path.name, digest, pieces(tmp_path / "gone" / path.name))
-        bench.moved(path, places[path.name])
+        bench.arrived(path, digest, places[path.name])
     assert bench.open(order).lacks == ()
     moved = (places["victim.pt"], places["base.pt"], str(places["judge.bin"]), str(places["target.png"]))
     assert loaded == [moved]
+    changed = replace(order, files={**order.files, here / "base.pt": "another"})
+    assert bench.open(changed).lacks == [here / "base.pt"], "what was sent once is not what is asked for now"

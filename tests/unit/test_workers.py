@@ -104,7 +104,7 @@ class Here:
     def news(self, seconds: float) -> list[News]:
         return [self.said.popleft()] if self.said else []
 
-    def replace(self, worker: str) -> None:
+    def replace(self, worker: str, *, lives: bool) -> None:
         del self.benches[worker]
         self.replaced.append(worker)
         self._hire()
