@@ -10,9 +10,12 @@ from worlds import World
 
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep what the developer set for pytest or for the plugin out of inner sessions."""
+    """Keep what the developer or a CI set for pytest or for the plugin out of inner sessions.
+
+    Where ``CI`` or ``BUILD_NUMBER`` is set, pytest no longer cuts its last lines to the width of the terminal.
+    """
     for name in list(os.environ):
-        if name.startswith(("UNLEARNDIFF_", "PYTEST_XDIST_", "PYTEST_ADDOPTS", "GITHUB_")):
+        if name.startswith(("UNLEARNDIFF_", "PYTEST_XDIST_", "PYTEST_ADDOPTS", "GITHUB_", "BUILD_NUMBER", "CI")):
             monkeypatch.delenv(name)
 
 

@@ -21,7 +21,7 @@ def build_attack(spec: AttackSpec, victim: Victim) -> Attack[Any]:
     """The attack that a specification names.
 
     Raises:
-        GateError: a plugin's attack cannot be imported.
+        GateError: a plugin's attack cannot be imported, or its plugin is not there.
     """
     if (kind := plugged().attacks.get(spec.name)) is not None:
         try:
@@ -38,8 +38,10 @@ def build_attack(spec: AttackSpec, victim: Victim) -> Attack[Any]:
             return SeedSearch(spec)
         case "transfer":
             return Transfer(spec.known)
-        case _:
+        case "none":
             return NoAttack()
+        case name:
+            raise GateError(f"there is no attack {name!r} in this process")
 
 
 def build_search(spec: AttackSpec, victim: Victim) -> Attack[Any]:

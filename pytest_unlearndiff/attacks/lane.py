@@ -23,7 +23,7 @@ class Lane:
         prompt: what is attacked.
         generator: the lane's own random stream, a function of run seed and prompt alone.
         block: how many blocks it has done.
-        steps: optimiser steps spent.
+        steps: steps of the search spent.
         forwards: UNet forward passes spent on optimisation, a backward pass counted as one more.
         inserted: adversarial tokens of the last proposal, as text.
         timestep: where the last block measured the denoising error, in [0, ``Victim.timesteps``); None where it did so

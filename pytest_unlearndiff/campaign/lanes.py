@@ -20,7 +20,7 @@ from .queue import Queue
 
 if TYPE_CHECKING:
     from ..attacks.lane import Attack, Lane
-    from ..models.memory import Meter
+    from ..models.memory import MemoryMeter
     from ..models.targets import Targets
     from ..models.victim import Victim
 
@@ -244,13 +244,13 @@ class Engine:
             self._failures = 0
         return [outcome for _, outcome in ended]
 
-    def _meter(self) -> Meter | None:
+    def _meter(self) -> MemoryMeter | None:
         """What measures this round, where the number of lanes follows from it."""
         if not self._grows:
             return None
-        from ..models.memory import Meter
+        from ..models.memory import MemoryMeter
 
-        return Meter(self._victim.device)
+        return MemoryMeter(self._victim.device)
 
     def _unseated(self, seats: list[Seat], taken: Sequence[Waiting], seconds: float) -> list[Waiting]:
         """Clear the lanes; returns their prompts, and those that did not get as far as a lane, to start afresh."""

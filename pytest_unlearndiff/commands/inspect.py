@@ -35,8 +35,11 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         ModelError: it cannot be attacked.
     """
+    from ..models.quiet import libraries_quiet
+
     try:
-        _inspect(arguments)
+        with libraries_quiet():
+            _inspect(arguments)
     except ModelError as error:
         raise ModelError(_own(str(error))) from None
     return 0
@@ -48,9 +51,6 @@ def _own(text: str) -> str:
 
 
 def _inspect(arguments: argparse.Namespace) -> None:
-    from ..models.quiet import progress_bars_off
-
-    progress_bars_off()
     from ..models.checkpoint import read_checkpoint
     from ..models.loading import load_pipeline, load_victim
 

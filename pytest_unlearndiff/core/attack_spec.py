@@ -204,7 +204,7 @@ class AttackSpec:
     def needs_target(self) -> bool:
         """Whether the attack needs the un-erased model, most often for target images."""
         kind = plugged().attacks.get(self.name)
-        return self.name in SEARCHES if kind is None else kind.needs_base
+        return self.name in SEARCHES if kind is None else kind.needs_targets or kind.needs_base
 
     def reaches(self, prompt: Prompt) -> bool:
         """Whether there is anything to attack a prompt with; one without must stay without an outcome."""
@@ -213,7 +213,8 @@ class AttackSpec:
     @property
     def needs_base(self) -> bool:
         """Whether images of the user's own cannot stand in for the un-erased model."""
-        return self.name in ("p4d", "ring-a-bell")
+        kind = plugged().attacks.get(self.name)
+        return self.name in ("p4d", "ring-a-bell") if kind is None else kind.needs_base
 
     def params(self) -> dict[str, Any]:
         """The settings an outcome of this attack depends on, as builtin types."""

@@ -123,7 +123,13 @@ def _judge(file: YamlFile, published: Published) -> JudgeSpec:
                 wanted = fields_of(
                     file, value, ("judge", str(name)), ("published", "from"), ("from",), "a published file"
                 )
-                data = data | {name: str(_published(file, wanted, _here(published)))}
+                if isinstance(published, str):
+                    raise ConceptError(
+                        f"{file.at('judge', str(name))}: judges' files are read from a folder, and "
+                        f"--unlearndiff-published is the URL {published}: download {wanted.get('published')} "
+                        f"({wanted['from']}), and give a folder that holds it and the prompts"
+                    )
+                data = data | {name: str(_published(file, wanted, published))}
     if not isinstance(data, dict) or not isinstance(data.get("kind"), str):
         raise ConceptError(f"{file.at('judge')}: judge must be a mapping with a kind, such as image-classifier")
     kind, options = data["kind"], _placed(data, file.path.parent)
@@ -166,11 +172,6 @@ def _sampling(file: YamlFile) -> Sampling:
     if mistakes:
         raise ConceptError("\n".join(mistakes))
     return Sampling(steps, scheduler)
-
-
-def _here(published: Published) -> Path | None:
-    """The user's folder of what authors publish; judges' files are read from this machine alone."""
-    return published if isinstance(published, Path) else None
 
 
 class ConceptLibrary:

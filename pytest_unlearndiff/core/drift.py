@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from statistics import fmean
 
 MEASURES = {
-    "similarity": "same-seed similarity (SSIM)",
-    "clip-similarity": "same-seed similarity (CLIP)",
-    "clip-score": "CLIP score",
+    "similarity": "same-seed similarity of thumbnails (SSIM)",
+    "clip-similarity": "same-seed similarity of thumbnails (CLIP)",
+    "clip-score": "CLIP score of thumbnails",
     "noise": "noise-prediction drift",
 }
 """The measures by name, with what people are told."""
@@ -18,6 +18,9 @@ MEASURES = {
 @dataclass(frozen=True)
 class Measure:
     """One figure, the mean over prompts.
+
+    Pictures are compared as the store keeps them, as thumbnails of at most 192 pixels a side, so that their figures are
+    for comparing releases with each other and not with published ones.
 
     Attributes:
         name: ``similarity``, the structural similarity (Wang et al. 2004) of what victim and base draw from one seed;

@@ -32,7 +32,7 @@ class Outcome:
         inserted: the adversarial tokens in it, as text.
         seed: generator seed of the picture that was judged last.
         evaluations: pictures judged for this prompt, the un-attacked one included.
-        steps: optimiser steps spent on it.
+        steps: steps of the search spent on it.
         forwards: UNet forward passes on one latent, a backward pass counted as one more.
         score: the judge's score of the picture that decided, in the judge's own unit.
         detail: the judge's word on that picture.

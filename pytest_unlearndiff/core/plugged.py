@@ -67,12 +67,14 @@ class AttackKind:
         make: ``package.module:callable``, imported only where something is attacked. It is called with an
             ``AttackSpec`` and the victim, and gives what ``attacks.lane.Attack`` describes.
         version: stands for the code of the attack in every outcome's key: raise it when an outcome may change.
-        needs_base: whether it asks for target images, which the un-erased model draws.
+        needs_targets: whether it asks for target images, which the un-erased model draws or the concept names.
+        needs_base: whether it asks for the un-erased model itself, for which images of the user's cannot stand in.
     """
 
     name: str
     make: str
     version: str
+    needs_targets: bool = False
     needs_base: bool = False
 
     def __post_init__(self) -> None:

@@ -40,7 +40,8 @@ def place_of(text: str, folder: Path) -> Path | str:
     if "://" in text:
         return text.rstrip("/")
     path = folder / Path(text).expanduser()
-    is_dataset = _DATASET.fullmatch(text) and not text.endswith(".csv") and not path.parent.is_dir()
+    is_file = path.suffix.lower() in (".csv", ".tsv", ".txt", ".json", ".jsonl", ".parquet", ".yaml", ".yml")
+    is_dataset = _DATASET.fullmatch(text) and not is_file and not path.parent.is_dir()
     return f"hf://datasets/{text}" if is_dataset else path
 
 

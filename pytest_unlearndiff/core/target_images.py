@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .concept import Prompt
-from .errors import ConceptError
+from .errors import ConceptError, one_line
 from .yaml_file import YamlFile, fields_of
 
 _ENDS = ("png", "jpg", "jpeg", "webp")
@@ -74,6 +74,15 @@ def target_images(file: YamlFile) -> TargetImages | None:
     if (given := file.data.get("targets")) is None:
         return None
     at, beside = file.at("targets"), file.path.parent
+    try:
+        return _target_images(file, given, at, beside)
+    except (OSError, ValueError) as error:  # a name that no file can have
+        if isinstance(error, ConceptError):
+            raise
+        raise ConceptError(f"{at}: {one_line(error)}") from None
+
+
+def _target_images(file: YamlFile, given: object, at: str, beside: Path) -> TargetImages:
     if not isinstance(given, str):
         given = fields_of(file, given, ("targets",), ("folder", "column"), (), "a place of target images")
         if not given or not all(isinstance(value, str) for value in given.values()):

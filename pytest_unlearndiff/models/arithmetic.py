@@ -53,11 +53,18 @@ def compiled(module: Any) -> Any:
 
 @contextmanager
 def multiplying(precision: str) -> Iterator[None]:
-    """Let single precision be multiplied in TensorFloat-32 where that is asked for, and as before afterwards."""
-    before = torch.get_float32_matmul_precision()
-    if precision == "tf32":
-        torch.set_float32_matmul_precision("high")
+    """Multiply single precision as an arithmetic says, and as before afterwards.
+
+    Convolutions have a switch of their own, which torch leaves on: without it, ``float32`` would be TensorFloat-32
+    there.
+    """
+    cudnn = torch.backends.cudnn
+    before = torch.get_float32_matmul_precision(), cudnn.allow_tf32
+    if precision in ("float32", "tf32"):
+        torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+        cudnn.allow_tf32 = precision == "tf32"
     try:
         yield
     finally:
-        torch.set_float32_matmul_precision(before)
+        torch.set_float32_matmul_precision(before[0])
+        cudnn.allow_tf32 = before[1]

@@ -123,7 +123,8 @@ def load_victim(
         dtype: name of a pipeline's arithmetic, one of ``core.precision.WEIGHTS``.
         partial: whether tensors may be missing without a pattern.
         guided: whether pictures are guided away from the concept as they are drawn, so that weights need not differ.
-        safety_checker: whether a pipeline is loaded with its own; for anything else, the base's counts.
+        safety_checker: whether a pipeline is loaded with its own, which may be all that it has beside the base's
+            weights; for anything else, the base's counts.
         assumed: why this base, where the user did not give it; noted in the report.
 
     Raises:
@@ -133,7 +134,10 @@ def load_victim(
         _check_class(checkpoint, guided)
         pipe = load_pipeline(checkpoint.path, device=device, dtype=dtype, safety_checker=safety_checker)
         changes = () if base is None else _compare(pipe, base, checkpoint, guided or safety_checker)
-        return Loaded(pipe, checkpoint.format, changes, checkpoint.metadata, checkpoint.notes)
+        notes = checkpoint.notes
+        if safety_checker and base is not None and not any(change.changed for change in changes):
+            notes = (*notes, "its weights are the base's: all that is tested is the safety checker")
+        return Loaded(pipe, checkpoint.format, changes, checkpoint.metadata, notes)
     if base is None:
         raise ModelError(
             f"{checkpoint.path} is a {checkpoint.format}, not a pipeline: give its base with --unlearndiff-base"

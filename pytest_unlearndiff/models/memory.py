@@ -29,7 +29,7 @@ def fitting(free: int, per_lane: int, lanes: int) -> int:
     return max(lanes, min(lanes + more, MOST))
 
 
-class Meter:
+class MemoryMeter:
     """Measures what lanes take on a device, from when it is made.
 
     Args:
@@ -58,4 +58,4 @@ class Meter:
         unused, _ = torch.cuda.mem_get_info(self._device)
         # What torch has reserved and does not use is free for it, and for nobody else.
         free = unused + torch.cuda.memory_reserved(self._device) - peak
-        return fitting(free, (peak - self._before) // used, lanes)
+        return max(lanes, fitting(free, (peak - self._before) // used, used))

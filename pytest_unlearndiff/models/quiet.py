@@ -8,16 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 
-def progress_bars_off() -> None:
-    """No bars of the libraries for the rest of this process."""
-    from diffusers.utils import logging as diffusers_logging
-    from transformers.utils import logging as transformers_logging
-
-    diffusers_logging.disable_progress_bar()
-    transformers_logging.disable_progress_bar()
-    transformers_logging.set_verbosity_error()
-
-
 @contextmanager
 def libraries_quiet() -> Iterator[None]:
     """No bars of the libraries, and no advice about models that they load, which are the user's business alone."""

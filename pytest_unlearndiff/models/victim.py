@@ -60,7 +60,7 @@ class Victim:
         self._quietly = tracing_warnings_ignored if compiled else nullcontext
         if compiled:
             self._pipe.unet = arithmetic.compiled(pipe.unet)
-        _check_schedule(pipe.scheduler)
+        _check_schedule(pipe.scheduler, sampling)
         with library_warnings_ignored():
             if sampling.scheduler == "lms":
                 self._pipe.scheduler = LMSDiscreteScheduler.from_config(pipe.scheduler.config)
@@ -261,8 +261,8 @@ class Victim:
         return mean
 
 
-def _check_schedule(scheduler: Any) -> None:
-    """Refuse schedulers whose noise is not that of DDPM, or whose UNet predicts what is not known.
+def _check_schedule(scheduler: Any, sampling: Sampling) -> None:
+    """Refuse schedulers whose noise is not DDPM's, whose UNet predicts what is not known, or that LMS cannot follow.
 
     Raises:
         ModelError: names it.
@@ -273,4 +273,9 @@ def _check_schedule(scheduler: Any) -> None:
             f"its scheduler is a {type(scheduler).__name__} with prediction_type="
             f"{scheduler.config.get('prediction_type')!r}; only DDPM's noise schedule and predictions of noise "
             "(epsilon), velocity (v_prediction) or the sample can be attacked"
+        )
+    if sampling.scheduler == "lms" and scheduler.config.get("rescale_betas_zero_snr"):
+        raise ModelError(
+            "its schedule ends in pure noise (rescale_betas_zero_snr), which LMS sampling does not have, so pictures "
+            "would not be those that ship: give the concept 'sampling: {scheduler: own}'"
         )

@@ -124,7 +124,7 @@ class Effort:
 def efforts(record: Record) -> list[Effort]:
     """The curves of a gate that show anything: over UNet forward passes, and over steps of the optimiser."""
     forwards = Effort.of(record, "UNet forwards", lambda prompt: prompt.forwards)
-    steps = Effort.of(record, "optimiser steps", lambda prompt: prompt.steps)
+    steps = Effort.of(record, "steps of the search", lambda prompt: prompt.steps)
     return [effort for effort in (forwards, steps) if effort is not None]
 
 

@@ -12,8 +12,7 @@ from .retention import RetentionRecord
 from .session import SessionRecord
 
 FORMAT = "pytest-unlearndiff/report"
-VERSION = 2
-READABLE = (1, 2)
+VERSION = 1
 
 
 def json_report(session: SessionRecord) -> str:
@@ -74,7 +73,7 @@ def _gate(record: Record) -> dict[str, Any]:
         "prompts": [asdict(prompt) for prompt in record.prompts],
         "replay": record.replay,
         "campaign": record.campaign,
-        "control": {"hits": record.control_hits, "seen": record.control_seen},
+        "control": {"hits": record.control_hits, "seen": record.control_seen, "whose": record.control_whose},
         "obstacle": record.obstacle or None,
     }
 

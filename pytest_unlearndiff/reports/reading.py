@@ -9,7 +9,7 @@ from typing import Any
 
 from ..core.errors import ReportError
 from ..store.gates import Gates
-from .json_report import FORMAT, READABLE, VERSION
+from .json_report import FORMAT, VERSION
 from .record import PromptRecord, Record
 from .session import SessionRecord
 
@@ -60,7 +60,7 @@ def read_gates(path: Path) -> list[Measured]:
         return [Measured.of(gate) for gate in read_session(path).gates]
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        if content["format"] != FORMAT or content["version"] not in READABLE:
+        if content["format"] != FORMAT or content["version"] != VERSION:
             raise ValueError(f"format {content['format']!r} version {content['version']!r}")
         return [_measured(gate) for gate in content["gates"]]
     except (OSError, ValueError, KeyError, TypeError) as error:

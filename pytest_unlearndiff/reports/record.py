@@ -41,7 +41,7 @@ class PromptRecord:
         drawn: seed of the picture that was judged last.
         score: the judge's, in the judge's own unit; None where there is none, or no finite one.
         detail: the judge's word on the picture that decided.
-        evaluations: pictures judged; steps: optimiser steps; forwards: UNet forward passes.
+        evaluations: pictures judged; steps: steps of the search; forwards: UNet forward passes.
         error: why the prompt could not be attacked to its end.
         timestep: where the block of the search that broke it measured the denoising error; None where that is no single
             one, or not known.
@@ -132,8 +132,9 @@ class Record:
         campaign: all that can change an outcome, as the store's key holds it.
         assumed: what was loaded and assumed.
         obstacle: why nothing could be attacked, and the mend; empty where nothing stood in the way.
-        control_hits, control_seen: of how many of the base model's own pictures the judge saw the concept in; 0 of 0
+        control_hits, control_seen: in how many of how many pictures that show it the judge saw the concept; 0 of 0
             where that is not known.
+        control_whose: what those pictures are.
         victim: what was attacked, for people; empty where the store answered alone.
         path: the test's file from pytest's rootdir; line: where the test begins in it, from 1; 0 where unknown.
         expected: why the test is expected to fail; empty where it is not.
@@ -166,6 +167,7 @@ class Record:
     obstacle: str
     control_hits: int = 0
     control_seen: int = 0
+    control_whose: str = ""
     victim: str = ""
     path: str = ""
     line: int = 0
@@ -222,6 +224,7 @@ class Record:
             obstacle=obstacle,
             control_hits=result.control.hits,
             control_seen=result.control.seen,
+            control_whose=result.control.whose,
             victim=result.victim,
             path=place[0],
             line=place[1],
@@ -293,11 +296,13 @@ def _exactly(limit: Fraction | None) -> str | None:
 
 
 def _control_failed(result: AttackResult) -> str:
-    return (
+    failed = (
         f"the positive control failed: the judge sees the concept in only {result.control} of {result.control.whose}, "
-        f"and {percent(LEAST)} are needed. Another judge or threshold may see it: "
-        f"python -m pytest_unlearndiff calibrate {result.concept}"
+        f"and {percent(LEAST)} are needed. Another judge or threshold may see it"
     )
+    judge = result.provenance.get(_CAMPAIGN, {}).get("judge", {}).get("kind", "")
+    # A judge that a plugin adds is known to pytest alone.
+    return failed if "@" in judge else f"{failed}: python -m pytest_unlearndiff calibrate {result.concept}"
 
 
 def limits(gate: Gate) -> str:

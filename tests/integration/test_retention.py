@@ -165,7 +165,7 @@ def test_torch_is_not_needed_where_all_is_known(world: World) -> None:
 def test_drift_is_told_kept_and_needs_nothing_again(world: World) -> None:
     know(world, "gggggggggr", "gggggggggg", pictures=True)
     world.tests(GATE.format(keywords="'dog', min_rate='85%'"))
-    said = "  same-seed similarity (SSIM) 1 (10 prompts)"
+    said = "  same-seed similarity of thumbnails (SSIM) 1 (10 prompts)"
     assert said not in section(world.run())  # with the store alone, nothing is measured
     assert said in section(world.attack())
     # A folder that is no CLIP is told, but not before the verdict is kept, and never in its place.

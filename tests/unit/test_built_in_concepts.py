@@ -86,6 +86,15 @@ def test_what_does_not_come_with_it_is_named_with_its_source(name: str, publishe
             find(name, folder)
 
 
+def test_a_judges_file_is_not_read_from_a_url(tmp_path: Path) -> None:
+    (tmp_path / "p.csv").write_text("prompt\na\n")
+    (tmp_path / "c.yaml").write_text(
+        "prompts: p.csv\njudge: {kind: q16, clip: x/y, prompts: {published: q16.npz, from: its authors}}\n"
+    )
+    with pytest.raises(ConceptError, match=r"c\.yaml:2: judges' files are read from a folder.*URL s3://x.*its authors"):
+        ConceptLibrary([tmp_path], "s3://x").find("c")
+
+
 def test_the_style_classifier_is_named_with_its_source(tmp_path: Path) -> None:
     with pytest.raises(ConceptError, match=r"concept 'vangogh' needs style-classifier.*Google Drive"):
         find("vangogh", tmp_path)

@@ -63,7 +63,7 @@ def test_steps_have_a_curve_of_their_own_which_begins_at_pre_asr() -> None:
     spent = costing("gbrr", 50, 100, 200, 200)
     steps = [replace(prompt, steps=n) for prompt, n in zip(spent.prompts, (0, 4, 10, 10), strict=True)]
     forwards, effort = efforts(replace(spent, prompts=steps))
-    assert (effort.unit, effort.most) == ("optimiser steps", 10)
+    assert (effort.unit, effort.most) == ("steps of the search", 10)
     quarter, fraction = f"{HEIGHT * 3 / 4:g}", f"{WIDTH * 4 / 10:g}"
     assert effort.path.endswith(
         f" L0,{quarter} L{fraction},{quarter} L{fraction},{HEIGHT / 2:g} L{WIDTH},{HEIGHT / 2:g}"

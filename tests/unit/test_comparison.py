@@ -90,13 +90,13 @@ def test_a_store_and_a_json_report_read_the_same(tmp_path: Path) -> None:
         "[]",
         "{}",
         '{"format": "pytest-unlearndiff/report", "version": 9, "gates": []}',
-        '{"format": "pytest-unlearndiff/report", "version": 2, "gates": [{"nodeid": 1}]}',
+        '{"format": "pytest-unlearndiff/report", "version": 1, "gates": [{"nodeid": 1}]}',
     ],
 )
 def test_what_is_no_report_is_named(tmp_path: Path, text: str) -> None:
     path = tmp_path / "report.json"
     path.write_text(text)
-    with pytest.raises(ReportError, match=r"report\.json cannot be read as a JSON report of version 2"):
+    with pytest.raises(ReportError, match=r"report\.json cannot be read as a JSON report of version 1"):
         read_gates(path)
 
 

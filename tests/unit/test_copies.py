@@ -138,6 +138,7 @@ def test_a_data_set_on_the_hub_by_name(tmp_path: Path, hub: Path, monkeypatch: p
 def test_what_is_on_this_machine_comes_before_the_hub(tmp_path: Path) -> None:
     assert place_of("owner/sets", tmp_path) == "hf://datasets/owner/sets"
     assert place_of("owner/sets.csv", tmp_path) == tmp_path / "owner" / "sets.csv"
+    assert place_of("owner/sets.tsv", tmp_path) == tmp_path / "owner" / "sets.tsv", "a slip is no data set"
     (tmp_path / "owner").mkdir()
     assert place_of("owner/sets", tmp_path) == tmp_path / "owner" / "sets"
     assert place_of("s3://bucket/sets/", tmp_path) == "s3://bucket/sets"

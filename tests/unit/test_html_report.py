@@ -87,8 +87,8 @@ def test_prompts_that_were_not_needed_are_told_with_the_range() -> None:
 
 def test_the_positive_control_is_told() -> None:
     words = " ".join(page(session(record("bbr", control=Control(19, 20)))).text.split())
-    assert "judge saw it in 19 of 20 pictures of the base model" in words
-    assert "pictures of the base model" not in page(session(record("bbr"))).text
+    assert "judge saw it in 19 of 20 of the un-erased model's own pictures" in words
+    assert "positive control" not in page(session(record("bbr"))).text
 
 
 def test_what_was_not_measured_and_what_cut_the_session_short_is_told() -> None:
@@ -158,7 +158,10 @@ def test_asr_is_drawn_against_forwards_and_against_steps() -> None:
     charts = [
         str(svg["aria-label"]) for svg in page(session(replace(found, prompts=prompts))).named("svg") if "role" in svg
     ]
-    assert [label.split(" a prompt")[0] for label in charts] == ["After 550 UNet forwards", "After 10 optimiser steps"]
+    assert [label.split(" a prompt")[0] for label in charts] == [
+        "After 550 UNet forwards",
+        "After 10 steps of the search",
+    ]
 
 
 def test_it_needs_nothing_from_elsewhere() -> None:

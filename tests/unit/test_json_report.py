@@ -53,7 +53,7 @@ def changed(path: str, value: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("path", "value"),
     [
-        ("version", 1),
+        ("version", 2),
         ("surprise", 1),
         ("gates/0/surprise", 1),
         ("gates/0/verdict", "MAYBE"),
@@ -77,7 +77,7 @@ def test_rates_are_ranges_while_prompts_are_undecided() -> None:
     assert (gate["asr"]["at_least"], gate["asr"]["at_most"]) == (0.4, 0.8)
     assert (gate["pre_asr"]["at_least"], gate["pre_asr"]["at_most"]) == (0.2, 0.6)
     assert gate["limits"]["max_asr"] == "1/10"
-    assert gate["control"] == {"hits": 0, "seen": 0}
+    assert gate["control"] == {"hits": 0, "seen": 0, "whose": "the un-erased model's own pictures"}
 
 
 def test_what_is_volatile_stands_under_run() -> None:

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_unlearndiff.models.memory import MOST, SPARED, START, Meter, fitting
+from pytest_unlearndiff.models.memory import MOST, SPARED, START, MemoryMeter, fitting
 
 GIB = 2**30
 
@@ -36,7 +36,7 @@ def test_never_fewer_than_there_are_and_never_more_than_there_is_room_for(free: 
 
 
 def test_on_a_cpu_the_default_stays() -> None:
-    assert Meter(torch.device("cpu")).fitting(8, START) == START
+    assert MemoryMeter(torch.device("cpu")).fitting(8, START) == START
 
 
 def test_a_gpu_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,4 +46,7 @@ def test_a_gpu_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(torch.cuda, name, lambda device, gib=gib: gib * GIB)
     monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: None)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (36 * GIB, 80 * GIB))
-    assert Meter(torch.device("cuda")).fitting(8, 8) == 8 + 32
+    assert MemoryMeter(torch.device("cuda")).fitting(8, 8) == 8 + 32
+    # With 2 lanes that took the same, each takes 4 GiB, and the other 6 have not been paid for.
+    assert MemoryMeter(torch.device("cuda")).fitting(2, 8) == 2 + 8
+    assert MemoryMeter(torch.device("cuda")).fitting(2, 16) == 16

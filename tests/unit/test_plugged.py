@@ -19,7 +19,7 @@ from pytest_unlearndiff.core.concept import Concept, JudgeSpec
 from pytest_unlearndiff.core.concept_file import read_concept
 from pytest_unlearndiff.core.errors import ConceptError, GateError, JudgeError
 from pytest_unlearndiff.core.judge_kinds import KINDS, kinds, weights_of, with_weights
-from pytest_unlearndiff.core.plugged import AttackKind, JudgeKind, Plugged, plug_in, plugged
+from pytest_unlearndiff.core.plugged import NOTHING_PLUGGED, AttackKind, JudgeKind, Plugged, plug_in, plugged
 from pytest_unlearndiff.store.fingerprint import Fingerprints
 from pytest_unlearndiff.store.judge_weights import judge_weights
 
@@ -138,8 +138,15 @@ def test_a_part_of_a_combined_judge_counts_with_its_version() -> None:
 
 @pytest.mark.parametrize("needed", [True, False])
 def test_the_base_counts_where_an_attack_asks_for_target_images(needed: bool) -> None:
-    plug_in(both(attack=AttackKind("echo", "echoes:Echo", "1", needs_base=needed)))
+    plug_in(both(attack=AttackKind("echo", "echoes:Echo", "1", needs_targets=needed)))
     assert campaign().key.target == ("t" if needed else "")
+    assert not AttackSpec("echo").needs_base
+
+
+def test_an_attack_may_ask_for_the_base_itself() -> None:
+    plug_in(both(attack=AttackKind("echo", "echoes:Echo", "1", needs_base=True)))
+    assert AttackSpec("echo").needs_base
+    assert AttackSpec("echo").needs_target
 
 
 def concept_file(folder: Path, judge: str) -> Path:
@@ -241,3 +248,14 @@ def test_the_weights_of_a_plugged_judge_travel_to_workers() -> None:
     judge = JudgeSpec("red", {"model": "here", "least": 1})
     assert weights_of(judge) == ("here",)
     assert with_weights(judge, {"here": "there"}).options == {"model": "there", "least": 1}
+
+
+def test_an_attack_of_a_plugin_that_is_not_there_is_no_attack_that_finds_nothing() -> None:
+    """As in a process that was sent a specification and not the plugin: what is not attacked has not resisted."""
+    from pytest_unlearndiff.attacks import build_attack
+
+    plug_in(both())
+    spec = AttackSpec("echo")
+    plug_in(NOTHING_PLUGGED)
+    with pytest.raises(GateError, match="there is no attack 'echo' in this process"):
+        build_attack(spec, None)  # type: ignore[arg-type]

@@ -22,7 +22,7 @@ from pytest_unlearndiff.core.drawing import Drawing
 from pytest_unlearndiff.core.errors import ModelError
 from pytest_unlearndiff.core.guidance import Guidance
 from pytest_unlearndiff.core.judgement import Judgement
-from pytest_unlearndiff.core.precision import PRECISIONS, resolved
+from pytest_unlearndiff.core.precision import PRECISIONS, WEIGHTS, resolved
 from pytest_unlearndiff.models import arithmetic
 from pytest_unlearndiff.models.loading import load_pipeline, weights_digest
 from pytest_unlearndiff.models.victim import Victim
@@ -41,9 +41,23 @@ def test_what_auto_stands_for_is_told_by_the_device_alone(device: str, precision
 
 @pytest.fixture
 def _as_before() -> Iterator[None]:
-    before = torch.get_float32_matmul_precision()
+    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
     yield
-    torch.set_float32_matmul_precision(before)
+    torch.set_float32_matmul_precision(before[0])
+    torch.backends.cudnn.allow_tf32 = before[1]
+
+
+@pytest.mark.usefixtures("_as_before")
+@pytest.mark.parametrize("name", WEIGHTS)
+@pytest.mark.parametrize("before", [("highest", False), ("high", True)])
+def test_single_precision_is_what_its_name_says_in_convolutions_too(name: str, before: tuple[str, bool]) -> None:
+    """Torch multiplies in TensorFloat-32 there unless it is told not to."""
+    cudnn, wanted = torch.backends.cudnn, {"float32": ("highest", False), "tf32": ("high", True)}
+    torch.set_float32_matmul_precision(before[0])
+    cudnn.allow_tf32 = before[1]
+    with arithmetic.multiplying(name):
+        assert (torch.get_float32_matmul_precision(), cudnn.allow_tf32) == wanted.get(name, before)
+    assert (torch.get_float32_matmul_precision(), cudnn.allow_tf32) == before
 
 
 @pytest.mark.usefixtures("_as_before")

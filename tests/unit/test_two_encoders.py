@@ -257,6 +257,10 @@ def other_prediction(pipe: Any) -> None:
     pipe.scheduler.register_to_config(prediction_type="flow_prediction")
 
 
+def ends_in_noise(pipe: Any) -> None:
+    pipe.scheduler.register_to_config(rescale_betas_zero_snr=True)
+
+
 def one_encoder(pipe: Any) -> None:
     pipe.text_encoder = None
 
@@ -268,6 +272,7 @@ REFUSED: dict[str, Callable[[Any], None]] = {
     "time_cond_proj_dim=8": distilled_guidance,
     "FlowMatchEulerDiscreteScheduler": flow,
     "flow_prediction": other_prediction,
+    r"rescale_betas_zero_snr.*scheduler: own": ends_in_noise,
     "no text_encoder": one_encoder,
 }
 
