@@ -15,6 +15,7 @@ from ..core.judge_kinds import weights_of
 from ..core.maker import is_maker, make
 from ..core.precision import WEIGHTS
 from ..store.fingerprint import Fingerprints, digest, stamp
+from .fetching import origin
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class VictimSource:
         """What is attacked, for people."""
         if self.pipe is not None:
             return f"the {type(self.pipe).__name__} of {self.model or 'unlearned_pipe'}"
-        return str(self.model) if self.model is not None else f"the base {self.base}"
+        return origin(self.model) if self.model is not None else f"the base {self.base and origin(self.base)}"
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..campaign.fetching import fetched
 from ..core.errors import ModelError
 from ..reports.text import safe
 from ..store.family import family_of
@@ -21,8 +22,8 @@ SUMMARY = "say what a model is, which tensors it changes against its base, and w
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The model and its base, and what to accept."""
-    parser.add_argument("path", help="pipeline folder, component folder, checkpoint file or Hub id")
-    parser.add_argument("--base", help="un-erased pipeline: a folder or a Hub id")
+    parser.add_argument("path", help="pipeline folder, component folder, checkpoint file, URL or Hub id")
+    parser.add_argument("--base", help="un-erased pipeline: a folder, a URL or a Hub id")
     parser.add_argument("--partial", action="store_true", help="accept tensors that are missing without a pattern")
     parser.add_argument(
         "--trust-pickle", action="store_true", help="read pickles that name more than tensors; it is never executed"
@@ -73,7 +74,9 @@ def _inspect(arguments: argparse.Namespace) -> None:
 
 
 def _found(text: str) -> Path:
-    """A path, or the local copy of a Hub repository."""
+    """A path, or the local copy of what is at a URL or in a Hub repository."""
+    if "://" in text:
+        return fetched(text, print)
     path = Path(text).expanduser()
     return path if path.exists() else hub_folder(text) or path
 

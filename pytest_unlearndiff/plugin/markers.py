@@ -16,7 +16,7 @@ import pytest
 from ..core.attack_spec import AttackSpec
 from ..core.concept import Concept
 from ..core.concept_file import ConceptLibrary
-from ..core.errors import GateError, Mistakes
+from ..core.errors import GateError, Mistakes, ModelError
 from ..core.gate import Gate
 from ..core.known_prompts import NOTHING_KNOWN, KnownPrompts, read_known
 from ..core.maker import is_maker
@@ -246,6 +246,8 @@ def _path(name: str, keywords: Mapping[str, Any], folder: Path) -> Path | None:
         return None
     if not isinstance(given, (str, PathLike)):
         raise GateError(f"{name}={given!r} must be a path")
+    if "://" in str(given):
+        return _fetched(name, str(given))
     path = (folder / given).resolve()
     if not path.exists():
         if name == "model" and is_maker(str(given)):
@@ -255,6 +257,20 @@ def _path(name: str, keywords: Mapping[str, Any], folder: Path) -> Path | None:
         mend = f"; {hub}" if (hub := hub_mend(str(given))) else ""
         raise GateError(f"{name}: there is nothing at {path}{mend}")
     return path
+
+
+def _fetched(name: str, url: str) -> Path:
+    """The copy of what is at a URL.
+
+    Raises:
+        GateError: there is none.
+    """
+    from ..campaign.fetching import fetched
+
+    try:
+        return fetched(url)
+    except ModelError as error:
+        raise GateError(f"{name}: {error}") from None
 
 
 def check_marker(item: pytest.Item, state: SessionState) -> str | None:

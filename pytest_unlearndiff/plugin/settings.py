@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from ..core.errors import ModelError
 from .given import ELSEWHERE, PATHS, Given
 from .given import given as find_given
 from .options import OPTIONS, Option
@@ -99,7 +100,7 @@ def _value(option: Option, config: pytest.Config) -> Any:
     if not given.text:
         raise pytest.UsageError(f"{given.origin}: nothing is given; leave it out, or give {option.metavar}")
     if option.name in PATHS:
-        paths = tuple(_path(option.name, given, part) for part in given.parts(option.name))
+        paths = tuple(_path(option.name, given, part, config) for part in given.parts(option.name))
         return paths if option.name == "concepts" else paths[0]
     try:
         value = option.read(given.text)
@@ -139,18 +140,21 @@ def _destinations(reports: tuple[tuple[str, str], ...], given: Given) -> tuple[t
 
 _MENDS = {
     "concepts": "Give folders or files of concepts",
-    "model": "Give a pipeline folder, a component folder, a checkpoint file, a downloaded Hub id or pkg.mod:callable",
-    "base": "Give a pipeline folder, or the id of a Hub repository that is on this machine",
+    "model": "Give a pipeline folder, a component folder, a checkpoint file, a URL, a downloaded Hub id or "
+    "pkg.mod:callable",
+    "base": "Give a pipeline folder, a URL, or the id of a Hub repository that is on this machine",
     "clip": "Give a CLIP folder, or the id of a Hub repository that is on this machine",
 }
 
 
-def _path(name: str, given: Given, text: str) -> Path | str:
+def _path(name: str, given: Given, text: str, config: pytest.Config) -> Path | str:
     """A path, which has to exist unless the plugin makes it; the store may be at a URL."""
     if name == "cache_dir" and "://" in text:
         return text
     if name == "published":
         return _published(given, text)
+    if name in ELSEWHERE and "://" in text:
+        return _fetched(given, text, config)
     path = given.folder / Path(text).expanduser()
     if name not in _MENDS:
         return path
@@ -159,6 +163,22 @@ def _path(name: str, given: Given, text: str) -> Path | str:
     if not path.exists():
         raise pytest.UsageError(f"{given.origin}: there is nothing at {path}. {_MENDS[name]}")
     return path.resolve()
+
+
+def _fetched(given: Given, url: str, config: pytest.Config) -> Path:
+    """The copy of what is at a URL.
+
+    Raises:
+        pytest.UsageError: there is none.
+    """
+    from ..campaign.fetching import fetched
+    from .live import tell
+
+    loud = config.get_verbosity() >= 0
+    try:
+        return fetched(url, lambda text: tell(config, f"unlearndiff: {text}\n") if loud else None)
+    except ModelError as error:
+        raise pytest.UsageError(f"{given.origin}: {error}") from None
 
 
 def _published(given: Given, text: str) -> Path | str:

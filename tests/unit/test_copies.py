@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import threading
 from collections.abc import Iterator
 from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import fsspec
 import huggingface_hub
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from webs import Web
 
 from pytest_unlearndiff.core.concept import Concept
 from pytest_unlearndiff.core.concept_file import read_concept
@@ -46,27 +44,13 @@ def memory() -> Iterator[str]:
     files.rm("/sets", recursive=True)
 
 
-class Quiet(SimpleHTTPRequestHandler):
-    """Serves files and counts how often it is asked."""
-
-    asked = 0
-
-    def log_message(self, *_: Any) -> None:
-        type(self).asked += 1
-
-
 @pytest.fixture
-def web(tmp_path: Path) -> Iterator[str]:
+def web(tmp_path: Path) -> Iterator[Web]:
     """A web server on this machine, with a prompt set on it."""
     (tmp_path / "web").mkdir()
     (tmp_path / "web" / "church.csv").write_bytes(CSV)
-    Quiet.asked = 0
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(tmp_path / "web"))) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
+    with Web(tmp_path / "web") as web:
+        yield web
 
 
 @pytest.fixture
@@ -91,26 +75,26 @@ def test_any_file_system_of_fsspec(tmp_path: Path, memory: str) -> None:
         assert cases(read_concept(concept(tmp_path, url), fetch=Copies(None))) == [7, 8]
 
 
-def test_a_web_server_is_asked_once_a_process(tmp_path: Path, web: str) -> None:
+def test_a_web_server_is_asked_once_a_process(tmp_path: Path, web: Web) -> None:
     fetch = Copies(tmp_path / "store")
     for _ in range(2):
-        assert cases(read_concept(concept(tmp_path, f"{web}/church.csv"), fetch=fetch)) == [7, 8]
-    assert Quiet.asked == 1
+        assert cases(read_concept(concept(tmp_path, f"{web.url}/church.csv"), fetch=fetch)) == [7, 8]
+    assert len(web.asked) == 1
     assert not (tmp_path / "store").exists()  # what is not known beforehand may change, and is not kept
 
 
-def test_what_is_pinned_is_fetched_once_for_all(tmp_path: Path, web: str) -> None:
-    path = concept(tmp_path, f"{{file: '{web}/church.csv', sha256: {SHA256.upper()}, rows: 2}}")
+def test_what_is_pinned_is_fetched_once_for_all(tmp_path: Path, web: Web) -> None:
+    path = concept(tmp_path, f"{{file: '{web.url}/church.csv', sha256: {SHA256.upper()}, rows: 2}}")
     for _ in range(2):
         assert cases(read_concept(path, fetch=Copies(tmp_path / "store"))) == [7, 8]
-    assert Quiet.asked == 1
+    assert len(web.asked) == 1
     kept = tmp_path / "store" / "prompts" / f"{SHA256}.csv"
     assert kept.read_bytes() == CSV
     assert (tmp_path / "store" / ".gitignore").read_text() == "*\n"
     # A copy that somebody changed is none.
     kept.write_bytes(CSV + b"9,and more,5\n")
     assert cases(read_concept(path, fetch=Copies(tmp_path / "store"))) == [7, 8]
-    assert Quiet.asked == 2
+    assert len(web.asked) == 2
 
 
 def test_a_store_that_may_not_be_written_is_not(tmp_path: Path, memory: str) -> None:

@@ -1,0 +1,68 @@
+"""A model at a URL: the same as its file, fetched once, and asked about in every session."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from webs import Web
+from worlds import REQUIRE, World, section
+
+
+@pytest.fixture
+def url(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Where the model under test is to be had."""
+    monkeypatch.setenv("TMPDIR", str(world.file("temporary/here", "").parent))
+    with Web(world.path) as web:
+        yield f"{web.url}/model.safetensors"
+
+
+def test_the_option(world: World, url: str, workers: tuple[str, ...]) -> None:
+    world.know("gbrrrrrrrr")
+    world.gate("max_asr='20%'")
+    options = (f"--unlearndiff-model={url}", "--unlearndiff-base=base", REQUIRE, *workers)
+    first = world.bare(*options)
+    first.assert_outcomes(passed=1)
+    assert f"unlearndiff: fetching {url} (0 MiB)" in first.errlines
+    again = world.bare(*options)
+    again.assert_outcomes(passed=1)
+    assert "fetching" not in again.stderr.str()
+
+
+def test_what_changed_there_is_another_model(world: World, url: str) -> None:
+    world.know("gbrrrrrrrr")
+    world.gate("max_asr='20%'")
+    options = (f"--unlearndiff-model={url}", "--unlearndiff-base=base", REQUIRE)
+    world.bare(*options).assert_outcomes(passed=1)
+    Path(world.path / "model.safetensors").write_text("weights:{retrained, more}")
+    result = world.bare(*options)
+    result.assert_outcomes(failed=1)
+    assert "10 of 10 prompts are missing" in result.stdout.str()
+
+
+def test_the_marker_and_the_replay_line(world: World, url: str) -> None:
+    world.know("bbrrrrrrrr")
+    world.gate(f"max_asr=0.1, model={url!r}")
+    result = world.bare("--unlearndiff-base=base", REQUIRE)
+    result.assert_outcomes(failed=1)
+    assert [line for line in section(result) if "replay: pytest test_gate.py::test_gate" in line]
+
+
+def test_a_wrong_url_is_one_error(world: World, url: str) -> None:
+    world.gate("max_asr=0.1")
+    result = world.bare(f"--unlearndiff-model={url}x")
+    assert result.ret == 4
+    assert f"ERROR: --unlearndiff-model: there is nothing at {url}x" in result.errlines
+    world.gate(f"max_asr=0.1, model='{url}x'")
+    result = world.bare()
+    assert f"there is nothing at {url}x" in result.stdout.str()
+    assert result.ret == 2
+
+
+def test_quiet_is_quiet(world: World, url: str) -> None:
+    world.know("rrrrrrrrrr")
+    world.gate("max_asr=0.1")
+    result = world.bare(f"--unlearndiff-model={url}", "--unlearndiff-base=base", REQUIRE, "-q")
+    result.assert_outcomes(passed=1)
+    assert "fetching" not in result.stderr.str()

@@ -1,0 +1,136 @@
+"""Models at a URL: copied once, copied again when they change, called by their URL, and one error where not there."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import fsspec
+import pytest
+from webs import Web
+
+from pytest_unlearndiff.campaign.fetching import fetched, origin
+from pytest_unlearndiff.campaign.parts import VictimSource
+from pytest_unlearndiff.core.errors import ModelError
+from pytest_unlearndiff.store.fingerprint import Fingerprints
+
+
+@pytest.fixture(autouse=True)
+def _own_temporary_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
+
+
+@pytest.fixture
+def memory() -> Iterator[fsspec.AbstractFileSystem]:
+    """A bucket in fsspec's memory with a pipeline and a checkpoint."""
+    files = fsspec.filesystem("memory")
+    for name in ("model_index.json", "unet/config.json", "unet/weights.safetensors"):
+        files.pipe_file(f"/bucket/erased/{name}", f"content of {name}".encode())
+    files.pipe_file("/bucket/esd.pt", b"weights")
+    yield files
+    files.rm("/bucket", recursive=True)
+
+
+def test_a_folder_comes_whole_and_under_its_name(memory: fsspec.AbstractFileSystem, tmp_path: Path) -> None:
+    found = fetched("memory://bucket/erased/")
+    assert found.name == "erased"
+    memory.get("/bucket/erased", str(tmp_path / "plain"), recursive=True)
+    there = Fingerprints()
+    assert there.of(found) == there.of(tmp_path / "plain")
+    assert sorted(path.name for path in found.rglob("*") if path.is_file()) == [
+        "config.json",
+        "model_index.json",
+        "weights.safetensors",
+    ]
+
+
+def test_it_is_copied_once_and_again_when_it_changes(memory: fsspec.AbstractFileSystem) -> None:
+    said: list[str] = []
+    first = fetched("memory://bucket/esd.pt", said.append)
+    assert fetched("memory://bucket/esd.pt", said.append) == first
+    assert said == ["fetching memory://bucket/esd.pt (0 MiB)"]
+    memory.pipe_file("/bucket/esd.pt", b"retrain")  # of the same size
+    second = fetched("memory://bucket/esd.pt", said.append)
+    assert second.read_bytes() == b"retrain"
+    assert first.read_bytes() == b"weights", "another session may still read it"
+    assert len(said) == 2
+
+
+def test_people_are_told_the_url(memory: fsspec.AbstractFileSystem, tmp_path: Path) -> None:
+    found = fetched("memory://bucket/erased")
+    assert origin(found) == "memory://bucket/erased"
+    assert VictimSource(found).title == "memory://bucket/erased"
+    assert VictimSource(base=found).title == "the base memory://bucket/erased"
+    assert origin(tmp_path / "model") == str(tmp_path / "model")
+
+
+def test_what_is_on_this_machine_is_not_copied(tmp_path: Path) -> None:
+    path = tmp_path / "esd.pt"
+    path.write_bytes(b"weights")
+    assert fetched(path.as_uri()) == path
+    with pytest.raises(ModelError, match=r"there is nothing at file://.*gone\.pt"):
+        fetched((tmp_path / "gone.pt").as_uri())
+
+
+def test_a_web_server_is_asked_for_the_file_only_when_it_says_that_it_changed(tmp_path: Path) -> None:
+    (tmp_path / "web").mkdir()
+    (tmp_path / "web" / "esd.pt").write_bytes(b"weights")
+    with Web(tmp_path / "web") as web:
+        found = fetched(f"{web.url}/esd.pt")
+        assert found.read_bytes() == b"weights"
+        before = len([request for request in web.asked if request.startswith("GET")])
+        assert fetched(f"{web.url}/esd.pt") == found
+        assert len([request for request in web.asked if request.startswith("GET")]) == before
+        with pytest.raises(ModelError, match="there is nothing at http"):
+            fetched(f"{web.url}/gone.pt")
+
+
+def test_a_web_server_that_cannot_say_so_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "esd.pt").write_bytes(b"weights")
+    with (
+        Web(tmp_path, silent=("Last-Modified",)) as web,
+        pytest.raises(ModelError, match=r"/esd\.pt has neither tag nor date, so nobody can tell .*: download it"),
+    ):
+        fetched(f"{web.url}/esd.pt")
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("memory://bucket/gone", "there is nothing at memory://bucket/gone"),
+        ("nowhere://bucket/x", "nowhere://bucket/x cannot be fetched: ValueError: Protocol not known: nowhere"),
+    ],
+)
+def test_what_cannot_be_had_is_one_error(memory: fsspec.AbstractFileSystem, url: str, reason: str) -> None:
+    with pytest.raises(ModelError, match=reason):
+        fetched(url)
+
+
+def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "s3fs", None)
+    with pytest.raises(ModelError, match=r"s3://bucket/x needs another package: .*s3fs"):
+        fetched("s3://bucket/x")
+
+
+def test_names_that_lead_out_are_refused(
+    memory: fsspec.AbstractFileSystem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size = {"type": "file", "size": 1, "name": ""}
+    with monkeypatch.context() as patch:
+        patch.setattr(type(memory), "find", lambda *_, **__: {"/bucket/erased/../../../../x": size})
+        with pytest.raises(ModelError, match="'x' is no name inside a folder"):
+            fetched("memory://bucket/erased")
+    assert not list((tmp_path / "tmp").rglob("x"))
+
+
+def test_a_copy_that_breaks_off_is_none(memory: fsspec.AbstractFileSystem, monkeypatch: pytest.MonkeyPatch) -> None:
+    def breaks(*_: object, **__: object) -> None:
+        raise ConnectionError("reset by peer")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(memory), "get", breaks)
+        with pytest.raises(ModelError, match=r"cannot be fetched: ConnectionError: reset by peer\. Try again"):
+            fetched("memory://bucket/erased")
+    assert (fetched("memory://bucket/erased") / "model_index.json").is_file()
