@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ class Prompt:
     guidance: float
     case: int
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """Hash of all that can change a picture; the case number is not among it."""
         content = json.dumps([self.text, self.seed, self.guidance], ensure_ascii=False)

@@ -187,16 +187,19 @@ class ConceptLibrary:
         self._places = [*places, BUILT_IN]
         self._published = published
         self._fetch = fetch
+        self._read: dict[Path, Concept] = {}
 
     def find(self, name: str) -> Concept:
-        """Read the first concept of this name.
+        """The first concept of this name, whose files are read once.
 
         Raises:
             ConceptError: there is none; the message names the nearest ones.
         """
         files = dict(self._files())
-        if name in files:
-            return read_concept(files[name], self._published, self._fetch)
+        if (path := files.get(name)) is not None:
+            if path not in self._read:
+                self._read[path] = read_concept(path, self._published, self._fetch)
+            return self._read[path]
         raise ConceptError(
             f"no concept {name!r}: {hint(name, files)} (concepts are *.yaml files in a concepts folder beside the "
             "tests, or in the places that ini option unlearndiff_concepts lists)"

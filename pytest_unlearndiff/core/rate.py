@@ -167,16 +167,29 @@ def _ends(other: object) -> tuple[Fraction, Fraction] | None:
 
 def _lower(successes: int, trials: int, tail: float) -> float:
     """The share at which at least ``successes`` hits have probability ``tail``."""
-    from scipy.special import betaincinv
-
-    return 0.0 if successes == 0 else float(betaincinv(successes, trials - successes + 1, tail))
+    return 0.0 if successes == 0 else _share(successes, trials, tail)
 
 
 def _upper(successes: int, trials: int, tail: float) -> float:
     """The share at which at most ``successes`` hits have probability ``tail``."""
-    from scipy.special import betaincinv
+    return 1.0 if successes == trials else _share(successes + 1, trials, 1 - tail)
 
-    return 1.0 if successes == trials else float(betaincinv(successes + 1, trials - successes, 1 - tail))
+
+def _share(least: int, trials: int, chance: float) -> float:
+    """The share at which ``least`` or more hits have this probability: a quantile of Beta(least, trials - least + 1).
+
+    By bisection on the binomial sum, to a float's last bits. Importing scipy, whose ``betaincinv`` is the same to 1e-9,
+    would take as long as all else in a session that answers from the store.
+    """
+    if 2 * least > trials + 1:  # sum the fewer terms
+        return 1 - _share(trials - least + 1, trials, 1 - chance)
+    ways = [math.log(math.comb(trials, hits)) for hits in range(least)]
+    low, high = 0.0, 1.0
+    while low < (share := (low + high) / 2) < high:
+        hit, miss = math.log(share), math.log1p(-share)
+        fewer = math.fsum(math.exp(way + hits * hit + (trials - hits) * miss) for hits, way in enumerate(ways))
+        low, high = (share, high) if 1 - fewer < chance else (low, share)
+    return share
 
 
 def largest_within(limit: Fraction, trials: int) -> int:

@@ -63,6 +63,7 @@ class SessionState:
         self.interrupted = ""
         self._stays = False
         self._hooked: dict[Path, Any] = {}
+        self._libraries: dict[Path, ConceptLibrary] = {}
         self.unmeasured: list[Unmeasured] = []
         self.unreached: list[tuple[str, str]] = []
         self.report_failed = False
@@ -135,6 +136,8 @@ class SessionState:
         Raises:
             GateError: a judge or an attack of a plugin cannot be meant.
         """
+        if folder in self._libraries:
+            return self._libraries[folder]
         from ..core.concept_file import BUILT_IN, ConceptLibrary
         from .plugs import plug
 
@@ -143,7 +146,7 @@ class SessionState:
         hooked = chain.from_iterable(self._config.hook.pytest_unlearndiff_concepts(config=self._config))
         places = [folder / "concepts", *self.settings.concepts, self._config.rootpath / "concepts", *hooked]
         mine = [place for place in places if place != BUILT_IN]  # those come last in any case
-        return ConceptLibrary(mine, self.settings.published, self.copies)
+        return self._libraries.setdefault(folder, ConceptLibrary(mine, self.settings.published, self.copies))
 
     def hooked_pipe(self, model: Path) -> Any:
         """The pipeline that a hook makes of this model, made once; None where no hook does."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields, replace
 from fractions import Fraction
 from typing import Any
 
@@ -79,7 +79,7 @@ class PromptRecord:
             "score": score if score is None or math.isfinite(score) else None,
             **{name: getattr(outcome, name) for name in _FROM_OUTCOME},
         }
-        return cls(**{**asdict(asked), **found})
+        return replace(asked, **found)
 
     @property
     def success(self) -> bool:
@@ -275,7 +275,7 @@ class Record:
 
     def to_wire(self) -> dict[str, Any]:
         """Builtin types only: pytest-xdist aborts a session on anything else."""
-        return asdict(self)
+        return {**vars(self), "prompts": [dict(vars(prompt)) for prompt in self.prompts]}
 
     @classmethod
     def from_wire(cls, data: Mapping[str, Any]) -> Record:

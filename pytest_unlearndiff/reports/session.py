@@ -89,7 +89,12 @@ class SessionRecord:
 
     def to_wire(self) -> dict[str, Any]:
         """Builtin types only."""
-        return {**asdict(self), "gates": [record.to_wire() for record in self.gates]}
+        return {
+            "gates": [record.to_wire() for record in self.gates],
+            "unmeasured": [asdict(gate) for gate in self.unmeasured],
+            "run": dict(self.run),
+            "retained": [record.to_wire() for record in self.retained],
+        }
 
     @classmethod
     def from_wire(cls, data: Mapping[str, Any]) -> SessionRecord:

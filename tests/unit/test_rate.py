@@ -147,8 +147,8 @@ def test_intervals_are_scipys(trials: int, confidence: float) -> None:
         rate = Rate(successes, trials)
         two = stats.binomtest(successes, trials).proportion_ci(confidence, method="exact")
         one = stats.binomtest(successes, trials, alternative="less").proportion_ci(confidence, method="exact")
-        assert rate.interval(confidence) == pytest.approx((two.low, two.high), abs=1e-9)
-        assert rate.upper_bound(confidence) == pytest.approx(one.high, abs=1e-9)
+        assert rate.interval(confidence) == pytest.approx((two.low, two.high), abs=1e-12)
+        assert rate.upper_bound(confidence) == pytest.approx(one.high, abs=1e-12)
 
 
 @pytest.mark.parametrize("trials", [1, 7, 20, 50])
