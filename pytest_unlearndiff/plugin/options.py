@@ -80,7 +80,7 @@ class Option(NamedTuple):
 
 
 OPTIONS = (
-    Option("model", "Model under test: a pipeline folder, a component folder or a checkpoint file", "PATH"),
+    Option("model", "Model under test: a pipeline folder, a component folder, a checkpoint file, or its URL", "PATH"),
     Option("base", "Un-erased pipeline: for what a checkpoint lacks, and for target images", "PATH"),
     Option("concepts", "Further folders or files of concepts, separated as in PATH", "PATHS"),
     Option("concept", "Concepts that pytest_unlearndiff.suite gates, with commas", "NAMES", names),
