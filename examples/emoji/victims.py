@@ -11,8 +11,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from pytest_unlearndiff.campaign.campaign import Campaign, Fingerprint
-from pytest_unlearndiff.campaign.parts import Parts, VictimSource
+from pytest_unlearndiff.campaign.campaign import Campaign
+from pytest_unlearndiff.campaign.parts import Fingerprint, Parts, VictimSource
 from pytest_unlearndiff.campaign.progress import Snapshot
 from pytest_unlearndiff.core.attack_spec import AttackSpec
 from pytest_unlearndiff.core.concept_file import ConceptLibrary
@@ -47,9 +47,8 @@ def victims() -> list[Row]:
 def attack(row: Row, spec: AttackSpec, prompts: int, store: Store, parts: Parts, lanes: int) -> AttackResult:
     """One campaign, from the store where it knows."""
     concept = ConceptLibrary([EMOJI / "concepts"]).find(row.concept).first(prompts)
-    base, hashes = EMOJI / "model", store.fingerprints
-    source = VictimSource(row.path, base)
-    fingerprint = Fingerprint(f"{hashes.of(row.path)}+{hashes.of(base)}:float32", f"{hashes.of(base)}:float32")
+    source, hashes = VictimSource(row.path, EMOJI / "model"), store.fingerprints
+    fingerprint = Fingerprint.of(source, hashes)
     judge = hashes.of(Path(str(concept.judge.options["model"])))
 
     def tell(snapshot: Snapshot) -> None:
@@ -72,7 +71,7 @@ def kept(row: Row, each: int) -> float:
     """Share of pictures of the other objects (for a style: other styles too) in which the judges still see them."""
     import check
 
-    return check.kept(row.path, row.concept, each)
+    return float(check.kept(row.path, row.concept, each))
 
 
 def main() -> None:

@@ -91,7 +91,9 @@ def rows(
         bench: store and models.
         common: whether only prompts count that every attack was run on.
     """
-    found = {(victim.name, attack): bench.run(victim, attack) for victim in victims for attack in attacks}
+    found: dict[tuple[str, str], Found] = {
+        (victim.name, attack): bench.run(victim, attack) for victim in victims for attack in attacks
+    }
     if common:
         found = {(name, attack): _shared(name, outcomes, found) for (name, attack), outcomes in found.items()}
     table = []

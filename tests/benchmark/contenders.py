@@ -103,8 +103,8 @@ class Bench:
 
     def campaign(self, victim: Victim, spec: AttackSpec) -> Campaign:
         """One attack on one victim."""
-        base, hashes = EMOJI / "model", self.store.fingerprints
-        weights = Fingerprint(f"{hashes.of(victim.path)}+{hashes.of(base)}:float32", f"{hashes.of(base)}:float32")
+        hashes = self.store.fingerprints
+        weights = Fingerprint.of(victim.source, hashes)
         judge = hashes.of(Path(str(victim.concept.judge.options["model"])))
         return Campaign(victim.concept, replace(spec, word=victim.concept.name), weights, judge, SEED)
 
@@ -125,7 +125,7 @@ class Bench:
 
         def attack(lacking: Sequence[Prompt]) -> Iterator[Outcome]:
             pipe, base = self.parts.victim(victim.source).pipe, self.parts.base(victim.source)
-            judge = self.parts.judge(victim.concept.judge, "cpu")
+            judge = self.parts.judge(victim.concept.judge, victim.source)
             literal = Literal(pipe, base, judge, slots, victim.concept.sampling.steps)
             for prompt in lacking:
                 yield literal.attack(prompt, lane_generator(SEED, prompt))
@@ -141,9 +141,10 @@ class Bench:
         def attack(lacking: Sequence[Prompt]) -> Iterator[Outcome]:
             model = Model(self.parts.victim(victim.source).pipe, sampling)
             targets = Targets(Model(self.parts.base(victim.source), sampling))
-            evaluation = Evaluation(model, self.parts.judge(victim.concept.judge, "cpu"))
+            evaluation = Evaluation(model, self.parts.judge(victim.concept.judge, victim.source))
             search = lever.search(AttackSpec(slots=slots), lever.schedule, model)
-            yield from Engine(search, model, targets, evaluation, self.lanes, SEED).run(lacking)
+            found = Engine(search, model, targets, evaluation, self.lanes, SEED).run(lacking)
+            yield from (outcome for outcome in found if outcome is not None)
 
         settings = {"slots": slots, "search": lever.search.__name__, **asdict(lever.schedule)}
         key = replace(self.campaign(victim, AttackSpec()).key, attack="lever", params=settings)

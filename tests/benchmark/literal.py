@@ -141,7 +141,7 @@ class Literal:
         one_hot = torch.zeros_like(u).scatter_(1, drawn, 1.0).requires_grad_(True)
         noise = torch.randn(x0.shape[1:], generator=generator)[None]
         loss = self.loss(one_hot, prompt, x0, noise, t)
-        loss.backward()
+        torch.autograd.backward(loss)
         assert one_hot.grad is not None
         u.grad = torch.nn.functional.hardtanh(one_hot.grad)
         optimiser.step()
@@ -194,7 +194,7 @@ class Literal:
         pixels = self.pipe.image_processor.preprocess(picture)
         with torch.no_grad():
             mean: torch.Tensor = self.pipe.vae.encode(pixels).latent_dist.mean
-        return mean * self.pipe.vae.config.scaling_factor
+        return mean * float(self.pipe.vae.config.scaling_factor)
 
     def evaluate(self, text: str, prompt: Prompt, spent: Spent) -> Judgement:
         """Draw the text, whether it was drawn before or not, and ask the judge."""

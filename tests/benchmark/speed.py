@@ -37,7 +37,7 @@ def cpu(work: Callable[[], Any]) -> float:
 def literal(victim: Victim, bench: Bench) -> tuple[float, float]:
     """Seconds per forward pass of searching and of drawing."""
     pipe, base = bench.parts.victim(victim.source).pipe, bench.parts.base(victim.source)
-    judge = bench.parts.judge(victim.concept.judge, "cpu")
+    judge = bench.parts.judge(victim.concept.judge, victim.source)
     attack = Literal(pipe, base, judge, victim.concept.slots, victim.concept.sampling.steps)
     prompt, steps = victim.concept.prompts[0], 10
     x0, generator = attack.target(prompt), torch.Generator().manual_seed(SEED)
@@ -52,7 +52,7 @@ def lanes(victim: Victim, attack: str, bench: Bench) -> tuple[float, float]:
     """The same, of an attack in LANES lanes."""
     sampling, prompts = victim.concept.sampling, victim.concept.prompts[:LANES]
     model = Model(bench.parts.victim(victim.source).pipe, sampling)
-    judge = bench.parts.judge(victim.concept.judge, "cpu")
+    judge = bench.parts.judge(victim.concept.judge, victim.source)
     search = build_attack(ATTACKS[attack], model)
     started = search.start(prompts, model, Targets(Model(bench.parts.base(victim.source), sampling)), SEED)
     searching = cpu(lambda: search.advance(started, model))
