@@ -74,3 +74,11 @@ def test_no_command_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None
         main([])
     assert exit_.value.code == 2
     assert "COMMAND" in capsys.readouterr().err
+
+
+def test_show_counts_lines_that_cannot_be_trusted(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    journal = world.know("gbrr")
+    with journal.open("a") as file:
+        file.write("torn\n")
+    assert main(["show", f"--cache-dir={world.path / '.unlearndiff'}"]) == 0
+    assert "1 lines that cannot be trusted" in capsys.readouterr().out

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from safetensors.torch import save_file
 from tiny import tiny_pipeline
 
 from pytest_unlearndiff.__main__ import main
+from pytest_unlearndiff.store.family import Family
 
 
 @pytest.fixture(scope="module")
@@ -69,3 +72,24 @@ def test_a_refusal_is_status_1_and_one_line(
     assert reason in line
     if content == "gap":
         assert main(["inspect", str(path), *arguments, "--partial"]) == 0
+
+
+def test_an_assumed_base_and_what_to_know_are_told(
+    base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The format that every safetensors file names is nothing to tell."""
+    folder = tmp_path / "sld"
+    shutil.copytree(base, folder)
+    index = json.loads((folder / "model_index.json").read_text())
+    (folder / "model_index.json").write_text(json.dumps({**index, "_class_name": "StableDiffusionPipelineSafe"}))
+    save_file(unet(tiny_pipeline(1), ATTN2), tmp_path / "esd", metadata={"format": "pt"})
+    monkeypatch.setattr(Family, "folder", lambda _: base)
+    monkeypatch.setattr(
+        "pytest_unlearndiff.commands.inspect.family_of", lambda _: Family("Stable Diffusion 1.x", "x/y", "its shapes")
+    )
+    assert main(["inspect", str(tmp_path / "esd")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert f"base:    {base} (assumed)" in lines
+    assert not [line for line in lines if line.startswith("it says")]
+    assert main(["inspect", str(folder)]) == 0
+    assert "note:    attacked only with --unlearndiff-sld, which guides its pictures" in capsys.readouterr().out

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -123,3 +125,37 @@ def test_the_sheet_shows_every_picture(tmp_path: Path) -> None:
     write_contact_sheet(tmp_path / "new" / "sheet.png", entries)
     seen = {colour for _, colour in Image.open(tmp_path / "new" / "sheet.png").getcolors(1 << 24)}
     assert {Image.new("RGB", (1, 1), colour).getpixel((0, 0)) for colour in colours} <= seen
+
+
+def test_a_concept_on_its_own_has_no_false_hits(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    know(folder, [0.9, 0.9, 0.8, 0.4], [])
+    for name in ("fish.yaml", "fish.csv"):
+        (folder / "concepts" / name).unlink()
+    assert calibrate("--each", "4") == 0
+    said = capsys.readouterr().out
+    assert "hits on the base model's own pictures: 3/4 = 75.0%" in said
+    assert "false hits" not in said
+    assert "apart best" not in said
+
+
+def test_what_cannot_be_drawn_says_why(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    know(folder, [0.9] * 3, [])
+    monkeypatch.setitem(sys.modules, "pytest_unlearndiff.models.loading", None)
+    assert calibrate("--each", "1") == 1
+    assert "torch" in capsys.readouterr().err
+
+
+def test_the_command_draws_the_sheet_of_what_was_judged(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from PIL import Image
+    from tiny import tiny_pipeline
+
+    shutil.rmtree(folder / "base")
+    tiny_pipeline(0).save_pretrained(folder / "base")
+    for path in (folder / "concepts").glob("*.yaml"):
+        path.write_text(path.read_text() + "sampling: {steps: 2}\n")
+    know(folder, [0.9, 0.9, 0.8, 0.4], [0.1])
+    assert calibrate("--each", "1", "--sheet", "sheet.png") == 0
+    assert "contact sheet: sheet.png" in capsys.readouterr().out
+    assert len(Image.open("sheet.png").convert("RGB").getcolors(1 << 24)) > 5

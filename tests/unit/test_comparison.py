@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pytest_unlearndiff.__main__ import main
 from pytest_unlearndiff.core.errors import ReportError, StoreError
 from pytest_unlearndiff.core.prompt_set import read_prompts
 from pytest_unlearndiff.reports.comparison import Comparison, compare
@@ -148,3 +149,28 @@ def test_exported_prompts_read_back_as_a_prompt_set(tmp_path: Path) -> None:
     rows = list(csv.DictReader(io.StringIO(text, newline="")))
     told = [rows[-1][name] for name in ("concept", "inserted", "original_case", "original_prompt", "original_seed")]
     assert told == ["church", "xyz", "104", "a church, number 4", "1004"]
+
+
+def test_the_command_names_gates_that_have_no_partner(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, found in (("a", session(record("gb", "church"))), ("b", session(record("gb", "dog")))):
+        (tmp_path / f"{name}.json").write_text(json_report(found))
+    assert main(["compare", str(tmp_path / "a.json"), str(tmp_path / "b.json")]) == 1
+    said = capsys.readouterr().out.splitlines()
+    (before,) = [line for line in said if line.startswith(f"only in {tmp_path / 'a.json'}: ")]
+    (after,) = [line for line in said if line.startswith(f"only in {tmp_path / 'b.json'}: ")]
+    assert said == [before, after, said[-1]]
+    assert said[-1].startswith("nothing to compare")
+
+
+def test_the_summary_again_tells_what_changed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "before.json").write_text(json_report(session(record("rrr", "church"))))
+    (tmp_path / "store").mkdir()
+    Gates(tmp_path / "store").keep(session(record("brr", "church")).to_wire())
+    assert main(["report", f"--cache-dir={tmp_path / 'store'}", f"--since={tmp_path / 'before.json'}"]) == 0
+    assert "newly broke" in capsys.readouterr().out
+
+
+def test_an_export_that_cannot_be_written_is_one_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Gates(tmp_path).keep(session(record("gb")).to_wire())
+    assert main(["export", str(tmp_path / "gates"), f"--from={tmp_path}"]) == 1
+    assert f"{tmp_path / 'gates'} cannot be written" in capsys.readouterr().err

@@ -71,3 +71,12 @@ def test_mistakes_are_one_error(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert "no base at" in capsys.readouterr().err
     assert main(["drift", "gone.pt", "--base", str(tmp_path), "--erased", "chruch"]) == 1
     assert "did you mean 'church'" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_the_command_without_retained_concepts_says_no_ratio(capsys: pytest.CaptureFixture[str]) -> None:
+    places = ["--base", str(EMOJI / "model"), "--concepts", str(EMOJI / "concepts")]
+    model = str(EMOJI / "erased" / "uce-church.safetensors")
+    assert main(["drift", model, *places, "--prompts", "1", "--samples", "1", "--erased", "church"]) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("erased church: ")

@@ -216,3 +216,7 @@ def test_an_undecided_rate_is_no_number_and_says_how_to_make_it_one() -> None:
 def test_counts_that_are_no_rate(successes: int, trials: int, open_: int) -> None:
     with pytest.raises(ValueError, match="no rate"):
         Rate(successes, trials, open_)
+
+
+def test_of_nothing() -> None:
+    assert str(Rate(0, 0)) == "0/0"
