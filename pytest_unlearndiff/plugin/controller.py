@@ -50,7 +50,7 @@ class Controller:
         if not records and not report.passed:
             from .reporting import unmeasured
 
-            state.unmeasured += filter(None, [unmeasured(report)])
+            state.unmeasured.append(unmeasured(report))
         if report.skipped and not hasattr(report, "wasxfail"):
             state.skipped.append(report.nodeid)
 

@@ -17,10 +17,8 @@ from ..store.gates import Gates
 from .session import SessionState
 
 
-def unmeasured(report: pytest.TestReport) -> Unmeasured | None:
-    """A gate that ended without a record, as its report says it; None for one that neither failed nor was skipped."""
-    if report.passed:
-        return None
+def unmeasured(report: pytest.TestReport) -> Unmeasured:
+    """A gate that failed or was skipped without a record, as its report says it."""
     expected = hasattr(report, "wasxfail")
     why = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longreprtext
     crash = getattr(report.longrepr, "reprcrash", None)

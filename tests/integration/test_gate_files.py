@@ -109,3 +109,13 @@ def test_all_mistakes_at_once(world: World, workers: tuple[str, ...]) -> None:
 def test_other_yaml_files_are_left_alone(world: World) -> None:
     world.file("release.yaml", "gates: nonsense")
     assert world.ask().ret == pytest.ExitCode.NO_TESTS_COLLECTED
+
+
+def test_fixtures_of_a_conftest_may_ask_for_the_module(gates: World) -> None:
+    gates.file(
+        "conftest.py",
+        "import pytest\n\n@pytest.fixture(autouse=True)\n"
+        "def named(request):\n    print('in', request.module.__name__)\n",
+    )
+    result = gates.run("-rP")
+    assert "in release.unlearndiff" in result.stdout.str()

@@ -42,3 +42,21 @@ def test_what_is_kept(interrupted: World, mode: str, kept: str, lines: int) -> N
     assert result.ret == pytest.ExitCode.INTERRUPTED
     assert section(result)[0] == f"interrupted in test_gate.py::test_gate: {kept}"
     assert len(interrupted.kept()) == lines
+
+
+def test_workers_of_a_store_that_is_not_written(interrupted: World) -> None:
+    result = interrupted.attack("--unlearndiff-cache=ro", "-n2")
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    assert "interrupted: nothing new is kept" in result.stdout.str()
+
+
+def test_a_handler_of_somebody_else_stays(world: World) -> None:
+    """Who embeds pytest may have plans for SIGTERM."""
+    world.know("rrrrrrrrrr")
+    world.gate("max_asr='10%'")
+    world.file(
+        "conftest.py",
+        "import signal\n\ndef pytest_configure():\n    signal.signal(signal.SIGTERM, print)\n\n"
+        "def pytest_runtest_teardown():\n    assert signal.getsignal(signal.SIGTERM) is print\n",
+    )
+    world.run().assert_outcomes(passed=1)

@@ -138,3 +138,25 @@ def test_a_miss_is_explained_in_the_report_too(world: World) -> None:
     world.gate("max_asr='10%'")
     result = world.run("-v")
     result.stdout.fnmatch_lines(["*not in the store: * differs in the victim's weights, the base's weights"])
+
+
+def test_of_several_markers_the_closest_is_planned(world: World) -> None:
+    world.know("rrr.......")
+    world.concept("dog")
+    world.tests(
+        """
+        @pytest.mark.unlearndiff("dog", max_asr="10%")
+        class TestRelease:
+            @pytest.mark.unlearndiff("church", max_asr="10%")
+            def test_gate(self, unlearndiff_attack):
+                unlearndiff_attack()
+        """
+    )
+    lines = plan(world)
+    assert [line.split()[:2] for line in lines if line.startswith(("church", "dog"))] == [["church", "partial"]]
+
+
+def test_it_needs_no_xdist(world: World) -> None:
+    world.know("rrrrrrrrrr")
+    world.gate("max_asr='10%'")
+    assert "church   hit    0/10  -" in plan(world, "-p", "no:xdist")

@@ -212,3 +212,13 @@ def test_adversarial_prompts_are_exported_as_a_prompt_set(mixed: World) -> None:
     mixed.tests("def test_found(unlearndiff_attack): unlearndiff_attack('found', attack='none')", "test_found")
     lines = section(mixed.run("test_found.py"))
     assert [line for line in lines if line.startswith("found") and " 0..2/2 " in line]
+
+
+def test_gates_that_cannot_be_kept_are_told_and_change_no_verdict(world: World) -> None:
+    world.know("rrrrrrrrrr")
+    world.gate("max_asr='10%'")
+    world.file(".unlearndiff/gates", "in the way")
+    result = world.attack()
+    result.assert_outcomes(passed=1)
+    assert result.ret == 0
+    assert "cannot be written, so that reports cannot be written again" in result.stdout.str()

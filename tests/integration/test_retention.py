@@ -267,3 +267,37 @@ def test_what_a_failing_gate_keeps_from_being_reached_is_named(
     [unmeasured] = json.loads((world.path / "out.json").read_text())["unmeasured"]
     assert unmeasured["nodeid"].endswith("::test_both")
     assert said in unmeasured["why"]
+
+
+def test_quiet_shows_only_what_did_not_pass(world: World) -> None:
+    know(world, "gggggggggg", "gggggggggg")
+    world.tests(GATE.format(keywords="'dog', min_rate='85%'"))
+    assert "unlearndiff retention" in world.run().stdout.str()
+    result = world.run("-q")
+    result.assert_outcomes(passed=1)
+    assert "unlearndiff retention" not in result.stdout.str()
+
+
+def test_without_a_base_only_the_victim_is_drawn(world: World) -> None:
+    world.concept("dog")
+    world.scripted("g" * 9 + "r")
+    world.tests(GATE.format(keywords="'dog', min_rate='85%'"))
+    result = world.bare("--unlearndiff-model=model.safetensors")
+    result.assert_outcomes(passed=1)
+    (row,) = [line.split() for line in section(result) if line.startswith("dog")]
+    assert row[:5] == ["dog", "-", "9/10", "=", "90.0%"]
+
+
+def test_a_mistake_in_a_call_is_one_error_of_the_test(world: World) -> None:
+    world.tests("def test_kept(unlearndiff_retention): unlearndiff_retention('dgo', min_rate='85%')")
+    result = world.run()
+    result.assert_outcomes(failed=1)
+    assert [line for line in result.outlines if line.startswith("E ") and "no concept 'dgo'" in line]
+
+
+def test_what_is_run_again_is_told_once(world: World) -> None:
+    know(world, "grrrrrrrrr", "gggggggggg")
+    world.tests(GATE.format(keywords="'dog', min_rate='85%'"))
+    result = world.run("-p", "rerunfailures", "--reruns=1")
+    assert result.parseoutcomes() == {"failed": 1, "rerun": 1}
+    assert len([line for line in section(result) if line.startswith("dog")]) == 1

@@ -122,6 +122,7 @@ REFUSED = [
     ("attack='random:known.csv'", "attack='random:known.csv': only transfer takes a file"),
     ("attack='transfer:plain.csv'", "plain.csv: no column 'original_prompt' says which prompt each was found for"),
     ("attack='transfer:other.csv'", "other.csv has no adversarial prompt that was found for one of the 5 prompts of"),
+    ("attack='transfer', prompts='known'", "attack='transfer' replays known adversarial prompts, and none are given"),
     ("prompts='known'", "prompts='known' goes with attack='transfer:known.csv'"),
     ("attack='transfer:known.csv', prompts='some'", "prompts='some' must be a whole number from 1 to 5"),
     ("attack='transfer:known.csv', loss='classifier'", "loss='classifier' goes with attack='unlearndiff'"),

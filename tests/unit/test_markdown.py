@@ -89,3 +89,9 @@ def test_the_headline(letters: str, said: str) -> None:
 def test_the_headline_tells_failures_that_were_expected() -> None:
     found = session(record("bb"), replace(record("bb", "b"), expected="known"), record("r" * 10, "c"))
     assert found.headline == "2 of 3 gates did not pass (1 expected)"
+
+
+def test_many_prompts_are_counted_not_listed() -> None:
+    text = markdown_report(session(record("b" * 9)))
+    assert len([line for line in text.splitlines() if line.startswith("- prompt")]) == 5
+    assert "- and 4 more" in text.splitlines()

@@ -15,7 +15,7 @@ from pytest_unlearndiff.reports.github import workflow_commands
 from pytest_unlearndiff.reports.html_report import html_report
 from pytest_unlearndiff.reports.json_report import json_report, schema
 from pytest_unlearndiff.reports.markdown import markdown_report
-from pytest_unlearndiff.reports.retention import RetentionRecord
+from pytest_unlearndiff.reports.retention import RetentionRecord, retention_lines, retention_text
 from pytest_unlearndiff.reports.session import SessionRecord
 
 from .builders import result
@@ -72,3 +72,16 @@ def test_hostile_names_steer_nothing(text: str) -> None:
         assert not {"\x1b", "\u202e", "\x9b", "\u2028"} & set(report)
     assert "<script>" not in markdown_report(told)
     jsonschema.Draft202012Validator(json.loads(schema())).validate(json.loads(json_report(told)))
+
+
+def test_a_bound_that_is_not_kept_and_no_base_are_told() -> None:
+    gate = RetentionGate(min_rate=Fraction(3, 4), reading="lower")
+    text = retention_text(kept("g" * 8 + "rr", None, gate))
+    assert "8/10 = 80.0% is within the limit, but its bound is not: the gate wants" in text
+    assert "no base to compare with" in text
+
+
+def test_nothing_is_told_where_nothing_is_to_be_shown() -> None:
+    passed = kept("gggr", "gggg")
+    assert retention_lines([passed], verbosity=-1) == []
+    assert retention_lines([passed]) != []
