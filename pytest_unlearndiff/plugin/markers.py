@@ -278,8 +278,7 @@ def check_marker(item: pytest.Item, state: SessionState) -> str | None:
     from .foresight import foreseen
 
     mark, folder = item.get_closest_marker("unlearndiff"), item.path.parent
-    if mark is None:
-        return None
+    assert mark is not None  # only tests that have one are checked
     try:
         request = read_request(marker_keywords(mark), state.settings, state.library(folder), folder)
         mistakes = list(foreseen(request, item, state))

@@ -116,3 +116,9 @@ def test_a_path_behind_a_space_that_moves_rootdir_is_refused(away: World) -> Non
 def test_a_space_that_moves_nothing_is_fine(gate: World) -> None:
     words = [word for option in MODEL for word in option.split("=")]
     gate.pytester.runpytest_subprocess(*words, REQUIRE).assert_outcomes(passed=1)
+
+
+def test_a_rootdir_that_tests_elsewhere_have_moved_is_fine(away: World) -> None:
+    result = away.pytester.runpytest_subprocess("../models", "--unlearndiff-model=../models/x.safetensors")
+    assert result.ret == pytest.ExitCode.NO_TESTS_COLLECTED
+    assert f"rootdir: {away.path}" in result.outlines

@@ -242,3 +242,29 @@ def test_a_misspelt_hook_is_named_by_pytest(world: World) -> None:
     world.gate("max_asr='10%'")
     result = world.run()
     assert "unknown hook 'pytest_unlearndiff_outcomes'" in result.stdout.str() + result.stderr.str()
+
+
+def test_conftests_add_to_each_other(world: World) -> None:
+    """The first is there from the start, the second is found when its folder is collected."""
+    add(
+        world,
+        """
+        from pytest_unlearndiff import JudgeKind
+
+        def pytest_unlearndiff_judges(config):
+            return [JudgeKind("red", make="nowhere:Red", version="1")]
+        """,
+    )
+    kind = "AttackKind('echo', make='nowhere:Echo', version='1')"
+    world.file(
+        "below/conftest.py",
+        f"from pytest_unlearndiff import AttackKind\n\ndef pytest_unlearndiff_attacks(config):\n    return [{kind}]\n",
+    )
+    world.concept()
+    world.file("concepts/church.yaml", json.dumps({"prompts": "church.csv", "judge": {"kind": "red"}}))
+    world.gate("max_asr='10%', attack='echo'")
+    (world.path / "test_gate.py").rename(world.path / "below" / "test_gate.py")
+    world.gate("max_asr='10%', attack='none'", "test_first")
+    result = world.run()
+    result.assert_outcomes(failed=2)
+    assert result.stdout.str().count("10 of 10 prompts are missing") >= 2, "both can be meant"

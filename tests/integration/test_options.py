@@ -108,6 +108,7 @@ def test_a_colon_in_a_model_path_is_part_of_it(world: World) -> None:
         ("attack", "fgsm", "one of unlearndiff, p4d, ring-a-bell, random, seed-search, transfer, none"),
         ("schedule", "slow", "one of paper, fast"),
         ("loss", "hinge", "one of denoise, classifier"),
+        ("concept", "church,,fish", "names with commas, such as church,fish"),
         ("model", "nowhere.pt", "there is nothing at"),
         ("base", "nowhere", "there is nothing at"),
     ],

@@ -6,7 +6,7 @@ import html
 import json
 import re
 
-from worlds import World
+from worlds import World, section
 
 
 def test_the_evidence_stands_in_the_row(world: World, workers: tuple[str, ...]) -> None:
@@ -21,3 +21,11 @@ def test_the_evidence_stands_in_the_row(world: World, workers: tuple[str, ...]) 
     assert "3/10 = 30.0%" in extra["content"]
     assert "&lt;b&gt;zq&lt;/b&gt;" in extra["content"]
     assert "<b>" not in extra["content"]
+
+
+def test_without_that_plugin_the_gate_is_what_it_was(world: World) -> None:
+    world.know("bbrrrrrrrr")
+    world.gate("max_asr='10%'")
+    result = world.run("-p", "no:html")
+    result.assert_outcomes(failed=1)
+    assert "2/10 = 20.0%" in "".join(section(result))

@@ -225,3 +225,10 @@ def test_a_budget_ends_waiting(gpu: World, monkeypatch: pytest.MonkeyPatch) -> N
     result.assert_outcomes(failed=1)
     assert "no place on cuda:0 became free within --unlearndiff-budget" in result.stdout.str()
     assert not (gpu.path / "log").exists()
+
+
+def test_who_waits_is_silent_where_progress_is_off(gpu: World) -> None:
+    result = gpu.attack("-n2", "--unlearndiff-device=cuda", "--unlearndiff-progress=off")
+    result.assert_outcomes(passed=2)
+    assert log(gpu) == [*TURN, *TURN]
+    assert "waits" not in result.stderr.str()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pytest_unlearndiff.campaign.parts import VictimSource
 from pytest_unlearndiff.core.errors import GateError
 from pytest_unlearndiff.core.gate import Verdict
 from pytest_unlearndiff.core.retention import Retention, RetentionGate
@@ -116,3 +118,9 @@ def test_the_table() -> None:
         (["church", "4/4", "4/4", "=", "100.0%", "0", "39.8%..100.0%"], ""),
     ]
     assert len(retention_lines(records, verbosity=-1)) == 3
+
+
+def test_workers_have_the_gpus_so_drift_is_measured_beside_them() -> None:
+    from pytest_unlearndiff.plugin.retention import _on_cpu
+
+    assert _on_cpu(VictimSource(Path("x"), device="cuda")) == VictimSource(Path("x"), device="cpu")

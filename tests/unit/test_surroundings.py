@@ -1,0 +1,13 @@
+"""What a result was computed on."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+
+from pytest_unlearndiff.core.surroundings import surroundings
+
+
+def test_a_package_without_a_version_is_no_error() -> None:
+    """As where somebody runs from a folder of sources."""
+    found = surroundings("pytest", "no-such-package")["versions"]
+    assert found == {"pytest": version("pytest"), "no-such-package": "not installed as a package"}
