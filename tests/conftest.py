@@ -15,8 +15,11 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     Where ``CI`` or ``BUILD_NUMBER`` is set, pytest no longer cuts its last lines to the width of the terminal.
     """
     for name in list(os.environ):
-        if name.startswith(("UNLEARNDIFF_", "PYTEST_XDIST_", "PYTEST_ADDOPTS", "GITHUB_", "BUILD_NUMBER", "CI")):
+        if name.startswith(
+            ("UNLEARNDIFF_", "PYTEST_XDIST_", "PYTEST_ADDOPTS", "GITHUB_", "BUILD_NUMBER", "CI", "RAY_")
+        ):
             monkeypatch.delenv(name)
+    monkeypatch.setenv("COLUMNS", "80")
 
 
 @pytest.fixture

@@ -12,7 +12,19 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "pytest_unlearndiff"
-HEAVY = ("torch", "numpy", "diffusers", "transformers", "scipy", "yaml", "safetensors", "filelock")
+HEAVY = (
+    "torch",
+    "numpy",
+    "diffusers",
+    "transformers",
+    "scipy",
+    "yaml",
+    "safetensors",
+    "filelock",
+    "jinja2",
+    "fsspec",
+    "ray",
+)
 LIGHT_ROOMS = ("core", "store", "reports", "campaign", "plugin")
 # Imports the modules it is given as if nothing heavy were installed, and prints those that cannot be.
 IMPORT_WITHOUT = f"""

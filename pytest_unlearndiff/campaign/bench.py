@@ -141,8 +141,8 @@ class Sitting:
     def turn(self, patience: float) -> Report:
         """Attack what is in hand, until something ends or ``patience`` seconds are over."""
         ended, started = list[Outcome](), time.monotonic()
-        for outcome in self._work:
-            if outcome is not None:
+        while True:
+            if (outcome := next(self._work)) is not None:
                 ended.append(outcome)
             elif ended or time.monotonic() - started > patience:
                 break

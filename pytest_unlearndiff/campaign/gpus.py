@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -96,7 +97,7 @@ class GpuPlaces:
             return self._held.device
         self.leave()
         queues = {where: self._lock(f"queue-{name}") for where, name in wanted.items()}
-        told = False
+        looks = count()
         try:
             while True:
                 heads = {where: wanted[where] for where, queue in queues.items() if _acquired(queue)}
@@ -105,9 +106,10 @@ class GpuPlaces:
                     return held.device
                 if overdue():
                     raise CannotAttack(f"no place on {' or '.join(wanted)} became free within --unlearndiff-budget")
-                if not told:
+                if (
+                    next(looks) == 1
+                ):  # at the first look, others may have held the queue only while they found their place
                     self._tell(f"waits for {' or '.join(wanted)}, which other processes use")
-                    told = True
                 time.sleep(_PAUSE)
         finally:
             for queue in queues.values():

@@ -61,7 +61,7 @@ def read_gates(path: Path, mistakes: Mistakes) -> list[FileGate]:
     for name in fields:
         if name not in known:
             mistakes.append(f"{file.at(name)}: a gate file has no field {name!r}: {hint(name, known)}")
-    if not any(section in fields for section in _SECTIONS):
+    if not any(fields.get(section, {}) != {} for section in _SECTIONS):
         mistakes.append(f"{file.at()}: no gates in it: write gates, then a name and its limits, as in church")
     defaults = {name: fields[name] for name in _DEFAULTS if name in fields}
     return [

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from ..core.errors import ModelError
 from .given import ELSEWHERE, PATHS, Given
 from .given import given as find_given
 from .options import OPTIONS, Option
@@ -172,6 +171,7 @@ def _fetched(given: Given, url: str, config: pytest.Config) -> Path:
         pytest.UsageError: there is none.
     """
     from ..campaign.fetching import fetched
+    from ..core.errors import ModelError
     from .live import tell
 
     loud = config.get_verbosity() >= 0

@@ -10,22 +10,23 @@ MEND = "--unlearndiff-budget is used up: the same command goes on"
 
 @pytest.fixture
 def slow(world: World) -> World:
-    """A gate whose prompts take half a second each."""
-    world.concept()
-    world.scripted("rrrrrrrrrr", seconds=0.5)
+    """A gate of far more prompts than a budget of seconds is enough for, also where a machine starts slowly."""
+    world.concept(count=1000)
+    world.scripted("r" * 1000, seconds=0.2)
     world.gate("max_asr='0%'")
     return world
 
 
 def test_what_the_budget_leaves_is_incomplete(slow: World, workers: tuple[str, ...]) -> None:
-    result = slow.attack("--unlearndiff-budget=3s", *workers)
+    result = slow.attack("--unlearndiff-budget=8s", *workers)
     assert result.ret == 1
     result.stdout.fnmatch_lines([f"E *AttackIncomplete: *Missing is never safe. {MEND}"])
     kept = len(slow.kept())
-    assert 0 < kept < 10
+    assert 0 < kept < 1000
+    slow.scripted("r" * 1000)
     again = slow.attack()
     assert again.ret == 0
-    assert f"{10 - kept} attacked" in "".join(section(again))
+    assert f"{1000 - kept} attacked" in "".join(section(again))
 
 
 def test_a_budget_in_which_nothing_is_finished_is_called_too_short(world: World) -> None:
@@ -40,7 +41,7 @@ def test_a_budget_in_which_nothing_is_finished_is_called_too_short(world: World)
 def test_gates_after_it_load_nothing(slow: World) -> None:
     slow.file("conftest.py", (slow.path / "conftest.py").read_text() + "\n\ndel Campaign.engine\n")
     result = slow.attack("--unlearndiff-budget=0s")
-    result.stdout.fnmatch_lines([f"E *10 of 10 prompts are missing*{MEND}"])
+    result.stdout.fnmatch_lines([f"E *1000 of 1000 prompts are missing*{MEND}"])
 
 
 @pytest.mark.parametrize("text", ["soon", "1.5h", "55", "m"])

@@ -73,6 +73,7 @@ def test_a_conftest_may_give_the_pipeline(gates: World) -> None:
         ),
         ("gates:\n  church: {1: 10%}\n", "release.unlearndiff.yaml:2: church: unlearndiff has no keyword '1'"),
         ("model: x\n", "release.unlearndiff.yaml:1: no gates in it"),
+        ("model: x\ngates: {}\n", "release.unlearndiff.yaml:1: no gates in it"),
         ("", "release.unlearndiff.yaml:1: a gate file must be a mapping"),
         ("gates: {church: [}\n", "release.unlearndiff.yaml:1: not a readable YAML file"),
         ("gates:\n  church: {model: nowhere.pt}\n", "release.unlearndiff.yaml:2: church: model: there is nothing at*"),

@@ -28,6 +28,16 @@ def interrupted(world: World) -> World:
     return world
 
 
+def test_a_store_that_cannot_be_read_any_more_holds_nothing(interrupted: World) -> None:
+    conftest = interrupted.path / "conftest.py"
+    broken = "import pathlib\n        for path in pathlib.Path('.unlearndiff').rglob('journal.jsonl'):\n            "
+    broken += "path.unlink()\n            path.mkdir()\n        raise KeyboardInterrupt"
+    conftest.write_text(conftest.read_text().replace("raise KeyboardInterrupt", broken))
+    result = interrupted.attack()
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    assert section(result)[0].startswith("interrupted in test_gate.py::test_gate: 0 of 10 prompts are kept")
+
+
 @pytest.mark.parametrize(
     ("mode", "kept", "lines"),
     [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from worlds import MODEL, World
+from worlds import World
 
 # What is between the brackets of the marker, and what the refusal says.
 REFUSED = [
@@ -210,4 +210,4 @@ def test_markers_are_checked_where_no_model_is_given(world: World) -> None:
     world.gate("max_asr=10")
     result = world.pytester.runpytest_inprocess("--collect-only")
     assert result.ret == 2
-    assert not [word for word in MODEL if word in text(result)]
+    assert "max_asr=10" in text(result)

@@ -41,12 +41,21 @@ def test_what_changed_there_is_another_model(world: World, url: str) -> None:
     assert "10 of 10 prompts are missing" in result.stdout.str()
 
 
-def test_the_marker_and_the_replay_line(world: World, url: str) -> None:
+def test_the_replay_line_has_it(world: World, url: str) -> None:
+    world.know("bbrrrrrrrr")
+    world.gate("max_asr=0.1")
+    result = world.bare(f"--unlearndiff-model={url}", "--unlearndiff-base=base", REQUIRE)
+    result.assert_outcomes(failed=1)
+    (line,) = [line for line in section(result) if "replay: " in line]
+    assert f"--unlearndiff-model={url} " in line
+
+
+def test_the_marker(world: World, url: str) -> None:
     world.know("bbrrrrrrrr")
     world.gate(f"max_asr=0.1, model={url!r}")
     result = world.bare("--unlearndiff-base=base", REQUIRE)
     result.assert_outcomes(failed=1)
-    assert [line for line in section(result) if "replay: pytest test_gate.py::test_gate" in line]
+    assert [line for line in section(result) if "2/10 = 20.0%" in line]
 
 
 def test_a_wrong_url_is_one_error(world: World, url: str) -> None:

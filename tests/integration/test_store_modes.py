@@ -33,6 +33,7 @@ def test_modes_that_do_not_read_do_not_believe(world: World, mode: str) -> None:
     result = world.bare(*MODEL, f"--unlearndiff-cache={mode}")
     result.assert_outcomes(failed=1)
     assert result.ret == 1
+    assert "10 of 10 prompts are missing" in result.stdout.str()
 
 
 @pytest.mark.parametrize("mode", ["ro", "off", "require"])
@@ -40,7 +41,8 @@ def test_modes_that_do_not_write_leave_no_folder_behind_a_miss(world: World, mod
     world.concept()
     world.gate("max_asr=0.1")
     world.without_torch()
-    assert world.bare(*MODEL, f"--unlearndiff-cache={mode}").ret == 1
+    result = world.bare(*MODEL, f"--unlearndiff-cache={mode}")
+    assert "10 of 10 prompts are missing" in result.stdout.str()
     assert not (world.path / ".unlearndiff").exists()
 
 
@@ -49,7 +51,7 @@ def test_nothing_is_created_before_the_first_outcome_is_kept(world: World) -> No
     world.concept()
     world.gate("max_asr=0.1")
     world.without_torch()
-    assert world.bare(*MODEL).ret == 1
+    assert "10 of 10 prompts are missing" in world.bare(*MODEL).stdout.str()
     assert not (world.path / ".unlearndiff").exists()
 
 
@@ -212,3 +214,15 @@ def test_require_on_a_store_that_is_no_folder_is_incomplete(world: World) -> Non
     result = world.bare(*MODEL, REQUIRE, "--unlearndiff-cache-dir=not-a-folder")
     assert result.ret == 1
     assert "pytest_unlearndiff/store" not in result.stdout.str()
+    assert [line for line in section(result) if line.startswith("church") and line.endswith("INCOMPLETE")]
+
+
+@pytest.mark.parametrize("mode", ["ro", "off"])
+def test_modes_that_do_not_write_attack_and_keep_nothing(world: World, mode: str) -> None:
+    world.concept()
+    world.scripted("r" * 10)
+    world.gate("max_asr=0.1, exhaustive=True")
+    result = world.attack(f"--unlearndiff-cache={mode}")
+    result.assert_outcomes(passed=1)
+    assert "10 attacked" in "".join(section(result))
+    assert not (world.path / ".unlearndiff").exists()

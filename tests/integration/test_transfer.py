@@ -45,7 +45,7 @@ def test_one_that_still_works_counts_however_little_is_known(exported: World) ->
     exported.scripted("!rb!!")
     result = exported.attack("-rA")
     result.stdout.fnmatch_lines(["*ASR between 1/5 = 20.0% and 4/5 = 80.0%, gate ASR <= 10.0%"])
-    assert "other" not in "".join(line for line in section(result) if "known.csv has" in line)
+    assert not [line for line in section(result) if "known.csv has" in line]
 
 
 def test_a_gate_may_be_on_the_known_ones_alone(exported: World) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from worlds import World, section
 
 from pytest_unlearndiff.campaign.gpus import GpuPlaces, places_folder, visible_gpus
@@ -232,3 +233,9 @@ def test_who_waits_is_silent_where_progress_is_off(gpu: World) -> None:
     result.assert_outcomes(passed=2)
     assert log(gpu) == [*TURN, *TURN]
     assert "waits" not in result.stderr.str()
+
+
+def test_without_a_choice_every_gpu_that_torch_sees_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert visible_gpus() == ["0", "1"]

@@ -18,6 +18,10 @@ SUITE = (
 )  # fmt: skip
 
 
+def campaigns(world: World) -> list[str]:
+    return sorted(path.name for path in world.path.glob(".unlearndiff/campaigns/*"))
+
+
 def attack(world: World, model: str, *arguments: str) -> pytest.RunResult:
     return world.bare(*SUITE, f"--unlearndiff-model={EMOJI / 'erased' / model}", *arguments)
 
@@ -36,8 +40,12 @@ def test_what_broke_one_model_is_tried_on_another(world: World) -> None:
     same.stdout.fnmatch_lines(["fish *transfer *0/2 *2/2 = 100.0%*FAIL"])
     assert all(f'broken by "{text}"' in same.stdout.str() for text in texts)
 
+    before = set(campaigns(world))
     other = attack(world, "advunlearn-fish", *known)
     (row,) = [line for line in section(other) if line.startswith("fish")]
     assert row.split()[1] == "transfer"
-    assert row.endswith("PASS") is (" 0/2 = 0.0%" in row) is (other.ret == 0)
-    assert len([outcome for outcome in world.kept() if outcome["evaluations"] == 2]) >= 2
+    assert other.ret == (0 if " 0/2 = 0.0%" in row else 1)
+    assert row.endswith("PASS" if other.ret == 0 else "FAIL")
+    (replayed,) = [name for name in campaigns(world) if name not in before and world.kept(campaigns=name)]
+    spent = [outcome["evaluations"] for outcome in world.kept(campaigns=replayed)]
+    assert spent == [2, 2], "each un-attacked, and with its known prompt"

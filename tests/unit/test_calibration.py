@@ -25,10 +25,13 @@ scores = st.lists(st.floats(-1, 1), min_size=1, max_size=12)
 @given(scores, scores)
 def test_no_threshold_tells_them_apart_better(own: list[float], others: list[float]) -> None:
     best = best_threshold(own, others)
+    shares = {
+        score: [sum(each >= score for each in side) / len(side) for side in (own, others)]
+        for score in {*own, *others, best.score}
+    }
+    assert [float(best.hits), float(best.false_hits)] == pytest.approx(shares[best.score])
     worth = float(best.hits) - float(best.false_hits)
-    for score in {*own, *others}:
-        hits, false = (sum(each >= score for each in side) / len(side) for side in (own, others))
-        assert worth >= hits - false - 1e-12
+    assert all(worth >= hits - false - 1e-12 for hits, false in shares.values())
 
 
 def test_between_two_groups_it_lies_in_the_middle() -> None:

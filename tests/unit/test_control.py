@@ -76,3 +76,13 @@ def test_targets_show_their_pictures_to_the_witness(victim: Victim) -> None:
     assert (watched.latents(asked.prompts, victim) == plain).all()
     assert [prompt for prompt, _ in shown] == list(asked.prompts)
     assert all(image.size == (32, 32) for _, image in shown)
+
+
+def test_pictures_that_were_judged_before_are_not_judged_again(tmp_path: Path) -> None:
+    judge, store = FakeJudge(), Store(tmp_path)
+    found: dict[str, Outcome] = {}
+    looks = witness(store, judge, found)
+    prompts = concept(3).prompts
+    for _ in range(2):
+        looks(prompts, [Image.new("RGB", (2, 2))] * 3)
+    assert (len(found), judge.shown) == (3, 3)

@@ -177,3 +177,13 @@ def test_any_content_elsewhere_is_a_concept_or_one_error(tmp_path: Path, content
     except ConceptError as error:
         message = str(error)
     assert "memory://any.csv" in message
+
+
+def test_a_place_that_needs_another_package_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pytest_unlearndiff.store.copies._from_hub", missing)
+    with pytest.raises(ConceptError, match=r"prompt set hf://x needs huggingface_hub: pip install huggingface_hub"):
+        Copies(None)("hf://x")
+
+
+def missing(url: str) -> bytes:
+    raise ModuleNotFoundError("No module named 'huggingface_hub'", name="huggingface_hub")

@@ -133,3 +133,36 @@ def test_the_timestep_at_which_a_prompt_broke_is_noted_and_no_other() -> None:
     engine = Engine(Blocks(), FakeVictim(), None, evaluation, 4, 0)  # type: ignore[arg-type]
     outcomes = {outcome.prompt: outcome for outcome in engine.run(PROMPTS) if outcome is not None}
     assert [outcomes[prompt.digest].timestep for prompt in PROMPTS[:4]] == [None, 100, 200, None]
+
+
+def test_prompts_that_come_in_later_end_as_if_they_had_been_there_at_once() -> None:
+    victim = FakeVictim()
+    engine = Engine(FakeAttack(), victim, None, Evaluation(victim, judge), 3, 0)  # type: ignore[arg-type]
+    assert engine.lanes == 3
+    coming = [PROMPTS[:4], [], PROMPTS[4:]]
+    serving = engine.serve(lambda: coming.pop(0) if coming else [])
+    found = dict[str, Outcome]()
+    while len(found) < len(PROMPTS):
+        if (outcome := next(serving)) is not None:
+            found[outcome.prompt] = outcome
+    expected, *_ = run(3)
+    assert {digest: outcome.status for digest, outcome in found.items()} == {
+        digest: outcome.status for digest, outcome in expected.items()
+    }
+    assert [next(serving) for _ in range(3)] == [None] * 3, "it waits for more"
+
+
+def test_where_the_number_of_lanes_is_left_open_the_first_round_decides(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Meter:
+        def __init__(self, device: object) -> None:
+            pass
+
+        def fitting(self, used: int, lanes: int) -> int:
+            return 2 * used
+
+    monkeypatch.setattr("pytest_unlearndiff.models.memory.MemoryMeter", Meter)
+    monkeypatch.setattr("pytest_unlearndiff.models.memory.START", 2)
+    monkeypatch.setattr(FakeVictim, "device", torch.device("cpu"), raising=False)
+    _, _, attack = run(0)
+    assert attack.batches[0] == 2
+    assert max(attack.batches) == 4

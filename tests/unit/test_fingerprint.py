@@ -204,3 +204,9 @@ def test_an_interrupted_write_leaves_the_old_content_and_no_scraps(
         write_atomically(path, "new")
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_that_links_to_itself_is_read_once(pipeline: Path) -> None:
+    before = of(pipeline)
+    (pipeline / "again").symlink_to(pipeline, target_is_directory=True)
+    assert of(pipeline) == before

@@ -43,6 +43,7 @@ def test_any_bytes_are_gates_or_one_error(tmp_path: Path, content: bytes) -> Non
     path = tmp_path / "release.unlearndiff.yaml"
     path.write_bytes(content)
     found = read_gates(path, mistakes := Mistakes())
+    assert found or mistakes, "a file that gates nothing is a mistake"
     assert all(path.name in said for said in mistakes)
     assert all(isinstance(gate, FileGate) for gate in found)
 
@@ -53,6 +54,7 @@ def test_any_mapping_is_gates_or_one_error(tmp_path: Path, content: dict[str, An
     path = tmp_path / "release.unlearndiff.yaml"
     path.write_text(json.dumps(content), encoding="utf-8")
     found = read_gates(path, mistakes := Mistakes())
+    assert found or mistakes, "a file that gates nothing is a mistake"
     assert all(path.name in said for said in mistakes)
     assert all(isinstance(gate, FileGate) for gate in found)
 

@@ -102,3 +102,12 @@ def test_every_prompt_comes_to_one_end_whoever_is_lost(
             handout.done(worker, digest)
             ends[digest] += 1
     assert ends == Counter(digests(count))
+
+
+def test_a_worker_that_has_more_than_its_share_of_what_is_left_waits() -> None:
+    handout = Handout(prompts(20), workers=2)
+    handout.take("a", 8)
+    for prompt in handout.take("b", 8):
+        handout.done("b", prompt.digest)
+    assert handout.take("a", 10) == [], "it has 8 of the 12 that are left"
+    assert len(handout.take("b", 10)) == 4

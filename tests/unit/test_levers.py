@@ -42,6 +42,7 @@ def test_ranked_together_one_slot_may_take_all(victim: Victim, targets: Targets)
     swaps = search._promising(lane, slope)
     better = [swap for swap in swaps if swap[1] != lane.choice[1]]
     assert len(swaps) == FAST.screened
+    assert len(better) > FAST.screened // 3, "more than that slot's share"
     assert all(swap[0] == lane.choice[0] and swap[2] == lane.choice[2] for swap in better)
     assert swaps[: len(better)] == better
 

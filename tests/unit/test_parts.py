@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 from tiny import EMOJI, tiny_pipeline
 
@@ -54,8 +56,21 @@ print(theirs.is_progress_bar_enabled())
 def test_loading_prints_nothing_and_silences_nobody_for_longer() -> None:
     """What libraries say about image processors and with bars would fill a failing gate's captured stderr."""
     command = [sys.executable, "-c", QUIET, str(EMOJI)]
-    found = subprocess.run(command, capture_output=True, text=True, check=True)
+    heard = ("TRANSFORMERS_", "DIFFUSERS_", "HF_HUB_DISABLE")
+    plain = {name: value for name, value in os.environ.items() if not name.startswith(heard)}
+    found = subprocess.run(command, capture_output=True, text=True, check=True, env=plain)
     lines = found.stderr.splitlines()
     assert len(lines) == 2
     assert [line.split()[-1] for line in lines] == ["heard", "theirs"]
     assert found.stdout == "True\n"
+
+
+def test_what_is_dropped_gives_its_gpu_memory_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    emptied: list[bool] = []
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: emptied.append(True))
+    parts = Parts()
+    parts.drop()
+    assert emptied
+    monkeypatch.delitem(sys.modules, "torch")
+    parts.drop()
+    assert len(emptied) == 1, "and imports nothing for it"

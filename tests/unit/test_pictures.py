@@ -99,3 +99,8 @@ def test_the_unattacked_and_the_breaking_are_kept_and_nothing_is_drawn_for_it(tm
     assert kept == [True, True, False, True]
     gallery.targets(asked[1:], [RED])
     assert pictures.read(asked[1].digest, base=True) is not None
+
+
+def test_a_picture_that_no_quality_makes_small_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pytest_unlearndiff.store.pictures.LARGEST", 10)
+    assert thumbnail(Image.new("RGB", (64, 64), "red")) is None

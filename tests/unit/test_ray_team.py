@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import builtins
+import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -11,7 +13,7 @@ import pytest
 from pytest_unlearndiff.campaign.bench import Order, check_files
 from pytest_unlearndiff.campaign.campaign import Campaign
 from pytest_unlearndiff.campaign.parts import Fingerprint, VictimSource
-from pytest_unlearndiff.campaign.ray_team import RayTeam, _quietly, asker, differing
+from pytest_unlearndiff.campaign.ray_team import RayBench, RayTeam, _quietly, asker, differing
 from pytest_unlearndiff.core.attack_spec import AttackSpec
 from pytest_unlearndiff.core.concept import Concept, JudgeSpec
 from pytest_unlearndiff.core.errors import CannotAttack, ModelError
@@ -136,3 +138,147 @@ def test_other_files_are_refused_by_name(files: Order, tmp_path: Path, name: str
     (tmp_path / name).write_text("other")
     with pytest.raises(ModelError, match=f"{said}.* other weights here than where pytest runs"):
         check_files(files, files, Fingerprints())
+
+
+@pytest.mark.parametrize(
+    ("where", "device", "said"),
+    [
+        ("2", "cuda", "--unlearndiff-device=cuda needs a GPU: this machine has 0 GPUs and 8 CPUs"),
+        (
+            "auto",
+            "cpu",
+            "workers=auto means one worker a GPU, and models run on the CPU: add --unlearndiff-device=cuda",
+        ),
+    ],
+)
+def test_a_gpu_that_is_not_there_is_said(where: str, device: str, said: str) -> None:
+    team = RayTeam(where, device)
+    team._ray = Resources(0, 8)
+    with pytest.raises(CannotAttack, match=said):
+        team._count()
+
+
+class FakeRay:
+    """Ray on one machine with two CPUs, whose actors note what they are called for.
+
+    Args:
+        torch: version that its other machine says it has.
+    """
+
+    def __init__(self, torch: str = "") -> None:
+        self.torch = torch
+        self.called: list[str] = []
+        self.ended: list[str] = []
+        self.down = 0
+
+    def init(self, **_: Any) -> None:
+        self.up = True
+
+    def is_initialized(self) -> bool:
+        return getattr(self, "up", False)
+
+    def shutdown(self) -> None:
+        self.down += 1
+
+    def put(self, thing: Any) -> Any:
+        return thing
+
+    def get(self, refs: Any) -> Any:
+        return refs
+
+    def kill(self, actor: Any) -> None:
+        self.ended.append(actor.name)
+
+    def cluster_resources(self) -> dict[str, float]:
+        return {"CPU": 2.0}
+
+    def nodes(self) -> list[dict[str, Any]]:
+        return [{"NodeID": "0" * 56, "Alive": True, "Resources": {"CPU": 2.0}}]
+
+    def remote(self, thing: Any) -> Any:
+        ray = self
+
+        class Remote:
+            def __init__(self, name: str = "") -> None:
+                self.name = name
+
+            def options(self, **_: Any) -> Remote:
+                return self
+
+            def remote(self) -> Any:
+                if isinstance(thing, type):
+                    return Actor(ray, f"worker {len(ray.called) + len(ray.ended)}")
+                place, found = thing()
+                return place, {**found, **({"torch": ray.torch} if ray.torch else {})}
+
+        return Remote()
+
+
+class Actor:
+    """Notes every method that is called."""
+
+    def __init__(self, ray: FakeRay, name: str) -> None:
+        self.ray, self.name = ray, name
+
+    def __getattr__(self, method: str) -> Any:
+        class Method:
+            @staticmethod
+            def remote(*_: Any) -> object:
+                self.ray.called.append(method)
+                return object()
+
+        return Method
+
+
+@pytest.fixture
+def ray(monkeypatch: pytest.MonkeyPatch) -> FakeRay:
+    found = FakeRay()
+    monkeypatch.setitem(sys.modules, "ray", found)
+    strategies = ModuleType("ray.util.scheduling_strategies")
+    strategies.NodeAffinitySchedulingStrategy = lambda node, soft: node  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "ray.util", ModuleType("ray.util"))
+    monkeypatch.setitem(sys.modules, "ray.util.scheduling_strategies", strategies)
+    return found
+
+
+def test_workers_of_a_campaign_before_are_called_again(ray: FakeRay, files: Order) -> None:
+    team = RayTeam("2", "cpu")
+    assert team.gather(files, 2) == 2
+    assert team.gather(files, 2) == 2
+    assert ray.called == ["ready"] * 4
+    assert len(team._actors) == 2
+
+
+def test_where_nobody_was_asked_anything_there_is_no_news(ray: FakeRay) -> None:
+    assert RayTeam("2", "cpu").news(0.001) == []
+
+
+def test_a_ray_that_ran_before_goes_on_running(ray: FakeRay, files: Order) -> None:
+    ours = RayTeam("1", "cpu")
+    ours.gather(files, 1)
+    theirs = RayTeam("1", "cpu")  # Ray is there by now
+    theirs.gather(files, 1)
+    theirs.close()
+    assert (len(ray.ended), ray.down) == (1, 0)
+    ours.close()
+    assert (len(ray.ended), ray.down) == (2, 1)
+
+
+def test_other_packages_are_said_before_anything_runs_and_ray_is_ended(ray: FakeRay, files: Order) -> None:
+    ray.torch = "0.1"
+    team = RayTeam("2", "cpu")
+    with pytest.raises(CannotAttack, match=r"workers=2: .* has torch 0\.1, not .*Install the same versions everywhere"):
+        team.gather(files, 2)
+    assert (ray.called, ray.down) == ([], 1)
+
+
+def test_files_that_are_sent_are_unpacked_where_they_arrive(
+    ray: FakeRay, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "there").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "there"))
+    (tmp_path / "esd.pt").write_bytes(b"weights")
+    digest = Fingerprints().of(tmp_path / "esd.pt")
+    bench, gone = RayBench(), Path("/elsewhere/esd.pt")
+    assert bench.receive([(gone, digest, [("esd.pt", b"wei"), ("esd.pt", b"ghts")])]) == bench.ready()
+    assert bench._sent[gone, digest].read_bytes() == b"weights"

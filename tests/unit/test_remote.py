@@ -97,3 +97,17 @@ def test_a_missing_package_is_named_with_the_mend(monkeypatch: pytest.MonkeyPatc
 def test_a_hostile_campaign_name_leads_nowhere(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="not the name of a campaign"):
         Store(tmp_path).named("../../etc-0123456789abcdef")
+
+
+def test_the_shared_store_learns_of_outcomes_while_a_campaign_runs(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remote = Remote(url)
+    store = Store(tmp_path / "here", remote=remote)
+    entry = store.entry("church", key())
+    store.prepare(entry, key())
+    store.keep(entry, outcome("a", Status.RESISTED))
+    assert remote.known(entry.folder.name)[0] == {}, "a moment ago it was told last"
+    monkeypatch.setattr("pytest_unlearndiff.store.remote._EVERY_SECONDS", -1.0)
+    store.keep(entry, outcome("b", Status.RESISTED))
+    assert set(remote.known(entry.folder.name)[0]) == {"a", "b"}

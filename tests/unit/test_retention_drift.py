@@ -218,3 +218,25 @@ def test_records_of_before_are_read(tmp_path: Path) -> None:
     (tmp_path / "old.json").write_text(json.dumps(report))
     [gate] = read_gates(tmp_path / "old.json")
     assert gate.prompts[0].tokens is None
+
+
+def test_pictures_that_are_not_there_have_no_clip_score(tmp_path: Path) -> None:
+    store, victim, base = campaigns(tmp_path / "none")
+    clip = tiny_clip(tmp_path / "clip")
+    assert Meter(store, victim, base, VictimSource(), Parts(), clip).measure(noise=False) == ()
+
+
+def test_a_mode_that_does_not_write_measures_and_keeps_nothing(tmp_path: Path) -> None:
+    meter = draw(tmp_path, 1)
+    read_only = replace(meter, store=Store(tmp_path, Mode.RO, keep_pictures=True))
+    before = sorted(tmp_path.rglob("*"))
+    [found] = read_only.measure(noise=False)
+    assert found.prompts == 2
+    assert sorted(tmp_path.rglob("*")) == before
+    meter.measure(noise=False)
+    assert sorted(tmp_path.rglob("*")) != before
+
+
+def test_without_the_packages_nothing_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pytest_unlearndiff.models.similarity", None)
+    assert draw(tmp_path, 1).measure(noise=False) == ()

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from multiprocessing import AuthenticationError
+from multiprocessing.connection import Client
 from typing import Any
 
 import pytest
 
-from pytest_unlearndiff.campaign.roster import GuestTeam, Roster
+from pytest_unlearndiff.campaign.roster import GuestTeam, Meeting, Roster
+from pytest_unlearndiff.core.errors import CannotAttack
 
 NAMES = [f"worker {n}" for n in range(1, 9)]
 
@@ -58,3 +61,64 @@ def test_processes_with_few_prompts_do_not_crowd_on_the_same_workers() -> None:
         assert guest._gather(2) == 2
         found.append([worker for worker, _ in guest.called])
     assert found == [NAMES[:2], NAMES[6:], [NAMES[7], NAMES[0]]]
+
+
+def test_who_does_not_know_the_key_gets_nothing_and_others_do(roster: Roster, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(roster, "_answer", lambda lost: f"instead of {lost}")
+    address, key = roster.door
+    with pytest.raises(AuthenticationError):
+        Client(address, authkey=b"guessed")
+    with Client(address, authkey=bytes.fromhex(key)) as known:
+        known.send("w1")
+        assert known.recv() == "instead of w1"
+
+
+def test_once_it_is_closed_nobody_is_served(roster: Roster) -> None:
+    door = roster.door
+    roster.close()
+    roster._serve()  # returns
+    with pytest.raises(CannotAttack, match="pytest's own, cannot be reached"):
+        GuestTeam("8", "cpu", door).connect()
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (CannotAttack("the cluster has 0 GPUs"), "^the cluster has 0 GPUs$"),
+        (RuntimeError("no such\nfolder"), "^Ray's workers cannot be started: RuntimeError: no such folder$"),
+    ],
+)
+def test_why_there_are_no_workers_travels(
+    roster: Roster, monkeypatch: pytest.MonkeyPatch, error: Exception, said: str
+) -> None:
+    def hire() -> list[str]:
+        raise error
+
+    monkeypatch.setattr(roster._team, "hire", hire)
+    with pytest.raises(CannotAttack, match=said):
+        GuestTeam("8", "cpu", roster.door).connect()
+
+
+class Actors:
+    """Ray, as far as it finds actors by name."""
+
+    def get_actor(self, name: str, namespace: str = "") -> str:
+        return f"actor of {name} in {namespace}"
+
+
+def test_a_guest_forgets_workers_that_others_had_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    guest, joined = GuestTeam("2", "cpu", ("nowhere", "00")), list[Any]()
+    meetings = iter([["w1", "w2"], ["w2", "w3"]])
+    monkeypatch.setattr(guest, "_ask", lambda lost: Meeting("here", "ours", tuple(next(meetings)), ""))
+
+    def init(arguments: Any) -> None:
+        joined.append(arguments)
+        guest._ray = Actors()
+
+    monkeypatch.setattr(guest, "_init", init)
+    guest.connect()
+    first = guest._actors["w2"]
+    guest.connect()
+    assert list(guest._actors) == ["w2", "w3"]
+    assert guest._actors["w2"] is first
+    assert [(found["address"], found["namespace"]) for found in joined] == [("here", "ours")], "it joins once"

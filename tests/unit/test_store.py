@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import threading
 from pathlib import Path
 
@@ -136,3 +138,25 @@ def test_what_was_assumed_is_noted_for_sessions_that_load_nothing(tmp_path: Path
     for text in ("[1]", "{", "\xff"):
         (entry.folder / "facts.json").write_text(text, encoding="latin-1")
         assert entry.noted() == {}
+
+
+def test_a_campaign_of_which_nothing_is_kept_was_never_written(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    entry = store.entry("church", key())
+    assert entry.written == 0
+    store.prepare(entry, key())
+    entry.keep(Outcome("a", Status.RESISTED))
+    assert entry.written > 0
+
+
+def test_a_full_disk_is_said_with_both_ways_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(tmp_path)
+    entry = store.entry("church", key())
+    store.prepare(entry, key())
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StoreError, match=r"cannot be written: .*No space left on device.*--unlearndiff-cache"):
+        entry.keep(Outcome("a", Status.RESISTED))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -190,3 +192,18 @@ def test_a_pipeline_of_mixed_types_draws_in_the_unets() -> None:
     assert len(loaded.pipe("a church", num_inference_steps=1).images) == 1
     assert weights_digest(pipe) == before
     assert loaded.pipe.unet is pipe.unet
+
+
+def test_a_name_that_no_file_can_have_tells_nothing() -> None:
+    assert family_of(Path("x" * 300)) is None
+
+
+def test_an_archive_that_is_no_checkpoint_tells_nothing(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "x.pt", "w") as archive:
+        archive.writestr("readme", "nothing")
+    assert family_of(tmp_path / "x.pt") is None
+
+
+def test_without_the_hubs_package_nothing_is_of_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    assert hub_folder("owner/name") is None

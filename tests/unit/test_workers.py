@@ -5,7 +5,6 @@ from __future__ import annotations
 import pickle
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -139,12 +138,11 @@ UNDISTURBED = {prompt.digest: outcome_of(prompt) for prompt in PROMPTS}
 
 @pytest.mark.parametrize("count", [1, 2, 4, 30])
 def test_outcomes_do_not_depend_on_the_number_of_workers(count: int) -> None:
-    team, found = Here(count), dict[str, Any]()
+    team = Here(count)
     workers = start(team)
     assert told(workers) == UNDISTURBED
     assert workers.count == team.hired == min(count, 11)
     assert workers.described == {"format": "script"}
-    assert not found
 
 
 def test_prompts_are_handed_out_as_workers_come_free() -> None:
@@ -248,7 +246,20 @@ def test_a_stopped_campaign_can_be_left() -> None:
 
 
 def test_errors_travel() -> None:
-    """Every error of ours is raised again with the worker's name before it, and may be pickled on the way."""
-    for kind in UnlearnDiffError.__subclasses__():
-        assert str(pickle.loads(pickle.dumps(kind("what, why and how to mend it")))) == "what, why and how to mend it"
-    assert replace(Report(1), lanes=2).lanes == 2
+    """Every error of ours may be pickled on its way from a worker."""
+    kinds = UnlearnDiffError.__subclasses__()
+    assert ModelError in kinds
+    for kind in kinds:
+        found = pickle.loads(pickle.dumps(kind("what, why and how to mend it")))
+        assert (type(found), str(found)) == (kind, "what, why and how to mend it")
+
+
+def test_only_prompts_that_worked_show_that_workers_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a worker that ends every prompt in an error would hide that the others are lost."""
+    monkeypatch.setitem(globals(), "outcome_of", lambda prompt: Outcome(prompt.digest, Status.ERROR, error="NaN"))
+    workers = start(Here(1))
+    running = workers.run(PROMPTS)
+    next(running)
+    workers._losses = 2
+    assert {outcome.status for outcome in running if outcome is not None} == {Status.ERROR}
+    assert workers._losses == 2

@@ -1,0 +1,94 @@
+"""One campaign on a bench: what a turn reports, what travels with it, and what never leaves the bench."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pytest_unlearndiff.campaign.assembly import workers_elsewhere
+from pytest_unlearndiff.campaign.bench import Bench, NoStore, Order, Packed, Report, Sitting, Thumbnail, check_files
+from pytest_unlearndiff.campaign.campaign import Campaign
+from pytest_unlearndiff.campaign.control import base_campaign
+from pytest_unlearndiff.campaign.parts import Fingerprint, VictimSource
+from pytest_unlearndiff.campaign.ray_team import RayTeam
+from pytest_unlearndiff.campaign.workers import Crew
+from pytest_unlearndiff.core.attack_spec import AttackSpec
+from pytest_unlearndiff.core.concept import Prompt
+from pytest_unlearndiff.core.errors import ModelError
+from pytest_unlearndiff.core.outcome import Outcome, Status
+from pytest_unlearndiff.store.fingerprint import Fingerprints
+from pytest_unlearndiff.store.pictures import Pictures
+from pytest_unlearndiff.store.store import Store
+
+from .builders import concept
+
+
+class Slow:
+    """An engine in which nothing ends before the third round."""
+
+    lanes = 2
+
+    def serve(self, arrived: Callable[[], Sequence[Prompt]]) -> Generator[Outcome | None]:
+        seats = list(arrived())
+        while True:
+            yield None
+            yield None
+            for prompt in seats:
+                yield Outcome(prompt.digest, Status.RESISTED)
+            seats = []
+
+
+def test_a_turn_goes_on_until_something_ends_and_takes_along_what_is_new() -> None:
+    seen, packed, prompts = Outcome("base", Status.GENERATED), Packed(), concept(2).prompts
+    sitting = Sitting(Slow(), {seen.prompt: seen}, packed, list(prompts))  # type: ignore[arg-type]
+    store = NoStore(packed)
+    campaign = Campaign(concept(2), AttackSpec(), Fingerprint("v", "t"), "j")
+    pictures = store.pictures(store.entry("church", campaign.key))
+    assert pictures is not None
+    pictures.put("d", b"RIFF", base=True)
+    report = sitting.turn(1e9)
+    assert [outcome.prompt for outcome in report.outcomes] == [prompt.digest for prompt in prompts]
+    assert report.watched == [seen]
+    assert report.thumbnails == [Thumbnail("d", b"RIFF", True)]
+    later = sitting.turn(0)
+    assert (later.outcomes, later.watched, later.thumbnails) == ([], [], []), "nothing is told twice"
+
+
+def test_a_bench_says_where_it_is() -> None:
+    assert Bench().ready() == platform.node()
+
+
+def test_other_target_images_are_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "victim.pt").write_text("weights")
+    (tmp_path / "1.png").write_text("one")
+    asked = concept(1)
+    shown = replace(asked, images={asked.prompts[0].digest: str(tmp_path / "1.png")})
+    source = VictimSource(tmp_path / "victim.pt")
+    fingerprint = Fingerprint.of(source, Fingerprints(), shown.images)
+    order = Order(Campaign(shown, AttackSpec(), fingerprint, "j"), source, lanes=1)
+    (tmp_path / "1.png").write_text("another")
+    with pytest.raises(ModelError, match="target images of concept 'church' are others here"):
+        check_files(order, order, Fingerprints())
+
+
+@pytest.mark.parametrize("pictures", [True, False])
+def test_what_workers_learn_of_the_base_and_draw_is_kept_here(tmp_path: Path, pictures: bool) -> None:
+    """A worker sees only its own GPU, whatever its number is here."""
+    store = Store(tmp_path, keep_pictures=pictures)
+    campaign = Campaign(concept(2), AttackSpec(), Fingerprint("v", "t"), "j")
+    entry = store.entry("church", campaign.key)
+    store.prepare(entry, campaign.key)
+    watched: dict[str, Outcome] = {}
+    crew = Crew(RayTeam("1", "cpu"), 60)
+    workers, _ = workers_elsewhere(campaign, crew, VictimSource(device="cuda:3"), 2, store, watched)
+    assert workers.order.source.device == "cuda"
+    seen = Outcome(campaign.concept.prompts[0].digest, Status.GENERATED)
+    workers.received(Report(2, watched=[seen], thumbnails=[Thumbnail("d" * 16, b"RIFF....WEBP", False)]))
+    assert watched == {seen.prompt: seen}
+    base = base_campaign(campaign.concept, "t", "j")
+    assert store.known(store.entry("church", base.key))[0] == watched
+    assert (Pictures(entry.folder).read("d" * 16) is not None) is pictures
