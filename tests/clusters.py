@@ -14,7 +14,8 @@ from pathlib import Path
 
 # Ray's workers read this at their start; their engine is then a script, which notes who attacks what. TROUBLE names a
 # seed, and what happens to a worker that is handed it: it is killed as by the kernel where memory runs out, each time;
-# or the first time only it hangs, or is refused memory.
+# or the first time only it hangs, or is refused memory. While BEGUN.crowd names a number, no prompt ends before that
+# many processes have begun one.
 SCRIPTED = """
 import sys
 
@@ -22,6 +23,13 @@ if any("default_worker" in word for word in sys.orig_argv):
     import os, signal, time
     from pytest_unlearndiff.campaign.campaign import Campaign
     from pytest_unlearndiff.core.outcome import Outcome, Status
+
+    def crowded():
+        try:
+            with open(os.environ["BEGUN"] + ".crowd") as wanted, open(os.environ["BEGUN"]) as log:
+                return len({line.split()[0] for line in log}) < int(wanted.read())
+        except FileNotFoundError:
+            return False
 
     class Engine:
         lanes = 2
@@ -42,6 +50,8 @@ if any("default_worker" in word for word in sys.orig_argv):
                             time.sleep(3600 if trouble == "hang" else 0)
                             bytearray(2**62)
                     time.sleep(0.1)
+                    while crowded():
+                        time.sleep(0.02)
                     yield Outcome(prompt.digest, Status.GENERATED if prompt.seed % 5 == 1 else Status.RESISTED)
                 held = []
                 yield None

@@ -16,6 +16,8 @@ from clusters import SCRIPTED
 from tiny import EMOJI
 from worlds import World, section
 
+from pytest_unlearndiff.store.fingerprint import write_atomically
+
 pytestmark = pytest.mark.slow
 
 COUNT = 24
@@ -45,6 +47,12 @@ def begun(world: World) -> list[list[str]]:
     return [line.split() for line in path.read_text().splitlines()] if path.exists() else []
 
 
+def kill_one(world: World) -> None:
+    """Kill a worker; the others end nothing before a third process has begun something, however slowly it starts."""
+    write_atomically(world.path / "begun.crowd", "3")
+    os.kill(int(begun(world)[-1][0]), signal.SIGKILL)
+
+
 def until(process: subprocess.Popen[str], ready: Any) -> None:
     while not ready():
         assert process.poll() is None, process.communicate()[0]
@@ -54,7 +62,7 @@ def until(process: subprocess.Popen[str], ready: Any) -> None:
 def test_a_killed_worker_changes_nothing(scripted: World) -> None:
     process = scripted.start("--unlearndiff-workers=2")
     until(process, lambda: len(scripted.kept()) >= 4)
-    os.kill(int(begun(scripted)[-1][0]), signal.SIGKILL)
+    kill_one(scripted)
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 0, output
     assert "24 attacked" in output
@@ -157,7 +165,7 @@ def test_the_processes_of_one_session_share_the_workers(two: World) -> None:
 def test_a_worker_that_is_shared_and_killed_is_replaced_once(two: World) -> None:
     process = two.start("-n2", "--unlearndiff-workers=2")
     until(process, lambda: len(two.kept(campaigns="church-*")) >= 2 <= len(two.kept(campaigns="truck-*")))
-    os.kill(int(begun(two)[-1][0]), signal.SIGKILL)
+    kill_one(two)
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 0, output
     kept = two.kept()

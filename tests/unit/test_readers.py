@@ -236,6 +236,12 @@ def test_any_config_has_labels_or_none(tmp_path: Path, data: Any) -> None:
     assert found is None or all(isinstance(label, str) for label in found)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_nested_list_is_right_for_no_option_but_pairs(kind: str) -> None:
+    options = {name: [[None]] for name in KINDS[kind].options}
+    assert {place[0] for place, _ in problems(kind, options) if place} == set(options)
+
+
 @given(st.sampled_from(sorted(KINDS)), st.data())
 def test_any_option_is_right_or_a_problem(kind: str, data: st.DataObject) -> None:
     options = {name: data.draw(values) for name in KINDS[kind].options}
