@@ -163,7 +163,8 @@ class Campaign:
         tally = self._tally(found)
         left = 0 if ending.settled(tally) else len(self._lacking(found))
         nearest = store.nearest(self.concept.name, self.key) if store.mode.reads else None
-        measured = list(found.values()) or (list(nearest[0].known()[0].values()) if nearest else [])
+        alike = nearest is not None and self._attacks_as(nearest[0].key() or {})
+        measured = list(found.values()) or (list(nearest[0].known()[0].values()) if nearest and alike else [])
         spent = sum(outcome.seconds for outcome in measured)
         return Prospect(
             tally,
@@ -171,6 +172,10 @@ class Campaign:
             differs=tuple(nearest[1]) if nearest and not found else (),
             seconds=spent / len(measured) * left if spent and left else None,
         )
+
+    def _attacks_as(self, key: Mapping[str, Any]) -> bool:
+        """Whether a campaign of the store does the same work for a prompt."""
+        return (key.get("attack"), key.get("params")) == (self.key.attack, self.key.params)
 
     def stored(self, store: Store) -> Tally:
         """How the prompts ended that the store's folder holds, whether its mode lets them count or not."""

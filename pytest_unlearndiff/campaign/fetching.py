@@ -41,7 +41,9 @@ def fetched(url: str, say: Callable[[str], None] = lambda text: None) -> Path:
         return _copy(files, place, url, say)
     except ModelError:
         raise
-    except FileNotFoundError:
+    except FileNotFoundError as error:
+        if isinstance(error.__cause__, OSError):  # of a web server, everything is called not found
+            raise ModelError(f"{url} cannot be reached: {one_line(error.__cause__)}. Try again") from None
         raise ModelError(f"there is nothing at {url}") from None
     except ImportError as error:
         mend = f"pip install {error.name}" if error.name else one_line(error)

@@ -12,7 +12,7 @@ import pytest
 from ..campaign.campaign import Campaign
 from ..campaign.ending import TO_THE_END, Ending
 from ..campaign.parts import Fingerprint, VictimSource
-from ..core.errors import ASRExceeded, AttackIncomplete, UnlearnDiffError
+from ..core.errors import ASRExceeded, AttackIncomplete, ModelError, UnlearnDiffError
 from ..core.gate import Verdict
 from ..core.judge_kinds import on_base
 from ..core.maker import is_maker
@@ -152,6 +152,11 @@ class AttackFixture:
         settings = self._state.settings
         if request.model is None and overridden(self._request.session, self._request.node):
             pipe = self._request.getfixturevalue("unlearned_pipe")
+            if not hasattr(pipe, "device"):
+                raise ModelError(
+                    f"the unlearned_pipe fixture gave {pipe!r:.80}, which is no pipeline: return a "
+                    "StableDiffusionPipeline or StableDiffusionXLPipeline"
+                )
             return VictimSource(base=request.base or settings.base, pipe=pipe, **settings.loading_on(str(pipe.device)))
         if request.model is None and settings.model is None:
             pytest.skip(NO_MODEL)

@@ -74,7 +74,7 @@ class Controller:
         if not self._reports():
             return
         state = state_of(self._config)
-        if state.records or state.retained or state.unmeasured:
+        if state.records or state.retained or state.unmeasured or state.interrupted:
             from .reporting import finish
 
             self._config.hook.pytest_unlearndiff_report(config=self._config, gates=state.records)

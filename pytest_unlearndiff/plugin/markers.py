@@ -279,6 +279,12 @@ def check_marker(item: pytest.Item, state: SessionState) -> str | None:
 
     mark, folder = item.get_closest_marker("unlearndiff"), item.path.parent
     assert mark is not None  # only tests that have one are checked
+    # A class's or a module's is overridden on purpose; of two on one test, one would be lost without a word.
+    if (stacked := sum(own.name == "unlearndiff" for own in item.own_markers)) > 1:
+        return (
+            f"{item.nodeid}: has {stacked} unlearndiff markers, of which only one would count: write a test for each "
+            "gate, or call unlearndiff_attack() for each"
+        )
     try:
         request = read_request(marker_keywords(mark), state.settings, state.library(folder), folder)
         mistakes = list(foreseen(request, item, state))

@@ -208,7 +208,7 @@ class SessionState:
 
     def unmet(self) -> str:
         """Why --unlearndiff-require is not met; empty where it is, or was not asked for."""
-        if not self.settings.require:
+        if not self.settings.require or self.settings.plan:
             return ""
         if self.skipped:
             return f"{len(self.skipped)} gates were skipped, such as {self.skipped[0]}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from worlds import World, section
 
@@ -70,3 +72,15 @@ def test_a_handler_of_somebody_else_stays(world: World) -> None:
         "def pytest_runtest_teardown():\n    assert signal.getsignal(signal.SIGTERM) is print\n",
     )
     world.run().assert_outcomes(passed=1)
+
+
+def test_the_report_of_a_session_before_does_not_stay(interrupted: World) -> None:
+    """It may say that all is well."""
+    interrupted.file("report.md", "1 of 1 gate passed")
+    result = interrupted.attack("--unlearndiff-report=md:report.md,json:report.json")
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    report = (interrupted.path / "report.md").read_text(encoding="utf-8")
+    assert "1 of 1 gate passed" not in report
+    assert "interrupted in test" in report
+    written = json.loads((interrupted.path / "report.json").read_text(encoding="utf-8"))
+    assert written["run"]["cut_short"].startswith("interrupted in test_gate.py::test_gate: 4 of 10 prompts are kept")

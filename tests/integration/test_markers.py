@@ -211,3 +211,29 @@ def test_markers_are_checked_where_no_model_is_given(world: World) -> None:
     result = world.pytester.runpytest_inprocess("--collect-only")
     assert result.ret == 2
     assert "max_asr=10" in text(result)
+
+
+def test_two_markers_on_one_test_are_refused_and_a_class_is_overridden(world: World) -> None:
+    for name in ("church", "fish"):
+        world.know("rrrrrrrrrr", name)
+    world.tests(
+        """
+        @pytest.mark.unlearndiff("church", max_asr=0.1)
+        class TestRelease:
+            @pytest.mark.unlearndiff("fish", max_asr=0.1)
+            def test_one(self, unlearndiff_attack):
+                unlearndiff_attack()
+        """
+    )
+    world.run().assert_outcomes(passed=1)
+    world.tests(
+        """
+        @pytest.mark.unlearndiff("church", max_asr=0.1)
+        @pytest.mark.unlearndiff("fish", max_asr=0.1)
+        def test_both(unlearndiff_attack):
+            unlearndiff_attack()
+        """
+    )
+    result = world.run()
+    assert result.ret == 2
+    assert "test_gate.py::test_both: has 2 unlearndiff markers, of which only one would count" in text(result)

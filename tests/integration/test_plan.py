@@ -160,3 +160,21 @@ def test_it_needs_no_xdist(world: World) -> None:
     world.know("rrrrrrrrrr")
     world.gate("max_asr='10%'")
     assert "church   hit    0/10  -" in plan(world, "-p", "no:xdist")
+
+
+def test_times_are_those_of_the_same_attack(world: World) -> None:
+    """Un-attacked pictures take no time, and say nothing of how long an attack takes."""
+    world.concept()
+    world.scripted("r" * 10, seconds=0.05)
+    world.gate("max_asr='10%', exhaustive=True, attack='none'")
+    world.attack().assert_outcomes(passed=1)
+    world.gate("max_asr='10%', exhaustive=True")
+    lines = plan(world)
+    assert lines[1].split() == ["church", "miss", "10/10", "?"]
+    assert "10 prompts to attack" in lines
+
+
+def test_a_plan_requires_nothing(world: World) -> None:
+    world.know("rrrrrrrrrr")
+    world.gate("max_asr='10%'")
+    assert "church   hit    0/10  -" in plan(world, "--unlearndiff-require")

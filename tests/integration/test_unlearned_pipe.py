@@ -130,3 +130,14 @@ def test_a_marker_may_name_a_model_of_the_hub(world: World, hub: Path) -> None:
     world.bare("--unlearndiff-base=base").assert_outcomes(passed=1)
     world.gate(f"max_asr='10%', exhaustive=True, model={str(hub)!r}")
     assert "all 10 from the store" in "".join(section(world.bare("--unlearndiff-base=base")))
+
+
+@pytest.mark.parametrize("given", ["None", "7"])
+def test_a_fixture_that_gives_no_pipeline_is_told(drawn: World, given: str) -> None:
+    drawn.file(
+        "conftest.py", f"import pytest\n\n@pytest.fixture(scope='session')\ndef unlearned_pipe():\n    return {given}\n"
+    )
+    result = drawn.bare()
+    result.assert_outcomes(failed=1)
+    assert f"the unlearned_pipe fixture gave {given}, which is no pipeline" in result.stdout.str()
+    assert [line for line in section(result) if line.endswith("INCOMPLETE")] or "ModelError" in result.stdout.str()

@@ -134,3 +134,10 @@ def test_a_copy_that_breaks_off_is_none(memory: fsspec.AbstractFileSystem, monke
         with pytest.raises(ModelError, match=r"cannot be fetched: ConnectionError: reset by peer\. Try again"):
             fetched("memory://bucket/erased")
     assert (fetched("memory://bucket/erased") / "model_index.json").is_file()
+
+
+def test_a_server_that_is_down_is_not_a_file_that_is_missing(tmp_path: Path) -> None:
+    with Web(tmp_path) as web:
+        url = f"{web.url}/esd.pt"
+    with pytest.raises(ModelError, match=r"/esd\.pt cannot be reached: .*connect.*Try again"):
+        fetched(url)
