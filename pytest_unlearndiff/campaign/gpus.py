@@ -106,9 +106,8 @@ class GpuPlaces:
                     return held.device
                 if overdue():
                     raise CannotAttack(f"no place on {' or '.join(wanted)} became free within --unlearndiff-budget")
-                if (
-                    next(looks) == 1
-                ):  # at the first look, others may have held the queue only while they found their place
+                # At the first look, others may have held the queue only while they found their place.
+                if next(looks) == 1:
                     self._tell(f"waits for {' or '.join(wanted)}, which other processes use")
                 time.sleep(_PAUSE)
         finally:

@@ -93,8 +93,6 @@ class Handout:
         if self._left >= lanes * self.workers:
             return max(lanes - held, 0)
         least, over = divmod(self._left, self.workers)
-        if held > least:
-            return 0
         return max(min(lanes, least + (sum(len(each) > least for each in self._held.values()) < over)) - held, 0)
 
     def _last_try(self, digest: str) -> bool:

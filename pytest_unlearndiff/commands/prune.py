@@ -24,6 +24,9 @@ def run(arguments: argparse.Namespace) -> int:
 
     def unwanted(entry: Entry) -> bool:
         key = entry.key()
-        return key is None or key.get("algorithm") != ALGORITHM or entry.written < oldest
+        outdated = key is None or key.get("algorithm") != ALGORITHM
+        # Of what was fetched from a shared store, the key stays unknown until a session asks for it.
+        fetched = not (entry.folder / "key.json").exists()
+        return (outdated and not fetched) or entry.written < oldest
 
     return remove(arguments, unwanted)

@@ -12,6 +12,7 @@ from ..reports.comparison import Comparison, compare
 from ..reports.destinations import FORM, parse
 from ..reports.json_report import schema
 from ..reports.reading import Measured, read_gates, read_session
+from ..reports.retention import retention_lines
 from ..reports.session import SessionRecord
 from ..reports.terminal import summary_lines
 from ..reports.writers import render, write
@@ -46,6 +47,8 @@ def run(arguments: argparse.Namespace) -> int:
             print(f"{kind} report: {path}")
     if not wanted:
         for line, _ in summary_lines(session.gates, verbosity=1, width=shutil.get_terminal_size().columns):
+            print(line)
+        for line, _ in retention_lines(session.retained):
             print(line)
         for change in changes:
             print("\n".join(change.lines()))

@@ -82,3 +82,16 @@ def test_show_counts_lines_that_cannot_be_trusted(world: World, capsys: pytest.C
         file.write("torn\n")
     assert main(["show", f"--cache-dir={world.path / '.unlearndiff'}"]) == 0
     assert "1 lines that cannot be trusted" in capsys.readouterr().out
+
+
+def test_prune_leaves_what_was_fetched_a_moment_ago(world: World) -> None:
+    """A shared store has journals alone, so nothing says yet what it was attacked with."""
+    world.know("gbrr")
+    (folder,) = world.path.glob(".unlearndiff/campaigns/church-*")
+    (folder / "key.json").unlink(missing_ok=True)
+    store = f"--cache-dir={world.path / '.unlearndiff'}"
+    assert main(["prune", store, "--yes"]) == 0
+    assert campaigns(world) == ["church"]
+    os.utime(folder / "journal.jsonl", (0, 0))
+    assert main(["prune", store, "--days=1", "--yes"]) == 0
+    assert campaigns(world) == []

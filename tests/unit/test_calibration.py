@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
@@ -139,15 +138,6 @@ def test_a_concept_on_its_own_has_no_false_hits(folder: Path, capsys: pytest.Cap
     assert "hits on the base model's own pictures: 3/4 = 75.0%" in said
     assert "false hits" not in said
     assert "apart best" not in said
-
-
-def test_what_cannot_be_drawn_says_why(
-    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    know(folder, [0.9] * 3, [])
-    monkeypatch.setitem(sys.modules, "pytest_unlearndiff.models.loading", None)
-    assert calibrate("--each", "1") == 1
-    assert "torch" in capsys.readouterr().err
 
 
 def test_the_command_draws_the_sheet_of_what_was_judged(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -107,3 +107,5 @@ def test_the_functions_file_is_its_fingerprint(module: str, tmp_path: Path) -> N
     assert judge_weights(asked, Fingerprints()) != before
     with pytest.raises(JudgeError, match="no file of a module 'no_such_module'"):
         judge_weights(JudgeSpec("function", {"call": "no_such_module:judge"}), Fingerprints())
+    with pytest.raises(JudgeError, match=r"no file of a module 'no_such_package\.inside'"):
+        judge_weights(JudgeSpec("function", {"call": "no_such_package.inside:judge"}), Fingerprints())

@@ -23,7 +23,7 @@ from pytest_unlearndiff.reports.prompt_export import export
 from pytest_unlearndiff.reports.reading import Measured, read_gates, read_session
 from pytest_unlearndiff.store.gates import Gates
 
-from .sessions import hostile, record, session
+from .sessions import hostile, record, retained, session
 
 
 def measured(letters: str, name: str = "church") -> Measured:
@@ -168,6 +168,15 @@ def test_the_summary_again_tells_what_changed(tmp_path: Path, capsys: pytest.Cap
     Gates(tmp_path / "store").keep(session(record("brr", "church")).to_wire())
     assert main(["report", f"--cache-dir={tmp_path / 'store'}", f"--since={tmp_path / 'before.json'}"]) == 0
     assert "newly broke" in capsys.readouterr().out
+
+
+def test_the_summary_again_has_what_should_be_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    told = session(record("rrr", "church"))
+    told.retained.append(retained("dog", verdict="FAIL"))
+    Gates(tmp_path).keep(told.to_wire())
+    assert main(["report", f"--cache-dir={tmp_path}"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if line.startswith("dog") and line.endswith("FAIL")]
 
 
 def test_an_export_that_cannot_be_written_is_one_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -59,6 +59,7 @@ def test_adding_twice_adds_nothing(url: str) -> None:
     remote = Remote(url)
     assert remote.add(NAME, [outcome("a", Status.RESISTED)]) == 1
     assert remote.add(NAME, [outcome("a", Status.RESISTED), outcome("b", Status.RESISTED)]) == 1
+    assert remote.add(NAME, [outcome("b", Status.RESISTED)]) == 0
     assert list(remote.known(NAME)[0]) == ["a", "b"]
 
 
