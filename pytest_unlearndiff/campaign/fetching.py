@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit, urlunsplit
 
-from ..core.errors import ModelError, one_line
+from ..core.errors import ModelError
+from ..store.elsewhere import reaching
 from ..store.fingerprint import digest
-from .machine import own_folder
+from .machine import own_folder, own_path
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -31,41 +33,32 @@ def fetched(url: str, say: Callable[[str], None] = lambda text: None) -> Path:
     Raises:
         ModelError: there is nothing, it cannot be read or kept, or a package is missing.
     """
-    try:
+    with reaching(url, "fetched", "Try again, or download it and give its path", ModelError):
         from fsspec.core import url_to_fs
         from fsspec.implementations.local import LocalFileSystem
 
         files, place = url_to_fs(url.rstrip("/"))
-        if isinstance(files, LocalFileSystem):
-            return _existing(Path(place), url)
-        return _copy(files, place, url, say)
-    except ModelError:
-        raise
-    except FileNotFoundError as error:
-        if isinstance(error.__cause__, OSError):  # of a web server, everything is called not found
-            raise ModelError(f"{url} cannot be reached: {one_line(error.__cause__)}. Try again") from None
-        raise ModelError(f"there is nothing at {url}") from None
-    except ImportError as error:
-        mend = f"pip install {error.name}" if error.name else one_line(error)
-        raise ModelError(f"{url} needs another package: {mend}") from None
-    except Exception as error:
-        raise ModelError(
-            f"{url} cannot be fetched: {type(error).__name__}: {one_line(error)}. Try again, or download it and give "
-            "its path"
-        ) from None
+        try:
+            return _existing(Path(place)) if isinstance(files, LocalFileSystem) else _copy(files, place, url, say)
+        except FileNotFoundError as error:
+            if isinstance(error.__cause__, OSError):  # of a web server, everything is called not found
+                raise error.__cause__ from None
+            raise ModelError(f"there is nothing at {url}") from None
 
 
 def origin(path: Path) -> str:
     """The URL that a path is the copy of, or the path itself."""
+    if path.parent.parent != own_path() / "models":
+        return str(path)
     try:
         return (path.parent / _ORIGIN).read_text()
     except (OSError, ValueError):
         return str(path)
 
 
-def _existing(path: Path, url: str) -> Path:
+def _existing(path: Path) -> Path:
     if not path.exists():
-        raise ModelError(f"there is nothing at {url}")
+        raise FileNotFoundError(path)
     return path.resolve()
 
 
@@ -75,14 +68,14 @@ def _copy(files: AbstractFileSystem, place: str, url: str, say: Callable[[str], 
 
     there = _there(files, place)
     # A web address may be led to another one, signed anew for everybody who asks.
-    seen = {name: {k: str(v) for k, v in info.items() if k != "url"} for name, info in there.items()}
+    seen = {name: {k: str(v) for k, v in info.items() if k not in ("url", "name")} for name, info in there.items()}
     folder = own_folder() / "models"
     folder.mkdir(exist_ok=True)
-    kept = folder / digest([url, seen])  # another session may still read what was there before
+    kept = folder / digest([_shown(url), seen])  # another session may still read what was there before
     with FileLock(folder / f"{kept.name}.lock"):
         if not kept.exists():
             size = sum(int(info.get("size") or 0) for info in there.values())
-            say(f"fetching {url} ({size / 2**20:,.0f} MiB)")
+            say(f"fetching {_shown(url)} ({size / 2**20:,.0f} MiB)")
             _fetch(files, place, there, kept, url)
     return kept / _name(place)
 
@@ -102,7 +95,13 @@ def _there(files: AbstractFileSystem, place: str) -> Mapping[str, Mapping[str, A
 
 
 def _name(place: str) -> str:
-    return place.rsplit("/", 1)[-1] or "model"
+    return PurePosixPath(urlsplit(place).path).name or "model"
+
+
+def _shown(url: str) -> str:
+    """The URL without what may let others in: a name and a password, a signature."""
+    parts = urlsplit(url)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
 def _fetch(files: AbstractFileSystem, place: str, there: Mapping[str, Any], kept: Path, url: str) -> None:
@@ -116,5 +115,5 @@ def _fetch(files: AbstractFileSystem, place: str, there: Mapping[str, Any], kept
                 raise ModelError(f"{path.name!r} is no name inside a folder")
             path.parent.mkdir(parents=True, exist_ok=True)
         files.get(list(names), [str(path) for path in names.values()])
-        (whole / _ORIGIN).write_text(url)
+        (whole / _ORIGIN).write_text(_shown(url))
         whole.rename(kept)

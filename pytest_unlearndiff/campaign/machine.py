@@ -7,13 +7,18 @@ import tempfile
 from pathlib import Path
 
 
+def own_path() -> Path:
+    """Where the folder of ``own_folder`` is, or would be."""
+    return Path(tempfile.gettempdir()) / f"pytest-unlearndiff-{os.getuid()}"
+
+
 def own_folder() -> Path:
     """A folder among the temporary files that only this user can write.
 
     Raises:
         OSError: it cannot be made, or somebody else has made it or may write it.
     """
-    folder = Path(tempfile.gettempdir()) / f"pytest-unlearndiff-{os.getuid()}"
+    folder = own_path()
     folder.mkdir(mode=0o700, exist_ok=True)
     found = folder.lstat()
     if folder.is_symlink() or found.st_uid != os.getuid():

@@ -152,21 +152,31 @@ class AttackFixture:
         settings = self._state.settings
         if request.model is None and overridden(self._request.session, self._request.node):
             pipe = self._request.getfixturevalue("unlearned_pipe")
-            if not hasattr(pipe, "device"):
-                raise ModelError(
-                    f"the unlearned_pipe fixture gave {pipe!r:.80}, which is no pipeline: return a "
-                    "StableDiffusionPipeline or StableDiffusionXLPipeline"
-                )
-            return VictimSource(base=request.base or settings.base, pipe=pipe, **settings.loading_on(str(pipe.device)))
+            return VictimSource(
+                base=request.base or settings.base, pipe=pipe, **self._beside(pipe, "the unlearned_pipe fixture")
+            )
         if request.model is None and settings.model is None:
             pytest.skip(NO_MODEL)
         source = gate_source(request, settings)
         if is_maker(source.model):
             pipe = self._state.parts.made(str(source.model))
-            return replace(source, pipe=pipe, **settings.loading_on(str(pipe.device)))
+            return replace(source, pipe=pipe, **self._beside(pipe, str(source.model)))
         if source.model is not None and (pipe := self._state.hooked_pipe(source.model)) is not None:
-            return replace(source, model=None, pipe=pipe, **settings.loading_on(str(pipe.device)))
+            return replace(source, model=None, pipe=pipe, **self._beside(pipe, "pytest_unlearndiff_load_pipeline"))
         return source
+
+    def _beside(self, pipe: Any, giver: str) -> dict[str, Any]:
+        """How the other models are loaded beside a pipeline that somebody else made: where that is.
+
+        Raises:
+            ModelError: it is nowhere, and so no pipeline.
+        """
+        if not hasattr(pipe, "device"):
+            raise ModelError(
+                f"{giver} gave {pipe!r:.80}, which is no pipeline: return a StableDiffusionPipeline or "
+                "StableDiffusionXLPipeline"
+            )
+        return self._state.settings.loading_on(str(pipe.device))
 
     def _record(self, result: AttackResult, request: GateRequest) -> Record:
         """Note the finished gate where reports find it."""

@@ -6,8 +6,9 @@ import re
 from contextlib import suppress
 from pathlib import Path
 
-from ..core.errors import ConceptError, one_line
+from ..core.errors import ConceptError
 from ..core.prompt_source import is_content
+from .elsewhere import reaching
 from .fingerprint import mark_as_cache, write_atomically
 
 _DATASET = re.compile(r"hf://datasets/(?P<repo>[^/@]+/[^/@]+)(?:@(?P<revision>[^/]+))?(?:/(?P<file>.+))?")
@@ -81,7 +82,8 @@ def _fetch(url: str) -> bytes:
     Raises:
         ConceptError: it cannot be had, for whatever reason the library behind it gives.
     """
-    try:
+    mend = "Try again, or download it and give the file"
+    with reaching(f"prompt set {url}", "fetched", mend, ConceptError):
         if url.startswith("hf://"):
             return _from_hub(url)
         if re.match(r"https?://", url):
@@ -90,15 +92,6 @@ def _fetch(url: str) -> bytes:
 
         files, path = url_to_fs(url)
         return bytes(files.cat_file(path))
-    except ConceptError:
-        raise
-    except ModuleNotFoundError as error:
-        raise ConceptError(f"prompt set {url} needs {error.name}: pip install {error.name}") from None
-    except Exception as error:
-        raise ConceptError(
-            f"prompt set {url} cannot be fetched: {type(error).__name__}: {one_line(error)}. Try again, or download it "
-            "and give the file"
-        ) from None
 
 
 def _from_web(url: str) -> bytes:

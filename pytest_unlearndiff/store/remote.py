@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING
 
 from ..core.errors import StoreError
 from ..core.outcome import Outcome
+from .elsewhere import reaching
 from .journal import line, parse
 
 if TYPE_CHECKING:
@@ -67,13 +69,13 @@ class Remote:
         Raises:
             StoreError: the place cannot be reached or read.
         """
-        with _Clear(self.url, "read"):
+        with self._reaching("read"):
             files, root = self._files()
             found = files.glob(f"{root}/campaigns/*/journal.jsonl")
             return sorted(str(path).rsplit("/", 2)[1] for path in found)
 
     def _read(self, campaign: str) -> bytes:
-        with _Clear(self.url, "read"):
+        with self._reaching("read"):
             files, root = self._files()
             files.invalidate_cache()
             try:
@@ -82,33 +84,17 @@ class Remote:
                 return b""
 
     def _write(self, campaign: str, content: bytes) -> None:
-        with _Clear(self.url, "written"):
+        with self._reaching("written"):
             files, root = self._files()
             files.makedirs(f"{root}/campaigns/{campaign}", exist_ok=True)
             files.pipe_file(f"{root}/campaigns/{campaign}/journal.jsonl", content)
+
+    def _reaching(self, verb: str) -> AbstractContextManager[None]:
+        mend = "Give another place with --unlearndiff-cache-dir"
+        return reaching(f"the store {self.url}", verb, mend, StoreError)
 
     def _files(self) -> tuple[AbstractFileSystem, str]:
         from fsspec.core import url_to_fs
 
         files, root = url_to_fs(self.url)
         return files, str(root).rstrip("/")
-
-
-class _Clear:
-    """Turns whatever a file system raises into one error that names the place."""
-
-    def __init__(self, url: str, verb: str) -> None:
-        self._url = url
-        self._verb = verb
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if isinstance(error, ModuleNotFoundError):
-            raise StoreError(f"the store {self._url} needs {error.name}: pip install {error.name}") from None
-        if isinstance(error, Exception):
-            raise StoreError(
-                f"the store {self._url} cannot be {self._verb}: {type(error).__name__}: {error}. "
-                "Give another place with --unlearndiff-cache-dir"
-            ) from None

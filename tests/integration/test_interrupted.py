@@ -74,13 +74,13 @@ def test_a_handler_of_somebody_else_stays(world: World) -> None:
     world.run().assert_outcomes(passed=1)
 
 
-def test_the_report_of_a_session_before_does_not_stay(interrupted: World) -> None:
+def test_the_report_of_a_session_before_does_not_stay(interrupted: World, workers: tuple[str, ...]) -> None:
     """It may say that all is well."""
     interrupted.file("report.md", "1 of 1 gate passed")
-    result = interrupted.attack("--unlearndiff-report=md:report.md,json:report.json")
+    result = interrupted.attack("--unlearndiff-report=md:report.md,json:report.json", *workers)
     assert result.ret == pytest.ExitCode.INTERRUPTED
     report = (interrupted.path / "report.md").read_text(encoding="utf-8")
     assert "1 of 1 gate passed" not in report
-    assert "interrupted in test" in report
     written = json.loads((interrupted.path / "report.json").read_text(encoding="utf-8"))
-    assert written["run"]["cut_short"].startswith("interrupted in test_gate.py::test_gate: 4 of 10 prompts are kept")
+    assert written["run"]["cut_short"].startswith("interrupted")
+    assert "interrupted" in report

@@ -140,4 +140,10 @@ def test_a_fixture_that_gives_no_pipeline_is_told(drawn: World, given: str) -> N
     result = drawn.bare()
     result.assert_outcomes(failed=1)
     assert f"the unlearned_pipe fixture gave {given}, which is no pipeline" in result.stdout.str()
-    assert [line for line in section(result) if line.endswith("INCOMPLETE")] or "ModelError" in result.stdout.str()
+
+
+def test_a_callable_that_makes_no_pipeline_is_told(drawn: World) -> None:
+    drawn.file("other.py", "def seven():\n    return 7\n")
+    result = drawn.bare("--unlearndiff-model=other:seven")
+    result.assert_outcomes(failed=1)
+    assert "other:seven gave 7, which is no pipeline" in result.stdout.str()
