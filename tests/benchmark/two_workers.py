@@ -1,7 +1,7 @@
 """One real campaign with one and with two workers of one thread each: ``python -m benchmark.two_workers`` in ``tests``.
 
-A session of its own attacks the same prompts for each row, with an empty store. Seconds are the gate's, from the first
-worker's start to the last outcome; those before the first outcome are what starting Ray and loading models costs.
+A session of its own attacks the same prompts for each row, without a store. The gate's seconds begin when its workers
+are started, so starting Ray and loading models is in them.
 """
 
 from __future__ import annotations
@@ -48,10 +48,11 @@ def session(folder: Path, victim: str, concept: str, prompts: int, workers: int)
     return {**json.loads(report.read_text()), "seconds": time.monotonic() - started}
 
 
-def row(name: str, seconds: float, gate: float, alone: float | None, same: bool) -> str:
+def row(name: str, seconds: float, gate: float, alone: float | None, same: bool | None) -> str:
     """One line of the table."""
     ratio = f"{alone / gate:.2f}" if alone is not None else ""
-    return f"| {name} | {gate:.0f} | {seconds:.0f} | {ratio} | {'yes' if same else 'NO'} |"
+    told = "" if same is None else "yes" if same else "NO"
+    return f"| {name} | {gate:.0f} | {seconds:.0f} | {ratio} | {told} |"
 
 
 def main() -> None:
@@ -61,17 +62,19 @@ def main() -> None:
     parser.add_argument("--concept", default="church")
     parser.add_argument("--prompts", type=int, default=20)
     args = parser.parse_args()
-    print(provenance())
-    print("| workers | seconds of the gate | of the session | times as fast as one worker | the same outcomes |")
+    print(*(f"{name}: {value}" for name, value in provenance().items()), "", sep="\n")
+    print("| workers | seconds of the gate | of the session | times as fast as one | outcomes as in the first row |")
     print("|---|---|---|---|---|")
-    first, alone = None, None
+    first: Any = None
+    alone: float | None = None
     for workers in (0, 1, 2):
         with TemporaryDirectory() as folder:
             found = session(Path(folder), args.victim, args.concept, args.prompts, workers)
         (gate,), (spent,) = found["gates"], found["run"]["gates"]
-        first = first or gate["prompts"]
+        same = None if first is None else gate["prompts"] == first
+        first = gate["prompts"] if first is None else first
         name = str(workers) if workers else "none: lanes in the session's own process"
-        print(row(name, found["seconds"], spent["seconds"], alone, gate["prompts"] == first), flush=True)
+        print(row(name, found["seconds"], spent["seconds"], alone, same), flush=True)
         alone = spent["seconds"] if workers == 1 else alone
 
 
