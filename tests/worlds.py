@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-import scipy.special  # noqa: F401  # else each session in this process would load numpy anew, which it refuses
 
 from pytest_unlearndiff.campaign.campaign import Campaign
 from pytest_unlearndiff.core.outcome import Outcome, Status
