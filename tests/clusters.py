@@ -34,6 +34,9 @@ if any("default_worker" in word for word in sys.orig_argv):
     class Engine:
         lanes = 2
 
+        def give_back(self):
+            return []
+
         def serve(self, arrived):
             held = []
             while True:

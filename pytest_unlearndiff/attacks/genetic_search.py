@@ -29,6 +29,7 @@ class GeneticLane(Lane):
         population: indices (P, k) into the typeable tokens, the fittest first from the first generation on.
         distances: of every candidate that was ever alive, to what is wanted.
         drawn: what has been proposed.
+        base: the un-erased model, whose text states these are.
     """
 
     slots: Slots = field(kw_only=True)
@@ -36,6 +37,7 @@ class GeneticLane(Lane):
     population: torch.Tensor = field(kw_only=True)
     distances: dict[tuple[int, ...], float] = field(default_factory=dict, kw_only=True)
     drawn: set[tuple[int, ...]] = field(default_factory=set, kw_only=True)
+    base: Victim = field(kw_only=True)
 
 
 class GeneticSearch:
@@ -57,39 +59,28 @@ class GeneticSearch:
     def start(self, prompts: Sequence[Prompt], victim: Victim, targets: Targets | None, seed: int) -> list[GeneticLane]:
         """A fresh lane for each prompt, with a random population."""
         assert targets is not None
-        self._base = targets.base
-        return [self._lane(prompt, seed) for prompt in prompts]
+        return [self._lane(prompt, targets.base, seed) for prompt in prompts]
 
-    def _lane(self, prompt: Prompt, seed: int) -> GeneticLane:
-        generator, vocabulary = lane_generator(seed, prompt), self._base.vocabulary
+    def _lane(self, prompt: Prompt, base: Victim, seed: int) -> GeneticLane:
+        generator, vocabulary = lane_generator(seed, prompt), base.vocabulary
         shape = (self._schedule.population, self._spec.slots)
         return GeneticLane(
             prompt,
             generator,
             slots=lay_out(prompt.text, self._spec.slots, self._spec.placement, vocabulary),
-            wanted=self._states([prompt.text])[0] + self._schedule.strength * self._direction(),
+            wanted=_states([prompt.text], base)[0] + self._schedule.strength * self._direction(base),
             population=torch.randint(len(vocabulary.typeable), shape, generator=generator),
+            base=base,
         )
 
-    def _direction(self) -> torch.Tensor:
+    def _direction(self, base: Victim) -> torch.Tensor:
         """Mean difference (L, d) that the concept's word makes."""
         word = self._spec.word
         if not word:
             raise ValueError("ring-a-bell needs the concept's word")
-        with_it = self._states([phrase.format(word) for phrase in PHRASES])
-        without = self._states([phrase.format("").strip() for phrase in PHRASES])
+        with_it = _states([phrase.format(word) for phrase in PHRASES], base)
+        without = _states([phrase.format("").strip() for phrase in PHRASES], base)
         return (with_it - without).mean(0)
-
-    def _states(self, texts: Sequence[str]) -> torch.Tensor:
-        """The un-erased model's text states (N, L, d)."""
-        vocabulary = self._base.vocabulary
-        plain = [Slots(tuple(vocabulary.ids(text)[: vocabulary.length - 2]), ()) for text in texts]
-        return self._encoded(torch.stack([slots.padded([], vocabulary) for slots in plain]))
-
-    @torch.no_grad()
-    def _encoded(self, ids: torch.Tensor) -> torch.Tensor:
-        ids = ids.to(self._base.device)
-        return self._base.encode(ids, self._base.vocabulary.embeddings[ids]).float()
 
     def advance(self, lanes: Sequence[GeneticLane], victim: Victim) -> list[Drawing | None]:
         """Some generations on every lane, then the fittest that has not been drawn yet."""
@@ -105,34 +96,48 @@ class GeneticSearch:
         if best is None:
             return None
         lane.drawn.add(best)
-        return propose(lane, lane.slots, self._ids(best), victim.vocabulary)
+        return propose(lane, lane.slots, _ids(best, lane), victim.vocabulary)
 
     def _generation(self, lane: GeneticLane) -> None:
         """The fitter half lives on; its children replace the other."""
         ranked = self._ranked(lane, lane.population)
         parents = ranked[: (len(ranked) + 1) // 2]
-        lane.population = torch.cat([parents, self._children(parents, len(ranked) - len(parents), lane.generator)])
+        lane.population = torch.cat([parents, self._children(parents, len(ranked) - len(parents), lane)])
 
-    def _children(self, parents: torch.Tensor, count: int, generator: torch.Generator) -> torch.Tensor:
+    def _children(self, parents: torch.Tensor, count: int, lane: GeneticLane) -> torch.Tensor:
         """Children (count, k) of random parents: of two, cut at a random slot, or of one; some with a new token."""
-        slots = parents.shape[1]
+        slots, generator = parents.shape[1], lane.generator
         mothers, fathers = (parents[torch.randint(len(parents), (count,), generator=generator)] for _ in range(2))
         cuts = torch.randint(slots + 1, (count, 1), generator=generator)
         crossed = torch.rand((count, 1), generator=generator) < self._schedule.crossover
         children = torch.where(crossed & (torch.arange(slots) >= cuts), fathers, mothers)
         changed = torch.rand((count, 1), generator=generator) < self._schedule.mutation
         where = torch.arange(slots) == torch.randint(slots, (count, 1), generator=generator)
-        fresh = torch.randint(len(self._base.vocabulary.typeable), (count, 1), generator=generator)
+        fresh = torch.randint(len(lane.base.vocabulary.typeable), (count, 1), generator=generator)
         return torch.where(changed & where, fresh, children)
 
     def _ranked(self, lane: GeneticLane, population: torch.Tensor) -> torch.Tensor:
         """A population by the squared distance of its text states to the wanted ones, the nearest first."""
         rows = list(map(tuple, population.tolist()))
         if new := [row for row in dict.fromkeys(rows) if row not in lane.distances]:
-            ids = torch.stack([lane.slots.padded(self._ids(row), self._base.vocabulary) for row in new])
-            found = (self._encoded(ids) - lane.wanted).square().sum((1, 2))
+            ids = torch.stack([lane.slots.padded(_ids(row, lane), lane.base.vocabulary) for row in new])
+            found = (_encoded(ids, lane.base) - lane.wanted).square().sum((1, 2))
             lane.distances |= dict(zip(new, found.tolist(), strict=True))
         return population[torch.tensor([lane.distances[row] for row in rows]).argsort(stable=True)]
 
-    def _ids(self, row: Sequence[int]) -> list[int]:
-        return [int(self._base.vocabulary.typeable[index]) for index in row]
+
+def _ids(row: Sequence[int], lane: GeneticLane) -> list[int]:
+    return [int(lane.base.vocabulary.typeable[index]) for index in row]
+
+
+def _states(texts: Sequence[str], base: Victim) -> torch.Tensor:
+    """The un-erased model's text states (N, L, d)."""
+    vocabulary = base.vocabulary
+    plain = [Slots(tuple(vocabulary.ids(text)[: vocabulary.length - 2]), ()) for text in texts]
+    return _encoded(torch.stack([slots.padded([], vocabulary) for slots in plain]), base)
+
+
+@torch.no_grad()
+def _encoded(ids: torch.Tensor, base: Victim) -> torch.Tensor:
+    ids = ids.to(base.device)
+    return base.encode(ids, base.vocabulary.embeddings[ids]).float()

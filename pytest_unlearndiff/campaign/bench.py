@@ -18,6 +18,7 @@ from ..store.fingerprint import Fingerprints
 from ..store.judge_weights import judge_weights
 from ..store.pictures import Pictures
 from ..store.store import Entry, Mode, Store
+from .begun import Begun
 from .parts import Fingerprint, Parts, VictimSource
 
 if TYPE_CHECKING:
@@ -76,6 +77,7 @@ class Report:
     Attributes:
         lanes: prompts it can attack together.
         outcomes: of prompts that came to their end.
+        begun: prompts that it gives back unfinished.
         watched: what the judge said of the base's own pictures.
         thumbnails: pictures to keep.
         described: what was loaded, in the first report only.
@@ -84,6 +86,7 @@ class Report:
 
     lanes: int
     outcomes: Sequence[Outcome] = ()
+    begun: Sequence[Begun] = ()
     watched: Sequence[Outcome] = ()
     thumbnails: Sequence[Thumbnail] = ()
     described: dict[str, Any] = field(default_factory=dict)
@@ -129,27 +132,28 @@ class Sitting:
     engine: Engine
     watched: dict[str, Outcome]
     packed: Packed
-    arrived: list[Prompt] = field(default_factory=list)
+    arrived: list[Prompt | Begun] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._work: Generator[Outcome | None] = self.engine.serve(self._take)
 
-    def _take(self) -> list[Prompt]:
+    def _take(self) -> list[Prompt | Begun]:
         arrived, self.arrived = self.arrived, []
         return arrived
 
-    def turn(self, patience: float) -> Report:
-        """Attack what is in hand, until something ends or ``patience`` seconds are over."""
+    def turn(self, patience: float, *, brief: bool = False) -> Report:
+        """Attack what is in hand until something ends or ``patience`` seconds are over; see ``Bench.turn``."""
         ended, started = list[Outcome](), time.monotonic()
         while True:
             if (outcome := next(self._work)) is not None:
                 ended.append(outcome)
-            elif ended or time.monotonic() - started > patience:
+            elif brief or ended or time.monotonic() - started > patience:
                 break
+        begun = self.engine.give_back() if brief else []
         watched, thumbnails = list(self.watched.values()), self.packed.unpack()
         for outcome in watched:
             del self.watched[outcome.prompt]
-        return Report(self.engine.lanes, ended, watched, thumbnails)
+        return Report(self.engine.lanes, ended, begun, watched, thumbnails)
 
 
 class Bench:
@@ -187,8 +191,16 @@ class Bench:
         self._sittings[sender] = Sitting(engine, watched, packed)
         return Report(engine.lanes, described=described)
 
-    def turn(self, prompts: Sequence[Prompt], sender: str = "", patience: float = PATIENCE) -> Report:
+    def turn(
+        self, prompts: Sequence[Prompt | Begun], sender: str = "", patience: float = PATIENCE, *, brief: bool = False
+    ) -> Report:
         """Attack what is in the sender's hand and these, until something ends or ``patience`` seconds are over.
+
+        Args:
+            prompts: further ones, fresh or begun by another worker.
+            sender: whose campaign.
+            patience: seconds.
+            brief: do one round of work, and give back what is then unfinished.
 
         Raises:
             UnlearnDiffError: the victim or the judge cannot be used.
@@ -196,7 +208,7 @@ class Bench:
         """
         sitting = self._sittings[sender]
         sitting.arrived += prompts
-        return sitting.turn(patience)
+        return sitting.turn(patience, brief=brief)
 
     def arrived(self, path: Path, digest: str, place: Path) -> None:
         """From now on, what an order calls ``path``, with this content hash, lies at ``place``."""

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import heapq
+import itertools
 from collections import Counter, deque
 from collections.abc import Iterable
 
 from ..core.concept import Prompt
 from ..core.outcome import Outcome, Status
+from .begun import Begun
 
 MAX_TRIES = 3
 """Workers that may be lost over a prompt before it ends in an error. On the last try it has a worker to itself."""
 
 
+ENDING = 2
+"""Prompts a worker that may still wait when turns become brief."""
+
+
 class Handout:
     """Prompts, those that wait and those in a worker's hands.
+
+    A prompt stays where it was begun, until few are left. Then nobody knows which of them take long, and workers that
+    are done would wait for the last; so workers give back what they have begun after every round, and the least
+    advanced goes to whoever is free. All end at about the same time, since a prompt that resists takes no longer than
+    another. Only then, since what is begun and not finished is lost if this process is.
 
     Args:
         prompts: in the order they are handed out.
@@ -28,6 +40,8 @@ class Handout:
         self._waiting = deque(prompts)
         self._left = len(self._waiting)
         self._suspects: deque[Prompt] = deque()
+        self._begun: list[tuple[int, int, Begun]] = []
+        self._order = itertools.count()
         self._held: dict[str, dict[str, Prompt]] = {}
         self._losses: Counter[str] = Counter()
 
@@ -38,27 +52,46 @@ class Handout:
     @property
     def held(self) -> int:
         """Prompts in workers' hands."""
-        return self._left - len(self._waiting) - len(self._suspects)
+        return self._left - len(self._waiting) - len(self._suspects) - len(self._begun)
 
     def holds(self, worker: str) -> bool:
         """Whether a worker has any prompt in hand."""
         return bool(self._held.get(worker))
 
-    def take(self, worker: str, lanes: int) -> list[Prompt]:
+    def brief(self, worker: str) -> bool:
+        """Whether a worker shall give back, after one round, what it has in hand now."""
+        if any(self._last_try(digest) for digest in self._held[worker]):
+            return False
+        return 1 < self.workers < self._left and len(self._waiting) <= ENDING * self.workers
+
+    def take(self, worker: str, lanes: int) -> list[Prompt | Begun]:
         """What a worker is handed now, so that it has ``lanes`` prompts in hand, or one that has to be alone.
 
         Where there is less left than lanes, nobody has more than an even share of it in hand.
         """
         held = self._held.setdefault(worker, {})
+        taken: list[Prompt | Begun]
         if self._suspects and not held:
             taken = [self._suspects.popleft()]
         elif any(self._last_try(digest) for digest in held):
             taken = []
         else:
-            room = self._room(len(held), lanes) if self._waiting else 0
-            taken = [self._waiting.popleft() for _ in range(min(room, len(self._waiting)))]
-        held |= {prompt.digest: prompt for prompt in taken}
+            there = len(self._waiting) + len(self._begun)
+            taken = [self._next() for _ in range(min(self._room(len(held), lanes), there) if there else 0)]
+        for each in taken:
+            prompt = each.prompt if isinstance(each, Begun) else each
+            held[prompt.digest] = prompt
         return taken
+
+    def _next(self) -> Prompt | Begun:
+        """The least advanced of those in nobody's hands."""
+        return self._waiting.popleft() if self._waiting else heapq.heappop(self._begun)[-1]
+
+    def give_back(self, worker: str, begun: Iterable[Begun]) -> None:
+        """A worker has these no longer in hand, and whoever is free goes on with them."""
+        for each in begun:
+            del self._held[worker][each.prompt.digest]
+            heapq.heappush(self._begun, (each.rounds, next(self._order), each))
 
     def done(self, worker: str, digest: str) -> None:
         """A prompt came to its end."""

@@ -15,6 +15,7 @@ from ..core.drawing import Drawing
 from ..core.errors import UnlearnDiffError, one_line
 from ..core.judgement import Judgement
 from ..core.outcome import Outcome, Status
+from .begun import Begun, Packer
 from .evaluation import Evaluation
 from .queue import Queue
 
@@ -104,6 +105,8 @@ class Engine:
         self._seed = seed
         self._around = around
         self._failures = 0
+        self._packer = Packer(victim, targets)
+        self._seats: list[Seat] = []
         self.active = 0
 
     def run(self, prompts: Sequence[Prompt]) -> Generator[Outcome | None]:
@@ -126,11 +129,11 @@ class Engine:
         """Prompts attacked together; fewer than at first where memory ran out."""
         return self._lanes
 
-    def serve(self, arrived: Callable[[], Sequence[Prompt]]) -> Generator[Outcome | None]:
+    def serve(self, arrived: Callable[[], Sequence[Prompt | Begun]]) -> Generator[Outcome | None]:
         """Outcomes of prompts that come in one after the other; it never ends by itself.
 
         Args:
-            arrived: prompts that came since it was last asked; it is asked before every round of work.
+            arrived: what came since it was last asked; it is asked before every round of work.
 
         Raises:
             UnlearnDiffError: as ``run``.
@@ -138,6 +141,13 @@ class Engine:
         """
         self._failures = 0
         yield from self._computed(self._served(arrived))
+
+    def give_back(self) -> list[Begun]:
+        """What is in lanes, between two rounds, for other processes to go on with; what cannot be packed stays."""
+        begun = [(seat, packed) for seat in self._seats if (packed := self._packer.pack(seat)) is not None]
+        for seat, _ in begun:
+            self._seats.remove(seat)
+        return [packed for _, packed in begun]
 
     def _computed(self, work: Generator[Outcome | None]) -> Generator[Outcome | None]:
         """The same, each piece in the engine's arithmetic, which whoever takes it in between must not see."""
@@ -150,15 +160,17 @@ class Engine:
                         return
                 yield piece
 
-    def _served(self, arrived: Callable[[], Sequence[Prompt]]) -> Generator[Outcome | None]:
-        queue, seats = Queue[Waiting](()), list[Seat]()
+    def _served(self, arrived: Callable[[], Sequence[Prompt | Begun]]) -> Generator[Outcome | None]:
+        queue, self._seats = Queue[Waiting](()), []
         while True:
             waiting: list[Waiting] = []
-            if prompts := arrived():
+            came = arrived()
+            self._seats += [self._packer.unpack(each) for each in came if isinstance(each, Begun)]
+            if prompts := [each for each in came if isinstance(each, Prompt)]:
                 yield from self._sweep(prompts, waiting)
                 queue.add(waiting)
-            if queue or seats:
-                yield from self._turn(queue, seats)
+            if queue or self._seats:
+                yield from self._turn(queue, self._seats)
             else:
                 yield None
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from ..core.concept import Prompt
 from ..core.errors import CannotAttack, one_line
+from .begun import Begun
 from .bench import Bench, Order
 from .shipping import arrive, pieces
 from .workers import News
@@ -132,9 +133,9 @@ class RayTeam:
                 self._sent[digest] = [(name, self._ray.put(piece)) for name, piece in pieces(path)]
         self._call(worker, "receive", [(path, digest, self._sent[digest]) for path, digest in files.items()])
 
-    def turn(self, worker: str, prompts: Sequence[Prompt]) -> None:
+    def turn(self, worker: str, prompts: Sequence[Prompt | Begun], *, brief: bool) -> None:
         """See ``Team``."""
-        self._call(worker, "turn", list(prompts), self._sender)
+        self._call(worker, "turn", list(prompts), self._sender, brief=brief)
 
     def news(self, seconds: float) -> list[News]:
         """See ``Team``."""
@@ -174,8 +175,8 @@ class RayTeam:
             self._ray.shutdown()
         self._ray = None
 
-    def _call(self, worker: str, method: str, *arguments: Any) -> None:
-        self._asked[getattr(self._actors[worker], method).remote(*arguments)] = worker
+    def _call(self, worker: str, method: str, *arguments: Any, **named: Any) -> None:
+        self._asked[getattr(self._actors[worker], method).remote(*arguments, **named)] = worker
 
     def _hire(self) -> str:
         self._hired += 1

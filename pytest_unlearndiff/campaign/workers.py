@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from ..core.concept import Prompt
 from ..core.errors import CannotAttack, UnlearnDiffError, one_line
 from ..core.outcome import Outcome, Status
+from .begun import Begun
 from .bench import Order, Report
 from .handout import Handout
 
@@ -63,8 +64,14 @@ class Team(Protocol):
         """Send a worker's machine files it lacks, with their content hashes; the worker gives a sign of life again."""
         ...
 
-    def turn(self, worker: str, prompts: Sequence[Prompt]) -> None:
-        """Hand prompts to a worker, which goes on with those it has; it reports."""
+    def turn(self, worker: str, prompts: Sequence[Prompt | Begun], *, brief: bool) -> None:
+        """Hand prompts to a worker, which goes on with those it has; it reports.
+
+        Args:
+            worker: which.
+            prompts: fresh ones, and such as others have begun.
+            brief: whether it reports after one round, and gives back what it has begun.
+        """
         ...
 
     def news(self, seconds: float) -> list[News]:
@@ -155,6 +162,7 @@ class Workers:
                 if outcome.status is not Status.ERROR:
                     self._losses = 0
                 yield outcome
+            self._handout.give_back(news.worker, news.report.begun)
             self._idle[news.worker] = news.report.lanes
 
     def _hand_out(self) -> None:
@@ -164,7 +172,7 @@ class Workers:
             if taken or self._handout.holds(worker):
                 del self._idle[worker]
                 self._ask(worker)
-                self.crew.team.turn(worker, taken)
+                self.crew.team.turn(worker, taken, brief=self._handout.brief(worker))
 
     def _ask(self, worker: str) -> None:
         self._asked[worker] = time.monotonic()

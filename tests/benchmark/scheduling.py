@@ -3,10 +3,9 @@
 Durations were recorded (durations.json says where), or are those of a journal. A worker attacks as many prompts as it
 has lanes, in turns, and each of its reports costs the driver time, during which the others wait; --ray measures it.
 
-What can be had: nobody knows how long a prompt takes before it is attacked, and a prompt stays where it was begun. Then
-all orders are alike: whatever rule picks the next prompt, its duration is a fresh draw of the same distribution, and no
-rule does better on average than to hand one to whoever is free. What is lost is the end, when a worker that is done
-waits for the last ones. The column "foreseen" is what knowing every duration would give.
+Nobody knows how long a prompt takes before it is attacked. While each stays where it was begun, workers that are done
+wait at the end for the last ones; so near the end they are attacked a round at a time, wherever there is room. The
+column "staying" is what there would be without that, and "foreseen" what knowing every duration would give.
 
     python -m tests.benchmark.scheduling                      # 1 to 1,000 workers
     python -m tests.benchmark.scheduling --ray                # two real workers, against the simulation of the same
@@ -29,6 +28,7 @@ from pathlib import Path
 from statistics import fmean
 from tempfile import TemporaryDirectory
 
+from pytest_unlearndiff.campaign.begun import Begun
 from pytest_unlearndiff.campaign.bench import Order, Report
 from pytest_unlearndiff.campaign.campaign import Campaign
 from pytest_unlearndiff.campaign.handout import Handout
@@ -44,6 +44,9 @@ DURATIONS = Path(__file__).with_name("durations.json")
 
 DRIVER = 0.002
 """Seconds of the driver a report; see what --ray prints."""
+
+ROUNDS = 10
+"""Rounds of the default attack on a prompt that resists, of which the durations are."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,9 @@ class Run:
     driver: float
 
 
-def simulate(durations: Sequence[float], workers: int, lanes: int, cost: float = DRIVER) -> Run:
+def simulate(
+    durations: Sequence[float], workers: int, lanes: int, cost: float = DRIVER, *, staying: bool = False
+) -> Run:
     """Attack prompts of these durations, each in a lane.
 
     Args:
@@ -69,29 +74,42 @@ def simulate(durations: Sequence[float], workers: int, lanes: int, cost: float =
         workers: how many.
         lanes: of each.
         cost: seconds of the driver a report.
+        staying: whether every prompt stays where it was begun.
     """
-    prompts = [Prompt(f"prompt {n}", n, 7.5, n) for n in range(len(durations))]
-    takes = {prompt.digest: seconds for prompt, seconds in zip(prompts, durations, strict=True)}
-    handout, ends = Handout(prompts, workers), [dict[str, float]() for _ in range(workers)]
-    reports = [(0.0, worker) for worker in range(workers)]
+    prompts = {prompt.digest: prompt for prompt in (Prompt(f"prompt {n}", n, 7.5, n) for n in range(len(durations)))}
+    left, a_round = dict(zip(prompts, durations, strict=True)), max(durations) / ROUNDS
+    handout, held = Handout(prompts.values(), workers), {f"{n}": set[str]() for n in range(workers)}
+    reports, idle = [(0.0, worker, 0.0, False) for worker in held], list[str]()
     free, driver, last = 0.0, 0.0, 0.0
     while reports:
-        said, worker = heapq.heappop(reports)
-        now = max(said, free)
-        free, driver = now + cost, driver + cost
-        waited = free - said
-        held = ends[worker]
-        for digest in [digest for digest, end in held.items() if end <= said]:
-            handout.done(str(worker), digest)
-            last = max(last, held.pop(digest))
-        # Between two turns a worker does nothing, so what it has in hand ends that much later.
-        for digest in held:
-            held[digest] += waited
-        held |= {prompt.digest: free + takes[prompt.digest] for prompt in handout.take(str(worker), lanes)}
-        if held:
-            heapq.heappush(reports, (min(min(held.values()), free + PATIENCE), worker))
+        said, who, worked, brief = heapq.heappop(reports)
+        free, driver = max(said, free) + cost, driver + cost
+        for digest in held[who]:
+            left[digest] -= worked
+        for digest in [digest for digest in held[who] if left[digest] < 1e-9]:
+            handout.done(who, digest)
+            held[who].remove(digest)
+            last = said
+        if brief and not staying:
+            handout.give_back(who, [Begun(prompts[d], -round(left[d] / a_round), b"") for d in sorted(held[who])])
+            held[who].clear()
+        waiting, idle = [*idle, who], []
+        for worker in waiting:
+            taken = handout.take(worker, lanes)
+            held[worker] |= {prompt_of(each).digest for each in taken}
+            if not held[worker]:
+                idle.append(worker)
+                continue
+            brief = handout.brief(worker)
+            turn = min(min(left[digest] for digest in held[worker]), a_round if brief and not staying else PATIENCE)
+            heapq.heappush(reports, (free + turn, worker, turn, brief))
     assert not handout
     return Run(last, sum(durations), driver)
+
+
+def prompt_of(handed: Prompt | Begun) -> Prompt:
+    """What was handed out, begun or not."""
+    return handed.prompt if isinstance(handed, Begun) else handed
 
 
 def recorded(count: int, seed: int = 0, journal: Path | None = None) -> list[float]:
@@ -142,7 +160,7 @@ def calibrate(workers: int = 2, count: int = 200, seconds: float = 0.02) -> None
         begun = time.perf_counter()
         worker = asked.pop(ref)
         ray.get(ref)
-        handout.done(str(worker), held[worker][0].digest)
+        handout.done(str(worker), prompt_of(held[worker][0]).digest)
         held[worker] = handout.take(str(worker), 1)
         if held[worker]:
             asked[actors[worker].turn.remote(1, seconds)] = worker
@@ -167,8 +185,9 @@ class Instant:
     def open(self, worker: str) -> None:
         self._news.append(News(worker, Report(1)))
 
-    def turn(self, worker: str, prompts: Sequence[Prompt]) -> None:
-        ended = [Outcome(prompt.digest, Status.RESISTED, seed=prompt.seed) for prompt in prompts]
+    def turn(self, worker: str, prompts: Sequence[Prompt | Begun], *, brief: bool) -> None:
+        fresh = [prompt for prompt in prompts if isinstance(prompt, Prompt)]
+        ended = [Outcome(prompt.digest, Status.RESISTED, seed=prompt.seed) for prompt in fresh]
         self._news.append(News(worker, Report(1, ended)))
 
     def news(self, seconds: float) -> list[News]:
@@ -220,6 +239,7 @@ def main() -> None:
     parser.add_argument("--journal", type=Path, help="a campaign's journal.jsonl, for its durations")
     parser.add_argument("--prompts", type=int, default=100_000)
     parser.add_argument("--lanes", type=int, default=1)
+    parser.add_argument("--times", type=float, default=1.0, help="every prompt takes so many times what was recorded")
     parser.add_argument("--cost", type=float, default=DRIVER, help="seconds of the driver a report")
     asked = parser.parse_args()
     if asked.ray:
@@ -229,8 +249,9 @@ def main() -> None:
         with TemporaryDirectory() as folder:
             drive(1000, asked.prompts, Path(folder))
         return
-    print("| workers | prompts | prompts a worker | efficiency | foreseen | driver busy | journal writes a second |")
-    print("|---:|---:|---:|---:|---:|---:|---:|")
+    head = ("workers", "prompts", "prompts a worker", "efficiency", "staying", "foreseen", "driver busy")
+    print(f"| {' | '.join(head)} | journal writes a second |")
+    print("|---:" * (len(head) + 1) + "|")
     for workers in (1, 2, 4, 10, 100, 1000):
         for count in sorted({10 * workers, 20 * workers, 50 * workers, 100 * workers, asked.prompts}):
             if not 10 * workers <= count <= asked.prompts:
@@ -240,13 +261,23 @@ def main() -> None:
 
 def row(workers: int, count: int, asked: argparse.Namespace) -> str:
     """A line of the table, the mean of as many draws as a few seconds allow."""
-    draws = [recorded(count, seed, asked.journal) for seed in range(max(1, min(20, 20_000 // count)))]
+    draws = [
+        [asked.times * s for s in recorded(count, seed, asked.journal)]
+        for seed in range(max(1, min(20, 20_000 // count)))
+    ]
     runs = [simulate(durations, workers, asked.lanes, asked.cost) for durations in draws]
-    reached = fmean(efficiency(run, workers, asked.lanes) for run in runs)
+    stayed = [simulate(durations, workers, asked.lanes, asked.cost, staying=True) for durations in draws]
+    reached, staying = (fmean(efficiency(run, workers, asked.lanes) for run in each) for each in (runs, stayed))
     best = fmean(foreseen(durations, workers * asked.lanes) for durations in draws)
     busy = fmean(run.driver / run.seconds for run in runs)
     writes = fmean(count / run.seconds for run in runs)
-    return f"| {workers} | {count} | {count / workers:g} | {reached:.1%} | {best:.1%} | {busy:.1%} | {writes:.1f} |"
+    cells = (
+        str(workers),
+        str(count),
+        f"{count / workers:g}",
+        *(f"{each:.1%}" for each in (reached, staying, best, busy)),
+    )
+    return f"| {' | '.join(cells)} | {writes:.1f} |"
 
 
 if __name__ == "__main__":

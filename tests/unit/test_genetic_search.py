@@ -79,7 +79,7 @@ def test_lanes_together_do_what_each_does_alone(victim: Victim, targets: Targets
 def test_without_crossover_and_mutation_children_are_their_mothers(victim: Victim, targets: Targets) -> None:
     search, (lane,) = begin(victim, targets, schedule=Genetic(1, 1, population=12, crossover=0, mutation=0))
     parents = lane.population[:6]
-    children = search._children(parents, 40, lane.generator)
+    children = search._children(parents, 40, lane)
     assert {tuple(row) for row in children.tolist()} <= {tuple(row) for row in parents.tolist()}
 
 

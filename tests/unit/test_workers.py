@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from pytest_unlearndiff.campaign import workers as workers_module
+from pytest_unlearndiff.campaign.begun import Begun
 from pytest_unlearndiff.campaign.bench import Bench, Order, Report
 from pytest_unlearndiff.campaign.campaign import Campaign
 from pytest_unlearndiff.campaign.parts import Fingerprint, VictimSource
@@ -36,16 +37,26 @@ class Script:
 
     lanes = 3
 
-    def serve(self, arrived: Callable[[], Sequence[Prompt]]) -> Any:
-        seats: list[list[Any]] = []
+    def __init__(self) -> None:
+        self.seats: list[list[Any]] = []
+
+    def serve(self, arrived: Callable[[], Sequence[Prompt | Begun]]) -> Any:
         while True:
-            seats += [[prompt, prompt.case % 4] for prompt in arrived()]
-            for seat in list(seats):
+            for each in arrived():
+                went = pickle.loads(each.packed) if isinstance(each, Begun) else [each, each.case % 4]
+                self.seats.append(went)
+            for seat in list(self.seats):
                 seat[1] -= 1
                 if seat[1] <= 0:
-                    seats.remove(seat)
+                    self.seats.remove(seat)
                     yield outcome_of(seat[0])
             yield None
+
+    def give_back(self) -> list[Begun]:
+        """All but those whose number is 5, as if that could not be packed."""
+        leaving = [seat for seat in self.seats if seat[0].case != 5]
+        self.seats = [seat for seat in self.seats if seat not in leaving]
+        return [Begun(prompt, -left, pickle.dumps([prompt, left])) for prompt, left in leaving]
 
 
 class Here:
@@ -64,6 +75,7 @@ class Here:
         self.mute: set[str] = set()
         self.replaced: list[str] = []
         self.hired = 0
+        self.moved = 0
 
     def gather(self, order: Order, most: int) -> int:
         self.order = pickle.dumps(order)
@@ -80,13 +92,14 @@ class Here:
     def open(self, worker: str) -> None:
         self._say(worker, lambda: self.benches[worker].open(pickle.loads(self.order)))
 
-    def turn(self, worker: str, taken: Sequence[Prompt]) -> None:
-        self.held[worker] += taken
+    def turn(self, worker: str, taken: Sequence[Prompt | Begun], *, brief: bool) -> None:
+        self.held[worker] += [each.prompt if isinstance(each, Begun) else each for each in taken]
+        self.moved += sum(isinstance(each, Begun) for each in taken)
 
         def turn() -> Report:
             self.trouble(int(worker), self.held[worker])
-            report = self.benches[worker].turn(taken, patience=0.0)
-            ended = {outcome.prompt for outcome in report.outcomes}
+            report = self.benches[worker].turn(taken, patience=0.0, brief=brief)
+            ended = {outcome.prompt for outcome in report.outcomes} | {each.prompt.digest for each in report.begun}
             self.held[worker] = [prompt for prompt in self.held[worker] if prompt.digest not in ended]
             return report
 
@@ -143,6 +156,13 @@ def test_outcomes_do_not_depend_on_the_number_of_workers(count: int) -> None:
     assert told(workers) == UNDISTURBED
     assert workers.count == team.hired == min(count, 11)
     assert workers.described == {"format": "script"}
+
+
+@pytest.mark.parametrize(("count", "moves"), [(1, False), (2, True), (4, True), (11, False)])
+def test_near_the_end_prompts_go_on_wherever_there_is_room(count: int, moves: bool) -> None:
+    team = Here(count)
+    assert told(start(team)) == UNDISTURBED
+    assert bool(team.moved) is moves
 
 
 def test_prompts_are_handed_out_as_workers_come_free() -> None:

@@ -1,0 +1,121 @@
+"""A prompt that goes on in another process ends as if it had stayed: every attack, at every round."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from tiny import PROMPTS, tiny_pipeline
+
+from pytest_unlearndiff.attacks import build_attack
+from pytest_unlearndiff.attacks.lane import Lane
+from pytest_unlearndiff.campaign.begun import Begun, Packer
+from pytest_unlearndiff.campaign.evaluation import Evaluation
+from pytest_unlearndiff.campaign.lanes import Engine, Seat, Waiting
+from pytest_unlearndiff.core.attack_spec import BASELINES, SCHEDULES, AttackSpec, Embeddings, Genetic, Simplex, Swaps
+from pytest_unlearndiff.core.concept import Prompt, Sampling
+from pytest_unlearndiff.core.drawing import Drawing
+from pytest_unlearndiff.core.judgement import Judgement
+from pytest_unlearndiff.core.known_prompts import KnownPrompt, KnownPrompts
+from pytest_unlearndiff.core.outcome import Outcome, Status
+from pytest_unlearndiff.models.targets import Targets
+from pytest_unlearndiff.models.victim import Victim
+
+KNOWN = KnownPrompts(tuple(KnownPrompt(PROMPTS[0].digest, Drawing(f"{n} church", 1, 5.0), str(n)) for n in range(3)))
+
+SPECS = {
+    "fast": AttackSpec(),
+    "classifier": AttackSpec(loss="classifier"),
+    "paper": AttackSpec(schedule="paper"),
+    "p4d": AttackSpec("p4d"),
+    "ring-a-bell": AttackSpec("ring-a-bell", word="church"),
+    "random": AttackSpec("random"),
+    "seed-search": AttackSpec("seed-search"),
+    "transfer": AttackSpec("transfer", known=KNOWN),
+}
+
+
+@pytest.fixture(autouse=True)
+def _short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(SCHEDULES, "fast", Swaps((0.35, 0.65), rounds=3, screened=4, measured=2))  # type: ignore[arg-type]
+    monkeypatch.setitem(SCHEDULES, "paper", Simplex((0.3, 0.5, 0.7), steps=2))  # type: ignore[arg-type]
+    monkeypatch.setitem(BASELINES["p4d"], "fast", Embeddings((0.3, 0.5, 0.7), steps=2))  # type: ignore[index]
+    monkeypatch.setitem(BASELINES["ring-a-bell"], "fast", Genetic(3, 2, population=8))  # type: ignore[index]
+
+
+def never(images: Sequence[Image.Image]) -> list[Judgement]:
+    """Sees the concept in no picture, and says something of each that depends on all of its pixels."""
+    return [Judgement(False, sum(image.tobytes()) / 1e7, "") for image in images]
+
+
+def engine(spec: AttackSpec) -> Engine:
+    """As in a process of its own: nothing is shared with another engine but what random weights are made of."""
+    victim, base = (Victim(tiny_pipeline(seed), Sampling(steps=2)) for seed in (1, 0))
+    return Engine(build_attack(spec, victim), victim, Targets(base), Evaluation(victim, never), 2, 0)
+
+
+def wandering(spec: AttackSpec, prompt: Prompt) -> tuple[Outcome, int]:
+    """Attack a prompt, every round of it in another process; returns its outcome and how often it moved."""
+    coming: list[Prompt | Begun] = [prompt]
+
+    def arrived() -> list[Prompt | Begun]:
+        came = list(coming)
+        coming.clear()
+        return came
+
+    moves = 0
+    while True:
+        here = engine(spec)
+        serving = here.serve(arrived)
+        while not (begun := here.give_back()):
+            if (outcome := next(serving)) is not None:
+                return outcome, moves
+        coming += pickle.loads(pickle.dumps(begun))
+        assert here.give_back() == []
+        moves += 1
+
+
+@pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
+def test_a_prompt_that_moves_after_every_round_ends_as_one_that_stays(spec: AttackSpec) -> None:
+    [stays] = [outcome for outcome in engine(spec).run(PROMPTS[:1]) if outcome is not None]
+    moved, moves = wandering(spec, PROMPTS[0])
+    assert stays.status is Status.RESISTED
+    assert moves >= 2, "it never left"
+    assert replace(moved, seconds=0) == replace(stays, seconds=0)
+
+
+def test_models_stay_where_they_are() -> None:
+    victim, base = (Victim(tiny_pipeline(seed), Sampling(steps=2)) for seed in (1, 0))
+    here, there = Packer(victim, Targets(base)), Packer(base, Targets(victim))
+    seat = seated(base=base, victim=victim)
+    begun = here.pack(seat)
+    assert begun is not None
+    assert begun.prompt == PROMPTS[0]
+    assert len(begun.packed) < 10_000
+    lane: Any = there.unpack(begun).lane
+    assert (lane.base, lane.victim) == (victim, base)
+
+
+@pytest.mark.parametrize("what", ["another victim", "a module", "a function", "a base where there is none"])
+def test_what_cannot_leave_its_process_stays(what: str) -> None:
+    victim, other = (Victim(tiny_pipeline(seed), Sampling(steps=2)) for seed in (1, 0))
+    parts = {
+        "another victim": other,
+        "a module": torch.nn.Linear(2, 2),
+        "a function": lambda: None,
+        "a base where there is none": other,
+    }
+    targets = None if what.startswith("a base") else Targets(victim)
+    assert Packer(victim, targets).pack(seated(own=parts[what])) is None
+
+
+def seated(**parts: Any) -> Seat:
+    """A lane, of an attack of somebody's own, that refers to these."""
+    lane = Lane(PROMPTS[0], torch.Generator())
+    lane.__dict__.update(parts)
+    return Seat(lane, Waiting(PROMPTS[0], Judgement(False, 0.0, "")))
