@@ -38,8 +38,10 @@ sys.modules.setdefault("pytest_unlearndiff.models.loading", types.ModuleType("lo
 class ScriptedEngine:
     active = 1
 
-    def __init__(self, prompts):
-        self.letters = {p.digest: letter for p, letter in zip(prompts, SCRIPT["letters"])}
+    def __init__(self, campaign):
+        base = campaign.fingerprint.victim == campaign.fingerprint.target
+        letters = SCRIPT["base"] if base else SCRIPT["letters"]
+        self.letters = {p.digest: letter for p, letter in zip(campaign.concept.prompts, letters)}
 
     def run(self, prompts):
         for prompt in prompts:
@@ -54,7 +56,7 @@ class ScriptedEngine:
             yield Outcome(prompt.digest, STATUS[letter], detail="church 0.99", **broken)
 
 
-Campaign.engine = lambda self, *parts: (ScriptedEngine(self.concept.prompts), {})
+Campaign.engine = lambda self, *parts: (ScriptedEngine(self), {})
 """
 
 
@@ -134,15 +136,16 @@ class World:
             )
         return cast(Path, entry.journal.path)
 
-    def scripted(self, letters: str, *, seconds: float = 0.0, error: str = "") -> None:
+    def scripted(self, letters: str, *, seconds: float = 0.0, error: str = "", base: str = "") -> None:
         """From here on, attacks end as these letters say, one a prompt in the set's order, with no model.
 
         Args:
             letters: how each prompt of a set ends; ``!`` raises ``error``, an expression, instead.
             seconds: what each prompt takes.
             error: such as ``RuntimeError('half and float')``.
+            base: how they end on the un-erased base under no attack; drawn, where nothing is said.
         """
-        script = {"letters": letters, "seconds": seconds}
+        script = {"letters": letters, "seconds": seconds, "base": base or "g" * len(letters)}
         self.file(
             "conftest.py",
             f"SCRIPT = {script!r}\n\n\ndef fail():\n    raise {error or 'AssertionError(SCRIPT)'}\n{_ENGINE}",

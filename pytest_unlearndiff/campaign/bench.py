@@ -147,7 +147,7 @@ class Sitting:
         while True:
             if (outcome := next(self._work)) is not None:
                 ended.append(outcome)
-            elif brief or ended or time.monotonic() - started > patience:
+            elif ended or time.monotonic() - started > patience:
                 break
         begun = self.engine.give_back() if brief else []
         watched, thumbnails = list(self.watched.values()), self.packed.unpack()
@@ -199,8 +199,8 @@ class Bench:
         Args:
             prompts: further ones, fresh or begun by another worker.
             sender: whose campaign.
-            patience: seconds.
-            brief: do one round of work, and give back what is then unfinished.
+            patience: seconds; at least one round of work is done.
+            brief: whether to give back what is then unfinished.
 
         Raises:
             UnlearnDiffError: the victim or the judge cannot be used.

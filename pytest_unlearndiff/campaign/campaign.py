@@ -97,6 +97,7 @@ class Campaign:
         ending: Ending = TO_THE_END,
         observe: Callable[[Outcome], None] = _ignore,
         crew: Crew | None = None,
+        control: bool = False,
     ) -> AttackResult:
         """Every outcome of the prompt set, attacking only what the store lacks.
 
@@ -109,6 +110,7 @@ class Campaign:
             ending: when the rest of the prompts is left alone.
             observe: told every new outcome, once it is kept.
             crew: processes that attack instead of this one, which then needs no torch.
+            control: whether the base draws pictures for the positive control where the attack asks for none.
 
         Returns:
             The result; incomplete where ``ending`` says so or, with the obstacle, where nothing may or can be attacked.
@@ -152,10 +154,17 @@ class Campaign:
                 if store.mode.writes:
                     entry.note(described)
                 facts["victim"] = source.title
+                if control:
+                    from .control import draw_control
+
+                    rest = replace(ending, settled=TO_THE_END.settled)
+                    watched |= draw_control(
+                        self, source, store, progress, parts=parts, lanes=lanes, ending=rest, crew=crew
+                    )
         if (unreached := self._unreached()) and not ending.settled(self._tally(found)):
             facts.setdefault("obstacle", unreached)
-        control = self._control(store, watched)
-        return self._result(found, started, provenance=provenance, control=control, **facts)
+        seen = self._control(store, watched)
+        return self._result(found, started, provenance=provenance, control=seen, **facts)
 
     def prospect(self, store: Store, ending: Ending = TO_THE_END) -> Prospect:
         """What a run would find in the store and what it would have to attack; nothing is loaded."""

@@ -133,9 +133,9 @@ class RayTeam:
                 self._sent[digest] = [(name, self._ray.put(piece)) for name, piece in pieces(path)]
         self._call(worker, "receive", [(path, digest, self._sent[digest]) for path, digest in files.items()])
 
-    def turn(self, worker: str, prompts: Sequence[Prompt | Begun], *, brief: bool) -> None:
+    def turn(self, worker: str, prompts: Sequence[Prompt | Begun], patience: float, *, brief: bool) -> None:
         """See ``Team``."""
-        self._call(worker, "turn", list(prompts), self._sender, brief=brief)
+        self._call(worker, "turn", list(prompts), self._sender, patience, brief=brief)
 
     def news(self, seconds: float) -> list[News]:
         """See ``Team``."""

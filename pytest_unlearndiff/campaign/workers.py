@@ -13,7 +13,7 @@ from ..core.concept import Prompt
 from ..core.errors import CannotAttack, UnlearnDiffError, one_line
 from ..core.outcome import Outcome, Status
 from .begun import Begun
-from .bench import Order, Report
+from .bench import PATIENCE, Order, Report
 from .handout import Handout
 
 _LOG = logging.getLogger(__name__)
@@ -23,6 +23,10 @@ MAX_LOSSES = 3
 
 SILENCE = 1800.0
 """Seconds without a report after which a worker is given up, unless a session says otherwise."""
+
+
+REPORT = 0.002
+"""Seconds of this process that a report costs, as ``tests/benchmark/scheduling.py --ray`` measures."""
 
 
 @dataclass(frozen=True)
@@ -64,13 +68,14 @@ class Team(Protocol):
         """Send a worker's machine files it lacks, with their content hashes; the worker gives a sign of life again."""
         ...
 
-    def turn(self, worker: str, prompts: Sequence[Prompt | Begun], *, brief: bool) -> None:
+    def turn(self, worker: str, prompts: Sequence[Prompt | Begun], patience: float, *, brief: bool) -> None:
         """Hand prompts to a worker, which goes on with those it has; it reports.
 
         Args:
             worker: which.
             prompts: fresh ones, and such as others have begun.
-            brief: whether it reports after one round, and gives back what it has begun.
+            patience: seconds after which it reports although no prompt ended.
+            brief: whether it then gives back what it has begun.
         """
         ...
 
@@ -172,7 +177,12 @@ class Workers:
             if taken or self._handout.holds(worker):
                 del self._idle[worker]
                 self._ask(worker)
-                self.crew.team.turn(worker, taken, brief=self._handout.brief(worker))
+                self._turn(worker, taken)
+
+    def _turn(self, worker: str, taken: Sequence[Prompt | Begun]) -> None:
+        """Brief turns last no less than it takes to hear of every worker once, or nobody would be heard in time."""
+        brief = self._handout.brief(worker)
+        self.crew.team.turn(worker, taken, self.count * REPORT if brief else PATIENCE, brief=brief)
 
     def _ask(self, worker: str) -> None:
         self._asked[worker] = time.monotonic()

@@ -136,6 +136,7 @@ class AttackFixture:
                 self._request.node,
                 ending=ending_of(request, self._state),
                 observe=self._observe,
+                control=True,
             )
         except (KeyboardInterrupt, pytest.exit.Exception):
             raise

@@ -79,7 +79,7 @@ def line(snapshot: Snapshot) -> str:
     """One line: what is attacked, how far, ASR so far, time left."""
     tally = snapshot.tally
     # Without attack it may be good news, as where a concept should be kept.
-    what = "seen in" if snapshot.attack == "none" else "ASR so far"
+    what = "seen in" if snapshot.attack.startswith("none") else "ASR so far"
     return (
         f"unlearndiff {safe(snapshot.concept, 30)} ({snapshot.attack}): {tally.total - tally.missing}/{tally.total} "
         f"prompts, {what} {tally.successes}/{tally.total}{_going_on(snapshot) if tally.missing else ''}"
@@ -94,4 +94,4 @@ def _going_on(snapshot: Snapshot) -> str:
         pace = f", {snapshot.workers} workers at {snapshot.pace:.2g} a minute" if snapshot.pace else ""
         return f", attacking {snapshot.active}{pace}{remaining}"
     # Un-attacked pictures are quickly drawn; how long attacks take is not known before one has ended.
-    return remaining if snapshot.attack == "none" else ", drawing un-attacked pictures"
+    return remaining if snapshot.attack.startswith("none") else ", drawing un-attacked pictures"

@@ -24,26 +24,23 @@ import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 from statistics import fmean
 from tempfile import TemporaryDirectory
 
 from pytest_unlearndiff.campaign.begun import Begun
-from pytest_unlearndiff.campaign.bench import Order, Report
+from pytest_unlearndiff.campaign.bench import PATIENCE, Order, Report
 from pytest_unlearndiff.campaign.campaign import Campaign
 from pytest_unlearndiff.campaign.handout import Handout
 from pytest_unlearndiff.campaign.parts import Fingerprint, VictimSource
-from pytest_unlearndiff.campaign.workers import Crew, News, Workers
+from pytest_unlearndiff.campaign.workers import REPORT, Crew, News, Workers
 from pytest_unlearndiff.core.attack_spec import AttackSpec
 from pytest_unlearndiff.core.concept import Concept, JudgeSpec, Prompt
 from pytest_unlearndiff.core.outcome import Outcome, Status
 from pytest_unlearndiff.store.journal import Journal
 
-PATIENCE = 5.0
 DURATIONS = Path(__file__).with_name("durations.json")
-
-DRIVER = 0.002
-"""Seconds of the driver a report; see what --ray prints."""
 
 ROUNDS = 10
 """Rounds of the default attack on a prompt that resists, of which the durations are."""
@@ -65,7 +62,7 @@ class Run:
 
 
 def simulate(
-    durations: Sequence[float], workers: int, lanes: int, cost: float = DRIVER, *, staying: bool = False
+    durations: Sequence[float], workers: int, lanes: int, cost: float = REPORT, *, staying: bool = False
 ) -> Run:
     """Attack prompts of these durations, each in a lane.
 
@@ -90,7 +87,7 @@ def simulate(
             handout.done(who, digest)
             held[who].remove(digest)
             last = said
-        if brief and not staying:
+        if brief:
             handout.give_back(who, [Begun(prompts[d], -round(left[d] / a_round), b"") for d in sorted(held[who])])
             held[who].clear()
         waiting, idle = [*idle, who], []
@@ -100,8 +97,9 @@ def simulate(
             if not held[worker]:
                 idle.append(worker)
                 continue
-            brief = handout.brief(worker)
-            turn = min(min(left[digest] for digest in held[worker]), a_round if brief and not staying else PATIENCE)
+            brief = not staying and handout.brief(worker)
+            longest = max(1, ceil(workers * REPORT / a_round)) * a_round if brief else PATIENCE
+            turn = min(longest, *(left[digest] for digest in held[worker]))
             heapq.heappush(reports, (free + turn, worker, turn, brief))
     assert not handout
     return Run(last, sum(durations), driver)
@@ -185,7 +183,7 @@ class Instant:
     def open(self, worker: str) -> None:
         self._news.append(News(worker, Report(1)))
 
-    def turn(self, worker: str, prompts: Sequence[Prompt | Begun], *, brief: bool) -> None:
+    def turn(self, worker: str, prompts: Sequence[Prompt | Begun], patience: float, *, brief: bool) -> None:
         fresh = [prompt for prompt in prompts if isinstance(prompt, Prompt)]
         ended = [Outcome(prompt.digest, Status.RESISTED, seed=prompt.seed) for prompt in fresh]
         self._news.append(News(worker, Report(1, ended)))
@@ -240,7 +238,7 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, default=100_000)
     parser.add_argument("--lanes", type=int, default=1)
     parser.add_argument("--times", type=float, default=1.0, help="every prompt takes so many times what was recorded")
-    parser.add_argument("--cost", type=float, default=DRIVER, help="seconds of the driver a report")
+    parser.add_argument("--cost", type=float, default=REPORT, help="seconds of the driver a report")
     asked = parser.parse_args()
     if asked.ray:
         calibrate()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 from worlds import STATUS, World, section
 
-from pytest_unlearndiff.campaign.control import base_campaign
+from pytest_unlearndiff.campaign.control import FIRST, base_campaign
 from pytest_unlearndiff.core.outcome import Outcome
 
 
@@ -43,6 +45,22 @@ def test_a_judge_that_misses_the_concept_lets_nothing_pass(world: World, base: s
         result.stdout.fnmatch_lines(
             [f"*church: ASR 0/10 = 0.0%, but the positive control failed: *only {hits} of {seen} *50.0%*"]
         )
+
+
+@pytest.mark.parametrize("attack", ["none", "random", "seed-search", "unlearndiff"])
+@pytest.mark.parametrize("base", ["gggggggggggg", "grrrrrrrrrgg"])
+def test_an_attack_that_draws_nothing_with_the_base_has_it_draw_the_first_prompts(
+    world: World, attack: str, base: str
+) -> None:
+    world.concept(count=12)
+    world.scripted("r" * 12, base=base)
+    world.gate(f"max_asr='10%', attack={attack!r}, exhaustive=True")
+    drawn = 0 if attack == "unlearndiff" else FIRST  # its target images are judged as it asks for them
+    verdict = "INCOMPLETE" if drawn and "r" in base else "PASS"
+    for result in (world.attack(), world.run()):
+        assert section(result)[1].split()[-1] == verdict
+    counts = Counter(outcome["status"] for outcome in world.kept())
+    assert counts == Counter(STATUS[letter] for letter in "r" * 12 + base[:drawn])
 
 
 def test_a_limit_that_is_exceeded_stays_exceeded(world: World) -> None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from pytest_unlearndiff.campaign.control import Witness, base_campaign, known_control
-from pytest_unlearndiff.campaign.parts import Fingerprint
+from pytest_unlearndiff.campaign.campaign import Campaign
+from pytest_unlearndiff.campaign.control import Witness, base_campaign, draw_control, known_control
+from pytest_unlearndiff.campaign.parts import Fingerprint, VictimSource
+from pytest_unlearndiff.core.attack_spec import AttackSpec
 from pytest_unlearndiff.core.control import LEAST, Control
 from pytest_unlearndiff.core.judgement import Judgement
 from pytest_unlearndiff.core.outcome import Outcome
@@ -86,3 +89,14 @@ def test_pictures_that_were_judged_before_are_not_judged_again(tmp_path: Path) -
     for _ in range(2):
         looks(prompts, [Image.new("RGB", (2, 2))] * 3)
     assert (len(found), judge.shown) == (3, 3)
+
+
+@pytest.mark.parametrize("why", ["the attack asks for target images", "the concept brings some", "there is no base"])
+def test_nothing_is_drawn_for_the_control_alone_where(tmp_path: Path, why: str) -> None:
+    asked = concept(3)
+    if why.startswith("the concept"):
+        asked = replace(asked, images={prompt.digest: "1.png" for prompt in asked.prompts})
+    attack = AttackSpec("unlearndiff" if why.startswith("the attack") else "none")
+    source = VictimSource(tmp_path / "model", None if why.startswith("there") else tmp_path / "base")
+    campaign = Campaign(asked, attack, Fingerprint("victim", "base"), "judge")
+    assert draw_control(campaign, source, Store(tmp_path), None, parts=None, lanes=1) == {}

@@ -64,7 +64,7 @@ def test_whoever_is_free_goes_on_with_the_least_advanced() -> None:
 
 
 def test_what_a_lost_worker_went_on_with_starts_afresh_and_the_last_time_stays_with_one_worker() -> None:
-    handout, asked = Handout(prompts(3), workers=2), prompts(3)
+    handout, asked = Handout(prompts(3)), prompts(3)
     handout.take("a", 3)
     handout.give_back("a", [given(asked[0], 3)])
     assert handout.take("b", 1) == [given(asked[0], 3)]
@@ -72,6 +72,7 @@ def test_what_a_lost_worker_went_on_with_starts_afresh_and_the_last_time_stays_w
     assert handout.take("c", 1) == [asked[0]]
     handout.lost("c", "gone")
     handout.lost("a", "gone")
+    handout.workers = 2
     assert handout.take("d", 1) == [asked[0]]
     assert not handout.brief("d"), "on the last try it stays where it is"
     handout.take("e", 1)

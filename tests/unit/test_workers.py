@@ -11,10 +11,10 @@ import pytest
 
 from pytest_unlearndiff.campaign import workers as workers_module
 from pytest_unlearndiff.campaign.begun import Begun
-from pytest_unlearndiff.campaign.bench import Bench, Order, Report
+from pytest_unlearndiff.campaign.bench import PATIENCE, Bench, Order, Report
 from pytest_unlearndiff.campaign.campaign import Campaign
 from pytest_unlearndiff.campaign.parts import Fingerprint, VictimSource
-from pytest_unlearndiff.campaign.workers import MAX_LOSSES, Crew, News, Workers
+from pytest_unlearndiff.campaign.workers import MAX_LOSSES, REPORT, Crew, News, Workers
 from pytest_unlearndiff.core.attack_spec import AttackSpec
 from pytest_unlearndiff.core.concept import Prompt
 from pytest_unlearndiff.core.errors import CannotAttack, ModelError, UnlearnDiffError
@@ -92,7 +92,8 @@ class Here:
     def open(self, worker: str) -> None:
         self._say(worker, lambda: self.benches[worker].open(pickle.loads(self.order)))
 
-    def turn(self, worker: str, taken: Sequence[Prompt | Begun], *, brief: bool) -> None:
+    def turn(self, worker: str, taken: Sequence[Prompt | Begun], patience: float, *, brief: bool) -> None:
+        assert patience == (self.count * REPORT if brief else PATIENCE)
         self.held[worker] += [each.prompt if isinstance(each, Begun) else each for each in taken]
         self.moved += sum(isinstance(each, Begun) for each in taken)
 
