@@ -6,6 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
+import fsspec
 import pytest
 import torch
 from resaved import ATTN2, unet
@@ -35,6 +36,19 @@ def test_it_says_what_is_there_and_what_changed(base: Path, tmp_path: Path, caps
     assert any(f"unet: {count} of {count} given tensors changed ({total} in all), by " in line for line in lines)
     assert any("erase_concept = church" in line for line in lines)
     assert all(line.isprintable() for line in lines)
+    assert lines[-1] == "verdict: can be attacked"
+
+
+def test_what_is_at_a_url_is_copied_and_what_was_left_out_is_told(
+    base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
+    torch.save({"state_dict": unet(tiny_pipeline(1), ATTN2), "optimizer": {"state": {}}}, tmp_path / "esd.pt")
+    fsspec.filesystem("memory").pipe_file("/inspected/esd.pt", (tmp_path / "esd.pt").read_bytes())
+    assert main(["inspect", "memory://inspected/esd.pt", f"--base={base}"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.startswith("note:") and "beside state_dict, left out: optimizer" in line for line in lines)
     assert lines[-1] == "verdict: can be attacked"
 
 

@@ -301,3 +301,21 @@ def test_what_is_run_again_is_told_once(world: World) -> None:
     result = world.run("-p", "rerunfailures", "--reruns=1")
     assert result.parseoutcomes() == {"failed": 1, "rerun": 1}
     assert len([line for line in section(result) if line.startswith("dog")]) == 1
+
+
+def test_a_gate_that_was_not_reached_and_then_was_is_told_as_measured(world: World) -> None:
+    know(world, "gggggggggg", "gggggggggg")
+    world.tests(
+        """
+        tries = []
+
+        @pytest.mark.unlearndiff_retains("dog", min_rate="85%")
+        def test_kept(unlearndiff_retention):
+            tries.append(1)
+            assert len(tries) > 1, "flaky"
+            unlearndiff_retention()
+        """
+    )
+    result = world.run("-p", "rerunfailures", "--reruns=1", "--unlearndiff-report=json:out.json")
+    assert result.parseoutcomes() == {"passed": 1, "rerun": 1}
+    assert json.loads((world.path / "out.json").read_text())["unmeasured"] == []

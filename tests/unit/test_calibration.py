@@ -117,6 +117,19 @@ def test_mistakes_are_one_error(
     assert says in capsys.readouterr().err
 
 
+def test_without_torch_nothing_can_be_drawn(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing() -> None:
+        raise ModuleNotFoundError("No module named 'torch'", name="torch")
+
+    monkeypatch.setattr("pytest_unlearndiff.campaign.campaign.import_libraries", missing)
+    assert calibrate("--each", "1") == 1
+    assert (
+        'torch is not installed, which attacks need: pip install "pytest-unlearndiff[torch]"' in capsys.readouterr().err
+    )
+
+
 def test_the_sheet_shows_every_picture(tmp_path: Path) -> None:
     from PIL import Image
 

@@ -272,6 +272,20 @@ def test_other_packages_are_said_before_anything_runs_and_ray_is_ended(ray: Fake
     assert (ray.called, ray.down) == ([], 1)
 
 
+def test_files_that_machines_lack_are_put_where_all_can_fetch_them_once(
+    ray: FakeRay, files: Order, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored = list[Any]()
+    monkeypatch.setattr(ray, "put", lambda thing: stored.append(thing) or thing, raising=True)
+    team = RayTeam("2", "cpu")
+    team.gather(files, 2)
+    lacking = {files.source.model: "digest of the victim"}
+    for worker in list(team._actors):
+        team.send(worker, lacking)  # type: ignore[arg-type]
+    assert ray.called == ["ready", "ready", "receive", "receive"]
+    assert stored == [files, b"victim.pt"]
+
+
 def test_files_that_are_sent_are_unpacked_where_they_arrive(
     ray: FakeRay, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

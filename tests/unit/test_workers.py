@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pickle
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -76,6 +77,7 @@ class Here:
         self.replaced: list[str] = []
         self.hired = 0
         self.moved = 0
+        self.sent: list[tuple[str, dict[Path, str]]] = []
 
     def gather(self, order: Order, most: int) -> int:
         self.order = pickle.dumps(order)
@@ -91,6 +93,12 @@ class Here:
 
     def open(self, worker: str) -> None:
         self._say(worker, lambda: self.benches[worker].open(pickle.loads(self.order)))
+
+    def send(self, worker: str, files: Mapping[Path, str]) -> None:
+        self.sent.append((worker, dict(files)))
+        for path, digest in files.items():
+            self.benches[worker].arrived(path, digest, path)
+        self.said.append(News(worker))
 
     def turn(self, worker: str, taken: Sequence[Prompt | Begun], patience: float, *, brief: bool) -> None:
         assert patience == (self.count * REPORT if brief else PATIENCE)
@@ -164,6 +172,14 @@ def test_near_the_end_prompts_go_on_wherever_there_is_room(count: int, moves: bo
     team = Here(count)
     assert told(start(team)) == UNDISTURBED
     assert bool(team.moved) is moves
+
+
+def test_a_machine_that_lacks_files_is_sent_them_and_then_works() -> None:
+    gone = Path("/elsewhere/esd.pt")
+    team = Here(2)
+    order = Order(CAMPAIGN, VictimSource(), lanes=3, files={gone: "its digest"})
+    assert told(Workers(Crew(team, 1e9), order, lambda report: None)) == UNDISTURBED
+    assert sorted(team.sent) == [("0", {gone: "its digest"}), ("1", {gone: "its digest"})]
 
 
 def test_prompts_are_handed_out_as_workers_come_free() -> None:
