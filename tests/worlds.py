@@ -68,6 +68,7 @@ class World:
         self.path: Path = pytester.path
         self.ini()
         self.file("model.safetensors", "weights:{unlearned}")  # which begins as such a file does
+        self.file("base/model_index.json", "{}")
         self.file("base/unet.safetensors", "un-erased weights")
         self.file("judge/model.safetensors", "judge weights")
 

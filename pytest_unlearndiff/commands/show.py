@@ -16,6 +16,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print one line a campaign."""
-    print_all(Store(arguments.cache_dir).entries())
-    return 0
+    """Print one line a campaign.
+
+    Returns:
+        Exit status: 1 where there is none.
+    """
+    entries = list(Store(arguments.cache_dir).entries())
+    print_all(entries)
+    if not entries:
+        print(f"{arguments.cache_dir} holds no campaigns{'' if arguments.cache_dir.is_dir() else ': no such folder'}")
+    return 0 if entries else 1

@@ -9,7 +9,7 @@ import pytest
 
 from ..core.attack_spec import AttackSpec
 from ..core.maker import is_maker
-from ..store.kinds import file_kind, no_checkpoint, text_positions
+from ..store.kinds import INDEX, file_kind, holds_model, no_checkpoint, text_positions
 from .fixtures import overridden
 from .markers import GateRequest
 from .session import SessionState
@@ -23,6 +23,8 @@ def foreseen(request: GateRequest, item: pytest.Item, state: SessionState) -> It
     if model is None or is_maker(model) or state.hooks_load:
         return
     yield from _no_model(model)
+    if base is not None and base.is_dir() and not (base / INDEX).is_file():
+        yield f"the base {base} is no pipeline folder: it has no {INDEX}"
     yield from _no_room(request.attack, model, base)
 
 
@@ -30,6 +32,8 @@ def _no_model(model: Path) -> Iterator[str]:
     try:
         if model.is_file() and file_kind(model) is None:
             yield f"the model {model} {no_checkpoint(model)}"
+        elif model.is_dir() and not holds_model(model):
+            yield f"the model {model} is a folder without {INDEX}, and there is no other model in it"
     except OSError as error:
         yield f"the model {model} cannot be read: {error}"
 

@@ -80,7 +80,8 @@ def _attack(session: pytest.Session, item: pytest.Item, mark: pytest.Mark | None
     folder = item.path.parent
     request = read_request(marker_keywords(mark), state.settings, state.library(folder), folder)
     campaign = campaign_of(request, _source(session, item, request, state), state)
-    return [Planned(item.nodeid, request.concept.name, campaign.prospect(state.store, ending_of(request, state)))]
+    found = campaign.prospect(state.store, ending_of(request, state))
+    return [Planned(item.nodeid, request.concept.name, request.attack.title, campaign.key.digest, found)]
 
 
 def _retention(
@@ -98,7 +99,7 @@ def _retention(
     sides = sides_of(request, _source(session, item, request, state), state)
     names = f"{request.concept.name} (victim)", f"{request.concept.name} (base)"
     return [
-        Planned(item.nodeid, name, side.prospect(state.store), pictures=True)
+        Planned(item.nodeid, name, "none", side.key.digest, side.prospect(state.store), pictures=True)
         for name, side in zip(names, sides, strict=True)
         if side is not None
     ]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ..campaign.campaign import Prospect
 from .text import duration, table
 
-_COLUMNS = ("concept", "store", "left", "time")
+_COLUMNS = ("concept", "attack", "store", "left", "time")
 
 
 @dataclass(frozen=True)
@@ -18,12 +18,16 @@ class Planned:
     Attributes:
         nodeid: the test.
         name: what is attacked or drawn.
+        attack: how.
+        key: of the campaign, which several gates may share.
         found: what the store knows, and what is left.
         pictures: whether un-attacked pictures are drawn instead of prompts attacked.
     """
 
     nodeid: str
     name: str
+    attack: str
+    key: str
     found: Prospect
     pictures: bool = False
 
@@ -36,7 +40,8 @@ def plan_lines(gates: Sequence[Planned], unknown: Sequence[tuple[str, str]]) -> 
         unknown: node ids of tests whose gates are not known before they run, with the reason.
     """
     rows = [
-        (gate.name, _store(gate.found), f"{gate.found.left}/{gate.found.tally.total}", _time(gate)) for gate in gates
+        (gate.name, gate.attack, _store(gate.found), f"{gate.found.left}/{gate.found.tally.total}", _time(gate))
+        for gate in gates
     ]
     head, *body = table(_COLUMNS, rows)
     lines = [head] if rows else []
@@ -45,7 +50,9 @@ def plan_lines(gates: Sequence[Planned], unknown: Sequence[tuple[str, str]]) -> 
         if gate.found.differs:
             lines.append(f"  the nearest campaign in the store differs in {', '.join(gate.found.differs)}")
     lines += [f"{nodeid}: {reason}" for nodeid, reason in unknown]
-    left = [gate for gate in gates if gate.found.left]
+    # Gates that share a campaign attack its prompts once; which of them leaves fewer alone decides.
+    shared = {(gate.name, gate.key): gate for gate in sorted(gates, key=lambda gate: gate.found.left)}
+    left = [gate for gate in shared.values() if gate.found.left]
     known = [gate.found.seconds for gate in left if gate.found.seconds is not None]
     total = f", about {duration(sum(known))}" if known else ""
     some = f" (and {len(left) - len(known)} gates of unknown length)" if len(known) < len(left) and known else ""

@@ -302,7 +302,7 @@ def _control_failed(result: AttackResult) -> str:
     )
     judge = result.provenance.get(_CAMPAIGN, {}).get("judge", {}).get("kind", "")
     # A judge that a plugin adds is known to pytest alone.
-    return failed if "@" in judge else f"{failed}: python -m pytest_unlearndiff calibrate {result.concept}"
+    return failed if "@" in judge else f"{failed}: python -m pytest_unlearndiff calibrate {result.concept} --base=BASE"
 
 
 def limits(gate: Gate) -> str:

@@ -6,6 +6,24 @@ import json
 import stat
 from pathlib import Path
 
+INDEX = "model_index.json"
+"""What makes a folder a diffusers pipeline."""
+
+_DESCRIBED = (
+    INDEX, "config.json", "adapter_config.json", "eraser_config.json", "unet/config.json", "text_encoder/config.json",
+)  # fmt: skip
+
+
+def holds_model(folder: Path) -> bool:
+    """Whether a folder may be a model: it says what it is, or there is a checkpoint in it.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    if any((folder / name).is_file() for name in _DESCRIBED):
+        return True
+    return any(file_kind(file) is not None for file in folder.iterdir())
+
 
 def is_regular(path: Path) -> bool:
     """Whether it is a file, and neither a folder nor a pipe nor a device, which may never end."""

@@ -19,9 +19,11 @@ def test_show_lists_what_is_kept(world: World, capsys: pytest.CaptureFixture[str
     assert ": unlearndiff, 4 prompts, 1 generated, 1 broken, 2 resisted, last written 20" in line
 
 
-def test_show_of_no_store_is_empty(world: World, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["show", f"--cache-dir={world.path / 'nowhere'}"]) == 0
-    assert capsys.readouterr().out == ""
+def test_show_of_what_holds_nothing_says_so(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show", f"--cache-dir={world.path / 'nowhere'}"]) == 1
+    assert capsys.readouterr().out == f"{world.path / 'nowhere'} holds no campaigns: no such folder\n"
+    assert main(["show", f"--cache-dir={world.path}"]) == 1
+    assert capsys.readouterr().out == f"{world.path} holds no campaigns\n"
 
 
 def campaigns(world: World) -> list[str]:

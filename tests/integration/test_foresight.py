@@ -32,6 +32,16 @@ def test_a_file_that_is_no_model_is_refused_before_any_test(
     assert "INTERNALERROR" not in result.stdout.str() + result.stderr.str()
 
 
+def test_a_folder_that_is_no_pipeline_is_refused_before_any_test(gate: World) -> None:
+    (gate.path / "base/model_index.json").unlink()
+    result = gate.ask()
+    result.assert_outcomes(errors=1)
+    assert "base is no pipeline folder: it has no model_index.json" in result.stdout.str()
+    gate.file("erased/README.md", "weights elsewhere")
+    result = gate.ask("--unlearndiff-model=erased")
+    assert "erased is a folder without model_index.json, and there is no other model in it" in result.stdout.str()
+
+
 @pytest.mark.parametrize("start", [b"PK\x03\x04", b"\x80\x02"])
 def test_what_torch_saves_is_one(gate: World, start: bytes) -> None:
     (gate.path / "model.safetensors").write_bytes(start + b" and so on")

@@ -29,14 +29,14 @@ def test_hit_partial_miss_and_decided(world: World, workers: tuple[str, ...]) ->
         world.know(letters, name)
         world.gate("max_asr='10%'", f"test_{name}", name)
     assert plan(world, *workers) == [
-        "concept  store    left   time",
-        "church   hit      0/10   -",
+        "concept  attack            store    left   time",
+        "church   unlearndiff/fast  hit      0/10   -",
         "  test_church.py::test_church",
-        "dog      decided  0/10   -",
+        "dog      unlearndiff/fast  decided  0/10   -",
         "  test_dog.py::test_dog",
-        "tench    partial  7/10   ?",
+        "tench    unlearndiff/fast  partial  7/10   ?",
         "  test_tench.py::test_tench",
-        "truck    miss     10/10  ?",
+        "truck    unlearndiff/fast  miss     10/10  ?",
         "  test_truck.py::test_truck",
         "17 prompts to attack",
     ]
@@ -57,8 +57,19 @@ def test_time_left_is_what_prompts_took_so_far(world: World) -> None:
     world.know("rr........", seconds=30.0)
     world.gate("max_asr='50%', exhaustive=True")
     lines = plan(world)
-    assert lines[1].split() == ["church", "partial", "8/10", "~4m00s"]
+    assert lines[1].split() == ["church", "unlearndiff/fast", "partial", "8/10", "~4m00s"]
     assert lines[-1] == "8 prompts to attack, about 4m00s"
+
+
+def test_what_gates_share_is_counted_once(world: World) -> None:
+    world.know("rr........", seconds=30.0)
+    for name, keywords in (
+        ("a", "max_asr='50%', prompts=6"),
+        ("b", "max_asr='50%', exhaustive=True"),
+        ("c", "gate='upper', max_asr='90%'"),
+    ):
+        world.gate(keywords, f"test_{name}")
+    assert plan(world)[-1] == "8 prompts to attack, about 4m00s"
 
 
 def test_what_cannot_be_foreseen_is_named(world: World) -> None:
@@ -104,14 +115,14 @@ def test_pictures_of_retention_gates_are_foreseen(world: World) -> None:
     )
     lines = plan(world)
     assert [line for line in lines if "differs" not in line] == [
-        "concept       store    left   time",
-        "dog (victim)  partial  7/10   ?",
+        "concept       attack  store    left   time",
+        "dog (victim)  none    partial  7/10   ?",
         "  test_gate.py::test_kept",
-        "dog (base)    hit      0/10   -",
+        "dog (base)    none    hit      0/10   -",
         "  test_gate.py::test_kept",
-        "cat (victim)  miss     10/10  ?",
+        "cat (victim)  none    miss     10/10  ?",
         "  test_gate.py::test_kept",
-        "cat (base)    miss     10/10  ?",
+        "cat (base)    none    miss     10/10  ?",
         "  test_gate.py::test_kept",
         "test_gate.py::test_call: says what it draws only when it runs",
         "at least 0 prompts to attack and 27 pictures to draw",
@@ -153,13 +164,13 @@ def test_of_several_markers_the_closest_is_planned(world: World) -> None:
         """
     )
     lines = plan(world)
-    assert [line.split()[:2] for line in lines if line.startswith(("church", "dog"))] == [["church", "partial"]]
+    assert [line.split()[::2][:2] for line in lines if line.startswith(("church", "dog"))] == [["church", "partial"]]
 
 
 def test_it_needs_no_xdist(world: World) -> None:
     world.know("rrrrrrrrrr")
     world.gate("max_asr='10%'")
-    assert "church   hit    0/10  -" in plan(world, "-p", "no:xdist")
+    assert "church   unlearndiff/fast  hit    0/10  -" in plan(world, "-p", "no:xdist")
 
 
 def test_times_are_those_of_the_same_attack(world: World) -> None:
@@ -170,11 +181,11 @@ def test_times_are_those_of_the_same_attack(world: World) -> None:
     world.attack().assert_outcomes(passed=1)
     world.gate("max_asr='10%', exhaustive=True")
     lines = plan(world)
-    assert lines[1].split() == ["church", "miss", "10/10", "?"]
+    assert lines[1].split() == ["church", "unlearndiff/fast", "miss", "10/10", "?"]
     assert "10 prompts to attack" in lines
 
 
 def test_a_plan_requires_nothing(world: World) -> None:
     world.know("rrrrrrrrrr")
     world.gate("max_asr='10%'")
-    assert "church   hit    0/10  -" in plan(world, "--unlearndiff-require")
+    assert "church   unlearndiff/fast  hit    0/10  -" in plan(world, "--unlearndiff-require")
