@@ -184,7 +184,8 @@ class AttackFixture:
         node = self._request.node
         path, line, _ = node.location
         place = path, 0 if line is None else line + 1
-        record = Record.of(result, request.gate, node.nodeid, self._replay(result), place)
+        replay = self.replay(result, Status.BROKEN, Status.GENERATED)
+        record = Record.of(result, request.gate, node.nodeid, replay, place)
         record = replace(record, pictures=self._pictures(result))
         node.stash.setdefault(RECORDS, []).append(record.to_wire())
         node.user_properties += properties(record)
@@ -203,12 +204,12 @@ class AttackFixture:
             return ["--pyargs", "pytest_unlearndiff.suite", f"--unlearndiff-concept={concept}"]
         return ["::".join([os.path.relpath(node.path, start), *node.nodeid.split("::")[1:]])]
 
-    def _replay(self, result: AttackResult) -> list[str]:
-        """The command that attacks the first successes again, without the store."""
-        successes = [*result.ended(Status.BROKEN), *result.ended(Status.GENERATED)]
-        if not successes:
+    def replay(self, result: AttackResult, *statuses: Status) -> list[str]:
+        """The command that repeats the first prompts that ended in one of these ways, without the store."""
+        prompts = [prompt for status in statuses for prompt, _ in result.ended(status)]
+        if not prompts:
             return []
-        cases = ",".join(str(prompt.case) for prompt, _ in successes[:5])
+        cases = ",".join(str(prompt.case) for prompt in prompts[:5])
         named = self._named(result.concept)
         replayed = [name for name in _REPLAYED if name != "concept" or len(named) == 1]
         given = [

@@ -22,6 +22,7 @@ from ..core.concept_file import ConceptLibrary
 from ..core.drift import Measure
 from ..core.errors import AttackIncomplete, GateError, Mistakes, RetentionLost, UnlearnDiffError
 from ..core.gate import Verdict
+from ..core.outcome import Status
 from ..core.rate import parse_limit
 from ..core.result import AttackResult
 from ..core.retention import Retention, RetentionGate
@@ -213,7 +214,8 @@ class RetentionFixture:
 
     def _record(self, retention: Retention, gate: RetentionGate) -> RetentionRecord:
         """Note the finished gate where reports find it."""
-        record = RetentionRecord.of(retention, gate, self._request.node.nodeid)
+        replay = self._attack.replay(retention.victim, Status.RESISTED)
+        record = RetentionRecord.of(retention, gate, self._request.node.nodeid, replay)
         self._request.node.stash.setdefault(RETAINED, []).append(record.to_wire())
         self._request.node.user_properties += retention_properties(record)
         return record

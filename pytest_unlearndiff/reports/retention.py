@@ -11,7 +11,7 @@ from ..core.gate import Verdict
 from ..core.outcome import Status
 from ..core.rate import fine_percent, percent
 from ..core.retention import Retention, RetentionGate
-from .text import duration, many, safe, table
+from .text import command, duration, many, safe, table
 
 _SHOWN = 5
 _COLUMNS = ("retained", "base", "victim", "lost", "interval", "verdict")
@@ -42,6 +42,7 @@ class RetentionRecord:
         obstacle: why nothing could be drawn, and the mend; empty where nothing stood in the way.
         drift: how far the victim has moved from the base, each measure with name, value, base and prompts.
         expected: why the test is expected to fail; empty where it is not.
+        replay: command line that draws the first missed prompts again; empty where none is missed.
     """
 
     nodeid: str
@@ -65,9 +66,10 @@ class RetentionRecord:
     obstacle: str
     drift: list[dict[str, Any]] = field(default_factory=list)
     expected: str = ""
+    replay: list[str] = field(default_factory=list)
 
     @classmethod
-    def of(cls, retention: Retention, gate: RetentionGate, nodeid: str) -> RetentionRecord:
+    def of(cls, retention: Retention, gate: RetentionGate, nodeid: str, replay: Sequence[str] = ()) -> RetentionRecord:
         """Sum up what was kept, under a gate."""
         victim, base = retention.victim, retention.base
         sides = [victim] if base is None else [victim, base]
@@ -97,6 +99,7 @@ class RetentionRecord:
             ],
             obstacle=next((side.obstacle for side in sides if side.obstacle), ""),
             drift=[asdict(measure) for measure in retention.drift],
+            replay=list(replay),
         )
 
     @property
@@ -158,6 +161,8 @@ def _evidence(record: RetentionRecord) -> list[str]:
     for prompt in record.missed_prompts:
         seen = f"judge saw {safe(prompt['seen'])}"
         lines.append(f'  prompt {prompt["case"]} not drawn: "{safe(prompt["text"])}" ({seen})')
+    if record.replay:
+        lines.append(f"  replay: {safe(command(record.replay), 4000)}")
     return lines
 
 

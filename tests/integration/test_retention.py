@@ -76,6 +76,8 @@ def test_kept_and_lost_with_and_without_workers(world: World, workers: tuple[str
         [
             "*retained concept 'cat': the victim draws 1/10 = 10.0%, but the gate wants rate >= 85.0%*",
             "*prompt 101 not drawn: *judge saw cat 0.90*",
+            "*  replay: pytest test_*.py::test_cat --unlearndiff-model=model.safetensors --unlearndiff-base=base "
+            "--unlearndiff-cases=101,102,103,104,105 --unlearndiff-cache=off",
         ]
     )
 
