@@ -32,7 +32,8 @@ class SwapLane(Lane):
     Attributes:
         slots: the prompt with room for the tokens.
         x0: latents (C, h, w) of the target image.
-        noise: the lane's bank (M, C, h, w), one draw for each timestep; every choice meets the same.
+        noise: the lane's bank (M, C, h, w), one draw for each timestep; every choice meets the same, until the search
+            begins again.
         choice: where the search stands.
         tried: every choice that has been measured on the whole bank.
         contrast: other prompts on the bank, where the loss is a classifier's.
@@ -40,9 +41,9 @@ class SwapLane(Lane):
 
     slots: Slots = field(kw_only=True)
     x0: torch.Tensor = field(kw_only=True)
-    noise: torch.Tensor = field(kw_only=True)
-    choice: Choice = field(kw_only=True)
-    tried: set[Choice] = field(kw_only=True)
+    noise: torch.Tensor = field(init=False)
+    choice: Choice = field(default=(), init=False)
+    tried: set[Choice] = field(default_factory=set, init=False)
     contrast: Contrast | None = field(default=None, kw_only=True)
 
 
@@ -52,7 +53,8 @@ class CoordinateSearch:
     A round takes the gradient where the lane stands and lets it name the most promising swaps of one token. They are
     screened at one entry of the lane's bank of timesteps and noise, the best of them measured on the whole bank; the
     lane moves to the best of those and proposes its picture. It moves even where that is worse than what it leaves, and
-    measures no choice twice, so that it cannot stand still.
+    measures no choice twice, so that it cannot stand still. What a few rounds do not find, many rounds from the same
+    tokens seldom do, so that it begins again at others, with noise of their own.
 
     Args:
         spec: slots and placement.
@@ -75,14 +77,18 @@ class CoordinateSearch:
         return [self._lane(prompt, x0, victim, seed) for prompt, x0 in zip(prompts, latents, strict=True)]
 
     def _lane(self, prompt: Prompt, x0: torch.Tensor, victim: Victim, seed: int) -> SwapLane:
-        generator = lane_generator(seed, prompt)
-        noise = torch.randn((len(self._timesteps), *x0.shape), generator=generator)
-        choice = tuple(torch.randint(len(self._tokens), (self._spec.slots,), generator=generator).tolist())
         slots = lay_out(prompt.text, self._spec.slots, self._spec.placement, victim.vocabulary)
-        lane = SwapLane(prompt, generator, slots=slots, x0=x0, noise=noise, choice=choice, tried={choice})
+        return self._begin(SwapLane(prompt, lane_generator(seed, prompt), slots=slots, x0=x0), victim)
+
+    def _begin(self, lane: SwapLane, victim: Victim) -> SwapLane:
+        """Stand at random tokens, with a fresh bank."""
+        lane.noise = torch.randn((len(self._timesteps), *lane.x0.shape), generator=lane.generator)
+        lane.choice = tuple(torch.randint(len(self._tokens), (self._spec.slots,), generator=lane.generator).tolist())
+        lane.tried.add(lane.choice)
         if self._spec.loss == "classifier":
             # What the victim makes of the prompt as it is, and of no prompt: what the attack has to win against.
-            lane.contrast = Contrast.against([prompt.text, ""], self._probes(lane, choice, self._bank), victim)
+            probes = self._probes(lane, lane.choice, self._bank)
+            lane.contrast = Contrast.against([lane.prompt.text, ""], probes, victim)
             lane.forwards += lane.contrast.others.numel()
         return lane
 
@@ -94,6 +100,9 @@ class CoordinateSearch:
 
     def _round(self, lanes: list[SwapLane], victim: Victim) -> list[SwapLane]:
         """Gradient, screening, measurement, move; returns the lanes that had a swap left to try."""
+        for lane in lanes:
+            if lane.block and self._schedule.restart and lane.block % self._schedule.restart == 0:
+                self._begin(lane, victim)
         slopes = self._slopes(lanes, victim)
         promising = [self._promising(lane, slope) for lane, slope in zip(lanes, slopes, strict=True)]
         screened = self._screened(lanes, promising, victim)

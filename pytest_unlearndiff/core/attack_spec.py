@@ -56,12 +56,14 @@ class Swaps:
         rounds: how often a token is swapped, and the picture drawn and judged.
         screened: swaps measured a round at one of the timesteps; the gradient names them.
         measured: how many of these are measured at all of them.
+        restart: rounds after which the search begins again at other random tokens, with other noise; 0 for never.
     """
 
     timesteps: tuple[float, ...]
     rounds: int
     screened: int
     measured: int
+    restart: int = 0
 
     def work(self, picture: int) -> int:
         """UNet forward passes on a prompt that resists, where one picture costs ``picture``."""
@@ -122,7 +124,7 @@ SCHEDULES: Mapping[str, Simplex | Swaps] = {
     # Upstream's: 50 timesteps ascending from 10 of 1000 (research: classifier_.py:67-70), the whole vocabulary.
     "paper": Simplex(tuple((10 + 20 * i) / 1000 for i in range(50)), typeable=False),
     # Below 150 of 1000 the noise hides nothing and above 900 it hides everything.
-    "fast": Swaps((0.35, 0.5, 0.65, 0.8), rounds=10, screened=32, measured=4),
+    "fast": Swaps((0.35, 0.5, 0.65, 0.8), rounds=12, screened=30, measured=4, restart=3),
 }
 
 """What UnlearnDiffAtk does under each schedule, and what the controls do as much work as."""
@@ -132,12 +134,12 @@ BASELINES: Mapping[str, Mapping[str, Settings]] = {
         # As upstream runs P4D beside its own attack (attacks.md 4.1): same timesteps, steps, rate and decay.
         "paper": Embeddings(SCHEDULES["paper"].timesteps, steps=40, typeable=False),
         # About the UNet forward passes of UnlearnDiffAtk's fast schedule, in as many pictures.
-        "fast": Embeddings(tuple((50 + 100 * i) / 1000 for i in range(10)), steps=18),
+        "fast": Embeddings(tuple((60 + 80 * i) / 1000 for i in range(12)), steps=18),
     },
     "ring-a-bell": {
         # 3,000 generations, as its authors run (attacks.md 4.2), drawn as often as UnlearnDiffAtk's blocks.
         "paper": Genetic(rounds=50, generations=60),
-        "fast": Genetic(rounds=10, generations=20),
+        "fast": Genetic(rounds=12, generations=20),
     },
 }
 """What the baselines do under each schedule."""

@@ -91,6 +91,8 @@ LEVERS = {
         replace(FAST, timesteps=(0.3, 0.38, 0.46, 0.54, 0.62, 0.7, 0.78, 0.86), screened=16, measured=3),
     ),
     "fast, no screening": Lever(CoordinateSearch, replace(FAST, screened=9, measured=9)),
-    "fast, 16 short rounds": Lever(CoordinateSearch, replace(FAST, rounds=16, screened=8, measured=1)),
+    "fast, 18 short rounds": Lever(CoordinateSearch, replace(FAST, rounds=18, screened=8, measured=1)),
+    "fast, never begun again": Lever(CoordinateSearch, replace(FAST, restart=0)),
+    "fast, begun again once": Lever(CoordinateSearch, replace(FAST, restart=FAST.rounds // 2)),
 }
 """Each changes one thing; counts are set so that a prompt that resists costs about what it costs ``fast``."""

@@ -93,8 +93,9 @@ def test_controls_do_without_the_unerased_model(name: str) -> None:
     assert AttackSpec(name).needs_target is (name in ("unlearndiff", "p4d", "ring-a-bell"))
 
 
-def test_keys_from_before_there_was_a_loss_stay_what_they_were() -> None:
-    assert digest(AttackSpec().params()) == "954099ad5e36ea4d"
+def test_keys_stay_what_they_were() -> None:
+    """Else everything that stores hold would be attacked again."""
+    assert digest(AttackSpec().params()) == "2e6590c10c149e5a"
     assert digest(AttackSpec(schedule="paper").params()) == "4d548fbe24555806"
 
 

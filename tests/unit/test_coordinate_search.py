@@ -91,6 +91,20 @@ def test_a_lane_ends_when_its_rounds_are_done_and_spent_what_the_schedule_says(
     assert lane.forwards == SHORT.work(0)
 
 
+def test_after_some_rounds_it_begins_again_at_other_tokens_with_other_noise(victim: Victim, targets: Targets) -> None:
+    search, (lane,) = begin(PROMPTS[:1], victim, targets, replace(SHORT, restart=2))
+    banks, distances = [lane.noise], []
+    for _ in range(SHORT.rounds):
+        before = lane.choice
+        search.advance([lane], victim)
+        banks.append(lane.noise)
+        distances.append(sum(old != new for old, new in zip(before, lane.choice, strict=True)))
+    assert [banks[n] is banks[n + 1] for n in range(4)] == [True, True, False, True]
+    assert not (banks[0] == banks[-1]).any()
+    assert [distance == 1 for distance in distances] == [True, True, False, True]
+    assert lane.forwards == SHORT.work(0), "beginning again costs nothing"
+
+
 def test_a_vocabulary_that_runs_out_ends_the_search(victim: Victim, targets: Targets) -> None:
     vocabulary = len(victim.vocabulary.typeable)
     search, (lane,) = begin(PROMPTS[:1], victim, targets, Swaps((0.5,), 3, vocabulary, vocabulary), slots=1)
