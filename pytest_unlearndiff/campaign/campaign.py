@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.attack_spec import ALGORITHM, AttackSpec
 from ..core.concept import Concept, Prompt
-from ..core.control import Control
-from ..core.errors import CannotAttack, StoreError
+from ..core.control import FIRST, Control
+from ..core.errors import CannotAttack, StoreError, UnlearnDiffError
 from ..core.judge_kinds import key_kind, key_options
 from ..core.outcome import Outcome, Tally
 from ..core.result import AttackResult
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from .lanes import Engine
 
 Provide = Callable[[], VictimSource]
+
+NO_CONTROL = "the base could not draw for the positive control"
 
 
 def _ignore(outcome: Outcome) -> None:
@@ -97,7 +99,7 @@ class Campaign:
         ending: Ending = TO_THE_END,
         observe: Callable[[Outcome], None] = _ignore,
         crew: Crew | None = None,
-        control: bool = False,
+        control: Callable[[Tally], bool] | None = None,
     ) -> AttackResult:
         """Every outcome of the prompt set, attacking only what the store lacks.
 
@@ -110,7 +112,8 @@ class Campaign:
             ending: when the rest of the prompts is left alone.
             observe: told every new outcome, once it is kept.
             crew: processes that attack instead of this one, which then needs no torch.
-            control: whether the base draws pictures for the positive control where the attack asks for none.
+            control: where there is a base: whether, with this tally, it has to draw for the positive control; asked
+                once the attack is over, if the attack asks for no pictures of it.
 
         Returns:
             The result; incomplete where ``ending`` says so or, with the obstacle, where nothing may or can be attacked.
@@ -154,17 +157,42 @@ class Campaign:
                 if store.mode.writes:
                     entry.note(described)
                 facts["victim"] = source.title
-                if control:
-                    from .control import draw_control
-
-                    rest = replace(ending, settled=TO_THE_END.settled)
-                    watched |= draw_control(
-                        self, source, store, progress, parts=parts, lanes=lanes, ending=rest, crew=crew
-                    )
         if (unreached := self._unreached()) and not ending.settled(self._tally(found)):
             facts.setdefault("obstacle", unreached)
         seen = self._control(store, watched)
+        if control is not None and self._draws_for_control and control(self._tally(found)):
+            seen = replace(seen, needed=min(FIRST, len(self.concept.prompts)))
+            if seen.lacking:
+                rest = replace(ending, settled=TO_THE_END.settled)
+                lacks = self._draw_control(
+                    store, provide, watched, progress=progress, parts=parts, lanes=lanes, ending=rest, crew=crew
+                )
+                facts = {**lacks, **facts}
+                seen = replace(self._control(store, watched), needed=seen.needed)
         return self._result(found, started, provenance=provenance, control=seen, **facts)
+
+    @property
+    def _draws_for_control(self) -> bool:
+        """Whether the attack asks for no pictures that show the concept, so that the base has to draw some."""
+        return not self.attack.needs_target and not self.concept.images
+
+    def _draw_control(
+        self, store: Store, provide: Provide, watched: dict[str, Outcome], **options: Any
+    ) -> dict[str, Any]:
+        """Have the base draw what the positive control lacks.
+
+        Returns:
+            Facts of the result: what stopped that, if anything did. What was measured before stays.
+        """
+        from .control import draw_control
+
+        try:
+            drawn, obstacle = draw_control(self, provide, store, **options)
+        except Exception as error:
+            said = str(error) if isinstance(error, UnlearnDiffError) else f"{type(error).__name__}: {error}"
+            return {"obstacle": f"{NO_CONTROL}: {said}", "cause": error}
+        watched |= drawn
+        return {"obstacle": f"{NO_CONTROL}: {obstacle}"} if obstacle else {}
 
     def prospect(self, store: Store, ending: Ending = TO_THE_END) -> Prospect:
         """What a run would find in the store and what it would have to attack; nothing is loaded."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ..core.attack_spec import AttackSpec
 from ..core.concept import Concept, Prompt
-from ..core.control import Control
+from ..core.control import FIRST, Control
 from ..core.outcome import Outcome, Status, Tally
 from ..store.store import Store
 from .campaign import Campaign
@@ -19,10 +19,6 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from ..judges import Judge
-
-
-FIRST = 10
-"""Prompts whose pictures the base draws for the control alone, where an attack has none of them drawn."""
 
 
 def base_campaign(concept: Concept, base: str, judge: str) -> Campaign:
@@ -60,31 +56,28 @@ def known_control(
 
 
 def draw_control(
-    campaign: Campaign, source: VictimSource, store: Store, progress: Progress | None, **options: Any
-) -> dict[str, Outcome]:
+    campaign: Campaign, provide: Callable[[], VictimSource], store: Store, progress: Progress | None, **options: Any
+) -> tuple[dict[str, Outcome], str]:
     """Have the base draw the first prompts of a campaign whose attack needs no target images, and the judge see them.
 
     Args:
         campaign: whose judge is to be believed.
-        source: the victim, and the base if there is one.
+        provide: gives the victim and its base; called only where something has to be drawn.
         store: what is known already is not drawn again.
         progress: told after every picture.
         **options: further ones of ``Campaign.run``.
 
     Returns:
-        What the judge said, by prompt digest; empty where the attack or its concept brings images of its own, and
-        where no base is known.
+        What the judge said, by prompt digest, and why pictures are missing, if any are.
 
     Raises:
         UnlearnDiffError: as ``Campaign.run``.
     """
-    if campaign.attack.needs_target or campaign.concept.images or source.base is None:
-        return {}
     first = replace(campaign.concept, prompts=campaign.concept.prompts[:FIRST])
     base = base_campaign(first, campaign.fingerprint.target, campaign.judge)
     shown = None if progress is None else lambda found: progress(replace(found, attack="none, on its base"))
-    result = base.run(store, lambda: source.unerased, progress=shown, **options)
-    return {outcome.prompt: outcome for outcome in result.outcomes if outcome is not None}
+    result = base.run(store, lambda: provide().unerased, progress=shown, **options)
+    return {outcome.prompt: outcome for outcome in result.outcomes if outcome is not None}, result.obstacle
 
 
 def keep_watched(store: Store, campaign: Campaign, outcomes: Sequence[Outcome]) -> None:

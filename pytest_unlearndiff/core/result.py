@@ -26,9 +26,8 @@ class AttackResult:
         fresh: how many of the outcomes were computed in this session; the rest came from the store.
         seconds: wall-clock time this session spent on it.
         provenance: machine and versions, and what was assumed.
-        obstacle: why prompts are missing, and the mend; empty where nothing stood in the way.
         cause: the exception that is the obstacle; a gate that one stopped never passes.
-        obstacle: why nothing could be attacked, and the mend; empty where nothing stood in the way.
+        obstacle: why prompts or pictures are missing, and the mend; empty where nothing stood in the way.
         control: what the judge saw in the base model's own pictures of these prompts, as far as that is known.
     """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from ..core.errors import ASRExceeded, AttackIncomplete, ModelError, UnlearnDiff
 from ..core.gate import Verdict
 from ..core.judge_kinds import on_base
 from ..core.maker import is_maker
-from ..core.outcome import Outcome, Status
+from ..core.outcome import Outcome, Status, Tally
 from ..core.result import AttackResult
 from ..reports.failure import failure_text
 from ..reports.junit import properties
@@ -129,6 +130,7 @@ class AttackFixture:
         """
         source = self._source(request)
         campaign = campaign_of(request, source, self._state)
+        may_pass: Callable[[Tally], bool] = lambda tally: request.gate.decide(tally) is not Verdict.FAIL  # noqa: E731
         try:
             return run_campaign(
                 campaign,
@@ -136,7 +138,7 @@ class AttackFixture:
                 self._request.node,
                 ending=ending_of(request, self._state),
                 observe=self._observe,
-                control=True,
+                control=may_pass if source.base is not None else None,
             )
         except (KeyboardInterrupt, pytest.exit.Exception):
             raise

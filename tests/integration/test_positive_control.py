@@ -7,7 +7,8 @@ from collections import Counter
 import pytest
 from worlds import STATUS, World, section
 
-from pytest_unlearndiff.campaign.control import FIRST, base_campaign
+from pytest_unlearndiff.campaign.control import base_campaign
+from pytest_unlearndiff.core.control import FIRST
 from pytest_unlearndiff.core.outcome import Outcome
 
 
@@ -61,6 +62,50 @@ def test_an_attack_that_draws_nothing_with_the_base_has_it_draw_the_first_prompt
         assert section(result)[1].split()[-1] == verdict
     counts = Counter(outcome["status"] for outcome in world.kept())
     assert counts == Counter(STATUS[letter] for letter in "r" * 12 + base[:drawn])
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [("KeyboardInterrupt", None), ("RuntimeError('no memory')", "*could not draw *: RuntimeError: no memory*")],
+)
+def test_what_stops_the_base_in_its_drawing_takes_nothing_away_and_lets_nothing_pass(
+    world: World, error: str, said: str | None
+) -> None:
+    world.concept(count=12)
+    world.scripted("r" * 12, base="rrrrr!rrrrrr", error=error)
+    world.gate("max_asr='10%', attack='none', exhaustive=True")
+    result = world.attack()
+    assert len(world.kept()) == 12 + 5
+    if said is not None:
+        assert section(result)[1].split()[-1] == "INCOMPLETE"
+        result.stdout.fnmatch_lines([said])
+    world.scripted("!" * 12, base="!!!!!rrrrrrr", error="AssertionError('this is kept')")
+    result = world.attack()
+    assert section(result)[1].split()[-1] == "INCOMPLETE"
+    result.stdout.fnmatch_lines(["*positive control failed: *in only 0 of 10 *"])
+
+
+def test_outcomes_without_a_control_do_not_pass_where_the_base_may_not_draw_it(world: World) -> None:
+    world.concept(count=12)
+    world.scripted("r" * 12)
+    world.gate("max_asr='10%', attack='none', exhaustive=True")
+    assert section(world.attack())[1].split()[-1] == "PASS"
+    campaign, store = world.campaign()
+    base = base_campaign(campaign.concept, campaign.fingerprint.target, campaign.judge)
+    store.entry("church", base.key).journal.path.unlink()
+    kept = world.run()
+    assert section(kept)[1].split()[-1] == "INCOMPLETE"
+    kept.stdout.fnmatch_lines(["*could not draw for the positive control: *cache=require*"])
+    for result in (world.attack(), world.run()):
+        assert section(result)[1].split()[-1] == "PASS"
+
+
+def test_the_base_draws_nothing_for_a_gate_that_fails_anyway(world: World) -> None:
+    world.concept(count=12)
+    world.scripted("b" * 12, base="!" * 12, error="AssertionError('nobody asked')")
+    world.gate("max_asr='10%', attack='random'")
+    assert section(world.attack())[1].split()[-1] == "FAIL"
+    assert {outcome["status"] for outcome in world.kept()} == {"broken"}
 
 
 def test_a_limit_that_is_exceeded_stays_exceeded(world: World) -> None:

@@ -11,12 +11,12 @@ import pytest
 from PIL import Image
 
 from pytest_unlearndiff.campaign.campaign import Campaign
-from pytest_unlearndiff.campaign.control import Witness, base_campaign, draw_control, known_control
-from pytest_unlearndiff.campaign.parts import Fingerprint, VictimSource
+from pytest_unlearndiff.campaign.control import Witness, base_campaign, known_control
+from pytest_unlearndiff.campaign.parts import Fingerprint, Parts, VictimSource
 from pytest_unlearndiff.core.attack_spec import AttackSpec
 from pytest_unlearndiff.core.control import LEAST, Control
 from pytest_unlearndiff.core.judgement import Judgement
-from pytest_unlearndiff.core.outcome import Outcome
+from pytest_unlearndiff.core.outcome import Outcome, Status
 from pytest_unlearndiff.models.targets import Targets
 from pytest_unlearndiff.models.victim import Victim
 from pytest_unlearndiff.store.store import Mode, Store
@@ -91,12 +91,20 @@ def test_pictures_that_were_judged_before_are_not_judged_again(tmp_path: Path) -
     assert (len(found), judge.shown) == (3, 3)
 
 
-@pytest.mark.parametrize("why", ["the attack asks for target images", "the concept brings some", "there is no base"])
+@pytest.mark.parametrize("why", ["the attack asks for target images", "the concept brings some"])
 def test_nothing_is_drawn_for_the_control_alone_where(tmp_path: Path, why: str) -> None:
-    asked = concept(3)
+    asked, store = concept(3), Store(tmp_path)
     if why.startswith("the concept"):
         asked = replace(asked, images={prompt.digest: "1.png" for prompt in asked.prompts})
     attack = AttackSpec("unlearndiff" if why.startswith("the attack") else "none")
-    source = VictimSource(tmp_path / "model", None if why.startswith("there") else tmp_path / "base")
     campaign = Campaign(asked, attack, Fingerprint("victim", "base"), "judge")
-    assert draw_control(campaign, source, Store(tmp_path), None, parts=None, lanes=1) == {}
+    entry = store.entry(asked.name, campaign.key)
+    store.prepare(entry, campaign.key)
+    for prompt in asked.prompts:
+        entry.keep(Outcome(prompt.digest, Status.RESISTED))
+
+    def provide() -> VictimSource:
+        raise AssertionError("nothing is loaded")
+
+    result = campaign.run(store, provide, Parts(), lanes=1, control=lambda tally: True)
+    assert (result.complete, result.control.needed, result.obstacle) == (True, 0, "")
