@@ -16,9 +16,10 @@ class Web:
     Args:
         folder: what it serves.
         silent: headers that it leaves out.
+        tag: an ETag that every file has.
     """
 
-    def __init__(self, folder: Path, silent: tuple[str, ...] = ()) -> None:
+    def __init__(self, folder: Path, silent: tuple[str, ...] = (), tag: str = "") -> None:
         self.asked: list[str] = []
         web = self
 
@@ -29,6 +30,11 @@ class Web:
             def send_header(self, keyword: str, value: str) -> None:
                 if keyword not in silent:
                     super().send_header(keyword, value)
+
+            def end_headers(self) -> None:
+                if tag:
+                    self.send_header("ETag", tag)
+                super().end_headers()
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(folder)))
         self._thread = threading.Thread(target=self._server.serve_forever)

@@ -6,10 +6,10 @@ import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 from ..core.errors import ModelError
-from ..store.elsewhere import reaching
+from ..store.elsewhere import reaching, shown
 from ..store.fingerprint import digest
 from .machine import own_folder, own_path
 
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
 _ORIGIN = ".url"
-_TAGS = {"ETag", "Content-MD5", "Digest", "Last-Modified"}
+_CONTENT = {"ETag", "Content-MD5", "Digest"}
+"""What servers tell of a file that changes with its content, as fsspec passes it on."""
 
 
 def fetched(url: str, say: Callable[[str], None] = lambda text: None) -> Path:
@@ -43,7 +44,7 @@ def fetched(url: str, say: Callable[[str], None] = lambda text: None) -> Path:
         except FileNotFoundError as error:
             if isinstance(error.__cause__, OSError):  # of a web server, everything is called not found
                 raise error.__cause__ from None
-            raise ModelError(f"there is nothing at {url}") from None
+            raise ModelError(f"there is nothing at {shown(url)}") from None
 
 
 def origin(path: Path) -> str:
@@ -67,15 +68,17 @@ def _copy(files: AbstractFileSystem, place: str, url: str, say: Callable[[str], 
     from filelock import FileLock
 
     there = _there(files, place)
-    # A web address may be led to another one, signed anew for everybody who asks.
+    # A web address may be led to another one, signed anew for everybody who asks. Only where a tag tells contents apart
+    # may two addresses with one path be one file.
+    tagged = not any(_CONTENT.isdisjoint(info) for info in there.values())
     seen = {name: {k: str(v) for k, v in info.items() if k not in ("url", "name")} for name, info in there.items()}
     folder = own_folder() / "models"
     folder.mkdir(exist_ok=True)
-    kept = folder / digest([_shown(url), seen])  # another session may still read what was there before
+    kept = folder / digest([shown(url) if tagged else url, seen])  # another session may still read what was there before
     with FileLock(folder / f"{kept.name}.lock"):
         if not kept.exists():
             size = sum(int(info.get("size") or 0) for info in there.values())
-            say(f"fetching {_shown(url)} ({size / 2**20:,.0f} MiB)")
+            say(f"fetching {shown(url)} ({size / 2**20:,.0f} MiB)")
             _fetch(files, place, there, kept, url)
     return kept / _name(place)
 
@@ -85,8 +88,8 @@ def _there(files: AbstractFileSystem, place: str) -> Mapping[str, Mapping[str, A
     files.invalidate_cache()
     info = files.info(place)
     if info["type"] == "file":
-        if str(place).startswith("http") and _TAGS.isdisjoint(info):
-            raise ModelError(f"{place} has neither tag nor date, so nobody can tell when it changes: download it")
+        if str(place).startswith("http") and (_CONTENT | {"Last-Modified"}).isdisjoint(info):
+            raise ModelError(f"{shown(place)} has neither tag nor date, so nobody can tell when it changes: download it")
         return {"": info}
     found = files.find(place, detail=True)
     if not found:
@@ -96,12 +99,6 @@ def _there(files: AbstractFileSystem, place: str) -> Mapping[str, Mapping[str, A
 
 def _name(place: str) -> str:
     return PurePosixPath(urlsplit(place).path).name or "model"
-
-
-def _shown(url: str) -> str:
-    """The URL without what may let others in: a name and a password, a signature."""
-    parts = urlsplit(url)
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
 def _fetch(files: AbstractFileSystem, place: str, there: Mapping[str, Any], kept: Path, url: str) -> None:
@@ -115,5 +112,5 @@ def _fetch(files: AbstractFileSystem, place: str, there: Mapping[str, Any], kept
                 raise ModelError(f"{path.name!r} is no name inside a folder")
             path.parent.mkdir(parents=True, exist_ok=True)
         files.get(list(names), [str(path) for path in names.values()])
-        (whole / _ORIGIN).write_text(_shown(url))
+        (whole / _ORIGIN).write_text(shown(url))
         whole.rename(kept)

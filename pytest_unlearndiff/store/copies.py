@@ -83,7 +83,7 @@ def _fetch(url: str) -> bytes:
         ConceptError: it cannot be had, for whatever reason the library behind it gives.
     """
     mend = "Try again, or download it and give the file"
-    with reaching(f"prompt set {url}", "fetched", mend, ConceptError):
+    with reaching(url, "fetched", mend, ConceptError, what="prompt set"):
         if url.startswith("hf://"):
             return _from_hub(url)
         if re.match(r"https?://", url):

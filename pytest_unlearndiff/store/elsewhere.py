@@ -4,29 +4,51 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from urllib.parse import urlsplit, urlunsplit
 
 from ..core.errors import UnlearnDiffError, one_line
 
+_NAMED_AT = ("git", "github")
+"""Schemes in which what stands before an ``@`` is a repository and not a person with a password."""
+
+
+def shown(url: str) -> str:
+    """A URL without what may let others in: a name and a password, a signature."""
+    return "::".join(map(_shown, url.split("::")))
+
+
+def _shown(url: str) -> str:
+    parts = urlsplit(url)
+    place = parts.netloc if parts.scheme in _NAMED_AT else parts.netloc.rpartition("@")[2]
+    # Not put together again where nothing was taken out: file:///x and plain paths stay as they are.
+    return url if (place, parts.query) == (parts.netloc, "") else urlunsplit((parts.scheme, place, parts.path, "", ""))
+
 
 @contextmanager
-def reaching(what: str, verb: str, mend: str, kind: type[UnlearnDiffError]) -> Iterator[None]:
+def reaching(url: str, verb: str, mend: str, kind: type[UnlearnDiffError], *, what: str = "") -> Iterator[None]:
     """Reach a place; errors of this project pass as they are.
 
     Args:
-        what: the place, for people.
+        url: the place; what may let others in is not told.
         verb: what is done with it, such as ``read``.
         mend: what to do where that fails.
         kind: of the error.
+        what: the place is, for people.
 
     Raises:
         UnlearnDiffError: of that kind: it cannot be reached, or a package is missing.
     """
+    place = f"{what} {shown(url)}".lstrip()
+
+    def said(error: Exception) -> str:
+        return one_line(error).replace(url, shown(url))
+
     try:
         yield
     except UnlearnDiffError:
         raise
     except ImportError as error:  # fsspec says itself which package a place needs
-        name = error.name
-        raise kind(f"{what} needs {name}: pip install {name}" if name else f"{what}: {one_line(error)}") from None
+        missing = error.name if isinstance(error, ModuleNotFoundError) else None
+        raise kind(f"{place} needs {missing}: pip install {missing}" if missing else f"{place}: {said(error)}") from None
     except Exception as error:
-        raise kind(f"{what} cannot be {verb}: {type(error).__name__}: {one_line(error)}. {mend}") from None
+        raise kind(f"{place} cannot be {verb}: {type(error).__name__}: {said(error)}. {mend}") from None

@@ -91,7 +91,7 @@ class Remote:
 
     def _reaching(self, verb: str) -> AbstractContextManager[None]:
         mend = "Give another place with --unlearndiff-cache-dir"
-        return reaching(f"the store {self.url}", verb, mend, StoreError)
+        return reaching(self.url, verb, mend, StoreError, what="the store")
 
     def _files(self) -> tuple[AbstractFileSystem, str]:
         from fsspec.core import url_to_fs

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from webs import Web
 from pytest_unlearndiff.campaign.fetching import fetched, origin
 from pytest_unlearndiff.campaign.parts import VictimSource
 from pytest_unlearndiff.core.errors import ModelError
+from pytest_unlearndiff.store.elsewhere import shown
 from pytest_unlearndiff.store.fingerprint import Fingerprints
 
 
@@ -75,13 +77,53 @@ def test_a_signature_is_sent_and_neither_shown_nor_part_of_the_name(tmp_path: Pa
     said: list[str] = []
     (tmp_path / "web").mkdir()
     (tmp_path / "web" / "esd.pt").write_bytes(b"weights")
-    with Web(tmp_path / "web") as web:
+    with Web(tmp_path / "web", tag='"1"') as web:
         found = fetched(f"{web.url}/esd.pt?signature=secret", said.append)
         assert fetched(f"{web.url}/esd.pt?signature=another", said.append) == found
     assert any("signature=secret" in request for request in web.asked)
     assert found.name == "esd.pt"
     assert origin(found) == f"{web.url}/esd.pt"
     assert said == [f"fetching {web.url}/esd.pt (0 MiB)"]
+
+
+def test_files_that_only_a_query_and_no_tag_tells_apart_are_two(tmp_path: Path) -> None:
+    path = tmp_path / "download"
+    found = []
+    with Web(tmp_path) as web:
+        for name in ("first", "other"):
+            path.write_text(name)
+            os.utime(path, (0, 0))
+            found.append(fetched(f"{web.url}/download?model={name}").read_text())
+    assert found == ["first", "other"]
+
+
+@pytest.mark.parametrize(
+    ("url", "place"),
+    [
+        ("https://me:secret@host/a.pt?signature=secret", "https://host/a.pt"),
+        ("zip://m.pt::https://me:secret@host/a.zip", "zip://m.pt::https://host/a.zip"),
+        ("s3://bucket/a.pt?versionId=1", "s3://bucket/a.pt"),
+        ("github://me:models@main/a.pt", "github://me:models@main/a.pt"),
+        ("file:///models/a.pt", "file:///models/a.pt"),
+        ("memory://a.pt", "memory://a.pt"),
+    ],
+)
+def test_what_lets_others_in_is_not_shown(url: str, place: str) -> None:
+    assert shown(url) == place
+
+
+def test_no_error_tells_a_password_or_a_signature(tmp_path: Path) -> None:
+    with Web(tmp_path) as web:
+        gone = f"{web.url.replace('//', '//me:secret@')}/gone.pt?signature=secret"
+        with pytest.raises(ModelError, match="there is nothing at http") as missing:
+            fetched(gone)
+    with pytest.raises(ModelError, match="cannot be fetched") as down:
+        fetched(gone)
+    with Web(tmp_path, silent=("Last-Modified",)) as web:
+        (tmp_path / "esd.pt").write_text("weights")
+        with pytest.raises(ModelError, match="neither tag nor date") as silent:
+            fetched(f"{web.url}/esd.pt?signature=secret")
+    assert not any("secret" in str(error.value) for error in (missing, down, silent))
 
 
 def test_what_is_on_this_machine_is_not_copied(tmp_path: Path) -> None:
