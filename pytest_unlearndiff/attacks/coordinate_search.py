@@ -1,4 +1,4 @@
-"""UnlearnDiffAtk's loss searched by token swaps: a gradient proposes, a fixed bank of noise decides."""
+"""UnlearnDiffAtk's loss searched by token swaps: a gradient proposes, a bank of noise decides."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class CoordinateSearch:
 
     def _lane(self, prompt: Prompt, x0: torch.Tensor, victim: Victim, seed: int) -> SwapLane:
         slots = lay_out(prompt.text, self._spec.slots, self._spec.placement, victim.vocabulary)
-        return self._begin(SwapLane(prompt, lane_generator(seed, prompt), slots=slots, x0=x0), victim)
+        return self._begin(SwapLane(prompt, lane_generator(seed, prompt), slots=slots, x0=x0.clone()), victim)
 
     def _begin(self, lane: SwapLane, victim: Victim) -> SwapLane:
         """Stand at random tokens, with a fresh bank."""

@@ -83,7 +83,7 @@ class EmbeddingSearch:
             generator,
             slots=lay_out(prompt.text, self._spec.slots, self._spec.placement, vocabulary),
             plain=Slots(body, ()).padded([], vocabulary),
-            x0=x0,
+            x0=x0.clone(),
             free=free,
             optimiser=torch.optim.Adam([free], lr=self._schedule.learning_rate, weight_decay=self._schedule.decay),
             base=base,

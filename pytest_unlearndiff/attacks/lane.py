@@ -19,6 +19,8 @@ from ..models.victim import Victim
 class Lane:
     """One prompt being attacked inside a batched campaign.
 
+    Its tensors are its own, and no views of a batch's: it may be packed and go on in another process.
+
     Attributes:
         prompt: what is attacked.
         generator: the lane's own random stream, a function of run seed and prompt alone.

@@ -65,7 +65,7 @@ class SimplexSearch:
             prompt,
             lane_generator(seed, prompt),
             slots=lay_out(prompt.text, self._spec.slots, self._spec.placement, victim.vocabulary),
-            x0=x0,
+            x0=x0.clone(),
             u=u,
             optimiser=torch.optim.Adam([u], lr=schedule.learning_rate, weight_decay=schedule.decay),
         )

@@ -47,7 +47,7 @@ class Packer:
         packed = io.BytesIO()
         try:
             self._pickler(packed).dump(seat)
-        except (pickle.PicklingError, TypeError, AttributeError, RuntimeError):  # it depends on what cannot be pickled
+        except Exception:  # a lane of a plugin's may hold anything, and what it raises is no reason to stop the campaign
             return None
         return Begun(seat.lane.prompt, seat.lane.block, packed.getvalue())
 

@@ -106,6 +106,7 @@ class Engine:
         self._around = around
         self._failures = 0
         self._packer = Packer(victim, targets)
+        self._queue = Queue[Waiting](())
         self._seats: list[Seat] = []
         self.active = 0
 
@@ -143,7 +144,12 @@ class Engine:
         yield from self._computed(self._served(arrived))
 
     def give_back(self) -> list[Begun]:
-        """What is in lanes, between two rounds, for other processes to go on with; what cannot be packed stays."""
+        """What is in lanes, between two rounds, for other processes to go on with.
+
+        What cannot be packed stays, and so does a prompt that is tried alone because something failed.
+        """
+        if self._queue.careful:
+            return []
         begun = [(seat, packed) for seat in self._seats if (packed := self._packer.pack(seat)) is not None]
         for seat, _ in begun:
             self._seats.remove(seat)
@@ -161,7 +167,8 @@ class Engine:
                 yield piece
 
     def _served(self, arrived: Callable[[], Sequence[Prompt | Begun]]) -> Generator[Outcome | None]:
-        queue, self._seats = Queue[Waiting](()), []
+        queue = self._queue = Queue[Waiting](())
+        self._seats = []
         while True:
             waiting: list[Waiting] = []
             came = arrived()

@@ -24,6 +24,11 @@ class Queue(Generic[T]):
         """Whether anything waits."""
         return bool(self._waiting)
 
+    @property
+    def careful(self) -> bool:
+        """Whether the next are taken one at a time."""
+        return bool(self._alone)
+
     def take(self, lanes: int, busy: int = 0) -> list[T]:
         """The next entries, for those of the lanes that are not busy; one to be alone waits until none is."""
         room = (1 if not busy else 0) if self._alone else lanes - busy

@@ -11,6 +11,7 @@ INDEX = "model_index.json"
 
 _DESCRIBED = (
     INDEX, "config.json", "adapter_config.json", "eraser_config.json", "unet/config.json", "text_encoder/config.json",
+    "text_encoder_2/config.json",
 )  # fmt: skip
 
 

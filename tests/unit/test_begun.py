@@ -42,7 +42,7 @@ SPECS = {
 
 @pytest.fixture(autouse=True)
 def _short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(SCHEDULES, "fast", Swaps((0.35, 0.65), rounds=3, screened=4, measured=2))  # type: ignore[arg-type]
+    monkeypatch.setitem(SCHEDULES, "fast", Swaps((0.35, 0.65), 3, 4, 2, restart=2))  # type: ignore[arg-type]
     monkeypatch.setitem(SCHEDULES, "paper", Simplex((0.3, 0.5, 0.7), steps=2))  # type: ignore[arg-type]
     monkeypatch.setitem(BASELINES["p4d"], "fast", Embeddings((0.3, 0.5, 0.7), steps=2))  # type: ignore[index]
     monkeypatch.setitem(BASELINES["ring-a-bell"], "fast", Genetic(3, 2, population=8))  # type: ignore[index]
@@ -53,10 +53,10 @@ def never(images: Sequence[Image.Image]) -> list[Judgement]:
     return [Judgement(False, sum(image.tobytes()) / 1e7, "") for image in images]
 
 
-def engine(spec: AttackSpec) -> Engine:
+def engine(spec: AttackSpec, lanes: int = 2) -> Engine:
     """As in a process of its own: nothing is shared with another engine but what random weights are made of."""
     victim, base = (Victim(tiny_pipeline(seed), Sampling(steps=2)) for seed in (1, 0))
-    return Engine(build_attack(spec, victim), victim, Targets(base), Evaluation(victim, never), 2, 0)
+    return Engine(build_attack(spec, victim), victim, Targets(base), Evaluation(victim, never), lanes, 0)
 
 
 def wandering(spec: AttackSpec, prompt: Prompt) -> tuple[Outcome, int]:
@@ -101,6 +101,37 @@ def test_models_stay_where_they_are() -> None:
     assert (lane.base, lane.victim) == (victim, base)
 
 
+@pytest.mark.parametrize("spec", [SPECS["fast"], SPECS["paper"], SPECS["p4d"]], ids=["fast", "paper", "p4d"])
+def test_a_prompt_travels_without_those_that_it_was_begun_with(spec: AttackSpec) -> None:
+    sizes = []
+    for count in (1, len(PROMPTS)):
+        here = engine(spec, lanes=count)
+        serving = here.serve(iter([PROMPTS[:count], []]).__next__)
+        while not (begun := here.give_back()):
+            next(serving)
+        sizes.append(max(len(each.packed) for each in begun))
+    alone, together = sizes
+    assert together < 1.1 * alone
+
+
+def test_a_prompt_that_is_tried_alone_stays_where_it_is() -> None:
+    here = engine(SPECS["random"])
+    judge, failures = here._evaluate._judge, [RuntimeError("something failed")]
+
+    def once(images: Sequence[Image.Image]) -> list[Judgement]:
+        if here._seats and failures:
+            raise failures.pop()
+        return judge(images)
+
+    here._evaluate._judge = once
+    serving = here.serve(iter([PROMPTS[:2], *[[]] * 100]).__next__)
+    while failures:
+        next(serving)
+    next(serving)
+    assert len(here._seats) == 1
+    assert here.give_back() == []
+
+
 @pytest.mark.parametrize("what", ["another victim", "a module", "a function", "a base where there is none"])
 def test_what_cannot_leave_its_process_stays(what: str) -> None:
     victim, other = (Victim(tiny_pipeline(seed), Sampling(steps=2)) for seed in (1, 0))
@@ -110,8 +141,8 @@ def test_what_cannot_leave_its_process_stays(what: str) -> None:
         "a function": lambda: None,
         "a base where there is none": other,
     }
-    targets = None if what.startswith("a base") else Targets(victim)
-    assert Packer(victim, targets).pack(seated(own=parts[what])) is None
+    for targets in (None, Targets(None)) if what.startswith("a base") else (Targets(victim),):
+        assert Packer(victim, targets).pack(seated(own=parts[what])) is None
 
 
 def seated(**parts: Any) -> Seat:
