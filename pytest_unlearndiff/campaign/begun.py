@@ -47,7 +47,7 @@ class Packer:
         packed = io.BytesIO()
         try:
             self._pickler(packed).dump(seat)
-        except Exception:  # a lane of a plugin's may hold anything, and what it raises is no reason to stop the campaign
+        except Exception:  # a plugin's lane may hold anything, and what it raises stops no campaign
             return None
         return Begun(seat.lane.prompt, seat.lane.block, packed.getvalue())
 

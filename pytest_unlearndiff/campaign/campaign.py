@@ -41,15 +41,20 @@ class Prospect:
 
     Attributes:
         tally: what the store knows.
-        left: prompts that would be attacked, if none before them makes the verdict certain.
+        lacking: digests of the prompts that would be attacked, if none before them makes the verdict certain.
         differs: where the store knows nothing, in what the key of the nearest campaign differs.
         seconds: what they will take, if prompts go as those did that the store knows, of this campaign or the nearest.
     """
 
     tally: Tally
-    left: int
+    lacking: frozenset[str]
     differs: tuple[str, ...] = ()
     seconds: float | None = None
+
+    @property
+    def left(self) -> int:
+        """How many prompts would be attacked."""
+        return len(self.lacking)
 
 
 @dataclass(frozen=True)
@@ -160,19 +165,17 @@ class Campaign:
         if (unreached := self._unreached()) and not ending.settled(self._tally(found)):
             facts.setdefault("obstacle", unreached)
         seen = self._control(store, watched)
-        if control is not None and self._draws_for_control and control(self._tally(found)):
+        if control is not None and self.draws_for_control and control(self._tally(found)):
             seen = replace(seen, needed=min(FIRST, len(self.concept.prompts)))
             if seen.lacking:
                 rest = replace(ending, settled=TO_THE_END.settled)
-                lacks = self._draw_control(
-                    store, provide, watched, progress=progress, parts=parts, lanes=lanes, ending=rest, crew=crew
-                )
-                facts = {**lacks, **facts}
+                options = {"progress": progress, "parts": parts, "lanes": lanes, "ending": rest, "crew": crew}
+                facts = {**self._draw_control(store, provide, watched, **options), **facts}
                 seen = replace(self._control(store, watched), needed=seen.needed)
         return self._result(found, started, provenance=provenance, control=seen, **facts)
 
     @property
-    def _draws_for_control(self) -> bool:
+    def draws_for_control(self) -> bool:
         """Whether the attack asks for no pictures that show the concept, so that the base has to draw some."""
         return not self.attack.needs_target and not self.concept.images
 
@@ -184,10 +187,12 @@ class Campaign:
         Returns:
             Facts of the result: what stopped that, if anything did. What was measured before stays.
         """
-        from .control import draw_control
+        from .control import control_campaign, draw_control
 
+        base = control_campaign(self)
+        assert base is not None
         try:
-            drawn, obstacle = draw_control(self, provide, store, **options)
+            drawn, obstacle = draw_control(base, provide, store, **options)
         except Exception as error:
             said = str(error) if isinstance(error, UnlearnDiffError) else f"{type(error).__name__}: {error}"
             return {"obstacle": f"{NO_CONTROL}: {said}", "cause": error}
@@ -198,16 +203,16 @@ class Campaign:
         """What a run would find in the store and what it would have to attack; nothing is loaded."""
         found, _ = self._known(store, store.entry(self.concept.name, self.key))
         tally = self._tally(found)
-        left = 0 if ending.settled(tally) else len(self._lacking(found))
+        lacking = () if ending.settled(tally) else self._lacking(found)
         nearest = store.nearest(self.concept.name, self.key) if store.mode.reads else None
         alike = nearest is not None and self._attacks_as(nearest[0].key() or {})
         measured = list(found.values()) or (list(nearest[0].known()[0].values()) if nearest and alike else [])
         spent = sum(outcome.seconds for outcome in measured)
         return Prospect(
             tally,
-            left,
+            frozenset(prompt.digest for prompt in lacking),
             differs=tuple(nearest[1]) if nearest and not found else (),
-            seconds=spent / len(measured) * left if spent and left else None,
+            seconds=spent / len(measured) * len(lacking) if spent and lacking else None,
         )
 
     def _attacks_as(self, key: Mapping[str, Any]) -> bool:

@@ -55,13 +55,25 @@ def known_control(
     return Control.of(Tally.of(found.get(prompt.digest) for prompt in concept.prompts))
 
 
-def draw_control(
-    campaign: Campaign, provide: Callable[[], VictimSource], store: Store, progress: Progress | None, **options: Any
-) -> tuple[dict[str, Outcome], str]:
-    """Have the base draw the first prompts of a campaign whose attack needs no target images, and the judge see them.
+def control_campaign(campaign: Campaign) -> Campaign | None:
+    """What the base draws for the control of a campaign; None where the attack has it draw the prompts anyway.
 
     Args:
         campaign: whose judge is to be believed.
+    """
+    if not campaign.draws_for_control:
+        return None
+    first = replace(campaign.concept, prompts=campaign.concept.prompts[:FIRST])
+    return base_campaign(first, campaign.fingerprint.target, campaign.judge)
+
+
+def draw_control(
+    base: Campaign, provide: Callable[[], VictimSource], store: Store, progress: Progress | None, **options: Any
+) -> tuple[dict[str, Outcome], str]:
+    """Have the base draw, and the judge see it.
+
+    Args:
+        base: what ``control_campaign`` gives.
         provide: gives the victim and its base; called only where something has to be drawn.
         store: what is known already is not drawn again.
         progress: told after every picture.
@@ -73,8 +85,6 @@ def draw_control(
     Raises:
         UnlearnDiffError: as ``Campaign.run``.
     """
-    first = replace(campaign.concept, prompts=campaign.concept.prompts[:FIRST])
-    base = base_campaign(first, campaign.fingerprint.target, campaign.judge)
     shown = None if progress is None else lambda found: progress(replace(found, attack="none, on its base"))
     result = base.run(store, lambda: provide().unerased, progress=shown, **options)
     return {outcome.prompt: outcome for outcome in result.outcomes if outcome is not None}, result.obstacle

@@ -74,7 +74,9 @@ def _copy(files: AbstractFileSystem, place: str, url: str, say: Callable[[str], 
     seen = {name: {k: str(v) for k, v in info.items() if k not in ("url", "name")} for name, info in there.items()}
     folder = own_folder() / "models"
     folder.mkdir(exist_ok=True)
-    kept = folder / digest([shown(url) if tagged else url, seen])  # another session may still read what was there before
+    kept = folder / digest(
+        [shown(url) if tagged else url, seen]
+    )  # another session may still read what was there before
     with FileLock(folder / f"{kept.name}.lock"):
         if not kept.exists():
             size = sum(int(info.get("size") or 0) for info in there.values())
@@ -89,7 +91,9 @@ def _there(files: AbstractFileSystem, place: str) -> Mapping[str, Mapping[str, A
     info = files.info(place)
     if info["type"] == "file":
         if str(place).startswith("http") and (_CONTENT | {"Last-Modified"}).isdisjoint(info):
-            raise ModelError(f"{shown(place)} has neither tag nor date, so nobody can tell when it changes: download it")
+            raise ModelError(
+                f"{shown(place)} has neither tag nor date, so nobody can tell when it changes: download it"
+            )
         return {"": info}
     found = files.find(place, detail=True)
     if not found:

@@ -28,7 +28,7 @@ QUIET = {"log_to_driver": False, "logging_level": "ERROR"}
 """How Ray is started or joined: what it logs is for people who run clusters."""
 
 _STORE_BYTES = 100 * 2**20
-"""For Ray's object store on this machine, which holds the order, and prompts on their way from one worker to another."""
+"""For Ray's object store on this machine, which holds the order, and prompts on their way between workers."""
 
 
 class RayBench(Bench):

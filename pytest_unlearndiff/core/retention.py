@@ -130,8 +130,12 @@ class RetentionGate:
         """Least share of its own pictures in which the base has to show the concept."""
         return max(self.min_rate or LEAST, LEAST)
 
-    def check(self, trials: int, *, base: bool) -> None:
+    def check(self, trials: int | None, *, base: bool) -> None:
         """Refuse a gate that means nothing or that no result on this many prompts could pass.
+
+        Args:
+            trials: prompts; None where some of a set are only looked at again.
+            base: whether there is an un-erased model.
 
         Raises:
             GateError: names the limit and the mend.
@@ -139,7 +143,7 @@ class RetentionGate:
         if self.max_loss is not None and not base:
             raise GateError("max_loss compares with the un-erased model: give it with --unlearndiff-base")
         for name, limit in (("min_rate", self.min_rate), ("max_loss", self.max_loss)):
-            if limit is not None:
+            if limit is not None and trials is not None:
                 misses = 1 - limit if name == "min_rate" else limit
                 if self._misses(misses).certifiable(misses, trials) < 0:
                     raise GateError(

@@ -206,10 +206,19 @@ class AttackFixture:
             return ["--pyargs", "pytest_unlearndiff.suite", f"--unlearndiff-concept={concept}"]
         return ["::".join([os.path.relpath(node.path, start), *node.nodeid.split("::")[1:]])]
 
+    @property
+    def _gates(self) -> int:
+        """Gates that the test's markers name."""
+        node = self._request.node
+        return (node.get_closest_marker("unlearndiff") is not None) + len([*node.iter_markers("unlearndiff_retains")])
+
     def replay(self, result: AttackResult, *statuses: Status) -> list[str]:
-        """The command that repeats the first prompts that ended in one of these ways, without the store."""
+        """The command that repeats the first prompts that ended in one of these ways, without the store.
+
+        There is none for one of several gates of a test, since case numbers would be those of all of them.
+        """
         prompts = [prompt for status in statuses for prompt, _ in result.ended(status)]
-        if not prompts:
+        if not prompts or self._gates > 1:
             return []
         cases = ",".join(str(prompt.case) for prompt in prompts[:5])
         named = self._named(result.concept)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from ..campaign.control import control_campaign
 from ..campaign.parts import VictimSource
 from ..core.errors import UnlearnDiffError
 from ..core.maker import is_maker
-from ..reports.plan import Planned, plan_lines
+from ..reports.plan import Planned, plan_lines, planned
 from .attack import campaign_of, ending_of, gate_source
 from .fixtures import overridden
 from .markers import GateRequest, marker_keywords, read_request
@@ -79,9 +80,12 @@ def _attack(session: pytest.Session, item: pytest.Item, mark: pytest.Mark | None
         return []
     folder = item.path.parent
     request = read_request(marker_keywords(mark), state.settings, state.library(folder), folder)
-    campaign = campaign_of(request, _source(session, item, request, state), state)
-    found = campaign.prospect(state.store, ending_of(request, state))
-    return [Planned(item.nodeid, request.concept.name, request.attack.title, campaign.key.digest, found)]
+    source = _source(session, item, request, state)
+    campaign = campaign_of(request, source, state)
+    gates = [planned(item.nodeid, campaign, campaign.prospect(state.store, ending_of(request, state)))]
+    if source.base is not None and (control := control_campaign(campaign)) is not None:
+        gates.append(planned(item.nodeid, control, control.prospect(state.store), "base"))
+    return gates
 
 
 def _retention(
@@ -97,10 +101,9 @@ def _retention(
     folder = item.path.parent
     request = read_retention(mark_keywords(mark), state.settings, state.library(folder), folder).shared
     sides = sides_of(request, _source(session, item, request, state), state)
-    names = f"{request.concept.name} (victim)", f"{request.concept.name} (base)"
     return [
-        Planned(item.nodeid, name, "none", side.key.digest, side.prospect(state.store), pictures=True)
-        for name, side in zip(names, sides, strict=True)
+        planned(item.nodeid, side, side.prospect(state.store), whose)
+        for whose, side in zip(("victim", "base"), sides, strict=True)
         if side is not None
     ]
 

@@ -68,13 +68,18 @@ def read_retention(
     given |= {"attack": "none", "loss": "denoise"}
     shared = mistakes.collect(lambda: read_request(given, settings, library, folder))
     gate = mistakes.collect(lambda: _gate(keywords))
-    if gate is not None and shared is not None and settings.cases is None:
-        prompts = len(shared.concept.prompts)
+    if gate is not None and shared is not None:
+        prompts = _trials(shared, settings)
         # Whether the session has a base is not known of a pipeline of the user's own; the call checks that.
         mistakes.collect(lambda: gate.check(prompts, base=True))
     if shared is None or gate is None or mistakes:
         raise GateError("\n".join(mistakes))
     return RetentionRequest(shared, gate)
+
+
+def _trials(request: GateRequest, settings: Settings) -> int | None:
+    """Prompts that a limit has to be shown on; None where a replay looks at some again."""
+    return len(request.concept.prompts) if settings.cases is None else None
 
 
 def _gate(keywords: Mapping[str, Any]) -> RetentionGate:
@@ -188,7 +193,7 @@ class RetentionFixture:
     def _run(self, request: GateRequest, gate: RetentionGate) -> Retention:
         """The same un-attacked prompts on the victim and on the base."""
         source = self._attack._source(request)
-        gate.check(len(request.concept.prompts), base=source.base is not None)
+        gate.check(_trials(request, self._state.settings), base=source.base is not None)
         victim, base = sides_of(request, source, self._state)
         kept = self._draw(victim, source)
         if base is None:

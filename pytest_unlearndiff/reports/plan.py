@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..campaign.campaign import Prospect
+from ..campaign.campaign import Campaign, Prospect
 from .text import duration, table
 
 _COLUMNS = ("concept", "attack", "store", "left", "time")
@@ -13,34 +13,66 @@ _COLUMNS = ("concept", "attack", "store", "left", "time")
 
 @dataclass(frozen=True)
 class Planned:
-    """A gate, or one side of a retention gate.
+    """A gate, one side of a retention gate, or what the base draws for a positive control.
 
     Attributes:
         nodeid: the test.
-        name: what is attacked or drawn.
+        concept: whose prompts are attacked or drawn.
+        whose: model, where that is not plain.
         attack: how.
         key: of the campaign, which several gates may share.
         found: what the store knows, and what is left.
-        pictures: whether un-attacked pictures are drawn instead of prompts attacked.
     """
 
     nodeid: str
-    name: str
+    concept: str
+    whose: str
     attack: str
     key: str
     found: Prospect
-    pictures: bool = False
+
+
+def planned(nodeid: str, campaign: Campaign, found: Prospect, whose: str = "") -> Planned:
+    """What a campaign would do for a test."""
+    return Planned(nodeid, campaign.concept.name, whose, campaign.attack.title, campaign.key.digest, found)
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What is left of a campaign that gates share, each of whose prompts is attacked once.
+
+    Attributes:
+        gates: those that leave something of it.
+    """
+
+    gates: Sequence[Planned]
+
+    @property
+    def left(self) -> int:
+        """Prompts that one gate or another would attack."""
+        return len(frozenset[str]().union(*(gate.found.lacking for gate in self.gates)))
+
+    @property
+    def pictures(self) -> bool:
+        """Whether un-attacked pictures are drawn instead of prompts attacked."""
+        return all(gate.whose for gate in self.gates)
+
+    @property
+    def seconds(self) -> float | None:
+        """What they will take, as far as that is known."""
+        each = [gate.found.seconds / gate.found.left for gate in self.gates if gate.found.seconds is not None]
+        return each[0] * self.left if each else None
 
 
 def plan_lines(gates: Sequence[Planned], unknown: Sequence[tuple[str, str]]) -> list[str]:
-    """One row a gate, two a retention gate, and what cannot be foreseen.
+    """One row a gate, one more where its base draws for it, two a retention gate, and what cannot be foreseen.
 
     Args:
         gates: those that can.
         unknown: node ids of tests whose gates are not known before they run, with the reason.
     """
     rows = [
-        (gate.name, gate.attack, _store(gate.found), f"{gate.found.left}/{gate.found.tally.total}", _time(gate))
+        (_name(gate), gate.attack, _store(gate.found), f"{gate.found.left}/{gate.found.tally.total}", _time(gate))
         for gate in gates
     ]
     head, *body = table(_COLUMNS, rows)
@@ -50,16 +82,22 @@ def plan_lines(gates: Sequence[Planned], unknown: Sequence[tuple[str, str]]) -> 
         if gate.found.differs:
             lines.append(f"  the nearest campaign in the store differs in {', '.join(gate.found.differs)}")
     lines += [f"{nodeid}: {reason}" for nodeid, reason in unknown]
-    # Gates that share a campaign attack its prompts once; which of them leaves fewer alone decides.
-    shared = {(gate.name, gate.key): gate for gate in sorted(gates, key=lambda gate: gate.found.left)}
-    left = [gate for gate in shared.values() if gate.found.left]
-    known = [gate.found.seconds for gate in left if gate.found.seconds is not None]
+    campaigns = {(gate.concept, gate.key) for gate in gates if gate.found.left}
+    left = [
+        Shared([gate for gate in gates if (gate.concept, gate.key) == campaign and gate.found.left])
+        for campaign in campaigns
+    ]
+    known = [seconds for each in left if (seconds := each.seconds) is not None]
     total = f", about {duration(sum(known))}" if known else ""
     some = f" (and {len(left) - len(known)} gates of unknown length)" if len(known) < len(left) and known else ""
     least = "at least " if unknown else ""
-    prompts, pictures = (sum(gate.found.left for gate in left if gate.pictures is side) for side in (False, True))
-    drawn = f" and {pictures} pictures to draw" if any(gate.pictures for gate in gates) else ""
+    prompts, pictures = (sum(each.left for each in left if each.pictures is side) for side in (False, True))
+    drawn = f" and {pictures} pictures to draw" if any(gate.whose for gate in gates) else ""
     return [*lines, f"{least}{prompts} prompts to attack{drawn}{total}{some}"]
+
+
+def _name(gate: Planned) -> str:
+    return f"{gate.concept} ({gate.whose})" if gate.whose else gate.concept
 
 
 def _store(found: Prospect) -> str:

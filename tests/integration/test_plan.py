@@ -72,6 +72,29 @@ def test_what_gates_share_is_counted_once(world: World) -> None:
     assert plan(world)[-1] == "8 prompts to attack, about 4m00s"
 
 
+def test_what_gates_of_different_kinds_share_is_counted_once_and_the_base_draws_for_the_control(world: World) -> None:
+    world.concept("dog", count=12)
+    world.tests(
+        """
+        @pytest.mark.unlearndiff("dog", max_asr="10%", attack="none", prompts=7)
+        def test_none(unlearndiff_attack):
+            unlearndiff_attack()
+
+        @pytest.mark.unlearndiff_retains("dog", min_rate="85%", prompts=9)
+        def test_kept(unlearndiff_retention):
+            unlearndiff_retention()
+        """
+    )
+    lines = plan(world)
+    assert [line.split()[:3] for line in lines if not line.startswith("  ")][1:-1] == [
+        ["dog", "none", "miss"],
+        ["dog", "(base)", "none"],
+        ["dog", "(victim)", "none"],
+        ["dog", "(base)", "none"],
+    ]
+    assert lines[-1] == "9 prompts to attack and 9 pictures to draw"
+
+
 def test_what_cannot_be_foreseen_is_named(world: World) -> None:
     world.know("rrrrrrrrrr")
     world.tests(

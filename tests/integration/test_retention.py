@@ -82,6 +82,34 @@ def test_kept_and_lost_with_and_without_workers(world: World, workers: tuple[str
     )
 
 
+def test_a_replay_can_be_run_whatever_the_gate_asks_of_the_whole_set(world: World) -> None:
+    know(world, "g" * 57 + "rrr", "g" * 60)
+    world.tests(GATE.format(keywords="'dog', min_rate='98%', gate='lower', confidence=0.6"))
+    result = world.run()
+    result.assert_outcomes(failed=1)
+    (replay,) = [line for line in result.outlines if " replay: " in line]
+    assert "--unlearndiff-cases=157,158,159" in replay
+    again = world.run("--unlearndiff-cases=157,158,159")
+    again.assert_outcomes(failed=1)
+    again.stdout.fnmatch_lines(["*'dog': the victim draws 0/3 = 0.0%, but the gate wants rate >= 98.0%*"])
+
+
+def test_one_of_several_gates_of_a_test_has_no_replay_whose_case_numbers_would_be_those_of_all(world: World) -> None:
+    know(world, "rrrrrggggg", "gggggggggg")
+    know(world, "rrrrrggggg", "gggggggggg", "cat")
+    world.tests(
+        """
+        @pytest.mark.unlearndiff_retains("dog", min_rate="85%")
+        @pytest.mark.unlearndiff_retains("cat", min_rate="85%")
+        def test_kept(unlearndiff_retention):
+            unlearndiff_retention()
+        """
+    )
+    result = world.run()
+    result.assert_outcomes(failed=1)
+    assert "replay:" not in result.stdout.str()
+
+
 def test_what_is_missing_is_not_kept(world: World) -> None:
     know(world, "ggggggg...", "gggggggggg")
     world.tests(GATE.format(keywords="'dog', min_rate='85%'"))
