@@ -74,9 +74,8 @@ def _copy(files: AbstractFileSystem, place: str, url: str, say: Callable[[str], 
     seen = {name: {k: str(v) for k, v in info.items() if k not in ("url", "name")} for name, info in there.items()}
     folder = own_folder() / "models"
     folder.mkdir(exist_ok=True)
-    kept = folder / digest(
-        [shown(url) if tagged else url, seen]
-    )  # another session may still read what was there before
+    # Another session may still read what was there before, so that it stays.
+    kept = folder / digest([shown(url) if tagged else url, seen])
     with FileLock(folder / f"{kept.name}.lock"):
         if not kept.exists():
             size = sum(int(info.get("size") or 0) for info in there.values())

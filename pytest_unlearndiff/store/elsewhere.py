@@ -49,8 +49,7 @@ def reaching(url: str, verb: str, mend: str, kind: type[UnlearnDiffError], *, wh
         raise
     except ImportError as error:  # fsspec says itself which package a place needs
         missing = error.name if isinstance(error, ModuleNotFoundError) else None
-        raise kind(
-            f"{place} needs {missing}: pip install {missing}" if missing else f"{place}: {said(error)}"
-        ) from None
+        reason = f" needs {missing}: pip install {missing}" if missing else f": {said(error)}"
+        raise kind(f"{place}{reason}") from None
     except Exception as error:
         raise kind(f"{place} cannot be {verb}: {type(error).__name__}: {said(error)}. {mend}") from None

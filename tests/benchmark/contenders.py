@@ -28,7 +28,7 @@ from pytest_unlearndiff.models.victim import Victim as Model
 from pytest_unlearndiff.store.key import AttackKey
 from pytest_unlearndiff.store.store import Store
 
-from .levers import LEVERS, Lever
+from .levers import LEVERS, Drafted, Lever
 from .literal import BLOCKS, STEPS, VERSION, Literal
 
 EMOJI = Path(__file__).resolve().parents[2] / "examples" / "emoji"
@@ -141,9 +141,13 @@ class Bench:
         def attack(lacking: Sequence[Prompt]) -> Iterator[Outcome]:
             model = Model(self.parts.victim(victim.source).pipe, sampling)
             targets = Targets(Model(self.parts.base(victim.source), sampling))
-            evaluation = Evaluation(model, self.parts.judge(victim.concept.judge, victim.source))
-            search = lever.search(AttackSpec(slots=slots), lever.schedule, model)
-            found = Engine(search, model, targets, evaluation, self.lanes, SEED).run(lacking)
+            judge = self.parts.judge(victim.concept.judge, victim.source)
+            drafts = Model(
+                self.parts.victim(victim.source).pipe, replace(sampling, steps=sampling.steps // Drafted.STEPS)
+            )
+            own = {"judged": Evaluation(drafts, judge)} if lever.search is Drafted else {}
+            search = lever.search(AttackSpec(slots=slots), lever.schedule, model, **own)
+            found = Engine(search, model, targets, Evaluation(model, judge), self.lanes, SEED).run(lacking)
             yield from (outcome for outcome in found if outcome is not None)
 
         settings = {"slots": slots, "search": lever.search.__name__, **asdict(lever.schedule)}

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 
 from pytest_unlearndiff.attacks.coordinate_search import Choice, CoordinateSearch, SwapLane
-from pytest_unlearndiff.core.attack_spec import SCHEDULES, Swaps
+from pytest_unlearndiff.attacks.lane import Lane
+from pytest_unlearndiff.attacks.search_space import SearchSpace
+from pytest_unlearndiff.core.attack_spec import SCHEDULES, AttackSpec, Swaps
+from pytest_unlearndiff.core.drawing import Drawing
+from pytest_unlearndiff.core.judgement import Judgement
 from pytest_unlearndiff.models.victim import Victim
 
 _FAST = SCHEDULES["fast"]
@@ -61,6 +66,78 @@ class FreshNoise(CoordinateSearch):
         return super()._round(lanes, victim)
 
 
+class WholeVocabulary(CoordinateSearch):
+    """Every token may be chosen, also those that a person cannot type, so that another text may be drawn."""
+
+    def __init__(self, spec: AttackSpec, schedule: Swaps, victim: Victim) -> None:
+        super().__init__(spec, schedule, victim)
+        self._space = SearchSpace(victim.vocabulary, typeable=False)
+        self._tokens = self._space.tokens
+
+
+class Drafted(CoordinateSearch):
+    """What is measured is drawn in a fifth of the steps, and in full only where the judge sees the concept there.
+
+    Pictures that are left when the rounds are over go to the drafts that came nearest.
+
+    Args:
+        spec: as ``CoordinateSearch``'s.
+        schedule: as ``CoordinateSearch``'s.
+        victim: as ``CoordinateSearch``'s.
+        judged: what the judge says of drafts.
+    """
+
+    STEPS = 5
+    """One of so many steps of a picture is a draft's."""
+    PICTURES = 6
+    """Full pictures a prompt, at most."""
+
+    def __init__(
+        self,
+        spec: AttackSpec,
+        schedule: Swaps,
+        victim: Victim,
+        judged: Callable[[Sequence[Drawing]], list[Judgement]],
+    ) -> None:
+        super().__init__(spec, schedule, victim)
+        self._judged = judged
+        self._drafts: dict[Lane, list[tuple[Judgement, Choice]]] = defaultdict(list)
+        self._drawn: Counter[Lane] = Counter()
+
+    def _move(self, lane: SwapLane, found: Mapping[Choice, float]) -> None:
+        super()._move(lane, found)
+        drawings = [self._drawing(lane, choice) for choice in found]
+        self._drafts[lane] += zip(self._judged(drawings), found, strict=True)
+
+    def _drawing(self, lane: SwapLane, choice: Choice) -> Drawing:
+        here, lane.choice = lane.choice, choice
+        drawing = self._proposal(lane, self._victim)
+        lane.choice = here
+        return drawing
+
+    def advance(self, lanes: Sequence[SwapLane], victim: Victim) -> list[Drawing | None]:
+        self._victim = victim
+        before = {lane: lane.block for lane in lanes}
+        super().advance(lanes, victim)
+        for lane in lanes:
+            measured = self._schedule.measured if lane.block > before[lane] else 0
+            lane.forwards += measured * victim.picture_forwards // self.STEPS
+        return [self._next(lane, victim) for lane in lanes]
+
+    def _next(self, lane: SwapLane, victim: Victim) -> Drawing | None:
+        """A draft to draw in full, or a picture that is known already where another round comes first."""
+        over, drafts = lane.block == self._schedule.rounds, self._drafts[lane]
+        best = max(drafts, key=lambda draft: (draft[0].hit, draft[0].score), default=None)
+        if best is not None and self._drawn[lane] < self.PICTURES and (best[0].hit or over):
+            drafts.remove(best)
+            self._drawn[lane] += 1
+            return self._drawing(lane, best[1])
+        if over:
+            return None
+        lane.forwards -= victim.picture_forwards  # the engine counts it, but does not draw it again
+        return Drawing(lane.prompt.text, lane.prompt.seed, lane.prompt.guidance)
+
+
 @dataclass(frozen=True)
 class Lever:
     """One way to search.
@@ -77,6 +154,9 @@ class Lever:
 
     def work(self, picture: int) -> int:
         """As ``Swaps.work``."""
+        if self.search is Drafted:
+            drafts = self.schedule.rounds * self.schedule.measured * picture // Drafted.STEPS
+            return self.schedule.work(0) + drafts + Drafted.PICTURES * picture
         return self.schedule.work(picture) - self.saved * self.schedule.rounds
 
 
@@ -92,6 +172,9 @@ LEVERS = {
     ),
     "fast, no screening": Lever(CoordinateSearch, replace(FAST, screened=9, measured=9)),
     "fast, 18 short rounds": Lever(CoordinateSearch, replace(FAST, rounds=18, screened=8, measured=1)),
+    "fast, timesteps over all": Lever(CoordinateSearch, replace(FAST, timesteps=(0.125, 0.375, 0.625, 0.875))),
+    "fast, whole vocabulary": Lever(WholeVocabulary, FAST),
+    "fast, drafts first": Lever(Drafted, replace(FAST, rounds=10)),
     "fast, never begun again": Lever(CoordinateSearch, replace(FAST, restart=0)),
     "fast, begun again once": Lever(CoordinateSearch, replace(FAST, restart=FAST.rounds // 2)),
 }

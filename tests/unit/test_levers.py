@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -9,10 +11,12 @@ import pytest
 import torch
 from benchmark.compare import row, rows
 from benchmark.contenders import mcnemar
-from benchmark.levers import FAST, LEVERS, OnlyDown, RankedTogether
+from benchmark.levers import FAST, LEVERS, Drafted, OnlyDown, RankedTogether
 from tiny import PROMPTS
 
 from pytest_unlearndiff.core.attack_spec import AttackSpec
+from pytest_unlearndiff.core.drawing import Drawing
+from pytest_unlearndiff.core.judgement import Judgement
 from pytest_unlearndiff.core.outcome import Outcome, Status
 from pytest_unlearndiff.models.targets import Targets
 from pytest_unlearndiff.models.victim import Victim
@@ -21,11 +25,13 @@ from .builders import outcome
 
 
 @pytest.mark.parametrize("name", LEVERS)
-def test_a_lever_costs_about_what_fast_does_and_spends_what_it_says(
-    name: str, victim: Victim, targets: Targets
-) -> None:
+def test_a_lever_costs_about_what_fast_does(name: str) -> None:
+    assert abs(LEVERS[name].work(50) / FAST.work(50) - 1) < 0.06
+
+
+@pytest.mark.parametrize("name", sorted({*LEVERS} - {"fast, drafts first"}))
+def test_a_lever_spends_what_it_says(name: str, victim: Victim, targets: Targets) -> None:
     lever = LEVERS[name]
-    assert abs(lever.work(50) / FAST.work(50) - 1) < 0.06
     two = replace(lever, schedule=replace(lever.schedule, rounds=2))
     search = two.search(AttackSpec(), two.schedule, victim)
     lanes = search.start(PROMPTS[:1], victim, targets, 0)
@@ -56,6 +62,30 @@ def test_only_down_never_leaves_for_worse(victim: Victim, targets: Targets) -> N
     assert lane.choice == (1, 2, 4)
     search._move(lane, {(8, 2, 4): 0.3})
     assert lane.choice == (8, 2, 4)
+
+
+@pytest.mark.parametrize("seen", [True, False])
+def test_only_drafts_that_show_the_concept_are_drawn_in_full_until_the_rounds_are_over(
+    seen: bool, victim: Victim, targets: Targets
+) -> None:
+    judged: list[Drawing] = []
+
+    def judge(drawings: Sequence[Drawing]) -> list[Judgement]:
+        judged.extend(drawings)
+        return [Judgement(seen, len(drawing.text), "") for drawing in drawings]
+
+    lever = LEVERS["fast, drafts first"]
+    schedule = replace(lever.schedule, rounds=3)
+    search = Drafted(AttackSpec(), schedule, victim, judge)
+    (lane,) = search.start(PROMPTS[:1], victim, targets, 0)
+    drawn = list(itertools.takewhile(lambda it: it is not None, (search.advance([lane], victim)[0] for _ in range(99))))
+    full = [drawing for drawing in drawn if drawing in judged]
+    assert len(full) == len(set(full)) == Drafted.PICTURES
+    assert drawn.index(full[0]) == (0 if seen else 2), "with none in a draft, only when the rounds are over"
+    if not seen:
+        assert [len(drawing.text) for drawing in full] == sorted((len(it.text) for it in judged), reverse=True)[:6]
+    told = len(drawn) * victim.picture_forwards  # as the engine adds
+    assert lane.forwards + told == replace(lever, schedule=schedule).work(victim.picture_forwards)
 
 
 @pytest.mark.parametrize(("first", "second", "p"), [(0, 0, 1.0), (5, 0, 0.0625), (1, 1, 1.0), (8, 1, 0.0390625)])
