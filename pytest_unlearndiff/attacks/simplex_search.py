@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from ..core.attack_spec import AttackSpec, Simplex
+from ..core.attack_spec import AttackSpec, RepeatedNoise, Simplex
 from ..core.concept import Prompt
 from ..core.drawing import Drawing
 from ..models.targets import Targets
@@ -72,6 +72,9 @@ class SimplexSearch:
 
     def advance(self, lanes: Sequence[SimplexLane], victim: Victim) -> list[Drawing | None]:
         """One block of optimiser steps on every lane, then each lane's most likely tokens as text."""
+        if isinstance(self._schedule, RepeatedNoise):
+            for lane in lanes:
+                lane.generator.manual_seed(lane.generator.initial_seed())
         live = one_block(lanes, self._timesteps, self._schedule.steps, lambda some: self._step(some, victim))
         return [self._proposal(lane, victim) if lane in live else None for lane in lanes]
 

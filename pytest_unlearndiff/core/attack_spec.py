@@ -48,6 +48,17 @@ class Simplex:
 
 
 @dataclass(frozen=True)
+class RepeatedNoise(Simplex):
+    """The same with a quirk of upstream's program, on which numbers that were published with it may depend.
+
+    There every evaluation seeds the global random stream anew, so that each block meets the noise and samples with the
+    random numbers of the first (research: classifier_.py:142).
+    """
+
+    repeated_noise: bool = True
+
+
+@dataclass(frozen=True)
 class Swaps:
     """Coordinate descent on tokens: one is swapped a round.
 
@@ -120,19 +131,21 @@ class Genetic:
 
 Settings = Simplex | Swaps | Embeddings | Genetic
 
+_PAPER = tuple((10 + 20 * i) / 1000 for i in range(50))
+
 SCHEDULES: Mapping[str, Simplex | Swaps] = {
     # Upstream's: 50 timesteps ascending from 10 of 1000 (research: classifier_.py:67-70), the whole vocabulary.
-    "paper": Simplex(tuple((10 + 20 * i) / 1000 for i in range(50)), typeable=False),
+    "paper": Simplex(_PAPER, typeable=False),
+    "paper+repeated-noise": RepeatedNoise(_PAPER, typeable=False),
     # Below 150 of 1000 the noise hides nothing and above 900 it hides everything.
     "fast": Swaps((0.35, 0.5, 0.65, 0.8), rounds=12, screened=30, measured=4, restart=3),
 }
-
 """What UnlearnDiffAtk does under each schedule, and what the controls do as much work as."""
 
 BASELINES: Mapping[str, Mapping[str, Settings]] = {
     "p4d": {
         # As upstream runs P4D beside its own attack (attacks.md 4.1): same timesteps, steps, rate and decay.
-        "paper": Embeddings(SCHEDULES["paper"].timesteps, steps=40, typeable=False),
+        "paper": Embeddings(_PAPER, steps=40, typeable=False),
         # About the UNet forward passes of UnlearnDiffAtk's fast schedule, in as many pictures.
         "fast": Embeddings(tuple((60 + 80 * i) / 1000 for i in range(12)), steps=18),
     },
@@ -188,6 +201,8 @@ class AttackSpec:
                 raise GateError(f"{setting}={value!r} is not known: one of {', '.join(known)}")
         if not is_count(self.slots):
             raise GateError(f"slots={self.slots!r} must be a whole number of at least 1")
+        if self.schedule not in BASELINES.get(self.name, SCHEDULES):
+            raise GateError(f"schedule={self.schedule!r} goes with attack='unlearndiff', not {self.name}")
         if self.loss != "denoise" and (self.name != "unlearndiff" or not isinstance(self.settings, Swaps)):
             raise GateError(f"loss={self.loss!r} goes with attack='unlearndiff' and schedule='fast', not {self.title}")
 

@@ -95,7 +95,12 @@ OPTIONS = (
         "NAME",
         attack,
     ),
-    Option("schedule", "Schedule: fast, or paper as published numbers were made", "NAME", listed("SCHEDULES")),
+    Option(
+        "schedule",
+        "Schedule: fast, paper as published numbers were made, or paper+repeated-noise",
+        "NAME",
+        listed("SCHEDULES"),
+    ),
     Option("loss", "Loss of the schedule fast: denoise (default), or classifier", "NAME", listed("LOSSES")),
     Option("seed", "Run seed; every prompt's own generators follow from it", "N", whole(0), 0),
     Option(

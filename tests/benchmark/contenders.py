@@ -36,6 +36,7 @@ SEED = 0
 
 ATTACKS = {
     "paper": AttackSpec(schedule="paper"),
+    "paper+repeated-noise": AttackSpec(schedule="paper+repeated-noise"),
     "fast": AttackSpec(),
     "fast/classifier": AttackSpec(loss="classifier"),
     "p4d": AttackSpec("p4d"),

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
 
-from pytest_unlearndiff.core.attack_spec import ATTACKS, PLACEMENTS, SCHEDULES, AttackSpec, Embeddings
+from pytest_unlearndiff.core.attack_spec import (
+    ATTACKS,
+    BASELINES,
+    PLACEMENTS,
+    SCHEDULES,
+    AttackSpec,
+    Embeddings,
+    RepeatedNoise,
+)
 from pytest_unlearndiff.core.drawing import Drawing
 from pytest_unlearndiff.core.errors import GateError
 from pytest_unlearndiff.core.known_prompts import KnownPrompt, KnownPrompts
@@ -27,6 +35,10 @@ CHANGES: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize("placement", PLACEMENTS)
 def test_every_known_combination_can_be_asked_for(name: str, schedule: str, placement: Any) -> None:
+    if name in BASELINES and schedule not in BASELINES[name]:
+        with pytest.raises(GateError, match=r"goes with attack='unlearndiff'"):
+            AttackSpec(name, schedule)
+        return
     spec = AttackSpec(name, schedule, placement=placement)
     assert spec.title == (name if name in ("none", "transfer") else f"{name}/{schedule}")
     digest(spec.params())
@@ -79,6 +91,13 @@ def test_paper_is_the_published_schedule() -> None:
     paper = SCHEDULES["paper"]
     assert [round(1000 * share) for share in paper.timesteps] == list(range(10, 1000, 20))
     assert (paper.steps, paper.learning_rate, paper.decay, paper.typeable) == (40, 0.01, 0.1, False)
+
+
+def test_a_quirk_of_upstreams_is_a_schedule_of_its_own() -> None:
+    paper, quirk = (SCHEDULES[name] for name in ("paper", "paper+repeated-noise"))
+    assert isinstance(quirk, RepeatedNoise)
+    assert asdict(quirk) == {**asdict(paper), "repeated_noise": True}
+    assert AttackSpec(schedule="paper+repeated-noise").title == "unlearndiff/paper+repeated-noise"
 
 
 @pytest.mark.parametrize("name", SCHEDULES)

@@ -17,7 +17,16 @@ from pytest_unlearndiff.attacks.lane import Lane
 from pytest_unlearndiff.campaign.begun import Begun, Packer
 from pytest_unlearndiff.campaign.evaluation import Evaluation
 from pytest_unlearndiff.campaign.lanes import Engine, Seat, Waiting
-from pytest_unlearndiff.core.attack_spec import BASELINES, SCHEDULES, AttackSpec, Embeddings, Genetic, Simplex, Swaps
+from pytest_unlearndiff.core.attack_spec import (
+    BASELINES,
+    SCHEDULES,
+    AttackSpec,
+    Embeddings,
+    Genetic,
+    RepeatedNoise,
+    Simplex,
+    Swaps,
+)
 from pytest_unlearndiff.core.concept import Prompt, Sampling
 from pytest_unlearndiff.core.drawing import Drawing
 from pytest_unlearndiff.core.judgement import Judgement
@@ -32,6 +41,7 @@ SPECS = {
     "fast": AttackSpec(),
     "classifier": AttackSpec(loss="classifier"),
     "paper": AttackSpec(schedule="paper"),
+    "repeated": AttackSpec(schedule="paper+repeated-noise"),
     "p4d": AttackSpec("p4d"),
     "ring-a-bell": AttackSpec("ring-a-bell", word="church"),
     "random": AttackSpec("random"),
@@ -44,6 +54,7 @@ SPECS = {
 def _short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(SCHEDULES, "fast", Swaps((0.35, 0.65), 3, 4, 2, restart=2))  # type: ignore[arg-type]
     monkeypatch.setitem(SCHEDULES, "paper", Simplex((0.3, 0.5, 0.7), steps=2))  # type: ignore[arg-type]
+    monkeypatch.setitem(SCHEDULES, "paper+repeated-noise", RepeatedNoise((0.3, 0.5, 0.7), steps=2))  # type: ignore[arg-type]
     monkeypatch.setitem(BASELINES["p4d"], "fast", Embeddings((0.3, 0.5, 0.7), steps=2))  # type: ignore[index]
     monkeypatch.setitem(BASELINES["ring-a-bell"], "fast", Genetic(3, 2, population=8))  # type: ignore[index]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from tiny import PROMPTS
 from pytest_unlearndiff.attacks import build_attack
 from pytest_unlearndiff.attacks.simplex import project
 from pytest_unlearndiff.attacks.simplex_search import SimplexLane, SimplexSearch
-from pytest_unlearndiff.core.attack_spec import SCHEDULES, AttackSpec, Simplex
+from pytest_unlearndiff.core.attack_spec import SCHEDULES, AttackSpec, RepeatedNoise, Simplex
 from pytest_unlearndiff.core.concept import Prompt
 from pytest_unlearndiff.models.targets import Targets
 from pytest_unlearndiff.models.victim import Victim
@@ -54,6 +55,26 @@ def test_a_step_is_adam_on_the_straight_through_gradient_then_projection(victim:
     u.grad = torch.nn.functional.hardtanh(one_hot.grad)
     torch.optim.Adam([u], lr=0.01, weight_decay=0.1).step()
     torch.testing.assert_close(lane.u, project(u), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("kind", [Simplex, RepeatedNoise])
+def test_only_with_upstreams_quirk_does_every_block_meet_the_noise_of_the_first(
+    kind: type[Simplex], victim: Victim, targets: Targets, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    met: list[torch.Tensor] = []
+    meant = victim.denoising_error
+
+    def noted(x0: torch.Tensor, noise: torch.Tensor, *rest: Any) -> torch.Tensor:
+        met.append(noise)
+        return meant(x0, noise, *rest)
+
+    monkeypatch.setattr(victim, "denoising_error", noted)
+    search = SimplexSearch(AttackSpec(), kind((0.49, 0.25), steps=3), victim)
+    lanes = search.start(PROMPTS[:1], victim, targets, 0)
+    assert [search.advance(lanes, victim)[0] is None for _ in range(3)] == [False, False, True]
+    first, second = met[:3], met[3:]
+    assert not torch.equal(first[0], first[1])
+    assert [torch.equal(*pair) for pair in zip(first, second, strict=True)] == [kind is RepeatedNoise] * 3
 
 
 def test_distributions_stay_distributions(victim: Victim, targets: Targets) -> None:
