@@ -45,6 +45,9 @@ DURATIONS = Path(__file__).with_name("durations.json")
 ROUNDS = 10
 """Rounds of the default attack on a prompt that resists, of which the durations are."""
 
+LANE = 340_000
+"""Bytes of a packed prompt of the fast search at Stable Diffusion 1.4's size: five latents of 64 KiB."""
+
 
 @dataclass(frozen=True)
 class Run:
@@ -136,21 +139,32 @@ def efficiency(run: Run, workers: int, lanes: int) -> float:
     return run.busy / (run.seconds * workers * lanes)
 
 
-def calibrate(workers: int = 2, count: int = 200, seconds: float = 0.02) -> None:
-    """Hand out prompts that only sleep to real Ray actors, and print what a report costs."""
+def calibrate(size: int, workers: int = 2, count: int = 200, seconds: float = 0.02) -> None:
+    """Hand out prompts that only sleep to real Ray actors, and print what a report costs.
+
+    Args:
+        size: bytes that travel with a prompt, both ways, as a begun one's do.
+        workers: how many.
+        count: prompts.
+        seconds: that each takes.
+    """
     import ray
 
     class Sleeper:
-        def turn(self, count: int, seconds: float) -> int:
-            time.sleep(count * seconds)
-            return count
+        def turn(self, begun: Begun, seconds: float) -> Begun:
+            time.sleep(seconds)
+            return begun
+
+    def handed(prompt: Prompt) -> Begun:
+        return Begun(prompt, 1, bytes(size))
 
     ray.init(address="local", num_cpus=workers, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     actors = [ray.remote(Sleeper).options(num_cpus=1).remote() for _ in range(workers)]
-    ray.get([actor.turn.remote(0, 0.0) for actor in actors])
-    handout = Handout((Prompt(f"prompt {n}", n, 7.5, n) for n in range(count)), workers)
+    prompts = [Prompt(f"prompt {n}", n, 7.5, n) for n in range(count)]
+    ray.get([actor.turn.remote(handed(prompts[0]), 0.0) for actor in actors])
+    handout = Handout(prompts, workers)
     held = {worker: handout.take(str(worker), 1) for worker in range(workers)}
-    asked = {actors[worker].turn.remote(1, seconds): worker for worker in held}
+    asked = {actors[worker].turn.remote(handed(prompt_of(held[worker][0])), seconds): worker for worker in held}
     started = time.perf_counter()
     spent = 0.0
     while asked:
@@ -161,12 +175,13 @@ def calibrate(workers: int = 2, count: int = 200, seconds: float = 0.02) -> None
         handout.done(str(worker), prompt_of(held[worker][0]).digest)
         held[worker] = handout.take(str(worker), 1)
         if held[worker]:
-            asked[actors[worker].turn.remote(1, seconds)] = worker
+            asked[actors[worker].turn.remote(handed(prompt_of(held[worker][0])), seconds)] = worker
         spent += time.perf_counter() - begun
     took = time.perf_counter() - started
     ray.shutdown()
     model = simulate([seconds] * count, workers, 1, spent / count)
-    print(f"real Ray, {workers} workers, {count} prompts of {seconds} s: {took:.2f} s, {spent / count:.5f} s a report")
+    print(f"real Ray, {workers} workers, {count} prompts of {seconds} s and {size:,} bytes: {took:.2f} s")
+    print(f"a report: {spent / count:.5f} s")
     print(f"simulated with that cost: {model.seconds:.2f} s")
 
 
@@ -241,7 +256,8 @@ def main() -> None:
     parser.add_argument("--cost", type=float, default=REPORT, help="seconds of the driver a report")
     asked = parser.parse_args()
     if asked.ray:
-        calibrate()
+        for size in (0, LANE):
+            calibrate(size)
         return
     if asked.driver:
         with TemporaryDirectory() as folder:
