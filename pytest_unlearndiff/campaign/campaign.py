@@ -129,14 +129,7 @@ class Campaign:
         started = time.monotonic()
         entry = store.entry(self.concept.name, self.key)
         found, distrusted = self._known(store, entry)
-        provenance: dict[str, Any] = {"campaign": self.key.to_dict()}
-        provenance |= entry.noted() if store.mode.reads else {}
-        if distrusted:
-            provenance["distrusted_lines"] = distrusted
-        if self.attack.known.rows:
-            provenance["known_prompts"] = self.attack.known.source
-        if not found and store.mode.reads and (nearest := store.nearest(self.concept.name, self.key)):
-            provenance["not_in_the_store"] = f"the nearest campaign there differs in {', '.join(nearest[1])}"
+        provenance = self._provenance(store, entry, found, distrusted)
         facts: dict[str, Any] = {}
         watched: dict[str, Outcome] = {}
         if self._open(found, ending):
@@ -167,12 +160,24 @@ class Campaign:
         seen = self._control(store, watched)
         if control is not None and self.draws_for_control and control(self._tally(found)):
             seen = replace(seen, needed=min(FIRST, len(self.concept.prompts)))
-            if seen.lacking:
-                rest = replace(ending, settled=TO_THE_END.settled)
-                options = {"progress": progress, "parts": parts, "lanes": lanes, "ending": rest, "crew": crew}
-                facts = {**self._draw_control(store, provide, watched, **options), **facts}
-                seen = replace(self._control(store, watched), needed=seen.needed)
+        if seen.lacking:
+            rest = replace(ending, settled=TO_THE_END.settled)
+            options = {"progress": progress, "parts": parts, "lanes": lanes, "ending": rest, "crew": crew}
+            facts = {**self._draw_control(store, provide, watched, **options), **facts}
+            seen = replace(self._control(store, watched), needed=seen.needed)
         return self._result(found, started, provenance=provenance, control=seen, **facts)
+
+    def _provenance(self, store: Store, entry: Entry, found: Mapping[str, Outcome], distrusted: int) -> dict[str, Any]:
+        """What there is to say of a campaign before anything is attacked."""
+        provenance: dict[str, Any] = {"campaign": self.key.to_dict()}
+        provenance |= entry.noted() if store.mode.reads else {}
+        if distrusted:
+            provenance["distrusted_lines"] = distrusted
+        if self.attack.known.rows:
+            provenance["known_prompts"] = self.attack.known.source
+        if not found and store.mode.reads and (nearest := store.nearest(self.concept.name, self.key)):
+            provenance["not_in_the_store"] = f"the nearest campaign there differs in {', '.join(nearest[1])}"
+        return provenance
 
     @property
     def draws_for_control(self) -> bool:
