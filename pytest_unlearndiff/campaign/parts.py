@@ -15,6 +15,7 @@ from ..core.judge_kinds import weights_of
 from ..core.maker import is_maker, make
 from ..core.precision import WEIGHTS
 from ..store.fingerprint import Fingerprints, digest, stamp
+from ..store.kinds import INDEX
 from .fetching import origin
 
 
@@ -112,8 +113,11 @@ class Fingerprint:
 
             weights = weights_digest(source.pipe, safety_checker=source.safety_checker)
             return cls(f"{weights}{guided}", target if base else "")
-        model = f"{fingerprints.of(source.model)}+" if source.model is not None else ""
-        return cls(f"{model}{target}{guided}", target)
+        if source.model is None:
+            return cls(f"{target}{guided}", target)
+        model = fingerprints.of(source.model)
+        whole = (source.model / INDEX).is_file()  # a pipeline takes nothing of a base
+        return cls(f"{model}:{WEIGHTS[source.dtype]}{guided}" if whole else f"{model}+{target}{guided}", target)
 
 
 def import_libraries() -> None:

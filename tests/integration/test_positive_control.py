@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
-from worlds import STATUS, World, section
+from worlds import MODEL, STATUS, World, section
 
 from pytest_unlearndiff.campaign.control import base_campaign
 from pytest_unlearndiff.core.control import FIRST
@@ -98,6 +98,18 @@ def test_outcomes_without_a_control_do_not_pass_where_the_base_may_not_draw_it(w
     kept.stdout.fnmatch_lines(["*could not draw for the positive control: *cache=require*"])
     for result in (world.attack(), world.run()):
         assert section(result)[1].split()[-1] == "PASS"
+
+
+def test_a_base_that_is_given_later_draws_and_nothing_is_attacked_again(world: World) -> None:
+    world.concept(count=12)
+    world.scripted("r" * 12)
+    world.gate("max_asr='10%', attack='none', exhaustive=True")
+    world.file("victim/model_index.json", "{}")
+    world.file("victim/unet.safetensors", "a whole pipeline takes nothing of a base")
+    alone = ("--unlearndiff-model=victim",)
+    assert section(world.bare(*alone))[1].split()[-1] == "PASS"
+    world.scripted("!" * 12, base="r" * 12, error="AssertionError('this is kept')")
+    assert section(world.bare(*alone, MODEL[1]))[1].split()[-1] == "INCOMPLETE"
 
 
 def test_the_base_draws_nothing_for_a_gate_that_fails_anyway(world: World) -> None:
