@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -13,6 +14,10 @@ from .core.errors import UnlearnDiffError
 COMMANDS: tuple[str, ...] = (
     "inspect", "calibrate", "drift", "show", "report", "compare", "export", "clear", "prune", "pull", "push",
 )  # fmt: skip
+
+
+_OF_TORCH = ("diffusers", "PIL", "safetensors", "torch", "transformers")
+"""What the extra of that name installs."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -34,8 +39,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
     try:
         status: int = chosen.run(chosen)
+        sys.stdout.flush()
     except UnlearnDiffError as error:
         print(f"{parser.prog} {chosen.command}: {error}", file=sys.stderr)
+        return 1
+    except ModuleNotFoundError as error:
+        if error.name not in _OF_TORCH:
+            raise
+        needed = f'needs {error.name}: pip install "pytest-unlearndiff[torch]"'
+        print(f"{parser.prog} {chosen.command}: {needed}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:  # whoever reads has read enough, as head has
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     return status
 

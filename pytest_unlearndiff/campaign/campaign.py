@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -44,12 +44,14 @@ class Prospect:
         lacking: digests of the prompts that would be attacked, if none before them makes the verdict certain.
         differs: where the store knows nothing, in what the key of the nearest campaign differs.
         seconds: what they will take, if prompts go as those did that the store knows, of this campaign or the nearest.
+        most: what they will take, if each of them resists to the end.
     """
 
     tally: Tally
     lacking: frozenset[str]
     differs: tuple[str, ...] = ()
     seconds: float | None = None
+    most: float | None = None
 
     @property
     def left(self) -> int:
@@ -218,7 +220,15 @@ class Campaign:
             frozenset(prompt.digest for prompt in lacking),
             differs=tuple(nearest[1]) if nearest and not found else (),
             seconds=spent / len(measured) * len(lacking) if spent and lacking else None,
+            most=self._at_most(measured) * len(lacking) if spent and lacking else None,
         )
+
+    def _at_most(self, measured: Sequence[Outcome]) -> float:
+        """Seconds of a prompt that resists to the end, if its UNet forward passes take what those measured took."""
+        picture = 2 * self.concept.sampling.steps
+        exhausted = picture + (self.attack.settings.work(picture) if self.attack.searches else 0)
+        spent, forwards = sum(o.seconds for o in measured), sum(o.forwards for o in measured)
+        return max(spent / len(measured), exhausted * spent / forwards if forwards else 0.0)
 
     def _attacks_as(self, key: Mapping[str, Any]) -> bool:
         """Whether a campaign of the store does the same work for a prompt."""

@@ -11,7 +11,7 @@ from ..reports.prompt_export import export
 from ..reports.reading import read_gates
 from ..store.fingerprint import write_atomically
 
-SUMMARY = "write the prompts that drew their concept under attack as CSV, for attack='transfer:CSV' on another model"
+SUMMARY = "write the prompts that broke in the last session as CSV, for attack='transfer:CSV' on another model"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,17 +23,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         default=Path(".unlearndiff"),
         metavar="A",
-        help="JSON report, or folder of a store (default: %(default)s)",
+        help="JSON report, or folder of a store, which knows the last session's gates (default: %(default)s)",
     )
     parser.add_argument("--concept", help="only prompts of this concept")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Write them; 1 where there are none."""
+    """Write them; 1 where there are none, and then nothing is written over."""
     gates = read_gates(arguments.source)
     if arguments.concept is not None:
         gates = [gate for gate in gates if gate.concept == arguments.concept]
     text, count = export(gates)
+    if not count:
+        print(
+            f"no prompt broke in {arguments.source}, which has the gates of one session. Run those whose prompts you "
+            "want again, which the store answers",
+            file=sys.stderr,
+        )
+        return 1
     if arguments.file == "-":
         sys.stdout.write(text)
     else:
@@ -42,4 +49,4 @@ def run(arguments: argparse.Namespace) -> int:
         except OSError as error:
             raise ReportError(f"{arguments.file} cannot be written: {error}. Give another file") from None
     print(f"{count} adversarial prompts", file=sys.stderr)
-    return 0 if count else 1
+    return 0

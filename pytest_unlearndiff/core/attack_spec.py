@@ -218,6 +218,11 @@ class AttackSpec:
         return self.name if self.name in _UNSCHEDULED else f"{self.name}/{self.schedule}{loss}"
 
     @property
+    def searches(self) -> bool:
+        """Whether it does the work that its schedule prescribes, which of a plugin's attack is not known."""
+        return self.name in ATTACKS and self.name not in _UNSCHEDULED
+
+    @property
     def needs_target(self) -> bool:
         """Whether the attack needs the un-erased model, most often for target images."""
         kind = plugged().attacks.get(self.name)

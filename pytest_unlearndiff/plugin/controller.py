@@ -47,7 +47,7 @@ class Controller:
         for record in records:
             record["expected"] = expected_failure(report)
         state.records += records
-        if not records and not report.passed:
+        if report.failed or not (records or report.passed):
             from .reporting import unmeasured
 
             state.unmeasured.append(unmeasured(report))

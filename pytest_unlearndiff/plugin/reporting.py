@@ -18,7 +18,7 @@ from .session import SessionState
 
 
 def unmeasured(report: pytest.TestReport) -> Unmeasured:
-    """A gate that failed or was skipped without a record, as its report says it."""
+    """A test that failed or was skipped, as its report says it."""
     expected = hasattr(report, "wasxfail")
     why = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longreprtext
     crash = getattr(report.longrepr, "reprcrash", None)
@@ -66,10 +66,12 @@ def _write(
 def _gather(session: pytest.Session, state: SessionState) -> SessionRecord:
     records = [Record.from_wire(data) for data in state.records]
     retained = [RetentionRecord.from_wire(data) for data in state.retained]
-    measured = {record.nodeid for record in records} | {record.nodeid for record in retained}
-    lacking = [gate for gate in state.unmeasured if gate.nodeid not in measured]
+    gates: list[Record | RetentionRecord] = [*records, *retained]
+    measured, failing = {gate.nodeid for gate in gates}, {gate.nodeid for gate in gates if not gate.passed}
+    lacking = [test for test in state.unmeasured if test.nodeid not in measured]
     lacking += [Unmeasured(nodeid, "failed", said) for nodeid, said in state.unreached]
-    return SessionRecord(records, lacking, _facts(session, state), retained)
+    otherwise = [test for test in state.unmeasured if test.nodeid in measured - failing and test.how == "failed"]
+    return SessionRecord(records, lacking, _facts(session, state), retained, otherwise)
 
 
 def _facts(session: pytest.Session, state: SessionState) -> dict[str, Any]:

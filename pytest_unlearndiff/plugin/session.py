@@ -43,7 +43,7 @@ class SessionState:
         skipped: node ids of gates that were skipped.
         finished: gates that the running test has finished in this process.
         deadline: on ``time.monotonic``'s clock; no attack is begun after it.
-        unmeasured: gates that ended without a record.
+        unmeasured: tests that ended without a record, or failed with one.
         unreached: gates that another one of the same test ended: node id, and which.
         report_failed: whether a report that was asked for could not be written.
         interrupted: where Ctrl-C stopped a campaign, and what is kept of it; empty where none was stopped.

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from fractions import Fraction
 
+from ..core.gate import Gate, Verdict
 from ..core.outcome import Status
-from ..core.rate import Rate, fine_percent, percent
+from ..core.rate import Rate, fine_percent, largest_within, percent
 from .record import LONGEST, PromptRecord, Record
 from .text import command, count, duration, many, safe, share_in_words
 
@@ -45,7 +47,7 @@ def _headline(record: Record) -> str:
                 "More prompts may decide it"
             )
         case _:
-            if record.obstacle and not record.missing and not record.error:
+            if record.obstacle and (record.decided or not record.undecided):
                 return f"{concept}: {counts}, but {safe(record.obstacle, 1000)}"
             why = f". {safe(record.obstacle, 1000)}" if record.obstacle else ""
             gate = f"gate {record.limits}" if record.limits else "the rate"
@@ -114,6 +116,19 @@ def numbers(record: Record) -> str:
         return ""
     longer = f"; the {record.total - attackable} longer ones are attacked too" if attackable < record.total else ""
     return f"N_total {record.total}, N_attackable {attackable} (at most {LONGEST} tokens, as upstream){longer}"
+
+
+def support(record: Record) -> str:
+    """How little a pass says, where it says little; else empty."""
+    if record.verdict != Verdict.PASS or record.max_asr is None or record.reading != "point":
+        return ""
+    limit = Fraction(record.max_asr)
+    if (rate := Gate(limit).also_passes(record.total)) is None:
+        return ""
+    within = largest_within(limit, record.total)
+    return (
+        f"a limit of {within} of {record.total} also passes a model whose true ASR is {percent(rate)} one time in five"
+    )
 
 
 def source(record: Record) -> str:

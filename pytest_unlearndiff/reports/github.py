@@ -10,7 +10,7 @@ from .failure import failure_text
 from .markdown import markdown_report
 from .record import Record
 from .retention import RetentionRecord, retention_text
-from .session import SessionRecord
+from .session import SessionRecord, Unmeasured
 from .text import safe
 
 
@@ -26,14 +26,20 @@ def append_summary(session: SessionRecord) -> None:
 
 
 def workflow_commands(session: SessionRecord, root: Path) -> list[str]:
-    """Workflow commands, one for each gate that did not pass.
+    """Workflow commands, one for each gate that did not pass and each test that failed otherwise.
 
     Args:
         session: the gates.
         root: pytest's rootdir, from which the tests' files are named.
     """
     attacked = [_annotation(record, root) for record in session.failing]
-    return attacked + [_not_retained(record, root) for record in session.not_retained]
+    retained = [_not_retained(record, root) for record in session.not_retained]
+    return [*attacked, *retained, *(_otherwise(test, root) for test in session.otherwise)]
+
+
+def _otherwise(test: Unmeasured, root: Path) -> str:
+    file = _seen_from_workspace(root / test.nodeid.split("::")[0])
+    return f"::error file={_property(file)},title=unlearndiff test failed::{_data(safe(test.why, 1000))}"
 
 
 def _not_retained(record: RetentionRecord, root: Path) -> str:

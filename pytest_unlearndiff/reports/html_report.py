@@ -16,7 +16,7 @@ from ..store.pictures import Pictures
 from ..store.store import Store
 from .charts import HEIGHT, WIDTH, Axis, Effort, efforts, scale, tick
 from .comparison import Comparison
-from .failure import lacking, numbers, source
+from .failure import lacking, numbers, source, support
 from .marking import Piece, pieces
 from .record import MISSING, STATUSES, PromptRecord, Record
 from .session import SessionRecord
@@ -63,6 +63,7 @@ def html_report(session: SessionRecord, store: Store | None, changes: Sequence[C
         "count": count,
         "source": source,
         "lacking": lacking,
+        "support": support,
     }
     style, script = _part("report.css"), _part("report.js")
     shown, left_out = _pictures(session, store)

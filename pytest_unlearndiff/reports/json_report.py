@@ -7,6 +7,7 @@ from dataclasses import asdict
 from importlib.resources import files
 from typing import Any
 
+from .failure import support
 from .record import Record
 from .retention import RetentionRecord
 from .session import SessionRecord
@@ -27,6 +28,7 @@ def document(session: SessionRecord) -> dict[str, Any]:
         "version": VERSION,
         "gates": [_gate(record) for record in session.gates],
         "retained": [_retained(record) for record in session.retained],
+        "failed_otherwise": [asdict(test) for test in session.otherwise],
         "unmeasured": [asdict(gate) for gate in session.unmeasured],
         "run": {
             **session.run,
@@ -58,6 +60,7 @@ def _gate(record: Record) -> dict[str, Any]:
             "max_pre_asr": record.max_pre_asr,
             "reading": record.reading,
             "confidence": record.confidence,
+            "support": support(record) or None,
         },
         "counts": {
             "total": record.total,

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from ..core.outcome import Status
 from ..core.rate import fine_percent, percent
 from .comparison import Comparison
-from .failure import numbers, source
+from .failure import numbers, source, support
 from .record import PromptRecord, Record
 from .retention import RetentionRecord
 from .session import SessionRecord
@@ -27,13 +27,20 @@ def markdown_report(session: SessionRecord, changes: Sequence[Comparison] = ()) 
     if session.gates:
         lines += [_HEAD, "|" + "---|" * (_HEAD.count("|") - 1), *map(_row, session.worst_first), ""]
     said = [
-        f"- {_plain(record.concept)}: {_plain(numbers(record))}" for record in session.worst_first if numbers(record)
+        f"- {_plain(record.concept)}: {_plain(text)}"
+        for record in session.worst_first
+        for text in (numbers(record), support(record))
+        if text
     ]
     lines += [*said, ""] if said else []
     for record in session.failing:
         lines += _evidence(record)
     if session.retained:
         lines += _retention(session.retained)
+    if session.otherwise:
+        lines += ["### Tests that failed otherwise", ""]
+        lines += [f"- {code(test.nodeid)}: {_plain(test.why)}" for test in session.otherwise]
+        lines.append("")
     if session.unmeasured:
         lines += ["### Not measured", ""]
         lines += [f"- {code(gate.nodeid)} {gate.how}: {_plain(gate.why)}" for gate in session.unmeasured]
@@ -52,7 +59,7 @@ def _retention(records: Sequence[RetentionRecord]) -> list[str]:
             _plain(record.concept),
             share(record.drawn, record.undecided, record.total),
             "-" if record.base_drawn is None else count(record.base_drawn, record.base_undecided, record.total),
-            "-" if record.base_drawn is None else str(record.lost),
+            record.losses,
             f"{percent(record.low)}..{percent(record.high)} at {fine_percent(record.confidence)}",
             _plain(record.limits or "none"),
         )
@@ -92,7 +99,7 @@ def _evidence(record: Record) -> list[str]:
     if record.expected:
         lines += [f"Expected to fail: {_plain(record.expected)}", ""]
     if record.obstacle:
-        lines += [_plain(record.obstacle), ""]
+        lines += [_plain(record.obstacle, 1000), ""]
     successes = record.ended(Status.BROKEN) + record.ended(Status.GENERATED) + record.ended(Status.ERROR)
     lines += [f"- {_told(prompt)}" for prompt in successes[:_SHOWN]]
     if len(successes) > _SHOWN:
@@ -110,9 +117,9 @@ def _told(prompt: PromptRecord) -> str:
     return f"prompt {prompt.case} {how} {code(text or '')} (judge saw {_plain(prompt.detail)})"
 
 
-def _plain(text: str) -> str:
+def _plain(text: str, limit: int = 200) -> str:
     """Text that Markdown shows as it is: nothing in it is a link, a tag, a mention or the end of a table's cell."""
-    return re.sub(r"([\\`*_{}\[\]()#+!|<>~&@:])", lambda found: f"&#{ord(found[1])};", safe(text))
+    return re.sub(r"([\\`*_{}\[\]()#+!|<>~&@:])", lambda found: f"&#{ord(found[1])};", safe(text, limit))
 
 
 def code(text: str) -> str:

@@ -63,6 +63,12 @@ class Shared:
         each = [gate.found.seconds / gate.found.left for gate in self.gates if gate.found.seconds is not None]
         return each[0] * self.left if each else None
 
+    @property
+    def most(self) -> float:
+        """What they will take where each resists to the end; 0 where nothing is known."""
+        each = [gate.found.most / gate.found.left for gate in self.gates if gate.found.most is not None]
+        return max(each, default=0.0) * self.left
+
 
 def plan_lines(gates: Sequence[Planned], unknown: Sequence[tuple[str, str]]) -> list[str]:
     """One row a gate, one more where its base draws for it, two a retention gate, and what cannot be foreseen.
@@ -88,7 +94,7 @@ def plan_lines(gates: Sequence[Planned], unknown: Sequence[tuple[str, str]]) -> 
         for campaign in campaigns
     ]
     known = [seconds for each in left if (seconds := each.seconds) is not None]
-    total = f", about {duration(sum(known))}" if known else ""
+    total = f", about {_between(sum(known), sum(each.most for each in left))}" if known else ""
     some = f" (and {len(left) - len(known)} gates of unknown length)" if len(known) < len(left) and known else ""
     least = "at least " if unknown else ""
     prompts, pictures = (sum(each.left for each in left if each.pictures is side) for side in (False, True))
@@ -109,4 +115,12 @@ def _store(found: Prospect) -> str:
 def _time(gate: Planned) -> str:
     if not gate.found.left:
         return "-"
-    return "?" if gate.found.seconds is None else f"~{duration(gate.found.seconds)}"
+    if gate.found.seconds is None:
+        return "?"
+    return f"~{_between(gate.found.seconds, gate.found.most or 0.0)}"
+
+
+def _between(seconds: float, most: float) -> str:
+    """How long, if prompts go as those before, and if each resists to the end, where that is another answer."""
+    least, longest = duration(seconds), duration(most)
+    return f"{least}..{longest}" if most > seconds and longest != least else least

@@ -139,6 +139,7 @@ class Record:
         path: the test's file from pytest's rootdir; line: where the test begins in it, from 1; 0 where unknown.
         expected: why the test is expected to fail; empty where it is not.
         pictures: folder of the thumbnails, from where pytest was started; empty where there is none.
+        certain: whether the counts alone make a verdict certain, whatever else stands in its way.
     """
 
     nodeid: str
@@ -173,6 +174,7 @@ class Record:
     line: int = 0
     expected: str = ""
     pictures: str = ""
+    certain: bool = False
 
     @classmethod
     def of(
@@ -191,6 +193,7 @@ class Record:
         not see it in the victim's says nothing, and nothing can pass.
         """
         tally, verdict, obstacle = result.tally, gate.decide(result.tally), result.obstacle
+        certain = gate.settled(tally)
         if (result.control.fails or result.control.lacking) and verdict is not Verdict.FAIL:
             verdict, obstacle = Verdict.INCOMPLETE, obstacle or _no_control(result)
         if result.cause is not None and verdict is not Verdict.FAIL:
@@ -226,14 +229,15 @@ class Record:
             control_seen=result.control.seen,
             control_whose=result.control.whose,
             victim=result.victim,
+            certain=certain,
             path=place[0],
             line=place[1],
         )
 
     @property
     def decided(self) -> bool:
-        """Whether the verdict is certain, however missing prompts would end."""
-        return self.verdict not in ("", Verdict.INCOMPLETE.value)
+        """Whether what the counts say is certain, however missing prompts would end."""
+        return self.certain or self.verdict not in ("", Verdict.INCOMPLETE.value)
 
     @property
     def successes(self) -> int:

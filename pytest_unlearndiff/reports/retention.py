@@ -11,7 +11,7 @@ from ..core.gate import Verdict
 from ..core.outcome import Status
 from ..core.rate import fine_percent, percent
 from ..core.retention import Retention, RetentionGate
-from .text import command, duration, many, safe, table
+from .text import command, count, duration, many, safe, share, table
 
 _SHOWN = 5
 _COLUMNS = ("retained", "base", "victim", "lost", "interval", "verdict")
@@ -117,6 +117,14 @@ class RetentionRecord:
         return cls(**data)
 
     @property
+    def losses(self) -> str:
+        """How many were lost, as far as that is known: a picture that is missing of either may be one more."""
+        if self.base_drawn is None:
+            return "-"
+        most = min(self.total, self.lost + self.undecided + self.base_undecided)
+        return f"{self.lost}..{most}" if most > self.lost else str(self.lost)
+
+    @property
     def drifts(self) -> list[str]:
         """The measures in words."""
         return [str(Measure(**measure)) for measure in self.drift]
@@ -205,19 +213,20 @@ def retention_lines(records: Sequence[RetentionRecord], *, verbosity: int = 0) -
         lines.append((row, record.verdict))
         lacking = f", {record.undecided} missing or errored" if record.undecided else ""
         kept = "from the store" if record.undecided else "all from the store"
+        why = [f"  {safe(record.obstacle, 500)}"] if record.obstacle and not record.passed else []
         took = (f"{record.fresh} pictures in {duration(record.seconds)}" if record.fresh else kept) + lacking
         lines.append((f"  {record.nodeid}: {record.limits or 'no limit'}, {took}", ""))
+        lines += [(line, "") for line in why]
         lines += [(f"  {safe('; '.join(record.drifts), 1000)}", "")] * bool(record.drift)
     return lines
 
 
 def _row(record: RetentionRecord) -> tuple[str, ...]:
-    compared = record.base_drawn is not None
     return (
         record.concept,
-        f"{record.base_drawn}/{record.total}" if compared else "-",
-        f"{record.drawn}/{record.total} = {percent(record.drawn / record.total)}",
-        str(record.lost) if compared else "-",
+        "-" if record.base_drawn is None else count(record.base_drawn, record.base_undecided, record.total),
+        share(record.drawn, record.undecided, record.total),
+        record.losses,
         f"{percent(record.low)}..{percent(record.high)}",
         record.verdict or "-",
     )

@@ -9,6 +9,7 @@ from typing import Any
 from ..core.gate import Verdict
 from .record import Record
 from .retention import RetentionRecord
+from .text import many
 
 # What a reviewer has to see first.
 _WORST_FIRST = (Verdict.FAIL, Verdict.INCOMPLETE, Verdict.INCONCLUSIVE, "", Verdict.PASS)
@@ -16,7 +17,7 @@ _WORST_FIRST = (Verdict.FAIL, Verdict.INCOMPLETE, Verdict.INCONCLUSIVE, "", Verd
 
 @dataclass(frozen=True)
 class Unmeasured:
-    """A gate of which there is no record: it must not be overlooked, for nothing was measured.
+    """A test that says more than its gates: nothing was measured, or it failed although they did not.
 
     Attributes:
         nodeid: the test.
@@ -37,6 +38,7 @@ class SessionRecord:
         gates: finished gates, by test, each test's in the order they finished.
         retained: finished retention gates, in the same order.
         unmeasured: gates that were skipped, or failed before anything was measured.
+        otherwise: tests that failed although no gate of theirs did, as by an assertion of their own.
         run: volatile facts: when, where and with what the session ran, and what cut it short.
     """
 
@@ -44,12 +46,14 @@ class SessionRecord:
     unmeasured: list[Unmeasured] = field(default_factory=list)
     run: dict[str, Any] = field(default_factory=dict)
     retained: list[RetentionRecord] = field(default_factory=list)
+    otherwise: list[Unmeasured] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         """Bring the gates into an order that does not depend on workers."""
         self.gates.sort(key=lambda record: record.nodeid)
         self.retained.sort(key=lambda record: record.nodeid)
         self.unmeasured.sort(key=lambda gate: gate.nodeid)
+        self.otherwise.sort(key=lambda test: test.nodeid)
 
     @property
     def worst_first(self) -> list[Record]:
@@ -80,6 +84,8 @@ class SessionRecord:
             said = f"{failing} of {gates} {plural} did not pass{known}"
         else:
             said = f"{gates} of {gates} {plural} passed"
+        if self.otherwise:
+            said += f", {many(len(self.otherwise), 'test')} failed otherwise"
         return f"{said}, {len(self.unmeasured)} not measured" if self.unmeasured else said
 
     @property
@@ -94,6 +100,7 @@ class SessionRecord:
             "unmeasured": [asdict(gate) for gate in self.unmeasured],
             "run": dict(self.run),
             "retained": [record.to_wire() for record in self.retained],
+            "otherwise": [asdict(test) for test in self.otherwise],
         }
 
     @classmethod
@@ -109,6 +116,7 @@ class SessionRecord:
                 [Unmeasured(**gate) for gate in data["unmeasured"]],
                 dict(data["run"]),
                 [RetentionRecord.from_wire(gate) for gate in data["retained"]],
+                [Unmeasured(**test) for test in data.get("otherwise", [])],
             )
         except (KeyError, TypeError) as error:
             raise ValueError(f"not a session: {error}") from None

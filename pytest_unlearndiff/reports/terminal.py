@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from fractions import Fraction
 
 from ..core.attack_spec import AttackSpec
-from ..core.gate import Gate, Verdict
-from ..core.rate import largest_within, percent
-from .failure import evidence, numbers, source
+from ..core.rate import percent
+from .failure import evidence, numbers, source, support
 from .record import Record
 from .text import count, readable, safe, share, table
 
@@ -42,8 +40,8 @@ def summary_lines(records: Sequence[Record], *, verbosity: int = 0, width: int |
         lines.append((f"  {record.nodeid}: {attack}{record.limits or 'no limit'}, {source(record)}", ""))
         if said := numbers(record) if verbosity > 0 or record.attackable != record.total else "":
             lines.append((f"  {said}", ""))
-        if support := _support(record):
-            lines.append((support, ""))
+        if said := support(record):
+            lines.append((f"  {said}", ""))
         if not record.passed:
             lines += [(f"  {safe(record.obstacle, 500)}", "")] * bool(record.obstacle)
             lines += [(line, "") for line in evidence(record)[1:]]
@@ -68,17 +66,6 @@ def _fitted(records: Sequence[Record], width: int | None) -> list[str]:
     over = max(map(len, lines)) - width if width is not None else 0
     longest = max(len(safe(record.concept, 30)) for record in records)
     return _table(records, name=max(longest - over, _LEAST)) if over > 0 else lines
-
-
-def _support(record: Record) -> str:
-    """How little a pass says, where it says little."""
-    if record.verdict != Verdict.PASS or record.max_asr is None or record.reading != "point":
-        return ""
-    limit = Fraction(record.max_asr)
-    if (rate := Gate(limit).also_passes(record.total)) is None:
-        return ""
-    within = largest_within(limit, record.total)
-    return f"  {within} of {record.total} also passes a model whose true ASR is {percent(rate)} one time in five"
 
 
 def _row(record: Record, name: int) -> tuple[str, ...]:

@@ -55,7 +55,18 @@ def differences(here: Mapping[str, Any], there: Mapping[str, Any]) -> list[str]:
     """
     left, right = dict(_parts(here)), dict(_parts(there))
     names = [name for name in dict.fromkeys([*left, *right]) if left.get(name) != right.get(name)]
+    if "attack" in names:  # with which its settings differ anyhow, and whether the base is one of them
+        names = [name for name in names if not name.startswith("params.") and (name != "target" or _both(left, right))]
+    scheduled = [name for name in names if name.startswith(_SCHEDULE)]
+    if len(scheduled) > 1:
+        names = [name for name in names if name not in scheduled[1:]]
+        names[names.index(scheduled[0])] = _SCHEDULE
     return [_difference(name, left.get(name), right.get(name)) for name in names]
+
+
+def _both(left: Mapping[str, Any], right: Mapping[str, Any]) -> bool:
+    """Whether the base is in both keys."""
+    return bool(left.get("target") and right.get("target"))
 
 
 def _parts(key: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
@@ -68,10 +79,19 @@ def _parts(key: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]
 
 def _difference(name: str, here: object, there: object) -> str:
     """A difference for people, to whom fingerprints say nothing."""
-    return _FINGERPRINTS.get(name) or f"{name} ({here} here, {there} there)"
+    return _NAMED.get(name) or f"{name} ({_short(here)} here, {_short(there)} there)"
 
 
-_FINGERPRINTS = {
+def _short(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
+
+
+_LONGEST = 60
+_SCHEDULE = "params.schedule."
+
+_NAMED = {
+    _SCHEDULE: "the schedule",
     "victim": "the victim's weights",
     "target": "the base's weights",
     "judge.weights": "the judge's weights",

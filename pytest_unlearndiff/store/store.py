@@ -237,7 +237,9 @@ class Store:
             for entry in self.entries()
             if entry.belongs_to(concept) and (other := entry.key()) is not None
         ]
-        return min((pair for pair in others if pair[1]), key=lambda pair: len(pair[1]), default=None)
+        # Another attack is further away than any other settings of this one.
+        far = lambda pair: ("attack (" in "".join(pair[1]), len(pair[1]))  # noqa: E731
+        return min((pair for pair in others if pair[1]), key=far, default=None)
 
     def prepare(self, entry: Entry, key: AttackKey) -> None:
         """Create the campaign's folder and write down its key.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 
 import pytest
 from worlds import World
@@ -24,6 +26,38 @@ def test_show_of_what_holds_nothing_says_so(world: World, capsys: pytest.Capture
     assert capsys.readouterr().out == f"{world.path / 'nowhere'} holds no campaigns: no such folder\n"
     assert main(["show", f"--cache-dir={world.path}"]) == 1
     assert capsys.readouterr().out == f"{world.path} holds no campaigns\n"
+
+
+def test_what_needs_torch_says_so(
+    world: World, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    for module in [name for name in sys.modules if name.startswith("pytest_unlearndiff.models")]:
+        monkeypatch.delitem(sys.modules, module)
+    assert main(["inspect", str(world.path / "base")]) == 1
+    assert capfd.readouterr().err.endswith('inspect: needs torch: pip install "pytest-unlearndiff[torch]"\n')
+
+
+def test_a_module_of_its_own_that_is_missing_is_no_missing_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pytest_unlearndiff.models.quiet", None)
+    with pytest.raises(ModuleNotFoundError, match="quiet"):
+        main(["inspect", "nowhere"])
+
+
+def test_a_reader_that_has_read_enough_is_no_error(world: World) -> None:
+    world.know("gbrr.")
+    show = subprocess.Popen(
+        [sys.executable, "-m", "pytest_unlearndiff", "show", f"--cache-dir={world.path / '.unlearndiff'}"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert show.stdout is not None
+    assert show.stderr is not None
+    show.stdout.close()
+    with show.stderr:
+        assert show.stderr.read() == ""
+    assert show.wait() == 1
 
 
 def campaigns(world: World) -> list[str]:

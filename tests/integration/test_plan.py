@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+
 import pytest
 from worlds import MODEL, World
+
+from pytest_unlearndiff.core.outcome import Outcome
+from pytest_unlearndiff.reports.text import duration
 
 from .test_retention import know
 
@@ -59,6 +65,22 @@ def test_time_left_is_what_prompts_took_so_far(world: World) -> None:
     lines = plan(world)
     assert lines[1].split() == ["church", "unlearndiff/fast", "partial", "8/10", "~4m00s"]
     assert lines[-1] == "8 prompts to attack, about 4m00s"
+
+
+def test_prompts_that_resist_may_take_longer_than_those_that_broke(world: World) -> None:
+    journal = world.know("bb........")
+    lines = [json.loads(line) for line in journal.read_text().splitlines()]
+    campaign, store = world.campaign()
+    entry = store.entry("church", campaign.key)
+    journal.unlink()
+    for line in lines:
+        entry.keep(replace(Outcome.from_dict(line["outcome"]), seconds=3.0, forwards=264))
+    world.gate("max_asr='50%', exhaustive=True")
+    # 100 forwards for a picture of 50 steps, 12 rounds of 54 and a picture, at 3 s for 264.
+    most = 8 * 3 / 264 * (100 + 12 * 154)
+    assert duration(most) == "2m57s"
+    assert plan(world)[1].split()[-1] == "~24s..2m57s"
+    assert plan(world)[-1] == "8 prompts to attack, about 24s..2m57s"
 
 
 def test_what_gates_share_is_counted_once(world: World) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections import Counter
 
 import pytest
@@ -110,6 +111,17 @@ def test_a_base_that_is_given_later_draws_and_nothing_is_attacked_again(world: W
     assert section(world.bare(*alone))[1].split()[-1] == "PASS"
     world.scripted("!" * 12, base="r" * 12, error="AssertionError('this is kept')")
     assert section(world.bare(*alone, MODEL[1]))[1].split()[-1] == "INCOMPLETE"
+
+
+def test_a_verdict_that_would_be_certain_is_not_called_undecided_for_missing_prompts(world: World) -> None:
+    world.concept(count=3)
+    world.scripted("rrr", base="rrr")
+    world.gate("max_asr='50%', attack='none'")
+    result = world.attack("--unlearndiff-report=md:report.md")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*church: ASR between 0/3 = 0.0% and 1/3 = 33.3%, but the positive control failed: *"])
+    assert "missing" not in section(result)[2]
+    assert "calibrate church --base=BASE" in html.unescape((world.path / "report.md").read_text())
 
 
 def test_the_base_draws_nothing_for_a_gate_that_fails_anyway(world: World) -> None:

@@ -79,6 +79,51 @@ def test_one_session_writes_them_all(mixed: World, workers: tuple[str, ...]) -> 
         assert f"{kind} report: {mixed.path / name}" in lines
 
 
+def test_a_test_that_fails_although_its_gates_do_not_is_told(
+    world: World, workers: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.know("gbbrrrrrrr")
+    world.know("grrrrrrrrr", "tench")
+    world.tests(
+        """
+        def test_own(unlearndiff_attack):
+            assert unlearndiff_attack("church").asr <= 0.1
+
+        @pytest.mark.xfail(reason="known")
+        def test_expected(unlearndiff_attack):
+            assert unlearndiff_attack("church").asr <= 0.1
+
+        def test_gate(unlearndiff_attack):
+            unlearndiff_attack("tench", max_asr="10%")
+            unlearndiff_attack("church", max_asr="10%")
+        """
+    )
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(world.path / "summary.md"))
+    reports = ("json:report.json", "md:report.md", "html:report.html", "github")
+    result = world.run(*workers, *(f"--unlearndiff-report={each}" for each in reports))
+    result.assert_outcomes(failed=2, xfailed=1)
+    (found,) = report(world)["failed_otherwise"]
+    assert (found["nodeid"], found["how"]) == ("test_gate.py::test_own", "failed")
+    assert "3/10 = 30.0% <= 0.1" in found["why"]
+    headline = "1 of 4 gates did not pass, 1 test failed otherwise"
+    for name in ("report.md", "report.html"):
+        text = (world.path / name).read_text(encoding="utf-8")
+        assert headline in text
+        assert "failed otherwise" in text.split(headline)[-1]
+    result.stdout.fnmatch_lines(["::error file=*test_gate.py,title=unlearndiff test failed::*30.0%25 <= 0.1*"])
+
+
+def test_every_report_says_how_little_a_pass_on_few_prompts_says(world: World) -> None:
+    world.know("r" * 10)
+    world.gate("max_asr='10%'")
+    result = world.run("--unlearndiff-report=json:report.json,md:report.md,html:report.html")
+    said = "limit of 1 of 10 also passes a model whose true ASR is 27.1% one time in five"
+    assert f"  a {said}" in section(result)
+    assert report(world)["gates"][0]["limits"]["support"] == f"a {said}"
+    for name in ("report.md", "report.html"):
+        assert said in (world.path / name).read_text(encoding="utf-8")
+
+
 def test_workers_change_nothing_but_what_is_volatile(mixed: World) -> None:
     mixed.run("--unlearndiff-report=json:alone.json")
     mixed.run("-n2", "--unlearndiff-report=json:shared.json")
@@ -203,6 +248,17 @@ def test_two_sessions_are_compared(mixed: World) -> None:
     assert result.outlines[0].endswith("p = 0.0703")  # 2 * (1 + 8) / 2**8
     again = command(mixed, "report", "md:-", "--since=changed.json")
     again.stdout.fnmatch_lines(["### Since the earlier session", "*: 1 newly broke, 7 newly hold, *"])
+
+
+def test_a_session_in_which_nothing_broke_exports_nothing_over_what_there_is(world: World) -> None:
+    world.know("rrrr")
+    world.gate("max_asr='10%'")
+    world.bare(*MODEL)
+    kept = world.file("known.csv", "what an earlier session found")
+    result = command(world, "export", "known.csv")
+    assert result.ret == 1
+    result.stderr.fnmatch_lines(["no prompt broke in .unlearndiff, which has the gates of one session. Run those *"])
+    assert kept.read_text() == "what an earlier session found"
 
 
 def test_adversarial_prompts_are_exported_as_a_prompt_set(mixed: World) -> None:

@@ -82,6 +82,29 @@ def test_kept_and_lost_with_and_without_workers(world: World, workers: tuple[str
     )
 
 
+def test_what_is_missing_may_be_drawn_or_lost_and_the_summary_says_why(world: World) -> None:
+    know(world, "ggr.......", "ggg.......")
+    world.tests(GATE.format(keywords="'dog', min_rate='85%'"))
+    result = world.run("--unlearndiff-report=md:report.md")
+    assert section_of(result, "retention")[1].split()[:6] == [
+        "dog",
+        "3..10/10",
+        "2..9/10",
+        "=",
+        "20.0%..90.0%",
+        "1..10",
+    ]
+    assert any("cache=require forbids" in line for line in section_of(result, "retention"))
+    assert "| 1..10 |" in (world.path / "report.md").read_text()
+
+
+def section_of(result: pytest.RunResult, name: str) -> list[str]:
+    """The lines of a section of the summary."""
+    lines = result.outlines
+    start = next(i for i, line in enumerate(lines) if line.startswith("=") and line.strip("= ").endswith(name))
+    return lines[start + 1 :]
+
+
 def test_a_replay_can_be_run_whatever_the_gate_asks_of_the_whole_set(world: World) -> None:
     know(world, "g" * 57 + "rrr", "g" * 60)
     world.tests(GATE.format(keywords="'dog', min_rate='98%', gate='lower', confidence=0.6"))

@@ -125,4 +125,4 @@ def test_a_skipped_gate_prints_no_section(world: World) -> None:
 def test_a_pass_on_few_prompts_says_how_little_that_is(world: World) -> None:
     world.know("b" * 5 + "r" * 45)
     world.gate("max_asr='10%'")
-    assert "  5 of 50 also passes a model whose true ASR is 15.4% one time in five" in section(world.run())
+    assert "  a limit of 5 of 50 also passes a model whose true ASR is 15.4% one time in five" in section(world.run())

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from pytest_unlearndiff.core.attack_spec import AttackSpec
 from pytest_unlearndiff.store.key import AttackKey, differences
 
 from .builders import key
@@ -65,3 +66,12 @@ def test_differences_name_what_people_can_read_and_hide_hashes() -> None:
 
 def test_a_key_that_somebody_changed_is_compared_all_the_same() -> None:
     assert "judge" in "".join(differences(key().to_dict(), {"judge": None, "other": [1]}))
+
+
+def test_differences_say_what_they_come_from_and_not_all_that_follows() -> None:
+    fast, paper, none = (AttackSpec(*names) for names in (("unlearndiff",), ("unlearndiff", "paper"), ("none",)))
+    keys = [key(attack=spec.name, params=spec.params()).to_dict() for spec in (fast, paper, none)]
+    assert differences(keys[0], keys[1]) == ["the schedule"]
+    assert differences(keys[0], {**keys[2], "target": ""}) == ["attack (unlearndiff here, none there)"]
+    long = key(params={"slots": [*range(100)]}).to_dict()
+    assert all(len(said) < 200 for said in differences(long, key(params={"slots": 3}).to_dict()))

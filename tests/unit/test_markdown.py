@@ -43,7 +43,7 @@ def test_evidence_of_what_did_not_pass() -> None:
 def test_retention_has_a_table_of_its_own() -> None:
     found = rows(SessionRecord([], retained=[retained()]))
     assert found == [
-        ["⚠️ INCOMPLETE", "dog", "8..9/10 = 80.0%..90.0%", "10/10", "1", "44.0%..99.0% at 95.0%", "rate &#62;= 90.0%"]
+        ["⚠️ INCOMPLETE", "dog", "8..9/10 = 80.0%..90.0%", "10/10", "1..2", "44.0%..99.0% at 95.0%", "rate &#62;= 90.0%"]
     ]
 
 
