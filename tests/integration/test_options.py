@@ -106,7 +106,7 @@ def test_a_colon_in_a_model_path_is_part_of_it(world: World) -> None:
         ("dtype", "int8", "one of auto, float32, tf32, float16, bfloat16"),
         ("progress", "dots", "one of auto, lines, off"),
         ("attack", "fgsm", "one of unlearndiff, p4d, ring-a-bell, random, seed-search, transfer, none"),
-        ("schedule", "slow", "one of paper, fast"),
+        ("schedule", "slow", "one of paper, paper+repeated-noise, fast"),
         ("loss", "hinge", "one of denoise, classifier"),
         ("concept", "church,,fish", "names with commas, such as church,fish"),
         ("model", "nowhere.pt", "there is nothing at"),

@@ -86,6 +86,15 @@ def test_what_stops_the_base_in_its_drawing_takes_nothing_away_and_lets_nothing_
     result.stdout.fnmatch_lines(["*positive control failed: *in only 0 of 10 *"])
 
 
+def test_pictures_of_the_base_that_cannot_be_judged_are_missing_from_the_control(world: World) -> None:
+    world.concept(count=12)
+    world.scripted("r" * 12, base="ggggge" + "g" * 6)
+    world.gate("max_asr='10%', attack='none'")
+    result = world.attack()
+    assert section(result)[1].split()[-1] == "INCOMPLETE"
+    result.stdout.fnmatch_lines(["*the positive control is missing: the judge saw 9 of the 10 pictures *"])
+
+
 def test_outcomes_without_a_control_do_not_pass_where_the_base_may_not_draw_it(world: World) -> None:
     world.concept(count=12)
     world.scripted("r" * 12)

@@ -295,6 +295,17 @@ def test_a_gate_that_a_test_gives_up_before_is_named(world: World) -> None:
     assert any("unlearndiff_retains('dog') was not reached" in why for why in whys)
 
 
+def test_a_test_that_is_run_again_begins_with_nothing_measured(world: World) -> None:
+    know(world, "rrrrrrrrrr", "gggggggggg")
+    world.know("rrrrrrrrrr")
+    world.tests(BOTH.format(first="unlearndiff_retention", second="unlearndiff_attack"))
+    result = world.run("-p", "rerunfailures", "--reruns=1", "--unlearndiff-report=json:out.json")
+    assert result.parseoutcomes() == {"failed": 1, "rerun": 1}
+    found = json.loads((world.path / "out.json").read_text())
+    assert len(found["retained"]) == 1
+    assert len(found["unmeasured"]) == 1
+
+
 def test_the_sessions_loss_is_none_of_its_affair(world: World) -> None:
     know(world, "gggggggggr", "gggggggggg")
     world.tests(GATE.format(keywords="'dog', min_rate='85%'"))

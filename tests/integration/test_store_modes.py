@@ -113,7 +113,7 @@ CHANGES: dict[str, tuple[Callable[[Path], object], tuple[str, ...], int]] = {
     "a case number": (rewrite(CSV, "103,", "903,"), (), 10),
     "a prompt more": (rewrite(CSV, "103,a", "200,a new prompt,1,7.5\n103,a"), (), 10),
     "run seed": (nothing, ("--unlearndiff-seed=1",), 0),
-    "attack": (nothing, ("--unlearndiff-attack=random",), 0),
+    "attack": (nothing, ("--unlearndiff-attack=p4d",), 0),
     "schedule": (nothing, ("--unlearndiff-schedule=paper",), 0),
     "loss": (nothing, ("--unlearndiff-loss=classifier",), 0),
     "dtype": (nothing, ("--unlearndiff-dtype=float16",), 0),

@@ -216,7 +216,7 @@ def test_workers_learn_of_judges_and_attacks_that_plugins_add(scripted: World) -
             return [JudgeKind("red", make="nowhere:Red", version="1", required={"model": str}, weights=("model",))]
 
         def pytest_unlearndiff_attacks(config):
-            return [AttackKind("echo", make="nowhere:Echo", version="1")]
+            return [AttackKind("echo", make="nowhere:Echo", version="1", needs_targets=True)]
         """.replace("\n        ", "\n"),
     )
     judge = {"kind": "red", "model": "../judge"}

@@ -68,6 +68,20 @@ def test_people_are_told_the_url(memory: fsspec.AbstractFileSystem, tmp_path: Pa
     assert origin(tmp_path / "model") == str(tmp_path / "model")
 
 
+def test_a_copy_of_which_nobody_knows_the_url_is_called_by_its_path(memory: fsspec.AbstractFileSystem) -> None:
+    found = fetched("memory://bucket/erased")
+    (found.parent / ".url").unlink()
+    assert origin(found) == str(found)
+
+
+def test_an_empty_folder_is_nothing() -> None:
+    files = fsspec.filesystem("memory")
+    files.makedirs("/empty/erased")
+    with pytest.raises(ModelError, match="there is nothing at memory://empty/erased"):
+        fetched("memory://empty/erased")
+    files.rm("/empty", recursive=True)
+
+
 def test_nobody_is_told_a_url_because_a_file_beside_a_model_says_so(tmp_path: Path) -> None:
     (tmp_path / ".url").write_text("s3://the/official/model")
     assert VictimSource(tmp_path / "esd.pt").title == str(tmp_path / "esd.pt")
