@@ -295,6 +295,17 @@ def test_a_gate_that_a_test_gives_up_before_is_named(world: World) -> None:
     assert any("unlearndiff_retains('dog') was not reached" in why for why in whys)
 
 
+def test_mistakes_in_gates_of_both_kinds_are_told_at_once(world: World, workers: tuple[str, ...]) -> None:
+    world.concept()
+    world.concept("dog")
+    world.tests(BOTH.format(first="unlearndiff_attack", second="unlearndiff_retention").replace("10%", "1000%"))
+    world.file("test_gate.py", (world.path / "test_gate.py").read_text().replace("85%", "185%"))
+    result = world.run(*workers)
+    assert result.ret == (1 if workers else 2)
+    assert "max_asr='1000%'" in result.stdout.str()
+    assert "min_rate='185%'" in result.stdout.str()
+
+
 def test_a_test_that_is_run_again_begins_with_nothing_measured(world: World) -> None:
     know(world, "rrrrrrrrrr", "gggggggggg")
     world.know("rrrrrrrrrr")
