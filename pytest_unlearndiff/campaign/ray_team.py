@@ -234,6 +234,8 @@ class RayTeam:
     def _arguments(self) -> dict[str, Any]:
         quiet = {**QUIET, "namespace": self._namespace or None}
         if not self._local:
+            # Else Ray knocks twenty times, half a minute each, at a cluster that is gone or wants a token.
+            os.environ.setdefault("RAY_gcs_server_port_wait_time_s", "1")
             return {"address": "auto" if self._where == "ray" else self._where, **quiet}
         # Nothing is told to anybody about this machine, and nothing listens but Ray itself.
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
