@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ..core.attack_spec import ALGORITHM, AttackSpec
 from ..core.concept import Concept, Prompt
 from ..core.control import FIRST, Control
-from ..core.errors import CannotAttack, StoreError, UnlearnDiffError
+from ..core.errors import CannotAttack, StoreError
 from ..core.judge_kinds import key_kind, key_options
 from ..core.outcome import Outcome, Tally
 from ..core.result import AttackResult
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from .lanes import Engine
 
 Provide = Callable[[], VictimSource]
-
-NO_CONTROL = "the base could not draw for the positive control"
 
 
 def _ignore(outcome: Outcome) -> None:
@@ -163,9 +161,11 @@ class Campaign:
         if control is not None and self.draws_for_control and control(self._tally(found)):
             seen = replace(seen, needed=min(FIRST, len(self.concept.prompts)))
         if seen.lacking:
+            from .control import draw_control
+
             rest = replace(ending, settled=TO_THE_END.settled)
-            options = {"progress": progress, "parts": parts, "lanes": lanes, "ending": rest, "crew": crew}
-            facts = {**self._draw_control(store, provide, watched, **options), **facts}
+            options = {"parts": parts, "lanes": lanes, "ending": rest, "crew": crew}
+            facts = {**draw_control(self, provide, store, watched, progress=progress, **options), **facts}
             seen = replace(self._control(store, watched), needed=seen.needed)
         return self._result(found, started, provenance=provenance, control=seen, **facts)
 
@@ -185,26 +185,6 @@ class Campaign:
     def draws_for_control(self) -> bool:
         """Whether the attack asks for no pictures that show the concept, so that the base has to draw some."""
         return not self.attack.needs_target and not self.concept.images
-
-    def _draw_control(
-        self, store: Store, provide: Provide, watched: dict[str, Outcome], **options: Any
-    ) -> dict[str, Any]:
-        """Have the base draw what the positive control lacks.
-
-        Returns:
-            Facts of the result: what stopped that, if anything did. What was measured before stays.
-        """
-        from .control import control_campaign, draw_control
-
-        base = control_campaign(self)
-        assert base is not None
-        try:
-            drawn, obstacle = draw_control(base, provide, store, **options)
-        except Exception as error:
-            said = str(error) if isinstance(error, UnlearnDiffError) else f"{type(error).__name__}: {error}"
-            return {"obstacle": f"{NO_CONTROL}: {said}", "cause": error}
-        watched |= drawn
-        return {"obstacle": f"{NO_CONTROL}: {obstacle}"} if obstacle else {}
 
     def prospect(self, store: Store, ending: Ending = TO_THE_END) -> Prospect:
         """What a run would find in the store and what it would have to attack; nothing is loaded."""

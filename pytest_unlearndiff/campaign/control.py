@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..core.attack_spec import AttackSpec
 from ..core.concept import Concept, Prompt
 from ..core.control import FIRST, Control
+from ..core.errors import UnlearnDiffError
 from ..core.outcome import Outcome, Status, Tally
 from ..store.store import Store
 from .campaign import Campaign
@@ -68,26 +69,40 @@ def control_campaign(campaign: Campaign) -> Campaign | None:
 
 
 def draw_control(
-    base: Campaign, provide: Callable[[], VictimSource], store: Store, progress: Progress | None, **options: Any
-) -> tuple[dict[str, Outcome], str]:
-    """Have the base draw, and the judge see it.
+    campaign: Campaign,
+    provide: Callable[[], VictimSource],
+    store: Store,
+    watched: dict[str, Outcome],
+    *,
+    progress: Progress | None,
+    **options: Any,
+) -> dict[str, Any]:
+    """Have the base draw what the control of a campaign lacks, and the judge see it.
 
     Args:
-        base: what ``control_campaign`` gives.
+        campaign: whose judge is to be believed.
         provide: gives the victim and its base; called only where something has to be drawn.
         store: what is known already is not drawn again.
+        watched: takes what the judge said, by prompt digest.
         progress: told after every picture.
         **options: further ones of ``Campaign.run``.
 
     Returns:
-        What the judge said, by prompt digest, and why pictures are missing, if any are.
-
-    Raises:
-        UnlearnDiffError: as ``Campaign.run``.
+        Facts of the campaign's result: what stopped that, if anything did. What was measured before stays.
     """
+    base = control_campaign(campaign)
+    assert base is not None
     shown = None if progress is None else lambda found: progress(replace(found, attack="none, on its base"))
-    result = base.run(store, lambda: provide().unerased, progress=shown, **options)
-    return {outcome.prompt: outcome for outcome in result.outcomes if outcome is not None}, result.obstacle
+    try:
+        result = base.run(store, lambda: provide().unerased, progress=shown, **options)
+    except Exception as error:
+        said = str(error) if isinstance(error, UnlearnDiffError) else f"{type(error).__name__}: {error}"
+        return {"obstacle": f"{_STOPPED}: {said}", "cause": error}
+    watched |= {outcome.prompt: outcome for outcome in result.outcomes if outcome is not None}
+    return {"obstacle": f"{_STOPPED}: {result.obstacle}"} if result.obstacle else {}
+
+
+_STOPPED = "the base could not draw for the positive control"
 
 
 def keep_watched(store: Store, campaign: Campaign, outcomes: Sequence[Outcome]) -> None:

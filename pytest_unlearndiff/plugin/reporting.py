@@ -70,7 +70,9 @@ def _gather(session: pytest.Session, state: SessionState) -> SessionRecord:
     measured, failing = {gate.nodeid for gate in gates}, {gate.nodeid for gate in gates if not gate.passed}
     lacking = [test for test in state.unmeasured if test.nodeid not in measured]
     lacking += [Unmeasured(nodeid, "failed", said) for nodeid, said in state.unreached]
-    otherwise = [test for test in state.unmeasured if test.nodeid in measured - failing and test.how == "failed"]
+    # By test: one that fails in its call and in its teardown is one.
+    failed = {test.nodeid: test for test in reversed(state.unmeasured) if test.how == "failed"}
+    otherwise = [test for nodeid, test in failed.items() if nodeid in measured - failing]
     return SessionRecord(records, lacking, _facts(session, state), retained, otherwise)
 
 

@@ -86,7 +86,12 @@ def test_a_test_that_fails_although_its_gates_do_not_is_told(
     world.know("grrrrrrrrr", "tench")
     world.tests(
         """
-        def test_own(unlearndiff_attack):
+        @pytest.fixture
+        def untidy():
+            yield
+            raise RuntimeError("in the teardown, too")
+
+        def test_own(unlearndiff_attack, untidy):
             assert unlearndiff_attack("church").asr <= 0.1
 
         @pytest.mark.xfail(reason="known")
@@ -101,7 +106,7 @@ def test_a_test_that_fails_although_its_gates_do_not_is_told(
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(world.path / "summary.md"))
     reports = ("json:report.json", "md:report.md", "html:report.html", "github")
     result = world.run(*workers, *(f"--unlearndiff-report={each}" for each in reports))
-    result.assert_outcomes(failed=2, xfailed=1)
+    result.assert_outcomes(failed=2, xfailed=1, errors=1)
     (found,) = report(world)["failed_otherwise"]
     assert (found["nodeid"], found["how"]) == ("test_gate.py::test_own", "failed")
     assert "3/10 = 30.0% <= 0.1" in found["why"]
