@@ -64,6 +64,10 @@ if any("default_worker" in word for word in sys.orig_argv):
 
 _STORE_BYTES = "80000000"  # Ray asks for at least 75 MiB
 
+# A client's process is forked by a head of many threads: with gRPC's own handlers of forks it dies of that every other
+# time, as the kernel's log says. And while tests keep every core busy, it may need more than half a minute to come up.
+_STEADY = {"GRPC_ENABLE_FORK_SUPPORT": "0", "RAY_CLIENT_SERVER_CHECK_CHANNEL_TIMEOUT_S": "120"}
+
 
 class Cluster:
     """A head with a client server, and further nodes; ``stop`` ends what was started here, and nothing else.
@@ -74,7 +78,7 @@ class Cluster:
     """
 
     def __init__(self, environment: Mapping[str, str], cpus: int) -> None:
-        self._environment = dict(environment)
+        self._environment = {**_STEADY, **environment}
         # Sockets lie in it, and their paths may have 107 bytes.
         self._folder = Path(tempfile.mkdtemp(prefix="ud"))
         self._nodes: list[subprocess.Popen[bytes]] = []

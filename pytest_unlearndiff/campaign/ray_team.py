@@ -30,6 +30,9 @@ QUIET = {"log_to_driver": False, "logging_level": "ERROR"}
 _STORE_BYTES = 100 * 2**20
 """For Ray's object store on this machine, which holds the order, and prompts on their way between workers."""
 
+_TRIES = 3
+"""How often a cluster is asked that answers, and then ends the connection."""
+
 
 class RayBench(Bench):
     """A bench that Ray can send files to."""
@@ -346,18 +349,39 @@ def _quietly(where: str, start: Callable[[], object]) -> None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            start()
+            _patiently(start)
     except Exception as error:
         raise CannotAttack(
             f"--unlearndiff-workers={where}: Ray cannot be started or found: {type(error).__name__}: {one_line(error)}"
-            f"{_token_mend(where, error)}"
+            f"{_mend(where, error)}"
         ) from None
 
 
-def _token_mend(where: str, error: Exception) -> str:
-    """Why a cluster may be silent: since 2.60 one asks for a token where its machine has one, and does not say so."""
+def _patiently(start: Callable[[], object], *, wait: float = 1) -> None:
+    """Call ``start``, and again where the cluster answered but its process for this client did not come up.
+
+    Args:
+        start: joins the cluster.
+        wait: before another call, in seconds.
+    """
+    # A server of many threads forks that process, which with some versions of gRPC dies of it every other time.
+    for _ in range(_TRIES - 1):
+        try:
+            start()
+        except ConnectionAbortedError:
+            time.sleep(wait)
+        else:
+            return
+    start()
+
+
+def _mend(where: str, error: Exception) -> str:
+    """What Ray does not say of a cluster that does not let anybody in."""
     if not (where.startswith("ray://") and isinstance(error, ConnectionError)):
         return ""
+    if isinstance(error, ConnectionAbortedError):
+        return ". Where that log is empty, start the cluster's head with GRPC_ENABLE_FORK_SUPPORT=0"
+    # Since 2.60 one asks for a token where its machine has one.
     return ". A cluster that asks for a token is silent without it: set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN"
 
 

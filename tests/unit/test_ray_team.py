@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import sys
+import time
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 from pytest_unlearndiff.campaign.bench import Order, check_files
 from pytest_unlearndiff.campaign.campaign import Campaign
 from pytest_unlearndiff.campaign.parts import Fingerprint, VictimSource
-from pytest_unlearndiff.campaign.ray_team import RayBench, RayTeam, _quietly, asker, differing
+from pytest_unlearndiff.campaign.ray_team import RayBench, RayTeam, _patiently, _quietly, asker, differing
 from pytest_unlearndiff.core.attack_spec import AttackSpec
 from pytest_unlearndiff.core.concept import Concept, JudgeSpec
 from pytest_unlearndiff.core.errors import CannotAttack, ModelError
@@ -108,6 +109,43 @@ def test_a_cluster_that_is_silent_may_miss_a_token() -> None:
         _quietly("ray://head:10001", connect)
     with pytest.raises(CannotAttack, match=r"timeout$"):
         _quietly("ray", connect)
+
+
+@pytest.mark.parametrize("failures", [0, 1, 2])
+def test_a_cluster_that_ends_a_connection_is_asked_again(failures: int) -> None:
+    answers = iter([ConnectionAbortedError("Starting Ray client server failed")] * failures)
+    called = []
+
+    def connect() -> None:
+        called.append(True)
+        for error in answers:
+            raise error
+
+    _patiently(connect, wait=0)
+    assert len(called) == failures + 1
+
+
+def test_a_cluster_whose_processes_die_says_what_helps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+
+    def connect() -> None:
+        raise ConnectionAbortedError("See ray_client_server_23000.err")
+
+    with pytest.raises(CannotAttack, match=r"_23000\.err\. Where that log is empty, .* GRPC_ENABLE_FORK_SUPPORT=0$"):
+        _quietly("ray://head:10001", connect)
+
+
+@pytest.mark.parametrize(("error", "calls"), [(ConnectionAbortedError("ended"), 3), (ConnectionError("silent"), 1)])
+def test_a_cluster_is_not_asked_for_ever(error: ConnectionError, calls: int) -> None:
+    called = []
+
+    def connect() -> None:
+        called.append(True)
+        raise error
+
+    with pytest.raises(type(error)):
+        _patiently(connect, wait=0)
+    assert len(called) == calls
 
 
 def order(folder: Path, judge: str, *, victim: str = "") -> Order:
