@@ -37,6 +37,7 @@ sys.modules.setdefault("pytest_unlearndiff.models.loading", types.ModuleType("lo
 
 class ScriptedEngine:
     active = 1
+    rounds = ()
 
     def __init__(self, campaign):
         base = campaign.fingerprint.victim == campaign.fingerprint.target

@@ -340,6 +340,8 @@ class Campaign:
             seconds,
             workers,
             left_alone=self._left_alone(),
+            rounds=engine.rounds,
+            last_round=self.attack.settings.rounds if self.attack.searches else 0,
         )
 
     def _outcomes(self, engine: Engine | Workers, found: Mapping[str, Outcome]) -> Generator[Outcome | None]:

@@ -120,6 +120,8 @@ def keep_watched(store: Store, campaign: Campaign, outcomes: Sequence[Outcome]) 
         return
     entry = store.entry(campaign.concept.name, campaign.key)
     store.prepare(entry, campaign.key)
+    if not entry.noted():
+        entry.note({"victim": "the base itself, for the positive control"})
     with store.lock(entry):
         for outcome in outcomes:
             store.keep(entry, outcome)

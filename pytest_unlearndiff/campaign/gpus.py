@@ -135,7 +135,8 @@ class GpuPlaces:
         gpus = {f"cuda:{index}": name for index, name in enumerate(visible_gpus())}
         wanted = gpus if device == "cuda" else {where: name for where, name in gpus.items() if where == device}
         if not wanted:
-            raise CannotAttack(f"--unlearndiff-device={device}: the GPUs here are {', '.join(gpus) or 'none at all'}")
+            seen = f"the GPUs here are {', '.join(gpus)}" if gpus else "torch sees no GPU here: give cpu"
+            raise CannotAttack(f"--unlearndiff-device={device}: {seen}")
         return wanted
 
     def _free(self, heads: Mapping[str, str]) -> Place | None:

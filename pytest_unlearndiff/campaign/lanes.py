@@ -124,6 +124,12 @@ class Engine:
             yield from self._computed(self._attacked(waiting))
         finally:
             self.active = 0
+            self._seats = []
+
+    @property
+    def rounds(self) -> tuple[int, ...]:
+        """The round of its search that each prompt in a lane is in, from 1."""
+        return tuple(seat.evaluations for seat in self._seats)
 
     @property
     def lanes(self) -> int:
@@ -224,9 +230,9 @@ class Engine:
 
     def _attacked(self, waiting: Sequence[Waiting]) -> Generator[Outcome | None]:
         """Attack what waits, in lanes that are refilled as prompts finish."""
-        queue, seats = Queue(waiting), list[Seat]()
-        while queue or seats:
-            yield from self._turn(queue, seats)
+        queue, self._seats = Queue(waiting), []
+        while queue or self._seats:
+            yield from self._turn(queue, self._seats)
 
     def _turn(self, queue: Queue[Waiting], seats: list[Seat]) -> Iterator[Outcome | None]:
         """One round of work on the lanes, and what becomes of it."""

@@ -21,6 +21,8 @@ class Snapshot:
         seconds: since this campaign began.
         workers: how many processes attack; 0 where it is this one.
         left_alone: prompts that will not be attacked.
+        rounds: the round of its search that each prompt is in which this process attacks, from 1.
+        last_round: of a prompt that resists; 0 where that is not known.
     """
 
     concept: str
@@ -31,6 +33,8 @@ class Snapshot:
     seconds: float
     workers: int = 0
     left_alone: int = 0
+    rounds: tuple[int, ...] = ()
+    last_round: int = 0
 
     @property
     def pace(self) -> float | None:

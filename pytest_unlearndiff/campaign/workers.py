@@ -117,6 +117,7 @@ class Workers:
         order: what they do.
         received: told of every report, for what is neither outcome nor progress.
         active: prompts in workers' hands.
+        rounds: none, for only workers know how far they are.
         count: workers that were called.
         described: what was loaded; empty until a worker has loaded it.
     """
@@ -125,6 +126,7 @@ class Workers:
     order: Order
     received: Callable[[Report], None]
     active: int = 0
+    rounds: tuple[int, ...] = ()
     count: int = 0
     described: dict[str, Any] = field(default_factory=dict)
 

@@ -21,6 +21,7 @@ from ..reports.text import safe
 from ..store.judge_weights import judge_weights
 from ..store.store import Store
 from .concepts import add_concepts, library_of
+from .models import BASE, place_of_model
 
 SUMMARY = "measure a concept's judge on the base model's own pictures, and keep the result for gates"
 
@@ -28,7 +29,7 @@ SUMMARY = "measure a concept's judge on the base model's own pictures, and keep 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What to calibrate, on what."""
     parser.add_argument("concept", help="name of the concept")
-    parser.add_argument("--base", type=Path, required=True, help="un-erased pipeline folder")
+    parser.add_argument("--base", required=True, help=BASE)
     add_concepts(parser)
     parser.add_argument("--prompts", type=int, help="only the first N prompts of the concept")
     parser.add_argument(
@@ -46,11 +47,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Draw, judge, and say; 0 where the positive control holds, else 1."""
+    base = place_of_model(arguments.base).resolve()
     library = library_of(arguments)
     concept = library.find(arguments.concept).first(arguments.prompts)
-    concept = replace(concept, judge=on_base(concept.judge, arguments.base.resolve()))
+    concept = replace(concept, judge=on_base(concept.judge, base))
     others = _others(concept, arguments, library)
-    calibrator = _Calibrator(concept, arguments)
+    calibrator = _Calibrator(concept, base, arguments)
     found = Calibration(calibrator.judged(concept.prompts), calibrator.judged(others))
     for line in _lines(concept, found):
         print(line)
@@ -88,14 +90,15 @@ class _Calibrator:
 
     Args:
         concept: with its judge.
+        base: the un-erased pipeline's folder.
         arguments: the command's.
     """
 
-    def __init__(self, concept: Concept, arguments: argparse.Namespace) -> None:
+    def __init__(self, concept: Concept, base: Path, arguments: argparse.Namespace) -> None:
         self._concept, self._arguments = concept, arguments
         self._store, self._parts = Store(arguments.cache_dir), Parts()
         dtype = resolved(arguments.dtype, arguments.device)
-        self._source = VictimSource(base=arguments.base.resolve(), device=arguments.device, dtype=dtype)
+        self._source = VictimSource(base=base, device=arguments.device, dtype=dtype)
         self._base = Fingerprint.of(self._source, self._store.fingerprints).target
         self._judge = judge_weights(concept.judge, self._store.fingerprints)
 

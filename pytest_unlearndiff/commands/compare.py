@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from ..reports.comparison import compare
+from ..reports.comparison import NOTHING, compare
 from ..reports.reading import read_gates
 
 SUMMARY = "say what newly broke and what newly holds between two JSON reports or stores"
@@ -26,5 +26,5 @@ def run(arguments: argparse.Namespace) -> int:
         for nodeid in gates:
             print(f"only in {place}: {nodeid}")
     if not found:
-        print("nothing to compare: no test has a gate on the same concept with the same attack in both")
+        print(NOTHING)
     return 0 if found else 1

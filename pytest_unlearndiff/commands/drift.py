@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from statistics import mean
 
 from ..campaign.parts import Parts, VictimSource
-from ..core.errors import ModelError
 from ..core.precision import AUTO, PRECISIONS, resolved
 from .concepts import add_concepts, library_of
+from .models import BASE, place_of_model
 
 SUMMARY = "compare a model's predicted noise with its base's, on erased and on retained concepts"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Which models, on what."""
-    parser.add_argument("model", type=Path, help="unlearned model: as for --unlearndiff-model")
-    parser.add_argument("--base", type=Path, required=True, help="un-erased pipeline folder")
+    parser.add_argument("model", help="unlearned model: as for --unlearndiff-model")
+    parser.add_argument("--base", required=True, help=BASE)
     parser.add_argument("--erased", action="append", required=True, metavar="CONCEPT", help="should be gone; repeat")
     parser.add_argument("--retained", action="append", default=[], metavar="CONCEPT", help="should be kept; repeat")
     add_concepts(parser)
@@ -28,20 +27,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Measure and print."""
+    """Measure and print.
+
+    Raises:
+        UnlearnDiffError: a model or a concept is not there, or cannot be loaded.
+    """
+    model, shown = place_of_model(arguments.model, maker=True), place_of_model(arguments.base)
+    library = library_of(arguments)
+    names = [*arguments.erased, *arguments.retained]
+    texts = {name: [prompt.text for prompt in library.find(name).prompts[: arguments.prompts]] for name in names}
     from ..core.concept import Sampling
     from ..models.arithmetic import multiplying
     from ..models.drift import noise_drift
     from ..models.victim import Victim
 
-    if not arguments.base.exists():
-        raise ModelError(f"no base at {arguments.base}: give an un-erased pipeline folder")
-    library = library_of(arguments)
-    names = [*arguments.erased, *arguments.retained]
-    texts = {name: [prompt.text for prompt in library.find(name).prompts[: arguments.prompts]] for name in names}
     parts = Parts()
     dtype = resolved(arguments.dtype, arguments.device)
-    source = VictimSource(arguments.model, arguments.base, device=arguments.device, dtype=dtype)
+    source = VictimSource(model, shown, device=arguments.device, dtype=dtype)
     victim, base = Victim(parts.victim(source).pipe, Sampling()), Victim(parts.base(source), Sampling())
     with multiplying(dtype):
         moved = {name: mean(noise_drift(victim, base, texts[name], samples=arguments.samples)) for name in texts}

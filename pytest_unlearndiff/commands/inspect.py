@@ -7,11 +7,10 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..campaign.fetching import fetched
 from ..core.errors import ModelError
 from ..reports.text import safe
 from ..store.family import family_of
-from ..store.hub import hub_folder
+from .models import BASE, place_of_model
 
 if TYPE_CHECKING:
     from ..models.checkpoint import Checkpoint
@@ -23,7 +22,7 @@ SUMMARY = "say what a model is, which tensors it changes against its base, and w
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The model and its base, and what to accept."""
     parser.add_argument("path", help="pipeline folder, component folder, checkpoint file, URL or Hub id")
-    parser.add_argument("--base", help="un-erased pipeline: a folder, a URL or a Hub id")
+    parser.add_argument("--base", help=BASE)
     parser.add_argument("--partial", action="store_true", help="accept tensors that are missing without a pattern")
     parser.add_argument(
         "--trust-pickle", action="store_true", help="read pickles that name more than tensors; it is never executed"
@@ -36,11 +35,12 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         ModelError: it cannot be attacked.
     """
+    path, base = place_of_model(arguments.path), arguments.base and place_of_model(arguments.base)
     from ..models.quiet import libraries_quiet
 
     try:
         with libraries_quiet():
-            _inspect(arguments)
+            _inspect(path, base, partial=arguments.partial, trust_pickle=arguments.trust_pickle)
     except ModelError as error:
         raise ModelError(_own(str(error))) from None
     return 0
@@ -51,12 +51,11 @@ def _own(text: str) -> str:
     return re.sub(r"--unlearndiff-(base|partial|trust-pickle)\b", r"--\1", text)
 
 
-def _inspect(arguments: argparse.Namespace) -> None:
+def _inspect(path: Path, base: Path | None, *, partial: bool, trust_pickle: bool) -> None:
     from ..models.checkpoint import read_checkpoint
     from ..models.loading import load_pipeline, load_victim
 
-    path, base = _found(arguments.path), arguments.base and _found(arguments.base)
-    checkpoint = read_checkpoint(path, trust_pickle=arguments.trust_pickle)
+    checkpoint = read_checkpoint(path, trust_pickle=trust_pickle)
     _print("model", str(path))
     _print("format", checkpoint.format + (f", {checkpoint.pipeline}" if checkpoint.pipeline else ""))
     for name, said in sorted(checkpoint.metadata.items()):
@@ -70,15 +69,7 @@ def _inspect(arguments: argparse.Namespace) -> None:
     else:
         _print("base", str(base) if base is not None else "not given (--base)")
     pipe = load_pipeline(base) if base is not None else None
-    _account(checkpoint, load_victim(checkpoint, pipe, partial=arguments.partial, guided=_guides(checkpoint)))
-
-
-def _found(text: str) -> Path:
-    """A path, or the local copy of what is at a URL or in a Hub repository."""
-    if "://" in text:
-        return fetched(text, print)
-    path = Path(text).expanduser()
-    return path if path.exists() else hub_folder(text) or path
+    _account(checkpoint, load_victim(checkpoint, pipe, partial=partial, guided=_guides(checkpoint)))
 
 
 def _guides(checkpoint: Checkpoint) -> bool:

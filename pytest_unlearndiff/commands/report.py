@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from ..core.errors import ReportError
-from ..reports.comparison import Comparison, compare
+from ..reports.comparison import NOTHING, Comparison, compare
 from ..reports.destinations import FORM, parse
 from ..reports.json_report import schema
 from ..reports.reading import Measured, read_gates, read_session
@@ -56,8 +56,11 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _changes(before: Path, session: SessionRecord) -> list[Comparison]:
-    """The session against an earlier one."""
-    return compare(read_gates(before), [Measured.of(gate) for gate in session.gates])[0]
+    """The session against an earlier one; says so where they have nothing in common."""
+    found = compare(read_gates(before), [Measured.of(gate) for gate in session.gates])[0]
+    if not found:
+        print(f"{before}: {NOTHING}", file=sys.stderr)
+    return found
 
 
 def _wanted(text: str) -> tuple[tuple[str, str], ...]:

@@ -42,9 +42,14 @@ class Simplex:
     decay: float = 0.1
     typeable: bool = True
 
+    @property
+    def rounds(self) -> int:
+        """How often a picture is drawn and judged: after each block."""
+        return len(self.timesteps)
+
     def work(self, picture: int) -> int:
         """UNet forward passes on a prompt that resists, where one picture costs ``picture``."""
-        return len(self.timesteps) * (2 * self.steps + picture)
+        return self.rounds * (2 * self.steps + picture)
 
 
 @dataclass(frozen=True)
@@ -99,9 +104,14 @@ class Embeddings:
     decay: float = 0.1
     typeable: bool = True
 
+    @property
+    def rounds(self) -> int:
+        """How often a picture is drawn and judged: after each block."""
+        return len(self.timesteps)
+
     def work(self, picture: int) -> int:
         """UNet forward passes on a prompt that resists, where one picture costs ``picture``."""
-        return len(self.timesteps) * (3 * self.steps + picture)
+        return self.rounds * (3 * self.steps + picture)
 
 
 @dataclass(frozen=True)

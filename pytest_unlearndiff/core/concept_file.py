@@ -202,7 +202,7 @@ class ConceptLibrary:
             return self._read[path]
         raise ConceptError(
             f"no concept {name!r}: {hint(name, files)} (concepts are *.yaml files in a concepts folder beside the "
-            "tests, or in the places that ini option unlearndiff_concepts lists)"
+            "tests, or in the places that --unlearndiff-concepts or ini option unlearndiff_concepts lists)"
         )
 
     def names(self) -> list[str]:

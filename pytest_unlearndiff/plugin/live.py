@@ -92,6 +92,16 @@ def _going_on(snapshot: Snapshot) -> str:
     remaining = f", {duration(left)} left" if left is not None else ""
     if snapshot.active:
         pace = f", {snapshot.workers} workers at {snapshot.pace:.2g} a minute" if snapshot.pace else ""
-        return f", attacking {snapshot.active}{pace}{remaining}"
+        return f", attacking {snapshot.active}{_rounds(snapshot)}{pace}{remaining}"
     # Un-attacked pictures are quickly drawn; how long attacks take is not known before one has ended.
     return remaining if snapshot.attack.startswith("none") else ", drawing un-attacked pictures"
+
+
+def _rounds(snapshot: Snapshot) -> str:
+    """How far the prompts in lanes are, which may take longer than anybody waits for a sign of life."""
+    if not snapshot.rounds:
+        return ""
+    # One that resisted the last round is in a lane until the next begins.
+    first, last = (min(end, snapshot.last_round or end) for end in (min(snapshot.rounds), max(snapshot.rounds)))
+    total = f" of {snapshot.last_round}" if snapshot.last_round else ""
+    return f" (round {first}{total})" if first == last else f" (rounds {first} to {last}{total})"

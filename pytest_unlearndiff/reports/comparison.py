@@ -9,6 +9,9 @@ from .reading import Measured
 from .record import PromptRecord
 from .text import safe
 
+NOTHING = "nothing to compare: no test has a gate on the same concept with the same attack in both"
+"""Said where two sessions have nothing in common."""
+
 _SHOWN = 10
 
 

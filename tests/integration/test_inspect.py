@@ -64,7 +64,7 @@ def test_a_pipeline_needs_no_base(base: Path, capsys: pytest.CaptureFixture[str]
         ("no base", "give its base with --base=CompVis/stable-diffusion-v1-4"),
         ("code", "names what is no tensor"),
         ("gap", "--partial"),
-        ("nothing", "no model at"),
+        ("nothing", "there is nothing at"),
     ],
 )
 def test_a_refusal_is_status_1_and_one_line(

@@ -118,7 +118,7 @@ def test_a_process_that_has_a_place_takes_no_second_one(holders: Holders) -> Non
     assert places.take("cuda") == "cuda:0"
 
 
-@pytest.mark.parametrize(("visible", "said"), [("", "none at all"), ("-1", "none at all"), ("7", "the GPUs here are")])
+@pytest.mark.parametrize(("visible", "said"), [("", "sees no GPU"), ("-1", "sees no GPU"), ("7", "the GPUs here are")])
 def test_a_gpu_that_is_not_there_is_an_error(
     holders: Holders, monkeypatch: pytest.MonkeyPatch, visible: str, said: str
 ) -> None:

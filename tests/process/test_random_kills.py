@@ -27,6 +27,7 @@ root = Path(sys.argv[1])
 
 class Engine:
     active = 1
+    rounds = ()
 
     def run(self, prompts):
         for prompt in prompts:

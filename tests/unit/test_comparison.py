@@ -170,6 +170,14 @@ def test_the_summary_again_tells_what_changed(tmp_path: Path, capsys: pytest.Cap
     assert "newly broke" in capsys.readouterr().out
 
 
+def test_a_session_that_has_nothing_in_common_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "before.json").write_text(json_report(session(record("rrr", "church"))))
+    (tmp_path / "store").mkdir()
+    Gates(tmp_path / "store").keep(session(record("brr", "dog")).to_wire())
+    assert main(["report", f"--cache-dir={tmp_path / 'store'}", f"--since={tmp_path / 'before.json'}"]) == 0
+    assert capsys.readouterr().err.startswith(f"{tmp_path / 'before.json'}: nothing to compare")
+
+
 def test_the_summary_again_has_what_should_be_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     told = session(record("rrr", "church"))
     told.retained.append(retained("dog", verdict="FAIL"))

@@ -56,6 +56,16 @@ def test_a_target_image_is_judged_once_and_kept_where_the_store_may(tmp_path: Pa
     assert (tmp_path / "store").exists() == mode.writes
 
 
+def test_what_the_base_drew_is_told_from_what_a_victim_drew(tmp_path: Path) -> None:
+    store, picture = Store(tmp_path), [Image.new("RGB", (4, 4))]
+    witness(store, FakeJudge())(concept(4).prompts[:1], picture)
+    (entry,) = store.entries()
+    assert entry.noted() == {"victim": "the base itself, for the positive control"}
+    entry.note({"victim": "the base model"})
+    witness(store, FakeJudge())(concept(4).prompts[1:2], picture)
+    assert entry.noted() == {"victim": "the base model"}
+
+
 def test_another_base_or_judge_has_a_control_of_its_own(tmp_path: Path) -> None:
     store = Store(tmp_path)
     witness(store, FakeJudge())(concept(4).prompts[:1], [Image.new("RGB", (4, 4))])

@@ -67,9 +67,10 @@ def test_the_command_on_a_victim_of_the_emoji_world(capsys: pytest.CaptureFixtur
 
 
 def test_mistakes_are_one_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["drift", "gone.pt", "--base", str(tmp_path / "gone"), "--erased", "church"]) == 1
-    assert "no base at" in capsys.readouterr().err
-    assert main(["drift", "gone.pt", "--base", str(tmp_path), "--erased", "chruch"]) == 1
+    for model, base in (("gone.pt", str(tmp_path)), (str(tmp_path), "gone.pt")):
+        assert main(["drift", model, "--base", base, "--erased", "church"]) == 1
+        assert "there is nothing at gone.pt: give a pipeline folder" in capsys.readouterr().err
+    assert main(["drift", str(tmp_path), "--base", str(tmp_path), "--erased", "chruch"]) == 1
     assert "did you mean 'church'" in capsys.readouterr().err
 
 

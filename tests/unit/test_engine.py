@@ -103,6 +103,14 @@ def test_every_round_of_work_gives_a_sign() -> None:
         assert len(attack.batches) <= rounds + 1
 
 
+def test_the_round_of_every_prompt_in_a_lane_is_told() -> None:
+    evaluation = Evaluation(FakeVictim(), judge)  # type: ignore[arg-type]
+    engine = Engine(FakeAttack(), FakeVictim(), None, evaluation, 4, 0)  # type: ignore[arg-type]
+    told = [engine.rounds for outcome in engine.run([PROMPTS[3], PROMPTS[7]]) if outcome is None]
+    assert told == [(), (2, 2), (3, 3), (4, 4), ()]  # drawn without attack, three rounds, and nothing more to try
+    assert engine.rounds == ()
+
+
 def test_no_picture_is_drawn_twice() -> None:
     _, victim, _ = run(4)
     assert len(victim.drawn) == len(set(victim.drawn))

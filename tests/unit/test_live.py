@@ -104,6 +104,19 @@ def test_no_time_is_foretold_before_anything_is_attacked() -> None:
     assert line(snapshot(10, active=0, attack="none")).endswith("seen in 5/100, 9m00s left")
 
 
+@pytest.mark.parametrize(
+    ("rounds", "last", "said"),
+    [
+        ((), 12, "attacking 8,"),
+        ((5, 5), 12, "attacking 8 (round 5 of 12),"),
+        ((7, 2, 13), 12, "attacking 8 (rounds 2 to 12 of 12),"),
+        ((1, 3), 0, "attacking 8 (rounds 1 to 3),"),
+    ],
+)
+def test_how_far_the_slowest_prompts_are_is_told(rounds: tuple[int, ...], last: int, said: str) -> None:
+    assert said in line(snapshot(10, rounds=rounds, last_round=last))
+
+
 def test_errors_are_done_but_not_hits() -> None:
     assert "10/20 prompts, ASR so far 0/20" in line(snapshot(0, tally=Tally(20, error=10)))
 
