@@ -1,0 +1,38 @@
+"""Models that commands are given: told where they are not there before torch is imported, and by Hub id."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tiny import EMOJI
+
+from pytest_unlearndiff.commands.models import place_of_model
+from pytest_unlearndiff.core.errors import ModelError
+
+
+@pytest.mark.parametrize("words", [["inspect", "gone"], ["calibrate", "church", "--base", "gone"]])
+def test_a_wrong_path_is_told_without_torch(words: list[str]) -> None:
+    code = (
+        "import sys; from pytest_unlearndiff.__main__ import main\n"
+        f"status = main({words!r}); raise SystemExit(9 if 'torch' in sys.modules else status)"
+    )
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert told.returncode == 1
+    assert "there is nothing at gone: give a pipeline folder" in told.stderr
+
+
+def test_a_hub_id_that_is_not_here_says_how_to_fetch_it() -> None:
+    with pytest.raises(ModelError, match=r"nothing at nobody/nothing: nor is .* hf download nobody/nothing$"):
+        place_of_model("nobody/nothing")
+
+
+def test_what_is_there_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert place_of_model(str(EMOJI / "model")) == EMOJI / "model"
+    assert place_of_model("pkg.mod:load", maker=True) == Path("pkg.mod:load")
+    with pytest.raises(ModelError, match="nothing at"):
+        place_of_model("pkg.mod:load")
+    monkeypatch.setattr("pytest_unlearndiff.commands.models.hub_folder", lambda text: tmp_path)
+    assert place_of_model("owner/name") == tmp_path
