@@ -11,6 +11,7 @@ from transformers import AutoImageProcessor, AutoTokenizer, CLIPModel
 
 from ..core.errors import JudgeError
 from ..models.batches import in_batches
+from .pretrained import pretrained
 
 
 class Clip:
@@ -26,9 +27,9 @@ class Clip:
 
     def __init__(self, model: str, device: str = "cpu") -> None:
         try:
-            self._processor = AutoImageProcessor.from_pretrained(model)
-            self._tokenizer = AutoTokenizer.from_pretrained(model)
-            self._model, loaded = CLIPModel.from_pretrained(model, dtype=torch.float32, output_loading_info=True)
+            self._processor = pretrained(AutoImageProcessor, model)
+            self._tokenizer = pretrained(AutoTokenizer, model)
+            self._model, loaded = pretrained(CLIPModel, model, dtype=torch.float32, output_loading_info=True)
         except (OSError, ValueError) as error:
             raise JudgeError(f"CLIP model {model} cannot be loaded: {str(error)[:300]}") from None
         if missing := sorted(loaded["missing_keys"]):

@@ -12,6 +12,7 @@ from ..core.checks import hint
 from ..core.errors import JudgeError
 from ..core.judgement import Judgement
 from ..models.batches import in_batches
+from .pretrained import pretrained
 
 
 class ImageClassifier:
@@ -32,8 +33,8 @@ class ImageClassifier:
         self, model: str, label: str | int, *, top: int = 1, threshold: float = 0.0, device: str = "cpu"
     ) -> None:
         try:
-            self._processor = AutoImageProcessor.from_pretrained(model)
-            self._model = AutoModelForImageClassification.from_pretrained(model, dtype=torch.float32)
+            self._processor = pretrained(AutoImageProcessor, model)
+            self._model = pretrained(AutoModelForImageClassification, model, dtype=torch.float32)
         except (OSError, ValueError) as error:
             raise JudgeError(f"judge model {model} cannot be loaded: {str(error)[:300]}") from None
         self._model.eval().requires_grad_(False).to(device)

@@ -11,6 +11,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from ..core.errors import JudgeError
 from ..core.judgement import Judgement
+from .pretrained import pretrained
 
 
 class VisionLanguage:
@@ -39,9 +40,9 @@ class VisionLanguage:
         device: str = "cpu",
     ) -> None:
         try:
-            self._processor = AutoProcessor.from_pretrained(model)
-            self._model, loaded = AutoModelForImageTextToText.from_pretrained(
-                model, dtype=torch.float32, output_loading_info=True
+            self._processor = pretrained(AutoProcessor, model)
+            self._model, loaded = pretrained(
+                AutoModelForImageTextToText, model, dtype=torch.float32, output_loading_info=True
             )
         except (OSError, ValueError, ImportError) as error:
             raise JudgeError(f"judge model {model} cannot be loaded: {str(error)[:300]}") from None
