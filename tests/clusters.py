@@ -34,6 +34,9 @@ if any("default_worker" in word for word in sys.orig_argv):
     class Engine:
         lanes = 2
 
+        def __init__(self, watched):
+            self.watched = watched
+
         def give_back(self):
             return []
 
@@ -55,11 +58,12 @@ if any("default_worker" in word for word in sys.orig_argv):
                     time.sleep(0.1)
                     while crowded():
                         time.sleep(0.02)
+                    self.watched[prompt.digest] = Outcome(prompt.digest, Status.GENERATED)
                     yield Outcome(prompt.digest, Status.GENERATED if prompt.seed % 5 == 1 else Status.RESISTED)
                 held = []
                 yield None
 
-    Campaign.engine = lambda self, *parts: (Engine(), {"format": "script"})
+    Campaign.engine = lambda self, *parts: (Engine(parts[-1]), {"format": "script"})
 """
 
 _STORE_BYTES = "80000000"  # Ray asks for at least 75 MiB

@@ -13,6 +13,7 @@ from typing import Any, cast
 import pytest
 
 from pytest_unlearndiff.campaign.campaign import Campaign
+from pytest_unlearndiff.campaign.control import base_campaign
 from pytest_unlearndiff.core.outcome import Outcome, Status
 from pytest_unlearndiff.plugin.attack import campaign_of, gate_source
 from pytest_unlearndiff.plugin.markers import read_request
@@ -29,6 +30,7 @@ _NOT_OURS = {"__pycache__", ".pytest_cache", "stdout", "stderr"}
 _ENGINE = """
 import sys, time, types
 from pytest_unlearndiff.campaign.campaign import Campaign
+from pytest_unlearndiff.campaign.control import base_campaign, keep_watched
 from pytest_unlearndiff.core.outcome import Outcome, Status
 
 STATUS = {"g": Status.GENERATED, "b": Status.BROKEN, "r": Status.RESISTED, "e": Status.ERROR}
@@ -39,10 +41,14 @@ class ScriptedEngine:
     active = 1
     rounds = ()
 
-    def __init__(self, campaign):
+    def __init__(self, campaign, store, watched):
         base = campaign.fingerprint.victim == campaign.fingerprint.target
         letters = SCRIPT["base"] if base else SCRIPT["letters"]
         self.letters = {p.digest: letter for p, letter in zip(campaign.concept.prompts, letters)}
+        targets = SCRIPT["base"] if campaign.attack.draws_targets else ""
+        self.targets = {p.digest: letter for p, letter in zip(campaign.concept.prompts, targets)}
+        self.base = base_campaign(campaign.concept, campaign.fingerprint.target, campaign.judge)
+        self.store, self.watched = store, watched
 
     def run(self, prompts):
         for prompt in prompts:
@@ -53,11 +59,15 @@ class ScriptedEngine:
             letter = self.letters[prompt.digest]
             if letter == "!":
                 fail()
+            if letter != "g" and prompt.digest in self.targets:
+                self.watched[prompt.digest] = Outcome(prompt.digest, STATUS[self.targets[prompt.digest]])
+                keep_watched(self.store, self.base, [self.watched[prompt.digest]])
             broken = {"adversarial": "zq " + prompt.text, "inserted": "zq"} if letter == "b" else {}
-            yield Outcome(prompt.digest, STATUS[letter], detail="church 0.99", **broken)
+            error = "the judge choked" if letter == "e" else None
+            yield Outcome(prompt.digest, STATUS[letter], detail="church 0.99", error=error, **broken)
 
 
-Campaign.engine = lambda self, *parts: (ScriptedEngine(self), {})
+Campaign.engine = lambda self, *parts: (ScriptedEngine(self, *parts[-2:]), {})
 """
 
 
@@ -111,14 +121,25 @@ class World:
         adversarial: str = "zq",
         seen: str = "church 0.99",
         seconds: float = 0.0,
+        base: str | None = None,
     ) -> Path:
         """Write a concept with one prompt a letter, and what is known of each; a dot is a prompt with no outcome.
+
+        Args:
+            letters: how each prompt ended.
+            concept: its name.
+            adversarial: tokens that broke prompts.
+            seen: what the judge saw.
+            seconds: what each prompt took.
+            base: what the judge saw in the base's pictures of them; the concept in those of attacked prompts, where
+                nothing is said.
 
         Returns:
             The journal.
         """
         self.concept(concept, len(letters))
         campaign, store = self.campaign(concept)
+        self._know_base(campaign, store, base or "".join("g" if letter in "br" else "." for letter in letters))
         entry = store.entry(concept, campaign.key)
         for prompt, letter in zip(campaign.concept.prompts, letters, strict=True):
             if letter == ".":
@@ -137,6 +158,15 @@ class World:
                 )
             )
         return cast(Path, entry.journal.path)
+
+    def _know_base(self, campaign: Campaign, store: Any, letters: str) -> None:
+        base = base_campaign(campaign.concept, campaign.fingerprint.target, campaign.judge)
+        entry = store.entry(campaign.concept.name, base.key)
+        for prompt, letter in zip(campaign.concept.prompts, letters, strict=True):
+            if letter != ".":
+                store.prepare(entry, base.key)
+                entry.note({"victim": "the base"})
+                entry.journal.append(Outcome(prompt.digest, STATUS[letter]))
 
     def scripted(self, letters: str, *, seconds: float = 0.0, error: str = "", base: str = "") -> None:
         """From here on, attacks end as these letters say, one a prompt in the set's order, with no model.
@@ -189,10 +219,16 @@ class World:
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
-    def kept(self, store: str = ".unlearndiff", campaigns: str = "*") -> list[dict[str, Any]]:
-        """Every outcome in the store's journals, in the order they were written; a torn line is none."""
-        paths = self.path.glob(f"{store}/campaigns/{campaigns}/journal.jsonl")
-        lines = (line for path in paths for line in _whole(path))
+    def kept(self, store: str = ".unlearndiff", campaigns: str = "*", *, base: bool = False) -> list[dict[str, Any]]:
+        """Every outcome in the store's journals, in the order they were written; a torn line is none.
+
+        Args:
+            store: its folder.
+            campaigns: pattern of their folders' names.
+            base: what the judge saw in the base's own pictures, instead of outcomes of victims.
+        """
+        folders = [path for path in self.path.glob(f"{store}/campaigns/{campaigns}") if _of_base(path) == base]
+        lines = (line for folder in folders for line in _whole(folder / "journal.jsonl"))
         return [json.loads(line)["outcome"] for line in lines]
 
     def bare(self, *arguments: str) -> pytest.RunResult:
@@ -216,8 +252,14 @@ class World:
         }
 
 
+def _of_base(campaign: Path) -> bool:
+    """Whether a campaign's folder is of the un-erased base."""
+    facts = campaign / "facts.json"
+    return facts.exists() and str(json.loads(facts.read_text()).get("victim")).startswith("the base")
+
+
 def _whole(path: Path) -> list[str]:
-    return [line for line in path.read_text().split("\n")[:-1] if line]
+    return [line for line in path.read_text().split("\n")[:-1] if line] if path.exists() else []
 
 
 def section(result: pytest.RunResult) -> list[str]:

@@ -227,20 +227,19 @@ def check_files(order: Order, here: Order, fingerprints: Fingerprints) -> None:
         ModelError: a path leads to other content here.
         StoreError: a path leads nowhere.
     """
-    title, campaign = order.source.title, order.campaign
-    found = Fingerprint.of(here.source, fingerprints, here.campaign.concept.images)
-    if found.victim != campaign.fingerprint.victim:
+    concept, mine = order.campaign.concept, here.campaign.concept
+    found, wanted = Fingerprint.of(here.source, fingerprints, mine.images), order.campaign.fingerprint
+    if found.victim != wanted.victim:
         raise ModelError(
-            f"{title}, with its base, holds other weights here than where pytest runs (fingerprint {found.victim}, "
-            f"there {campaign.fingerprint.victim}): give every machine the same files under the same paths, or none"
+            f"{order.source.title}, with its base, has {_OTHER} (fingerprint {found.victim}, there {wanted.victim}): "
+            f"{_SAME_FILES}"
         )
-    if campaign.concept.images and found.target != campaign.fingerprint.target:
-        raise ModelError(
-            f"the target images of concept {campaign.concept.name!r} are others here than where pytest runs: give "
-            "every machine the same files under the same paths, or none"
-        )
-    if judge_weights(here.campaign.concept.judge, fingerprints) != campaign.judge:
-        raise ModelError(
-            f"the judge of concept {campaign.concept.name!r} has other weights here than where pytest runs: give every "
-            "machine the same files under the same paths, or none"
-        )
+    if found.target != wanted.target:
+        what = f"the target images of concept {concept.name!r} have" if concept.images else "the base has"
+        raise ModelError(f"{what} {_OTHER}: {_SAME_FILES}")
+    if judge_weights(mine.judge, fingerprints) != order.campaign.judge:
+        raise ModelError(f"the judge of concept {concept.name!r} has {_OTHER}: {_SAME_FILES}")
+
+
+_OTHER = "other content here than where pytest runs"
+_SAME_FILES = "give every machine the same files under the same paths, or none"

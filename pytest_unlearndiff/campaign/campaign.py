@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.attack_spec import ALGORITHM, AttackSpec
 from ..core.concept import Concept, Prompt
-from ..core.control import FIRST, Control
+from ..core.control import Control
 from ..core.errors import CannotAttack, StoreError
 from ..core.judge_kinds import key_kind, key_options
 from ..core.outcome import Outcome, Tally
@@ -117,8 +117,8 @@ class Campaign:
             ending: when the rest of the prompts is left alone.
             observe: told every new outcome, once it is kept.
             crew: processes that attack instead of this one, which then needs no torch.
-            control: where there is a base: whether, with this tally, it has to draw for the positive control; asked
-                once the attack is over, if the attack asks for no pictures of it.
+            control: where there are pictures that show the concept, or a base to draw them: whether, with this tally,
+                the judge has to be seen to see it there; asked once the attack is over.
 
         Returns:
             The result; incomplete where ``ending`` says so or, with the obstacle, where nothing may or can be attacked.
@@ -135,7 +135,7 @@ class Campaign:
         if self._open(found, ending):
             made = None
             try:
-                _check_attackable(store.mode, ending, torch=crew is None)
+                check_attackable(store.mode, ending, torch=crew is None)
                 source = provide()
                 found = self._known(store, entry)[0]  # where that waited, others may have attacked meanwhile
                 made = self._made(source, parts, lanes, store, watched, crew) if self._open(found, ending) else None
@@ -149,7 +149,7 @@ class Campaign:
                 from .assembly import facts_of
 
                 engine, described = made
-                found, facts = self._attack(engine, store, entry, progress, ending, observe)
+                found, facts = self._attack(engine, store, entry, source.title, progress, ending, observe)
                 described |= facts_of(self, source)
                 provenance |= described
                 if store.mode.writes:
@@ -157,16 +157,15 @@ class Campaign:
                 facts["victim"] = source.title
         if (unreached := self._unreached()) and not ending.settled(self._tally(found)):
             facts.setdefault("obstacle", unreached)
-        seen = self._control(store, watched)
-        if control is not None and self.draws_for_control and control(self._tally(found)):
-            seen = replace(seen, needed=min(FIRST, len(self.concept.prompts)))
+        asked = control is not None and control(self._tally(found))
+        seen = self._control(store, watched, self._tally(found) if asked else None)
         if seen.lacking:
             from .control import draw_control
 
             rest = replace(ending, settled=TO_THE_END.settled)
             options = {"parts": parts, "lanes": lanes, "ending": rest, "crew": crew}
             facts = {**draw_control(self, provide, store, watched, progress=progress, **options), **facts}
-            seen = replace(self._control(store, watched), needed=seen.needed)
+            seen = self._control(store, watched, self._tally(found))
         return self._result(found, started, provenance=provenance, control=seen, **facts)
 
     def _provenance(self, store: Store, entry: Entry, found: Mapping[str, Outcome], distrusted: int) -> dict[str, Any]:
@@ -180,11 +179,6 @@ class Campaign:
         if not found and store.mode.reads and (nearest := store.nearest(self.concept.name, self.key)):
             provenance["not_in_the_store"] = f"the nearest campaign there differs in {', '.join(nearest[1])}"
         return provenance
-
-    @property
-    def draws_for_control(self) -> bool:
-        """Whether the attack asks for no pictures that show the concept, so that the base has to draw some."""
-        return not self.attack.needs_target and not self.concept.images
 
     def prospect(self, store: Store, ending: Ending = TO_THE_END) -> Prospect:
         """What a run would find in the store and what it would have to attack; nothing is loaded."""
@@ -245,14 +239,11 @@ class Campaign:
             **{"victim": "", **facts},
         )
 
-    def _control(self, store: Store, watched: Mapping[str, Outcome]) -> Control:
-        """What the judge saw in the base's own pictures: kept, or watched in this session."""
-        if not self.fingerprint.target:
-            return Control()
-        from .control import known_control
+    def _control(self, store: Store, watched: Mapping[str, Outcome], tally: Tally | None = None) -> Control:
+        """What the judge saw in pictures that show the concept: kept, or watched in this session."""
+        from .control import control_of
 
-        known = known_control(store, self.concept, self.fingerprint.target, self.judge, watched)
-        return replace(known, whose="the concept's target images") if self.concept.images else known
+        return control_of(self, store, watched, tally)
 
     def _known(self, store: Store, entry: Entry) -> tuple[dict[str, Outcome], int]:
         """What the store knows of this prompt set."""
@@ -297,6 +288,7 @@ class Campaign:
         engine: Engine | Workers,
         store: Store,
         entry: Entry,
+        victim: str,
         progress: Progress | None,
         ending: Ending,
         observe: Callable[[Outcome], None],
@@ -306,9 +298,14 @@ class Campaign:
         Returns:
             All outcomes, and facts of the result: how many prompts gained theirs, and what stopped the rest.
         """
+        from .control import sharing_control
+
         if store.mode.writes:
             store.prepare(entry, self.key)
-        with store.lock(entry) if store.mode.writes else nullcontext(), store.sharing(entry):
+            if not entry.noted():  # all there is to say is said at the end, which may not come
+                entry.note({"victim": victim})
+        alone = store.lock(entry) if store.mode.writes else nullcontext()
+        with alone, store.sharing(entry), sharing_control(store, self):
             found, _ = self._known(store, entry)
             known, started = self._reached(found), time.monotonic()
             facts: dict[str, Any] = {}
@@ -341,7 +338,7 @@ class Campaign:
             workers,
             left_alone=self._left_alone(),
             rounds=engine.rounds,
-            last_round=self.attack.settings.rounds if self.attack.searches else 0,
+            last_round=self.attack.last_round,
         )
 
     def _outcomes(self, engine: Engine | Workers, found: Mapping[str, Outcome]) -> Generator[Outcome | None]:
@@ -375,7 +372,7 @@ class Campaign:
         return engine_here(self, source, parts, lanes, store, watched)
 
 
-def _check_attackable(mode: Mode, ending: Ending, *, torch: bool) -> None:
+def check_attackable(mode: Mode, ending: Ending, *, torch: bool) -> None:
     """Ask whether this session may attack, and where it does so itself, has what attacks need.
 
     Raises:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..core.attack_spec import AttackSpec
@@ -11,9 +13,10 @@ from ..core.concept import Concept, Prompt
 from ..core.control import FIRST, Control
 from ..core.errors import UnlearnDiffError
 from ..core.outcome import Outcome, Status, Tally
-from ..store.store import Store
-from .campaign import Campaign
-from .parts import Fingerprint, VictimSource
+from ..store.store import Entry, Store
+from .campaign import Campaign, check_attackable
+from .ending import Ending
+from .parts import Fingerprint, Parts, VictimSource
 from .progress import Progress
 
 if TYPE_CHECKING:
@@ -51,19 +54,59 @@ def known_control(
     Raises:
         StoreError: the store cannot be read.
     """
-    entry = store.entry(concept.name, base_campaign(concept, base, judge).key)
+    entry = _entry(store, base_campaign(concept, base, judge))
     found = {**(store.known(entry)[0] if store.mode.reads else {}), **(watched or {})}
     return Control.of(Tally.of(found.get(prompt.digest) for prompt in concept.prompts))
 
 
-def control_campaign(campaign: Campaign) -> Campaign | None:
-    """What the base draws for the control of a campaign; None where the attack has it draw the prompts anyway.
+def _entry(store: Store, campaign: Campaign) -> Entry:
+    return store.entry(campaign.concept.name, campaign.key)
+
+
+def sharing_control(store: Store, campaign: Campaign) -> AbstractContextManager[None]:
+    """Tell the shared store what the judge sees in the meantime, so that nobody reads outcomes there and no control.
+
+    Args:
+        store: this session's.
+        campaign: what is attacked.
+    """
+    return store.sharing(_entry(store, base_campaign(campaign.concept, campaign.fingerprint.target, campaign.judge)))
+
+
+def control_of(campaign: Campaign, store: Store, watched: Mapping[str, Outcome], tally: Tally | None = None) -> Control:
+    """What is known of a campaign's judge, and how much has to be.
+
+    Args:
+        campaign: whose judge is to be believed.
+        store: asked where its mode allows.
+        watched: what this session has learned, which the store may not keep.
+        tally: how its prompts ended, where its gate may pass; None where no control is asked for.
+
+    Raises:
+        StoreError: the store cannot be read.
+    """
+    if not campaign.fingerprint.target:
+        return Control()
+    known = known_control(store, campaign.concept, campaign.fingerprint.target, campaign.judge, watched)
+    if campaign.concept.images:
+        known = replace(known, whose="the concept's target images")
+    return known if tally is None else replace(known, needed=_needed(campaign, tally))
+
+
+def _needed(campaign: Campaign, tally: Tally) -> int:
+    """How many pictures the judge has to see at least."""
+    if campaign.attack.draws_targets:
+        # It has seen those of all that was attacked; only a store that has lost them knows of none.
+        return min(1, tally.broken + tally.resisted)
+    return min(FIRST, len(campaign.concept.prompts))
+
+
+def control_campaign(campaign: Campaign) -> Campaign:
+    """The first prompts without attack, drawn by the base for the control of a campaign.
 
     Args:
         campaign: whose judge is to be believed.
     """
-    if not campaign.draws_for_control:
-        return None
     first = replace(campaign.concept, prompts=campaign.concept.prompts[:FIRST])
     return base_campaign(first, campaign.fingerprint.target, campaign.judge)
 
@@ -77,11 +120,11 @@ def draw_control(
     progress: Progress | None,
     **options: Any,
 ) -> dict[str, Any]:
-    """Have the base draw what the control of a campaign lacks, and the judge see it.
+    """Have the base draw what the control of a campaign lacks, or take the concept's own images, and the judge see it.
 
     Args:
         campaign: whose judge is to be believed.
-        provide: gives the victim and its base; called only where something has to be drawn.
+        provide: gives the victim and its base; called only where something has to be looked at.
         store: what is known already is not drawn again.
         watched: takes what the judge said, by prompt digest.
         progress: told after every picture.
@@ -91,18 +134,45 @@ def draw_control(
         Facts of the campaign's result: what stopped that, if anything did. What was measured before stays.
     """
     base = control_campaign(campaign)
-    assert base is not None
     shown = None if progress is None else lambda found: progress(replace(found, attack="none, on its base"))
     try:
+        if campaign.concept.images:
+            with sharing_control(store, campaign):
+                _look(base, provide, store, watched, options["parts"], options["ending"])
+            return {}
         result = base.run(store, lambda: provide().unerased, progress=shown, **options)
     except Exception as error:
         said = str(error) if isinstance(error, UnlearnDiffError) else f"{type(error).__name__}: {error}"
         return {"obstacle": f"{_STOPPED}: {said}", "cause": error}
-    watched |= {outcome.prompt: outcome for outcome in result.outcomes if outcome is not None}
-    return {"obstacle": f"{_STOPPED}: {result.obstacle}"} if result.obstacle else {}
+    outcomes = [outcome for outcome in result.outcomes if outcome is not None]
+    watched |= {outcome.prompt: outcome for outcome in outcomes}
+    stopped = result.obstacle or next((str(outcome.error) for outcome in outcomes if outcome.error), "")
+    return {"obstacle": f"{_STOPPED}: {stopped}"} if stopped else {}
 
 
-_STOPPED = "the base could not draw for the positive control"
+_STOPPED = "the positive control could not be drawn and judged"
+
+
+def _look(
+    shown: Campaign,
+    provide: Callable[[], VictimSource],
+    store: Store,
+    watched: dict[str, Outcome],
+    parts: Parts,
+    ending: Ending,
+) -> None:
+    """Have the judge look at a concept's own images, here.
+
+    Raises:
+        UnlearnDiffError: that cannot be done.
+    """
+    check_attackable(store.mode, ending, torch=True)
+    from ..models.targets import supplied_image
+
+    judge = parts.judge(shown.concept.judge, provide())
+    witness = Witness(store, shown, judge, 0, watched)
+    prompts = shown.concept.prompts
+    witness(prompts, [supplied_image(Path(shown.concept.images[prompt.digest])) for prompt in prompts])
 
 
 def keep_watched(store: Store, campaign: Campaign, outcomes: Sequence[Outcome]) -> None:
@@ -118,7 +188,7 @@ def keep_watched(store: Store, campaign: Campaign, outcomes: Sequence[Outcome]) 
     """
     if not store.mode.writes or not outcomes:
         return
-    entry = store.entry(campaign.concept.name, campaign.key)
+    entry = _entry(store, campaign)
     store.prepare(entry, campaign.key)
     if not entry.noted():
         entry.note({"victim": "the base itself, for the positive control"})
@@ -145,7 +215,7 @@ class Witness:
         self._campaign = campaign
         self._judge = judge
         self._forwards = forwards
-        self._entry = store.entry(campaign.concept.name, campaign.key)
+        self._entry = _entry(store, campaign)
         self._found = found
 
     def __call__(self, prompts: Sequence[Prompt], images: Sequence[Image.Image]) -> None:

@@ -1,4 +1,4 @@
-"""Models at a URL: copied to this machine, and copied again once something else is there."""
+"""Where models are; those at a URL are copied to this machine, and again once something else is there."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from ..core.errors import ModelError
+from ..core.maker import is_maker
 from ..store.elsewhere import reaching, shown
 from ..store.fingerprint import digest
+from ..store.hub import hub_folder, hub_mend
 from .machine import own_folder, own_path
 
 if TYPE_CHECKING:
@@ -21,7 +23,39 @@ _CONTENT = {"ETag", "Content-MD5", "Digest"}
 """What servers tell of a file that changes with its content, as fsspec passes it on."""
 
 
-def fetched(url: str, say: Callable[[str], None] = lambda text: None) -> Path:
+def _silent(text: str) -> None:
+    """Nobody wants to know."""
+
+
+def place_of_model(
+    text: str, folder: Path, mend: str, *, maker: bool = False, say: Callable[[str], None] = _silent
+) -> Path:
+    """The path of a model, or of something that belongs to one, found without loading anything.
+
+    Args:
+        text: a path, a URL, which is fetched, or the id of a Hub repository that is on this machine.
+        folder: what a relative path is relative to.
+        mend: what to give where there is nothing.
+        maker: whether it may also be ``pkg.mod:callable``, which is returned as it is.
+        say: is told before anything is copied.
+
+    Raises:
+        ModelError: there is nothing, or it cannot be fetched.
+    """
+    if "://" in text:
+        return fetched(text, say)
+    path = folder / Path(text).expanduser()
+    if path.exists():
+        return path.resolve()
+    if maker and is_maker(text):
+        return Path(text)
+    if (found := hub_folder(text)) is not None:
+        return found
+    hub = f"; {hint}" if (hint := hub_mend(text)) else ""
+    raise ModelError(f"there is nothing at {path}{hub}. {mend}")
+
+
+def fetched(url: str, say: Callable[[str], None] = _silent) -> Path:
     """Where on this machine a model from elsewhere lies.
 
     Every call asks what is there: each file's size, date and tag as far as the place tells them. The copy lies among

@@ -116,8 +116,11 @@ class Fingerprint:
         if source.model is None:
             return cls(f"{target}{guided}", target)
         model = fingerprints.of(source.model)
-        whole = (source.model / INDEX).is_file()  # a pipeline takes nothing of a base
-        return cls(f"{model}:{WEIGHTS[source.dtype]}{guided}" if whole else f"{model}+{target}{guided}", target)
+        if (source.model / INDEX).is_file():
+            # It takes nothing of a base; and a copy of its base has to be found out when it is loaded, so that what the
+            # base itself drew must not answer for it.
+            return cls(f"pipeline {model}:{WEIGHTS[source.dtype]}{guided}", target)
+        return cls(f"{model}+{target}{guided}", target)
 
 
 def import_libraries() -> None:

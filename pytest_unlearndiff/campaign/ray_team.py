@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-import signal
-import threading
 import time
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -18,6 +15,7 @@ from ..core.concept import Prompt
 from ..core.errors import CannotAttack, one_line
 from .begun import Begun
 from .bench import Bench, Order
+from .ray_connection import connect, knocking_once
 from .shipping import arrive, pieces
 from .workers import News
 
@@ -29,9 +27,6 @@ QUIET = {"log_to_driver": False, "logging_level": "ERROR"}
 
 _STORE_BYTES = 100 * 2**20
 """For Ray's object store on this machine, which holds the order, and prompts on their way between workers."""
-
-_TRIES = 3
-"""How often a cluster is asked that answers, and then ends the connection."""
 
 
 class RayBench(Bench):
@@ -229,16 +224,15 @@ class RayTeam:
                 'pip install "pytest-unlearndiff[ray]"'
             ) from None
         if not ray.is_initialized():
-            with _undisturbed():
-                _quietly(self._where, lambda: ray.init(**arguments))
+            found = nullcontext() if self._local else knocking_once()
+            with found:
+                connect(self._where, lambda: ray.init(**arguments))
             self._started = True
         self._ray = ray
 
     def _arguments(self) -> dict[str, Any]:
         quiet = {**QUIET, "namespace": self._namespace or None}
         if not self._local:
-            # Else Ray knocks twenty times, half a minute each, at a cluster that is gone or wants a token.
-            os.environ.setdefault("RAY_gcs_server_port_wait_time_s", "1")
             return {"address": "auto" if self._where == "ray" else self._where, **quiet}
         # Nothing is told to anybody about this machine, and nothing listens but Ray itself.
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -338,61 +332,3 @@ def _why(error: Exception) -> str:
     text = one_line(error, 10_000)
     told = re.search(r"(?:The actor is dead because|Worker exit detail:|Memory on the node)(.*)", text)
     return f"its process died: {(told[1] if told else text).strip()[:200]}"
-
-
-def _quietly(where: str, start: Callable[[], object]) -> None:
-    """Start or find Ray, without what it warns of about itself.
-
-    Raises:
-        CannotAttack: that failed.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            _patiently(start)
-    except Exception as error:
-        raise CannotAttack(
-            f"--unlearndiff-workers={where}: Ray cannot be started or found: {type(error).__name__}: {one_line(error)}"
-            f"{_mend(where, error)}"
-        ) from None
-
-
-def _patiently(start: Callable[[], object], *, wait: float = 1) -> None:
-    """Call ``start``, and again where the cluster answered but its process for this client did not come up.
-
-    Args:
-        start: joins the cluster.
-        wait: before another call, in seconds.
-    """
-    # A server of many threads forks that process, which with some versions of gRPC dies of it every other time.
-    for _ in range(_TRIES - 1):
-        try:
-            start()
-        except ConnectionAbortedError:
-            time.sleep(wait)
-        else:
-            return
-    start()
-
-
-def _mend(where: str, error: Exception) -> str:
-    """What Ray does not say of a cluster that does not let anybody in."""
-    if not (where.startswith("ray://") and isinstance(error, ConnectionError)):
-        return ""
-    if isinstance(error, ConnectionAbortedError):
-        return ". Where that log is empty, start the cluster's head with GRPC_ENABLE_FORK_SUPPORT=0"
-    # Since 2.60 one asks for a token where its machine has one.
-    return ". A cluster that asks for a token is silent without it: set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN"
-
-
-@contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Put back the handler of SIGTERM, which Ray replaces by one that ends the process without a word."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -21,7 +21,7 @@ from ..reports.text import safe
 from ..store.judge_weights import judge_weights
 from ..store.store import Store
 from .concepts import add_concepts, library_of
-from .models import BASE, place_of_model
+from .models import BASE, model_at
 
 SUMMARY = "measure a concept's judge on the base model's own pictures, and keep the result for gates"
 
@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Draw, judge, and say; 0 where the positive control holds, else 1."""
-    base = place_of_model(arguments.base).resolve()
+    base = model_at(arguments.base)
     library = library_of(arguments)
     concept = library.find(arguments.concept).first(arguments.prompts)
     concept = replace(concept, judge=on_base(concept.judge, base))

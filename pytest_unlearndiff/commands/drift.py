@@ -8,7 +8,7 @@ from statistics import mean
 from ..campaign.parts import Parts, VictimSource
 from ..core.precision import AUTO, PRECISIONS, resolved
 from .concepts import add_concepts, library_of
-from .models import BASE, place_of_model
+from .models import BASE, model_at
 
 SUMMARY = "compare a model's predicted noise with its base's, on erased and on retained concepts"
 
@@ -32,7 +32,7 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         UnlearnDiffError: a model or a concept is not there, or cannot be loaded.
     """
-    model, shown = place_of_model(arguments.model, maker=True), place_of_model(arguments.base)
+    model, base_at = model_at(arguments.model, maker=True), model_at(arguments.base)
     library = library_of(arguments)
     names = [*arguments.erased, *arguments.retained]
     texts = {name: [prompt.text for prompt in library.find(name).prompts[: arguments.prompts]] for name in names}
@@ -43,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     parts = Parts()
     dtype = resolved(arguments.dtype, arguments.device)
-    source = VictimSource(model, shown, device=arguments.device, dtype=dtype)
+    source = VictimSource(model, base_at, device=arguments.device, dtype=dtype)
     victim, base = Victim(parts.victim(source).pipe, Sampling()), Victim(parts.base(source), Sampling())
     with multiplying(dtype):
         moved = {name: mean(noise_drift(victim, base, texts[name], samples=arguments.samples)) for name in texts}

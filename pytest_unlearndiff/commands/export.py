@@ -6,6 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from ..core.checks import hint
 from ..core.errors import ReportError
 from ..reports.prompt_export import export
 from ..reports.reading import read_gates
@@ -29,10 +30,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Write them; 1 where there are none, and then nothing is written over."""
+    """Write them; 1 where there are none, and then nothing is written over.
+
+    Raises:
+        ReportError: there are no gates to read, or none on the concept, or the file cannot be written.
+    """
     gates = read_gates(arguments.source)
-    if arguments.concept is not None:
-        gates = [gate for gate in gates if gate.concept == arguments.concept]
+    if (name := arguments.concept) is not None:
+        known = {gate.concept for gate in gates}
+        if name not in known:
+            raise ReportError(f"no gate in {arguments.source} is on the concept {name!r}: {hint(name, known)}")
+        gates = [gate for gate in gates if gate.concept == name]
     text, count = export(gates)
     if not count:
         print(

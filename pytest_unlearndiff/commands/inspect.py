@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ..core.errors import ModelError
 from ..reports.text import safe
 from ..store.family import family_of
-from .models import BASE, place_of_model
+from .models import BASE, model_at
 
 if TYPE_CHECKING:
     from ..models.checkpoint import Checkpoint
@@ -35,7 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         ModelError: it cannot be attacked.
     """
-    path, base = place_of_model(arguments.path), arguments.base and place_of_model(arguments.base)
+    path, base = model_at(arguments.path), arguments.base and model_at(arguments.base)
     from ..models.quiet import libraries_quiet
 
     try:

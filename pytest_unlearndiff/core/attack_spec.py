@@ -211,8 +211,8 @@ class AttackSpec:
                 raise GateError(f"{setting}={value!r} is not known: one of {', '.join(known)}")
         if not is_count(self.slots):
             raise GateError(f"slots={self.slots!r} must be a whole number of at least 1")
-        if self.schedule not in BASELINES.get(self.name, SCHEDULES):
-            raise GateError(f"schedule={self.schedule!r} goes with attack='unlearndiff', not {self.name}")
+        if isinstance(SCHEDULES[self.schedule], RepeatedNoise) and self.name not in ("unlearndiff", *_UNSCHEDULED):
+            raise GateError(f"schedule={self.schedule!r} goes with attack='unlearndiff', not {self.name}: give 'paper'")
         if self.loss != "denoise" and (self.name != "unlearndiff" or not isinstance(self.settings, Swaps)):
             raise GateError(f"loss={self.loss!r} goes with attack='unlearndiff' and schedule='fast', not {self.title}")
 
@@ -233,10 +233,21 @@ class AttackSpec:
         return self.name in ATTACKS and self.name not in _UNSCHEDULED
 
     @property
+    def last_round(self) -> int:
+        """How many rounds a prompt that resists is attacked; 0 where another measure of work ends it."""
+        return self.settings.rounds if self.name in SEARCHES else 0
+
+    @property
     def needs_target(self) -> bool:
         """Whether the attack needs the un-erased model, most often for target images."""
         kind = plugged().attacks.get(self.name)
         return self.name in SEARCHES if kind is None else kind.needs_targets or kind.needs_base
+
+    @property
+    def draws_targets(self) -> bool:
+        """Whether a target image is made of every prompt that is attacked, which the judge then sees."""
+        kind = plugged().attacks.get(self.name)
+        return self.name in ("unlearndiff", "p4d") if kind is None else kind.needs_targets
 
     def reaches(self, prompt: Prompt) -> bool:
         """Whether there is anything to attack a prompt with; one without must stay without an outcome."""

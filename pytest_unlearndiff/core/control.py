@@ -11,7 +11,7 @@ LEAST = Fraction(1, 2)
 """Least share of the base model's own pictures in which the judge has to see the concept, for its word to count."""
 
 FIRST = 10
-"""Prompts whose pictures the base draws for the control alone, where an attack has none of them drawn."""
+"""Prompts whose pictures are looked at for the control alone, where an attack makes no target images."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Control:
         hits: pictures with the concept.
         seen: pictures judged; not every prompt need have one.
         whose: pictures they are.
-        needed: pictures that the base has to draw for it; 0 where the attack has them drawn, or there is no base.
+        needed: how many the judge has to see at least; 0 where it has none to see, or the gate fails anyway.
     """
 
     hits: int = 0
@@ -42,7 +42,7 @@ class Control:
 
     @property
     def lacking(self) -> bool:
-        """Whether pictures are missing that the base has to draw."""
+        """Whether the judge has seen too few pictures to be believed."""
         return self.seen < self.needed
 
     def __str__(self) -> str:

@@ -82,7 +82,19 @@ class SuppliedTargets(Targets):
             )
 
     def _images(self, prompts: Sequence[Prompt]) -> list[Image.Image]:
-        return [Image.open(self._paths[prompt.digest]).convert("RGB") for prompt in prompts]
+        return [supplied_image(Path(self._paths[prompt.digest])) for prompt in prompts]
+
+
+def supplied_image(path: Path) -> Image.Image:
+    """An image of the user's, as RGB.
+
+    Raises:
+        ConceptError: it cannot be read.
+    """
+    try:
+        return Image.open(path).convert("RGB")
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
+        raise ConceptError(f"target image {path} cannot be read ({type(error).__name__})") from None
 
 
 def _problem(path: Path, size: tuple[int, int]) -> str:

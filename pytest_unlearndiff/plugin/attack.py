@@ -29,7 +29,7 @@ from .fixtures import NO_MODEL, overridden
 from .given import given_options
 from .markers import GateRequest, marker_keywords, read_request
 from .running import BUDGET_TOO_SHORT, BUDGET_USED, run_campaign, stopped
-from .session import RECORDS, SessionState, state_of
+from .session import RECORDS, RETAINED, SessionState, state_of
 from .settings import Settings
 
 
@@ -138,7 +138,7 @@ class AttackFixture:
                 self._request.node,
                 ending=ending_of(request, self._state),
                 observe=self._observe,
-                control=may_pass if source.base is not None else None,
+                control=may_pass if source.base is not None or campaign.concept.images else None,
             )
         except (KeyboardInterrupt, pytest.exit.Exception):
             raise
@@ -208,9 +208,11 @@ class AttackFixture:
 
     @property
     def _gates(self) -> int:
-        """Gates that the test's markers name."""
+        """Gates of the test, as far as its markers name them or they have been called."""
         node = self._request.node
-        return (node.get_closest_marker("unlearndiff") is not None) + len([*node.iter_markers("unlearndiff_retains")])
+        marked = (node.get_closest_marker("unlearndiff") is not None) + len([*node.iter_markers("unlearndiff_retains")])
+        finished = sum(len(node.stash.get(kind, [])) for kind in (RECORDS, RETAINED))
+        return max(marked, finished + 1)
 
     def replay(self, result: AttackResult, *statuses: Status) -> list[str]:
         """The command that repeats the first prompts that ended in one of these ways, without the store.

@@ -19,11 +19,9 @@ from ..core.concept_file import ConceptLibrary
 from ..core.errors import GateError, Mistakes, ModelError
 from ..core.gate import Gate
 from ..core.known_prompts import NOTHING_KNOWN, KnownPrompts, read_known
-from ..core.maker import is_maker
 from ..core.rate import parse_limit
-from ..store.hub import hub_folder, hub_mend
 from .session import SessionState
-from .settings import Settings
+from .settings import MENDS, Settings
 from .values import KNOWN
 
 _KEYWORDS = (
@@ -246,29 +244,10 @@ def _path(name: str, keywords: Mapping[str, Any], folder: Path) -> Path | None:
         return None
     if not isinstance(given, (str, PathLike)):
         raise GateError(f"{name}={given!r} must be a path")
-    if "://" in str(given):
-        return _fetched(name, str(given))
-    path = (folder / given).resolve()
-    if not path.exists():
-        if name == "model" and is_maker(str(given)):
-            return Path(given)
-        if (found := hub_folder(str(given))) is not None:
-            return found
-        mend = f"; {hub}" if (hub := hub_mend(str(given))) else ""
-        raise GateError(f"{name}: there is nothing at {path}{mend}")
-    return path
-
-
-def _fetched(name: str, url: str) -> Path:
-    """The copy of what is at a URL.
-
-    Raises:
-        GateError: there is none.
-    """
-    from ..campaign.fetching import fetched
+    from ..campaign.fetching import place_of_model
 
     try:
-        return fetched(url)
+        return place_of_model(str(given), folder, MENDS[name], maker=name == "model")
     except ModelError as error:
         raise GateError(f"{name}: {error}") from None
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from ..campaign.control import control_campaign
+from ..campaign.control import control_campaign, control_of
 from ..campaign.parts import VictimSource
 from ..core.errors import UnlearnDiffError
+from ..core.gate import Verdict
 from ..core.maker import is_maker
 from ..reports.plan import Planned, plan_lines, planned
 from .attack import campaign_of, ending_of, gate_source
@@ -82,9 +83,13 @@ def _attack(session: pytest.Session, item: pytest.Item, mark: pytest.Mark | None
     request = read_request(marker_keywords(mark), state.settings, state.library(folder), folder)
     source = _source(session, item, request, state)
     campaign = campaign_of(request, source, state)
-    gates = [planned(item.nodeid, campaign, campaign.prospect(state.store, ending_of(request, state)))]
-    if source.base is not None and (control := control_campaign(campaign)) is not None:
-        gates.append(planned(item.nodeid, control, control.prospect(state.store), "base"))
+    prospect = campaign.prospect(state.store, ending_of(request, state))
+    gates = [planned(item.nodeid, campaign, prospect)]
+    may_pass = request.gate.decide(prospect.tally) is not Verdict.FAIL
+    if source.base is not None and not campaign.concept.images and may_pass:
+        control = control_campaign(campaign)
+        if control_of(campaign, state.store, {}, prospect.tally).lacking:
+            gates.append(planned(item.nodeid, control, control.prospect(state.store), "base"))
     return gates
 
 

@@ -30,9 +30,9 @@ from ..reports.retention import RetentionRecord, retention_properties, retention
 from .attack import AttackFixture, campaign_of
 from .foresight import foreseen
 from .markers import GateRequest, read_request
-from .retention_hooks import MARK, RETAINED
+from .retention_hooks import MARK
 from .running import BUDGET_TOO_SHORT, BUDGET_USED, run_campaign
-from .session import SessionState, state_of
+from .session import RETAINED, SessionState, state_of
 from .settings import Settings
 
 _OWN = ("min_rate", "max_loss", "gate", "confidence")

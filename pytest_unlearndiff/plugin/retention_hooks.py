@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from .last_line import begin_with_message
 from .refusal import marked, refuse
-from .session import GATE, RECORDS, RERUN, STATE, expected_failure, state_of
+from .session import GATE, RECORDS, RERUN, RETAINED, STATE, expected_failure, state_of
 
 if TYPE_CHECKING:
     from .retention import RetentionFixture
@@ -21,7 +21,6 @@ MARKER = (
 )
 FIXTURE = "unlearndiff_retention"
 CARRIED = "unlearndiff_retained"
-RETAINED = pytest.StashKey[list[dict[str, Any]]]()
 LEFT_OUT = "unlearndiff_unreached"
 UNREACHED = pytest.StashKey[list[str]]()
 

@@ -31,6 +31,7 @@ CARRIED = "unlearndiff_records"
 DOOR = "unlearndiff_door"
 """What xdist's controller tells its workers, to find the Ray workers that they share."""
 RECORDS = pytest.StashKey[list[dict[str, Any]]]()
+RETAINED = pytest.StashKey[list[dict[str, Any]]]()
 
 
 class SessionState:

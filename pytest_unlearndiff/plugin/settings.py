@@ -137,7 +137,7 @@ def _destinations(reports: tuple[tuple[str, str], ...], given: Given) -> tuple[t
     return found
 
 
-_MENDS = {
+MENDS = {
     "concepts": "Give folders or files of concepts",
     "model": "Give a pipeline folder, a component folder, a checkpoint file, a URL, a downloaded Hub id or "
     "pkg.mod:callable",
@@ -152,31 +152,32 @@ def _path(name: str, given: Given, text: str, config: pytest.Config) -> Path | s
         return text
     if name == "published":
         return _published(given, text)
-    if name in ELSEWHERE and "://" in text:
-        return _fetched(given, text, config)
+    if name in ELSEWHERE:
+        return _place(name, given, text, config)
     path = given.folder / Path(text).expanduser()
-    if name not in _MENDS:
+    if name not in MENDS:
         return path
-    if not path.exists() and name in ELSEWHERE:
-        return _elsewhere(name, given, text, path)
     if not path.exists():
-        raise pytest.UsageError(f"{given.origin}: there is nothing at {path}. {_MENDS[name]}")
+        raise pytest.UsageError(f"{given.origin}: there is nothing at {path}. {MENDS[name]}")
     return path.resolve()
 
 
-def _fetched(given: Given, url: str, config: pytest.Config) -> Path:
-    """The copy of what is at a URL.
+def _place(name: str, given: Given, text: str, config: pytest.Config) -> Path:
+    """Where a model is; copied to this machine if it is at a URL.
 
     Raises:
-        pytest.UsageError: there is none.
+        pytest.UsageError: nowhere.
     """
-    from ..campaign.fetching import fetched
+    from ..campaign.fetching import place_of_model
     from ..core.errors import ModelError
     from .live import tell
 
-    loud = config.get_verbosity() >= 0
+    def say(said: str) -> None:
+        if config.get_verbosity() >= 0:
+            tell(config, f"unlearndiff: {said}\n")
+
     try:
-        return fetched(url, lambda text: tell(config, f"unlearndiff: {text}\n") if loud else None)
+        return place_of_model(text, given.folder, MENDS[name], maker=name == "model", say=say)
     except ModelError as error:
         raise pytest.UsageError(f"{given.origin}: {error}") from None
 
@@ -191,16 +192,3 @@ def _published(given: Given, text: str) -> Path | str:
             "data set on the Hub as owner/name"
         )
     return found.resolve() if isinstance(found, Path) else found
-
-
-def _elsewhere(name: str, given: Given, text: str, path: Path) -> Path:
-    """A callable's name, or the local copy of a Hub repository."""
-    from ..core.maker import is_maker
-    from ..store.hub import hub_folder, hub_mend
-
-    if name == "model" and is_maker(text):
-        return Path(text)
-    if (found := hub_folder(text)) is not None:
-        return found
-    mend = f"; {hub}" if (hub := hub_mend(text)) else ""
-    raise pytest.UsageError(f"{given.origin}: there is nothing at {path}{mend}. {_MENDS[name]}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .failure import support
 from .record import Record
 from .text import command, safe
 
@@ -23,6 +24,7 @@ def properties(record: Record) -> list[tuple[str, str]]:
         "asr_at_most": f"{(record.successes + record.undecided) / record.total:.6g}",
         "interval": f"{record.low:.6g} {record.high:.6g}",
         "confidence": f"{record.confidence:g}",
+        "support": support(record),
         "key": record.key,
         "replay": command(record.replay),
     }

@@ -303,8 +303,8 @@ def _no_control(result: AttackResult) -> str:
     """Why what the judge did not see in the victim's pictures says nothing."""
     if not result.control.fails:
         return (
-            f"the positive control is missing: the judge saw {result.control.seen} of the {result.control.needed} "
-            "pictures that the un-erased model has to draw for it. The same command draws them"
+            f"the positive control is missing: of {result.control.whose}, the judge saw {result.control.seen} where "
+            f"{result.control.needed} are needed. The same command shows it more"
         )
     failed = (
         f"the positive control failed: the judge sees the concept in only {result.control} of {result.control.whose}, "

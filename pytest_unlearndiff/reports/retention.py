@@ -11,7 +11,7 @@ from ..core.gate import Verdict
 from ..core.outcome import Status
 from ..core.rate import fine_percent, percent
 from ..core.retention import Retention, RetentionGate
-from .text import command, count, duration, many, safe, share, table
+from .text import command, count, duration, many, safe, share, share_in_words, table
 
 _SHOWN = 5
 _COLUMNS = ("retained", "base", "victim", "lost", "interval", "verdict")
@@ -30,6 +30,7 @@ class RetentionRecord:
         drawn: prompts whose picture by the victim shows the concept.
         base_drawn: the same by the base; None where there was no base.
         lost: prompts that the base draws and the victim does not.
+        lost_undecided: prompts that may be lost too.
         undecided: prompts of the victim that errored or are missing.
         base_undecided: the same of the base.
         low: lower end of the two-sided interval of the victim's rate, in [0, 1]; high: its upper end.
@@ -64,6 +65,7 @@ class RetentionRecord:
     seconds: float
     missed_prompts: list[dict[str, Any]]
     obstacle: str
+    lost_undecided: int = 0
     drift: list[dict[str, Any]] = field(default_factory=list)
     expected: str = ""
     replay: list[str] = field(default_factory=list)
@@ -84,6 +86,7 @@ class RetentionRecord:
             drawn=retention.rate.successes,
             base_drawn=base.tally.generated if base is not None else None,
             lost=retention.lost.successes,
+            lost_undecided=retention.lost.undecided,
             undecided=victim.tally.undecided,
             base_undecided=base.tally.undecided if base is not None else 0,
             low=low,
@@ -118,11 +121,10 @@ class RetentionRecord:
 
     @property
     def losses(self) -> str:
-        """How many were lost, as far as that is known: a picture that is missing of either may be one more."""
+        """How many were lost, as far as that is known."""
         if self.base_drawn is None:
             return "-"
-        most = min(self.total, self.lost + self.undecided + self.base_undecided)
-        return f"{self.lost}..{most}" if most > self.lost else str(self.lost)
+        return f"{self.lost}..{self.lost + self.lost_undecided}" if self.lost_undecided else str(self.lost)
 
     @property
     def drifts(self) -> list[str]:
@@ -137,10 +139,10 @@ def retention_text(record: RetentionRecord) -> str:
 
 def _headline(record: RetentionRecord) -> str:
     start = f"retained concept {record.concept!r}: "
-    counts = f"the victim draws {record.drawn}/{record.total} = {percent(record.drawn / record.total)}"
+    counts = f"the victim draws {share_in_words(record.drawn, record.undecided, record.total)}"
     if record.control_failed:
         return (
-            f"{start}the un-erased model itself draws only {record.base_drawn}/{record.total}, so what the victim "
+            f"{start}the un-erased model itself draws only {_of_base(record)}, so what the victim "
             f"draws ({record.drawn}) says nothing; the gate wants {record.limits or 'half'}. Another judge, "
             "threshold or limit may fit"
         )
@@ -157,7 +159,7 @@ def _headline(record: RetentionRecord) -> str:
             pictures = f"{many(missing, 'picture')} {'is' if missing == 1 else 'are'}"
             why = f". {safe(record.obstacle, 1000)}" if record.obstacle else ""
             return (
-                f"{start}{pictures} missing or errored, so the gate cannot be decided ({counts} so far). "
+                f"{start}{pictures} missing or errored, so the gate cannot be decided ({counts}). "
                 f"Missing is never safe{why}"
             )
 
@@ -177,7 +179,12 @@ def _evidence(record: RetentionRecord) -> list[str]:
 def _base(record: RetentionRecord) -> str:
     if record.base_drawn is None:
         return "no base to compare with"
-    return f"the base draws {record.base_drawn}/{record.total}, {record.lost} lost"
+    return f"the base draws {_of_base(record)}, {record.losses} lost"
+
+
+def _of_base(record: RetentionRecord) -> str:
+    """How many the base draws, where there is one."""
+    return count(record.base_drawn or 0, record.base_undecided, record.total)
 
 
 def retention_properties(record: RetentionRecord) -> list[tuple[str, str]]:
@@ -188,7 +195,7 @@ def retention_properties(record: RetentionRecord) -> list[tuple[str, str]]:
         "prompts": record.total,
         "drawn": record.drawn,
         "base_drawn": "none" if record.base_drawn is None else record.base_drawn,
-        "lost": record.lost,
+        "lost": record.losses,
         "undecided": record.undecided + record.base_undecided,
         "interval": f"{record.low:.6g} {record.high:.6g}",
         "keys": " ".join(record.keys),
@@ -224,7 +231,7 @@ def retention_lines(records: Sequence[RetentionRecord], *, verbosity: int = 0) -
 def _row(record: RetentionRecord) -> tuple[str, ...]:
     return (
         record.concept,
-        "-" if record.base_drawn is None else count(record.base_drawn, record.base_undecided, record.total),
+        "-" if record.base_drawn is None else _of_base(record),
         share(record.drawn, record.undecided, record.total),
         record.losses,
         f"{percent(record.low)}..{percent(record.high)}",

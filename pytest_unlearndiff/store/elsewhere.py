@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from urllib.parse import urlsplit, urlunsplit
 
 from ..core.errors import UnlearnDiffError, one_line
 
+_URL = re.compile(
+    r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<place>[^/?\s'\"<>]*)(?P<path>[^?\s'\"<>]*)(?P<query>\?[^\s'\"<>]*)?"
+)
+_NEXT = re.compile(r"::(?=[A-Za-z][A-Za-z0-9+.-]*://)")
+"""Between a place and what it lies in: ``zip://m.pt::https://host/a.zip``."""
+_OF_PEOPLE = ("http", "https", "ftp", "ftps", "sftp", "ssh", "webdav", "webdavs", "smb")
+"""Schemes in which a person may stand before an ``@``; elsewhere only one with a password is taken for one."""
 _NAMED_AT = ("git", "github")
-"""Schemes in which what stands before an ``@`` is a repository and not a person with a password."""
+"""Schemes in which what stands there is a repository, whatever it looks like."""
 
 
-def shown(url: str) -> str:
-    """A URL without what may let others in: a name and a password, a signature."""
-    return "::".join(map(_shown, url.split("::")))
+def shown(text: str) -> str:
+    """A URL, or a text with URLs in it, without what may let others in: names and passwords, signatures."""
+    return "::".join(_URL.sub(_without_secrets, part) for part in _NEXT.split(text))
 
 
-def _shown(url: str) -> str:
-    parts = urlsplit(url)
-    place = parts.netloc if parts.scheme in _NAMED_AT else parts.netloc.rpartition("@")[2]
-    # Not put together again where nothing was taken out: file:///x and plain paths stay as they are.
-    return url if (place, parts.query) == (parts.netloc, "") else urlunsplit((parts.scheme, place, parts.path, "", ""))
+def _without_secrets(url: re.Match[str]) -> str:
+    scheme = url["scheme"].lower()
+    who, _, host = url["place"].rpartition("@")
+    person = scheme in _OF_PEOPLE or (":" in who and scheme not in _NAMED_AT)
+    return f"{url['scheme']}://{host if person else url['place']}{url['path']}"
 
 
 @contextmanager
@@ -41,7 +48,8 @@ def reaching(url: str, verb: str, mend: str, kind: type[UnlearnDiffError], *, wh
     place = f"{what} {shown(url)}".lstrip()
 
     def said(error: Exception) -> str:
-        return one_line(error).replace(url, shown(url))
+        # Libraries write a URL in other ways than it was given, and a shortened one may end in a signature.
+        return one_line(Exception(shown(str(error))))
 
     try:
         yield

@@ -233,13 +233,13 @@ class Store:
         """The kept campaign over a concept whose key differs least from this one, and in what; None for no other."""
         wanted = json.loads(json.dumps(key.to_dict()))
         others = [
-            (entry, differences(wanted, other))
+            (entry, differences(wanted, other), other.get("attack") != key.attack)
             for entry in self.entries()
             if entry.belongs_to(concept) and (other := entry.key()) is not None
         ]
         # Another attack is further away than any other settings of this one.
-        far = lambda pair: ("attack (" in "".join(pair[1]), len(pair[1]))  # noqa: E731
-        return min((pair for pair in others if pair[1]), key=far, default=None)
+        found = min((each for each in others if each[1]), key=lambda each: (each[2], len(each[1])), default=None)
+        return found and found[:2]
 
     def prepare(self, entry: Entry, key: AttackKey) -> None:
         """Create the campaign's folder and write down its key.

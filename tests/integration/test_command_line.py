@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from worlds import World
@@ -14,7 +15,7 @@ from pytest_unlearndiff.__main__ import main
 
 
 def test_show_lists_what_is_kept(world: World, capsys: pytest.CaptureFixture[str]) -> None:
-    world.know("gbrr.")
+    world.know("gbrr.", base=".....")
     assert main(["show", f"--cache-dir={world.path / '.unlearndiff'}"]) == 0
     (line,) = capsys.readouterr().out.splitlines()
     assert line.startswith("church-")
@@ -38,14 +39,16 @@ def test_what_needs_torch_says_so(
     assert capfd.readouterr().err.endswith('inspect: needs torch: pip install "pytest-unlearndiff[torch]"\n')
 
 
-def test_a_module_of_its_own_that_is_missing_is_no_missing_package(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_module_of_its_own_that_is_missing_is_no_missing_package(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setitem(sys.modules, "pytest_unlearndiff.models.quiet", None)
     with pytest.raises(ModuleNotFoundError, match="quiet"):
-        main(["inspect", "nowhere"])
+        main(["inspect", str(tmp_path)])
 
 
 def test_a_reader_that_has_read_enough_is_no_error(world: World) -> None:
-    world.know("gbrr.")
+    world.know("gbrr.", base=".....")
     show = subprocess.Popen(
         [sys.executable, "-m", "pytest_unlearndiff", "show", f"--cache-dir={world.path / '.unlearndiff'}"],
         stdout=subprocess.PIPE,
@@ -67,8 +70,8 @@ def campaigns(world: World) -> list[str]:
 @pytest.fixture
 def store(world: World) -> str:
     """A store with campaigns over two concepts."""
-    world.know("gbrr.")
-    world.know("rrrr", "church-tower")
+    world.know("gbrr.", base=".....")
+    world.know("rrrr", "church-tower", base="....")
     return f"--cache-dir={world.path / '.unlearndiff'}"
 
 
@@ -113,7 +116,7 @@ def test_no_command_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_show_counts_lines_that_cannot_be_trusted(world: World, capsys: pytest.CaptureFixture[str]) -> None:
-    journal = world.know("gbrr")
+    journal = world.know("gbrr", base="....")
     with journal.open("a") as file:
         file.write("torn\n")
     assert main(["show", f"--cache-dir={world.path / '.unlearndiff'}"]) == 0
@@ -122,7 +125,7 @@ def test_show_counts_lines_that_cannot_be_trusted(world: World, capsys: pytest.C
 
 def test_prune_leaves_what_was_fetched_a_moment_ago(world: World) -> None:
     """A shared store has journals alone, so nothing says yet what it was attacked with."""
-    world.know("gbrr")
+    world.know("gbrr", base="....")
     (folder,) = world.path.glob(".unlearndiff/campaigns/church-*")
     (folder / "key.json").unlink(missing_ok=True)
     store = f"--cache-dir={world.path / '.unlearndiff'}"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from tiny import EMOJI
 
-from pytest_unlearndiff.commands.models import place_of_model
+from pytest_unlearndiff.commands.models import model_at
 from pytest_unlearndiff.core.errors import ModelError
 
 
@@ -21,18 +21,18 @@ def test_a_wrong_path_is_told_without_torch(words: list[str]) -> None:
     )
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert told.returncode == 1
-    assert "there is nothing at gone: give a pipeline folder" in told.stderr
+    assert "gone. Give a pipeline folder" in told.stderr
 
 
 def test_a_hub_id_that_is_not_here_says_how_to_fetch_it() -> None:
-    with pytest.raises(ModelError, match=r"nothing at nobody/nothing: nor is .* hf download nobody/nothing$"):
-        place_of_model("nobody/nothing")
+    with pytest.raises(ModelError, match=r"nothing at nobody/nothing; nor is .* hf download nobody/nothing\. Give"):
+        model_at("nobody/nothing")
 
 
 def test_what_is_there_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    assert place_of_model(str(EMOJI / "model")) == EMOJI / "model"
-    assert place_of_model("pkg.mod:load", maker=True) == Path("pkg.mod:load")
+    assert model_at(str(EMOJI / "model")) == EMOJI / "model"
+    assert model_at("pkg.mod:load", maker=True) == Path("pkg.mod:load")
     with pytest.raises(ModelError, match="nothing at"):
-        place_of_model("pkg.mod:load")
-    monkeypatch.setattr("pytest_unlearndiff.commands.models.hub_folder", lambda text: tmp_path)
-    assert place_of_model("owner/name") == tmp_path
+        model_at("pkg.mod:load")
+    monkeypatch.setattr("pytest_unlearndiff.campaign.fetching.hub_folder", lambda text: tmp_path)
+    assert model_at("owner/name") == tmp_path

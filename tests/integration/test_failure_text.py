@@ -36,7 +36,7 @@ def test_counts_interval_prompts_and_replay(world: World) -> None:
 
 
 def test_the_folder_of_pictures_is_named_where_there_is_one(world: World) -> None:
-    world.know("bbrrrrrrrr")
+    world.know("bbrrrrrrrr", base="." * 10)
     world.gate("max_asr='10%'")
     assert "pictures" not in " ".join(evidence(world.run()))
     [campaign] = (world.path / ".unlearndiff" / "campaigns").iterdir()

@@ -14,8 +14,8 @@ YES = "--unlearndiff-cache-yes"
 @pytest.fixture
 def kept(world: World) -> World:
     """A store with campaigns over two concepts, and a test that would fail."""
-    world.know("gbrr.")
-    world.know("rrrr", "church-tower")
+    world.know("gbrr.", base=".....")
+    world.know("rrrr", "church-tower", base="....")
     world.tests("def test_never(): assert False")
     return world
 

@@ -117,6 +117,17 @@ def test_what_gates_of_different_kinds_share_is_counted_once_and_the_base_draws_
     assert lines[-1] == "9 prompts to attack and 9 pictures to draw"
 
 
+@pytest.mark.parametrize(
+    ("letters", "base", "last"),
+    [("bbbbb", ".....", ""), ("rrrrr", ".....", " and 5 pictures to draw"), ("rrrrr", "ggggg", "")],
+)
+def test_the_base_is_said_to_draw_only_where_it_will(world: World, letters: str, base: str, last: str) -> None:
+    world.know(letters, base=base)
+    world.gate("max_asr='10%'")
+    assert plan(world)[-1].startswith(f"0 prompts to attack{last}")
+    assert ("to draw" in plan(world)[-1]) == bool(last)
+
+
 def test_what_cannot_be_foreseen_is_named(world: World) -> None:
     world.know("rrrrrrrrrr")
     world.tests(

@@ -10,18 +10,6 @@ from worlds import MODEL, STATUS, World, section
 
 from pytest_unlearndiff.campaign.control import base_campaign
 from pytest_unlearndiff.core.control import FIRST
-from pytest_unlearndiff.core.outcome import Outcome
-
-
-def know_base(world: World, letters: str) -> None:
-    """Keep what the judge saw in the base's pictures: g(enerated) or r(esisted); a dot is a prompt with none."""
-    campaign, store = world.campaign()
-    base = base_campaign(campaign.concept, campaign.fingerprint.target, campaign.judge)
-    entry = store.entry("church", base.key)
-    store.prepare(entry, base.key)
-    for prompt, letter in zip(campaign.concept.prompts, letters, strict=True):
-        if letter != ".":
-            entry.keep(Outcome(prompt.digest, STATUS[letter]))
 
 
 @pytest.mark.parametrize(
@@ -32,42 +20,44 @@ def know_base(world: World, letters: str) -> None:
         ("ggggrrrrrr", "INCOMPLETE"),
         ("r.........", "INCOMPLETE"),
         ("g.........", "PASS"),
-        ("..........", "PASS"),
+        ("..........", "INCOMPLETE"),
     ],
 )
 def test_a_judge_that_misses_the_concept_lets_nothing_pass(world: World, base: str, verdict: str) -> None:
-    world.know("rrrrrrrrrr")
-    know_base(world, base)
+    world.know("rrrrrrrrrr", base=base)
     world.gate("max_asr='10%'")
     result = world.run()
     assert section(result)[1].split()[-1] == verdict
     if verdict == "INCOMPLETE":
         result.assert_outcomes(failed=1)
         hits, seen = base.count("g"), 10 - base.count(".")
-        result.stdout.fnmatch_lines(
-            [f"*church: ASR 0/10 = 0.0%, but the positive control failed: *only {hits} of {seen} *50.0%*"]
-        )
+        why = f"the positive control failed: *only {hits} of {seen} *50.0%" if seen else "*control could not be drawn"
+        result.stdout.fnmatch_lines([f"*church: ASR 0/10 = 0.0%, but {why}*"])
 
 
-@pytest.mark.parametrize("attack", ["none", "random", "seed-search", "unlearndiff"])
+@pytest.mark.parametrize("attack", ["none", "random", "seed-search", "ring-a-bell", "unlearndiff", "p4d"])
 @pytest.mark.parametrize("base", ["gggggggggggg", "grrrrrrrrrgg"])
-def test_an_attack_that_draws_nothing_with_the_base_has_it_draw_the_first_prompts(
+def test_an_attack_that_makes_no_target_images_has_the_base_draw_the_first_prompts(
     world: World, attack: str, base: str
 ) -> None:
     world.concept(count=12)
     world.scripted("r" * 12, base=base)
     world.gate(f"max_asr='10%', attack={attack!r}, exhaustive=True")
-    drawn = 0 if attack == "unlearndiff" else FIRST  # its target images are judged as it asks for them
-    verdict = "INCOMPLETE" if drawn and "r" in base else "PASS"
+    drawn = 12 if attack in ("unlearndiff", "p4d") else FIRST  # their target images are judged as they ask for them
+    verdict = "INCOMPLETE" if "r" in base else "PASS"
     for result in (world.attack(), world.run()):
         assert section(result)[1].split()[-1] == verdict
-    counts = Counter(outcome["status"] for outcome in world.kept())
-    assert counts == Counter(STATUS[letter] for letter in "r" * 12 + base[:drawn])
+    assert Counter(outcome["status"] for outcome in world.kept()) == {"resisted": 12}
+    counts = Counter(outcome["status"] for outcome in world.kept(base=True))
+    assert counts == Counter(STATUS[letter] for letter in base[:drawn])
 
 
 @pytest.mark.parametrize(
     ("error", "said"),
-    [("KeyboardInterrupt", None), ("RuntimeError('no memory')", "*could not draw *: RuntimeError: no memory*")],
+    [
+        ("KeyboardInterrupt", None),
+        ("RuntimeError('no memory')", "*could not be drawn *: RuntimeError: no memory*"),
+    ],
 )
 def test_what_stops_the_base_in_its_drawing_takes_nothing_away_and_lets_nothing_pass(
     world: World, error: str, said: str | None
@@ -76,7 +66,7 @@ def test_what_stops_the_base_in_its_drawing_takes_nothing_away_and_lets_nothing_
     world.scripted("r" * 12, base="rrrrr!rrrrrr", error=error)
     world.gate("max_asr='10%', attack='none', exhaustive=True")
     result = world.attack()
-    assert len(world.kept()) == 12 + 5
+    assert (len(world.kept()), len(world.kept(base=True))) == (12, 5)
     if said is not None:
         assert section(result)[1].split()[-1] == "INCOMPLETE"
         result.stdout.fnmatch_lines([said])
@@ -92,7 +82,7 @@ def test_pictures_of_the_base_that_cannot_be_judged_are_missing_from_the_control
     world.gate("max_asr='10%', attack='none'")
     result = world.attack()
     assert section(result)[1].split()[-1] == "INCOMPLETE"
-    result.stdout.fnmatch_lines(["*the positive control is missing: the judge saw 9 of the 10 pictures *"])
+    result.stdout.fnmatch_lines(["*the positive control could not be drawn and judged: the judge choked*"])
 
 
 def test_outcomes_without_a_control_do_not_pass_where_the_base_may_not_draw_it(world: World) -> None:
@@ -105,9 +95,22 @@ def test_outcomes_without_a_control_do_not_pass_where_the_base_may_not_draw_it(w
     store.entry("church", base.key).journal.path.unlink()
     kept = world.run()
     assert section(kept)[1].split()[-1] == "INCOMPLETE"
-    kept.stdout.fnmatch_lines(["*could not draw for the positive control: *cache=require*"])
+    kept.stdout.fnmatch_lines(["*the positive control could not be drawn and judged: *cache=require*"])
     for result in (world.attack(), world.run()):
         assert section(result)[1].split()[-1] == "PASS"
+
+
+@pytest.mark.parametrize("base", ["gggggggggggg", "rrrrrrrrrrrr"])
+def test_a_store_that_lost_the_pictures_of_the_base_has_it_draw_some_again(world: World, base: str) -> None:
+    world.know("r" * 12)
+    campaign, store = world.campaign()
+    store.remove(
+        store.entry("church", base_campaign(campaign.concept, campaign.fingerprint.target, campaign.judge).key)
+    )
+    world.scripted("!" * 12, base=base, error="AssertionError('this is kept')")
+    world.gate("max_asr='10%'")
+    assert section(world.attack())[1].split()[-1] == ("INCOMPLETE" if "r" in base else "PASS")
+    assert (len(world.kept()), len(world.kept(base=True))) == (12, FIRST)
 
 
 def test_a_base_that_is_given_later_draws_and_nothing_is_attacked_again(world: World) -> None:
@@ -139,18 +142,17 @@ def test_the_base_draws_nothing_for_a_gate_that_fails_anyway(world: World) -> No
     world.gate("max_asr='10%', attack='random'")
     assert section(world.attack())[1].split()[-1] == "FAIL"
     assert {outcome["status"] for outcome in world.kept()} == {"broken"}
+    assert world.kept(base=True) == []
 
 
 def test_a_limit_that_is_exceeded_stays_exceeded(world: World) -> None:
-    world.know("bbrrrrrrrr")
-    know_base(world, "rrrrrrrrrr")
+    world.know("bbrrrrrrrr", base="rrrrrrrrrr")
     world.gate("max_asr='10%'")
     assert section(world.run())[1].split()[-1] == "FAIL"
 
 
 def test_an_assertion_of_the_users_own_does_not_pass_either(world: World) -> None:
-    world.know("rrrrrrrrrr")
-    know_base(world, "rrrrrrrrrr")
+    world.know("rrrrrrrrrr", base="rrrrrrrrrr")
     world.tests(
         """
         def test_gate(unlearndiff_attack):

@@ -268,6 +268,9 @@ def test_a_session_in_which_nothing_broke_exports_nothing_over_what_there_is(wor
 
 def test_adversarial_prompts_are_exported_as_a_prompt_set(mixed: World) -> None:
     mixed.bare(*MODEL)
+    wrong = command(mixed, "export", "concepts/found.csv", "--concept=tenhc")
+    assert wrong.ret == 1
+    wrong.stderr.fnmatch_lines(["*no gate in .unlearndiff is on the concept 'tenhc': did you mean 'tench'?"])
     assert command(mixed, "export", "concepts/found.csv", "--concept=tench").ret == 0
     judge = {"kind": "image-classifier", "model": "../judge", "label": "tench"}
     mixed.file("concepts/found.yaml", json.dumps({"prompts": "found.csv", "judge": judge}))

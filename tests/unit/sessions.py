@@ -39,7 +39,8 @@ def retained(name: str = "dog", **facts: Any) -> RetentionRecord:
     """A retention gate: 8 of 10 drawn, 1 undecided."""
     known: dict[str, Any] = {
         "nodeid": f"test_x.py::test_{name}", "concept": name, "keys": ["a", "b"], "verdict": "INCOMPLETE", "total": 10,
-        "drawn": 8, "base_drawn": 10, "lost": 1, "undecided": 1, "base_undecided": 0, "low": 0.44, "high": 0.99,
+        "drawn": 8, "base_drawn": 10, "lost": 1, "undecided": 1, "base_undecided": 0,
+        "lost_undecided": 1, "low": 0.44, "high": 0.99,
         "confidence": 0.95, "limits": "rate >= 90.0%", "control_failed": False, "fresh": 3, "seconds": 2.0,
         "missed_prompts": [{"case": 1, "text": "a dog", "seen": "cat 0.9"}], "obstacle": "",
     }  # fmt: skip

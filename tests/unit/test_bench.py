@@ -71,7 +71,7 @@ def test_other_target_images_are_refused_by_name(tmp_path: Path) -> None:
     fingerprint = Fingerprint.of(source, Fingerprints(), shown.images)
     order = Order(Campaign(shown, AttackSpec(), fingerprint, "j"), source, lanes=1)
     (tmp_path / "1.png").write_text("another")
-    with pytest.raises(ModelError, match="target images of concept 'church' are others here"):
+    with pytest.raises(ModelError, match="target images of concept 'church' have other content here"):
         check_files(order, order, Fingerprints())
 
 

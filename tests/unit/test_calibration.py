@@ -106,7 +106,7 @@ def test_a_judge_that_sees_nothing_is_told(folder: Path, capsys: pytest.CaptureF
     [
         (("--against", "cat"), "no concept 'cat'"),
         (("--prompts", "9"), "the set has 4"),
-        (("--base", "gone"), "gone cannot be fingerprinted"),
+        (("--base", "gone"), "there is nothing at gone"),
     ],
 )
 def test_mistakes_are_one_error(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from pytest_unlearndiff.campaign.campaign import Campaign
 from pytest_unlearndiff.campaign.control import Witness, base_campaign, known_control
 from pytest_unlearndiff.campaign.parts import Fingerprint, Parts, VictimSource
 from pytest_unlearndiff.core.attack_spec import AttackSpec
+from pytest_unlearndiff.core.concept import JudgeSpec
 from pytest_unlearndiff.core.control import LEAST, Control
 from pytest_unlearndiff.core.judgement import Judgement
 from pytest_unlearndiff.core.outcome import Outcome, Status
@@ -101,20 +103,45 @@ def test_pictures_that_were_judged_before_are_not_judged_again(tmp_path: Path) -
     assert (len(found), judge.shown) == (3, 3)
 
 
-@pytest.mark.parametrize("why", ["the attack asks for target images", "the concept brings some"])
-def test_nothing_is_drawn_for_the_control_alone_where(tmp_path: Path, why: str) -> None:
-    asked, store = concept(3), Store(tmp_path)
-    if why.startswith("the concept"):
-        asked = replace(asked, images={prompt.digest: "1.png" for prompt in asked.prompts})
-    attack = AttackSpec("unlearndiff" if why.startswith("the attack") else "none")
-    campaign = Campaign(asked, attack, Fingerprint("victim", "base"), "judge")
-    entry = store.entry(asked.name, campaign.key)
+def attacked(store: Store, attack: str, images: Mapping[str, str]) -> Campaign:
+    """A campaign whose three prompts all resisted."""
+    campaign = Campaign(replace(concept(3), images=images), AttackSpec(attack), Fingerprint("victim", "base"), "judge")
+    entry = store.entry("church", campaign.key)
     store.prepare(entry, campaign.key)
-    for prompt in asked.prompts:
+    for prompt in campaign.concept.prompts:
         entry.keep(Outcome(prompt.digest, Status.RESISTED))
+    return campaign
+
+
+def test_nothing_is_drawn_for_an_attack_whose_target_images_were_seen(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    campaign = attacked(store, "unlearndiff", {})
+    witness(store, FakeJudge())(campaign.concept.prompts[:1], [Image.new("RGB", (4, 4))])
 
     def provide() -> VictimSource:
         raise AssertionError("nothing is loaded")
 
     result = campaign.run(store, provide, Parts(), lanes=1, control=lambda tally: True)
-    assert (result.complete, result.control.needed, result.obstacle) == (True, 0, "")
+    assert (result.complete, result.control, result.obstacle) == (True, Control(1, 1, needed=1), "")
+
+
+class Judges(Parts):
+    """Loads the fake judge, and nothing else."""
+
+    def judge(self, spec: JudgeSpec, source: VictimSource) -> FakeJudge:
+        return FakeJudge()
+
+
+def test_a_concepts_own_images_are_looked_at_where_no_attack_asks_for_them(tmp_path: Path) -> None:
+    images = {prompt.digest: str(tmp_path / f"{prompt.case}.png") for prompt in concept(3).prompts}
+    store = Store(tmp_path / "store")
+    campaign = attacked(store, "none", images)
+    for path in [*images.values()][:2]:
+        Image.new("RGB", (4, 4)).save(path)
+    run = partial(campaign.run, store, VictimSource, Judges(), lanes=1, control=lambda tally: True)
+    result = run()
+    assert result.control.lacking
+    assert result.obstacle.endswith(f"target image {[*images.values()][2]} cannot be read (FileNotFoundError)")
+    Image.new("RGB", (4, 4)).save([*images.values()][2])
+    for _ in range(2):
+        assert run().control == Control(2, 3, whose="the concept's target images", needed=3)

@@ -69,7 +69,7 @@ def test_the_command_on_a_victim_of_the_emoji_world(capsys: pytest.CaptureFixtur
 def test_mistakes_are_one_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for model, base in (("gone.pt", str(tmp_path)), (str(tmp_path), "gone.pt")):
         assert main(["drift", model, "--base", base, "--erased", "church"]) == 1
-        assert "there is nothing at gone.pt: give a pipeline folder" in capsys.readouterr().err
+        assert "there is nothing at gone.pt. Give a pipeline folder" in capsys.readouterr().err
     assert main(["drift", str(tmp_path), "--base", str(tmp_path), "--erased", "chruch"]) == 1
     assert "did you mean 'church'" in capsys.readouterr().err
 

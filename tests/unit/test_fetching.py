@@ -14,7 +14,7 @@ from webs import Web
 from pytest_unlearndiff.campaign.fetching import fetched, origin
 from pytest_unlearndiff.campaign.parts import VictimSource
 from pytest_unlearndiff.core.errors import ModelError
-from pytest_unlearndiff.store.elsewhere import shown
+from pytest_unlearndiff.store.elsewhere import reaching, shown
 from pytest_unlearndiff.store.fingerprint import Fingerprints
 
 
@@ -120,10 +120,31 @@ def test_files_that_only_a_query_and_no_tag_tells_apart_are_two(tmp_path: Path) 
         ("github://me:models@main/a.pt", "github://me:models@main/a.pt"),
         ("file:///models/a.pt", "file:///models/a.pt"),
         ("memory://a.pt", "memory://a.pt"),
+        ("http://[::1]:9/a.pt", "http://[::1]:9/a.pt"),
+        ("simplecache::https://me@host/a.pt", "simplecache::https://host/a.pt"),
+        ("s3://key:secret@bucket/a.pt", "s3://bucket/a.pt"),
+        ("abfs://container@account.dfs.core.windows.net/a.pt", "abfs://container@account.dfs.core.windows.net/a.pt"),
+        ("403, url='https://host/a?Credential=A/2024&Signature=secret'", "403, url='https://host/a'"),
+        (
+            "no zip://a.pt::https://me:secret@host/b, nor https://host/c?secret",
+            "no zip://a.pt::https://host/b, nor https://host/c",
+        ),
     ],
 )
 def test_what_lets_others_in_is_not_shown(url: str, place: str) -> None:
     assert shown(url) == place
+
+
+def test_a_long_error_does_not_end_in_a_signature() -> None:
+    url = f"https://host/{'a' * 250}?Signature=secret"
+    with pytest.raises(ModelError, match="RuntimeError: no answer") as told, reaching(url, "read", "Try.", ModelError):
+        raise RuntimeError(f"no answer from {url.replace('?', '?Credential=A/2024&')}")
+    assert "secret" not in str(told.value)
+
+
+def test_a_url_that_nobody_can_read_is_one_error() -> None:
+    with pytest.raises(ModelError, match=r"^there is nothing at http://\[::1\]:9/x\.pt$"):
+        fetched("http://[::1]:9/x.pt")
 
 
 def test_no_error_tells_a_password_or_a_signature(tmp_path: Path) -> None:

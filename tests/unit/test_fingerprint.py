@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pytest_unlearndiff.campaign.parts import Fingerprint, VictimSource
 from pytest_unlearndiff.core.errors import StoreError
 from pytest_unlearndiff.store.fingerprint import Fingerprints, digest, write_atomically
 
@@ -210,3 +212,12 @@ def test_a_folder_that_links_to_itself_is_read_once(pipeline: Path) -> None:
     before = of(pipeline)
     (pipeline / "again").symlink_to(pipeline, target_is_directory=True)
     assert of(pipeline) == before
+
+
+def test_what_a_base_drew_does_not_answer_for_a_copy_of_it(pipeline: Path) -> None:
+    """Which has to be loaded to be found out."""
+    source = VictimSource(shutil.copytree(pipeline, pipeline.with_name("copy")), pipeline)
+    victim, base = (Fingerprint.of(each, Fingerprints()) for each in (source, source.unerased))
+    assert victim.victim != base.victim
+    assert victim.target == base.target
+    assert victim.victim == Fingerprint.of(VictimSource(source.model), Fingerprints()).victim

@@ -81,7 +81,7 @@ def test_undecided_prompts_make_a_range_and_a_notice() -> None:
 
 def test_prompts_that_were_not_needed_are_told_with_the_range() -> None:
     words = " ".join(page(session(record("bbr--", "church"))).text.split())
-    assert "2 prompts were not needed: the verdict is certain without them." in words
+    assert "2 prompts were not needed: what the counts say is certain without them." in words
     assert "between 2/5 = 40.0% and 4/5 = 80.0%" in words
 
 

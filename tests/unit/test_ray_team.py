@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import builtins
 import sys
-import time
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,7 +13,7 @@ import pytest
 from pytest_unlearndiff.campaign.bench import Order, check_files
 from pytest_unlearndiff.campaign.campaign import Campaign
 from pytest_unlearndiff.campaign.parts import Fingerprint, VictimSource
-from pytest_unlearndiff.campaign.ray_team import RayBench, RayTeam, _patiently, _quietly, asker, differing
+from pytest_unlearndiff.campaign.ray_team import RayBench, RayTeam, asker, differing
 from pytest_unlearndiff.core.attack_spec import AttackSpec
 from pytest_unlearndiff.core.concept import Concept, JudgeSpec
 from pytest_unlearndiff.core.errors import CannotAttack, ModelError
@@ -49,7 +48,7 @@ def test_a_machine_says_what_it_has() -> None:
     assert found["no-such-package"] == ""
 
 
-def test_without_ray_the_error_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_ray_the_error_says_how_to_get_it(files: Order, monkeypatch: pytest.MonkeyPatch) -> None:
     load = builtins.__import__
 
     def without(name: str, *rest: Any, **more: Any) -> Any:
@@ -59,7 +58,7 @@ def test_without_ray_the_error_says_how_to_get_it(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(CannotAttack, match=r'pip install "pytest-unlearndiff\[ray\]"'):
-        RayTeam("2", "cpu").gather(order(Path(), ""), 1)
+        RayTeam("2", "cpu").gather(files, 1)
 
 
 class Resources:
@@ -101,81 +100,50 @@ def test_no_place_says_so(where: str, said: str) -> None:
         team._count()
 
 
-def test_a_cluster_that_is_silent_may_miss_a_token() -> None:
-    def connect() -> None:
-        raise ConnectionError("ray client connection timeout")
-
-    with pytest.raises(CannotAttack, match=r"^--unlearndiff-workers=ray://head:10001: .* timeout\. .*RAY_AUTH_TOKEN$"):
-        _quietly("ray://head:10001", connect)
-    with pytest.raises(CannotAttack, match=r"timeout$"):
-        _quietly("ray", connect)
-
-
-@pytest.mark.parametrize("failures", [0, 1, 2])
-def test_a_cluster_that_ends_a_connection_is_asked_again(failures: int) -> None:
-    answers = iter([ConnectionAbortedError("Starting Ray client server failed")] * failures)
-    called = []
-
-    def connect() -> None:
-        called.append(True)
-        for error in answers:
-            raise error
-
-    _patiently(connect, wait=0)
-    assert len(called) == failures + 1
-
-
-def test_a_cluster_whose_processes_die_says_what_helps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(time, "sleep", lambda seconds: None)
-
-    def connect() -> None:
-        raise ConnectionAbortedError("See ray_client_server_23000.err")
-
-    with pytest.raises(CannotAttack, match=r"_23000\.err\. Where that log is empty, .* GRPC_ENABLE_FORK_SUPPORT=0$"):
-        _quietly("ray://head:10001", connect)
-
-
-@pytest.mark.parametrize(("error", "calls"), [(ConnectionAbortedError("ended"), 3), (ConnectionError("silent"), 1)])
-def test_a_cluster_is_not_asked_for_ever(error: ConnectionError, calls: int) -> None:
-    called = []
-
-    def connect() -> None:
-        called.append(True)
-        raise error
-
-    with pytest.raises(type(error)):
-        _patiently(connect, wait=0)
-    assert len(called) == calls
-
-
-def order(folder: Path, judge: str, *, victim: str = "") -> Order:
-    source = VictimSource(folder / "victim.pt", folder / "base.pt")
+def order(folder: Path, victim: str) -> Order:
+    """What workers are sent about files of this folder."""
+    source = VictimSource(folder / victim, folder / "base.pt")
     spec = JudgeSpec("image-classifier", {"model": str(folder / "judge.bin"), "label": "church"})
-    campaign = Campaign(Concept("church", prompts(2), spec), AttackSpec(), Fingerprint(victim, ""), judge)
+    fingerprint, judge = Fingerprint.of(source, Fingerprints()), judge_weights(spec, Fingerprints())
+    campaign = Campaign(Concept("church", prompts(2), spec), AttackSpec(), fingerprint, judge)
     return Order(campaign, source, lanes=1)
 
 
 @pytest.fixture
-def files(tmp_path: Path) -> Order:
-    for name in ("victim.pt", "base.pt", "judge.bin"):
+def folder(tmp_path: Path) -> Path:
+    """A checkpoint, a whole pipeline, a base and a judge."""
+    (tmp_path / "whole").mkdir()
+    for name in ("victim.pt", "whole/model_index.json", "base.pt", "judge.bin"):
         (tmp_path / name).write_text(name)
-    blank = order(tmp_path, "")
-    judge = judge_weights(blank.campaign.concept.judge, Fingerprints())
-    return order(tmp_path, judge, victim=Fingerprint.of(blank.source, Fingerprints()).victim)
+    return tmp_path
 
 
-def test_the_same_files_are_taken(files: Order) -> None:
-    check_files(files, files, Fingerprints())
+@pytest.fixture
+def files(folder: Path) -> Order:
+    return order(folder, "victim.pt")
+
+
+@pytest.mark.parametrize("victim", ["victim.pt", "whole"])
+def test_the_same_files_are_taken(folder: Path, victim: str) -> None:
+    asked = order(folder, victim)
+    check_files(asked, asked, Fingerprints())
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
-    [("victim.pt", "victim.pt"), ("base.pt", "victim.pt"), ("judge.bin", "judge of concept")],
+    ("victim", "name", "said"),
+    [
+        ("victim.pt", "victim.pt", "victim.pt, with its base, has"),
+        ("victim.pt", "base.pt", "victim.pt, with its base, has"),
+        ("victim.pt", "judge.bin", "judge of concept 'church' has"),
+        ("whole", "whole/model_index.json", "whole, with its base, has"),
+        ("whole", "base.pt", "the base has"),
+    ],
 )
-def test_other_files_are_refused_by_name(files: Order, tmp_path: Path, name: str, said: str) -> None:
-    (tmp_path / name).write_text("other")
-    with pytest.raises(ModelError, match=f"{said}.* other weights here than where pytest runs"):
-        check_files(files, files, Fingerprints())
+def test_other_files_are_refused_by_name(folder: Path, victim: str, name: str, said: str) -> None:
+    asked = order(folder, victim)
+    (folder / name).write_text("other")
+    with pytest.raises(ModelError, match=f"{said} other content here than where pytest runs"):
+        check_files(asked, asked, Fingerprints())
 
 
 @pytest.mark.parametrize(

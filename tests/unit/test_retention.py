@@ -98,7 +98,7 @@ def record(victim: str, base: str | None, gate: RetentionGate) -> RetentionRecor
     [
         ("grrr", "gggg", "the victim draws 1/4 = 25.0%, but the gate wants rate >= 75.0%"),
         ("gggg", "grrr", "the un-erased model itself draws only 1/4, so what the victim draws (4) says nothing"),
-        ("gg-r", "gggg", "1 picture is missing or errored, so the gate cannot be decided (the victim draws 2/4"),
+        ("gg-r", "gggg", "1 picture is missing or errored, so the gate cannot be decided (the victim draws between 2"),
     ],
 )
 def test_failures_say_why(victim: str, base: str, says: str) -> None:
