@@ -42,7 +42,7 @@ from pytest_unlearndiff.store.journal import Journal
 
 DURATIONS = Path(__file__).with_name("durations.json")
 
-ROUNDS = 10
+ROUNDS = 12
 """Rounds of the default attack on a prompt that resists, of which the durations are."""
 
 LANE = 340_000
