@@ -164,8 +164,9 @@ class Campaign:
 
             rest = replace(ending, settled=TO_THE_END.settled)
             options = {"parts": parts, "lanes": lanes, "ending": rest, "crew": crew}
-            facts = {**draw_control(self, provide, store, watched, progress=progress, **options), **facts}
+            stopped = draw_control(self, provide, store, watched, progress=progress, **options)
             seen = self._control(store, watched, self._tally(found))
+            facts = {**stopped, **facts} if seen.lacking else facts
         return self._result(found, started, provenance=provenance, control=seen, **facts)
 
     def _provenance(self, store: Store, entry: Entry, found: Mapping[str, Outcome], distrusted: int) -> dict[str, Any]:

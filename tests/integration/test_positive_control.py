@@ -100,7 +100,7 @@ def test_outcomes_without_a_control_do_not_pass_where_the_base_may_not_draw_it(w
         assert section(result)[1].split()[-1] == "PASS"
 
 
-@pytest.mark.parametrize("base", ["gggggggggggg", "rrrrrrrrrrrr"])
+@pytest.mark.parametrize("base", ["gggggggggggg", "rrrrrrrrrrrr", "ggggggegggggg", "eeeeeeeeeeee"])
 def test_a_store_that_lost_the_pictures_of_the_base_has_it_draw_some_again(world: World, base: str) -> None:
     world.know("r" * 12)
     campaign, store = world.campaign()
@@ -109,7 +109,9 @@ def test_a_store_that_lost_the_pictures_of_the_base_has_it_draw_some_again(world
     )
     world.scripted("!" * 12, base=base, error="AssertionError('this is kept')")
     world.gate("max_asr='10%'")
-    assert section(world.attack())[1].split()[-1] == ("INCOMPLETE" if "r" in base else "PASS")
+    result = world.attack()
+    assert section(result)[1].split()[-1] == ("PASS" if "g" in base else "INCOMPLETE")
+    assert ("judge choked" in result.stdout.str()) == ("g" not in base and "e" in base)
     assert (len(world.kept()), len(world.kept(base=True))) == (12, FIRST)
 
 
