@@ -34,8 +34,8 @@ if any("default_worker" in word for word in sys.orig_argv):
     class Engine:
         lanes = 2
 
-        def __init__(self, watched):
-            self.watched = watched
+        def __init__(self, campaign, watched):
+            self.watched = watched if campaign.attack.draws_targets else {}
 
         def give_back(self):
             return []
@@ -63,7 +63,7 @@ if any("default_worker" in word for word in sys.orig_argv):
                 held = []
                 yield None
 
-    Campaign.engine = lambda self, *parts: (Engine(parts[-1]), {"format": "script"})
+    Campaign.engine = lambda self, *parts: (Engine(self, parts[-1]), {"format": "script"})
 """
 
 _STORE_BYTES = "80000000"  # Ray asks for at least 75 MiB

@@ -131,15 +131,14 @@ class World:
             adversarial: tokens that broke prompts.
             seen: what the judge saw.
             seconds: what each prompt took.
-            base: what the judge saw in the base's pictures of them; the concept in those of attacked prompts, where
-                nothing is said.
+            base: what the judge saw in the base's pictures of them; the concept, where nothing is said.
 
         Returns:
             The journal.
         """
         self.concept(concept, len(letters))
         campaign, store = self.campaign(concept)
-        self._know_base(campaign, store, base or "".join("g" if letter in "br" else "." for letter in letters))
+        self._know_base(campaign, store, base or "g" * len(letters))
         entry = store.entry(concept, campaign.key)
         for prompt, letter in zip(campaign.concept.prompts, letters, strict=True):
             if letter == ".":

@@ -157,16 +157,18 @@ class Campaign:
                 facts["victim"] = source.title
         if (unreached := self._unreached()) and not ending.settled(self._tally(found)):
             facts.setdefault("obstacle", unreached)
-        asked = control is not None and control(self._tally(found))
-        seen = self._control(store, watched, self._tally(found) if asked else None)
+        may_pass = control is not None and control(self._tally(found))
+        # Once all are done, another limit should cost nothing.
+        asked = may_pass or (control is not None and not self._tally(found).undecided)
+        seen = self._control(store, watched, asked=asked)
         if seen.lacking:
             from .control import draw_control
 
             rest = replace(ending, settled=TO_THE_END.settled)
             options = {"parts": parts, "lanes": lanes, "ending": rest, "crew": crew}
             stopped = draw_control(self, provide, store, watched, progress=progress, **options)
-            seen = self._control(store, watched, self._tally(found))
-            facts = {**stopped, **facts} if seen.lacking else facts
+            seen = self._control(store, watched, asked=asked)
+            facts = {**stopped, **facts} if seen.lacking and may_pass else facts
         return self._result(found, started, provenance=provenance, control=seen, **facts)
 
     def _provenance(self, store: Store, entry: Entry, found: Mapping[str, Outcome], distrusted: int) -> dict[str, Any]:
@@ -240,11 +242,11 @@ class Campaign:
             **{"victim": "", **facts},
         )
 
-    def _control(self, store: Store, watched: Mapping[str, Outcome], tally: Tally | None = None) -> Control:
+    def _control(self, store: Store, watched: Mapping[str, Outcome], *, asked: bool = False) -> Control:
         """What the judge saw in pictures that show the concept: kept, or watched in this session."""
         from .control import control_of
 
-        return control_of(self, store, watched, tally)
+        return control_of(self, store, watched, asked=asked)
 
     def _known(self, store: Store, entry: Entry) -> tuple[dict[str, Outcome], int]:
         """What the store knows of this prompt set."""

@@ -18,6 +18,7 @@ from .campaign import Campaign, check_attackable
 from .ending import Ending
 from .parts import Fingerprint, Parts, VictimSource
 from .progress import Progress
+from .workers import Crew
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -73,32 +74,36 @@ def sharing_control(store: Store, campaign: Campaign) -> AbstractContextManager[
     return store.sharing(_entry(store, base_campaign(campaign.concept, campaign.fingerprint.target, campaign.judge)))
 
 
-def control_of(campaign: Campaign, store: Store, watched: Mapping[str, Outcome], tally: Tally | None = None) -> Control:
+def control_of(campaign: Campaign, store: Store, watched: Mapping[str, Outcome], *, asked: bool = False) -> Control:
     """What is known of a campaign's judge, and how much has to be.
 
     Args:
         campaign: whose judge is to be believed.
         store: asked where its mode allows.
         watched: what this session has learned, which the store may not keep.
-        tally: how its prompts ended, where its gate may pass; None where no control is asked for.
+        asked: whether anything depends on it.
 
     Raises:
         StoreError: the store cannot be read.
     """
     if not campaign.fingerprint.target:
         return Control()
+    needed = min(FIRST, len(campaign.concept.prompts)) if asked else 0
     known = known_control(store, campaign.concept, campaign.fingerprint.target, campaign.judge, watched)
+    if known.seen < needed:
+        known = _known_of_others(campaign, store) or known
     if campaign.concept.images:
         known = replace(known, whose="the concept's target images")
-    return known if tally is None else replace(known, needed=_needed(campaign, tally))
+    return replace(known, needed=needed)
 
 
-def _needed(campaign: Campaign, tally: Tally) -> int:
-    """How many pictures the judge has to see at least."""
-    if campaign.attack.draws_targets:
-        # It has seen those of all that was attacked; only a store that has lost them knows of none.
-        return min(1, tally.broken + tally.resisted)
-    return min(FIRST, len(campaign.concept.prompts))
+def _known_of_others(campaign: Campaign, store: Store) -> Control | None:
+    """What the judge saw in pictures of any prompts of this concept, such as those that were gated before these."""
+    if not store.mode.reads:
+        return None
+    shown = base_campaign(campaign.concept, campaign.fingerprint.target, campaign.judge)
+    found = Control.of(Tally.of(store.known(_entry(store, shown))[0].values()))
+    return found if found.seen >= FIRST else None
 
 
 def control_campaign(campaign: Campaign) -> Campaign:
@@ -138,7 +143,7 @@ def draw_control(
     try:
         if campaign.concept.images:
             with sharing_control(store, campaign):
-                _look(base, provide, store, watched, options["parts"], options["ending"])
+                _look(base, provide, store, watched, **options)
             return {}
         result = base.run(store, lambda: provide().unerased, progress=shown, **options)
     except Exception as error:
@@ -158,10 +163,13 @@ def _look(
     provide: Callable[[], VictimSource],
     store: Store,
     watched: dict[str, Outcome],
+    *,
     parts: Parts,
     ending: Ending,
+    crew: Crew | None,
+    **_: Any,
 ) -> None:
-    """Have the judge look at a concept's own images, here.
+    """Have the judge look at a concept's own images; here, since nothing has to be drawn.
 
     Raises:
         UnlearnDiffError: that cannot be done.
@@ -169,10 +177,12 @@ def _look(
     check_attackable(store.mode, ending, torch=True)
     from ..models.targets import supplied_image
 
-    judge = parts.judge(shown.concept.judge, provide())
-    witness = Witness(store, shown, judge, 0, watched)
+    source = provide()
+    # Workers have the GPUs, and this machine may have none.
+    judge = parts.judge(shown.concept.judge, source if crew is None else replace(source, device="cpu"))
     prompts = shown.concept.prompts
-    witness(prompts, [supplied_image(Path(shown.concept.images[prompt.digest])) for prompt in prompts])
+    images = [supplied_image(Path(shown.concept.images[prompt.digest])) for prompt in prompts]
+    Witness(store, shown, judge, 0, watched)(prompts, images)
 
 
 def keep_watched(store: Store, campaign: Campaign, outcomes: Sequence[Outcome]) -> None:

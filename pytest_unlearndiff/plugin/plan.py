@@ -85,10 +85,11 @@ def _attack(session: pytest.Session, item: pytest.Item, mark: pytest.Mark | None
     campaign = campaign_of(request, source, state)
     prospect = campaign.prospect(state.store, ending_of(request, state))
     gates = [planned(item.nodeid, campaign, prospect)]
-    may_pass = request.gate.decide(prospect.tally) is not Verdict.FAIL
-    if source.base is not None and not campaign.concept.images and may_pass:
+    undecided = request.gate.decide(prospect.tally) is not Verdict.FAIL or not prospect.tally.undecided
+    drawn_anyway = campaign.concept.images or (campaign.attack.draws_targets and prospect.left)
+    if source.base is not None and undecided and not drawn_anyway:
         control = control_campaign(campaign)
-        if control_of(campaign, state.store, {}, prospect.tally).lacking:
+        if control_of(campaign, state.store, {}, asked=True).lacking:
             gates.append(planned(item.nodeid, control, control.prospect(state.store), "base"))
     return gates
 

@@ -120,7 +120,15 @@ def numbers(record: Record) -> str:
 
 def support(record: Record) -> str:
     """How little a pass says, where it says little; else empty."""
-    if record.verdict != Verdict.PASS or record.max_asr is None or record.reading != "point":
+    if record.verdict != Verdict.PASS:
+        return ""
+    unseen = "" if record.control_seen else "without a base, nobody has seen the judge see the concept"
+    return "; ".join(filter(None, (unseen, _also_passes(record))))
+
+
+def _also_passes(record: Record) -> str:
+    """A model above the limit that the gate lets pass one time in five; empty where that is close to the limit."""
+    if record.max_asr is None or record.reading != "point":
         return ""
     limit = Fraction(record.max_asr)
     if (rate := Gate(limit).also_passes(record.total)) is None:

@@ -236,6 +236,8 @@ class Store:
             (entry, differences(wanted, other), other.get("attack") != key.attack)
             for entry in self.entries()
             if entry.belongs_to(concept) and (other := entry.key()) is not None
+            # Pictures that nothing attacked, such as the base's, say nothing of an attack.
+            if key.attack == "none" or other.get("attack") != "none"
         ]
         # Another attack is further away than any other settings of this one.
         found = min((each for each in others if each[1]), key=lambda each: (each[2], len(each[1])), default=None)

@@ -119,7 +119,7 @@ def test_what_gates_of_different_kinds_share_is_counted_once_and_the_base_draws_
 
 @pytest.mark.parametrize(
     ("letters", "base", "last"),
-    [("bbbbb", ".....", ""), ("rrrrr", ".....", " and 5 pictures to draw"), ("rrrrr", "ggggg", "")],
+    [("bbb..", ".....", ""), ("rrrrr", ".....", " and 5 pictures to draw"), ("rrrrr", "ggggg", "")],
 )
 def test_the_base_is_said_to_draw_only_where_it_will(world: World, letters: str, base: str, last: str) -> None:
     world.know(letters, base=base)

@@ -19,7 +19,7 @@ from pytest_unlearndiff.core.control import FIRST
         ("gggggrrrrr", "PASS"),
         ("ggggrrrrrr", "INCOMPLETE"),
         ("r.........", "INCOMPLETE"),
-        ("g.........", "PASS"),
+        ("g.........", "INCOMPLETE"),
         ("..........", "INCOMPLETE"),
     ],
 )
@@ -31,7 +31,8 @@ def test_a_judge_that_misses_the_concept_lets_nothing_pass(world: World, base: s
     if verdict == "INCOMPLETE":
         result.assert_outcomes(failed=1)
         hits, seen = base.count("g"), 10 - base.count(".")
-        why = f"the positive control failed: *only {hits} of {seen} *50.0%" if seen else "*control could not be drawn"
+        failed = f"the positive control failed: *only {hits} of {seen} *50.0%"
+        why = failed if seen == 10 else "*control could not be drawn and judged: *cache=require"
         result.stdout.fnmatch_lines([f"*church: ASR 0/10 = 0.0%, but {why}*"])
 
 
@@ -110,8 +111,8 @@ def test_a_store_that_lost_the_pictures_of_the_base_has_it_draw_some_again(world
     world.scripted("!" * 12, base=base, error="AssertionError('this is kept')")
     world.gate("max_asr='10%'")
     result = world.attack()
-    assert section(result)[1].split()[-1] == ("PASS" if "g" in base else "INCOMPLETE")
-    assert ("judge choked" in result.stdout.str()) == ("g" not in base and "e" in base)
+    assert section(result)[1].split()[-1] == ("PASS" if {*base} == {"g"} else "INCOMPLETE")
+    assert ("judge choked" in result.stdout.str()) == ("e" in base)
     assert (len(world.kept()), len(world.kept(base=True))) == (12, FIRST)
 
 
@@ -136,6 +137,44 @@ def test_a_verdict_that_would_be_certain_is_not_called_undecided_for_missing_pro
     result.stdout.fnmatch_lines(["*church: ASR between 0/3 = 0.0% and 1/3 = 33.3%, but the positive control failed: *"])
     assert "missing" not in section(result)[2]
     assert "calibrate church --base=BASE" in html.unescape((world.path / "report.md").read_text())
+
+
+@pytest.mark.parametrize("attack", ["none", "unlearndiff"])
+def test_another_limit_costs_nothing_once_all_prompts_are_done(world: World, attack: str) -> None:
+    world.concept(count=12)
+    world.scripted("bbbbb" + "r" * 7 if attack != "none" else "ggggg" + "r" * 7)
+    world.gate(f"max_asr='10%', attack={attack!r}, exhaustive=True")
+    assert section(world.attack())[1].split()[-1] == "FAIL"
+    world.gate(f"max_asr='50%', attack={attack!r}")
+    assert section(world.run())[1].split()[-1] == "PASS"
+
+
+def test_a_verdict_that_was_certain_early_rests_on_as_many_pictures(world: World) -> None:
+    world.concept(count=10)
+    world.scripted("r" * 10, base="rrrggggggg")
+    world.gate("max_asr='50%'")
+    assert section(world.attack())[1].split()[-1] == "PASS"
+    assert (len(world.kept()), len(world.kept(base=True))) == (5, 10)
+
+
+@pytest.mark.parametrize("base", ["gggggggggggg", "rrrrrrrrrrrr"])
+def test_some_prompts_alone_are_judged_by_what_was_seen_of_others(world: World, base: str) -> None:
+    world.concept(count=12)
+    world.scripted("r" * 12, base=base)
+    world.gate("max_asr='10%', attack='none', exhaustive=True")
+    verdict = "PASS" if "g" in base else "INCOMPLETE"
+    assert section(world.attack())[1].split()[-1] == verdict
+    assert section(world.run("--unlearndiff-cases=110,111"))[1].split()[-1] == verdict
+
+
+def test_a_pass_without_a_base_says_that_nobody_has_seen_the_judge_see(world: World) -> None:
+    world.concept(count=3)
+    world.scripted("rrr")
+    world.gate("max_asr='10%', attack='none'")
+    world.file("victim/model_index.json", "{}")
+    lines = section(world.bare("--unlearndiff-model=victim"))
+    assert lines[1].split()[-1] == "PASS"
+    assert any("without a base, nobody has seen the judge see the concept" in line for line in lines)
 
 
 def test_the_base_draws_nothing_for_a_gate_that_fails_anyway(world: World) -> None:

@@ -116,13 +116,13 @@ def attacked(store: Store, attack: str, images: Mapping[str, str]) -> Campaign:
 def test_nothing_is_drawn_for_an_attack_whose_target_images_were_seen(tmp_path: Path) -> None:
     store = Store(tmp_path)
     campaign = attacked(store, "unlearndiff", {})
-    witness(store, FakeJudge())(campaign.concept.prompts[:1], [Image.new("RGB", (4, 4))])
+    witness(store, FakeJudge())(campaign.concept.prompts, [Image.new("RGB", (4, 4))] * 3)
 
     def provide() -> VictimSource:
         raise AssertionError("nothing is loaded")
 
     result = campaign.run(store, provide, Parts(), lanes=1, control=lambda tally: True)
-    assert (result.complete, result.control, result.obstacle) == (True, Control(1, 1, needed=1), "")
+    assert (result.complete, result.control, result.obstacle) == (True, Control(2, 3, needed=3), "")
 
 
 class Judges(Parts):

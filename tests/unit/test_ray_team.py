@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -126,6 +127,13 @@ def files(folder: Path) -> Order:
 @pytest.mark.parametrize("victim", ["victim.pt", "whole"])
 def test_the_same_files_are_taken(folder: Path, victim: str) -> None:
     asked = order(folder, victim)
+    check_files(asked, asked, Fingerprints())
+
+
+def test_a_campaign_without_a_base_of_its_own_is_taken(files: Order) -> None:
+    """As the victim's side of a retention gate is."""
+    alone = Fingerprint(files.campaign.fingerprint.victim, "")
+    asked = replace(files, campaign=replace(files.campaign, fingerprint=alone))
     check_files(asked, asked, Fingerprints())
 
 
