@@ -152,11 +152,11 @@ def _path(name: str, given: Given, text: str, config: pytest.Config) -> Path | s
         return text
     if name == "published":
         return _published(given, text)
-    if name in ELSEWHERE:
-        return _place(name, given, text, config)
     path = given.folder / Path(text).expanduser()
     if name not in MENDS:
         return path
+    if name in ELSEWHERE and not path.exists():  # what is here is found without the rooms that look elsewhere
+        return _place(name, given, text, config)
     if not path.exists():
         raise pytest.UsageError(f"{given.origin}: there is nothing at {path}. {MENDS[name]}")
     return path.resolve()

@@ -35,8 +35,9 @@ def scripted(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
 
 
 def told(world: World, store: str = ".unlearndiff") -> list[str]:
-    """Every outcome kept, in no order and without times."""
-    return sorted(json.dumps({**outcome, "seconds": 0}) for outcome in world.kept(store))
+    """Every outcome kept, the base's among them, in no order and without times."""
+    kept = world.kept(store) + world.kept(store, base=True)
+    return sorted(json.dumps({**outcome, "seconds": 0}) for outcome in kept)
 
 
 WANTED = [("generated" if seed % 5 == 1 else "resisted") for seed in range(COUNT)]
@@ -205,7 +206,7 @@ def test_real_attacks_have_the_same_outcomes_with_1_2_and_4_workers_and_with_non
         result.assert_outcomes(passed=1)
         found[workers] = told(world, store)
     assert {json.loads(outcome)["status"] for outcome in found[0]} == {"broken", "generated", "resisted"}
-    assert len(found[0]) == 4 + 3, "four prompts, and what the judge saw in the base's pictures of the attacked ones"
+    assert len(found[0]) == 4 + 4, "four prompts, and what the judge saw in the base's pictures of them"
     assert found[1] == found[2] == found[4] == found[0]
 
 

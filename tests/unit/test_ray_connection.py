@@ -61,6 +61,13 @@ def test_a_cluster_is_not_asked_for_ever(error: ConnectionError, calls: int) -> 
     assert len(called) == calls
 
 
+def test_a_wait_that_somebody_chose_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(WAIT, "9")
+    with knocking_once():
+        assert os.environ[WAIT] == "9"
+    assert os.environ[WAIT] == "9"
+
+
 @pytest.mark.parametrize(("given", "meanwhile"), [(None, "1"), ("9", "9")])
 def test_no_ray_that_is_started_later_is_hurried(
     monkeypatch: pytest.MonkeyPatch, given: str | None, meanwhile: str

@@ -9,6 +9,7 @@ from typing import Any
 import execnet
 import pytest
 
+from pytest_unlearndiff.core.control import Control
 from pytest_unlearndiff.core.gate import Gate
 from pytest_unlearndiff.core.outcome import Status
 from pytest_unlearndiff.core.rate import Rate
@@ -112,3 +113,9 @@ def test_limits_in_words(gate: Gate, text: str) -> None:
 def test_a_fine_limit_is_not_shown_as_another(limit: str) -> None:
     shown = limits(Gate(Fraction(limit))).removeprefix("ASR <= ").removesuffix("%")
     assert Fraction(shown) / 100 == Fraction(limit)
+
+
+def test_a_judge_that_was_shown_too_little_lets_nothing_pass() -> None:
+    found = record("rrr", control=Control(2, 2, needed=3))
+    assert found.verdict == "INCOMPLETE"
+    assert "the judge saw 2 where 3 are needed" in found.obstacle
