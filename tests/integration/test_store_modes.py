@@ -128,15 +128,10 @@ def test_what_can_change_an_outcome_is_a_miss_and_nothing_else(world: World, cha
     happens, arguments, known = CHANGES[change]
     world.know("r" * 10)
     happens(world.path)
-    world.tests(
-        f"""
-        def test_gate(unlearndiff_attack):
-            result = unlearndiff_attack("church", max_asr=1)
-            assert len(result.prompts) - result.tally.missing == {known}
-        """
-    )
-    result = world.run(*arguments)
-    assert result.ret == 0, result.stdout.str()
+    world.gate("max_asr=1")
+    result = world.run("--unlearndiff-report=json:report.json", *arguments)
+    (gate,) = json.loads((world.path / "report.json").read_text())["gates"]
+    assert len([prompt for prompt in gate["prompts"] if prompt["status"] != "missing"]) == known, result.stdout.str()
 
 
 def test_a_limit_is_no_part_of_the_key(world: World) -> None:
