@@ -69,8 +69,8 @@ if any("default_worker" in word for word in sys.orig_argv):
 _STORE_BYTES = "80000000"  # Ray asks for at least 75 MiB
 
 # A client's process is forked by a head of many threads: with gRPC's own handlers of forks it dies of that every other
-# time, as the kernel's log says. And while tests keep every core busy, it may need more than half a minute to come up.
-_STEADY = {"GRPC_ENABLE_FORK_SUPPORT": "0", "RAY_CLIENT_SERVER_CHECK_CHANNEL_TIMEOUT_S": "120"}
+# time, as the kernel's log says.
+_STEADY = {"GRPC_ENABLE_FORK_SUPPORT": "0"}
 
 
 class Cluster:

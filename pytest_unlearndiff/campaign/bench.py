@@ -234,7 +234,7 @@ def check_files(order: Order, here: Order, fingerprints: Fingerprints) -> None:
             f"{order.source.title}, with its base, has {_OTHER} (fingerprint {found.victim}, there {wanted.victim}): "
             f"{_SAME_FILES}"
         )
-    if wanted.target and found.target != wanted.target:  # retention asks for no pictures of a base beside its own
+    if wanted.target and found.target != wanted.target:  # the victim's side of a retention gate has none
         what = f"the target images of concept {concept.name!r} have" if concept.images else "the base has"
         raise ModelError(f"{what} {_OTHER}: {_SAME_FILES}")
     if judge_weights(mine.judge, fingerprints) != order.campaign.judge:

@@ -157,13 +157,12 @@ class Campaign:
                 facts["victim"] = source.title
         if (unreached := self._unreached()) and not ending.settled(self._tally(found)):
             facts.setdefault("obstacle", unreached)
+        from .control import draw_control, is_asked
+
         may_pass = control is not None and control(self._tally(found))
-        # Once all are done, another limit should cost nothing.
-        asked = may_pass or (control is not None and not self._tally(found).undecided)
+        asked = control is not None and is_asked(self._tally(found), may_pass=may_pass)
         seen = self._control(store, watched, asked=asked)
         if seen.lacking:
-            from .control import draw_control
-
             rest = replace(ending, settled=TO_THE_END.settled)
             options = {"parts": parts, "lanes": lanes, "ending": rest, "crew": crew}
             stopped = draw_control(self, provide, store, watched, progress=progress, **options)

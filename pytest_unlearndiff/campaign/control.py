@@ -97,6 +97,11 @@ def control_of(campaign: Campaign, store: Store, watched: Mapping[str, Outcome],
     return replace(known, needed=needed)
 
 
+def is_asked(tally: Tally, *, may_pass: bool) -> bool:
+    """Whether a gate asks for a control: where it may pass and, so that another limit is free, once all is done."""
+    return may_pass or not tally.undecided
+
+
 def _known_of_others(campaign: Campaign, store: Store) -> Control | None:
     """What the judge saw in pictures of any prompts of this concept, such as those that were gated before these."""
     if not store.mode.reads:

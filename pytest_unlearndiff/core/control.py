@@ -11,7 +11,8 @@ LEAST = Fraction(1, 2)
 """Least share of the base model's own pictures in which the judge has to see the concept, for its word to count."""
 
 FIRST = 10
-"""Prompts whose pictures are looked at for the control alone, where an attack makes no target images."""
+"""Pictures that the judge has to see at least, those of the first prompts where an attack makes too few; of a smaller
+set, all."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class Control:
         hits: pictures with the concept.
         seen: pictures judged; not every prompt need have one.
         whose: pictures they are.
-        needed: how many the judge has to see at least; 0 where it has none to see, or the gate fails anyway.
+        needed: how many the judge has to see at least; 0 where nothing depends on it.
     """
 
     hits: int = 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ..campaign.control import control_campaign, control_of
+from ..campaign.control import control_campaign, control_of, is_asked
 from ..campaign.parts import VictimSource
 from ..core.errors import UnlearnDiffError
 from ..core.gate import Verdict
@@ -85,9 +85,9 @@ def _attack(session: pytest.Session, item: pytest.Item, mark: pytest.Mark | None
     campaign = campaign_of(request, source, state)
     prospect = campaign.prospect(state.store, ending_of(request, state))
     gates = [planned(item.nodeid, campaign, prospect)]
-    undecided = request.gate.decide(prospect.tally) is not Verdict.FAIL or not prospect.tally.undecided
+    asked = is_asked(prospect.tally, may_pass=request.gate.decide(prospect.tally) is not Verdict.FAIL)
     drawn_anyway = campaign.concept.images or (campaign.attack.draws_targets and prospect.left)
-    if source.base is not None and undecided and not drawn_anyway:
+    if source.base is not None and asked and not drawn_anyway:
         control = control_campaign(campaign)
         if control_of(campaign, state.store, {}, asked=True).lacking:
             gates.append(planned(item.nodeid, control, control.prospect(state.store), "base"))
