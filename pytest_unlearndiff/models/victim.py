@@ -10,14 +10,13 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
-from diffusers import DDPMScheduler, LMSDiscreteScheduler
 from PIL import Image
 
 from ..core.concept import Sampling
 from ..core.drawing import Drawing
 from ..core.errors import ModelError
 from ..core.guidance import UNGUIDED, Guidance
-from . import arithmetic
+from . import arithmetic, schedules
 from .batches import in_batches
 from .guided import guided_away
 from .kinds import Pipeline
@@ -61,11 +60,9 @@ class Victim:
         if compiled:
             self._pipe.unet = arithmetic.compiled(pipe.unet)
         _check_schedule(pipe.scheduler, sampling)
-        with library_warnings_ignored():
-            if sampling.scheduler == "lms":
-                self._pipe.scheduler = LMSDiscreteScheduler.from_config(pipe.scheduler.config)
-            # Euler's and LMS's add_noise scale by sigma; the loss wants the variance-preserving x_t of DDPM.
-            self._noise: Any = DDPMScheduler.from_config(pipe.scheduler.config)
+        if sampling.scheduler == "lms":
+            self._pipe.scheduler = schedules.lms(pipe.scheduler, sampling.spacing)
+        self._noise: Any = schedules.ddpm(pipe.scheduler)
         self._sampling = sampling
         self._guidance = guidance
 
