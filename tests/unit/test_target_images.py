@@ -190,6 +190,8 @@ def test_paper_draws_target_images_as_upstream_and_the_control_as_pictures_are_e
     assert [outcome.status for outcome in result.outcomes if outcome] == [Status.BROKEN]
     assert drawn == [(2, 1, 5.0), (25, 1, 7.5), (2, 1, 5.0), (2, 1, 5.0)]
     assert (result.control.hits, result.control.seen, result.control.needed) == (1, 1, 1)
+    # The prompt's own: two pictures and 40 steps there and back. Computed: in batches of four, with target and control.
+    assert (result.forwards, result.computed) == (2 * 4 + 80, 4 * (3 * 4 + 50 + 80))
 
     drawn.clear()
     store = Store(tmp_path / "another")
