@@ -266,9 +266,9 @@ class AttackSpec:
     @property
     def targets(self) -> TargetImages | None:
         """How target images are drawn; None where they are the base's pictures of the prompts as they are evaluated."""
-        settings = self.settings
-        described = isinstance(settings, (Simplex, Embeddings)) and self.name in ("unlearndiff", "p4d")
-        return settings.targets if described else None
+        if self.name not in ("unlearndiff", "p4d") or not isinstance(self.settings, (Simplex, Embeddings)):
+            return None
+        return self.settings.targets
 
     @property
     def draws_targets(self) -> bool:
