@@ -47,7 +47,7 @@ def engine_here(
         compiled=source.compiled,
     )
     judge = parts.judge(campaign.concept.judge, source)
-    loaded = replace(loaded, notes=(*loaded.notes, *_scheduler_notes(loaded.pipe, campaign, source, parts)))
+    loaded = replace(loaded, notes=(*loaded.notes, *_scheduler_notes(loaded.pipe, campaign, source)))
     targets = None
     if campaign.attack.needs_target:
         witnesses: list[Any] = [gallery.targets] if gallery else []
@@ -63,13 +63,14 @@ def engine_here(
     return Engine(attack, victim, targets, evaluation, lanes, campaign.seed, around), describe(loaded, source.beside)
 
 
-def _scheduler_notes(pipe: Any, campaign: Campaign, source: VictimSource, parts: Parts) -> list[str]:
+def _scheduler_notes(pipe: Any, campaign: Campaign, source: VictimSource) -> list[str]:
     """In what the victim's scheduler is another than its base's, so that pictures differ beyond what weights do."""
+    from ..models.loading import load_scheduler
     from ..models.schedules import differences
 
-    if source.base is None or source.unerased == source:
+    if source.base is None or (source.model is None and source.pipe is None):
         return []
-    found = differences(pipe.scheduler, parts.base(source).scheduler, campaign.concept.sampling)
+    found = differences(pipe.scheduler, load_scheduler(source.base), campaign.concept.sampling)
     return [f"its scheduler differs from its base's in {', '.join(found)}"] if found else []
 
 

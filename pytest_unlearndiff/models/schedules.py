@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from inspect import signature
 from typing import Any
 
 from diffusers import DDPMScheduler, LMSDiscreteScheduler
@@ -64,7 +65,7 @@ def differences(mine: Any, base: Any, sampling: Sampling) -> list[str]:
     here, there = _deciding(mine, sampling), _deciding(base, sampling)
     if here.get("class") != there.get("class"):  # which have settings that the other does not know
         here, there = ({name: value for name, value in here.items() if name in there}, there)
-    names = [name for name in here if here[name] != there.get(name)]
+    names = [name for name in here if _plain(here[name]) != _plain(there.get(name))]
     more = [f"and {len(names) - _TOLD} more"] if len(names) > _TOLD else []
     return [f"{name} ({_short(here[name])}, the base's {_short(there.get(name))})" for name in names[:_TOLD]] + more
 
@@ -72,13 +73,18 @@ def differences(mine: Any, base: Any, sampling: Sampling) -> list[str]:
 def _deciding(scheduler: Any, sampling: Sampling) -> Mapping[str, Any]:
     """The settings of a scheduler that decide pictures and denoising errors."""
     if sampling.scheduler == "own":
-        every = {name: value for name, value in scheduler.config.items() if not name.startswith("_")}
-        return {"class": type(scheduler).__name__, **every}
+        # Not what else stands in a config, which a class that does not know it ignores.
+        return {"class": type(scheduler).__name__, **_named(scheduler, *signature(type(scheduler)).parameters)}
     drawing = lms(scheduler, sampling.spacing)
     offset = () if drawing.config.timestep_spacing != "leading" else ("steps_offset",)
     return _named(drawing, *_NOISE, "timestep_spacing", *_SIGMAS, *offset)
 
 
+def _plain(value: Any) -> Any:
+    """A setting that can be compared; betas may be an array."""
+    return value.tolist() if hasattr(value, "tolist") else value
+
+
 def _short(value: object) -> str:
-    text = repr(value)
+    text = repr(_plain(value))
     return text if len(text) <= 40 else f"{text[:37]}..."

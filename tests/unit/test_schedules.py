@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,15 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
-from tiny import PROMPTS, tiny_pipeline
+from tiny import PROMPTS, tiny_pipeline, tiny_xl
 
 from pytest_unlearndiff.campaign.campaign import Campaign
 from pytest_unlearndiff.campaign.parts import Fingerprint, Parts, VictimSource
 from pytest_unlearndiff.core.attack_spec import AttackSpec
 from pytest_unlearndiff.core.concept import SPACINGS, Concept, JudgeSpec, Sampling
 from pytest_unlearndiff.core.drawing import Drawing
+from pytest_unlearndiff.core.errors import ModelError
+from pytest_unlearndiff.models.loading import load_pipeline, load_scheduler
 from pytest_unlearndiff.models.quiet import library_warnings_ignored
 from pytest_unlearndiff.models.schedules import differences, lms
 from pytest_unlearndiff.models.victim import Victim
@@ -125,6 +128,7 @@ LMS, LEADING, OWN = Sampling(), Sampling(spacing="leading"), Sampling(scheduler=
         ({"beta_end": 0.02}, LMS, ["beta_end (0.02, the base's 0.012)"]),
         ({"beta_schedule": "linear"}, LMS, ["beta_schedule ('linear', the base's 'scaled_linear')"]),
         ({"prediction_type": "v_prediction"}, LMS, ["prediction_type ('v_prediction', the base's 'epsilon')"]),
+        ({"trained_betas": np.full(1000, 0.1)}, LMS, [f"trained_betas ({str([0.1] * 9)[:37]}..., the base's None)"]),
         ({"trained_betas": [0.1] * 1000}, LMS, [f"trained_betas ({str([0.1] * 9)[:37]}..., the base's None)"]),
         ({"timestep_spacing": "trailing"}, LMS, []),
         ({"steps_offset": 0}, LMS, []),
@@ -138,6 +142,7 @@ LMS, LEADING, OWN = Sampling(), Sampling(spacing="leading"), Sampling(scheduler=
         ({"timestep_spacing": "trailing"}, OWN, ["timestep_spacing ('trailing', the base's 'leading')"]),
         ({"skip_prk_steps": True}, OWN, ["skip_prk_steps (True, the base's False)"]),
         ({"skip_prk_steps": True}, LMS, []),
+        ({"unknown\x1b[2J": 1}, OWN, []),
     ],
 )  # fmt: skip
 def test_what_can_change_a_picture_is_told_and_nothing_else(
@@ -158,6 +163,22 @@ def test_differences_stay_one_short_line() -> None:
     found = differences(scheduler(**noise, **rest), scheduler(), OWN)
     assert found[-1] == "and 3 more"
     assert len(", ".join(found)) < 1000
+
+
+@pytest.mark.parametrize("make", [tiny_pipeline, tiny_xl])
+def test_a_pipelines_scheduler_is_read_as_the_pipeline_has_it(make: Callable[[], Any], tmp_path: Path) -> None:
+    """Of an old config too, which pipelines mend as they are made; no weights are there to be read."""
+    make().save_pretrained(tmp_path)
+    old = scheduler("DDIMScheduler", steps_offset=0, clip_sample=True)
+    old.save_pretrained(tmp_path / "scheduler")
+    whole = load_pipeline(tmp_path).scheduler
+    for weights in tmp_path.rglob("*.safetensors"):
+        weights.unlink()
+    alone = load_scheduler(tmp_path)
+    assert (type(alone), dict(alone.config)) == (type(whole), dict(whole.config))
+    (tmp_path / "scheduler" / "scheduler_config.json").unlink()
+    with pytest.raises(ModelError, match=r"its scheduler cannot be loaded: "):
+        load_scheduler(tmp_path)
 
 
 @pytest.mark.parametrize("kind", ["folder", "object", "state dict"])
