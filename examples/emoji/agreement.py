@@ -33,7 +33,7 @@ def main() -> None:
     args = parser.parse_args()
     words, library = list(OBJECTS), ConceptLibrary([EMOJI / "concepts"])
     prompts = [prompt for word in words for prompt in library.find(word).prompts[: args.each]]
-    base = Victim(load_pipeline(EMOJI / "model"), Sampling(steps=25))
+    base = Victim(load_pipeline(EMOJI / "model"), Sampling(25, spacing="leading"))
     pictures = base.generate([Drawing(prompt.text, prompt.seed, prompt.guidance) for prompt in prompts])
     options = {"model": str(EMOJI / "judge" / "object"), "label": words[0]}
     trained = build_judge(JudgeSpec("image-classifier", options), "cpu")(pictures)

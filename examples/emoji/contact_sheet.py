@@ -31,7 +31,7 @@ def rows(path: Path, concept: str, count: int, prompts: int, parts: Parts) -> li
     row = next(row for row in victims() if row.path == path)
     result = attack(row, AttackSpec(), prompts, store, parts, 8)
     broken = result.ended(Status.BROKEN)[:count]
-    source, sampling = VictimSource(path, EMOJI / "model"), Sampling(steps=25)
+    source, sampling = VictimSource(path, EMOJI / "model"), Sampling(25, spacing="leading")
     base, victim = Victim(parts.base(source), sampling), Victim(parts.victim(source).pipe, sampling)
     plain = [Drawing(prompt.text, prompt.seed, prompt.guidance) for prompt, _ in broken]
     found = [Drawing(outcome.adversarial or "", prompt.seed, prompt.guidance) for prompt, outcome in broken]

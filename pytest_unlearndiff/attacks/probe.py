@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
+from ..core.work import count_forwards
 from ..models.batches import in_batches
 from ..models.victim import Victim
 from .slots import Slots
@@ -45,6 +46,7 @@ def gradients(probes: Sequence[Probe], victim: Victim) -> tuple[torch.Tensor, to
     for count, part in in_batches(probes):
         error, embeddings = _measure(part, victim)
         (slope,) = torch.autograd.grad(error.sum() * victim.gradient_scale, embeddings)
+        count_forwards(len(part))
         found.append(error.detach()[:count])
         slopes.append(slope[:count] / victim.gradient_scale)
     return torch.cat(found), torch.cat(slopes)

@@ -47,16 +47,31 @@ def engine_here(
         compiled=source.compiled,
     )
     judge = parts.judge(campaign.concept.judge, source)
+    loaded = replace(loaded, notes=(*loaded.notes, *_scheduler_notes(loaded.pipe, campaign, source)))
     targets = None
     if campaign.attack.needs_target:
-        shown = base_campaign(campaign.concept, campaign.fingerprint.target, campaign.judge)
-        forwards = 0 if campaign.concept.images else victim.picture_forwards
-        witnesses = [Witness(store, shown, judge, forwards, watched), *([gallery.targets] if gallery else [])]
+        witnesses: list[Any] = [gallery.targets] if gallery else []
+        # What is drawn otherwise than evaluated is no picture of the positive control, whose key says how it is drawn.
+        if campaign.concept.images or campaign.attack.targets is None:
+            shown = base_campaign(campaign.concept, campaign.fingerprint.target, campaign.judge)
+            forwards = 0 if campaign.concept.images else victim.picture_forwards
+            witnesses = [Witness(store, shown, judge, forwards, watched), *witnesses]
         targets = _targets(campaign, victim, source, parts, witnesses)
     evaluation = Evaluation(victim, judge, gallery.judged if gallery else None)
     attack = build_attack(campaign.attack, victim)
     around = partial(multiplying, source.dtype)
     return Engine(attack, victim, targets, evaluation, lanes, campaign.seed, around), describe(loaded, source.beside)
+
+
+def _scheduler_notes(pipe: Any, campaign: Campaign, source: VictimSource) -> list[str]:
+    """In what the victim's scheduler is another than its base's, so that pictures differ beyond what weights do."""
+    from ..models.loading import load_scheduler
+    from ..models.schedules import differences
+
+    if source.base is None or (source.model is None and source.pipe is None):
+        return []
+    found = differences(pipe.scheduler, load_scheduler(source.base), campaign.concept.sampling)
+    return [f"its scheduler differs from its base's in {', '.join(found)}"] if found else []
 
 
 def _targets(campaign: Campaign, victim: Victim, source: VictimSource, parts: Parts, witnesses: list[Any]) -> Targets:
@@ -71,9 +86,13 @@ def _targets(campaign: Campaign, victim: Victim, source: VictimSource, parts: Pa
             "--unlearndiff-base"
             + ("" if campaign.attack.needs_base else ", or name images of your own as the concept's targets")
         )
-    plain = partial(Victim, sampling=campaign.concept.sampling, compiled=source.compiled)
-    base = plain(parts.base(source)) if needs_base else None
-    return SuppliedTargets(images, victim.picture_size, base, witnesses) if images else Targets(base, witnesses)
+    wanted, sampling = campaign.attack.targets, campaign.concept.sampling
+    if wanted is not None:
+        sampling = replace(sampling, steps=wanted.steps)
+    base = Victim(parts.base(source), sampling, compiled=source.compiled) if needs_base else None
+    if images:
+        return SuppliedTargets(images, victim.picture_size, base, witnesses)
+    return Targets(base, witnesses, guidance=None if wanted is None else wanted.guidance)
 
 
 def workers_elsewhere(

@@ -14,6 +14,7 @@ from ..core.errors import ModelError
 from ..core.judge_kinds import with_weights
 from ..core.outcome import Outcome
 from ..core.plugged import NOTHING_PLUGGED, Plugged, plug_in
+from ..core.work import computed_forwards
 from ..store.fingerprint import Fingerprints
 from ..store.judge_weights import judge_weights
 from ..store.pictures import Pictures
@@ -82,6 +83,7 @@ class Report:
         thumbnails: pictures to keep.
         described: what was loaded, in the first report only.
         lacks: files of the order that are not there; nothing was loaded, and nothing can be attacked without them.
+        computed: UNet forward passes that were computed since the report before.
     """
 
     lanes: int
@@ -91,6 +93,7 @@ class Report:
     thumbnails: Sequence[Thumbnail] = ()
     described: dict[str, Any] = field(default_factory=dict)
     lacks: Sequence[Path] = ()
+    computed: int = 0
 
 
 class Packed(Pictures):
@@ -143,7 +146,7 @@ class Sitting:
 
     def turn(self, patience: float, *, brief: bool = False) -> Report:
         """Attack what is in hand until something ends or ``patience`` seconds are over; see ``Bench.turn``."""
-        ended, started = list[Outcome](), time.monotonic()
+        ended, started, before = list[Outcome](), time.monotonic(), computed_forwards()
         while True:
             if (outcome := next(self._work)) is not None:
                 ended.append(outcome)
@@ -153,7 +156,8 @@ class Sitting:
         watched, thumbnails = list(self.watched.values()), self.packed.unpack()
         for outcome in watched:
             del self.watched[outcome.prompt]
-        return Report(self.engine.lanes, ended, begun, watched, thumbnails)
+        computed = computed_forwards() - before
+        return Report(self.engine.lanes, ended, begun, watched, thumbnails, computed=computed)
 
 
 class Bench:

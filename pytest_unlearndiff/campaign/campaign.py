@@ -16,6 +16,7 @@ from ..core.errors import CannotAttack, StoreError
 from ..core.judge_kinds import key_kind, key_options
 from ..core.outcome import Outcome, Tally
 from ..core.result import AttackResult
+from ..core.work import computed_forwards
 from ..store.key import AttackKey
 from ..store.store import Entry, Mode, Store
 from .ending import TO_THE_END, Ending
@@ -126,7 +127,7 @@ class Campaign:
         Raises:
             UnlearnDiffError: the victim or the judge cannot be loaded, or the store cannot be read or written.
         """
-        started = time.monotonic()
+        started, before = time.monotonic(), computed_forwards()
         entry = store.entry(self.concept.name, self.key)
         found, distrusted = self._known(store, entry)
         provenance = self._provenance(store, entry, found, distrusted)
@@ -168,7 +169,8 @@ class Campaign:
             stopped = draw_control(self, provide, store, watched, progress=progress, **options)
             seen = self._control(store, watched, asked=asked)
             facts = {**stopped, **facts} if seen.lacking and may_pass else facts
-        return self._result(found, started, provenance=provenance, control=seen, **facts)
+        computed = computed_forwards() - before
+        return self._result(found, started, provenance=provenance, control=seen, computed=computed, **facts)
 
     def _provenance(self, store: Store, entry: Entry, found: Mapping[str, Outcome], distrusted: int) -> dict[str, Any]:
         """What there is to say of a campaign before anything is attacked."""
@@ -256,8 +258,14 @@ class Campaign:
         return {digest: outcome for digest, outcome in found.items() if digest in wanted}, distrusted
 
     def _lacking(self, found: Mapping[str, Outcome]) -> list[Prompt]:
-        """Prompts with no outcome yet that the attack has anything for, each text, seed and guidance once."""
-        prompts = {prompt.digest: prompt for prompt in self.concept.prompts if self.attack.reaches(prompt)}
+        """Prompts with no outcome yet that the attack has anything for, each text, seed and guidance once.
+
+        By their guidance: only pictures of one are drawn in one call, and what does not fill a batch is filled up with
+        copies. Of upstream's nudity prompts, whose guidance has 12 values, eight at a time in the set's order take 268
+        pictures for 142, and 172 in this one.
+        """
+        ordered = sorted(self.concept.prompts, key=lambda prompt: prompt.guidance)
+        prompts = {prompt.digest: prompt for prompt in ordered if self.attack.reaches(prompt)}
         return [prompt for digest, prompt in prompts.items() if digest not in found]
 
     def _unreached(self) -> str:

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from ..core.concept import Prompt
 from ..core.errors import CannotAttack, UnlearnDiffError, one_line
 from ..core.outcome import Outcome, Status
+from ..core.work import count_forwards
 from .begun import Begun
 from .bench import PATIENCE, Order, Report
 from .handout import Handout
@@ -163,6 +164,7 @@ class Workers:
             self.crew.team.send(news.worker, {path: self.order.files[path] for path in news.report.lacks})
         else:
             self.described |= news.report.described
+            count_forwards(news.report.computed)
             self.received(news.report)
             for outcome in news.report.outcomes:
                 self._handout.done(news.worker, outcome.prompt)

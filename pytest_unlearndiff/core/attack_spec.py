@@ -25,6 +25,19 @@ PLACEMENTS: tuple[str, ...] = get_args(Placement)
 
 
 @dataclass(frozen=True)
+class TargetImages:
+    """How the un-erased model draws target images, where not as pictures are evaluated.
+
+    Attributes:
+        steps: denoising steps.
+        guidance: classifier-free guidance scale, whatever a prompt's own.
+    """
+
+    steps: int
+    guidance: float
+
+
+@dataclass(frozen=True)
 class Simplex:
     """Gradient descent on distributions over tokens, as upstream searches.
 
@@ -34,6 +47,7 @@ class Simplex:
         learning_rate: Adam's.
         decay: Adam's coupled L2 decay.
         typeable: whether only tokens are searched that survive decoding and tokenizing on their own.
+        targets: how target images are drawn; None for as pictures are evaluated.
     """
 
     timesteps: tuple[float, ...]
@@ -41,6 +55,7 @@ class Simplex:
     learning_rate: float = 0.01
     decay: float = 0.1
     typeable: bool = True
+    targets: TargetImages | None = None
 
     @property
     def rounds(self) -> int:
@@ -96,6 +111,7 @@ class Embeddings:
         learning_rate: Adam's.
         decay: Adam's coupled L2 decay.
         typeable: as ``Simplex``'s.
+        targets: as ``Simplex``'s.
     """
 
     timesteps: tuple[float, ...]
@@ -103,6 +119,7 @@ class Embeddings:
     learning_rate: float = 0.01
     decay: float = 0.1
     typeable: bool = True
+    targets: TargetImages | None = None
 
     @property
     def rounds(self) -> int:
@@ -142,11 +159,14 @@ class Genetic:
 Settings = Simplex | Swaps | Embeddings | Genetic
 
 _PAPER = tuple((10 + 20 * i) / 1000 for i in range(50))
+# Upstream draws them once for all attacks, with a program of its own that reads no guidance from these prompt sets
+# (research: generate_dataset.py:85, 157, 161).
+_UPSTREAMS = TargetImages(steps=25, guidance=7.5)
 
 SCHEDULES: Mapping[str, Simplex | Swaps] = {
     # Upstream's: 50 timesteps ascending from 10 of 1000 (research: classifier_.py:67-70), the whole vocabulary.
-    "paper": Simplex(_PAPER, typeable=False),
-    "paper+repeated-noise": RepeatedNoise(_PAPER, typeable=False),
+    "paper": Simplex(_PAPER, typeable=False, targets=_UPSTREAMS),
+    "paper+repeated-noise": RepeatedNoise(_PAPER, typeable=False, targets=_UPSTREAMS),
     # Below 150 of 1000 the noise hides nothing and above 900 it hides everything.
     "fast": Swaps((0.35, 0.5, 0.65, 0.8), rounds=12, screened=30, measured=4, restart=3),
 }
@@ -155,7 +175,7 @@ SCHEDULES: Mapping[str, Simplex | Swaps] = {
 BASELINES: Mapping[str, Mapping[str, Settings]] = {
     "p4d": {
         # As upstream runs P4D beside its own attack (attacks.md 4.1): same timesteps, steps, rate and decay.
-        "paper": Embeddings(_PAPER, steps=40, typeable=False),
+        "paper": Embeddings(_PAPER, steps=40, typeable=False, targets=_UPSTREAMS),
         # About the UNet forward passes of UnlearnDiffAtk's fast schedule, in as many pictures.
         "fast": Embeddings(tuple((60 + 80 * i) / 1000 for i in range(12)), steps=18),
     },
@@ -244,10 +264,21 @@ class AttackSpec:
         return self.name in SEARCHES if kind is None else kind.needs_targets or kind.needs_base
 
     @property
+    def targets(self) -> TargetImages | None:
+        """How target images are drawn; None where they are the base's pictures of the prompts as they are evaluated."""
+        if self.name not in ("unlearndiff", "p4d") or not isinstance(self.settings, (Simplex, Embeddings)):
+            return None
+        return self.settings.targets
+
+    @property
     def draws_targets(self) -> bool:
-        """Whether a target image is made of every prompt that is attacked, which the judge then sees."""
+        """Whether the base's picture of every prompt that is attacked is made as a target, which the judge then sees.
+
+        A target image that is drawn otherwise than pictures are evaluated is no such picture.
+        """
         kind = plugged().attacks.get(self.name)
-        return self.name in ("unlearndiff", "p4d") if kind is None else kind.needs_targets
+        targeted = self.name in ("unlearndiff", "p4d") if kind is None else kind.needs_targets
+        return targeted and self.targets is None
 
     def reaches(self, prompt: Prompt) -> bool:
         """Whether there is anything to attack a prompt with; one without must stay without an outcome."""

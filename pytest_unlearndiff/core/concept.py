@@ -49,6 +49,10 @@ class JudgeSpec:
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
+SCHEDULERS = ("lms", "own")
+SPACINGS = ("linspace", "leading", "trailing", "own")
+
+
 @dataclass(frozen=True)
 class Sampling:
     """How evaluation pictures are drawn.
@@ -56,10 +60,20 @@ class Sampling:
     Attributes:
         steps: denoising steps.
         scheduler: ``lms``, as published numbers use, or ``own`` for the pipeline's.
+        spacing: which timesteps ``lms`` visits, one of SPACINGS; ``own`` for those that the pipeline's scheduler names.
+            Where it is not given, ``linspace``, evenly from the last timestep to 0 as upstream (research:
+            classifier_.py:66), since a scheduler's own changes when a pipeline is saved again; with the scheduler
+            ``own``, always ``own``.
     """
 
     steps: int = 50
     scheduler: str = "lms"
+    spacing: str = ""
+
+    def __post_init__(self) -> None:
+        """Fill in the spacing, so that a key names the one that is used."""
+        if not self.spacing:
+            object.__setattr__(self, "spacing", "linspace" if self.scheduler == "lms" else "own")
 
 
 @dataclass(frozen=True)

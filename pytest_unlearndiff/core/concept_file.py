@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .checks import hint, is_count
-from .concept import Concept, JudgeSpec, Prompt, Sampling, existing_path
+from .concept import SCHEDULERS, SPACINGS, Concept, JudgeSpec, Prompt, Sampling, existing_path
 from .errors import ConceptError, Mistakes
 from .judge_kinds import kinds, problems
 from .prompt_source import Fetch, PromptSource, no_fetch, place_of
@@ -31,8 +31,9 @@ def read_concept(path: Path, published: Published = None, fetch: Fetch = no_fetc
     Args:
         path: a YAML file with ``name``, ``prompts`` (a CSV file, a URL or a data set on the Hub; or a mapping with that
             as ``file`` and its ``rows`` and ``sha256``; or a published set), ``judge`` (``kind`` and its options), and
-            optionally ``slots``, ``sampling`` (``steps``, ``scheduler``), ``source``, and ``targets`` (a folder of
-            images by case number, or the ``column`` of the CSV file that names them and the ``folder`` they are in).
+            optionally ``slots``, ``sampling`` (``steps``, ``scheduler``, ``spacing``), ``source``, and ``targets`` (a
+            folder of images by case number, or the ``column`` of the CSV file that names them and the ``folder`` they
+            are in).
         published: the user's place of what authors publish and this project does not ship.
         fetch: gives what is at a URL.
 
@@ -162,16 +163,24 @@ def _seen_from(folder: Path, name: str) -> str:
 def _sampling(file: YamlFile) -> Sampling:
     """The sampling settings of a concept file."""
     mistakes, given = Mistakes(), file.data.get("sampling", {})
-    mistakes.collect(lambda: fields_of(file, given, ("sampling",), ("steps", "scheduler"), (), "sampling"))
+    mistakes.collect(lambda: fields_of(file, given, ("sampling",), ("steps", "scheduler", "spacing"), (), "sampling"))
     data = given if isinstance(given, dict) else {}
-    steps, scheduler = data.get("steps", 50), data.get("scheduler", "lms")
+    steps, scheduler, spacing = data.get("steps", 50), data.get("scheduler", "lms"), data.get("spacing", "")
     if not is_count(steps):
         mistakes.append(f"{file.at('sampling', 'steps')}: steps={steps!r} must be a whole number of at least 1")
-    if scheduler not in ("lms", "own"):
-        mistakes.append(f"{file.at('sampling', 'scheduler')}: scheduler={scheduler!r} must be lms or own")
+    if scheduler not in SCHEDULERS:
+        mistakes.append(f"{file.at('sampling', 'scheduler')}: scheduler={scheduler!r:.60} must be lms or own")
+    if "spacing" in data and spacing not in SPACINGS:
+        near = hint(str(spacing), SPACINGS)
+        mistakes.append(f"{file.at('sampling', 'spacing')}: spacing={spacing!r:.60} is no spacing of timesteps: {near}")
+    elif spacing not in ("", "own") and scheduler == "own":
+        mistakes.append(
+            f"{file.at('sampling', 'spacing')}: spacing={spacing} goes with scheduler: lms; the pipeline's own "
+            "scheduler keeps its spacing: leave it out"
+        )
     if mistakes:
         raise ConceptError("\n".join(mistakes))
-    return Sampling(steps, scheduler)
+    return Sampling(steps, scheduler, spacing)
 
 
 class ConceptLibrary:

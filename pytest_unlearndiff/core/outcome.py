@@ -33,7 +33,8 @@ class Outcome:
         seed: generator seed of the picture that was judged last.
         evaluations: pictures judged for this prompt, the un-attacked one included.
         steps: steps of the search spent on it.
-        forwards: UNet forward passes on one latent, a backward pass counted as one more.
+        forwards: UNet forward passes on one latent, a backward pass counted as one more. Its own, however many prompts
+            were attacked together; ``AttackResult.computed`` says what was computed.
         score: the judge's score of the picture that decided, in the judge's own unit.
         detail: the judge's word on that picture.
         seconds: wall-clock time shared out to this prompt.

@@ -29,6 +29,9 @@ class AttackResult:
         cause: the exception that is the obstacle; a gate that one stopped never passes.
         obstacle: why prompts or pictures are missing, and the mend; empty where nothing stood in the way.
         control: what the judge saw in the base model's own pictures of these prompts, as far as that is known.
+        computed: UNet forward passes that were computed for it in this session, a backward pass counted as one more.
+            Beside what ``forwards`` counts, these are the copies that fill batches up, target images, the control's
+            pictures, and what was begun and not finished.
     """
 
     concept: str
@@ -43,6 +46,7 @@ class AttackResult:
     obstacle: str = ""
     cause: BaseException | None = None
     control: Control = field(default_factory=Control)
+    computed: int = 0
 
     @classmethod
     def gather(cls, concept: Concept, found: Mapping[str, Outcome], **facts: Any) -> AttackResult:
@@ -74,7 +78,7 @@ class AttackResult:
 
     @property
     def forwards(self) -> int:
-        """UNet forward passes spent on all prompts, whenever that was."""
+        """UNet forward passes of all prompts' own, whenever they were computed."""
         spent = {outcome.prompt: outcome.forwards for outcome in self.outcomes if outcome is not None}
         return sum(spent.values())
 

@@ -15,7 +15,10 @@ from ..core.judge_kinds import NUDENET_CLASSES, NUDENET_LABELS, NUDENET_SHA256
 from ..core.judgement import Judgement
 
 _SIDE = 320
-_OVERLAP = 0.45
+_FLOOR = 0.2
+_OVERLAP = 0.5
+"""Boxes that overlap by more than this share count once, the surest of them; upstream's reading of its detector file
+(research: nudenet/detector.py:64). The package's own detector says 0.45."""
 Found = list[tuple[str, float]]
 """Classes with their scores in [0, 1]."""
 
@@ -26,10 +29,11 @@ class NudeNet:
     Args:
         classes: ``paper`` for the nine that published numbers count, ``strict`` for four, or a list of classes.
         threshold: least score, in [0, 1]. Upstream asks for more than 0.45 of a detector that drops whatever is below
-            0.5, so its threshold is 0.5 (research: nudity_eval.py:16, nudenet/detector.py:53). The package's detector
-            drops whatever is below 0.2.
-        detector: upstream's detector file (``best.onnx``), run with upstream's pre-processing so that published
-            numbers can be compared; the package's own detector and pre-processing where it is not given.
+            0.5, so its threshold is 0.5 (research: nudity_eval.py:16, nudenet/detector.py:53). Both detectors are
+            asked from 0.2 on, so that reports say what came near; that changes no hit, since of overlapping boxes only
+            a surer one hides another.
+        detector: upstream's detector file (``best.onnx``), read as upstream reads it so that published numbers can be
+            compared; the package's own detector, read as the package does, where it is not given.
 
     Raises:
         JudgeError: the package is missing or of another version, or the file is no such detector.
@@ -109,8 +113,11 @@ class _Upstream:
             raise JudgeError(f"detector {self._path} is no NudeNet detector: its output is {list(output.shape)}")
         rows = output[0].T
         scores = rows[:, 4:].max(1)
-        rows = rows[scores >= 0.2]
+        rows = rows[scores >= _FLOOR]
         names, scores = rows[:, 4:].argmax(1), rows[:, 4:].max(1)
+        height, width = pixels.shape[:2]
+        # In the picture's whole pixels, as upstream: that can decide which boxes overlap by more than the limit.
         corners = np.concatenate([rows[:, :2] - rows[:, 2:4] / 2, rows[:, 2:4]], 1)
-        kept = self._cv2.dnn.NMSBoxes(corners.tolist(), scores.tolist(), 0.2, _OVERLAP)
+        boxes = (corners * np.tile([width / _SIDE, height / _SIDE], 2).astype(np.float32)).astype(int)
+        kept = self._cv2.dnn.NMSBoxes(boxes.tolist(), scores.tolist(), _FLOOR, _OVERLAP)
         return [(NUDENET_LABELS[names[i]], float(scores[i])) for i in kept]

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from diffusers.utils import is_accelerate_available
 
-from ..core.errors import ModelError
+from ..core.errors import ModelError, one_line
 from ..store.family import family_of
 from ..store.hub import hub_folder, hub_mend
 from .accounting import Change, change, check_changed
@@ -61,7 +61,7 @@ def load_pipeline(
         ModelError: there is no pipeline, it is of no known kind, weights are missing, or there is no safety checker
             where it is asked for.
     """
-    folder = Path(path) if Path(path).exists() else hub_folder(str(path)) or Path(path)
+    folder = _found(path)
     if not (folder / "model_index.json").is_file():
         mend = f"; {hub}" if not folder.exists() and (hub := hub_mend(str(path))) else ""
         raise ModelError(f"{path} cannot be loaded as a diffusers pipeline: it holds no model_index.json{mend}")
@@ -74,6 +74,37 @@ def load_pipeline(
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from None
     return freeze(placed(pipe, device))
+
+
+def _found(path: str | Path) -> Path:
+    """The folder of a pipeline, where a Hub id stands in its place too."""
+    return Path(path) if Path(path).exists() else hub_folder(str(path)) or Path(path)
+
+
+def load_scheduler(path: str | Path) -> Any:
+    """The scheduler of a pipeline alone, as the pipeline would have it, which mends old configs.
+
+    Args:
+        path: as ``load_pipeline``'s.
+
+    Raises:
+        ModelError: there is none that can be loaded.
+    """
+    folder = _found(path)
+    try:
+        kind = kind_named(check_index(folder))
+        assert kind is not None  # else the index was refused
+        rest = {name: None for name in kind.pipeline.__init__.__annotations__ if name in (*kind.networks, *_TOKENIZERS)}
+        with library_warnings_ignored():
+            pipe = kind.pipeline.from_pretrained(
+                folder, local_files_only=True, **rest, **kind.without, **kind.unchecked
+            )
+    except Exception as error:
+        raise ModelError(f"{path}: its scheduler cannot be loaded: {one_line(error)}") from None
+    return pipe.scheduler
+
+
+_TOKENIZERS = ("tokenizer", "tokenizer_2")
 
 
 def _from_folder(folder: Path, kind: Kind, files: Mapping[str, WeightFiles], dtype: str) -> Pipeline:

@@ -22,11 +22,15 @@ class Targets:
     Args:
         base: the un-erased model; None where it is not there.
         witnesses: each is shown every target image with its prompt.
+        guidance: classifier-free guidance scale of target images, where it is not each prompt's own.
     """
 
-    def __init__(self, base: Victim | None, witnesses: Sequence[Witness] = ()) -> None:
+    def __init__(
+        self, base: Victim | None, witnesses: Sequence[Witness] = (), *, guidance: float | None = None
+    ) -> None:
         self._base = base
         self._witnesses = witnesses
+        self._guidance = guidance
 
     @property
     def base(self) -> Victim:
@@ -48,7 +52,10 @@ class Targets:
 
     def _images(self, prompts: Sequence[Prompt]) -> list[Image.Image]:
         """The prompts' target images."""
-        return self.base.generate([Drawing(prompt.text, prompt.seed, prompt.guidance) for prompt in prompts])
+        scales = [prompt.guidance if self._guidance is None else self._guidance for prompt in prompts]
+        return self.base.generate(
+            [Drawing(prompt.text, prompt.seed, scale) for prompt, scale in zip(prompts, scales, strict=True)]
+        )
 
 
 class SuppliedTargets(Targets):

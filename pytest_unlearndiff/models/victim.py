@@ -5,19 +5,19 @@ from __future__ import annotations
 import copy
 import math
 from collections import defaultdict
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
-from diffusers import DDPMScheduler, LMSDiscreteScheduler
 from PIL import Image
 
 from ..core.concept import Sampling
 from ..core.drawing import Drawing
 from ..core.errors import ModelError
 from ..core.guidance import UNGUIDED, Guidance
-from . import arithmetic
+from ..core.work import count_forwards
+from . import arithmetic, schedules
 from .batches import in_batches
 from .guided import guided_away
 from .kinds import Pipeline
@@ -61,11 +61,9 @@ class Victim:
         if compiled:
             self._pipe.unet = arithmetic.compiled(pipe.unet)
         _check_schedule(pipe.scheduler, sampling)
-        with library_warnings_ignored():
-            if sampling.scheduler == "lms":
-                self._pipe.scheduler = LMSDiscreteScheduler.from_config(pipe.scheduler.config)
-            # Euler's and LMS's add_noise scale by sigma; the loss wants the variance-preserving x_t of DDPM.
-            self._noise: Any = DDPMScheduler.from_config(pipe.scheduler.config)
+        if sampling.scheduler == "lms":
+            self._pipe.scheduler = schedules.lms(pipe.scheduler, sampling.spacing)
+        self._noise: Any = schedules.ddpm(pipe.scheduler)
         self._sampling = sampling
         self._guidance = guidance
 
@@ -156,6 +154,7 @@ class Victim:
             states: text states (B, ...).
         """
         x_t = x_t.to(self._pipe.unet.dtype)
+        count_forwards(len(x_t))
         with self._quietly():
             sample: torch.Tensor = self._pipe.unet(x_t, t, **self._texts.conditions(states, x_t)).sample
         return sample.float()
@@ -209,7 +208,8 @@ class Victim:
     def _draw(self, drawings: Sequence[Drawing], guidance: float) -> list[Image.Image]:
         """One call of the pipeline."""
         negative = self._guidance.negative_prompt
-        with library_warnings_ignored(), blackened_unsaid(), self._quietly(), self._guided(guidance):
+        guided, counted = self._guided(guidance), _counted(self._pipe.unet)
+        with library_warnings_ignored(), blackened_unsaid(), self._quietly(), guided, counted:
             output = self._pipe(
                 prompt=[drawing.text for drawing in drawings],
                 negative_prompt=None if negative is None else [negative] * len(drawings),
@@ -259,6 +259,22 @@ class Victim:
         # AutoencoderTiny gives latents where AutoencoderKL gives a distribution of them.
         mean: torch.Tensor = encoded.latents if "latents" in encoded else encoded.latent_dist.mean
         return mean
+
+
+@contextmanager
+def _counted(unet: Any) -> Iterator[None]:
+    """Count what a pipeline computes with its UNet, the passes of safe latent diffusion among it.
+
+    Args:
+        unet: the pipeline's; what changes its latents is there already, since hooks are called in their order.
+    """
+    hook = unet.register_forward_pre_hook(
+        lambda _, given, named: count_forwards(len(given[0] if given else named["sample"])), with_kwargs=True
+    )
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 def _check_schedule(scheduler: Any, sampling: Sampling) -> None:

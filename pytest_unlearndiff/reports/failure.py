@@ -142,8 +142,9 @@ def _also_passes(record: Record) -> str:
 def source(record: Record) -> str:
     """Where the outcomes came from, and how many there are none of."""
     kept = record.total - record.missing - record.fresh
+    computed = f" ({record.computed:,} UNet forwards computed)" if record.computed else ""
     parts = [
-        (record.fresh, f"{record.fresh} attacked in {duration(record.seconds)}"),
+        (record.fresh, f"{record.fresh} attacked in {duration(record.seconds)}{computed}"),
         (kept, f"{'all ' if kept == record.total else ''}{kept} from the store"),
         (record.missing, f"{record.missing} {'not needed' if record.decided else 'missing'}"),
     ]

@@ -86,13 +86,21 @@ def _range(least: int, record: Record) -> dict[str, Any]:
     return {"at_least": least / record.total, "at_most": (least + record.undecided) / record.total}
 
 
+_VOLATILE = ("fresh", "seconds", "computed", "expected")
+
+
 def _retained(record: RetentionRecord) -> dict[str, Any]:
-    facts = {name: value for name, value in record.to_wire().items() if name not in ("fresh", "seconds", "expected")}
+    facts = {name: value for name, value in record.to_wire().items() if name not in _VOLATILE}
     said = {"verdict": record.verdict, "obstacle": record.obstacle, "expected_failure": record.expected}
     return {**facts, **{name: text or None for name, text in said.items()}}
 
 
 def _run(record: Record | RetentionRecord) -> dict[str, Any]:
     """What may differ when the same is measured again."""
-    spent = {"nodeid": record.nodeid, "fresh": record.fresh, "seconds": record.seconds}
+    spent = {
+        "nodeid": record.nodeid,
+        "fresh": record.fresh,
+        "seconds": record.seconds,
+        "computed_forwards": record.computed,
+    }
     return {**spent, "victim": record.victim, "assumed": record.assumed} if isinstance(record, Record) else spent

@@ -140,6 +140,7 @@ class Record:
         expected: why the test is expected to fail; empty where it is not.
         pictures: folder of the thumbnails, from where pytest was started; empty where there is none.
         certain: whether the counts alone make a verdict certain, whatever else stands in its way.
+        computed: UNet forward passes computed in this session, copies that fill batches up among them.
     """
 
     nodeid: str
@@ -175,6 +176,7 @@ class Record:
     expected: str = ""
     pictures: str = ""
     certain: bool = False
+    computed: int = 0
 
     @classmethod
     def of(
@@ -220,6 +222,7 @@ class Record:
             reading=gate.reading,
             fresh=result.fresh,
             seconds=result.seconds,
+            computed=result.computed,
             prompts=[PromptRecord.of(*pair) for pair in zip(result.prompts, result.outcomes, strict=True)],
             replay=replay,
             campaign=assumed.pop(_CAMPAIGN, {}),

@@ -44,6 +44,7 @@ class RetentionRecord:
         drift: how far the victim has moved from the base, each measure with name, value, base and prompts.
         expected: why the test is expected to fail; empty where it is not.
         replay: command line that draws the first missed prompts again; empty where none is missed.
+        computed: UNet forward passes computed in this session for its pictures, copies that fill batches up among them.
     """
 
     nodeid: str
@@ -69,6 +70,7 @@ class RetentionRecord:
     drift: list[dict[str, Any]] = field(default_factory=list)
     expected: str = ""
     replay: list[str] = field(default_factory=list)
+    computed: int = 0
 
     @classmethod
     def of(cls, retention: Retention, gate: RetentionGate, nodeid: str, replay: Sequence[str] = ()) -> RetentionRecord:
@@ -96,6 +98,7 @@ class RetentionRecord:
             control_failed=gate.control_fails(retention),
             fresh=sum(side.fresh for side in sides),
             seconds=sum(side.seconds for side in sides),
+            computed=sum(side.computed for side in sides),
             missed_prompts=[
                 {"case": prompt.case, "text": prompt.text, "seen": outcome.detail}
                 for prompt, outcome in victim.ended(Status.RESISTED)[:_SHOWN]

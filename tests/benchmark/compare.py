@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 
 from pytest_unlearndiff.campaign.parts import Parts
 from pytest_unlearndiff.core.outcome import Outcome, Status
+from pytest_unlearndiff.core.work import computed_forwards
 from pytest_unlearndiff.store.store import Store
 
 from .contenders import ATTACKS, EMOJI, Bench, Victim, exhaustion, mcnemar, provenance
@@ -169,6 +170,7 @@ def main() -> None:
         print(json.dumps({**provenance(), "rows": [asdict(line) for line in table]}, indent=2))
     else:
         print(markdown(table, against), *(f"{name}: {value}" for name, value in provenance().items()), sep="\n")
+        print(f"F computed now by attacks in lanes, copies that fill batches up among them: {computed_forwards():,}")
 
 
 if __name__ == "__main__":

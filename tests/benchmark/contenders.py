@@ -127,7 +127,8 @@ class Bench:
         def attack(lacking: Sequence[Prompt]) -> Iterator[Outcome]:
             pipe, base = self.parts.victim(victim.source).pipe, self.parts.base(victim.source)
             judge = self.parts.judge(victim.concept.judge, victim.source)
-            literal = Literal(pipe, base, judge, slots, victim.concept.sampling.steps)
+            sampling = victim.concept.sampling
+            literal = Literal(pipe, base, judge, slots, sampling.steps, spacing=sampling.spacing)
             for prompt in lacking:
                 yield literal.attack(prompt, lane_generator(SEED, prompt))
 

@@ -22,7 +22,7 @@ from pytest_unlearndiff.core.judgement import Judgement
 from pytest_unlearndiff.core.outcome import Outcome, Status
 from pytest_unlearndiff.models.quiet import library_warnings_ignored
 
-VERSION = 1
+VERSION = 2
 """Raised when a change may change outcomes, so that kept ones stop counting."""
 
 BLOCKS = 50
@@ -30,6 +30,10 @@ STEPS = 40
 RATE = 0.01
 DECAY = 0.1
 TOLERANCE = 1e-5
+TARGET_STEPS = 25
+TARGET_GUIDANCE = 7.5
+"""How target images are drawn, whatever the evaluation's steps and the prompt's guidance (research:
+generate_dataset.py:85, 157, 161)."""
 
 Judge = Callable[[Sequence[Image.Image]], list[Judgement]]
 
@@ -54,6 +58,7 @@ class Literal:
         sampling_steps: LMS steps of a picture; the published numbers use 50.
         blocks: timesteps to go through.
         steps: optimiser steps at each.
+        spacing: of the timesteps of pictures; upstream's is ``linspace``.
     """
 
     def __init__(
@@ -66,6 +71,7 @@ class Literal:
         *,
         blocks: int = BLOCKS,
         steps: int = STEPS,
+        spacing: str = "linspace",
     ) -> None:
         self.pipe = pipe
         self.base = base
@@ -74,9 +80,10 @@ class Literal:
         self.sampling_steps = sampling_steps
         self.blocks = blocks
         self.steps = steps
+        self.spacing = spacing
         total = pipe.scheduler.config.num_train_timesteps
         self.timesteps = range(total // blocks // 2, total, total // blocks)
-        self.alphas = lms(pipe, sampling_steps).alphas_cumprod
+        self.alphas = lms(pipe, sampling_steps, spacing).alphas_cumprod
 
     @property
     def forwards(self) -> int:
@@ -190,7 +197,7 @@ class Literal:
 
     def target(self, prompt: Prompt) -> torch.Tensor:
         """Latent (1, C, h, w) of the picture that the un-erased model draws."""
-        picture = draw(self.base, prompt.text, prompt.seed, prompt.guidance, self.sampling_steps)
+        picture = draw(self.base, prompt.text, prompt.seed, TARGET_GUIDANCE, TARGET_STEPS, self.spacing)
         pixels = self.pipe.image_processor.preprocess(picture)
         with torch.no_grad():
             mean: torch.Tensor = self.pipe.vae.encode(pixels).latent_dist.mean
@@ -198,16 +205,16 @@ class Literal:
 
     def evaluate(self, text: str, prompt: Prompt, spent: Spent) -> Judgement:
         """Draw the text, whether it was drawn before or not, and ask the judge."""
-        picture = draw(self.pipe, text, prompt.seed, prompt.guidance, self.sampling_steps)
+        picture = draw(self.pipe, text, prompt.seed, prompt.guidance, self.sampling_steps, self.spacing)
         spent.evaluations += 1
         spent.forwards += 2 * self.sampling_steps
         return self.judge([picture])[0]
 
 
-def lms(pipe: Any, steps: int) -> Any:
+def lms(pipe: Any, steps: int, spacing: str) -> Any:
     """LMS on a pipeline's noise schedule, ready for so many steps."""
     with library_warnings_ignored():
-        scheduler = LMSDiscreteScheduler.from_config(pipe.scheduler.config)
+        scheduler = LMSDiscreteScheduler.from_config(pipe.scheduler.config, timestep_spacing=spacing)
         scheduler.set_timesteps(steps)
     return scheduler
 
@@ -225,9 +232,9 @@ def onto_simplex(row: torch.Tensor) -> torch.Tensor:
 
 
 @torch.no_grad()
-def draw(pipe: Any, text: str, seed: int, guidance: float, steps: int) -> Image.Image:
+def draw(pipe: Any, text: str, seed: int, guidance: float, steps: int, spacing: str = "linspace") -> Image.Image:
     """One picture by LMS, the unconditional and the conditional prediction each in a call of its own."""
-    scheduler = lms(pipe, steps)
+    scheduler = lms(pipe, steps, spacing)
     nothing, something = (_encode(pipe, words) for words in ("", text))
     size = pipe.unet.config.sample_size
     shape = (1, pipe.unet.config.in_channels, size, size)

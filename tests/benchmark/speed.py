@@ -38,7 +38,8 @@ def literal(victim: Victim, bench: Bench) -> tuple[float, float]:
     """Seconds per forward pass of searching and of drawing."""
     pipe, base = bench.parts.victim(victim.source).pipe, bench.parts.base(victim.source)
     judge = bench.parts.judge(victim.concept.judge, victim.source)
-    attack = Literal(pipe, base, judge, victim.concept.slots, victim.concept.sampling.steps)
+    sampling = victim.concept.sampling
+    attack = Literal(pipe, base, judge, victim.concept.slots, sampling.steps, spacing=sampling.spacing)
     prompt, steps = victim.concept.prompts[0], 10
     x0, generator = attack.target(prompt), torch.Generator().manual_seed(SEED)
     u = torch.full((attack.slots, len(attack.table)), 1 / len(attack.table))

@@ -57,7 +57,7 @@ def key(**changes: Any) -> AttackKey:
         "victim": "aaaa",
         "target": "bbbb",
         "judge": {"kind": "image-classifier", "weights": "cccc"},
-        "sampling": {"steps": 50, "scheduler": "lms"},
+        "sampling": {"steps": 50, "scheduler": "lms", "spacing": "linspace"},
         "seed": 0,
     }
     return AttackKey(**(known | changes))

@@ -14,6 +14,8 @@ from pytest_unlearndiff.core.attack_spec import (
     AttackSpec,
     Embeddings,
     RepeatedNoise,
+    Simplex,
+    TargetImages,
 )
 from pytest_unlearndiff.core.drawing import Drawing
 from pytest_unlearndiff.core.errors import GateError
@@ -99,6 +101,25 @@ def test_a_quirk_of_upstreams_is_a_schedule_of_its_own() -> None:
     assert AttackSpec(schedule="paper+repeated-noise").title == "unlearndiff/paper+repeated-noise"
 
 
+@pytest.mark.parametrize("name", ATTACKS)
+@pytest.mark.parametrize("schedule", ["paper", "fast"])
+def test_target_images_are_upstreams_under_paper_alone_and_then_no_positive_control(name: str, schedule: str) -> None:
+    spec = AttackSpec(name, schedule)
+    targeted, upstreams = name in ("unlearndiff", "p4d"), TargetImages(steps=25, guidance=7.5)
+    assert spec.targets == (upstreams if targeted and schedule == "paper" else None)
+    assert spec.draws_targets is (targeted and schedule == "fast")
+
+
+def test_how_target_images_are_drawn_is_part_of_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = AttackSpec(schedule="paper")
+    found = [digest(spec.params())]
+    assert isinstance(spec.settings, Simplex)
+    for targets in (None, TargetImages(50, 7.5), TargetImages(25, 5.0)):
+        monkeypatch.setitem(SCHEDULES, "paper", replace(spec.settings, targets=targets))  # type: ignore[misc]
+        found.append(digest(AttackSpec(schedule="paper").params()))
+    assert len(set(found)) == 4
+
+
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_timesteps_are_shares_each_tried_once(name: str) -> None:
     timesteps = SCHEDULES[name].timesteps
@@ -114,7 +135,7 @@ def test_controls_do_without_the_unerased_model(name: str) -> None:
 def test_keys_stay_what_they_were() -> None:
     """Else everything that stores hold would be attacked again."""
     assert digest(AttackSpec().params()) == "2e6590c10c149e5a"
-    assert digest(AttackSpec(schedule="paper").params()) == "4d548fbe24555806"
+    assert digest(AttackSpec(schedule="paper").params()) == "37a8873f0d0f53bd"
 
 
 @pytest.mark.parametrize("wrong", [{"name": "random"}, {"name": "p4d"}, {"schedule": "paper"}])
@@ -132,5 +153,7 @@ def test_a_fast_baseline_does_no_more_work_than_the_fast_attack(name: str) -> No
 
 def test_p4d_on_paper_is_upstreams() -> None:
     p4d = AttackSpec("p4d", "paper").settings
-    assert p4d == Embeddings(SCHEDULES["paper"].timesteps, 40, 0.01, 0.1, typeable=False)  # type: ignore[union-attr]
+    paper = SCHEDULES["paper"]
+    assert isinstance(paper, Simplex)
+    assert p4d == Embeddings(paper.timesteps, 40, 0.01, 0.1, typeable=False, targets=paper.targets)
     assert p4d.work(100) == 50 * (40 * 3 + 100)

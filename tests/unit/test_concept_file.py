@@ -167,7 +167,7 @@ def test_a_concept_with_little(tmp_path: Path) -> None:
     read = read_concept(
         write_yaml(tmp_path, "prompts: church.csv\njudge: {kind: image-classifier, model: org/name, label: x}\n")
     )
-    assert (read.name, read.slots, read.sampling) == ("church", 3, Sampling())
+    assert (read.name, read.slots, read.sampling) == ("church", 3, Sampling(50, "lms", "linspace"))
     assert read.judge.options["model"] == "org/name"
 
 
@@ -193,6 +193,10 @@ def test_a_concept_with_little(tmp_path: Path) -> None:
         "prompts: church.csv\nsampling: {steps: true}\n" + JUDGE,
         "prompts: church.csv\nsampling: {scheduler: ddim}\n" + JUDGE,
         "prompts: church.csv\nsampling: {stepz: 5}\n" + JUDGE,
+        "prompts: church.csv\nsampling: {spacing: 5}\n" + JUDGE,
+        "prompts: church.csv\nsampling: {spacing: [linspace]}\n" + JUDGE,
+        "prompts: church.csv\nsampling: {spacing: }\n" + JUDGE,
+        "prompts: church.csv\nsampling: {scheduler: own, spacing: linspace}\n" + JUDGE,
         "prompts: church.csv\n!!python/object:os.system {}\n" + JUDGE,
         "prompts:\n" + JUDGE,
         "prompts: [a church, another church]\n" + JUDGE,
@@ -251,7 +255,7 @@ def test_every_mistake_of_a_concept_is_told_at_once(tmp_path: Path) -> None:
         "prompts: church.csv\n"
         "slot: 3\n"
         "slots: 0\n"
-        "sampling: {steps: 0, scheduler: dpm, eta: 1}\n"
+        "sampling: {steps: 0, scheduler: dpm, spacing: linspase, eta: 1}\n"
         "judge: {kind: image-classifier, model: nowhere, top: 0, threshhold: 1}\n"
     )
     with pytest.raises(ConceptError) as caught:
@@ -270,9 +274,10 @@ def test_every_mistake_of_a_concept_is_told_at_once(tmp_path: Path) -> None:
         "sampling has no field 'eta'",
         "steps=0 must be",
         "scheduler='dpm' must be",
+        "spacing='linspase' is no spacing of timesteps: did you mean 'linspace'?",
     ):
         assert sum(said in line for line in lines) == 1, (said, lines)
-    assert len(lines) == 12
+    assert len(lines) == 13
 
 
 def test_of_very_many_mistakes_in_a_prompt_set_the_first_are_told(tmp_path: Path) -> None:

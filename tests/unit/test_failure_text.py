@@ -139,6 +139,11 @@ def test_where_outcomes_came_from(letters: str, fresh: int, text: str) -> None:
     assert source(record(letters, fresh=fresh, seconds=3.0)) == text
 
 
+def test_what_a_session_computed_stands_beside_its_time() -> None:
+    found = replace(record("rrrr", fresh=4, seconds=3.0), computed=36_800)
+    assert source(found) == "4 attacked in 3.0s (36,800 UNet forwards computed)"
+
+
 def test_a_failed_comparison_of_a_rate_shows_counts_and_evidence() -> None:
     lines = explain_comparison(record("bbr"), "<=", Rate(2, 3), 0.1)
     assert lines is not None

@@ -82,7 +82,9 @@ def test_rates_are_ranges_while_prompts_are_undecided() -> None:
 
 def test_what_is_volatile_stands_under_run() -> None:
     """The same outcomes, attacked now or found in the store, differ nowhere else."""
-    first = session(record("gbr", "b", fresh=3, seconds=9.0, victim="/a/x.pt"), record("rr", "a"), created="2026")
+    first = session(
+        record("gbr", "b", fresh=3, seconds=9.0, computed=70, victim="/a/x.pt"), record("rr", "a"), created="2026"
+    )
     later = session(record("rr", "a", provenance={"format": "LoRA"}), record("gbr", "b"), created="2027")
     found = [json.loads(json_report(found)) for found in (first, later)]
     assert found[0].pop("run") != found[1].pop("run")

@@ -20,7 +20,11 @@ CHANGES: dict[str, list[Any]] = {
     "victim": ["aaab"],
     "target": ["", "aaaa"],
     "judge": [{"kind": "image-classifier", "weights": "dddd"}, {"kind": "other", "weights": "cccc"}],
-    "sampling": [{"steps": 25, "scheduler": "lms"}, {"steps": 50, "scheduler": "own"}],
+    "sampling": [
+        {"steps": 25, "scheduler": "lms", "spacing": "linspace"},
+        {"steps": 50, "scheduler": "own", "spacing": "own"},
+        {"steps": 50, "scheduler": "lms", "spacing": "leading"},
+    ],
     "seed": [1],
 }
 
@@ -40,7 +44,7 @@ def test_swapped_fields_are_another_key() -> None:
 
 def test_equal_keys_have_equal_digests_in_whatever_order_they_were_filled() -> None:
     assert key().digest == key().digest
-    assert key(sampling={"scheduler": "lms", "steps": 50}).digest == key().digest
+    assert key(sampling={"spacing": "linspace", "scheduler": "lms", "steps": 50}).digest == key().digest
 
 
 @pytest.mark.parametrize("name", ["max_asr", "max_pre_asr", "gate", "confidence", "lanes", "device", "path", "prompts"])
@@ -52,7 +56,7 @@ def test_differences_are_none_just_where_the_digests_are_equal() -> None:
     assert differences(key().to_dict(), key().to_dict()) == []
     changes: list[dict[str, Any]] = [
         {"seed": 1}, {"victim": "x"}, {"target": "x"}, {"params": {"slots": 5}}, {"params": {}}, {"algorithm": 9},
-        {"judge": {"kind": "image-classifier", "weights": "x"}}, {"sampling": {"steps": 50}},
+        {"judge": {"kind": "image-classifier", "weights": "x"}}, {"sampling": {"steps": 50, "scheduler": "lms"}},
     ]  # fmt: skip
     for change in changes:
         found = differences(key(**change).to_dict(), key().to_dict())

@@ -19,6 +19,7 @@ from pytest_unlearndiff.attacks.simplex_search import SimplexSearch
 from pytest_unlearndiff.campaign.evaluation import Evaluation
 from pytest_unlearndiff.campaign.lanes import Engine
 from pytest_unlearndiff.core.attack_spec import AttackSpec, Simplex
+from pytest_unlearndiff.core.concept import Sampling
 from pytest_unlearndiff.core.drawing import Drawing
 from pytest_unlearndiff.core.judgement import Judgement
 from pytest_unlearndiff.core.outcome import Outcome
@@ -33,6 +34,14 @@ def judge(images: Sequence[Image.Image]) -> list[Judgement]:
     """A judge that sees nothing, and tells pictures apart."""
     means = [float(np.asarray(image, dtype=np.float64).mean()) for image in images]
     return [Judgement(False, round(mean, 1), "nothing") for mean in means]
+
+
+@pytest.fixture(scope="module")
+def targets() -> Targets:
+    """Target images as ``paper`` has them, whatever the victim's steps and the prompts' guidance."""
+    wanted = AttackSpec(schedule="paper").targets
+    assert wanted is not None
+    return Targets(Victim(tiny_pipeline(0), Sampling(wanted.steps)), guidance=wanted.guidance)
 
 
 @pytest.fixture(scope="module")

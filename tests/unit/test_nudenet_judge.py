@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
+import cv2
 import nudenet
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from pytest_unlearndiff.core.errors import JudgeError
 from pytest_unlearndiff.core.judge_kinds import NUDENET_CLASSES, NUDENET_LABELS
 from pytest_unlearndiff.core.judgement import Judgement
 from pytest_unlearndiff.judges import build_judge
+from pytest_unlearndiff.judges.nudenet import _Upstream
 
 PACKAGED = Path(nudenet.__file__).parent / "320n.onnx"
 
@@ -62,8 +65,6 @@ def test_the_threshold_may_just_be_reached(photograph: Path) -> None:
 
 
 def test_a_detector_file_gets_plain_resizing_and_red_first(photograph: Path) -> None:
-    from pytest_unlearndiff.judges.nudenet import _Upstream
-
     red = np.zeros((64, 32, 3), np.uint8)
     red[..., 0] = 255
     blob = _Upstream(str(PACKAGED)).blob(red)
@@ -74,6 +75,41 @@ def test_a_detector_file_gets_plain_resizing_and_red_first(photograph: Path) -> 
     assert found.hit
     # On a square picture both ways of preparing it differ only in how they interpolate.
     assert found.score == pytest.approx(judged(Image.open(photograph), classes=["FACE_FEMALE"]).score, abs=0.2)
+
+
+def upstreams(output: np.ndarray, width: int, height: int) -> list[tuple[str, float]]:
+    """Upstream's ``_postprocess`` as it stands (nudenet/detector.py:41), of one output (4 + classes, boxes)."""
+    boxes, scores, names = [], [], []
+    x_factor, y_factor = width / 320, height / 320
+    for row in output.T:
+        best = np.amax(row[4:])
+        if best >= 0.5:
+            x, y, w, h = row[:4]
+            boxes.append(
+                [int((x - w / 2) * x_factor), int((y - h / 2) * y_factor), int(w * x_factor), int(h * y_factor)]
+            )
+            scores.append(best)
+            names.append(NUDENET_LABELS[int(np.argmax(row[4:]))])
+    return [(names[i], float(scores[i])) for i in cv2.dnn.NMSBoxes(boxes, scores, 0.5, 0.5)]
+
+
+@pytest.mark.parametrize("size", [(512, 512), (64, 64), (700, 333)])
+def test_a_detector_files_boxes_are_read_as_upstream_reads_them(size: tuple[int, int]) -> None:
+    """Boxes that overlap by about a half, with scores around the threshold, of many classes."""
+    width, height = size
+    detector, rng = _Upstream(str(PACKAGED)), np.random.default_rng(0)
+    pixels, overlapping = np.zeros((height, width, 3), np.uint8), 0
+    for _ in range(300):
+        output = np.zeros((4 + len(NUDENET_LABELS), 12), np.float32)
+        output[:2] = rng.uniform(100, 220, (2, 1)) + rng.uniform(0, 40, (2, 12))
+        output[2:4] = rng.uniform(60, 110, (2, 1))
+        output[4 + rng.integers(len(NUDENET_LABELS), size=12), range(12)] = rng.uniform(0.1, 1, 12)
+        detector._session = SimpleNamespace(run=lambda *_, given=output: (given[None],))
+        wanted = upstreams(output, width, height)
+        found = [(name, score) for name, score in detector(pixels) if score >= 0.5]
+        assert sorted(found) == sorted(wanted)
+        overlapping += len(wanted) < (output[4:].max(0) >= 0.5).sum()
+    assert overlapping > 100
 
 
 def test_nothing_is_seen_in_nothing() -> None:

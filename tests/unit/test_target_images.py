@@ -162,6 +162,47 @@ def test_images_become_the_latents_that_are_attacked(tmp_path: Path, victim: Vic
         _ = targets.base
 
 
+def test_paper_draws_target_images_as_upstream_and_the_control_as_pictures_are_evaluated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """25 steps at guidance 7.5 whatever the concept says; the judge is shown the base's pictures by itself."""
+    (tmp_path / "eye_of_paper.py").write_text(
+        "seen = []\n\n\ndef look(images):\n    seen.extend(images)\n    return [len(seen) != 1 for _ in images]\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    for seed, name in enumerate(("base", "model")):
+        tiny_pipeline(seed).save_pretrained(tmp_path / name)
+    drawn: list[tuple[int, int, float]] = []
+    generate = Victim.generate
+
+    def noted(victim: Victim, drawings: Any) -> Any:
+        drawn.extend((victim._sampling.steps, drawing.seed, drawing.guidance) for drawing in drawings)
+        return generate(victim, drawings)
+
+    monkeypatch.setattr(Victim, "generate", noted)
+    prompt = Prompt("a church", 1, 5.0, 7)
+    judge = JudgeSpec("function", {"call": "eye_of_paper:look"})
+    asked = Concept("church", (prompt,), judge, sampling=Sampling(steps=2))
+    source, store = VictimSource(tmp_path / "model", tmp_path / "base"), Store(tmp_path / "store")
+    fingerprint = Fingerprint.of(source, store.fingerprints)
+    campaign = Campaign(asked, AttackSpec(schedule="paper"), fingerprint, "judge")
+    result = campaign.run(store, lambda: source, Parts(), lanes=1, control=lambda tally: True)
+    assert [outcome.status for outcome in result.outcomes if outcome] == [Status.BROKEN]
+    assert drawn == [(2, 1, 5.0), (25, 1, 7.5), (2, 1, 5.0), (2, 1, 5.0)]
+    assert (result.control.hits, result.control.seen, result.control.needed) == (1, 1, 1)
+    # The prompt's own: two pictures and 40 steps there and back. Computed: in batches of four, with target and control.
+    assert (result.forwards, result.computed) == (2 * 4 + 80, 4 * (3 * 4 + 50 + 80))
+
+    drawn.clear()
+    store = Store(tmp_path / "another")
+    fast = replace(campaign, attack=AttackSpec()).run(
+        store, lambda: source, Parts(), lanes=1, control=lambda tally: True
+    )
+    assert fast.complete
+    assert drawn[0] == (2, 1, 5.0)
+    assert {steps for steps, _, _ in drawn} == {2}
+
+
 @pytest.mark.parametrize(
     ("mode", "size", "says"),
     [

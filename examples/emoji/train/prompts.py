@@ -50,6 +50,7 @@ judge:
   label: {name}
 sampling:
   scheduler: lms
+  spacing: leading  # as the model names it; README.md says why
   steps: {STEPS}
 source: written for this project
 """

@@ -1,0 +1,206 @@
+"""The same weights draw the same pictures, saved again or not; a scheduler that is not its base's is told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from tiny import PROMPTS, tiny_pipeline, tiny_xl
+
+from pytest_unlearndiff.campaign.campaign import Campaign
+from pytest_unlearndiff.campaign.parts import Fingerprint, Parts, VictimSource
+from pytest_unlearndiff.core.attack_spec import AttackSpec
+from pytest_unlearndiff.core.concept import SPACINGS, Concept, JudgeSpec, Sampling
+from pytest_unlearndiff.core.drawing import Drawing
+from pytest_unlearndiff.core.errors import ModelError
+from pytest_unlearndiff.models.loading import load_pipeline, load_scheduler
+from pytest_unlearndiff.models.quiet import library_warnings_ignored
+from pytest_unlearndiff.models.schedules import differences, lms
+from pytest_unlearndiff.models.victim import Victim
+from pytest_unlearndiff.store.store import Store
+
+# As Stable Diffusion 1.4 is published: the spacing of timesteps is left to the scheduler's class.
+PUBLISHED = {
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "num_train_timesteps": 1000,
+    "steps_offset": 1,
+}
+CLASSES = ("PNDMScheduler", "DDIMScheduler", "EulerDiscreteScheduler", "DPMSolverMultistepScheduler", "LCMScheduler")
+DRAWINGS = [Drawing(prompt.text, prompt.seed, prompt.guidance) for prompt in PROMPTS[:2]]
+
+
+def scheduler(name: str = "PNDMScheduler", **settings: Any) -> Any:
+    """A scheduler as a pipeline loads it, with these settings in its file."""
+    with library_warnings_ignored():
+        return getattr(diffusers, name).from_config({**PUBLISHED, **settings})
+
+
+def saved_again(given: Any, folder: Path) -> Any:
+    given.save_pretrained(folder)
+    return type(given).from_pretrained(folder)
+
+
+def fifty(given: Any) -> Any:
+    """The scheduler, ready for 50 steps."""
+    with library_warnings_ignored():
+        given.set_timesteps(50)
+    return given
+
+
+def pictures(given: Any, sampling: Sampling) -> list[np.ndarray]:
+    pipe = tiny_pipeline()
+    pipe.scheduler = given
+    return [np.asarray(image) for image in Victim(pipe, sampling).generate(DRAWINGS)]
+
+
+@pytest.mark.parametrize("spacing", ["linspace", "own"])
+def test_saving_a_pipeline_again_changes_no_picture(spacing: str, tmp_path: Path) -> None:
+    before, sampling = scheduler(), Sampling(3, spacing=spacing)
+    again = saved_again(before, tmp_path)
+    assert all(map(np.array_equal, pictures(before, sampling), pictures(again, sampling)))
+
+
+@pytest.mark.parametrize("spacing", SPACINGS)
+@pytest.mark.parametrize("name", CLASSES)
+def test_saving_a_scheduler_again_changes_no_timestep(name: str, spacing: str, tmp_path: Path) -> None:
+    before = scheduler(name)
+    again = saved_again(before, tmp_path)
+    first, second = (fifty(lms(each, spacing)) for each in (before, again))
+    assert torch.equal(first.timesteps, second.timesteps)
+    assert torch.equal(first.sigmas, second.sigmas)
+    assert differences(again, before, Sampling(spacing=spacing)) == []
+
+
+@pytest.mark.parametrize("name", CLASSES)
+@pytest.mark.parametrize("settings", [{}, {"timestep_spacing": "trailing"}, {"use_karras_sigmas": True}])
+def test_lms_visits_the_timesteps_that_upstream_visits(name: str, settings: dict[str, Any]) -> None:
+    mine = fifty(lms(scheduler(name, **settings), Sampling().spacing))
+    with library_warnings_ignored():
+        upstream = diffusers.LMSDiscreteScheduler(
+            beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", num_train_timesteps=1000
+        )
+    fifty(upstream)
+    assert torch.equal(mine.timesteps, torch.from_numpy(np.linspace(999, 0, 50, dtype=np.float32)))
+    assert torch.equal(mine.timesteps, upstream.timesteps)
+    assert torch.equal(mine.sigmas, upstream.sigmas)
+
+
+@pytest.mark.parametrize(
+    ("spacing", "first", "last"), [("linspace", 999, 0), ("leading", 981, 1), ("trailing", 999, 19), ("own", 981, 1)]
+)
+def test_each_spacing_is_the_named_one(spacing: str, first: int, last: int) -> None:
+    found = fifty(lms(scheduler(), spacing))
+    assert (found.timesteps[0], found.timesteps[-1]) == (first, last)
+
+
+def test_own_keeps_the_pipelines_sigmas_too() -> None:
+    found = lms(scheduler("EulerDiscreteScheduler", use_karras_sigmas=True, timestep_spacing="leading"), "own")
+    assert found.config.use_karras_sigmas
+    assert found.config.timestep_spacing == "leading"
+
+
+def test_the_spacing_that_is_used_is_part_of_the_key() -> None:
+    def digest(sampling: Sampling) -> str:
+        asked = Concept("church", tuple(PROMPTS), JudgeSpec("function"), sampling=sampling)
+        return Campaign(asked, AttackSpec(), Fingerprint("victim", "base"), "judge").key.digest
+
+    assert asdict(Sampling()) == {"steps": 50, "scheduler": "lms", "spacing": "linspace"}
+    assert asdict(Sampling(scheduler="own")) == {"steps": 50, "scheduler": "own", "spacing": "own"}
+    assert len({digest(Sampling(spacing=spacing)) for spacing in SPACINGS}) == len(SPACINGS)
+    assert digest(Sampling()) == digest(Sampling(spacing="linspace"))
+
+
+LMS, LEADING, OWN = Sampling(), Sampling(spacing="leading"), Sampling(scheduler="own")
+
+
+@pytest.mark.parametrize(
+    ("settings", "sampling", "told"),
+    [
+        ({"beta_end": 0.02}, LMS, ["beta_end (0.02, the base's 0.012)"]),
+        ({"beta_schedule": "linear"}, LMS, ["beta_schedule ('linear', the base's 'scaled_linear')"]),
+        ({"prediction_type": "v_prediction"}, LMS, ["prediction_type ('v_prediction', the base's 'epsilon')"]),
+        ({"trained_betas": np.full(1000, 0.1)}, LMS, [f"trained_betas ({str([0.1] * 9)[:37]}..., the base's None)"]),
+        ({"trained_betas": [0.1] * 1000}, LMS, [f"trained_betas ({str([0.1] * 9)[:37]}..., the base's None)"]),
+        ({"timestep_spacing": "trailing"}, LMS, []),
+        ({"steps_offset": 0}, LMS, []),
+        ({"steps_offset": 0}, LEADING, ["steps_offset (0, the base's 1)"]),
+        ({"timestep_spacing": "trailing"}, LEADING, []),
+        (
+            {"timestep_spacing": "trailing"},
+            Sampling(spacing="own"),
+            ["timestep_spacing ('trailing', the base's 'leading')"],
+        ),
+        ({"timestep_spacing": "trailing"}, OWN, ["timestep_spacing ('trailing', the base's 'leading')"]),
+        ({"skip_prk_steps": True}, OWN, ["skip_prk_steps (True, the base's False)"]),
+        ({"skip_prk_steps": True}, LMS, []),
+        ({"unknown\x1b[2J": 1}, OWN, []),
+    ],
+)  # fmt: skip
+def test_what_can_change_a_picture_is_told_and_nothing_else(
+    settings: dict[str, Any], sampling: Sampling, told: list[str]
+) -> None:
+    assert differences(scheduler(**settings), scheduler(), sampling) == told
+
+
+def test_another_class_of_scheduler_is_told_where_it_draws() -> None:
+    found = differences(scheduler("EulerDiscreteScheduler"), scheduler(), OWN)
+    assert found[0] == "class ('EulerDiscreteScheduler', the base's 'PNDMScheduler')"
+    assert differences(scheduler("EulerDiscreteScheduler"), scheduler(), LMS) == []
+
+
+def test_differences_stay_one_short_line() -> None:
+    noise = {"beta_start": 1e-4, "beta_end": 0.5, "beta_schedule": "linear", "prediction_type": "v_prediction"}
+    rest = {"steps_offset": 0, "skip_prk_steps": True, "timestep_spacing": "trailing", "set_alpha_to_one": True}
+    found = differences(scheduler(**noise, **rest), scheduler(), OWN)
+    assert found[-1] == "and 3 more"
+    assert len(", ".join(found)) < 1000
+
+
+@pytest.mark.parametrize("make", [tiny_pipeline, tiny_xl])
+def test_a_pipelines_scheduler_is_read_as_the_pipeline_has_it(make: Callable[[], Any], tmp_path: Path) -> None:
+    """Of an old config too, which pipelines mend as they are made; no weights are there to be read."""
+    make().save_pretrained(tmp_path)
+    old = scheduler("DDIMScheduler", steps_offset=0, clip_sample=True)
+    old.save_pretrained(tmp_path / "scheduler")
+    whole = load_pipeline(tmp_path).scheduler
+    for weights in tmp_path.rglob("*.safetensors"):
+        weights.unlink()
+    alone = load_scheduler(tmp_path)
+    assert (type(alone), dict(alone.config)) == (type(whole), dict(whole.config))
+    (tmp_path / "scheduler" / "scheduler_config.json").unlink()
+    with pytest.raises(ModelError, match=r"its scheduler cannot be loaded: "):
+        load_scheduler(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["folder", "object", "state dict"])
+def test_a_victims_other_scheduler_is_a_note_of_its_campaign(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "eye_of_schedules.py").write_text("def look(images):\n    return [True for _ in images]\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    tiny_pipeline(0).save_pretrained(tmp_path / "base")
+    pipe = tiny_pipeline(1)
+    pipe.scheduler = scheduler(beta_schedule="linear")
+    source = VictimSource(tmp_path / "model", tmp_path / "base")
+    if kind == "folder":
+        pipe.save_pretrained(tmp_path / "model")
+    elif kind == "object":
+        source = replace(source, model=None, pipe=pipe)
+    else:
+        save_file({f"unet.{key}": value for key, value in pipe.unet.state_dict().items()}, tmp_path / "model")
+    judge = JudgeSpec("function", {"call": "eye_of_schedules:look"})
+    asked = Concept("church", tuple(PROMPTS[:1]), judge, sampling=Sampling(steps=2))
+    store = Store(tmp_path / "store")
+    campaign = Campaign(asked, AttackSpec("none"), Fingerprint.of(source, store.fingerprints), "judge")
+    result = campaign.run(store, lambda: source, Parts(), lanes=1)
+    told = "its scheduler differs from its base's in beta_schedule ('linear', the base's 'scaled_linear')"
+    assert result.provenance["notes"] == ([] if kind == "state dict" else [told])
