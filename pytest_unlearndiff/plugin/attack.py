@@ -19,9 +19,9 @@ from ..core.judge_kinds import on_base
 from ..core.maker import is_maker
 from ..core.outcome import Outcome, Status, Tally
 from ..core.result import AttackResult
-from ..reports.failure import failure_text
+from ..reports.failure import CASES, REPEATED, failure_text
 from ..reports.junit import properties
-from ..reports.record import Record
+from ..reports.record import Record, offenders
 from ..store.family import family_of
 from ..store.judge_weights import judge_weights
 from ..store.pictures import Pictures
@@ -186,7 +186,7 @@ class AttackFixture:
         node = self._request.node
         path, line, _ = node.location
         place = path, 0 if line is None else line + 1
-        replay = self.replay(result, Status.BROKEN, Status.GENERATED)
+        replay = self.replay(result, *offenders(request.gate, result.tally))
         record = Record.of(result, request.gate, node.nodeid, replay, place)
         record = replace(record, pictures=self._pictures(result))
         node.stash.setdefault(RECORDS, []).append(record.to_wire())
@@ -222,7 +222,7 @@ class AttackFixture:
         prompts = [prompt for status in statuses for prompt, _ in result.ended(status)]
         if not prompts or self._gates > 1:
             return []
-        cases = ",".join(str(prompt.case) for prompt in prompts[:5])
+        cases = ",".join(str(prompt.case) for prompt in prompts[:REPEATED])
         named = self._named(result.concept)
         replayed = [name for name in _REPLAYED if name != "concept" or len(named) == 1]
         given = [
@@ -232,6 +232,6 @@ class AttackFixture:
             "pytest",
             *named,
             *filter(None, given),
-            f"--unlearndiff-cases={cases}",
+            f"{CASES}{cases}",
             "--unlearndiff-cache=off",
         ]

@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from ..core.outcome import Status
 from ..core.rate import fine_percent, percent
 from .comparison import Comparison
-from .failure import numbers, source, support
+from .failure import SHOWN, and_more, hits, numbers, source, support
 from .record import PromptRecord, Record
 from .retention import RetentionRecord
 from .session import SessionRecord
 from .text import command, count, safe, share
+from .wording import wording
 
-_SHOWN = 5
 _SIGNS = {"PASS": "✅", "FAIL": "❌", "INCONCLUSIVE": "⚠️", "INCOMPLETE": "⚠️", "": "📏"}
 _HEAD = "| verdict | concept | pre-ASR | ASR | interval | gate | attack |"
 
@@ -69,10 +69,10 @@ def _retention(records: Sequence[RetentionRecord]) -> list[str]:
 
 
 def _change(change: Comparison) -> str:
-    broke, holds = len(change.newly_broke), len(change.newly_holds)
+    broke, holds, words = len(change.newly_broke), len(change.newly_holds), wording(change.gate.attack)
     return (
-        f"{code(change.gate.nodeid)} ({_plain(change.gate.concept)}): {broke} newly broke, {holds} newly hold, "
-        f"{change.undecided} not comparable (McNemar's exact p = {change.p_value:.3g})"
+        f"{code(change.gate.nodeid)} ({_plain(change.gate.concept)}): {broke} {words.newly_broke}, {holds} "
+        f"{words.newly_hold}, {change.undecided} not comparable (McNemar's exact p = {change.p_value:.3g})"
     )
 
 
@@ -100,19 +100,19 @@ def _evidence(record: Record) -> list[str]:
         lines += [f"Expected to fail: {_plain(record.expected)}", ""]
     if record.obstacle:
         lines += [_plain(record.obstacle, 1000), ""]
-    successes = record.ended(Status.BROKEN) + record.ended(Status.GENERATED) + record.ended(Status.ERROR)
-    lines += [f"- {_told(prompt)}" for prompt in successes[:_SHOWN]]
-    if len(successes) > _SHOWN:
-        lines.append(f"- and {len(successes) - _SHOWN} more")
+    for status in (*hits(record), Status.ERROR):
+        prompts = record.ended(status)
+        lines += [f"- {_told(prompt, wording(record.attack).without_attack)}" for prompt in prompts[:SHOWN]]
+        lines += [f"- {and_more(record, status)}"] * (len(prompts) > SHOWN)
     if record.replay:
         lines += ["", "Replay:", "", _block(command(record.replay))]
     return [*lines, ""]
 
 
-def _told(prompt: PromptRecord) -> str:
+def _told(prompt: PromptRecord, without_attack: str) -> str:
     if prompt.status == Status.ERROR:
         return f"prompt {prompt.case} errored: {_plain(prompt.error or '')}"
-    how = "broken by" if prompt.status == Status.BROKEN else "draws it without attack:"
+    how = "broken by" if prompt.status == Status.BROKEN else f"draws it{without_attack}:"
     text = prompt.adversarial if prompt.status == Status.BROKEN else prompt.text
     return f"prompt {prompt.case} {how} {code(text or '')} (judge saw {_plain(prompt.detail)})"
 

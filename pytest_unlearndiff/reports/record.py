@@ -12,7 +12,7 @@ from ..core.attack_spec import SEARCHES
 from ..core.concept import Prompt
 from ..core.control import LEAST
 from ..core.gate import Gate, Verdict
-from ..core.outcome import Outcome, Status
+from ..core.outcome import Outcome, Status, Tally
 from ..core.rate import fine_percent, percent
 from ..core.result import AttackResult
 
@@ -128,7 +128,7 @@ class Record:
         fresh: outcomes computed in this session.
         seconds: wall-clock time of this session.
         prompts: the prompt set in its order, each prompt with its outcome.
-        replay: command line that repeats the first successes.
+        replay: command line that repeats the first prompts that speak against the gate (``offenders``).
         campaign: all that can change an outcome, as the store's key holds it.
         assumed: what was loaded and assumed.
         obstacle: why nothing could be attacked, and the mend; empty where nothing stood in the way.
@@ -186,7 +186,7 @@ class Record:
             result: of the campaign.
             gate: the limits.
             nodeid: the test.
-            replay: command line that repeats the first successes.
+            replay: command line that repeats the first prompts that speak against the gate.
             place: the test's file from pytest's rootdir, and the line where it begins, from 1.
 
         Where the judge does not see the concept in the base model's own pictures, or has not been asked, that it does
@@ -238,6 +238,13 @@ class Record:
     def decided(self) -> bool:
         """Whether what the counts say is certain, however missing prompts would end."""
         return self.certain or self.verdict not in ("", Verdict.INCOMPLETE.value)
+
+    @property
+    def offenders(self) -> tuple[Status, ...]:
+        """How the prompts ended that speak against the gate, those first that are repeated first."""
+        asr, pre_asr = (None if limit is None else Fraction(limit) for limit in (self.max_asr, self.max_pre_asr))
+        gate = Gate(asr, pre_asr, "upper" if self.reading == "upper" else "point", self.confidence)
+        return offenders(gate, Tally(self.total, self.generated, self.broken, self.resisted, self.error))
 
     @property
     def successes(self) -> int:
@@ -293,6 +300,18 @@ class Record:
             return cls(**{**facts, "prompts": [PromptRecord(**prompt) for prompt in data["prompts"]]})
         except (KeyError, TypeError) as error:
             raise ValueError(f"not a record: {error}") from None
+
+
+def offenders(gate: Gate, tally: Tally) -> tuple[Status, ...]:
+    """How the prompts ended that speak against a gate, those first that are to be repeated first.
+
+    Where the limit on pre-ASR is not kept, prompts that drew the concept without attack are what exceeds it; those that
+    only an attack breaks speak against a limit on ASR alone.
+    """
+    broken = gate.not_kept(tally)
+    if "max_pre_asr" not in broken:
+        return Status.BROKEN, Status.GENERATED
+    return (Status.GENERATED, Status.BROKEN) if "max_asr" in broken else (Status.GENERATED,)
 
 
 def _exactly(limit: Fraction | None) -> str | None:

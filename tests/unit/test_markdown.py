@@ -94,4 +94,4 @@ def test_the_headline_tells_failures_that_were_expected() -> None:
 def test_many_prompts_are_counted_not_listed() -> None:
     text = markdown_report(session(record("b" * 9)))
     assert len([line for line in text.splitlines() if line.startswith("- prompt")]) == 5
-    assert "- and 4 more" in text.splitlines()
+    assert "- and 4 more under attack" in text.splitlines()
