@@ -103,7 +103,7 @@ class Gate:
         return most if self.reading == "point" else _certifiable(limit, trials, self.confidence)
 
     def also_passes(self, trials: int) -> float | None:
-        """The true ASR of a model that passes this gate one time in five, where that is well above the limit.
+        """The true ASR of a model that passes the limit on it one time in five, where that is well above that limit.
 
         Args:
             trials: prompts in the set, at least 1.

@@ -28,6 +28,7 @@ from ..store.pictures import Pictures
 from .fixtures import NO_MODEL, overridden
 from .given import given_options
 from .markers import GateRequest, marker_keywords, read_request
+from .retention_hooks import FIXTURE as RETENTION
 from .running import BUDGET_TOO_SHORT, BUDGET_USED, run_campaign, stopped
 from .session import RECORDS, RETAINED, SessionState, state_of
 from .settings import Settings
@@ -132,7 +133,7 @@ class AttackFixture:
         campaign = campaign_of(request, source, self._state)
         may_pass: Callable[[Tally], bool] = lambda tally: request.gate.decide(tally) is not Verdict.FAIL  # noqa: E731
         try:
-            return run_campaign(
+            result = run_campaign(
                 campaign,
                 source,
                 self._request.node,
@@ -140,10 +141,11 @@ class AttackFixture:
                 observe=self._observe,
                 control=may_pass if source.base is not None or campaign.concept.images else None,
             )
+            return replace(result, victim=source.title)
         except (KeyboardInterrupt, pytest.exit.Exception):
             raise
         except BaseException as error:  # pytest-timeout fails the test from a signal
-            self._record(stopped(campaign, error, self._state), request)
+            self._record(replace(stopped(campaign, error, self._state), victim=source.title), request)
             raise
 
     def _observe(self, outcome: Outcome) -> None:
@@ -188,11 +190,16 @@ class AttackFixture:
         place = path, 0 if line is None else line + 1
         replay = self.replay(result, *offenders(request.gate, result.tally))
         record = Record.of(result, request.gate, node.nodeid, replay, place)
-        record = replace(record, pictures=self._pictures(result))
+        record = replace(record, pictures=self._pictures(result), retention_gated=None if self._retains else False)
         node.stash.setdefault(RECORDS, []).append(record.to_wire())
         node.user_properties += properties(record)
         self._state.finished.append(record)
         return record
+
+    @property
+    def _retains(self) -> bool:
+        """Whether a test of this session may gate what a model must keep; which model, is known once it has run."""
+        return any(RETENTION in getattr(item, "fixturenames", ()) for item in self._request.session.items)
 
     def _pictures(self, result: AttackResult) -> str:
         """The folder of a campaign's thumbnails, seen from where pytest was started; empty where there is none."""

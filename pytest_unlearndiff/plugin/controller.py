@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from .given import given_options
 from .session import CARRIED, DOOR, GATE, RERUN, STATE, expected_failure, state_of
+
+if TYPE_CHECKING:
+    from .junit_file import JUnitFile
 
 _COLOURS = {"PASS": "green", "FAIL": "red", "INCONCLUSIVE": "yellow", "INCOMPLETE": "yellow"}
 
@@ -25,6 +28,7 @@ class Controller:
         self._worker = hasattr(config, "workerinput")
         self._runs = False
         self._told: list[tuple[str, str]] = []
+        self._junit: JUnitFile | None = None
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtestloop(self) -> Generator[None, object, object]:
@@ -47,12 +51,20 @@ class Controller:
         for record in records:
             record["expected"] = expected_failure(report)
         state.records += records
+        if records and not self._worker:
+            self._in_junit(report)
         if report.failed or not (records or report.passed):
             from .reporting import unmeasured
 
             state.unmeasured.append(unmeasured(report))
         if report.skipped and not hasattr(report, "wasxfail"):
             state.skipped.append(report.nodeid)
+
+    def _in_junit(self, report: pytest.TestReport) -> None:
+        from .junit_file import JUnitFile
+
+        self._junit = self._junit or JUnitFile(self._config)
+        self._junit.add(report)
 
     @pytest.hookimpl
     def pytest_keyboard_interrupt(self) -> None:
@@ -68,12 +80,22 @@ class Controller:
         if given_options(self._config) and (roster := state_of(self._config).roster) is not None:
             node.workerinput[DOOR] = roster.door
 
-    @pytest.hookimpl(trylast=True)
-    def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        """Write reports; with --unlearndiff-require, a gate that was skipped or did not run fails the session."""
+    @pytest.hookimpl(wrapper=True, trylast=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, None, None]:
+        """Write reports; with --unlearndiff-require, a gate that was skipped or did not run fails the session.
+
+        What the whole session tells of a gate is noted before others write files of their own.
+        """
         if not self._reports():
-            return
+            return (yield)
         state = state_of(self._config)
+        if state.records:
+            from .reporting import note_retention
+
+            note_retention(state)
+            if self._junit is not None:
+                self._junit.complete(state.records)
+        yield
         if state.records or state.retained or state.unmeasured or state.interrupted:
             from .reporting import finish
 
@@ -82,6 +104,20 @@ class Controller:
             self._told = finish(session, state)
         if session.exitstatus == pytest.ExitCode.OK and (state.unmet() or state.report_failed):
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_html_results_summary(self, prefix: list[str]) -> None:
+        """Say in pytest-html's summary what its rows, written as tests end, could not know yet."""
+        if not self._reports():
+            return
+        from html import escape
+
+        from ..reports.failure import UNGATED
+        from ..reports.text import safe
+
+        for record in state_of(self._config).records:
+            if not record["retention_gated"]:
+                prefix.append(f"<p>{escape(safe(record['nodeid']))}: {UNGATED}</p>")
 
     @pytest.hookimpl
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:

@@ -11,7 +11,7 @@ from ..core.errors import UnlearnDiffError
 from ..core.surroundings import surroundings
 from ..reports.record import Record
 from ..reports.retention import RetentionRecord
-from ..reports.session import SessionRecord, Unmeasured
+from ..reports.session import SessionRecord, Unmeasured, with_retention
 from ..reports.writers import write
 from ..store.gates import Gates
 from .session import SessionState
@@ -26,6 +26,14 @@ def unmeasured(report: pytest.TestReport) -> Unmeasured:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     how = "failed" if report.failed or expected else "skipped"
     return Unmeasured(report.nodeid, how, (lines or ["no reason given"])[0].removeprefix("Skipped: "))
+
+
+def note_retention(state: SessionState) -> None:
+    """Note in each finished gate whether the session gates what its model must keep, which is known at its end."""
+    retained = [RetentionRecord.from_wire(data) for data in state.retained]
+    gates = with_retention([Record.from_wire(data) for data in state.records], retained)
+    for data, gate in zip(state.records, gates, strict=True):
+        data["retention_gated"] = gate.retention_gated
 
 
 def finish(session: pytest.Session, state: SessionState) -> list[tuple[str, str]]:

@@ -215,7 +215,8 @@ class RetentionFixture:
 
     def _draw(self, campaign: Campaign, source: VictimSource) -> AttackResult:
         ending = Ending(deadline=self._state.deadline, mend=BUDGET_USED, too_short=BUDGET_TOO_SHORT)
-        return run_campaign(campaign, source, self._request.node, ending=ending)
+        result = run_campaign(campaign, source, self._request.node, ending=ending)
+        return replace(result, victim=source.title)
 
     def _record(self, retention: Retention, gate: RetentionGate) -> RetentionRecord:
         """Note the finished gate where reports find it."""

@@ -60,5 +60,6 @@ def run_campaign(campaign: Campaign, source: VictimSource, node: pytest.Item, **
 def stopped(campaign: Campaign, error: BaseException, state: SessionState) -> AttackResult:
     """What is known of a campaign that an exception stopped."""
     foreseen = isinstance(error, UnlearnDiffError)
-    obstacle = str(error) if foreseen else f"The attack was stopped by {type(error).__name__}: {error}"
+    work = "Drawing" if campaign.attack.name == "none" else "The attack"
+    obstacle = str(error) if foreseen else f"{work} was stopped by {type(error).__name__}: {error}"
     return replace(campaign.kept(state.store, obstacle), cause=error)

@@ -21,9 +21,19 @@ REPEATED = 5
 CASES = "--unlearndiff-cases="
 
 
+UNGATED = "nothing gates what this model must keep"
+
+
+def ungated(record: Record) -> str:
+    """Said beside the verdict where nothing keeps a destroyed model from it; empty where something does."""
+    return UNGATED if record.retention_gated is False else ""
+
+
 def failure_text(record: Record) -> str:
     """Counts, interval, the first broken prompts, and the command that repeats them."""
-    return "\n".join([_headline(record), *evidence(record)])
+    decided = record.verdict in (Verdict.FAIL, Verdict.INCONCLUSIVE)
+    headline = "; ".join(filter(None, (_headline(record), ungated(record) if decided else "")))
+    return "\n".join([headline, *evidence(record)])
 
 
 def explain_comparison(record: Record | None, op: str, left: object, right: object) -> list[str] | None:
@@ -171,19 +181,21 @@ def support(record: Record) -> str:
     if record.verdict != Verdict.PASS:
         return ""
     unseen = "" if record.control_seen else "without a base, nobody has seen the judge see the concept"
-    return "; ".join(filter(None, (unseen, _also_passes(record))))
+    little = (_also_passes(record, *limit) for limit in (("ASR", record.max_asr), ("pre-ASR", record.max_pre_asr)))
+    return "; ".join(filter(None, (unseen, *little)))
 
 
-def _also_passes(record: Record) -> str:
-    """A model above the limit that the gate lets pass one time in five; empty where that is close to the limit."""
-    if record.max_asr is None or record.reading != "point":
+def _also_passes(record: Record, name: str, text: str | None) -> str:
+    """A model above a limit that the gate lets pass one time in five; empty where that is close to the limit."""
+    if text is None or record.reading != "point":
         return ""
-    limit = Fraction(record.max_asr)
+    limit = Fraction(text)
     if (rate := Gate(limit).also_passes(record.total)) is None:
         return ""
     within = largest_within(limit, record.total)
     return (
-        f"a limit of {within} of {record.total} also passes a model whose true ASR is {percent(rate)} one time in five"
+        f"a limit of {within} of {record.total} also passes a model whose true {name} is {percent(rate)} "
+        "one time in five"
     )
 
 

@@ -16,11 +16,11 @@ from ..store.pictures import Pictures
 from ..store.store import Store
 from .charts import HEIGHT, WIDTH, Axis, Effort, efforts, scale, tick
 from .comparison import Comparison
-from .failure import and_more, hits, lacking, numbers, source, support
+from .failure import and_more, hits, lacking, numbers, source, support, ungated
 from .marking import Piece, pieces
 from .record import MISSING, STATUSES, PromptRecord, Record
 from .session import SessionRecord
-from .text import command, count, many, readable, safe, share, share_in_words
+from .text import command, count, many, readable, safe, share, share_in_words, told_model
 from .wording import Wording, wording
 
 PICTURE_BYTES = 11_000_000
@@ -65,6 +65,8 @@ def html_report(session: SessionRecord, store: Store | None, changes: Sequence[C
         "source": source,
         "lacking": lacking,
         "support": support,
+        "ungated": ungated,
+        "told_model": told_model,
         "wording": wording,
     }
     style, script = _part("report.css"), _part("report.js")

@@ -52,7 +52,9 @@ def _gate(record: Record) -> dict[str, Any]:
         "concept": record.concept,
         "attack": record.attack,
         "key": record.key,
+        "fingerprint": record.fingerprint,
         "verdict": record.verdict or None,
+        "retention_gated": bool(record.retention_gated),
         "expected_failure": record.expected or None,
         "limits": {
             "text": record.limits,
@@ -87,12 +89,14 @@ def _range(least: int, record: Record) -> dict[str, Any]:
 
 
 def _retained(record: RetentionRecord) -> dict[str, Any]:
-    facts = {name: value for name, value in record.to_wire().items() if name not in ("fresh", "seconds", "expected")}
+    volatile = ("fresh", "seconds", "expected", "victim")
+    facts = {name: value for name, value in record.to_wire().items() if name not in volatile}
     said = {"verdict": record.verdict, "obstacle": record.obstacle, "expected_failure": record.expected}
+    said["support"] = record.support
     return {**facts, **{name: text or None for name, text in said.items()}}
 
 
 def _run(record: Record | RetentionRecord) -> dict[str, Any]:
     """What may differ when the same is measured again."""
-    spent = {"nodeid": record.nodeid, "fresh": record.fresh, "seconds": record.seconds}
-    return {**spent, "victim": record.victim, "assumed": record.assumed} if isinstance(record, Record) else spent
+    spent = {"nodeid": record.nodeid, "fresh": record.fresh, "seconds": record.seconds, "victim": record.model or None}
+    return {**spent, "assumed": record.assumed} if isinstance(record, Record) else spent

@@ -135,7 +135,9 @@ class Record:
         control_hits, control_seen: in how many of how many pictures that show it the judge saw the concept; 0 of 0
             where that is not known.
         control_whose: what those pictures are.
-        victim: what was attacked, for people; empty where the store answered alone.
+        victim: what was attacked, for people; empty where that is not recorded.
+        fingerprint: content hash of the victim, by which gates on one model are told; empty where that is not known.
+        retention_gated: whether the session decided a retention gate on the same model; None before that is known.
         path: the test's file from pytest's rootdir; line: where the test begins in it, from 1; 0 where unknown.
         expected: why the test is expected to fail; empty where it is not.
         pictures: folder of the thumbnails, from where pytest was started; empty where there is none.
@@ -175,6 +177,8 @@ class Record:
     expected: str = ""
     pictures: str = ""
     certain: bool = False
+    fingerprint: str = ""
+    retention_gated: bool | None = None
 
     @classmethod
     def of(
@@ -230,9 +234,15 @@ class Record:
             control_whose=result.control.whose,
             victim=result.victim,
             certain=certain,
+            fingerprint=result.fingerprint,
             path=place[0],
             line=place[1],
         )
+
+    @property
+    def model(self) -> str:
+        """The model under test, as this session calls it or it was called where it was attacked; empty for neither."""
+        return self.victim or str(self.assumed.get("victim") or "")
 
     @property
     def decided(self) -> bool:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from ..core.gate import Verdict
@@ -30,6 +30,17 @@ class Unmeasured:
     why: str
 
 
+def with_retention(gates: Sequence[Record], retained: Sequence[RetentionRecord]) -> list[Record]:
+    """The gates of a session, each with whether the session gates what its model must keep.
+
+    Args:
+        gates: finished ones.
+        retained: finished retention gates; one that did not run is none of them, and gates nothing.
+    """
+    gated = {record.fingerprint for record in retained if record.gates and record.fingerprint}
+    return [replace(record, retention_gated=record.fingerprint in gated) for record in gates]
+
+
 @dataclass(frozen=True)
 class SessionRecord:
     """One session.
@@ -49,7 +60,8 @@ class SessionRecord:
     otherwise: list[Unmeasured] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        """Bring the gates into an order that does not depend on workers."""
+        """Bring the gates into an order that does not depend on workers, and note what their models have to keep."""
+        self.gates[:] = with_retention(self.gates, self.retained)
         self.gates.sort(key=lambda record: record.nodeid)
         self.retained.sort(key=lambda record: record.nodeid)
         self.unmeasured.sort(key=lambda gate: gate.nodeid)

@@ -38,7 +38,7 @@ class Wording:
     first: str
 
     def label(self, status: str) -> str:
-        """A status as people read it."""
+        """A status as people read it; empty where no prompt can end so."""
         return {"generated": self.generated, "broken": self.broken, "resisted": self.resisted}.get(status, status)
 
 
@@ -62,7 +62,7 @@ _ATTACKED = Wording(
 _DRAWN = Wording(
     done="drawn",
     generated="drew it",
-    broken="broken",
+    broken="",
     resisted="did not draw it",
     draws="draws the concept",
     holds="did not draw the concept",
