@@ -26,7 +26,7 @@ from ..store.family import family_of
 from ..store.judge_weights import judge_weights
 from ..store.pictures import Pictures
 from .fixtures import NO_MODEL, overridden
-from .given import given_options
+from .given import given_options, without_secrets
 from .markers import GateRequest, marker_keywords, read_request
 from .retention_hooks import FIXTURE as RETENTION
 from .running import BUDGET_TOO_SHORT, BUDGET_USED, run_campaign, stopped
@@ -233,7 +233,9 @@ class AttackFixture:
         named = self._named(result.concept)
         replayed = [name for name in _REPLAYED if name != "concept" or len(named) == 1]
         given = [
-            option.written(text) for option, text in given_options(self._request.config) if option.name in replayed
+            option.written(without_secrets(text))
+            for option, text in given_options(self._request.config)
+            if option.name in replayed
         ]
         return [
             "pytest",

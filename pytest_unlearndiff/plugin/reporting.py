@@ -14,6 +14,7 @@ from ..reports.retention import RetentionRecord
 from ..reports.session import SessionRecord, Unmeasured, with_retention
 from ..reports.writers import write
 from ..store.gates import Gates
+from .given import without_secrets
 from .session import SessionState
 
 
@@ -88,7 +89,7 @@ def _facts(session: pytest.Session, state: SessionState) -> dict[str, Any]:
     """When, where and with what the session ran."""
     facts: dict[str, Any] = {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "arguments": [str(argument) for argument in session.config.invocation_params.args],
+        "arguments": [without_secrets(str(argument)) for argument in session.config.invocation_params.args],
         "rootdir": str(session.config.rootpath),
         **surroundings("pytest", "pytest-unlearndiff"),
     }
