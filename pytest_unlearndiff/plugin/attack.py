@@ -29,7 +29,7 @@ from .fixtures import NO_MODEL, overridden
 from .given import given_options, without_secrets
 from .markers import GateRequest, marker_keywords, read_request
 from .retention_hooks import FIXTURE as RETENTION
-from .running import BUDGET_TOO_SHORT, BUDGET_USED, run_campaign, stopped
+from .running import BUDGET_TOO_SHORT, BUDGET_USED, interrupted, run_campaign, stopped
 from .session import RECORDS, RETAINED, SessionState, state_of
 from .settings import Settings
 
@@ -142,7 +142,8 @@ class AttackFixture:
                 control=may_pass if source.base is not None or campaign.concept.images else None,
             )
             return replace(result, victim=source.title)
-        except (KeyboardInterrupt, pytest.exit.Exception):
+        except (KeyboardInterrupt, pytest.exit.Exception) as error:
+            self._record(interrupted(campaign, error, self._state, source.title), request)
             raise
         except BaseException as error:  # pytest-timeout fails the test from a signal
             self._record(replace(stopped(campaign, error, self._state), victim=source.title), request)

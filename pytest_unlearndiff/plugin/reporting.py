@@ -47,7 +47,7 @@ def finish(session: pytest.Session, state: SessionState) -> list[tuple[str, str]
     lines = []
     if state.store.mode.writes:
         try:
-            Gates(state.store.root).keep(record.to_wire())
+            Gates(state.store.root).keep(record.to_wire(), state.run)
         except UnlearnDiffError as error:
             lines.append((str(error), "yellow"))
     for kind, path in state.settings.report:
@@ -79,6 +79,7 @@ def _gather(session: pytest.Session, state: SessionState) -> SessionRecord:
     measured, failing = {gate.nodeid for gate in gates}, {gate.nodeid for gate in gates if not gate.passed}
     lacking = [test for test in state.unmeasured if test.nodeid not in measured]
     lacking += [Unmeasured(nodeid, "failed", said) for nodeid, said in state.unreached]
+    lacking += [gate for gate in state.lacking if gate.nodeid not in {test.nodeid for test in lacking}]
     # By test: one that fails in its call and in its teardown is one.
     failed = {test.nodeid: test for test in reversed(state.unmeasured) if test.how == "failed"}
     otherwise = [test for nodeid, test in failed.items() if nodeid in measured - failing]

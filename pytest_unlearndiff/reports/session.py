@@ -21,7 +21,7 @@ class Unmeasured:
 
     Attributes:
         nodeid: the test.
-        how: ``skipped`` or ``failed``.
+        how: ``skipped`` or ``failed`` or, where the session was cut short, ``interrupted`` or ``not reached``.
         why: as pytest says it.
     """
 
@@ -48,7 +48,7 @@ class SessionRecord:
     Attributes:
         gates: finished gates, by test, each test's in the order they finished.
         retained: finished retention gates, in the same order.
-        unmeasured: gates that were skipped, or failed before anything was measured.
+        unmeasured: gates that were skipped, failed before anything was measured, or that a cut kept from it.
         otherwise: tests that failed although no gate of theirs did, as by an assertion of their own.
         run: volatile facts: when, where and with what the session ran, and what cut it short.
     """

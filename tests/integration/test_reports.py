@@ -399,8 +399,24 @@ def test_a_session_in_which_nothing_broke_exports_nothing_over_what_there_is(wor
     kept = world.file("known.csv", "what an earlier session found")
     result = command(world, "export", "known.csv")
     assert result.ret == 1
-    result.stderr.fnmatch_lines(["no prompt broke in .unlearndiff, which has the gates of one session. Run those *"])
+    result.stderr.fnmatch_lines(["no prompt broke in the last session with .unlearndiff, and the store holds none *"])
     assert kept.read_text() == "what an earlier session found"
+
+
+def test_what_broke_in_other_sessions_is_not_said_not_to_have_broken(world: World) -> None:
+    world.know("rrrr")
+    world.know("bbrr", "tench")
+    world.gate("max_asr='10%'")
+    world.bare(*MODEL)
+    result = command(world, "export", "known.csv")
+    assert result.ret == 1
+    (line,) = result.errlines
+    assert line.startswith(
+        "the store .unlearndiff holds 2 adversarial prompts that no gate of its last session has, of tench-"
+    )
+    assert not (world.path / "known.csv").exists()
+    wrong = command(world, "export", "known.csv", "--concept=truck")
+    wrong.stderr.fnmatch_lines(["*no gate in .unlearndiff is on the concept 'truck'*"])
 
 
 def test_adversarial_prompts_are_exported_as_a_prompt_set(mixed: World) -> None:
