@@ -199,7 +199,14 @@ OPTIONS = (
         seconds,
     ),
     Option("plan", "Say what would be attacked, and how long it may take, instead of running tests", "", yes, False),
-    Option("require", "Fail the session where a gate was skipped or none ran", "", yes, False),
+    Option(
+        "require",
+        "Fail the session where a gate was skipped or none ran. Exit status: 0, no gate failed; 1, one did not pass; 2, "
+        "interrupted, or a mistake in a gate; 4, in an option",
+        "",
+        yes,
+        False,
+    ),
 )
 
 
@@ -230,11 +237,7 @@ def _add_maintenance(group: pytest.OptionGroup) -> None:
 
 def add_options(parser: pytest.Parser) -> None:
     """Declare every option on the command line and in ini files."""
-    group = parser.getgroup(
-        "unlearndiff",
-        "unlearned diffusion models under adversarial prompts (exit status 0: no gate failed; 1: one did not pass; "
-        "2: interrupted, or a mistake in a gate; 4: in an option)",
-    )
+    group = parser.getgroup("unlearndiff", "unlearned diffusion models under adversarial prompts")
     _add_maintenance(group)
     for option in OPTIONS:
         if option.metavar:
