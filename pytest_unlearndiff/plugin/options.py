@@ -201,8 +201,8 @@ OPTIONS = (
     Option("plan", "Say what would be attacked, and how long it may take, instead of running tests", "", yes, False),
     Option(
         "require",
-        "Fail the session where a gate was skipped or none ran. Exit status: 0, no gate failed; 1, one did not pass; 2, "
-        "interrupted, or a mistake in a gate; 4, in an option",
+        "Fail the session where a gate was skipped or none ran. Exit status: 0, no gate failed; 1, one did not pass; "
+        "2, interrupted, or a mistake in a gate; 4, in an option",
         "",
         yes,
         False,
