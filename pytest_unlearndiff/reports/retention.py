@@ -207,6 +207,8 @@ def _evidence(record: RetentionRecord) -> list[str]:
     for prompt in record.missed_prompts:
         seen = f"judge saw {safe(prompt['seen'])}"
         lines.append(f'  prompt {prompt["case"]} not drawn: "{safe(prompt["text"])}" ({seen})')
+    more = record.total - record.drawn - record.undecided - len(record.missed_prompts)
+    lines += [f"  and {more} more not drawn"] * (more > 0)
     if record.replay:
         lines.append(f"  replay: {safe(command(record.replay), 4000)}")
     return lines

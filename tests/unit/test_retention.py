@@ -107,6 +107,13 @@ def test_failures_say_why(victim: str, base: str, says: str) -> None:
     assert "prompt 103 not drawn" in text or victim[-1] == "g"
 
 
+@pytest.mark.parametrize(("victim", "more"), [("g" + "r" * 9, 4), ("g" * 5 + "r" * 5, 0), ("gg" + "r" * 6 + "-e", 1)])
+def test_a_list_of_missed_prompts_that_is_cut_says_so(victim: str, more: int) -> None:
+    lines = retention_text(record(victim, "g" * 10, RetentionGate(min_rate=Fraction(9, 10)))).splitlines()
+    assert len([line for line in lines if " not drawn: " in line]) == 5
+    assert [line for line in lines if line.startswith("  and ")] == [f"  and {more} more not drawn"] * bool(more)
+
+
 def test_the_table() -> None:
     gate = RetentionGate(min_rate=Fraction(3, 4))
     records = [record("gggr", "gggg", gate), record("grrr", None, gate), record("gggg", "gggg", RetentionGate())]
