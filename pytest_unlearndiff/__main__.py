@@ -29,7 +29,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         Exit status: 0 for success, 1 where the command's answer is no, 2 where it was called wrongly.
     """
-    parser = argparse.ArgumentParser(prog="python -m pytest_unlearndiff", description=__doc__.split(": ")[1])
+    parser = argparse.ArgumentParser(
+        prog="python -m pytest_unlearndiff",
+        description=__doc__.split(": ")[1],
+        epilog="exit status: 0 where it is done, 1 where the answer is no or it cannot be done, 2 where called wrongly",
+    )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name in COMMANDS:
         module = import_module(f".commands.{name}", __package__)

@@ -261,12 +261,20 @@ def _whole(path: Path) -> list[str]:
     return [line for line in path.read_text().split("\n")[:-1] if line] if path.exists() else []
 
 
-def section(result: pytest.RunResult) -> list[str]:
-    """The lines of the plugin's summary section; empty where there is none."""
+NOTE = "; nothing gates what this model must keep"
+
+
+def section(result: pytest.RunResult, *, notes: bool = False) -> list[str]:
+    """The lines of the plugin's summary section; empty where there is none.
+
+    Args:
+        result: of the session.
+        notes: whether what is said beside verdicts stays, which hardly any test is about: few gate retention.
+    """
     inside, lines = False, []
     for line in result.outlines:
         if line.startswith("="):
             inside = line.strip("= ") == "unlearndiff"
         elif inside:
-            lines.append(line)
+            lines.append(line if notes else line.removesuffix(NOTE))
     return lines

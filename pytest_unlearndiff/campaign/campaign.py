@@ -239,6 +239,7 @@ class Campaign:
             found,
             attack=self.attack.title,
             key=self.key.digest,
+            fingerprint=self.fingerprint.victim,
             seconds=time.monotonic() - started,
             **{"victim": "", **facts},
         )
@@ -390,7 +391,7 @@ def check_attackable(mode: Mode, ending: Ending, *, torch: bool) -> None:
     """
     if mode is Mode.REQUIRE:
         raise CannotAttack(
-            "--unlearndiff-cache=require forbids attacking: run once without it to attack what is missing"
+            "--unlearndiff-cache=require forbids drawing anything new: run once without it to fill in what is missing"
         )
     if ending.overdue:
         raise CannotAttack(ending.mend)
@@ -400,5 +401,5 @@ def check_attackable(mode: Mode, ending: Ending, *, torch: bool) -> None:
         import_libraries()
     except ModuleNotFoundError as error:
         raise CannotAttack(
-            f'{error.name} is not installed, which attacks need: pip install "pytest-unlearndiff[torch]"'
+            f'{error.name} is not installed, and without it nothing is drawn: pip install "pytest-unlearndiff[torch]"'
         ) from None

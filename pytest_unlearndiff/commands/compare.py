@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 from ..reports.comparison import NOTHING, compare
-from ..reports.reading import read_gates
+from ..reports.reading import read_gates, unfinished
 
 SUMMARY = "say what newly broke and what newly holds between two JSON reports or stores"
 
@@ -19,6 +20,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print one paragraph a gate; 1 where no gate is in both."""
+    for place in (arguments.before, arguments.after):
+        if place.is_dir() and (before := unfinished(place)):
+            print(before, file=sys.stderr)
     found, only_before, only_after = compare(read_gates(arguments.before), read_gates(arguments.after))
     for comparison in found:
         print("\n".join(comparison.lines()))

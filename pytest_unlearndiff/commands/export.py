@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from ..core.checks import hint
 from ..core.errors import ReportError
+from ..core.outcome import Status
 from ..reports.prompt_export import export
-from ..reports.reading import read_gates
+from ..reports.reading import Measured, read_gates, read_session, unfinished
+from ..reports.text import many
 from ..store.fingerprint import write_atomically
+from ..store.store import Entry, Mode, Store
+
+_NAMED = 3
 
 SUMMARY = "write the prompts that broke in the last session as CSV, for attack='transfer:CSV' on another model"
 
@@ -35,19 +41,19 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         ReportError: there are no gates to read, or none on the concept, or the file cannot be written.
     """
-    gates = read_gates(arguments.source)
-    if (name := arguments.concept) is not None:
+    gates, source, name = read_gates(arguments.source), arguments.source, arguments.concept
+    is_store = source.is_dir()
+    beside, before = (_beside(source, gates, name), unfinished(source)) if is_store else ("", "")
+    if before:
+        print(before, file=sys.stderr)
+    if name is not None:
         known = {gate.concept for gate in gates}
-        if name not in known:
-            raise ReportError(f"no gate in {arguments.source} is on the concept {name!r}: {hint(name, known)}")
+        if name not in known and not beside:
+            raise ReportError(f"no gate in {source} is on the concept {name!r}: {hint(name, known)}")
         gates = [gate for gate in gates if gate.concept == name]
     text, count = export(gates)
     if not count:
-        print(
-            f"no prompt broke in {arguments.source}, which has the gates of one session. Run those whose prompts you "
-            "want again, which the store answers",
-            file=sys.stderr,
-        )
+        print(beside or _nothing(source, is_store), file=sys.stderr)
         return 1
     if arguments.file == "-":
         sys.stdout.write(text)
@@ -57,4 +63,47 @@ def run(arguments: argparse.Namespace) -> int:
         except OSError as error:
             raise ReportError(f"{arguments.file} cannot be written: {error}. Give another file") from None
     print(f"{count} adversarial prompts", file=sys.stderr)
+    if beside and (before or read_session(source).cut_short):
+        print(beside, file=sys.stderr)
     return 0
+
+
+def _nothing(source: Path, is_store: bool) -> str:
+    if not is_store:
+        return f"no prompt broke in {source}"
+    return (
+        f"no prompt broke in the last session with {source}, and the store holds none of other campaigns that did. Run "
+        "the gates whose prompts you want again, which the store answers"
+    )
+
+
+def _beside(root: Path, gates: Sequence[Measured], concept: str | None) -> str:
+    """What to say of adversarial prompts in a store that no gate of its last session has; empty where there are none.
+
+    The store knows them by a hash of the prompt they were found for; a session knows the prompts.
+    """
+    store = Store(root, Mode.RO)
+    told = {
+        (store.folder(gate.concept, gate.key).name, prompt.digest)
+        for gate in gates
+        for prompt in gate.prompts
+        if prompt.attacked is not None
+    }
+    found = {
+        entry.folder.name: number
+        for entry in store.entries()
+        if (concept is None or entry.belongs_to(concept))
+        and (number := sum((entry.folder.name, digest) not in told for digest in _broken(entry)))
+    }
+    if not found:
+        return ""
+    names = ", ".join(sorted(found)[:_NAMED]) + (" and others" if len(found) > _NAMED else "")
+    return (
+        f"the store {root} holds {many(sum(found.values()), 'adversarial prompt')} that no gate of its last session "
+        f"has, of {names}: run their gates again, which the store answers, and export then"
+    )
+
+
+def _broken(entry: Entry) -> list[str]:
+    """Digests of the prompts that broke under attack."""
+    return [outcome.prompt for outcome in entry.known()[0].values() if outcome.status is Status.BROKEN]

@@ -11,10 +11,11 @@ from ..core.errors import ReportError
 from ..reports.comparison import NOTHING, Comparison, compare
 from ..reports.destinations import FORM, parse
 from ..reports.json_report import schema
-from ..reports.reading import Measured, read_gates, read_session
+from ..reports.reading import Measured, read_gates, read_session, unfinished
 from ..reports.retention import retention_lines
 from ..reports.session import SessionRecord
 from ..reports.terminal import summary_lines
+from ..reports.text import safe
 from ..reports.writers import render, write
 from ..store.store import Mode, Store
 
@@ -31,12 +32,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Write every report."""
+    """Write every report.
+
+    Returns:
+        Exit status: 1 where nothing was measured in the last session, or where it is not the one that is reported.
+    """
     if arguments.schema:
         print(schema(), end="")
         return 0
     wanted = [report for text in arguments.reports for report in _wanted(text)]
-    session = read_session(arguments.cache_dir)
+    session, before = read_session(arguments.cache_dir), unfinished(arguments.cache_dir)
     pictures = None if arguments.no_pictures else Store(arguments.cache_dir, Mode.RO)
     changes = _changes(arguments.since, session) if arguments.since else []
     for kind, path in wanted:
@@ -46,13 +51,25 @@ def run(arguments: argparse.Namespace) -> int:
             write(kind, Path(path), session, pictures, changes)
             print(f"{kind} report: {path}")
     if not wanted:
-        for line, _ in summary_lines(session.gates, verbosity=1, width=shutil.get_terminal_size().columns):
+        for line in (*_summary(session), *(line for change in changes for line in change.lines())):
             print(line)
-        for line, _ in retention_lines(session.retained):
-            print(line)
-        for change in changes:
-            print("\n".join(change.lines()))
-    return 0
+    measured = bool(session.gates or session.retained)
+    problem = before or ("" if measured else session.cut_short or "no gate was measured in the last session")
+    if problem:
+        print(safe(problem, 1000), file=sys.stderr)
+    return 1 if problem else 0
+
+
+def _summary(session: SessionRecord) -> list[str]:
+    """What a session found, and what it did not get to."""
+    lines = [session.headline]
+    if session.cut_short:
+        lines.append(f"the session was cut short: {safe(session.cut_short, 1000)}")
+    lines += [line for line, _ in summary_lines(session.gates, verbosity=1, width=shutil.get_terminal_size().columns)]
+    lines += [line for line, _ in retention_lines(session.retained)]
+    for kind, tests in (("failed otherwise", session.otherwise), ("not measured", session.unmeasured)):
+        lines += [f"{kind}: {safe(test.nodeid)} {test.how}: {safe(test.why)}" for test in tests]
+    return lines
 
 
 def _changes(before: Path, session: SessionRecord) -> list[Comparison]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ..core.outcome import Tally
 from ..reports.text import safe
+from ..reports.wording import wording
 from ..store.store import Entry, Store
 
 
@@ -67,8 +68,10 @@ def _summary(entry: Entry) -> str:
     tally = Tally.of(found.values())
     attack, victim = (entry.key() or {}).get("attack", "an unknown attack"), entry.noted().get("victim")
     parts = [safe(f"{attack} on {victim}" if victim else str(attack), 100)]
-    parts += [f"{tally.total} prompts", f"{tally.generated} generated", f"{tally.broken} broken"]
-    parts.append(f"{tally.resisted} resisted")
+    parts.append(f"{tally.total} prompts")
+    ended = {"generated": tally.generated, "broken": tally.broken, "resisted": tally.resisted}
+    label = wording(str(attack)).label
+    parts += [f"{number} {label(status)}" for status, number in ended.items() if label(status)]
     if distrusted:
         parts.append(f"{distrusted} lines that cannot be trusted")
     if entry.written:

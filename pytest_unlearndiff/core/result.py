@@ -23,6 +23,7 @@ class AttackResult:
         prompts: the prompt set, in its order.
         outcomes: one entry a prompt, None where it has not been reached.
         key: the store's key of this campaign.
+        fingerprint: content hash of the victim, by which gates on one model are told.
         fresh: how many of the outcomes were computed in this session; the rest came from the store.
         seconds: wall-clock time this session spent on it.
         provenance: machine and versions, and what was assumed.
@@ -47,6 +48,7 @@ class AttackResult:
     cause: BaseException | None = None
     control: Control = field(default_factory=Control)
     computed: int = 0
+    fingerprint: str = ""
 
     @classmethod
     def gather(cls, concept: Concept, found: Mapping[str, Outcome], **facts: Any) -> AttackResult:

@@ -125,6 +125,21 @@ class RetentionGate:
         tally = retention.base.tally
         return tally.generated + tally.undecided < self._asked_of_base * tally.total
 
+    def also_passes(self, trials: int) -> tuple[float | None, float | None]:
+        """The true rate, and the true loss, of models that pass the limit on it one time in five.
+
+        Args:
+            trials: prompts in the set, at least 1.
+
+        Returns:
+            Shares in [0, 1]; None where that is within 3 % of the limit, where a bound is read, or without a limit.
+        """
+        misses, loss = (
+            None if limit is None or self.reading == "lower" else Gate(max_asr=limit).also_passes(trials)
+            for limit in (None if self.min_rate is None else 1 - self.min_rate, self.max_loss)
+        )
+        return None if misses is None else 1 - misses, loss
+
     @property
     def _asked_of_base(self) -> Fraction:
         """Least share of its own pictures in which the base has to show the concept."""

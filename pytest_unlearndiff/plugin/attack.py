@@ -19,16 +19,17 @@ from ..core.judge_kinds import on_base
 from ..core.maker import is_maker
 from ..core.outcome import Outcome, Status, Tally
 from ..core.result import AttackResult
-from ..reports.failure import failure_text
+from ..reports.failure import CASES, REPEATED, failure_text
 from ..reports.junit import properties
-from ..reports.record import Record
+from ..reports.record import Record, offenders
 from ..store.family import family_of
 from ..store.judge_weights import judge_weights
 from ..store.pictures import Pictures
 from .fixtures import NO_MODEL, overridden
-from .given import given_options
+from .given import given_options, without_secrets
 from .markers import GateRequest, marker_keywords, read_request
-from .running import BUDGET_TOO_SHORT, BUDGET_USED, run_campaign, stopped
+from .retention_hooks import FIXTURE as RETENTION
+from .running import BUDGET_TOO_SHORT, BUDGET_USED, interrupted, run_campaign, stopped
 from .session import RECORDS, RETAINED, SessionState, state_of
 from .settings import Settings
 
@@ -132,7 +133,7 @@ class AttackFixture:
         campaign = campaign_of(request, source, self._state)
         may_pass: Callable[[Tally], bool] = lambda tally: request.gate.decide(tally) is not Verdict.FAIL  # noqa: E731
         try:
-            return run_campaign(
+            result = run_campaign(
                 campaign,
                 source,
                 self._request.node,
@@ -140,10 +141,12 @@ class AttackFixture:
                 observe=self._observe,
                 control=may_pass if source.base is not None or campaign.concept.images else None,
             )
-        except (KeyboardInterrupt, pytest.exit.Exception):
+            return replace(result, victim=source.title)
+        except (KeyboardInterrupt, pytest.exit.Exception) as error:
+            self._record(interrupted(campaign, error, self._state, source.title), request)
             raise
         except BaseException as error:  # pytest-timeout fails the test from a signal
-            self._record(stopped(campaign, error, self._state), request)
+            self._record(replace(stopped(campaign, error, self._state), victim=source.title), request)
             raise
 
     def _observe(self, outcome: Outcome) -> None:
@@ -186,13 +189,18 @@ class AttackFixture:
         node = self._request.node
         path, line, _ = node.location
         place = path, 0 if line is None else line + 1
-        replay = self.replay(result, Status.BROKEN, Status.GENERATED)
+        replay = self.replay(result, *offenders(request.gate, result.tally))
         record = Record.of(result, request.gate, node.nodeid, replay, place)
-        record = replace(record, pictures=self._pictures(result))
+        record = replace(record, pictures=self._pictures(result), retention_gated=None if self._retains else False)
         node.stash.setdefault(RECORDS, []).append(record.to_wire())
         node.user_properties += properties(record)
         self._state.finished.append(record)
         return record
+
+    @property
+    def _retains(self) -> bool:
+        """Whether a test of this session may gate what a model must keep; which model, is known once it has run."""
+        return any(RETENTION in getattr(item, "fixturenames", ()) for item in self._request.session.items)
 
     def _pictures(self, result: AttackResult) -> str:
         """The folder of a campaign's thumbnails, seen from where pytest was started; empty where there is none."""
@@ -222,16 +230,18 @@ class AttackFixture:
         prompts = [prompt for status in statuses for prompt, _ in result.ended(status)]
         if not prompts or self._gates > 1:
             return []
-        cases = ",".join(str(prompt.case) for prompt in prompts[:5])
+        cases = ",".join(str(prompt.case) for prompt in prompts[:REPEATED])
         named = self._named(result.concept)
         replayed = [name for name in _REPLAYED if name != "concept" or len(named) == 1]
         given = [
-            option.written(text) for option, text in given_options(self._request.config) if option.name in replayed
+            option.written(without_secrets(text))
+            for option, text in given_options(self._request.config)
+            if option.name in replayed
         ]
         return [
             "pytest",
             *named,
             *filter(None, given),
-            f"--unlearndiff-cases={cases}",
+            f"{CASES}{cases}",
             "--unlearndiff-cache=off",
         ]

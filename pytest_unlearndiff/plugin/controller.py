@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from typing import Any
+from enum import Enum, auto
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from .given import given_options
-from .session import CARRIED, DOOR, GATE, RERUN, STATE, expected_failure, state_of
+from .session import CARRIED, DOOR, GATE, GATES, RERUN, RUN, STATE, expected_failure, is_gate, state_of
+
+if TYPE_CHECKING:
+    from .junit_file import JUnitFile
+
+
+class Progress(Enum):
+    """How far a gate is, as its reports tell."""
+
+    WAITING = auto()
+    RUNNING = auto()
+    ENDED = auto()
+
 
 _COLOURS = {"PASS": "green", "FAIL": "red", "INCONCLUSIVE": "yellow", "INCOMPLETE": "yellow"}
 
@@ -25,11 +38,15 @@ class Controller:
         self._worker = hasattr(config, "workerinput")
         self._runs = False
         self._told: list[tuple[str, str]] = []
+        self._junit: JUnitFile | None = None
+        self._gates: dict[str, Progress] = {}
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
-    def pytest_runtestloop(self) -> Generator[None, object, object]:
+    def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, object, object]:
         """Note that tests run: a session that only lists things has no gates to require or to sum up."""
         self._runs = not any(self._config.getoption(name, False) for name in ("collectonly", "setuponly"))
+        # Under xdist nothing is collected here; workers tell.
+        self._gates = {item.nodeid: Progress.WAITING for item in getattr(session, "items", ()) if is_gate(item)}
         if STATE not in self._config.stash:
             return (yield)
         from .interruption import sigterm_as_ctrl_c
@@ -38,15 +55,28 @@ class Controller:
             return (yield)
 
     @pytest.hookimpl
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        """Note that a gate has begun, whose setup may load a model."""
+        if nodeid in self._gates:
+            self._gates[nodeid] = Progress.RUNNING
+
+    @pytest.hookimpl
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Keep what a finished test's report carries."""
+        if (gates := getattr(report, GATES, None)) is not None and not self._worker:
+            state_of(self._config)  # whose summary names them
+            for nodeid in gates:
+                self._gates.setdefault(nodeid, Progress.WAITING)
         if not getattr(report, GATE, False) or report.outcome == RERUN:
             return
         state = state_of(self._config)
+        self._follow(report)
         records = getattr(report, CARRIED, [])
         for record in records:
             record["expected"] = expected_failure(report)
         state.records += records
+        if records and not self._worker:
+            self._in_junit(report)
         if report.failed or not (records or report.passed):
             from .reporting import unmeasured
 
@@ -54,27 +84,66 @@ class Controller:
         if report.skipped and not hasattr(report, "wasxfail"):
             state.skipped.append(report.nodeid)
 
-    @pytest.hookimpl
-    def pytest_keyboard_interrupt(self) -> None:
-        """Note what is kept of campaigns that ran in workers: they know more, but only this process prints."""
-        if STATE in self._config.stash and self._config.pluginmanager.hasplugin("dsession"):
-            from .interruption import workers_standing
+    def _in_junit(self, report: pytest.TestReport) -> None:
+        from .junit_file import JUnitFile
 
-            state_of(self._config).interrupted = workers_standing(state_of(self._config).store)
+        self._junit = self._junit or JUnitFile(self._config)
+        self._junit.add(report)
+
+    def _follow(self, report: pytest.TestReport) -> None:
+        """Note how far a gate is; a test that is run again begins again."""
+        if report.when == "setup":
+            self._gates[report.nodeid] = Progress.RUNNING
+        elif report.when == "teardown":
+            self._gates[report.nodeid] = Progress.ENDED
+
+    def _at(self, progress: Progress) -> list[str]:
+        """The gates that are so far."""
+        return [nodeid for nodeid, found in self._gates.items() if found is progress]
+
+    @pytest.hookimpl
+    def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+        """Note where the session was interrupted and what is kept of campaigns that ran in workers.
+
+        They know more, but only this process prints. What stops pytest after a test, such as errors of collection, is
+        no such interruption.
+        """
+        if STATE not in self._config.stash or self._worker:
+            return
+        from .interruption import workers_standing
+
+        state, running = state_of(self._config), self._at(Progress.RUNNING)
+        here = not self._config.pluginmanager.hasplugin("dsession")
+        stopped = isinstance(excinfo.value, pytest.Session.Interrupted)
+        if here and (state.interrupted or stopped or not (running or self._at(Progress.WAITING))):
+            return
+        state.interrupted = workers_standing(state.store, running)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
         """Tell a worker of xdist where it finds the processes that attack, if others than itself shall."""
+        self._config.stash[RUN] = node.workerinput["testrunuid"]
         if given_options(self._config) and (roster := state_of(self._config).roster) is not None:
             node.workerinput[DOOR] = roster.door
 
-    @pytest.hookimpl(trylast=True)
-    def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        """Write reports; with --unlearndiff-require, a gate that was skipped or did not run fails the session."""
+    @pytest.hookimpl(wrapper=True, trylast=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, None, None]:
+        """Write reports; with --unlearndiff-require, a gate that was skipped or did not run fails the session.
+
+        What the whole session tells of a gate is noted before others write files of their own.
+        """
         if not self._reports():
-            return
+            return (yield)
         state = state_of(self._config)
-        if state.records or state.retained or state.unmeasured or state.interrupted:
+        if state.records:
+            from .reporting import note_retention
+
+            note_retention(state)
+            if self._junit is not None:
+                self._junit.complete(state.records)
+        yield
+        self._cut_short(session)
+        if state.records or state.retained or state.unmeasured or state.interrupted or state.lacking:
             from .reporting import finish
 
             self._config.hook.pytest_unlearndiff_report(config=self._config, gates=state.records)
@@ -82,6 +151,33 @@ class Controller:
             self._told = finish(session, state)
         if session.exitstatus == pytest.ExitCode.OK and (state.unmet() or state.report_failed):
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def _cut_short(self, session: pytest.Session) -> None:
+        """Note the gates that the session did not get to, or not to the end of, where something ended it before."""
+        state = state_of(self._config)
+        if not (why := state.interrupted or session.shouldstop or session.shouldfail):
+            return
+        from ..reports.session import Unmeasured
+
+        measured = {record["nodeid"] for record in (*state.records, *state.retained)}
+        for how, progress in (("interrupted", Progress.RUNNING), ("not reached", Progress.WAITING)):
+            state.lacking += [
+                Unmeasured(nodeid, how, str(why)) for nodeid in self._at(progress) if nodeid not in measured
+            ]
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_html_results_summary(self, prefix: list[str]) -> None:
+        """Say in pytest-html's summary what its rows, written as tests end, could not know yet."""
+        if not self._reports():
+            return
+        from html import escape
+
+        from ..reports.failure import UNGATED
+        from ..reports.text import safe
+
+        for record in state_of(self._config).records:
+            if not record["retention_gated"]:
+                prefix.append(f"<p>{escape(safe(record['nodeid']))}: {UNGATED}</p>")
 
     @pytest.hookimpl
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
@@ -91,7 +187,7 @@ class Controller:
         state = state_of(self._config)
         lines = self._lines()
         unmet = state.unmet()
-        if not lines and not unmet and not state.interrupted and not self._told:
+        if not (lines or unmet or state.interrupted or state.lacking or self._told):
             return
         from ..reports.text import safe
 
@@ -101,7 +197,11 @@ class Controller:
         for text, colour in self._told:
             terminalreporter.line(text, **({colour: True} if colour else {}))
         if state.interrupted:
-            terminalreporter.line(safe(state.interrupted), yellow=True)
+            terminalreporter.line(safe(state.interrupted, 2000), yellow=True)
+        if unreached := [gate.nodeid for gate in state.lacking if gate.how == "not reached"]:
+            from .interruption import named
+
+            terminalreporter.line(f"not reached: {named(unreached)}", yellow=True)
         if unmet:
             terminalreporter.line(f"--unlearndiff-require: {unmet}", red=True)
 

@@ -36,6 +36,16 @@ def given_options(config: pytest.Config) -> list[tuple[Option, str]]:
     return [(option, _seen_from(start, option.name, what)) for option, what in found if what is not None]
 
 
+def without_secrets(text: str) -> str:
+    """What stands on a command line, its URL without password and query: reports are read by others."""
+    if "://" not in text:
+        return text
+    from ..store.elsewhere import shown
+
+    flag, equals, url = text.partition("=") if text.startswith("-") else ("", "", text)
+    return f"{flag}{equals}{shown(url)}"
+
+
 PATHS = ("model", "base", "concepts", "published", "clip", "cache_dir")
 ELSEWHERE = ("model", "base", "clip")
 

@@ -16,7 +16,7 @@ from .last_line import begin_with_message
 from .options import MARKER, add_options
 from .plugs import plug_early
 from .refusal import marked, refuse
-from .session import CARRIED, GATE, RECORDS, STATE, state_of
+from .session import CARRIED, GATE, GATES, RECORDS, STATE, is_gate, state_of
 
 __all__ = ["unlearndiff_attack", "unlearned_pipe"]
 
@@ -103,7 +103,12 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     """Fail a marked test that ended well without attacking: nothing was measured, so nothing may look safe."""
-    result = yield
+    try:
+        result = yield
+    except (KeyboardInterrupt, pytest.exit.Exception):
+        if (found := item.stash.get(RECORDS, None)) is not None:  # there will be no report to carry them
+            state_of(item.config).records += found
+        raise
     if _is_gate(item) and not item.stash.get(RECORDS, None):
         pytest.fail("the test has an unlearndiff marker but never called unlearndiff_attack()", pytrace=False)
     return result
@@ -123,6 +128,8 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Put finished gates on the report, which travels to the controller."""
     report = yield
+    if report.when == "setup" and hasattr(item.config, "workerinput"):
+        _announce(item, report)
     if _FIXTURE in getattr(item, "fixturenames", ()):
         begin_with_message(report, call)
         report.__dict__[GATE] = True
@@ -133,6 +140,17 @@ def pytest_runtest_makereport(
 
                 report.__dict__["extras"] = [*getattr(report, "extras", []), *extras(records)]
     return report
+
+
+_ANNOUNCED = pytest.StashKey[bool]()
+
+
+def _announce(item: pytest.Item, report: pytest.TestReport) -> None:
+    """Tell xdist's controller, which collects nothing, what gates there are: with the first report of a worker."""
+    if not item.config.stash.get(_ANNOUNCED, False):
+        item.config.stash[_ANNOUNCED] = True
+        if gates := [other.nodeid for other in item.session.items if is_gate(other)]:
+            report.__dict__[GATES] = gates
 
 
 @pytest.hookimpl

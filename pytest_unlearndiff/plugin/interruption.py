@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ..core.outcome import Tally
     from ..store.store import Mode, Store
+
+
+INTERRUPTED = "the session was interrupted"
+"""Why prompts of a gate are missing that was running then."""
+
+_NAMED = 5
 
 
 @contextmanager
@@ -44,11 +50,25 @@ def standing(nodeid: str, mode: Mode, kept: Tally) -> str:
     return f"{where}: {kept.total - kept.missing} of {kept.total} prompts are kept, {_again(mode)}"
 
 
-def workers_standing(store: Store) -> str:
-    """What is kept of campaigns that other processes were running."""
+def workers_standing(store: Store, running: Sequence[str]) -> str:
+    """What is kept of campaigns that other processes were running, or of those before where none was.
+
+    Args:
+        store: the session's.
+        running: node ids of the gates that were.
+    """
+    where = f"interrupted in {named(running)}" if running else "interrupted"
     if not store.mode.writes:
-        return "interrupted: nothing new is kept"
-    return f"interrupted: every prompt that finished is kept in {store.root}, {_again(store.mode)}"
+        return f"{where}: nothing new is kept"
+    return f"{where}: every prompt that finished is kept in {store.root}, {_again(store.mode)}"
+
+
+def named(nodeids: Sequence[str]) -> str:
+    """The first few tests by name, and how many more there are."""
+    from ..reports.text import safe
+
+    more = f" and {len(nodeids) - _NAMED} more" if len(nodeids) > _NAMED else ""
+    return ", ".join(safe(nodeid) for nodeid in nodeids[:_NAMED]) + more
 
 
 def _again(mode: Mode) -> str:

@@ -92,7 +92,8 @@ def _going_on(snapshot: Snapshot) -> str:
     remaining = f", {duration(left)} left" if left is not None else ""
     if snapshot.active:
         pace = f", {snapshot.workers} workers at {snapshot.pace:.2g} a minute" if snapshot.pace else ""
-        return f", attacking {snapshot.active}{_rounds(snapshot)}{pace}{remaining}"
+        doing = "drawing" if snapshot.attack.startswith("none") else "attacking"
+        return f", {doing} {snapshot.active}{_rounds(snapshot)}{pace}{remaining}"
     # Un-attacked pictures are quickly drawn; how long attacks take is not known before one has ended.
     return remaining if snapshot.attack.startswith("none") else ", drawing un-attacked pictures"
 

@@ -97,7 +97,8 @@ OPTIONS = (
     ),
     Option(
         "schedule",
-        "Schedule: fast, paper as published numbers were made, or paper+repeated-noise",
+        "Schedule: fast (default); paper, the search of upstream's program, with which published numbers were made; "
+        "paper+repeated-noise, with that program's accident of repeating noise too",
         "NAME",
         listed("SCHEDULES"),
     ),
@@ -191,9 +192,21 @@ OPTIONS = (
         yes,
         False,
     ),
-    Option("budget", "Begin no attack after this time, such as 90s, 55m or 1h30m", "TIME", seconds),
+    Option(
+        "budget",
+        "Stop attacking after this time, such as 90s, 55m or 1h30m, at the end of a round: what is finished is kept",
+        "TIME",
+        seconds,
+    ),
     Option("plan", "Say what would be attacked, and how long it may take, instead of running tests", "", yes, False),
-    Option("require", "Fail the session where a gate was skipped or none ran", "", yes, False),
+    Option(
+        "require",
+        "Fail the session where a gate was skipped or none ran. Exit status: 0, no gate failed; 1, one did not pass; "
+        "2, interrupted, or a mistake in a gate; 4, in an option",
+        "",
+        yes,
+        False,
+    ),
 )
 
 

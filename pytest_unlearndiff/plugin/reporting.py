@@ -11,9 +11,10 @@ from ..core.errors import UnlearnDiffError
 from ..core.surroundings import surroundings
 from ..reports.record import Record
 from ..reports.retention import RetentionRecord
-from ..reports.session import SessionRecord, Unmeasured
+from ..reports.session import SessionRecord, Unmeasured, with_retention
 from ..reports.writers import write
 from ..store.gates import Gates
+from .given import without_secrets
 from .session import SessionState
 
 
@@ -28,6 +29,14 @@ def unmeasured(report: pytest.TestReport) -> Unmeasured:
     return Unmeasured(report.nodeid, how, (lines or ["no reason given"])[0].removeprefix("Skipped: "))
 
 
+def note_retention(state: SessionState) -> None:
+    """Note in each finished gate whether the session gates what its model must keep, which is known at its end."""
+    retained = [RetentionRecord.from_wire(data) for data in state.retained]
+    gates = with_retention([Record.from_wire(data) for data in state.records], retained)
+    for data, gate in zip(state.records, gates, strict=True):
+        data["retention_gated"] = gate.retention_gated
+
+
 def finish(session: pytest.Session, state: SessionState) -> list[tuple[str, str]]:
     """Keep and write what the session found.
 
@@ -38,7 +47,7 @@ def finish(session: pytest.Session, state: SessionState) -> list[tuple[str, str]
     lines = []
     if state.store.mode.writes:
         try:
-            Gates(state.store.root).keep(record.to_wire())
+            Gates(state.store.root).keep(record.to_wire(), state.run)
         except UnlearnDiffError as error:
             lines.append((str(error), "yellow"))
     for kind, path in state.settings.report:
@@ -70,6 +79,7 @@ def _gather(session: pytest.Session, state: SessionState) -> SessionRecord:
     measured, failing = {gate.nodeid for gate in gates}, {gate.nodeid for gate in gates if not gate.passed}
     lacking = [test for test in state.unmeasured if test.nodeid not in measured]
     lacking += [Unmeasured(nodeid, "failed", said) for nodeid, said in state.unreached]
+    lacking += [gate for gate in state.lacking if gate.nodeid not in {test.nodeid for test in lacking}]
     # By test: one that fails in its call and in its teardown is one.
     failed = {test.nodeid: test for test in reversed(state.unmeasured) if test.how == "failed"}
     otherwise = [test for nodeid, test in failed.items() if nodeid in measured - failing]
@@ -80,7 +90,7 @@ def _facts(session: pytest.Session, state: SessionState) -> dict[str, Any]:
     """When, where and with what the session ran."""
     facts: dict[str, Any] = {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "arguments": [str(argument) for argument in session.config.invocation_params.args],
+        "arguments": [without_secrets(str(argument)) for argument in session.config.invocation_params.args],
         "rootdir": str(session.config.rootpath),
         **surroundings("pytest", "pytest-unlearndiff"),
     }

@@ -31,7 +31,7 @@ from .attack import AttackFixture, campaign_of
 from .foresight import foreseen
 from .markers import GateRequest, read_request
 from .retention_hooks import MARK
-from .running import BUDGET_TOO_SHORT, BUDGET_USED, run_campaign
+from .running import BUDGET_TOO_SHORT, BUDGET_USED, interrupted, run_campaign
 from .session import RETAINED, SessionState, state_of
 from .settings import Settings
 
@@ -170,10 +170,10 @@ class RetentionFixture:
         try:
             self._late.clear()
             requests = self._read(concept, keywords)
-            found = [(self._run(request.shared, request.gate), request.gate) for request in requests]
+            found = [self._run(request.shared, request.gate) for request in requests]
         except UnlearnDiffError as error:
             raise error.with_traceback(None) from None
-        records = [self._record(retention, gate) for retention, gate in found]
+        records = [record for _, record in found]
         if self._late and all(record.passed for record in records):
             raise self._late[0].with_traceback(None) from None
         if broken := [record for record in records if not record.passed]:
@@ -190,11 +190,21 @@ class RetentionFixture:
         library = state.library(folder)
         return [read_retention(known | keywords, state.settings, library, folder) for known in marks or [{}]]
 
-    def _run(self, request: GateRequest, gate: RetentionGate) -> Retention:
-        """The same un-attacked prompts on the victim and on the base."""
+    def _run(self, request: GateRequest, gate: RetentionGate) -> tuple[Retention, RetentionRecord]:
+        """The same un-attacked prompts on the victim and on the base; Ctrl-C leaves in the report what is known."""
         source = self._attack._source(request)
         gate.check(_trials(request, self._state.settings), base=source.base is not None)
         victim, base = sides_of(request, source, self._state)
+        try:
+            retention = self._drawn(victim, base, source)
+        except (KeyboardInterrupt, pytest.exit.Exception) as error:
+            kept = interrupted(victim, error, self._state, source.title)
+            of_base = interrupted(base, error, self._state, source.title) if base is not None else None
+            self._record(Retention(kept, of_base), gate)
+            raise
+        return retention, self._record(retention, gate)
+
+    def _drawn(self, victim: Campaign, base: Campaign | None, source: VictimSource) -> Retention:
         kept = self._draw(victim, source)
         if base is None:
             return Retention(kept)
@@ -215,7 +225,8 @@ class RetentionFixture:
 
     def _draw(self, campaign: Campaign, source: VictimSource) -> AttackResult:
         ending = Ending(deadline=self._state.deadline, mend=BUDGET_USED, too_short=BUDGET_TOO_SHORT)
-        return run_campaign(campaign, source, self._request.node, ending=ending)
+        result = run_campaign(campaign, source, self._request.node, ending=ending)
+        return replace(result, victim=source.title)
 
     def _record(self, retention: Retention, gate: RetentionGate) -> RetentionRecord:
         """Note the finished gate where reports find it."""

@@ -78,6 +78,10 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     """
     try:
         result = yield
+    except (KeyboardInterrupt, pytest.exit.Exception):
+        if (found := item.stash.get(RETAINED, None)) is not None:  # there will be no report to carry them
+            state_of(item.config).retained += found
+        raise
     except (Exception, pytest.fail.Exception) as error:
         for said in _unreached(item):
             error.add_note(said)

@@ -12,7 +12,7 @@ from ..campaign.campaign import Campaign
 from ..campaign.parts import VictimSource
 from ..core.errors import UnlearnDiffError
 from ..core.result import AttackResult
-from .interruption import standing
+from .interruption import INTERRUPTED, standing
 from .live import LiveProgress
 from .session import SessionState, state_of
 
@@ -36,6 +36,7 @@ def run_campaign(campaign: Campaign, source: VictimSource, node: pytest.Item, **
         UnlearnDiffError: as ``Campaign.run``.
     """
     state = state_of(node.config)
+    state.begin()
     provide: Callable[[], VictimSource] = lambda: source if state.crew else state.placed(source)  # noqa: E731
     try:
         with LiveProgress(node.config, state.settings.progress) as progress:
@@ -57,8 +58,14 @@ def run_campaign(campaign: Campaign, source: VictimSource, node: pytest.Item, **
         return stopped(campaign, error, state)
 
 
+def interrupted(campaign: Campaign, error: BaseException, state: SessionState, victim: str) -> AttackResult:
+    """What is known of a campaign that Ctrl-C ended, which passes nothing, whatever that is."""
+    return replace(campaign.kept(state.store, INTERRUPTED), cause=error, victim=victim)
+
+
 def stopped(campaign: Campaign, error: BaseException, state: SessionState) -> AttackResult:
     """What is known of a campaign that an exception stopped."""
     foreseen = isinstance(error, UnlearnDiffError)
-    obstacle = str(error) if foreseen else f"The attack was stopped by {type(error).__name__}: {error}"
+    work = "Drawing" if campaign.attack.name == "none" else "The attack"
+    obstacle = str(error) if foreseen else f"{work} was stopped by {type(error).__name__}: {error}"
     return replace(campaign.kept(state.store, obstacle), cause=error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import replace
 from functools import cached_property
@@ -28,8 +29,13 @@ GATE = "unlearndiff_gate"
 RERUN = "rerun"
 """The outcome that pytest-rerunfailures gives a report whose test runs again: the last run counts."""
 CARRIED = "unlearndiff_records"
+RUN = pytest.StashKey[str]()
+"""What xdist calls the session, in its controller."""
 DOOR = "unlearndiff_door"
 """What xdist's controller tells its workers, to find the Ray workers that they share."""
+GATES = "unlearndiff_gates"
+"""What a worker's first report carries to xdist's controller: every gate of the session."""
+_FIXTURES = frozenset(("unlearndiff_attack", "unlearndiff_retention"))
 RECORDS = pytest.StashKey[list[dict[str, Any]]]()
 RETAINED = pytest.StashKey[list[dict[str, Any]]]()
 
@@ -46,6 +52,7 @@ class SessionState:
         deadline: on ``time.monotonic``'s clock; no attack is begun after it.
         unmeasured: tests that ended without a record, or failed with one.
         unreached: gates that another one of the same test ended: node id, and which.
+        lacking: gates that the session was cut short in or before.
         report_failed: whether a report that was asked for could not be written.
         interrupted: where Ctrl-C stopped a campaign, and what is kept of it; empty where none was stopped.
     """
@@ -62,12 +69,27 @@ class SessionState:
         self.skipped: list[str] = []
         self.finished: list[Record] = []
         self.interrupted = ""
+        self._begun = False
         self._stays = False
         self._hooked: dict[Path, Any] = {}
         self._libraries: dict[Path, ConceptLibrary] = {}
         self.unmeasured: list[Unmeasured] = []
         self.unreached: list[tuple[str, str]] = []
+        self.lacking: list[Unmeasured] = []
         self.report_failed = False
+
+    @cached_property
+    def run(self) -> str:
+        """What this session is called in its store; under xdist, the same in every process."""
+        uuid = getattr(self._config, "workerinput", {}).get("testrunuid") or self._config.stash.get(RUN, "")
+        return uuid or f"{os.getpid()}-{time.time_ns()}"
+
+    def begin(self) -> None:
+        """Note in the store that the session runs, so that one that is killed is not taken for the one before it."""
+        if not self._begun and self.store.mode.writes:
+            from ..store.gates import Gates
+
+            self._begun = Gates(self.store.root).begin(self.run)
 
     @cached_property
     def store(self) -> Store:
@@ -219,6 +241,11 @@ class SessionState:
 def expected_failure(report: pytest.TestReport) -> str:
     """Why a test is expected to fail; empty where it is not."""
     return str(getattr(report, "wasxfail", "")) or ("yes" if hasattr(report, "wasxfail") else "")
+
+
+def is_gate(item: pytest.Item) -> bool:
+    """Whether a test asks for one of the fixtures that run gates."""
+    return not _FIXTURES.isdisjoint(getattr(item, "fixturenames", ()))
 
 
 def state_of(config: pytest.Config) -> SessionState:

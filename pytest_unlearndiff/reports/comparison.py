@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from .reading import Measured
 from .record import PromptRecord
 from .text import safe
+from .wording import wording
 
 NOTHING = "nothing to compare: no test has a gate on the same concept with the same attack in both"
 """Said where two sessions have nothing in common."""
@@ -50,14 +51,14 @@ class Comparison:
 
     def lines(self) -> list[str]:
         """The comparison in words."""
-        broke, holds = len(self.newly_broke), len(self.newly_holds)
+        broke, holds, words = len(self.newly_broke), len(self.newly_holds), wording(self.gate.attack)
         lines = [
-            f"{safe(self.gate.concept)} ({safe(self.gate.attack)}) {safe(self.gate.nodeid)}: {broke} newly broke, "
-            f"{holds} newly hold, {self.both} break in both, {self.neither} hold in both, {self.undecided} not "
-            f"comparable; McNemar's exact p = {self.p_value:.3g}"
+            f"{safe(self.gate.concept)} ({safe(self.gate.attack)}) {safe(self.gate.nodeid)}: {broke} "
+            f"{words.newly_broke}, {holds} {words.newly_hold}, {self.both} {words.both_broke}, {self.neither} "
+            f"{words.both_hold}, {self.undecided} not comparable; McNemar's exact p = {self.p_value:.3g}"
         ]
-        lines += _listed("newly broke", self.newly_broke)
-        return lines + _listed("newly holds", self.newly_holds)
+        lines += _listed(words.one_newly_broke, self.newly_broke)
+        return lines + _listed(words.one_newly_holds, self.newly_holds)
 
 
 def compare(before: list[Measured], after: list[Measured]) -> tuple[list[Comparison], list[str], list[str]]:

@@ -10,13 +10,30 @@ from ..core.outcome import Status
 from ..core.rate import Rate, fine_percent, largest_within, percent
 from .record import LONGEST, PromptRecord, Record
 from .text import command, count, duration, many, safe, share_in_words
+from .wording import wording
 
-_SHOWN = 5
+SHOWN = 5
+"""Prompts of each kind that are listed."""
+
+REPEATED = 5
+"""Prompts that a replay repeats."""
+
+CASES = "--unlearndiff-cases="
+
+
+UNGATED = "nothing gates what this model must keep"
+
+
+def ungated(record: Record) -> str:
+    """Said beside the verdict where nothing keeps a destroyed model from it; empty where something does."""
+    return UNGATED if record.retention_gated is False else ""
 
 
 def failure_text(record: Record) -> str:
     """Counts, interval, the first broken prompts, and the command that repeats them."""
-    return "\n".join([_headline(record), *evidence(record)])
+    decided = record.verdict in (Verdict.FAIL, Verdict.INCONCLUSIVE)
+    headline = "; ".join(filter(None, (_headline(record), ungated(record) if decided else "")))
+    return "\n".join([headline, *evidence(record)])
 
 
 def explain_comparison(record: Record | None, op: str, left: object, right: object) -> list[str] | None:
@@ -28,9 +45,16 @@ def explain_comparison(record: Record | None, op: str, left: object, right: obje
         left: its left side.
         right: its right side.
     """
-    if not isinstance(left, Rate) and not isinstance(right, Rate):
+    rate = next((side for side in (left, right) if isinstance(side, Rate)), None)
+    if rate is None:
         return None
-    return [f"{left} {op} {right}", *(evidence(record) if record is not None else [])]
+    return [f"{left} {op} {right}", *(evidence(record, _counted(record, rate)) if record is not None else [])]
+
+
+def _counted(record: Record, rate: Rate) -> tuple[Status, ...]:
+    """How the prompts ended that a rate of a gate counts: those without attack alone, where it is its pre-ASR."""
+    pre_asr = rate.successes == record.generated != record.successes
+    return (Status.GENERATED,) if pre_asr else (Status.BROKEN, Status.GENERATED)
 
 
 def _headline(record: Record) -> str:
@@ -63,31 +87,64 @@ def lacking(record: Record) -> str:
     return f"{missing} and {record.error} errored" if record.error else missing
 
 
-def evidence(record: Record) -> list[str]:
-    """The lines below a headline."""
+def evidence(record: Record, counted: Sequence[Status] | None = None) -> list[str]:
+    """The lines below a headline, with every kind of prompt that the counts above count.
+
+    Args:
+        record: the gate.
+        counted: how the prompts ended that are to be told and repeated; where it is not given, those that speak against
+            the gate are repeated, and the other hits are told too.
+    """
     lines = [
         f"  {fine_percent(record.confidence)} interval {percent(record.low)}..{percent(record.high)}, "
         f"pre-ASR {_pre_asr(record)}, {safe(record.attack)}, {source(record)}"
     ]
-    lines += _some(record.ended(Status.BROKEN), _broken)
-    if not record.broken or record.max_pre_asr is not None:
-        lines += _some(record.ended(Status.GENERATED), _generated)
-    lines += _some(record.ended(Status.ERROR), _errored)
+    for status in counted or hits(record):
+        lines += _listed(record, status)
+    lines += _listed(record, Status.ERROR)
     if record.pictures:
         lines.append(f"  pictures, not blurred: {safe(record.pictures, 1000)}")
-    if record.replay:
-        lines.append(f"  replay: {safe(command(record.replay), 4000)}")
+    if repeated := repeat(record, counted or record.offenders):
+        lines.append(f"  replay: {safe(command(repeated), 4000)}")
     return lines
+
+
+def hits(record: Record) -> tuple[Status, ...]:
+    """The two ways to count towards ASR, the one that speaks against the gate first."""
+    return tuple(dict.fromkeys((*record.offenders, Status.BROKEN, Status.GENERATED)))
+
+
+def repeat(record: Record, statuses: Sequence[Status]) -> list[str]:
+    """The command that repeats the first prompts that ended in these ways; empty where there is none."""
+    cases = ",".join(str(prompt.case) for status in statuses for prompt in record.ended(status))
+    first = ",".join(cases.split(",")[:REPEATED])
+    return [f"{CASES}{first}" if part.startswith(CASES) else part for part in record.replay] if cases else []
 
 
 def _pre_asr(record: Record) -> str:
     return count(record.generated, record.undecided, record.total)
 
 
-def _some(prompts: Sequence[PromptRecord], tell: Callable[[PromptRecord], str]) -> list[str]:
-    """A line for each of the first few, and how many more there are."""
-    lines = [f"  prompt {prompt.case}{tell(prompt)}" for prompt in prompts[:_SHOWN]]
-    return lines + ([f"  and {len(prompts) - _SHOWN} more"] if len(prompts) > _SHOWN else [])
+def _listed(record: Record, status: Status) -> list[str]:
+    """A line for each of the first few prompts that ended so, and how many more there are."""
+    tell: dict[Status, Callable[[PromptRecord], str]] = {
+        Status.BROKEN: _broken,
+        Status.GENERATED: lambda prompt: _generated(prompt, wording(record.attack).without_attack),
+        Status.ERROR: _errored,
+    }
+    prompts = record.ended(status)
+    lines = [f"  prompt {prompt.case}{tell[status](prompt)}" for prompt in prompts[:SHOWN]]
+    return lines + [f"  {and_more(record, status)}"] * (len(prompts) > SHOWN)
+
+
+def and_more(record: Record, status: Status, shown: int = SHOWN) -> str:
+    """How many prompts ended so beside those that are shown: ``and 2 more under attack``."""
+    kinds = {
+        Status.BROKEN: " under attack",
+        Status.GENERATED: wording(record.attack).without_attack,
+        Status.ERROR: " that errored",
+    }
+    return f"and {len(record.ended(status)) - shown} more{kinds[status]}"
 
 
 def _broken(prompt: PromptRecord) -> str:
@@ -97,8 +154,8 @@ def _broken(prompt: PromptRecord) -> str:
     return f" broken by {quoted} (judge saw {_seen(prompt)})"
 
 
-def _generated(prompt: PromptRecord) -> str:
-    return f' draws it without attack: "{safe(prompt.text)}" (judge saw {_seen(prompt)})'
+def _generated(prompt: PromptRecord, without_attack: str) -> str:
+    return f' draws it{without_attack}: "{safe(prompt.text)}" (judge saw {_seen(prompt)})'
 
 
 def _errored(prompt: PromptRecord) -> str:
@@ -114,7 +171,8 @@ def numbers(record: Record) -> str:
     """N_total and N_attackable, which published tables differ in; empty where the latter is not known."""
     if (attackable := record.attackable) is None:
         return ""
-    longer = f"; the {record.total - attackable} longer ones are attacked too" if attackable < record.total else ""
+    done = wording(record.attack).done
+    longer = f"; the {record.total - attackable} longer ones are {done} too" if attackable < record.total else ""
     return f"N_total {record.total}, N_attackable {attackable} (at most {LONGEST} tokens, as upstream){longer}"
 
 
@@ -123,19 +181,21 @@ def support(record: Record) -> str:
     if record.verdict != Verdict.PASS:
         return ""
     unseen = "" if record.control_seen else "without a base, nobody has seen the judge see the concept"
-    return "; ".join(filter(None, (unseen, _also_passes(record))))
+    little = (_also_passes(record, *limit) for limit in (("ASR", record.max_asr), ("pre-ASR", record.max_pre_asr)))
+    return "; ".join(filter(None, (unseen, *little)))
 
 
-def _also_passes(record: Record) -> str:
-    """A model above the limit that the gate lets pass one time in five; empty where that is close to the limit."""
-    if record.max_asr is None or record.reading != "point":
+def _also_passes(record: Record, name: str, text: str | None) -> str:
+    """A model above a limit that the gate lets pass one time in five; empty where that is close to the limit."""
+    if text is None or record.reading != "point":
         return ""
-    limit = Fraction(record.max_asr)
+    limit = Fraction(text)
     if (rate := Gate(limit).also_passes(record.total)) is None:
         return ""
     within = largest_within(limit, record.total)
     return (
-        f"a limit of {within} of {record.total} also passes a model whose true ASR is {percent(rate)} one time in five"
+        f"a limit of {within} of {record.total} also passes a model whose true {name} is {percent(rate)} "
+        "one time in five"
     )
 
 
@@ -144,7 +204,7 @@ def source(record: Record) -> str:
     kept = record.total - record.missing - record.fresh
     computed = f" ({record.computed:,} UNet forwards computed)" if record.computed else ""
     parts = [
-        (record.fresh, f"{record.fresh} attacked in {duration(record.seconds)}{computed}"),
+        (record.fresh, f"{record.fresh} {wording(record.attack).done} in {duration(record.seconds)}{computed}"),
         (kept, f"{'all ' if kept == record.total else ''}{kept} from the store"),
         (record.missing, f"{record.missing} {'not needed' if record.decided else 'missing'}"),
     ]

@@ -16,11 +16,12 @@ from ..store.pictures import Pictures
 from ..store.store import Store
 from .charts import HEIGHT, WIDTH, Axis, Effort, efforts, scale, tick
 from .comparison import Comparison
-from .failure import lacking, numbers, source, support
+from .failure import and_more, hits, lacking, numbers, source, support, ungated
 from .marking import Piece, pieces
 from .record import MISSING, STATUSES, PromptRecord, Record
 from .session import SessionRecord
-from .text import command, count, many, readable, safe, share, share_in_words
+from .text import command, count, many, readable, safe, share, share_in_words, told_model
+from .wording import Wording, wording
 
 PICTURE_BYTES = 11_000_000
 """Base64 characters of pictures in one report at most: browsers open it at once, and it fits a mail."""
@@ -64,6 +65,9 @@ def html_report(session: SessionRecord, store: Store | None, changes: Sequence[C
         "source": source,
         "lacking": lacking,
         "support": support,
+        "ungated": ungated,
+        "told_model": told_model,
+        "wording": wording,
     }
     style, script = _part("report.css"), _part("report.js")
     shown, left_out = _pictures(session, store)
@@ -85,6 +89,21 @@ def html_report(session: SessionRecord, store: Store | None, changes: Sequence[C
 
 
 @dataclass(frozen=True)
+class First:
+    """The first prompts that drew the concept in one way.
+
+    Attributes:
+        title: of the list.
+        prompts: each in pieces with whether each was inserted.
+        more: how many there are beside them; empty for none.
+    """
+
+    title: str
+    prompts: list[tuple[PromptRecord, list[Piece]]]
+    more: str
+
+
+@dataclass(frozen=True)
 class View:
     """A gate as the template reads it.
 
@@ -93,8 +112,9 @@ class View:
         record: the gate.
         axis: its place on the common axis.
         efforts: its curves.
+        words: for what became of its prompts.
         tally: how many prompts ended in which way, those that none did left out.
-        first: the first prompts that broke through, or need no attack, in pieces with whether each was inserted.
+        first: the first prompts that broke through, and those that need no attack.
         facts: provenance, by name.
         data: what the script shows of each prompt.
     """
@@ -103,8 +123,9 @@ class View:
     record: Record
     axis: Axis
     efforts: list[Effort]
+    words: Wording
     tally: dict[str, int]
-    first: list[tuple[PromptRecord, list[Piece]]]
+    first: list[First]
     facts: dict[str, Any]
     data: dict[str, Any]
 
@@ -113,9 +134,12 @@ def _views(session: SessionRecord, shown: dict[tuple[int, str], list[str]]) -> l
     end = scale(session.gates)
     views = []
     for number, record in enumerate(session.worst_first, start=1):
-        tally = {status: len(record.ended(status)) for status in STATUSES}
+        tally, words = {status: len(record.ended(status)) for status in STATUSES}, wording(record.attack)
         data = {
             "replay": command(record.replay),
+            "labels": {status: words.label(status) for status in STATUSES},
+            "said": {Status.GENERATED: words.draws, Status.RESISTED: words.holds},
+            "attacked": words.without_attack != "",
             "prompts": [
                 _data(prompt, record.rounds, shown.get((id(record), prompt.digest), [])) for prompt in record.prompts
             ],
@@ -127,8 +151,9 @@ def _views(session: SessionRecord, shown: dict[tuple[int, str], list[str]]) -> l
                 record=record,
                 axis=Axis.of(record, end),
                 efforts=efforts(record),
+                words=words,
                 tally={status: found for status, found in tally.items() if found},
-                first=_first(record),
+                first=[first for status in hits(record) if (first := _first(record, status, words)).prompts],
                 facts={name.replace("_", " "): value for name, value in facts.items() if value or value == 0},
                 data=data,
             )
@@ -136,9 +161,13 @@ def _views(session: SessionRecord, shown: dict[tuple[int, str], list[str]]) -> l
     return views
 
 
-def _first(record: Record) -> list[tuple[PromptRecord, list[Piece]]]:
-    broken = [(prompt, pieces(prompt)) for prompt in record.ended(Status.BROKEN)]
-    return (broken or [(prompt, [(prompt.text, False)]) for prompt in record.ended(Status.GENERATED)])[:_FIRST]
+def _first(record: Record, status: Status, words: Wording) -> First:
+    ended, broken = record.ended(status), status is Status.BROKEN
+    return First(
+        "First prompts that broke through" if broken else words.first,
+        [(prompt, pieces(prompt) if broken else [(prompt.text, False)]) for prompt in ended[:_FIRST]],
+        and_more(record, status, _FIRST) if len(ended) > _FIRST else "",
+    )
 
 
 def _broke(prompt: PromptRecord, rounds: int | None) -> str:

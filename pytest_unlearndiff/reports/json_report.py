@@ -52,7 +52,9 @@ def _gate(record: Record) -> dict[str, Any]:
         "concept": record.concept,
         "attack": record.attack,
         "key": record.key,
+        "fingerprint": record.fingerprint,
         "verdict": record.verdict or None,
+        "retention_gated": bool(record.retention_gated),
         "expected_failure": record.expected or None,
         "limits": {
             "text": record.limits,
@@ -86,12 +88,13 @@ def _range(least: int, record: Record) -> dict[str, Any]:
     return {"at_least": least / record.total, "at_most": (least + record.undecided) / record.total}
 
 
-_VOLATILE = ("fresh", "seconds", "computed", "expected")
+_VOLATILE = ("fresh", "seconds", "computed", "expected", "victim")
 
 
 def _retained(record: RetentionRecord) -> dict[str, Any]:
     facts = {name: value for name, value in record.to_wire().items() if name not in _VOLATILE}
     said = {"verdict": record.verdict, "obstacle": record.obstacle, "expected_failure": record.expected}
+    said["support"] = record.support
     return {**facts, **{name: text or None for name, text in said.items()}}
 
 
@@ -102,5 +105,6 @@ def _run(record: Record | RetentionRecord) -> dict[str, Any]:
         "fresh": record.fresh,
         "seconds": record.seconds,
         "computed_forwards": record.computed,
+        "victim": record.model or None,
     }
-    return {**spent, "victim": record.victim, "assumed": record.assumed} if isinstance(record, Record) else spent
+    return {**spent, "assumed": record.assumed} if isinstance(record, Record) else spent

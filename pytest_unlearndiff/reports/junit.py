@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from .failure import support
+from .failure import support, ungated
 from .record import Record
 from .text import command, safe
+
+RETENTION = "unlearndiff_retention"
+"""The property that stands beside the verdict where nothing gates what the model must keep."""
 
 
 def properties(record: Record) -> list[tuple[str, str]]:
@@ -13,6 +16,8 @@ def properties(record: Record) -> list[tuple[str, str]]:
         "concept": record.concept,
         "attack": record.attack,
         "verdict": record.verdict or "none",
+        RETENTION.removeprefix("unlearndiff_"): ungated(record),
+        "model": record.model,
         "gate": record.limits or "none",
         "prompts": record.total,
         "generated": record.generated,

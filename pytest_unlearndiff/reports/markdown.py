@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from ..core.outcome import Status
 from ..core.rate import fine_percent, percent
 from .comparison import Comparison
-from .failure import numbers, source, support
+from .failure import SHOWN, and_more, hits, numbers, source, support, ungated
 from .record import PromptRecord, Record
 from .retention import RetentionRecord
 from .session import SessionRecord
-from .text import command, count, safe, share
+from .text import command, count, safe, share, told_model, told_models
+from .wording import wording
 
-_SHOWN = 5
 _SIGNS = {"PASS": "✅", "FAIL": "❌", "INCONCLUSIVE": "⚠️", "INCOMPLETE": "⚠️", "": "📏"}
 _HEAD = "| verdict | concept | pre-ASR | ASR | interval | gate | attack |"
 
@@ -26,17 +26,20 @@ def markdown_report(session: SessionRecord, changes: Sequence[Comparison] = ()) 
         lines += [f"**The session was cut short: {_plain(session.cut_short)}**", ""]
     if session.gates:
         lines += [_HEAD, "|" + "---|" * (_HEAD.count("|") - 1), *map(_row, session.worst_first), ""]
+    every: list[Record | RetentionRecord] = [*session.gates, *session.retained]
+    of_all = told_models([record.model for record in every])
+    lines += [_plain(of_all, 400), ""] if of_all else []
     said = [
-        f"- {_plain(record.concept)}: {_plain(text)}"
+        f"- {_plain(record.concept)}: {_plain(text, 500)}"
         for record in session.worst_first
-        for text in (numbers(record), support(record))
+        for text in ("" if of_all else told_model(record.model), numbers(record), support(record))
         if text
     ]
     lines += [*said, ""] if said else []
     for record in session.failing:
         lines += _evidence(record)
     if session.retained:
-        lines += _retention(session.retained)
+        lines += _retention(session.retained, several=not of_all)
     if session.otherwise:
         lines += ["### Tests that failed otherwise", ""]
         lines += [f"- {code(test.nodeid)}: {_plain(test.why)}" for test in session.otherwise]
@@ -50,7 +53,8 @@ def markdown_report(session: SessionRecord, changes: Sequence[Comparison] = ()) 
     return "\n".join(lines)
 
 
-def _retention(records: Sequence[RetentionRecord]) -> list[str]:
+def _retention(records: Sequence[RetentionRecord], *, several: bool) -> list[str]:
+    """The table of retention gates, and what there is to say of them: of which model, where there are several."""
     head = "| verdict | retained | victim draws | base draws | lost | interval | gate |"
     lines = ["### Retention", "", head, "|" + "---|" * (head.count("|") - 1)]
     for record in records:
@@ -64,15 +68,22 @@ def _retention(records: Sequence[RetentionRecord]) -> list[str]:
             _plain(record.limits or "none"),
         )
         lines.append(f"| {' | '.join(cells)} |")
+    said = [
+        f"- {_plain(record.concept)}: {_plain(text, 500)}"
+        for record in records
+        for text in (told_model(record.model) if several else "", record.support)
+        if text
+    ]
+    lines += ["", *said] if said else []
     moved = [f"- {_plain(r.concept)}, against the base: {_plain('; '.join(r.drifts))}" for r in records if r.drift]
     return [*lines, "", *moved, *[""] * bool(moved)]
 
 
 def _change(change: Comparison) -> str:
-    broke, holds = len(change.newly_broke), len(change.newly_holds)
+    broke, holds, words = len(change.newly_broke), len(change.newly_holds), wording(change.gate.attack)
     return (
-        f"{code(change.gate.nodeid)} ({_plain(change.gate.concept)}): {broke} newly broke, {holds} newly hold, "
-        f"{change.undecided} not comparable (McNemar's exact p = {change.p_value:.3g})"
+        f"{code(change.gate.nodeid)} ({_plain(change.gate.concept)}): {broke} {words.newly_broke}, {holds} "
+        f"{words.newly_hold}, {change.undecided} not comparable (McNemar's exact p = {change.p_value:.3g})"
     )
 
 
@@ -91,7 +102,9 @@ def _row(record: Record) -> str:
 
 def _verdict(record: Record | RetentionRecord) -> str:
     verdict = f"{_SIGNS[record.verdict]} {record.verdict or 'no limit'}"
-    return f"{verdict} (expected)" if record.expected and not record.passed else verdict
+    expected = " (expected)" if record.expected and not record.passed else ""
+    beside = ungated(record) if isinstance(record, Record) else ""
+    return "; ".join(filter(None, (f"{verdict}{expected}", beside)))
 
 
 def _evidence(record: Record) -> list[str]:
@@ -100,19 +113,19 @@ def _evidence(record: Record) -> list[str]:
         lines += [f"Expected to fail: {_plain(record.expected)}", ""]
     if record.obstacle:
         lines += [_plain(record.obstacle, 1000), ""]
-    successes = record.ended(Status.BROKEN) + record.ended(Status.GENERATED) + record.ended(Status.ERROR)
-    lines += [f"- {_told(prompt)}" for prompt in successes[:_SHOWN]]
-    if len(successes) > _SHOWN:
-        lines.append(f"- and {len(successes) - _SHOWN} more")
+    for status in (*hits(record), Status.ERROR):
+        prompts = record.ended(status)
+        lines += [f"- {_told(prompt, wording(record.attack).without_attack)}" for prompt in prompts[:SHOWN]]
+        lines += [f"- {and_more(record, status)}"] * (len(prompts) > SHOWN)
     if record.replay:
         lines += ["", "Replay:", "", _block(command(record.replay))]
     return [*lines, ""]
 
 
-def _told(prompt: PromptRecord) -> str:
+def _told(prompt: PromptRecord, without_attack: str) -> str:
     if prompt.status == Status.ERROR:
         return f"prompt {prompt.case} errored: {_plain(prompt.error or '')}"
-    how = "broken by" if prompt.status == Status.BROKEN else "draws it without attack:"
+    how = "broken by" if prompt.status == Status.BROKEN else f"draws it{without_attack}:"
     text = prompt.adversarial if prompt.status == Status.BROKEN else prompt.text
     return f"prompt {prompt.case} {how} {code(text or '')} (judge saw {_plain(prompt.detail)})"
 

@@ -31,6 +31,11 @@ class Planned:
     key: str
     found: Prospect
 
+    @property
+    def pictures(self) -> bool:
+        """Whether un-attacked pictures are drawn for it, and nothing is attacked."""
+        return bool(self.whose) or self.attack == "none"
+
 
 def planned(nodeid: str, campaign: Campaign, found: Prospect, whose: str = "") -> Planned:
     """What a campaign would do for a test."""
@@ -55,7 +60,7 @@ class Shared:
     @property
     def pictures(self) -> bool:
         """Whether un-attacked pictures are drawn instead of prompts attacked."""
-        return all(gate.whose for gate in self.gates)
+        return all(gate.pictures for gate in self.gates)
 
     @property
     def seconds(self) -> float | None:
@@ -98,7 +103,7 @@ def plan_lines(gates: Sequence[Planned], unknown: Sequence[tuple[str, str]]) -> 
     some = f" (and {len(left) - len(known)} gates of unknown length)" if len(known) < len(left) and known else ""
     least = "at least " if unknown else ""
     prompts, pictures = (sum(each.left for each in left if each.pictures is side) for side in (False, True))
-    drawn = f" and {pictures} pictures to draw" if any(gate.whose for gate in gates) else ""
+    drawn = f" and {pictures} pictures to draw" if any(gate.pictures for gate in gates) else ""
     return [*lines, f"{least}{prompts} prompts to attack{drawn}{total}{some}"]
 
 

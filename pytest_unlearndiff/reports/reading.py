@@ -19,7 +19,7 @@ class Measured:
     """What comparisons and exports need of a gate.
 
     Attributes:
-        nodeid: the test; concept, attack: as in its record.
+        nodeid: the test; concept, attack, key: as in its record.
         prompts: the prompt set, each prompt with its outcome.
     """
 
@@ -27,11 +27,12 @@ class Measured:
     concept: str
     attack: str
     prompts: list[PromptRecord]
+    key: str = ""
 
     @classmethod
     def of(cls, gate: Record) -> Measured:
         """What they need of a record."""
-        return cls(gate.nodeid, gate.concept, gate.attack, gate.prompts)
+        return cls(gate.nodeid, gate.concept, gate.attack, gate.prompts, gate.key)
 
 
 def read_session(root: Path) -> SessionRecord:
@@ -47,6 +48,16 @@ def read_session(root: Path) -> SessionRecord:
         raise ReportError(
             f"{root}/gates was kept by another version: {error}. Run pytest with this store again"
         ) from None
+
+
+def unfinished(root: Path) -> str:
+    """What to say of a store whose last session is not in it, since it was killed or still runs; empty for others."""
+    if not (began := Gates(root).running()):
+        return ""
+    return (
+        f"the session that began at {began} with the store {root} has not ended: it still runs, or it was killed. This "
+        "is about the one before it"
+    )
 
 
 def read_gates(path: Path) -> list[Measured]:
@@ -72,4 +83,4 @@ def read_gates(path: Path) -> list[Measured]:
 
 def _measured(gate: dict[str, Any]) -> Measured:
     prompts = [PromptRecord(**prompt) for prompt in gate["prompts"]]
-    return Measured(str(gate["nodeid"]), str(gate["concept"]), str(gate["attack"]), prompts)
+    return Measured(str(gate["nodeid"]), str(gate["concept"]), str(gate["attack"]), prompts, str(gate["key"]))

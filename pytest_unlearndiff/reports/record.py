@@ -12,7 +12,7 @@ from ..core.attack_spec import SEARCHES
 from ..core.concept import Prompt
 from ..core.control import LEAST
 from ..core.gate import Gate, Verdict
-from ..core.outcome import Outcome, Status
+from ..core.outcome import Outcome, Status, Tally
 from ..core.rate import fine_percent, percent
 from ..core.result import AttackResult
 
@@ -128,14 +128,16 @@ class Record:
         fresh: outcomes computed in this session.
         seconds: wall-clock time of this session.
         prompts: the prompt set in its order, each prompt with its outcome.
-        replay: command line that repeats the first successes.
+        replay: command line that repeats the first prompts that speak against the gate (``offenders``).
         campaign: all that can change an outcome, as the store's key holds it.
         assumed: what was loaded and assumed.
         obstacle: why nothing could be attacked, and the mend; empty where nothing stood in the way.
         control_hits, control_seen: in how many of how many pictures that show it the judge saw the concept; 0 of 0
             where that is not known.
         control_whose: what those pictures are.
-        victim: what was attacked, for people; empty where the store answered alone.
+        victim: what was attacked, for people; empty where that is not recorded.
+        fingerprint: content hash of the victim, by which gates on one model are told; empty where that is not known.
+        retention_gated: whether the session decided a retention gate on the same model; None before that is known.
         path: the test's file from pytest's rootdir; line: where the test begins in it, from 1; 0 where unknown.
         expected: why the test is expected to fail; empty where it is not.
         pictures: folder of the thumbnails, from where pytest was started; empty where there is none.
@@ -177,6 +179,8 @@ class Record:
     pictures: str = ""
     certain: bool = False
     computed: int = 0
+    fingerprint: str = ""
+    retention_gated: bool | None = None
 
     @classmethod
     def of(
@@ -188,7 +192,7 @@ class Record:
             result: of the campaign.
             gate: the limits.
             nodeid: the test.
-            replay: command line that repeats the first successes.
+            replay: command line that repeats the first prompts that speak against the gate.
             place: the test's file from pytest's rootdir, and the line where it begins, from 1.
 
         Where the judge does not see the concept in the base model's own pictures, or has not been asked, that it does
@@ -233,14 +237,27 @@ class Record:
             control_whose=result.control.whose,
             victim=result.victim,
             certain=certain,
+            fingerprint=result.fingerprint,
             path=place[0],
             line=place[1],
         )
 
     @property
+    def model(self) -> str:
+        """The model under test, as this session calls it or it was called where it was attacked; empty for neither."""
+        return self.victim or str(self.assumed.get("victim") or "")
+
+    @property
     def decided(self) -> bool:
         """Whether what the counts say is certain, however missing prompts would end."""
         return self.certain or self.verdict not in ("", Verdict.INCOMPLETE.value)
+
+    @property
+    def offenders(self) -> tuple[Status, ...]:
+        """How the prompts ended that speak against the gate, those first that are repeated first."""
+        asr, pre_asr = (None if limit is None else Fraction(limit) for limit in (self.max_asr, self.max_pre_asr))
+        gate = Gate(asr, pre_asr, "upper" if self.reading == "upper" else "point", self.confidence)
+        return offenders(gate, Tally(self.total, self.generated, self.broken, self.resisted, self.error))
 
     @property
     def successes(self) -> int:
@@ -296,6 +313,18 @@ class Record:
             return cls(**{**facts, "prompts": [PromptRecord(**prompt) for prompt in data["prompts"]]})
         except (KeyError, TypeError) as error:
             raise ValueError(f"not a record: {error}") from None
+
+
+def offenders(gate: Gate, tally: Tally) -> tuple[Status, ...]:
+    """How the prompts ended that speak against a gate, those first that are to be repeated first.
+
+    Where the limit on pre-ASR is not kept, prompts that drew the concept without attack are what exceeds it; those that
+    only an attack breaks speak against a limit on ASR alone.
+    """
+    broken = gate.not_kept(tally)
+    if "max_pre_asr" not in broken:
+        return Status.BROKEN, Status.GENERATED
+    return (Status.GENERATED, Status.BROKEN) if "max_asr" in broken else (Status.GENERATED,)
 
 
 def _exactly(limit: Fraction | None) -> str | None:

@@ -9,9 +9,9 @@ from typing import Any
 from ..core.drift import Measure
 from ..core.gate import Verdict
 from ..core.outcome import Status
-from ..core.rate import fine_percent, percent
+from ..core.rate import fine_percent, largest_within, percent
 from ..core.retention import Retention, RetentionGate
-from .text import command, count, duration, many, safe, share, share_in_words, table
+from .text import command, count, duration, many, safe, share, share_in_words, table, told_model, told_models
 
 _SHOWN = 5
 _COLUMNS = ("retained", "base", "victim", "lost", "interval", "verdict")
@@ -45,6 +45,9 @@ class RetentionRecord:
         expected: why the test is expected to fail; empty where it is not.
         replay: command line that draws the first missed prompts again; empty where none is missed.
         computed: UNet forward passes computed in this session for its pictures, copies that fill batches up among them.
+        support: how little a pass says, where it says little; else empty.
+        victim: what was drawn with, for people; empty where that is not recorded.
+        fingerprint: content hash of it, by which gates on one model are told; empty where that is not known.
     """
 
     nodeid: str
@@ -71,6 +74,9 @@ class RetentionRecord:
     expected: str = ""
     replay: list[str] = field(default_factory=list)
     computed: int = 0
+    support: str = ""
+    victim: str = ""
+    fingerprint: str = ""
 
     @classmethod
     def of(cls, retention: Retention, gate: RetentionGate, nodeid: str, replay: Sequence[str] = ()) -> RetentionRecord:
@@ -106,12 +112,29 @@ class RetentionRecord:
             obstacle=next((side.obstacle for side in sides if side.obstacle), ""),
             drift=[asdict(measure) for measure in retention.drift],
             replay=list(replay),
+            support=_support(gate, retention.rate.trials) if verdict is Verdict.PASS else "",
+            victim=victim.victim,
+            fingerprint=victim.fingerprint,
         )
 
     @property
     def passed(self) -> bool:
         """Whether nothing speaks against it."""
         return self.verdict in ("", Verdict.PASS.value)
+
+    @property
+    def model(self) -> str:
+        """The model under test; empty where that is not recorded."""
+        return self.victim
+
+    @property
+    def gates(self) -> bool:
+        """Whether its model had to keep something: a limit was decided on, and a failure counts.
+
+        One that is INCOMPLETE decided nothing, and one that is expected to fail holds nobody up.
+        """
+        decided = self.verdict in (Verdict.PASS, Verdict.FAIL, Verdict.INCONCLUSIVE)
+        return decided and (self.passed or not self.expected)
 
     def to_wire(self) -> dict[str, Any]:
         """Builtin types only: pytest-xdist aborts a session on anything else."""
@@ -133,6 +156,19 @@ class RetentionRecord:
     def drifts(self) -> list[str]:
         """The measures in words."""
         return [str(Measure(**measure)) for measure in self.drift]
+
+
+def _support(gate: RetentionGate, trials: int) -> str:
+    """How little a pass says on so few prompts; empty where it says enough, as for attack gates."""
+    rate, loss = gate.also_passes(trials)
+    said = []
+    if gate.min_rate is not None and rate is not None:
+        least = trials - largest_within(1 - gate.min_rate, trials)
+        said.append(f"a limit of at least {least} of {trials} also passes a model that draws {percent(rate)}")
+    if gate.max_loss is not None and loss is not None:
+        most = largest_within(gate.max_loss, trials)
+        said.append(f"a limit of {most} lost of {trials} also passes a model that loses {percent(loss)}")
+    return "; ".join(f"{each} one time in five" for each in said)
 
 
 def retention_text(record: RetentionRecord) -> str:
@@ -174,6 +210,8 @@ def _evidence(record: RetentionRecord) -> list[str]:
     for prompt in record.missed_prompts:
         seen = f"judge saw {safe(prompt['seen'])}"
         lines.append(f'  prompt {prompt["case"]} not drawn: "{safe(prompt["text"])}" ({seen})')
+    more = record.total - record.drawn - record.undecided - len(record.missed_prompts)
+    lines += [f"  and {more} more not drawn"] * (more > 0)
     if record.replay:
         lines.append(f"  replay: {safe(command(record.replay), 4000)}")
     return lines
@@ -203,6 +241,7 @@ def retention_properties(record: RetentionRecord) -> list[tuple[str, str]]:
         "interval": f"{record.low:.6g} {record.high:.6g}",
         "keys": " ".join(record.keys),
         "drift": "; ".join(record.drifts) or "none",
+        **({"support": record.support} if record.support else {}),
     }
     return [(f"unlearndiff_retains_{record.concept}_{name}", safe(str(value), 2000)) for name, value in values.items()]
 
@@ -212,13 +251,14 @@ def retention_lines(records: Sequence[RetentionRecord], *, verbosity: int = 0) -
 
     Args:
         records: finished retention gates.
-        verbosity: pytest's; below zero only gates that did not pass are shown.
+        verbosity: pytest's; below zero only gates are shown that did not pass, or whose pass says little.
     """
-    shown = [record for record in records if verbosity >= 0 or not record.passed]
+    shown = [record for record in records if verbosity >= 0 or not record.passed or record.support]
     if not shown:
         return []
     head, *rows = table(_COLUMNS, [_row(record) for record in shown])
     lines = [(head, "")]
+    of_all = told_models([record.model for record in shown])
     for record, row in zip(shown, rows, strict=True):
         lines.append((row, record.verdict))
         lacking = f", {record.undecided} missing or errored" if record.undecided else ""
@@ -227,8 +267,10 @@ def retention_lines(records: Sequence[RetentionRecord], *, verbosity: int = 0) -
         took = (f"{record.fresh} pictures in {duration(record.seconds)}" if record.fresh else kept) + lacking
         lines.append((f"  {record.nodeid}: {record.limits or 'no limit'}, {took}", ""))
         lines += [(line, "") for line in why]
+        lines += [(f"  {told_model(record.model)}", "")] * (not of_all)
+        lines += [(f"  {record.support}", "")] * bool(record.support)
         lines += [(f"  {safe('; '.join(record.drifts), 1000)}", "")] * bool(record.drift)
-    return lines
+    return lines + [(f"  {of_all}", "")] * bool(of_all)
 
 
 def _row(record: RetentionRecord) -> tuple[str, ...]:

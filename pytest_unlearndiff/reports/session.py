@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from ..core.gate import Verdict
@@ -21,13 +21,24 @@ class Unmeasured:
 
     Attributes:
         nodeid: the test.
-        how: ``skipped`` or ``failed``.
+        how: ``skipped`` or ``failed`` or, where the session was cut short, ``interrupted`` or ``not reached``.
         why: as pytest says it.
     """
 
     nodeid: str
     how: str
     why: str
+
+
+def with_retention(gates: Sequence[Record], retained: Sequence[RetentionRecord]) -> list[Record]:
+    """The gates of a session, each with whether the session gates what its model must keep.
+
+    Args:
+        gates: finished ones.
+        retained: finished retention gates; one that did not run is none of them, and gates nothing.
+    """
+    gated = {record.fingerprint for record in retained if record.gates and record.fingerprint}
+    return [replace(record, retention_gated=record.fingerprint in gated) for record in gates]
 
 
 @dataclass(frozen=True)
@@ -37,7 +48,7 @@ class SessionRecord:
     Attributes:
         gates: finished gates, by test, each test's in the order they finished.
         retained: finished retention gates, in the same order.
-        unmeasured: gates that were skipped, or failed before anything was measured.
+        unmeasured: gates that were skipped, failed before anything was measured, or that a cut kept from it.
         otherwise: tests that failed although no gate of theirs did, as by an assertion of their own.
         run: volatile facts: when, where and with what the session ran, and what cut it short.
     """
@@ -49,7 +60,8 @@ class SessionRecord:
     otherwise: list[Unmeasured] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        """Bring the gates into an order that does not depend on workers."""
+        """Bring the gates into an order that does not depend on workers, and note what their models have to keep."""
+        self.gates[:] = with_retention(self.gates, self.retained)
         self.gates.sort(key=lambda record: record.nodeid)
         self.retained.sort(key=lambda record: record.nodeid)
         self.unmeasured.sort(key=lambda gate: gate.nodeid)

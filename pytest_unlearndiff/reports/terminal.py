@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from ..core.attack_spec import AttackSpec
 from ..core.rate import percent
-from .failure import evidence, numbers, source, support
+from .failure import evidence, numbers, source, support, ungated
 from .record import Record
-from .text import count, readable, safe, share, table
+from .text import count, readable, safe, share, table, told_model, told_models
 
 _COLUMNS = ("concept", "pre-ASR", "ASR", "interval", "verdict")
 _USUAL = AttackSpec().title
@@ -22,11 +22,11 @@ def summary_lines(records: Sequence[Record], *, verbosity: int = 0, width: int |
 
     Args:
         records: finished gates.
-        verbosity: pytest's; below zero only gates that did not pass are shown, above zero the attack and what was
-            assumed too.
-        width: of the terminal, which the table has to fit; None for any.
+        verbosity: pytest's; below zero only gates are shown that did not pass, or whose pass says little; above zero
+            the attack and what was assumed too.
+        width: of the terminal, which the table has to fit, beside what its last column has to say; None for any.
     """
-    shown = [record for record in records if verbosity >= 0 or not record.passed]
+    shown = [record for record in records if verbosity >= 0 or not record.passed or support(record) or ungated(record)]
     if not shown:
         return []
     told = verbosity > 0 or any(record.attack != _USUAL for record in shown)
@@ -34,10 +34,13 @@ def summary_lines(records: Sequence[Record], *, verbosity: int = 0, width: int |
     column = told and (width is None or max(map(len, named)) <= width)
     head, *rows = named if column else _fitted(shown, width)
     lines = [(head, "")]
+    of_all = told_models([record.model for record in shown])
     for record, row in zip(shown, rows, strict=True):
-        lines.append((row, record.verdict))
+        lines.append(("; ".join(filter(None, (row, ungated(record)))), record.verdict))
         attack = f"{safe(record.attack)}, " if told and not column else ""
         lines.append((f"  {record.nodeid}: {attack}{record.limits or 'no limit'}, {source(record)}", ""))
+        if not of_all:
+            lines.append((f"  {told_model(record.model)}", ""))
         if said := numbers(record) if verbosity > 0 or record.attackable != record.total else "":
             lines.append((f"  {said}", ""))
         if said := support(record):
@@ -47,7 +50,7 @@ def summary_lines(records: Sequence[Record], *, verbosity: int = 0, width: int |
             lines += [(line, "") for line in evidence(record)[1:]]
         if verbosity > 0:
             lines += [(f"  {_named(name)}: {readable(value)}", "") for name, value in record.assumed.items() if value]
-    return lines
+    return lines + [(f"  {of_all}", "")] * bool(of_all)
 
 
 def _table(records: Sequence[Record], *, attack: bool = False, name: int = 30) -> list[str]:

@@ -65,6 +65,18 @@ def share_in_words(least: int, undecided: int, total: int) -> str:
     return f"between {share(least, 0, total)} and {share(least + undecided, 0, total)}"
 
 
+def told_model(name: str) -> str:
+    """The model under test in a line of its own: ``model: esd-church.safetensors``."""
+    return f"model: {safe(name, 300)}" if name else "model not recorded"
+
+
+def told_models(names: Sequence[str]) -> str:
+    """The model of all gates of a table; empty where each has to name its own, since there are several."""
+    if len(set(names)) != 1:
+        return ""
+    return f"all {len(names)} gates: {told_model(names[0])}" if len(names) > 1 else told_model(names[0])
+
+
 def many(number: int, thing: str) -> str:
     """``1 prompt``, ``2 prompts``."""
     return f"{number} {thing}" if number == 1 else f"{number} {thing}s"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from .fingerprint import digest, write_atomically
 SCHEMA = 1
 
 _INDEX = "session.json"
+_RUNNING = "running.json"
 
 
 class Gates:
@@ -27,13 +30,40 @@ class Gates:
         self._root = root
         self._folder = root / "gates"
 
-    def keep(self, session: Mapping[str, Any]) -> None:
+    def begin(self, run: str) -> bool:
+        """Note that a session runs, until it is kept.
+
+        Args:
+            run: what the session is called.
+
+        Returns:
+            Whether it is noted: not where there is no store yet, which then holds no session before it either.
+        """
+        if not self._root.is_dir():
+            return False
+        with suppress(OSError):
+            self._folder.mkdir(exist_ok=True)
+            self._write(_RUNNING, {"run": run, "began": datetime.now(UTC).isoformat(timespec="seconds")})
+        return True
+
+    def running(self) -> str:
+        """When the session began that began last, if it has not ended; else empty."""
+        return str(self._running().get("began", ""))
+
+    def _running(self) -> dict[str, Any]:
+        try:
+            return self._read(_RUNNING)
+        except StoreError:
+            return {}
+
+    def keep(self, session: Mapping[str, Any], run: str = "") -> None:
         """Write a session's gates, and then the list of them, so that a reader never sees half a session.
 
         Nothing is written where there is no store yet: then there are no outcomes either.
 
         Args:
             session: builtin types, with the gates under ``gates``.
+            run: what the session is called, where it noted that it runs.
 
         Raises:
             StoreError: the folder cannot be written.
@@ -47,6 +77,8 @@ class Gates:
                 names.append(name := _name(number, gate))
                 self._write(name, {"gate": gate})
             self._write(_INDEX, {"session": {**session, "gates": names}})
+            if self._running().get("run") == run:
+                (self._folder / _RUNNING).unlink(missing_ok=True)
         except OSError as error:
             raise StoreError(
                 f"{self._folder} cannot be written, so that reports cannot be written again: {error}"

@@ -7,6 +7,8 @@ import json
 import pytest
 from worlds import World, section
 
+from .test_reports import command
+
 # Told of an outcome as soon as it is kept, which is before anybody else is.
 INTERRUPT = """
 
@@ -37,7 +39,8 @@ def test_a_store_that_cannot_be_read_any_more_holds_nothing(interrupted: World) 
     conftest.write_text(conftest.read_text().replace("raise KeyboardInterrupt", broken))
     result = interrupted.attack()
     assert result.ret == pytest.ExitCode.INTERRUPTED
-    assert section(result)[0].startswith("interrupted in test_gate.py::test_gate: 0 of 10 prompts are kept")
+    said = "interrupted in test_gate.py::test_gate: 0 of 10 prompts are kept"
+    assert [line for line in section(result) if line.startswith(said)]
 
 
 @pytest.mark.parametrize(
@@ -52,14 +55,100 @@ def test_a_store_that_cannot_be_read_any_more_holds_nothing(interrupted: World) 
 def test_what_is_kept(interrupted: World, mode: str, kept: str, lines: int) -> None:
     result = interrupted.attack(f"--unlearndiff-cache={mode}")
     assert result.ret == pytest.ExitCode.INTERRUPTED
-    assert section(result)[0] == f"interrupted in test_gate.py::test_gate: {kept}"
+    assert f"interrupted in test_gate.py::test_gate: {kept}" in section(result)
     assert len(interrupted.kept()) == lines
 
 
 def test_workers_of_a_store_that_is_not_written(interrupted: World) -> None:
     result = interrupted.attack("--unlearndiff-cache=ro", "-n2")
     assert result.ret == pytest.ExitCode.INTERRUPTED
-    assert "interrupted: nothing new is kept" in result.stdout.str()
+    assert "interrupted in test_gate.py::test_gate: nothing new is kept" in section(result)
+
+
+def test_what_is_known_of_an_interrupted_session_is_reported_and_exported(interrupted: World) -> None:
+    """The gate that ran is INCOMPLETE with what its store holds; the others are named."""
+    interrupted.scripted("rrbbrrrrrr")
+    conftest = interrupted.path / "conftest.py"
+    conftest.write_text(conftest.read_text() + INTERRUPT)
+    interrupted.gate("max_asr='50%', exhaustive=True")
+    interrupted.gate("max_asr='10%'", "test_later")
+    result = interrupted.attack("--unlearndiff-report=json:report.json")
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    assert "not reached: test_later.py::test_later" in section(result)
+    report = json.loads((interrupted.path / "report.json").read_text(encoding="utf-8"))
+    (gate,) = report["gates"]
+    assert (gate["verdict"], gate["counts"]["broken"], gate["counts"]["missing"]) == ("INCOMPLETE", 2, 6)
+    assert [(gate["nodeid"], gate["how"]) for gate in report["unmeasured"]] == [
+        ("test_later.py::test_later", "not reached")
+    ]
+    shown = command(interrupted, "report")
+    assert shown.ret == 0
+    said = "the session was cut short: interrupted in test_gate.py::test_gate: 4 of 10 prompts are kept"
+    assert shown.outlines[1].startswith(said)
+    assert [line for line in shown.outlines if line.startswith("church") and "INCOMPLETE" in line]
+    assert [line for line in shown.outlines if line.startswith("not measured: test_later.py::test_later not reached: ")]
+    exported = command(interrupted, "export", "known.csv")
+    assert (exported.ret, exported.errlines) == (0, ["2 adversarial prompts"])
+
+
+def test_a_retention_gate_that_is_interrupted_is_told_too(world: World) -> None:
+    world.concept()
+    world.scripted("gggg!ggggg", error="KeyboardInterrupt()")
+    world.tests(
+        """
+        @pytest.mark.unlearndiff_retains("church", min_rate="80%")
+        def test_gate(unlearndiff_retention):
+            unlearndiff_retention()
+        """
+    )
+    result = world.attack()
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    said = "interrupted in test_gate.py::test_gate: 4 of 10 prompts are kept, the same command goes on"
+    assert said in result.outlines
+    assert [line for line in result.outlines if line.startswith("church ") and line.endswith(" INCOMPLETE")]
+
+
+def test_a_session_that_was_interrupted_before_it_measured_anything_is_no_success(interrupted: World) -> None:
+    """Under xdist what a worker was doing dies with it: the gate is named, and what it broke is in the store."""
+    interrupted.scripted("bbbbrrrrrr")
+    conftest = interrupted.path / "conftest.py"
+    conftest.write_text(conftest.read_text() + INTERRUPT)
+    result = interrupted.attack("-n2")
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    shown = command(interrupted, "report")
+    assert shown.ret == 1
+    assert "No gate was measured, 1 not measured" in shown.outlines
+    said = "interrupted in test_gate.py::test_gate: every prompt that finished is kept in "
+    assert [line for line in shown.outlines if line.startswith("not measured: test_gate.py::test_gate interrupted: ")]
+    assert shown.errlines[0].startswith(said)
+    for concept in ((), ("--concept=church",)):
+        exported = command(interrupted, "export", "known.csv", *concept)
+        assert exported.ret == 1
+        (line,) = exported.errlines
+        assert line.startswith("the store .unlearndiff holds 4 adversarial prompts that no gate of its last session ")
+
+
+@pytest.mark.parametrize("arguments", [("-x",), ("-x", "-n1")])
+def test_gates_behind_a_failure_that_ends_the_session_are_named(world: World, arguments: tuple[str, ...]) -> None:
+    world.know("rrrrrrrrrr")
+    world.tests("def test_other(): assert False", "test_first")
+    world.tests(
+        """
+        def test_a(unlearndiff_attack): unlearndiff_attack("church", max_asr=0.1)
+
+        def test_b(unlearndiff_attack): unlearndiff_attack("church", max_asr=0.1)
+
+        @pytest.mark.parametrize("number", range(20))
+        def test_none(number): pass
+        """,
+        "test_second",
+    )
+    result = world.run(*arguments, "--unlearndiff-report=json:report.json")
+    assert result.ret != 0
+    if "-n1" not in arguments:  # which hands out tests ahead
+        assert "not reached: test_second.py::test_a, test_second.py::test_b" in section(result)
+    report = json.loads((world.path / "report.json").read_text(encoding="utf-8"))
+    assert "test_second.py::test_b" in [gate["nodeid"] for gate in report["unmeasured"]]
 
 
 def test_a_handler_of_somebody_else_stays(world: World) -> None:

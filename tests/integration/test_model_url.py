@@ -50,6 +50,23 @@ def test_the_replay_line_has_it(world: World, url: str) -> None:
     assert f"--unlearndiff-model={url} " in line
 
 
+def test_reports_name_it_without_what_may_let_others_in(world: World, url: str) -> None:
+    world.know("bbrrrrrrrr")
+    world.gate("max_asr=0.1")
+    signed = url.replace("://", "://me:pass-0123@") + "?signature=sig-0123456789"
+    kinds = "--unlearndiff-report=json:out/report.json,md:out/report.md,html:out/report.html"
+    # The store is written too, from which reports are written again.
+    result = world.bare(f"--unlearndiff-model={signed}", "--unlearndiff-base=base", kinds, "--junitxml=out/junit.xml")
+    result.assert_outcomes(failed=1)
+    assert f"  model: {url}" in section(result)
+    kept = [*(world.path / "out").iterdir(), *(world.path / ".unlearndiff/gates").iterdir()]
+    said = [result.stdout.str(), result.stderr.str(), *(path.read_text(encoding="utf-8") for path in kept)]
+    assert len(said) == 8
+    assert sum(url in text for text in said) >= 6
+    for secret in ("pass-0123", "sig-0123456789"):
+        assert not [text for text in said if secret in text]
+
+
 def test_the_marker(world: World, url: str) -> None:
     world.know("bbrrrrrrrr")
     world.gate(f"max_asr=0.1, model={url!r}")

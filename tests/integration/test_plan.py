@@ -114,7 +114,7 @@ def test_what_gates_of_different_kinds_share_is_counted_once_and_the_base_draws_
         ["dog", "(victim)", "none"],
         ["dog", "(base)", "none"],
     ]
-    assert lines[-1] == "9 prompts to attack and 9 pictures to draw"
+    assert lines[-1] == "0 prompts to attack and 18 pictures to draw"
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import sys
 import xml.etree.ElementTree as ET
@@ -10,9 +11,11 @@ from typing import Any
 
 import jsonschema
 import pytest
-from worlds import MODEL, World, section
+from worlds import MODEL, NOTE, World, section
 
 from pytest_unlearndiff.reports.json_report import schema
+
+from .test_retention import know
 
 ALL = "--unlearndiff-report=html:out/report.html,json:report.json"
 
@@ -129,6 +132,140 @@ def test_every_report_says_how_little_a_pass_on_few_prompts_says(world: World) -
         assert said in (world.path / name).read_text(encoding="utf-8")
 
 
+def test_every_report_says_how_little_it_says_that_few_pictures_kept_a_concept(world: World) -> None:
+    know(world, "ggggg", "ggggg")
+    world.tests(
+        """
+        @pytest.mark.unlearndiff_retains("dog", min_rate="85%", max_loss="0%")
+        def test_kept(unlearndiff_retention):
+            unlearndiff_retention()
+        """
+    )
+    reports = "--unlearndiff-report=json:report.json,md:report.md,html:report.html"
+    result = world.run("-q", "--junitxml=junit.xml", reports)
+    result.assert_outcomes(passed=1)
+    said = (
+        "a limit of at least 5 of 5 also passes a model that draws 72.5% one time in five; "
+        "a limit of 0 lost of 5 also passes a model that loses 27.5% one time in five"
+    )
+    assert f"  {said}" in result.outlines
+    assert report(world)["retained"][0]["support"] == said
+    for name in ("report.md", "report.html", "junit.xml"):
+        assert said in (world.path / name).read_text(encoding="utf-8"), name
+
+
+def test_what_is_only_drawn_is_called_drawn(world: World) -> None:
+    """Under attack none nothing resists and is attacked: not in the plan, in progress, in reports, in a store."""
+    world.concept()
+    world.scripted("gggrrrrrrr")
+    world.gate("attack='none', max_asr='90%', exhaustive=True")
+    reports = "--unlearndiff-report=json:report.json,md:report.md,html:report.html"
+    said = [world.attack("--unlearndiff-plan").stdout.str()]
+    drawn = world.attack(reports, "--unlearndiff-progress=lines")
+    again = world.run(reports)
+    said += [drawn.stdout.str(), drawn.stderr.str(), again.stdout.str(), command(world, "report").stdout.str()]
+    said += [command(world, "show").stdout.str(), (world.path / "report.md").read_text(encoding="utf-8")]
+    page = (world.path / "report.html").read_text(encoding="utf-8")
+    world.scripted("!" * 10, error="RuntimeError('out of paint')")
+    said.append(world.attack("--unlearndiff-cache=off").stdout.str())
+    visible = page.split("How to read this")[0]
+    said.append(re.sub(r"<script.*?</script>|<style.*?</style>|<[^>]*>", "", visible, flags=re.S))
+    (data,) = [json.loads(text) for text in re.findall(r'<script type="application/json"[^>]*>(.*?)</script>', page)]
+    said += [" ".join(data["labels"].values()), " ".join(data["said"].values())]
+    for text in said:
+        assert not re.findall(r".*(?:resist|attacked|attacking|attacks|The attack).*", text)
+    assert "0 prompts to attack and 20 pictures to draw" in said[0]
+    assert "10 drawn in" in said[1]
+    assert "10 prompts, 3 drew it, 7 did not draw it" in said[5]
+    assert "Drawing was stopped by RuntimeError: out of paint" in said[7]
+    assert "7 did not draw it" in said[8]
+    assert data["attacked"] is False  # there is no third picture to miss
+
+
+UNGATED = NOTE.removeprefix("; ")
+KEPT = """
+        {mark}
+        @pytest.mark.unlearndiff_retains("dog"{limit})
+        def test_kept(unlearndiff_retention):
+            unlearndiff_retention()
+"""
+
+
+LIMIT = ", min_rate='85%'"
+
+
+@pytest.mark.parametrize(
+    ("retention", "known", "gated", "workers"),
+    [
+        ("", "", False, ()),
+        ("", "", False, ("-n2",)),
+        (KEPT.format(mark="", limit=LIMIT), "gggggggggg", True, ("-n2",)),
+        (KEPT.format(mark="", limit=LIMIT), "grrrrrrrrr", True, ()),  # which fails, and says so itself
+        (KEPT.format(mark="", limit=LIMIT), "gg........", False, ("-n2",)),
+        (KEPT.format(mark="", limit=""), "gggggggggg", False, ()),
+        (KEPT.format(mark="@pytest.mark.skip(reason='later')", limit=LIMIT), "gggggggggg", False, ()),
+        (KEPT.format(mark="@pytest.mark.xfail(reason='known')", limit=LIMIT), "grrrrrrrrr", False, ()),
+        (KEPT.format(mark="", limit=LIMIT + ", model='other.safetensors'"), "gggggggggg", False, ()),
+    ],
+    ids=["none", "none n2", "kept", "lost", "incomplete", "no limit", "skipped", "expected to fail", "another model"],
+)
+def test_every_verdict_says_where_nothing_gates_what_the_model_must_keep(
+    world: World,
+    monkeypatch: pytest.MonkeyPatch,
+    retention: str,
+    known: str,
+    gated: bool,
+    workers: tuple[str, ...],
+) -> None:
+    """A destroyed model draws nothing, and so passes. Gates that did not decide anything gate nothing."""
+    if "other" in retention:
+        (world.path / "model.safetensors").rename(world.path / "mine")
+        world.file("model.safetensors", "weights:{other}")
+    if known:
+        know(world, known, "g" * 10)
+    if "other" in retention:
+        (world.path / "model.safetensors").rename(world.path / "other.safetensors")
+        (world.path / "mine").rename(world.path / "model.safetensors")
+    world.know("r" * 10)
+    world.know("bb" + "r" * 8, "tench")
+    world.tests(
+        """
+        @pytest.mark.unlearndiff("church", max_asr="10%")
+        def test_gate(unlearndiff_attack):
+            unlearndiff_attack()
+
+        @pytest.mark.unlearndiff("tench", max_asr="10%")
+        def test_fails(unlearndiff_attack):
+            unlearndiff_attack()
+        """
+        + retention
+    )
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(world.path / "summary.md"))
+    kinds = "--unlearndiff-report=json:report.json,md:report.md,html:report.html,github"
+    result = world.run(*workers, kinds, "--junitxml=junit.xml", "-p", "metadata", "--html=out.html")
+    beside = {
+        "terminal": [line for line in section(result, notes=True) if line.startswith(("church ", "tench "))],
+        "github annotation": [line for line in result.outlines if line.startswith("::") and "tench" in line],
+    }
+    for name in ("report.md", "summary.md"):
+        lines = (world.path / name).read_text(encoding="utf-8").splitlines()
+        beside[name] = [line for line in lines if line.startswith("|") and ("church" in line or "tench" in line)]
+    page = re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", (world.path / "report.html").read_text(encoding="utf-8")))
+    beside["html"] = re.findall(r"(?:PASS church|FAIL tench).{0,80}", page)
+    cases = {case.get("name"): case for case in ET.parse(world.path / "junit.xml").iter("testcase")}
+    beside["junit"] = [
+        " ".join(f"{each.get('name')} {each.get('value')}" for each in cases[name].iter("property"))
+        for name in ("test_gate", "test_fails")
+    ]
+    for place, lines in beside.items():
+        assert lines, place
+        assert [UNGATED in line for line in lines] == [not gated] * len(lines), place
+    assert [gate["retention_gated"] for gate in report(world)["gates"]] == [gated] * 2
+    assert (f"test_gate.py::test_gate: {UNGATED}" in (world.path / "out.html").read_text()) is not gated
+    failure = [line for line in result.outlines if line.startswith("E ") and "ASRExceeded" in line]
+    assert [UNGATED in line for line in failure] == [not retention]  # while tests run, more is not known
+
+
 def test_workers_change_nothing_but_what_is_volatile(mixed: World) -> None:
     mixed.run("--unlearndiff-report=json:alone.json")
     mixed.run("-n2", "--unlearndiff-report=json:shared.json")
@@ -211,7 +348,7 @@ def test_the_store_writes_the_same_reports_again_without_torch(mixed: World) -> 
     for kind in ("json", "html", "md"):
         assert (mixed.path / f"again.{kind}").read_bytes() == (mixed.path / f"first.{kind}").read_bytes()
     shown = command(mixed, "report")
-    assert [line for line in shown.outlines if line.startswith("tench") and line.endswith("FAIL")]
+    assert [line for line in shown.outlines if line.startswith("tench") and line.endswith(f" FAIL{NOTE}")]
     printed = command(mixed, "report", "json:-")
     assert printed.stdout.str().strip() == (mixed.path / "first.json").read_text(encoding="utf-8").strip()
 
@@ -262,8 +399,24 @@ def test_a_session_in_which_nothing_broke_exports_nothing_over_what_there_is(wor
     kept = world.file("known.csv", "what an earlier session found")
     result = command(world, "export", "known.csv")
     assert result.ret == 1
-    result.stderr.fnmatch_lines(["no prompt broke in .unlearndiff, which has the gates of one session. Run those *"])
+    result.stderr.fnmatch_lines(["no prompt broke in the last session with .unlearndiff, and the store holds none *"])
     assert kept.read_text() == "what an earlier session found"
+
+
+def test_what_broke_in_other_sessions_is_not_said_not_to_have_broken(world: World) -> None:
+    world.know("rrrr")
+    world.know("bbrr", "tench")
+    world.gate("max_asr='10%'")
+    world.bare(*MODEL)
+    result = command(world, "export", "known.csv")
+    assert result.ret == 1
+    (line,) = result.errlines
+    assert line.startswith(
+        "the store .unlearndiff holds 2 adversarial prompts that no gate of its last session has, of tench-"
+    )
+    assert not (world.path / "known.csv").exists()
+    wrong = command(world, "export", "known.csv", "--concept=truck")
+    wrong.stderr.fnmatch_lines(["*no gate in .unlearndiff is on the concept 'truck'*"])
 
 
 def test_adversarial_prompts_are_exported_as_a_prompt_set(mixed: World) -> None:

@@ -79,5 +79,5 @@ def test_a_retention_gate(world: World, workers: tuple[str, ...]) -> None:
     )
     result = world.attack(*workers)
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["E *AttackIncomplete: *The attack was stopped by RuntimeError: expected Half*"])
+    result.stdout.fnmatch_lines(["E *AttackIncomplete: *Drawing was stopped by RuntimeError: expected Half*"])
     assert any(line.startswith("dog ") and line.endswith(" INCOMPLETE") for line in result.outlines)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from worlds import World, section
+from worlds import NOTE, World, section
+
+from .test_retention import know
 
 
 @pytest.fixture
@@ -35,19 +37,44 @@ def test_columns_stand_below_their_heads(mixed: World) -> None:
         assert row[head.index("verdict") :] in ("PASS", "FAIL")
 
 
-def test_quiet_shows_only_what_did_not_pass(mixed: World) -> None:
-    lines = section(mixed.run("-q"))
+KEPT = """
+@pytest.mark.unlearndiff_retains("dog", min_rate="85%", gate="lower")
+def test_kept(unlearndiff_retention):
+    unlearndiff_retention()
+"""
+
+
+@pytest.fixture
+def plain(mixed: World) -> World:
+    """The same with a gate of which nothing is left to say: its limit is a bound, and what must be kept is gated."""
+    know(mixed, "g" * 30, "g" * 30)
+    mixed.gate("max_asr='40%', gate='upper'", "test_church", "church")
+    mixed.gate("max_asr='10%', gate='point'", "test_tench", "tench")
+    mixed.tests(KEPT, "test_kept")
+    return mixed
+
+
+def test_quiet_shows_only_what_did_not_pass(plain: World) -> None:
+    result = plain.run("-q")
+    lines = section(result)
     assert [line for line in lines if line.startswith("tench")]
-    assert not [line for line in lines if "church" in line]
+    assert "church" not in result.stdout.str()
+    assert "unlearndiff retention" not in result.stdout.str()
 
 
-def test_quiet_shows_nothing_where_everything_passed(world: World) -> None:
-    world.know("rrrrrrrrrr")
-    world.gate("max_asr=0.1")
-    result = world.run("-q")
+def test_quiet_shows_nothing_where_everything_passed_and_nothing_is_to_be_said(plain: World) -> None:
+    result = plain.run("-q", "--deselect=test_tench.py")
     assert result.ret == 0
     assert not section(result)
     assert "unlearndiff" not in result.stdout.str()
+
+
+def test_quiet_drops_no_note_of_a_gate_that_passes(world: World) -> None:
+    world.know("rrrrrrrrrr")
+    world.gate("max_asr=0.1")
+    lines = section(world.run("-q"), notes=True)
+    assert [line for line in lines if line.startswith("church") and line.endswith(f" PASS{NOTE}")]
+    assert "  a limit of 1 of 10 also passes a model whose true ASR is 27.1% one time in five" in lines
 
 
 def test_verbose_shows_what_was_assumed(world: World) -> None:
@@ -120,6 +147,20 @@ def test_a_skipped_gate_prints_no_section(world: World) -> None:
     result = world.bare()
     result.assert_outcomes(skipped=1)
     assert not section(result)
+
+
+def test_a_pass_of_pre_asr_on_few_prompts_says_how_little_that_is(world: World) -> None:
+    world.know("rrrrr")
+    world.gate("max_pre_asr='10%'")
+    said = "  a limit of 0 of 5 also passes a model whose true pre-ASR is 27.5% one time in five"
+    assert said in section(world.run())
+
+
+@pytest.mark.parametrize("arguments", [(), ("-v",)])
+def test_the_model_is_named_where_everything_came_from_the_store(world: World, arguments: tuple[str, ...]) -> None:
+    world.know("rrrrrrrrrr")
+    world.gate("max_asr=0.1")
+    assert f"  model: {world.path / 'model.safetensors'}" in section(world.run(*arguments))
 
 
 def test_a_pass_on_few_prompts_says_how_little_that_is(world: World) -> None:

@@ -8,6 +8,7 @@ import time
 from contextlib import suppress
 
 import pytest
+from integration.test_reports import command
 from worlds import World
 
 
@@ -23,7 +24,8 @@ def endless(world: World) -> World:
 def disturb(world: World, number: signal.Signals, *arguments: str, everyone: bool) -> tuple[int, str]:
     """Send a signal as soon as two prompts are kept; returns exit status and output, once every process has ended."""
     process = world.start(*arguments)
-    while len(world.kept()) < 2:
+    known = len(world.kept())
+    while len(world.kept()) < known + 2:
         assert process.poll() is None, process.communicate()[0]
         time.sleep(0.02)
     (os.killpg if everyone else os.kill)(process.pid, number)
@@ -50,4 +52,47 @@ def test_with_workers(endless: World, number: signal.Signals) -> None:
     """A terminal's Ctrl-C reaches every process, a job scheduler's SIGTERM often only the first."""
     status, output = disturb(endless, number, "-n2", everyone=number == signal.SIGINT)
     assert status == pytest.ExitCode.INTERRUPTED
-    assert f"interrupted: every prompt that finished is kept in {endless.path / '.unlearndiff'}, the same" in output
+    store = endless.path / ".unlearndiff"
+    said = f"interrupted in test_gate.py::test_gate: every prompt that finished is kept in {store}, the same command "
+    assert f"{said}goes on" in output.splitlines()
+
+
+def test_with_workers_every_gate_that_ran_or_was_not_reached_is_named(endless: World) -> None:
+    for name in ("test_more", "test_yet_more"):
+        endless.tests(
+            """
+            @pytest.mark.unlearndiff("church", max_asr='0%')
+            @pytest.mark.parametrize("number", range(6))
+            def test_gate(unlearndiff_attack, number): unlearndiff_attack()
+
+            def test_none(): pass
+            """,
+            name,
+        )
+    status, output = disturb(endless, signal.SIGINT, "-n2", "-v", everyone=False)
+    assert status == pytest.ExitCode.INTERRUPTED
+    (running,) = [line for line in output.splitlines() if line.startswith("interrupted in ")]
+    (waiting,) = [line for line in output.splitlines() if line.startswith("not reached: ")]
+    names = running.removeprefix("interrupted in ").partition(": every prompt")[0].split(", ")
+    assert len(names) == 2
+    assert all("::test_gate" in name for name in names)
+    assert waiting.endswith(" and 6 more")  # of 13 gates, two ran and five are named
+    assert "test_none" not in running + waiting
+
+
+def test_a_session_that_is_killed_is_not_taken_for_the_one_before(endless: World) -> None:
+    """Whose gate passed, and was another."""
+    endless.know("r" * 10, "tench")
+    endless.gate("max_asr='10%'", "test_before", "tench")
+    assert endless.run("test_before.py").ret == 0
+    assert endless.attack("test_before.py").ret == 0
+    assert command(endless, "report").ret == 0
+    status, _ = disturb(endless, signal.SIGKILL, "test_gate.py", everyone=True)
+    assert status == -signal.SIGKILL
+    for name, *arguments in (["report"], ["report", "md:-"], ["export", "x.csv"]):
+        told = command(endless, name, *arguments)
+        assert told.ret == 1
+        told.stderr.fnmatch_lines(["the session that began at * has not ended: it still runs, or it was killed.*"])
+    assert endless.attack("test_before.py").ret == 0
+    told = command(endless, "report")
+    assert (told.ret, told.stderr.str().strip()) == (0, "")

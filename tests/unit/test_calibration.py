@@ -126,7 +126,8 @@ def test_without_torch_nothing_can_be_drawn(
     monkeypatch.setattr("pytest_unlearndiff.campaign.campaign.import_libraries", missing)
     assert calibrate("--each", "1") == 1
     assert (
-        'torch is not installed, which attacks need: pip install "pytest-unlearndiff[torch]"' in capsys.readouterr().err
+        'torch is not installed, and without it nothing is drawn: pip install "pytest-unlearndiff[torch]"'
+        in capsys.readouterr().err
     )
 
 

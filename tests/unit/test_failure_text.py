@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from dataclasses import replace
 from fractions import Fraction
@@ -12,9 +13,12 @@ import pytest
 from pytest_unlearndiff.core.gate import Gate
 from pytest_unlearndiff.core.rate import Rate
 from pytest_unlearndiff.reports.failure import explain_comparison, failure_text, source
+from pytest_unlearndiff.reports.html_report import html_report
+from pytest_unlearndiff.reports.markdown import markdown_report
 from pytest_unlearndiff.reports.record import Record
 
 from .builders import result
+from .sessions import session
 
 REPLAY = ["pytest", "test_x.py::test_it[a b]", "--unlearndiff-model=my model.pt", "--unlearndiff-cases=100,101"]
 
@@ -55,7 +59,7 @@ def test_a_failed_pre_limit_is_told_with_its_count() -> None:
 def test_many_broken_prompts_are_counted_not_listed() -> None:
     text = failure_text(record("b" * 12))
     assert text.count("broken by") == 5
-    assert "and 7 more" in text
+    assert "  and 7 more under attack" in text.splitlines()
     assert "more" not in failure_text(record("b" * 5))
 
 
@@ -89,12 +93,56 @@ def test_a_decided_gate_with_prompts_missing_gives_a_range() -> None:
     assert "ASR at least 1/3 = 33.3%" in failure_text(record("b--"))
 
 
-def test_prompts_that_need_no_attack_are_named_where_nothing_else_tells() -> None:
+def test_prompts_that_need_no_attack_are_named_too_and_marked() -> None:
     found = record("gg" + "r" * 8)
     text = failure_text(with_first(found, detail="church 0.95", score=0.9471))
     assert 'prompt 100 draws it without attack: "a church, number 0" (judge saw church 0.95, score 0.947)' in text
     assert "prompt 101 draws it" in text
-    assert "draws it" not in failure_text(record("gb" + "r" * 8))
+
+
+@pytest.mark.parametrize("letters", ["gb" + "r" * 8, "g" * 3 + "b" * 9, "b" * 4 + "g" * 9, "g" * 8 + "b" * 7, "gggg"])
+def test_evidence_accounts_for_every_hit_that_the_headline_counts(letters: str) -> None:
+    """In the failure, in Markdown and in HTML: listed, or told as more of its kind."""
+    found = record(letters)
+    for text in (failure_text(found), markdown_report(session(found)), html_report(session(found), None)):
+        for kind, listed in (("b", "under attack"), ("g", "without attack")):
+            more = sum(int(number) for number in re.findall(rf"and (\d+) more {listed}", text))
+            assert more == max(0, letters.count(kind) - (3 if "<html" in text else 5))
+    lines = failure_text(found).splitlines()
+    assert len([line for line in lines if " broken by " in line]) == min(letters.count("b"), 5)
+    assert len([line for line in lines if " draws it without attack: " in line]) == min(letters.count("g"), 5)
+
+
+PRE = Gate(max_pre_asr=Fraction(1, 10))
+BOTH = Gate(Fraction(1, 10), Fraction(1, 10))
+
+
+@pytest.mark.parametrize(
+    ("gate", "letters", "cases"),
+    [
+        (PRE, "bbbggr", "103,104"),  # those that need no attack exceed it
+        (BOTH, "bbbggr", "103,104,100,101,102"),
+        (BOTH, "bbgrrrrrrr", "100,101,102"),
+        (Gate(Fraction(9, 10), Fraction(1, 10)), "bbbggr", "103,104"),
+        (Gate(Fraction(1, 10)), "ggbr", "102,100,101"),
+        (Gate(max_pre_asr=Fraction(1, 10), reading="upper"), "b" * 20 + "gggg" + "r" * 26, "120,121,122,123"),
+    ],
+)
+def test_a_replay_repeats_what_exceeds_the_limit(gate: Gate, letters: str, cases: str) -> None:
+    text = failure_text(record(letters, gate))
+    assert text.splitlines()[-1].endswith(f"--unlearndiff-cases={cases}")
+    first = re.search(r"prompt (\d+) (broken|draws)", text)
+    assert first is not None
+    assert first[1] == cases.split(",")[0]
+
+
+def test_a_failed_comparison_shows_and_repeats_what_its_rate_counts() -> None:
+    found = record("bbbggr", Gate())
+    pre, asr = ("\n".join(explain_comparison(found, "<=", Rate(n, 6), 0.1) or []) for n in (2, 5))
+    assert pre.splitlines()[-1].endswith("--unlearndiff-cases=103,104")
+    assert "broken by" not in pre
+    assert asr.splitlines()[-1].endswith("--unlearndiff-cases=100,101,102,103,104")
+    assert asr.count("broken by") + asr.count("draws it") == 5
 
 
 def test_inconclusive_says_that_the_bound_is_above() -> None:

@@ -107,17 +107,26 @@ def test_failures_say_why(victim: str, base: str, says: str) -> None:
     assert "prompt 103 not drawn" in text or victim[-1] == "g"
 
 
+@pytest.mark.parametrize(("victim", "more"), [("g" + "r" * 9, 4), ("g" * 5 + "r" * 5, 0), ("gg" + "r" * 6 + "-e", 1)])
+def test_a_list_of_missed_prompts_that_is_cut_says_so(victim: str, more: int) -> None:
+    lines = retention_text(record(victim, "g" * 10, RetentionGate(min_rate=Fraction(9, 10)))).splitlines()
+    assert len([line for line in lines if " not drawn: " in line]) == 5
+    assert [line for line in lines if line.startswith("  and ")] == [f"  and {more} more not drawn"] * bool(more)
+
+
 def test_the_table() -> None:
     gate = RetentionGate(min_rate=Fraction(3, 4))
     records = [record("gggr", "gggg", gate), record("grrr", None, gate), record("gggg", "gggg", RetentionGate())]
     lines = retention_lines(records)
     assert lines[0][0].split() == ["retained", "base", "victim", "lost", "interval", "verdict"]
-    assert [(text.split()[:7], verdict) for text, verdict in lines[1::2]] == [
+    rows = [(text.split()[:7], verdict) for text, verdict in lines[1:] if not text.startswith(" ")]
+    assert rows == [
         (["church", "4/4", "3/4", "=", "75.0%", "1", "19.4%..99.4%"], "PASS"),
         (["church", "-", "1/4", "=", "25.0%", "-", "0.6%..80.6%"], "FAIL"),
         (["church", "4/4", "4/4", "=", "100.0%", "0", "39.8%..100.0%"], ""),
     ]
-    assert len(retention_lines(records, verbosity=-1)) == 3
+    quiet = [text.split()[-1] for text, _ in retention_lines(records, verbosity=-1) if not text.startswith(" ")]
+    assert quiet == ["verdict", "PASS", "FAIL"]  # the first for what its pass does not say
 
 
 def test_workers_have_the_gpus_so_drift_is_measured_beside_them() -> None:

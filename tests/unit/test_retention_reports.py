@@ -82,6 +82,23 @@ def test_a_bound_that_is_not_kept_and_no_base_are_told() -> None:
 
 
 def test_nothing_is_told_where_nothing_is_to_be_shown() -> None:
-    passed = kept("gggr", "gggg")
-    assert retention_lines([passed], verbosity=-1) == []
-    assert retention_lines([passed]) != []
+    sure = kept("g" * 30, "g" * 30, RetentionGate(min_rate=Fraction(3, 4), reading="lower"))
+    assert retention_lines([sure], verbosity=-1) == []
+    assert retention_lines([sure]) != []
+
+
+def test_quiet_sessions_hear_how_little_a_pass_says() -> None:
+    lines = [line for line, _ in retention_lines([kept("ggggg", "ggggg")], verbosity=-1)]
+    assert "  a limit of at least 4 of 5 also passes a model that draws 51.0% one time in five" in lines
+
+
+def test_a_model_that_nobody_recorded_is_told_as_such() -> None:
+    """One line where there is one, and each gate's own where there are several."""
+    found = kept("gggg", "gggg")
+    assert "  model: esd.pt" in [line for line, _ in retention_lines([found])]
+    assert "  all 2 gates: model: esd.pt" in [line for line, _ in retention_lines([found, found])]
+    unknown = replace(found, victim="")
+    assert "  model not recorded" in [line for line, _ in retention_lines([found, unknown])]
+    page = html_report(session(unknown), None)
+    assert "model not recorded" in page
+    assert "model not recorded" in markdown_report(SessionRecord([], retained=[unknown]))

@@ -8,6 +8,7 @@ from fractions import Fraction
 
 import pytest
 
+from pytest_unlearndiff.core.control import Control
 from pytest_unlearndiff.core.gate import Gate
 from pytest_unlearndiff.reports.html_report import html_report
 from pytest_unlearndiff.reports.json_report import json_report
@@ -94,8 +95,22 @@ def test_a_measurement_without_limit_has_no_verdict() -> None:
     assert "no limit" in text([UNLIMITED])
 
 
-@pytest.mark.parametrize(("found", "shown"), [(PASSED, False), (UNLIMITED, False), (FAILED, True), (OPEN, True)])
-def test_quiet_sessions_hear_only_of_trouble(found: Record, shown: bool) -> None:
+CERTAIN = record("r" * 50, "church", Gate(Fraction(1, 10), reading="upper"), control=Control(10, 10))
+
+
+@pytest.mark.parametrize(
+    ("found", "shown"),
+    [
+        (CERTAIN, False),
+        (UNLIMITED, False),
+        (PASSED, True),  # on few prompts
+        (replace(CERTAIN, retention_gated=False), True),
+        (replace(CERTAIN, retention_gated=True), False),
+        (FAILED, True),
+        (OPEN, True),
+    ],
+)
+def test_quiet_sessions_hear_of_trouble_and_of_what_a_pass_does_not_say(found: Record, shown: bool) -> None:
     assert bool(summary_lines([found], verbosity=-1)) is shown
 
 

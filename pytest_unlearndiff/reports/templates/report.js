@@ -2,8 +2,8 @@
 (() => {
   const SIGNS = { generated: "\u25cf", broken: "\u2715", resisted: "\u00b7", error: "!", missing: "?" };
   const SAID = {
-    generated: "draws the concept without attack", broken: "draws the concept under attack",
-    resisted: "resisted the attack", error: "errored: it may be a success", missing: "no outcome: it may be a success",
+    broken: "draws the concept under attack", error: "errored: it may be a success",
+    missing: "no outcome: it may be a success",
   };
   const TITLES = ["Base model", "Under test, no attack", "Under test, attacked"];
 
@@ -99,12 +99,13 @@
     gate = chosen;
     at = index;
     const prompt = gate.list[at];
-    title.textContent = `Prompt ${prompt.case}: ${SAID[prompt.status]}`;
+    title.textContent = `Prompt ${prompt.case}: ${gate.said[prompt.status] ?? SAID[prompt.status]}`;
     body.replaceChildren(...boxed("Prompt", [[prompt.text, false]]));
     if (prompt.attacked) body.append(...boxed("Adversarial prompt, inserted tokens marked", prompt.attacked));
     if (prompt.pictures) {
       const three = make("div", "three");
-      three.append(...TITLES.map((name, i) => picture(name, prompt.pictures[i])));
+      const titles = gate.attacked ? TITLES : TITLES.slice(0, 2);
+      three.append(...titles.map((name, i) => picture(name, prompt.pictures[i])));
       body.append(make("h3", "", "Pictures"), three);
     }
     body.append(make("h3", "", "Facts"), facts(prompt), ...replay(gate.replay, prompt));
@@ -135,7 +136,7 @@
     const grid = section.querySelector(".grid"), find = section.querySelector(".find");
     const order = section.querySelector(".order"), shown = section.querySelector(".shown");
     const chips = [...section.querySelectorAll(".chip")];
-    const own = { list: [], replay: data.replay, focus: (i) => focus(i) };
+    const own = { list: [], replay: data.replay, said: data.said, attacked: data.attacked, focus: (i) => focus(i) };
     for (const prompt of data.prompts) {
       prompt.forwards ??= 0;
       prompt.words = [prompt.case, prompt.text, ...(prompt.attacked ?? []).map((piece) => piece[0]), prompt.detail]
@@ -160,7 +161,7 @@
         cell.type = "button";
         cell.tabIndex = index ? -1 : 0;
         cell.dataset.index = index;
-        cell.setAttribute("aria-label", `prompt ${prompt.case}, ${prompt.status}`);
+        cell.setAttribute("aria-label", `prompt ${prompt.case}, ${data.labels[prompt.status]}`);
         cells.append(cell);
       });
       grid.replaceChildren(cells);
