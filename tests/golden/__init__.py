@@ -1,1 +1,1 @@
-"""Outcomes of real (small) attacks, recorded before the package was rebuilt: a change of structure must not change them."""
+"""Outcomes of real (small) attacks from before the package was rebuilt: a change of structure must not change them."""
