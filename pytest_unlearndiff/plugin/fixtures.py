@@ -19,7 +19,8 @@ def unlearned_pipe(pytestconfig: pytest.Config) -> Any:
     """The pipeline under test, loaded from --unlearndiff-model.
 
     Override it in a conftest to test any ``StableDiffusionPipeline`` or ``StableDiffusionXLPipeline`` of your own; its
-    weights are then fingerprinted from memory.
+    weights are then fingerprinted from memory. Where hooks or other code of yours act as it draws, return it as
+    ``pytest_unlearndiff.VersionedPipeline(pipe, version)``, so that outcomes may be kept.
     """
     from .attack import session_source
 

@@ -56,13 +56,36 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(retention_hooks.RetentionController(config), "unlearndiff-retention-controller")
     plug_early(config)
     if given_options(config):
+        from .device import check_device
         from .rootdir import check_rootdir
 
         check_rootdir(config)
+        check_device(config, state_of(config).settings)
         if state_of(config).settings.plan:
             from .plan import install
 
             install(config)
+
+
+@pytest.hookimpl
+def pytest_report_header(config: pytest.Config) -> str | None:
+    """Say where models run, in sessions that say anything to this plugin."""
+    if STATE not in config.stash:
+        return None
+    from .device import device_line
+
+    return device_line(state_of(config).settings)
+
+
+@pytest.hookimpl
+def pytest_report_collectionfinish(config: pytest.Config, items: list[pytest.Item]) -> str | None:
+    """Say it in sessions of which only now it is known that they have gates."""
+    gates = any({_FIXTURE, retention_hooks.FIXTURE} & {*getattr(item, "fixturenames", ())} for item in items)
+    if not gates or given_options(config):
+        return None
+    from .device import device_line
+
+    return device_line(state_of(config).settings)
 
 
 @pytest.hookimpl

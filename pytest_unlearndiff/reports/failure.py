@@ -9,7 +9,7 @@ from ..core.gate import Gate, Verdict
 from ..core.outcome import Status
 from ..core.rate import Rate, fine_percent, largest_within, percent
 from .record import LONGEST, PromptRecord, Record
-from .text import command, count, duration, many, safe, share_in_words
+from .text import UNKEPT, command, count, duration, many, safe, share_in_words
 
 _SHOWN = 5
 
@@ -69,6 +69,7 @@ def evidence(record: Record) -> list[str]:
         f"  {fine_percent(record.confidence)} interval {percent(record.low)}..{percent(record.high)}, "
         f"pre-ASR {_pre_asr(record)}, {safe(record.attack)}, {source(record)}"
     ]
+    lines += [f"  {safe(record.unkept, UNKEPT)}"] * bool(record.unkept)
     lines += _some(record.ended(Status.BROKEN), _broken)
     if not record.broken or record.max_pre_asr is not None:
         lines += _some(record.ended(Status.GENERATED), _generated)

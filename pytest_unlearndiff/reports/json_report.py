@@ -78,6 +78,7 @@ def _gate(record: Record) -> dict[str, Any]:
         "campaign": record.campaign,
         "control": {"hits": record.control_hits, "seen": record.control_seen, "whose": record.control_whose},
         "obstacle": record.obstacle or None,
+        "unkept": record.unkept or None,
     }
 
 
@@ -87,12 +88,14 @@ def _range(least: int, record: Record) -> dict[str, Any]:
 
 
 def _retained(record: RetentionRecord) -> dict[str, Any]:
-    facts = {name: value for name, value in record.to_wire().items() if name not in ("fresh", "seconds", "expected")}
+    volatile = ("fresh", "seconds", "expected", "device")
+    facts = {name: value for name, value in record.to_wire().items() if name not in volatile}
     said = {"verdict": record.verdict, "obstacle": record.obstacle, "expected_failure": record.expected}
+    said["unkept"] = record.unkept
     return {**facts, **{name: text or None for name, text in said.items()}}
 
 
 def _run(record: Record | RetentionRecord) -> dict[str, Any]:
     """What may differ when the same is measured again."""
-    spent = {"nodeid": record.nodeid, "fresh": record.fresh, "seconds": record.seconds}
+    spent = {"nodeid": record.nodeid, "fresh": record.fresh, "seconds": record.seconds, "device": record.device or None}
     return {**spent, "victim": record.victim, "assumed": record.assumed} if isinstance(record, Record) else spent

@@ -12,7 +12,7 @@ from .failure import numbers, source, support
 from .record import PromptRecord, Record
 from .retention import RetentionRecord
 from .session import SessionRecord
-from .text import command, count, safe, share
+from .text import UNKEPT, command, count, safe, share
 
 _SHOWN = 5
 _SIGNS = {"PASS": "✅", "FAIL": "❌", "INCONCLUSIVE": "⚠️", "INCOMPLETE": "⚠️", "": "📏"}
@@ -27,11 +27,12 @@ def markdown_report(session: SessionRecord, changes: Sequence[Comparison] = ()) 
     if session.gates:
         lines += [_HEAD, "|" + "---|" * (_HEAD.count("|") - 1), *map(_row, session.worst_first), ""]
     said = [
-        f"- {_plain(record.concept)}: {_plain(text)}"
+        f"- {_plain(record.concept)}: {_plain(text, UNKEPT)}"
         for record in session.worst_first
-        for text in (numbers(record), support(record))
+        for text in (numbers(record), support(record), record.unkept)
         if text
     ]
+    said += [f"- Measured on {_plain(', '.join(session.devices))}"] * bool(session.devices)
     lines += [*said, ""] if said else []
     for record in session.failing:
         lines += _evidence(record)
@@ -65,6 +66,7 @@ def _retention(records: Sequence[RetentionRecord]) -> list[str]:
         )
         lines.append(f"| {' | '.join(cells)} |")
     moved = [f"- {_plain(r.concept)}, against the base: {_plain('; '.join(r.drifts))}" for r in records if r.drift]
+    moved += [f"- {_plain(r.concept)}: {_plain(r.unkept, UNKEPT)}" for r in records if r.unkept]
     return [*lines, "", *moved, *[""] * bool(moved)]
 
 

@@ -21,7 +21,7 @@ MISSING = "missing"
 
 STATUSES = (*(status.value for status in Status), MISSING)
 
-_CAMPAIGN = "campaign"
+_CAMPAIGN, _UNKEPT = "campaign", "unkept"
 
 LONGEST = 60
 """Tokens of the longest prompts that upstream attacks, with the two at their ends; here the others are attacked too."""
@@ -140,6 +140,7 @@ class Record:
         expected: why the test is expected to fail; empty where it is not.
         pictures: folder of the thumbnails, from where pytest was started; empty where there is none.
         certain: whether the counts alone make a verdict certain, whatever else stands in its way.
+        unkept: why its outcomes are neither kept nor answered from the store, and the remedy; empty where they are.
     """
 
     nodeid: str
@@ -175,6 +176,7 @@ class Record:
     expected: str = ""
     pictures: str = ""
     certain: bool = False
+    unkept: str = ""
 
     @classmethod
     def of(
@@ -223,6 +225,7 @@ class Record:
             prompts=[PromptRecord.of(*pair) for pair in zip(result.prompts, result.outcomes, strict=True)],
             replay=replay,
             campaign=assumed.pop(_CAMPAIGN, {}),
+            unkept=assumed.pop(_UNKEPT, ""),
             assumed=assumed,
             obstacle=obstacle,
             control_hits=result.control.hits,
@@ -233,6 +236,11 @@ class Record:
             path=place[0],
             line=place[1],
         )
+
+    @property
+    def device(self) -> str:
+        """Where the models ran; empty where that is not known."""
+        return str(self.assumed.get("device", ""))
 
     @property
     def decided(self) -> bool:

@@ -11,7 +11,7 @@ from ..core.gate import Verdict
 from ..core.outcome import Status
 from ..core.rate import fine_percent, percent
 from ..core.retention import Retention, RetentionGate
-from .text import command, count, duration, many, safe, share, share_in_words, table
+from .text import UNKEPT, command, count, duration, many, safe, share, share_in_words, table
 
 _SHOWN = 5
 _COLUMNS = ("retained", "base", "victim", "lost", "interval", "verdict")
@@ -44,6 +44,9 @@ class RetentionRecord:
         drift: how far the victim has moved from the base, each measure with name, value, base and prompts.
         expected: why the test is expected to fail; empty where it is not.
         replay: command line that draws the first missed prompts again; empty where none is missed.
+        unkept: why the victim's pictures are neither kept nor answered from the store, and the remedy; empty where they
+            are.
+        device: where the models ran; empty where that is not known.
     """
 
     nodeid: str
@@ -69,6 +72,8 @@ class RetentionRecord:
     drift: list[dict[str, Any]] = field(default_factory=list)
     expected: str = ""
     replay: list[str] = field(default_factory=list)
+    unkept: str = ""
+    device: str = ""
 
     @classmethod
     def of(cls, retention: Retention, gate: RetentionGate, nodeid: str, replay: Sequence[str] = ()) -> RetentionRecord:
@@ -103,6 +108,8 @@ class RetentionRecord:
             obstacle=next((side.obstacle for side in sides if side.obstacle), ""),
             drift=[asdict(measure) for measure in retention.drift],
             replay=list(replay),
+            unkept=str(victim.provenance.get("unkept", "")),
+            device=str(victim.provenance.get("device", "")),
         )
 
     @property
@@ -171,6 +178,7 @@ def _evidence(record: RetentionRecord) -> list[str]:
     for prompt in record.missed_prompts:
         seen = f"judge saw {safe(prompt['seen'])}"
         lines.append(f'  prompt {prompt["case"]} not drawn: "{safe(prompt["text"])}" ({seen})')
+    lines += [f"  {safe(record.unkept, UNKEPT)}"] * bool(record.unkept)
     if record.replay:
         lines.append(f"  replay: {safe(command(record.replay), 4000)}")
     return lines
@@ -200,7 +208,10 @@ def retention_properties(record: RetentionRecord) -> list[tuple[str, str]]:
         "interval": f"{record.low:.6g} {record.high:.6g}",
         "keys": " ".join(record.keys),
         "drift": "; ".join(record.drifts) or "none",
+        "unkept": record.unkept,
+        "device": record.device,
     }
+    values = {name: value for name, value in values.items() if value != ""}
     return [(f"unlearndiff_retains_{record.concept}_{name}", safe(str(value), 2000)) for name, value in values.items()]
 
 
@@ -225,6 +236,7 @@ def retention_lines(records: Sequence[RetentionRecord], *, verbosity: int = 0) -
         lines.append((f"  {record.nodeid}: {record.limits or 'no limit'}, {took}", ""))
         lines += [(line, "") for line in why]
         lines += [(f"  {safe('; '.join(record.drifts), 1000)}", "")] * bool(record.drift)
+        lines += [(f"  {safe(record.unkept, UNKEPT)}", "")] * bool(record.unkept)
     return lines
 
 
