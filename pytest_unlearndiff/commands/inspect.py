@@ -90,7 +90,7 @@ def _inspect_object(spelt: str, base: Path | None) -> None:
     _print("format", f"{loaded.format}, {type(pipe).__name__}")
     _print("base", str(base) if base is not None else "not given (--base)")
     for reason in found.unhashed:
-        _print("draws by", reason)
+        _print("acts", reason)
     if version:
         _print("version", version)
     for line in map(str, loaded.changes or ["unknown without a base of the same tensors"]):

@@ -65,8 +65,10 @@ def refused(device: str) -> str | None:
 def no_cuda(device: str, gpus: int) -> str:
     """That a CUDA device is not here."""
     if gpus:
-        there = "is cuda:0" if gpus == 1 else f"are cuda:0 to cuda:{gpus - 1}"
-        return f"{device} is not here: the CUDA device{'s' * (gpus > 1)} here {there}"
+        there = (
+            "device here is cuda:0: give that" if gpus == 1 else f"devices here are cuda:0 to cuda:{gpus - 1}: give one"
+        )
+        return f"{device} is not here: the CUDA {there}, or auto, which takes what there is"
     built = "" if _built_with() else ", and this torch is built without CUDA"
     return f"there is no CUDA device here{built}: give auto, which takes what there is, or cpu"
 

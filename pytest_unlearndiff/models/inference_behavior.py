@@ -475,9 +475,8 @@ def _is_own_method(owner: Any, name: str, value: Any) -> bool:
 
 def _compiled(module: Any) -> torch.nn.Module | None:
     """What ``torch.compile`` was given; None for a module that it has not made."""
-    from torch._dynamo.eval_frame import OptimizedModule
-
-    return module._orig_mod if type(module) is OptimizedModule else None
+    compiler = sys.modules.get("torch._dynamo.eval_frame")  # without which nothing was compiled
+    return module._orig_mod if compiler is not None and type(module) is compiler.OptimizedModule else None
 
 
 def _content(cell: Any) -> Any:
