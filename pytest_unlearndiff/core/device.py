@@ -65,10 +65,8 @@ def refused(device: str) -> str | None:
 def no_cuda(device: str, gpus: int) -> str:
     """That a CUDA device is not here."""
     if gpus:
-        there = (
-            "device here is cuda:0: give that" if gpus == 1 else f"devices here are cuda:0 to cuda:{gpus - 1}: give one"
-        )
-        return f"{device} is not here: the CUDA {there}, or auto, which takes what there is"
+        there = "device here is cuda:0" if gpus == 1 else f"devices here are cuda:0 to cuda:{gpus - 1}"
+        return f"{device} is not here: the CUDA {there}: give one that is, or auto, which takes what there is"
     built = "" if _built_with() else ", and this torch is built without CUDA"
     return f"there is no CUDA device here{built}: give auto, which takes what there is, or cpu"
 
@@ -128,7 +126,7 @@ def _built_with() -> str:
         return "unknown"
     if tree is None:
         return ""
-    values = {}
+    values: dict[str, object] = {}
     for line in tree.body:
         if isinstance(line, ast.AnnAssign | ast.Assign) and isinstance(line.value, ast.Constant):
             targets = line.targets if isinstance(line, ast.Assign) else [line.target]

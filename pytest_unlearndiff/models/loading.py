@@ -251,8 +251,8 @@ def _own_changes(pipe: Pipeline, base: Pipeline) -> tuple[Change, ...]:
         if set(known) != set(mine) or any(known[k].shape != mine[k].shape or mine[k].is_meta for k in known):
             return ()
         pairs = {key: _as_coarse(known[key], mine[key]) for key in known}
-        sides = ({key: pair[side] for key, pair in pairs.items()} for side in (0, 1))
-        changes.append(change(component, *sides))
+        theirs, ours = ({key: pair[side] for key, pair in pairs.items()} for side in (0, 1))
+        changes.append(change(component, theirs, ours))
     return tuple(changes)
 
 

@@ -41,7 +41,7 @@ def session_source(settings: Settings) -> VictimSource:
 
 def gate_source(request: GateRequest, settings: Settings) -> VictimSource:
     """The victim a gate names, or else the session's, which is the one that the session's version is of."""
-    version = (request.model is None and settings.model_version) or ""
+    version = settings.model_version or "" if request.model is None else ""
     return _source(request.model or settings.model, request.base or settings.base, settings, version)
 
 
@@ -204,8 +204,8 @@ class AttackFixture:
                 f"{source.version!r}: give one of them"
             )
         beside = self._state.settings.loading_on(str(pipe.device))
-        named = {} if version or not source.version else {"version_of": which}
-        return replace(source, pipe=pipe, **beside, **{"version": version or source.version, **named})
+        whose = which if source.version and not version else ""
+        return replace(source, pipe=pipe, version=version or source.version, version_of=whose, **beside)
 
     def _record(self, result: AttackResult, request: GateRequest) -> Record:
         """Note the finished gate where reports find it."""

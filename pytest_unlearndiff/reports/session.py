@@ -91,7 +91,7 @@ class SessionRecord:
     @property
     def devices(self) -> list[str]:
         """Where models ran, whenever that was, as far as it is known."""
-        return sorted({record.device for record in (*self.gates, *self.retained)} - {""})
+        return sorted({*(r.device for r in self.gates), *(r.device for r in self.retained)} - {""})
 
     @property
     def cut_short(self) -> str:

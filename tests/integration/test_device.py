@@ -46,7 +46,10 @@ def test_an_index_beyond_the_gpus_is_refused(known: World) -> None:
     fake(known, 2)
     result = known.bare(*MODEL, "--unlearndiff-device=cuda:2")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    assert "cuda:2 is not here: the CUDA devices here are cuda:0 to cuda:1: give one, or auto" in result.stderr.str()
+    assert (
+        "cuda:2 is not here: the CUDA devices here are cuda:0 to cuda:1: give one that is, or auto"
+        in result.stderr.str()
+    )
     known.bare(*MODEL, "--unlearndiff-device=cuda:1").assert_outcomes(passed=1)
 
 
