@@ -36,7 +36,10 @@ _LIBRARIES = frozenset(
 )
 """Packages whose classes and functions are known by their names."""
 
-_HELPERS = _LIBRARIES | {"packaging", "regex", "requests", "scipy", "tqdm", "typing_extensions", "yaml", "flash_attn"}
+_HELPERS = _LIBRARIES | {
+    *("einops", "filelock", "flash_attn", "ftfy", "httpx", "jinja2", "kernels", "packaging", "regex", "requests"),
+    *("scipy", "sentencepiece", "torchvision", "tqdm", "triton", "typing_extensions", "yaml"),
+}
 """Packages from which modules of the libraries import functions."""
 
 _HOOKS = {
@@ -441,15 +444,14 @@ def _is_known(function: Any, packages: frozenset[str] = _LIBRARIES) -> bool:
         return _is_known(function.func, packages)
     if isinstance(function, types.MethodType):
         return _is_known(function.__func__, packages)
-    if isinstance(function, types.FunctionType):
-        inner = getattr(function, "__wrapped__", None)
-        root = _origin(function).partition(".")[0]
-        return root in packages and (inner is None or inner is function or _is_known(inner, packages))
     if isinstance(function, type):
         return _is_library(function)
-    if isinstance(function, (types.BuiltinFunctionType, types.MethodDescriptorType, types.WrapperDescriptorType)):
-        return True
-    return _is_library(type(function))
+    if isinstance(function, types.FunctionType):
+        known = _origin(function).partition(".")[0] in packages
+    else:
+        known = _is_library(type(function))
+    inner = vars(function).get("__wrapped__") if known and hasattr(function, "__dict__") else None
+    return known and (inner is None or inner is function or _is_known(inner, packages))
 
 
 def _functions(value: Any) -> Iterator[Any]:

@@ -13,7 +13,7 @@ from .controller import Controller
 from .fixtures import unlearndiff_attack, unlearned_pipe
 from .given import given_options
 from .last_line import begin_with_message
-from .options import MARKER, add_options
+from .options import MARKER, OPTIONS, add_options
 from .plugs import plug_early
 from .refusal import marked, refuse
 from .session import CARRIED, GATE, RECORDS, STATE, state_of
@@ -69,8 +69,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl
 def pytest_report_header(config: pytest.Config) -> str | None:
-    """Say where models run, in sessions that say anything to this plugin."""
-    if STATE not in config.stash:
+    """Say where models run, where the command line says anything to this plugin.
+
+    What a repository's ini file says is no news to its other tests: those with gates are told once they are collected.
+    """
+    if not _asked(config):
         return None
     from .device import device_line
 
@@ -81,7 +84,7 @@ def pytest_report_header(config: pytest.Config) -> str | None:
 def pytest_report_collectionfinish(config: pytest.Config, items: list[pytest.Item]) -> str | None:
     """Say it in sessions of which only now it is known that they have gates."""
     gates = any({_FIXTURE, retention_hooks.FIXTURE} & {*getattr(item, "fixturenames", ())} for item in items)
-    if not gates or given_options(config):
+    if not gates or _asked(config):
         return None
     from .device import device_line
 
@@ -110,6 +113,11 @@ def pytest_make_collect_report(
         state = state_of(collector.config)
         refuse(report, (problem for item in gates if (problem := check_marker(item, state))))
     return report
+
+
+def _asked(config: pytest.Config) -> bool:
+    """Whether the command line says anything to this plugin."""
+    return any(config.getoption(option.ini) is not None for option in OPTIONS)
 
 
 def _is_gate(item: pytest.Item) -> bool:

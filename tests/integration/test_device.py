@@ -87,9 +87,10 @@ def test_the_header_says_it_without_torch(
     assert next(line for line in result.outlines if line.startswith("unlearndiff: device")).startswith(said)
 
 
-def test_without_options_it_is_said_once_gates_are_known(world: World) -> None:
+def test_what_an_ini_file_says_is_told_once_gates_are_known(world: World) -> None:
     world.concept()
     world.gate("max_asr='50%'")
+    world.ini("unlearndiff_model = model.safetensors")
     assert [line for line in world.bare().outlines if "device" in line] == ["unlearndiff: device auto: cpu"]
     (world.path / "test_gate.py").unlink()
     world.tests("def test_other(): pass")
