@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -123,7 +124,7 @@ class _Calibrator:
         """The base where it is drawn with, which is said once."""
         source = located(self._source)
         if not self._said:
-            print(f"device: {source.device}")
+            print(f"device: {source.device}", file=sys.stderr)
             self._said = True
         return source
 

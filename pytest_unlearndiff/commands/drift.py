@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from statistics import mean
 
 from ..campaign.parts import Parts, VictimSource, located
@@ -46,7 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
     parts = Parts()
     dtype = resolved(arguments.dtype, arguments.device)
     source = located(VictimSource(model, base_at, device=arguments.device, dtype=dtype))
-    print(f"device: {source.device}")
+    print(f"device: {source.device}", file=sys.stderr)
     victim, base = Victim(parts.victim(source).pipe, Sampling()), Victim(parts.base(source), Sampling())
     with multiplying(source.dtype):
         moved = {name: mean(noise_drift(victim, base, texts[name], samples=arguments.samples)) for name in texts}
