@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .core.rate import Rate as Rate
     from .core.result import AttackResult as AttackResult
     from .core.retention import Retention as Retention
+    from .core.versioned_pipeline import VersionedPipeline as VersionedPipeline
 
 __version__ = "0.1.0"
 
@@ -43,6 +44,7 @@ _HOMES = {
     "Status": "core.outcome",
     "UnlearnDiffError": "core.errors",
     "Verdict": "core.gate",
+    "VersionedPipeline": "core.versioned_pipeline",
 }
 
 __all__ = [*sorted(_HOMES), "__version__"]  # noqa: PLE0604  # every name is a string

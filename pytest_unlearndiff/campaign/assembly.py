@@ -6,6 +6,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from ..core.device import AUTO
 from ..core.errors import ModelError
 from ..core.outcome import Outcome
 from ..core.plugged import plugged
@@ -36,7 +37,7 @@ def engine_here(
     from .evaluation import Evaluation
     from .lanes import Engine
 
-    pictures = store.pictures(store.entry(campaign.concept.name, campaign.key))
+    pictures = campaign.store_of(store).pictures(store.entry(campaign.concept.name, campaign.key))
     gallery = Gallery(pictures, campaign.concept.prompts) if pictures is not None else None
     loaded = parts.victim(source)
     victim = Victim(
@@ -60,7 +61,8 @@ def engine_here(
     evaluation = Evaluation(victim, judge, gallery.judged if gallery else None)
     attack = build_attack(campaign.attack, victim)
     around = partial(multiplying, source.dtype)
-    return Engine(attack, victim, targets, evaluation, lanes, campaign.seed, around), describe(loaded, source.beside)
+    described = {**describe(loaded, source.beside), "device": source.device, "dtype": source.dtype}
+    return Engine(attack, victim, targets, evaluation, lanes, campaign.seed, around), described
 
 
 def _scheduler_notes(pipe: Any, campaign: Campaign, source: VictimSource) -> list[str]:
@@ -129,7 +131,7 @@ def facts_of(campaign: Campaign, source: VictimSource) -> dict[str, Any]:
     return {
         **({"target images": "those that the concept names"} if own else {}),
         "victim": source.title,
-        "device": source.device,
-        "dtype": source.dtype,
+        # Of workers, each says where it is.
+        **({"device": source.device, "dtype": source.dtype} if source.device != AUTO else {}),
         **surroundings("pytest-unlearndiff", "torch", "diffusers", "transformers"),
     }

@@ -20,7 +20,7 @@ from ..store.judge_weights import judge_weights
 from ..store.pictures import Pictures
 from ..store.store import Entry, Mode, Store
 from .begun import Begun
-from .parts import Fingerprint, Parts, VictimSource
+from .parts import Fingerprint, Parts, VictimSource, located
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -191,7 +191,8 @@ class Bench:
         check_files(order, here, self._fingerprints)
         watched, packed = dict[str, Outcome](), Packed()
         store = NoStore(packed if order.pictures else None)
-        engine, described = here.campaign.engine(here.source, self._parts, order.lanes, store, watched)
+        # The files are compared before that: what a device is good for is no part of what they are.
+        engine, described = here.campaign.engine(located(here.source), self._parts, order.lanes, store, watched)
         self._sittings[sender] = Sitting(engine, watched, packed)
         return Report(engine.lanes, described=described)
 

@@ -128,17 +128,18 @@ class Campaign:
             UnlearnDiffError: the victim or the judge cannot be loaded, or the store cannot be read or written.
         """
         started, before = time.monotonic(), computed_forwards()
-        entry = store.entry(self.concept.name, self.key)
-        found, distrusted = self._known(store, entry)
-        provenance = self._provenance(store, entry, found, distrusted)
+        own = self.store_of(store)  # the base's pictures are the whole store's affair in any case
+        entry = own.entry(self.concept.name, self.key)
+        found, distrusted = self._known(own, entry)
+        provenance = self._provenance(own, entry, found, distrusted)
         facts: dict[str, Any] = {}
         watched: dict[str, Outcome] = {}
         if self._open(found, ending):
             made = None
             try:
-                check_attackable(store.mode, ending, torch=crew is None)
+                check_attackable(store.mode, ending, torch=crew is None, unkept=self.fingerprint.unkept)
                 source = provide()
-                found = self._known(store, entry)[0]  # where that waited, others may have attacked meanwhile
+                found = self._known(own, entry)[0]  # where that waited, others may have attacked meanwhile
                 made = self._made(source, parts, lanes, store, watched, crew) if self._open(found, ending) else None
             except CannotAttack as obstacle:
                 facts = {"obstacle": str(obstacle)}
@@ -153,7 +154,7 @@ class Campaign:
                 found, facts = self._attack(engine, store, entry, source.title, progress, ending, observe)
                 described |= facts_of(self, source)
                 provenance |= described
-                if store.mode.writes:
+                if own.mode.writes:
                     entry.note(described)
                 facts["victim"] = source.title
         if (unreached := self._unreached()) and not ending.settled(self._tally(found)):
@@ -172,9 +173,19 @@ class Campaign:
         computed = computed_forwards() - before
         return self._result(found, started, provenance=provenance, control=seen, computed=computed, **facts)
 
+    def store_of(self, store: Store) -> Store:
+        """The store for this campaign's outcomes: none, where its key does not tell its victim from others."""
+        return store if self.fingerprint.complete else store.unused
+
     def _provenance(self, store: Store, entry: Entry, found: Mapping[str, Outcome], distrusted: int) -> dict[str, Any]:
         """What there is to say of a campaign before anything is attacked."""
         provenance: dict[str, Any] = {"campaign": self.key.to_dict()}
+        if self.fingerprint.unkept:
+            provenance["unkept"] = self.fingerprint.unkept
+        if self.fingerprint.version:
+            provenance["model_version"] = self.fingerprint.version
+        if self.fingerprint.unhashed:
+            provenance["acts_at_inference"] = list(self.fingerprint.unhashed)
         provenance |= entry.noted() if store.mode.reads else {}
         if distrusted:
             provenance["distrusted_lines"] = distrusted
@@ -186,6 +197,7 @@ class Campaign:
 
     def prospect(self, store: Store, ending: Ending = TO_THE_END) -> Prospect:
         """What a run would find in the store and what it would have to attack; nothing is loaded."""
+        store = self.store_of(store)
         found, _ = self._known(store, store.entry(self.concept.name, self.key))
         tally = self._tally(found)
         lacking = () if ending.settled(tally) else self._lacking(found)
@@ -215,7 +227,7 @@ class Campaign:
     def stored(self, store: Store) -> Tally:
         """How the prompts ended that the store's folder holds, whether its mode lets them count or not."""
         try:
-            found, _ = store.entry(self.concept.name, self.key).known()
+            found, _ = store.entry(self.concept.name, self.key).known() if self.fingerprint.complete else ({}, 0)
         except StoreError:
             found = {}
         return self._tally(found)
@@ -227,11 +239,12 @@ class Campaign:
         """
         started = time.monotonic()
         try:
-            found, _ = self._known(store, store.entry(self.concept.name, self.key))
+            found, _ = self._known(self.store_of(store), store.entry(self.concept.name, self.key))
             control = self._control(store, {})
         except StoreError:
             found, control = {}, Control()
-        return self._result(found, started, obstacle=obstacle, control=control)
+        provenance = {"unkept": self.fingerprint.unkept} if self.fingerprint.unkept else {}
+        return self._result(found, started, obstacle=obstacle, control=control, provenance=provenance)
 
     def _result(self, found: Mapping[str, Outcome], started: float, **facts: Any) -> AttackResult:
         return AttackResult.gather(
@@ -311,21 +324,22 @@ class Campaign:
         """
         from .control import sharing_control
 
-        if store.mode.writes:
-            store.prepare(entry, self.key)
+        own = self.store_of(store)
+        if own.mode.writes:
+            own.prepare(entry, self.key)
             if not entry.noted():  # all there is to say is said at the end, which may not come
                 entry.note({"victim": victim})
-        alone = store.lock(entry) if store.mode.writes else nullcontext()
-        with alone, store.sharing(entry), sharing_control(store, self):
-            found, _ = self._known(store, entry)
+        alone = own.lock(entry) if own.mode.writes else nullcontext()
+        with alone, own.sharing(entry), sharing_control(store, self):
+            found, _ = self._known(own, entry)
             known, started = self._reached(found), time.monotonic()
             facts: dict[str, Any] = {}
             with closing(self._outcomes(engine, found)) as outcomes:
                 for outcome in outcomes:
                     if outcome is not None:
                         found[outcome.prompt] = outcome
-                        if store.mode.writes:
-                            store.keep(entry, outcome)
+                        if own.mode.writes:
+                            own.keep(entry, outcome)
                         observe(outcome)
                     tally = self._tally(found)
                     if progress is not None:
@@ -383,13 +397,15 @@ class Campaign:
         return engine_here(self, source, parts, lanes, store, watched)
 
 
-def check_attackable(mode: Mode, ending: Ending, *, torch: bool) -> None:
+def check_attackable(mode: Mode, ending: Ending, *, torch: bool, unkept: str = "") -> None:
     """Ask whether this session may attack, and where it does so itself, has what attacks need.
 
     Raises:
         CannotAttack: names the reason and the mend.
     """
     if mode is Mode.REQUIRE:
+        if unkept:
+            raise CannotAttack(f"--unlearndiff-cache=require answers from the store alone, and {unkept}")
         raise CannotAttack(
             "--unlearndiff-cache=require forbids drawing anything new: run once without it to fill in what is missing"
         )

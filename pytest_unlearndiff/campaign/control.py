@@ -184,7 +184,7 @@ def _look(
 
     source = provide()
     # Workers have the GPUs, and this machine may have none.
-    judge = parts.judge(shown.concept.judge, source if crew is None else replace(source, device="cpu"))
+    judge = parts.judge(shown.concept.judge, source if crew is None else source.on("cpu"))
     prompts = shown.concept.prompts
     images = [supplied_image(Path(shown.concept.images[prompt.digest])) for prompt in prompts]
     Witness(store, shown, judge, 0, watched)(prompts, images)

@@ -91,13 +91,14 @@ class Meter:
     ) -> Figures:
         """What is kept, and what is measured now of the rest."""
         wanted = self._prompts if prompts is None else prompts
+        own = self.victim.store_of(self.store).mode
         kept = Measures(self.store.entry(self.victim.concept.name, self.victim.key).folder)
         name = f"{what} against {self.base.key.digest}"
-        known = {d: v for d, v in kept.read(name).items() if len(v) == numbers} if self.store.mode.reads else {}
+        known = {d: v for d, v in kept.read(name).items() if len(v) == numbers} if own.reads else {}
         lacking = [prompt for prompt in wanted if prompt.digest not in known]
         if lacking and make is not None and self.store.mode is not Mode.REQUIRE and (new := _tried(make, lacking)):
             known |= new
-            if self.store.mode.writes:
+            if own.writes:
                 kept.keep(name, known)
         return {prompt.digest: known[prompt.digest] for prompt in wanted if prompt.digest in known}
 

@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from ..core.concept import JudgeSpec
+from ..core.device import AUTO, foreseen
 from ..core.guidance import UNGUIDED, Guidance
 from ..core.judge_kinds import weights_of
 from ..core.maker import is_maker, make
-from ..core.precision import WEIGHTS
+from ..core.precision import WEIGHTS, resolved
+from ..core.reasons import reasons_in_words
+from ..core.versioned_pipeline import without_version
 from ..store.fingerprint import Fingerprints, digest, stamp
 from ..store.kinds import INDEX
 from .fetching import origin
@@ -28,7 +31,9 @@ class VictimSource:
             un-erased base itself is the victim.
         base: the un-erased pipeline's folder, for what a checkpoint lacks and for target images.
         pipe: a pipeline of the user's own, instead of ``model``, or made by the callable that ``model`` names.
-        device: such as ``cpu`` or ``cuda``.
+        version: the user's version of all that acts on the victim at inference; empty for none.
+        version_of: who made the pipeline, where the version is not said of it alone; empty otherwise.
+        device: such as ``cpu`` or ``cuda``; ``auto`` until the models are loaded, see ``located``.
         dtype: name of the arithmetic, one of ``core.precision.WEIGHTS``.
         compiled: whether to have torch compile the UNets; like the device, it is not part of the key.
         trust_pickle: whether pickles may be read that name more than tensors; it is never executed.
@@ -41,6 +46,8 @@ class VictimSource:
     model: Path | None = None
     base: Path | None = None
     pipe: Any = None
+    version: str = ""
+    version_of: str = ""
     device: str = "cpu"
     dtype: str = "float32"
     compiled: bool = False
@@ -53,7 +60,12 @@ class VictimSource:
     @property
     def unerased(self) -> VictimSource:
         """The base as a victim: nothing is put into it, and nothing is done to its pictures."""
-        return replace(self, model=None, pipe=None, guidance=UNGUIDED, safety_checker=False, assumed="")
+        plain = replace(self, model=None, pipe=None, version="", version_of="", assumed="")
+        return replace(plain, guidance=UNGUIDED, safety_checker=False)
+
+    def on(self, device: str) -> VictimSource:
+        """The same where its models run on this device, in the arithmetic of that."""
+        return replace(self, device=device, dtype=resolved(self.dtype, device))
 
     @property
     def beside(self) -> str:
@@ -74,12 +86,33 @@ class Fingerprint:
     """What is known of a victim before it is loaded.
 
     Attributes:
-        victim: content hash of its weights.
+        victim: content hash of its weights, and of what acts on it at inference as far as a hash can stand for that.
         target: content hash of what target images are made from.
+        unhashed: what acts on it at inference that no hash can stand for, such as hooks.
+        version: what the user says stands for that; empty for nothing.
     """
 
     victim: str
     target: str
+    unhashed: tuple[str, ...] = ()
+    version: str = ""
+
+    @property
+    def complete(self) -> bool:
+        """Whether two victims of this fingerprint draw the same, so that outcomes may be kept under it."""
+        return not self.unhashed or bool(self.version)
+
+    @property
+    def unkept(self) -> str:
+        """Why no store has or gets outcomes of the victim, and the remedy; empty where one may."""
+        if self.complete:
+            return ""
+        return (
+            "outcomes of this pipeline are neither kept nor answered from the store, because no hash stands for "
+            f"{reasons_in_words(self.unhashed)}: give it a version, which becomes part of the key, with "
+            "--unlearndiff-model-version=TEXT, or let what makes it return "
+            "pytest_unlearndiff.VersionedPipeline(pipe, 'TEXT')"
+        )
 
     @classmethod
     def of(
@@ -106,21 +139,43 @@ class Fingerprint:
     def _of_weights(cls, source: VictimSource, fingerprints: Fingerprints) -> Fingerprint:
         """The same where the base draws the target images."""
         guided = f" with {source.beside}" if source.beside else ""
+        if source.version:
+            whose = f" of {source.version_of}" if source.version_of else ""
+            guided = f" in version {source.version!r}{whose}{guided}"
         base = fingerprints.of(source.base) if source.base is not None else ""
         target = f"{base}:{WEIGHTS[source.dtype]}"
         if source.pipe is not None:
-            from ..models.loading import weights_digest
+            from ..models.inference_behavior import inference_behavior
 
-            weights = weights_digest(source.pipe, safety_checker=source.safety_checker)
-            return cls(f"{weights}{guided}", target if base else "")
+            found = inference_behavior(source.pipe, safety_checker=source.safety_checker)
+            victim = f"{found.digest}{guided}"
+            if found.reasons:
+                # No key of a pipeline that a hash stands for; what acts on it is in it as far as it has names.
+                victim = f"{found.digest} and {digest(found.reasons)} beside it{guided}"
+            return cls(victim, target if base else "", found.reasons, source.version)
         if source.model is None:
             return cls(f"{target}{guided}", target)
         model = fingerprints.of(source.model)
         if (source.model / INDEX).is_file():
             # It takes nothing of a base; and a copy of its base has to be found out when it is loaded, so that what the
             # base itself drew must not answer for it.
-            return cls(f"pipeline {model}:{WEIGHTS[source.dtype]}{guided}", target)
-        return cls(f"{model}+{target}{guided}", target)
+            return cls(f"pipeline {model}:{WEIGHTS[source.dtype]}{guided}", target, version=source.version)
+        return cls(f"{model}+{target}{guided}", target, version=source.version)
+
+
+def located(source: VictimSource) -> VictimSource:
+    """The same with the device that ``auto`` stands for in this process.
+
+    Raises:
+        ModuleNotFoundError: torch has to be asked, and is not installed.
+    """
+    if source.device != AUTO:
+        return source
+    if (device := foreseen()) is None:
+        from ..models.devices import best_device
+
+        device = best_device()
+    return source.on(device)
 
 
 def import_libraries() -> None:
@@ -168,12 +223,13 @@ class Parts:
         """What was loaded for a victim: a ``Loaded``."""
         import_libraries()
         from ..models.checkpoint import read_checkpoint
-        from ..models.loading import Loaded, load_victim, own_pipeline
+        from ..models.loading import Loaded, load_victim
 
+        if is_maker(source.model) and source.pipe is None:
+            pipe, version = without_version(self.made(str(source.model)))
+            source = replace(source, pipe=pipe, version=version or source.version)
         if source.pipe is not None:
-            return own_pipeline(source.pipe, safety_checker=source.safety_checker)
-        if is_maker(source.model):
-            return own_pipeline(self.made(str(source.model)), safety_checker=source.safety_checker)
+            return self._own(source)
         base = str(source.base)
         if source.model is None:
             pipe = self._pipeline(base, source, checked=source.safety_checker)
@@ -195,6 +251,20 @@ class Parts:
                 safety_checker=source.safety_checker,
                 assumed=source.assumed,
             ),
+        )
+
+    def _own(self, source: VictimSource) -> Any:
+        """A pipeline of the user's own, held against its base."""
+        from ..models.inference_behavior import inference_behavior
+        from ..models.loading import own_pipeline
+
+        acts = inference_behavior(source.pipe, safety_checker=source.safety_checker, weights=False).reasons
+        return own_pipeline(
+            source.pipe,
+            self.base(source) if source.base is not None else None,
+            acts=(*acts, *filter(None, [source.beside])),
+            safety_checker=source.safety_checker,
+            title=source.title,
         )
 
     def made(self, spelt: str) -> Any:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.concept import Prompt
+from ..core.device import AUTO
 from ..core.errors import CannotAttack, one_line
 from .begun import Begun
 from .bench import Bench, Order
@@ -58,13 +59,13 @@ class RayTeam:
         where: ``auto``, one worker a GPU of this machine; a number of workers on this machine, which share its GPUs;
             ``ray`` or ``ray://HOST:PORT``, one worker a GPU (or CPU, where models run there) of a cluster that runs.
             All but a number may end in ``/N``: N workers share a GPU.
-        device: where the models run.
+        device: where the models run; ``auto`` for GPUs where Ray finds any, else CPUs.
         namespace: where other processes find the workers by their names; empty where nobody else shall.
     """
 
     def __init__(self, where: str, device: str, namespace: str = "") -> None:
         self._where, _, per_gpu = where.rpartition("/") if re.search(r"\w/\d+$", where) else (where, "", "1")
-        self._gpu = device.startswith("cuda")
+        self._device = device
         self._per_gpu = int(per_gpu)
         self._namespace = namespace
         self._sender = ""
@@ -77,6 +78,13 @@ class RayTeam:
         self._asked: dict[Any, str] = {}
         self._sent: dict[str, list[tuple[str, Any]]] = {}
         self._hired = 0
+
+    @property
+    def _gpu(self) -> bool:
+        """Whether a worker needs a GPU; what ``auto`` means is Ray's to tell, since this machine may have none."""
+        if self._device == AUTO:
+            return bool(self._ray.cluster_resources().get("GPU"))
+        return self._device.startswith("cuda")
 
     @property
     def _local(self) -> bool:
@@ -261,9 +269,10 @@ class RayTeam:
             self._share = 1 / max(1, ceil(count / max(1, gpus)))
             return count
         if not self._gpu and self._local:
+            why = "there is none here" if self._device == AUTO else f"models run on --unlearndiff-device={self._device}"
             raise CannotAttack(
-                "--unlearndiff-workers=auto means one worker a GPU, and models run on the CPU: add "
-                "--unlearndiff-device=cuda, or give a number of workers"
+                f"--unlearndiff-workers=auto means one worker a GPU, and {why}: give a number of workers, which run on "
+                "the CPU"
             )
         count = min(gpus * self._per_gpu, cpus) if self._gpu else cpus
         if not count:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 from ..campaign.control import base_campaign
-from ..campaign.parts import Fingerprint, Parts, VictimSource
+from ..campaign.parts import Fingerprint, Parts, VictimSource, located
 from ..core.calibration import Calibration
 from ..core.concept import Concept, Prompt
 from ..core.concept_file import BUILT_IN, ConceptLibrary
@@ -21,6 +22,7 @@ from ..reports.text import safe
 from ..store.judge_weights import judge_weights
 from ..store.store import Store
 from .concepts import add_concepts, library_of
+from .device import add_device, check_device
 from .models import BASE, model_at
 
 SUMMARY = "measure a concept's judge on the base model's own pictures, and keep the result for gates"
@@ -41,12 +43,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sheet", type=Path, help="write a contact sheet of the pictures here, as PNG")
     parser.add_argument("--cache-dir", type=Path, default=Path(".unlearndiff"), help="the store (default: %(default)s)")
     parser.add_argument("--lanes", type=int, default=8, help="prompts drawn together (default: %(default)s)")
-    parser.add_argument("--device", default="cpu", help="where the models run (default: %(default)s)")
+    add_device(parser)
     parser.add_argument("--dtype", default=AUTO, choices=PRECISIONS)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Draw, judge, and say; 0 where the positive control holds, else 1."""
+    check_device(arguments.device)
     base = model_at(arguments.base)
     library = library_of(arguments)
     concept = library.find(arguments.concept).first(arguments.prompts)
@@ -95,7 +98,7 @@ class _Calibrator:
     """
 
     def __init__(self, concept: Concept, base: Path, arguments: argparse.Namespace) -> None:
-        self._concept, self._arguments = concept, arguments
+        self._concept, self._arguments, self._said = concept, arguments, False
         self._store, self._parts = Store(arguments.cache_dir), Parts()
         dtype = resolved(arguments.dtype, arguments.device)
         self._source = VictimSource(base=base, device=arguments.device, dtype=dtype)
@@ -112,10 +115,18 @@ class _Calibrator:
             return ()
         asked = replace(self._concept, prompts=tuple(prompts))
         campaign = base_campaign(asked, self._base, self._judge)
-        result = campaign.run(self._store, lambda: self._source, self._parts, lanes=self._arguments.lanes)
+        result = campaign.run(self._store, self._located, self._parts, lanes=self._arguments.lanes)
         if result.obstacle:
             raise CannotAttack(result.obstacle)
         return result.outcomes
+
+    def _located(self) -> VictimSource:
+        """The base where it is drawn with, which is said once."""
+        source = located(self._source)
+        if not self._said:
+            print(f"device: {source.device}", file=sys.stderr)
+            self._said = True
+        return source
 
     def write_sheet(self, judged: list[tuple[Prompt, Outcome | None]]) -> None:
         """Draw the pictures again and write them with what the judge said of each."""
@@ -123,7 +134,7 @@ class _Calibrator:
         from ..models.contact_sheet import write_contact_sheet
         from ..models.victim import Victim
 
-        base = Victim(self._parts.base(self._source), self._concept.sampling)
+        base = Victim(self._parts.base(self._located()), self._concept.sampling)
         pictures = base.generate([Drawing(prompt.text, prompt.seed, prompt.guidance) for prompt, _ in judged])
         captions = [
             f"{'HIT' if outcome is not None and outcome.success else 'no'}: {outcome.detail if outcome else ''}\n"

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from statistics import mean
 
-from ..campaign.parts import Parts, VictimSource
+from ..campaign.parts import Parts, VictimSource, located
 from ..core.precision import AUTO, PRECISIONS, resolved
 from .concepts import add_concepts, library_of
+from .device import add_device, check_device
 from .models import BASE, model_at
 
 SUMMARY = "compare a model's predicted noise with its base's, on erased and on retained concepts"
@@ -22,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_concepts(parser)
     parser.add_argument("--prompts", type=int, default=8, help="prompts of each concept (default: %(default)s)")
     parser.add_argument("--samples", type=int, default=8, help="noise samples of each prompt (default: %(default)s)")
-    parser.add_argument("--device", default="cpu", help="where the models run (default: %(default)s)")
+    add_device(parser)
     parser.add_argument("--dtype", default=AUTO, choices=PRECISIONS)
 
 
@@ -32,6 +34,7 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         UnlearnDiffError: a model or a concept is not there, or cannot be loaded.
     """
+    check_device(arguments.device)
     model, base_at = model_at(arguments.model, maker=True), model_at(arguments.base)
     library = library_of(arguments)
     names = [*arguments.erased, *arguments.retained]
@@ -43,9 +46,10 @@ def run(arguments: argparse.Namespace) -> int:
 
     parts = Parts()
     dtype = resolved(arguments.dtype, arguments.device)
-    source = VictimSource(model, base_at, device=arguments.device, dtype=dtype)
+    source = located(VictimSource(model, base_at, device=arguments.device, dtype=dtype))
+    print(f"device: {source.device}", file=sys.stderr)
     victim, base = Victim(parts.victim(source).pipe, Sampling()), Victim(parts.base(source), Sampling())
-    with multiplying(dtype):
+    with multiplying(source.dtype):
         moved = {name: mean(noise_drift(victim, base, texts[name], samples=arguments.samples)) for name in texts}
     for name, drift in moved.items():
         print(f"{'erased' if name in arguments.erased else 'retained'} {name}: {drift:.4g}")

@@ -7,9 +7,13 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..campaign.parts import Fingerprint, Parts, VictimSource
 from ..core.errors import ModelError
-from ..reports.text import safe
+from ..core.maker import is_maker, make
+from ..core.versioned_pipeline import without_version
+from ..reports.text import UNKEPT, safe
 from ..store.family import family_of
+from ..store.fingerprint import Fingerprints
 from .models import BASE, model_at
 
 if TYPE_CHECKING:
@@ -21,7 +25,9 @@ SUMMARY = "say what a model is, which tensors it changes against its base, and w
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The model and its base, and what to accept."""
-    parser.add_argument("path", help="pipeline folder, component folder, checkpoint file, URL or Hub id")
+    parser.add_argument(
+        "path", help="pipeline folder, component folder, checkpoint file, URL, Hub id, or pkg.mod:callable"
+    )
     parser.add_argument("--base", help=BASE)
     parser.add_argument("--partial", action="store_true", help="accept tensors that are missing without a pattern")
     parser.add_argument(
@@ -35,12 +41,15 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         ModelError: it cannot be attacked.
     """
-    path, base = model_at(arguments.path), arguments.base and model_at(arguments.base)
+    path, base = model_at(arguments.path, maker=True), arguments.base and model_at(arguments.base)
     from ..models.quiet import libraries_quiet
 
     try:
         with libraries_quiet():
-            _inspect(path, base, partial=arguments.partial, trust_pickle=arguments.trust_pickle)
+            if is_maker(path):
+                _inspect_object(str(path), base)
+            else:
+                _inspect(path, base, partial=arguments.partial, trust_pickle=arguments.trust_pickle)
     except ModelError as error:
         raise ModelError(_own(str(error))) from None
     return 0
@@ -72,6 +81,25 @@ def _inspect(path: Path, base: Path | None, *, partial: bool, trust_pickle: bool
     _account(checkpoint, load_victim(checkpoint, pipe, partial=partial, guided=_guides(checkpoint)))
 
 
+def _inspect_object(spelt: str, base: Path | None) -> None:
+    """What a callable makes: also what acts on it as it draws, and whether outcomes of it are kept."""
+    pipe, version = without_version(make(spelt))
+    source = VictimSource(Path(spelt), base, pipe, version, device=str(getattr(pipe, "device", "cpu")))
+    found, loaded = Fingerprint.of(source, Fingerprints()), Parts().victim(source)
+    _print("model", spelt)
+    _print("format", f"{loaded.format}, {type(pipe).__name__}")
+    _print("base", str(base) if base is not None else "not given (--base)")
+    for reason in found.unhashed:
+        _print("acts", reason)
+    if version:
+        _print("version", version)
+    for line in map(str, loaded.changes or ["unknown without a base of the same tensors"]):
+        _print("changes", line)
+    for note in (*loaded.notes, *filter(None, [found.unkept])):
+        _print("note", note)
+    _print("verdict", "can be attacked")
+
+
 def _guides(checkpoint: Checkpoint) -> bool:
     return checkpoint.pipeline == "StableDiffusionPipelineSafe"
 
@@ -89,4 +117,4 @@ def _account(checkpoint: Checkpoint, loaded: Loaded) -> None:
 
 
 def _print(name: str, text: str) -> None:
-    print(f"{name + ':':<9}{safe(_own(text))}")
+    print(f"{name + ':':<9}{safe(_own(text), UNKEPT)}")

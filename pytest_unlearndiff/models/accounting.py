@@ -12,6 +12,9 @@ import torch
 from ..core.errors import ModelError
 from .files import Tensors
 
+NOTHING_CHANGED = "every tensor equals the base's, so nothing was unlearned in this checkpoint"
+"""Why a victim that is its base is refused."""
+
 _ALMOST_ALL = 0.9
 
 
@@ -137,4 +140,4 @@ def check_changed(changes: Sequence[Change]) -> None:
         ModelError: nothing differs.
     """
     if not any(change.changed for change in changes):
-        raise ModelError("every tensor equals the base's, so nothing was unlearned in this checkpoint")
+        raise ModelError(NOTHING_CHANGED)

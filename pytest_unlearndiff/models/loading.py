@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,15 @@ import torch
 from diffusers.utils import is_accelerate_available
 
 from ..core.errors import ModelError, one_line
+from ..core.reasons import reasons_in_words
 from ..store.family import family_of
 from ..store.hub import hub_folder, hub_mend
-from .accounting import Change, change, check_changed
+from .accounting import NOTHING_CHANGED, Change, change, check_changed
 from .arithmetic import placed, weights_type
 from .checkpoint import Checkpoint
 from .formats.folders import WeightFiles
 from .formats.pipelines import CHECKER, NO_CHECKER, check_index, check_whole, part_files
+from .inference_behavior import uncompiled
 from .kinds import Kind, Pipeline, kind_named, kind_of, networks
 from .quiet import library_warnings_ignored
 
@@ -225,17 +227,36 @@ def _compare(pipe: Pipeline, base: Pipeline, checkpoint: Checkpoint, guided: boo
     return tuple(changes)
 
 
-def own_pipeline(pipe: Any, *, safety_checker: bool = False) -> Loaded:
+def own_pipeline(
+    pipe: Any,
+    base: Pipeline | None = None,
+    *,
+    acts: Sequence[str] = (),
+    safety_checker: bool = False,
+    title: str = "the pipeline",
+) -> Loaded:
     """A pipeline of the user's own, which is not changed but for being frozen.
 
     Components of another floating-point type than the UNet's are replaced by copies in its type: transformers loads
     weights as they were saved and diffusers as float32, so ``from_pretrained`` without a type may mix them, and such a
     pipeline cannot draw.
 
+    Args:
+        pipe: the pipeline.
+        base: the un-erased pipeline, from which it has to differ.
+        acts: what acts on it at inference beside its weights, which then need not differ.
+        safety_checker: whether its own is part of what is tested.
+        title: what it is called in errors.
+
     Raises:
-        ModelError: it is of no known kind, or has no safety checker where that is asked for.
+        ModelError: it is of no known kind, or its base itself, or has no safety checker where that is asked for.
     """
     notes, mine, parts = [], copy.copy(pipe), [*kind_of(pipe).networks]
+    changes = () if base is None else _own_changes(pipe, base)
+    if changes and not any(change.changed for change in changes if change.component != "vae"):
+        if not acts:
+            raise ModelError(f"{title} (pipeline object): {NOTHING_CHANGED}")
+        notes.append(f"its weights are the base's: all that is tested is {reasons_in_words(acts)}")
     if safety_checker:
         if getattr(pipe, CHECKER, None) is None:
             raise ModelError(f"the {type(pipe).__name__} {NO_CHECKER}")
@@ -245,7 +266,34 @@ def own_pipeline(pipe: Any, *, safety_checker: bool = False) -> Loaded:
         if module.dtype != wanted:
             notes.append(f"{component} cast from {_short(module.dtype)} to {_short(wanted)}, the UNet's type")
             setattr(mine, component, copy.deepcopy(module).to(wanted))
-    return Loaded(freeze(mine), "pipeline object", notes=tuple(notes))
+    return Loaded(freeze(mine), "pipeline object", changes, notes=tuple(notes))
+
+
+def _own_changes(pipe: Pipeline, base: Pipeline) -> tuple[Change, ...]:
+    """How a pipeline object differs from its base; empty where they are not made of the same tensors.
+
+    A pipeline object has a type of its own, so they are compared as the coarser of both types has them.
+    """
+    changes = []
+    if networks(pipe) != networks(base):
+        return ()
+    for component in networks(pipe):
+        known, mine = (uncompiled(getattr(each, component)).state_dict() for each in (base, pipe))
+        if set(known) != set(mine) or any(known[k].shape != mine[k].shape or mine[k].is_meta for k in known):
+            return ()
+        pairs = {key: _as_coarse(known[key], mine[key]) for key in known}
+        theirs, ours = ({key: pair[side] for key, pair in pairs.items()} for side in (0, 1))
+        changes.append(change(component, theirs, ours))
+    return tuple(changes)
+
+
+def _as_coarse(known: torch.Tensor, mine: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Two tensors on one device, in the type of the one with fewer digits."""
+    mine = mine.to(known.device)
+    if known.dtype == mine.dtype or not (known.is_floating_point() and mine.is_floating_point()):
+        return known, mine
+    coarse = max(known.dtype, mine.dtype, key=lambda dtype: torch.finfo(dtype).eps)
+    return known.to(coarse), mine.to(coarse)
 
 
 def _short(dtype: torch.dtype) -> str:
@@ -277,7 +325,7 @@ def weights_digest(pipe: Pipeline, *, safety_checker: bool = False) -> str:
     total = hashlib.sha256()
     checked = safety_checker and getattr(pipe, CHECKER, None) is not None
     for component in (*networks(pipe), *((CHECKER,) if checked else ())):
-        for key, value in sorted(getattr(pipe, component).state_dict().items()):
+        for key, value in sorted(uncompiled(getattr(pipe, component)).state_dict().items()):
             total.update(f"{component}.{key}:{value.dtype}:{list(value.shape)}".encode())
             total.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     schedule = {key: value for key, value in pipe.scheduler.config.items() if not key.startswith("_")}

@@ -19,6 +19,7 @@ from ..core.judge_kinds import on_base
 from ..core.maker import is_maker
 from ..core.outcome import Outcome, Status, Tally
 from ..core.result import AttackResult
+from ..core.versioned_pipeline import without_version
 from ..reports.failure import CASES, REPEATED, failure_text
 from ..reports.junit import properties
 from ..reports.record import Record, offenders
@@ -36,19 +37,21 @@ from .settings import Settings
 
 def session_source(settings: Settings) -> VictimSource:
     """The session's own victim."""
-    return _source(settings.model, settings.base, settings)
+    return _source(settings.model, settings.base, settings, settings.model_version or "")
 
 
 def gate_source(request: GateRequest, settings: Settings) -> VictimSource:
-    """The victim a gate names, or else the session's."""
-    return _source(request.model or settings.model, request.base or settings.base, settings)
+    """The victim a gate names, or else the session's, which is the one that the session's version is of."""
+    version = settings.model_version or "" if request.model is None else ""
+    return _source(request.model or settings.model, request.base or settings.base, settings, version)
 
 
-def _source(model: Path | None, base: Path | None, settings: Settings) -> VictimSource:
+def _source(model: Path | None, base: Path | None, settings: Settings, version: str) -> VictimSource:
     """A victim; where no base is given, the one its checkpoint tells of, if that is on this machine."""
     if base is None and model is not None and (family := family_of(model)) is not None:
-        return VictimSource(model, family.folder(), **settings.loading, assumed=str(family))
-    return VictimSource(model, base, **settings.loading)
+        assumed = str(family)
+        return VictimSource(model, family.folder(), version=version, **settings.loading, assumed=assumed)
+    return VictimSource(model, base, version=version, **settings.loading)
 
 
 def campaign_of(request: GateRequest, source: VictimSource, state: SessionState) -> Campaign:
@@ -68,7 +71,7 @@ def ending_of(request: GateRequest, state: SessionState) -> Ending:
 
 # What decides outcomes, and which gates there are.
 _REPLAYED = (
-    "model", "base", "concepts", "concept", "max_asr", "published", "attack", "schedule", "loss",
+    "model", "model_version", "base", "concepts", "concept", "max_asr", "published", "attack", "schedule", "loss",
     "seed", "device", "dtype", "trust_pickle", "partial", "negative_prompt", "sld", "sld_warmup",
     "safety_checker",
 )  # fmt: skip
@@ -157,32 +160,55 @@ class AttackFixture:
         """Where the victim comes from: the gate's own model, an overridden fixture, or the session's model."""
         settings = self._state.settings
         if request.model is None and overridden(self._request.session, self._request.node):
-            pipe = self._request.getfixturevalue("unlearned_pipe")
-            return VictimSource(
-                base=request.base or settings.base, pipe=pipe, **self._beside(pipe, "the unlearned_pipe fixture")
-            )
+            source = VictimSource(base=request.base or settings.base, version=settings.model_version or "")
+            giver = "the unlearned_pipe fixture"
+            return self._given(source, self._request.getfixturevalue("unlearned_pipe"), giver, self._fixture)
         if request.model is None and settings.model is None:
             pytest.skip(NO_MODEL)
         source = gate_source(request, settings)
         if is_maker(source.model):
-            pipe = self._state.parts.made(str(source.model))
-            return replace(source, pipe=pipe, **self._beside(pipe, str(source.model)))
+            giver = str(source.model)
+            return self._given(source, self._state.parts.made(giver), giver, giver)
         if source.model is not None and (pipe := self._state.hooked_pipe(source.model)) is not None:
-            return replace(source, model=None, pipe=pipe, **self._beside(pipe, "pytest_unlearndiff_load_pipeline"))
+            giver = "pytest_unlearndiff_load_pipeline"
+            return self._given(replace(source, model=None), pipe, giver, f"{giver} of {source.model.name}")
         return source
 
-    def _beside(self, pipe: Any, giver: str) -> dict[str, Any]:
-        """How the other models are loaded beside a pipeline that somebody else made: where that is.
+    @property
+    def _fixture(self) -> str:
+        """Which ``unlearned_pipe`` it is: another folder's, or another parameter's, may be another pipeline."""
+        node = self._request.node
+        definition = self._request.session._fixturemanager.getfixturedefs("unlearned_pipe", node)
+        folder = (definition[-1].baseid if definition else "") or "."
+        parameters = getattr(node, "callspec", None)
+        return f"unlearned_pipe of {folder}" + (f" [{parameters.id}]" if parameters is not None else "")
+
+    def _given(self, source: VictimSource, given: Any, giver: str, which: str) -> VictimSource:
+        """A victim that somebody else made, with the other models where that is.
+
+        Args:
+            source: where the rest comes from, and the session's version of it.
+            given: the pipeline, perhaps with a version of its own.
+            giver: who made it, for people.
+            which: the same so that it tells this pipeline from others that the session's version may be of.
 
         Raises:
-            ModelError: it is nowhere, and so no pipeline.
+            ModelError: it is nowhere, and so no pipeline; or it has two versions.
         """
+        pipe, version = without_version(given)
         if not hasattr(pipe, "device"):
             raise ModelError(
                 f"{giver} gave {pipe!r:.80}, which is no pipeline: return a StableDiffusionPipeline or "
-                "StableDiffusionXLPipeline"
+                "StableDiffusionXLPipeline, or one of them as pytest_unlearndiff.VersionedPipeline(pipe, 'TEXT')"
             )
-        return self._state.settings.loading_on(str(pipe.device))
+        if version and source.version not in ("", version):
+            raise ModelError(
+                f"{giver} gave a pipeline of version {version!r}, and --unlearndiff-model-version says "
+                f"{source.version!r}: give one of them"
+            )
+        beside = self._state.settings.loading_on(str(pipe.device))
+        whose = which if source.version and not version else ""
+        return replace(source, pipe=pipe, version=version or source.version, version_of=whose, **beside)
 
     def _record(self, result: AttackResult, request: GateRequest) -> Record:
         """Note the finished gate where reports find it."""

@@ -19,15 +19,17 @@ def unlearned_pipe(pytestconfig: pytest.Config) -> Any:
     """The pipeline under test, loaded from --unlearndiff-model.
 
     Override it in a conftest to test any ``StableDiffusionPipeline`` or ``StableDiffusionXLPipeline`` of your own; its
-    weights are then fingerprinted from memory.
+    weights are then fingerprinted from memory. Where hooks or other code of yours act as it draws, return it as
+    ``pytest_unlearndiff.VersionedPipeline(pipe, version)``, so that outcomes may be kept.
     """
+    from ..core.versioned_pipeline import without_version
     from .attack import session_source
 
     state = state_of(pytestconfig)
     if state.settings.model is None:
         pytest.skip(NO_MODEL)
     if (hooked := state.hooked_pipe(state.settings.model)) is not None:
-        return hooked
+        return without_version(hooked)[0]
     return state.parts.victim(state.placed(session_source(state.settings), for_good=True)).pipe
 
 

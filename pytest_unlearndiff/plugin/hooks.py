@@ -13,7 +13,7 @@ from .controller import Controller
 from .fixtures import unlearndiff_attack, unlearned_pipe
 from .given import given_options
 from .last_line import begin_with_message
-from .options import MARKER, add_options
+from .options import MARKER, OPTIONS, add_options
 from .plugs import plug_early
 from .refusal import marked, refuse
 from .session import CARRIED, GATE, GATES, RECORDS, STATE, is_gate, state_of
@@ -56,13 +56,39 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(retention_hooks.RetentionController(config), "unlearndiff-retention-controller")
     plug_early(config)
     if given_options(config):
+        from .device import check_device
         from .rootdir import check_rootdir
 
         check_rootdir(config)
+        check_device(config, state_of(config).settings)
         if state_of(config).settings.plan:
             from .plan import install
 
             install(config)
+
+
+@pytest.hookimpl
+def pytest_report_header(config: pytest.Config) -> str | None:
+    """Say where models run, where the command line says anything to this plugin.
+
+    What a repository's ini file says is no news to its other tests: those with gates are told once they are collected.
+    """
+    if not _asked(config):
+        return None
+    from .device import device_line
+
+    return device_line(state_of(config).settings)
+
+
+@pytest.hookimpl
+def pytest_report_collectionfinish(config: pytest.Config, items: list[pytest.Item]) -> str | None:
+    """Say it in sessions of which only now it is known that they have gates."""
+    gates = any({_FIXTURE, retention_hooks.FIXTURE} & {*getattr(item, "fixturenames", ())} for item in items)
+    if not gates or _asked(config):
+        return None
+    from .device import device_line
+
+    return device_line(state_of(config).settings)
 
 
 @pytest.hookimpl
@@ -87,6 +113,11 @@ def pytest_make_collect_report(
         state = state_of(collector.config)
         refuse(report, (problem for item in gates if (problem := check_marker(item, state))))
     return report
+
+
+def _asked(config: pytest.Config) -> bool:
+    """Whether the command line says anything to this plugin."""
+    return any(config.getoption(option.ini) is not None for option in OPTIONS)
 
 
 def _is_gate(item: pytest.Item) -> bool:

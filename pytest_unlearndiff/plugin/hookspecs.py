@@ -23,7 +23,7 @@ def pytest_unlearndiff_load_pipeline(config: pytest.Config, model: Path) -> Any:
         model: what ``--unlearndiff-model`` or a gate's ``model`` leads to.
 
     Returns:
-        A pipeline as ``unlearned_pipe`` gives one, or None to leave it to others.
+        A pipeline as ``unlearned_pipe`` gives one, perhaps as a ``VersionedPipeline``, or None to leave it to others.
 
     Example:
         A conftest.py that knows one more format::

@@ -11,6 +11,7 @@ from .values import (
     attack,
     cases,
     days,
+    device,
     lanes,
     listed,
     names,
@@ -21,6 +22,7 @@ from .values import (
     safe,
     seconds,
     share,
+    version,
     whole,
     workers,
     yes,
@@ -81,6 +83,12 @@ class Option(NamedTuple):
 
 OPTIONS = (
     Option("model", "Model under test: a pipeline folder, a component folder, a checkpoint file, or its URL", "PATH"),
+    Option(
+        "model_version",
+        "Version of the model under test, part of the key: for a pipeline with hooks or other code of your own",
+        "TEXT",
+        version,
+    ),
     Option("base", "Un-erased pipeline: for what a checkpoint lacks, and for target images", "PATH"),
     Option("concepts", "Further folders or files of concepts, separated as in PATH", "PATHS"),
     Option("concept", "Concepts that pytest_unlearndiff.suite gates, with commas", "NAMES", names),
@@ -118,7 +126,13 @@ OPTIONS = (
         workers,
     ),
     Option("worker_silence", "Give up a worker that reports nothing for this long (default 30m)", "TIME", seconds),
-    Option("device", "Where the models run", "DEVICE", str, "cpu"),
+    Option(
+        "device",
+        "Where the models run: cpu, cuda, cuda:N, mps, or auto (default): CUDA, else MPS where it works, else the CPU",
+        "DEVICE",
+        device,
+        "auto",
+    ),
     Option("per_gpu", "Processes that may use one GPU at a time; others wait (default 1)", "N", whole(1), 1),
     Option(
         "dtype",

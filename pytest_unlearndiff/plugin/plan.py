@@ -114,6 +114,11 @@ def _retention(
     ]
 
 
+_UNSURE = (
+    "; where hooks or other code act on it as it draws, its outcomes are kept only with --unlearndiff-model-version or "
+    "a VersionedPipeline"
+)
+
 _KINDS = (("unlearndiff_attack", "unlearndiff", _attack), (FIXTURE, MARK, _retention))
 
 
@@ -124,12 +129,13 @@ def _source(session: pytest.Session, item: pytest.Item, request: GateRequest, st
         _NotForeseen: it is not, or there is none.
     """
     source = gate_source(request, state.settings)
+    unsure = "" if source.version else _UNSURE
     if request.model is None and overridden(session, item):
-        raise _NotForeseen("its model is made by an unlearned_pipe fixture")
+        raise _NotForeseen(f"its model is made by an unlearned_pipe fixture{unsure}")
     if is_maker(source.model):
-        raise _NotForeseen(f"its model is made by {source.model}")
+        raise _NotForeseen(f"its model is made by {source.model}{unsure}")
     if source.model is not None and state.hooks_load:
-        raise _NotForeseen("its model is loaded by a pytest_unlearndiff_load_pipeline hook")
+        raise _NotForeseen(f"its model is loaded by a pytest_unlearndiff_load_pipeline hook{unsure}")
     if source.model is None:
         raise _NotForeseen("would be skipped: no model under test")
     return source

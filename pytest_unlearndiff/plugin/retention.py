@@ -15,7 +15,7 @@ from ..campaign.campaign import Campaign
 from ..campaign.control import base_campaign
 from ..campaign.drift import Meter
 from ..campaign.ending import Ending
-from ..campaign.parts import Fingerprint, VictimSource
+from ..campaign.parts import VictimSource
 from ..core.attack_spec import AttackSpec
 from ..core.checks import hint
 from ..core.concept_file import ConceptLibrary
@@ -126,7 +126,7 @@ def sides_of(request: GateRequest, source: VictimSource, state: SessionState) ->
     """The victim's campaign that answers a retention gate, and the base's where there is a base."""
     # Target images are for attacks; what should be kept is compared with what the base itself draws.
     asked = campaign_of(replace(request, concept=replace(request.concept, images={})), source, state)
-    victim = Campaign(asked.concept, AttackSpec("none"), Fingerprint(asked.fingerprint.victim, ""), asked.judge)
+    victim = Campaign(asked.concept, AttackSpec("none"), replace(asked.fingerprint, target=""), asked.judge)
     if source.base is None:
         return victim, None
     return victim, base_campaign(asked.concept, asked.fingerprint.target, asked.judge)
@@ -238,4 +238,4 @@ class RetentionFixture:
 
 
 def _on_cpu(source: VictimSource) -> VictimSource:
-    return replace(source, device="cpu")
+    return source.on("cpu")

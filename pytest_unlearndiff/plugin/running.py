@@ -50,7 +50,8 @@ def run_campaign(campaign: Campaign, source: VictimSource, node: pytest.Item, **
                 **options,
             )
     except (KeyboardInterrupt, pytest.exit.Exception):
-        state.interrupted = standing(node.nodeid, state.store.mode, campaign.stored(state.store))
+        mode = campaign.store_of(state.store).mode
+        state.interrupted = standing(node.nodeid, mode, campaign.stored(state.store))
         raise
     except UnlearnDiffError:
         raise

@@ -192,7 +192,7 @@ class SessionState:
             tell(self._config, f"\n{text}\n")
 
     def placed(self, source: VictimSource, *, for_good: bool = False) -> VictimSource:
-        """The same victim where there is a place for it, which may have to be waited for; a CPU is no such place.
+        """The same victim on a device that is here: a place on a GPU, which may have to be waited for, or none of them.
 
         Args:
             source: the victim.
@@ -201,6 +201,9 @@ class SessionState:
         Raises:
             CannotAttack: there is none.
         """
+        from ..campaign.parts import located
+
+        source = located(source)
         if not source.device.startswith("cuda"):
             return source
         self._stays |= for_good or source.pipe is not None  # only what ``parts`` loaded can be dropped

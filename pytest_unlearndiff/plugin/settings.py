@@ -18,6 +18,7 @@ class Settings:
     """What this session was asked to do. See OPTIONS for the meaning of each field."""
 
     model: Path | None
+    model_version: str | None
     base: Path | None
     concepts: tuple[Path, ...]
     concept: tuple[str, ...] | None

@@ -79,6 +79,22 @@ def precision(text: str) -> str:
     return one_of(*PRECISIONS)(text)
 
 
+def device(text: str) -> str:
+    """A device's name; whether it is here is asked once, where models are going to be loaded."""
+    if text == "auto":  # the default, of which sessions without gates need nothing more
+        return text
+    from ..core.device import read_device
+
+    return read_device(text)
+
+
+def version(text: str) -> str:
+    """A version of the model under test."""
+    from ..core.versioned_pipeline import read_version
+
+    return read_version(text)
+
+
 def workers(text: str) -> str:
     """Where workers run, and how many."""
     if not re.fullmatch(r"(auto|ray|ray://[^\s/:]+:\d+)(/[1-9]\d?)?|[1-9]\d{0,4}", text.strip()):

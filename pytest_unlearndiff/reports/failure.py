@@ -9,7 +9,7 @@ from ..core.gate import Gate, Verdict
 from ..core.outcome import Status
 from ..core.rate import Rate, fine_percent, largest_within, percent
 from .record import LONGEST, PromptRecord, Record
-from .text import command, count, duration, many, safe, share_in_words
+from .text import UNKEPT, command, count, duration, many, safe, share_in_words
 from .wording import wording
 
 SHOWN = 5
@@ -99,6 +99,7 @@ def evidence(record: Record, counted: Sequence[Status] | None = None) -> list[st
         f"  {fine_percent(record.confidence)} interval {percent(record.low)}..{percent(record.high)}, "
         f"pre-ASR {_pre_asr(record)}, {safe(record.attack)}, {source(record)}"
     ]
+    lines += [f"  {safe(record.unkept, UNKEPT)}"] * bool(record.unkept)
     for status in counted or hits(record):
         lines += _listed(record, status)
     lines += _listed(record, Status.ERROR)

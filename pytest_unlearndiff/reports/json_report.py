@@ -80,6 +80,7 @@ def _gate(record: Record) -> dict[str, Any]:
         "campaign": record.campaign,
         "control": {"hits": record.control_hits, "seen": record.control_seen, "whose": record.control_whose},
         "obstacle": record.obstacle or None,
+        "unkept": record.unkept or None,
     }
 
 
@@ -88,13 +89,13 @@ def _range(least: int, record: Record) -> dict[str, Any]:
     return {"at_least": least / record.total, "at_most": (least + record.undecided) / record.total}
 
 
-_VOLATILE = ("fresh", "seconds", "computed", "expected", "victim")
+_VOLATILE = ("fresh", "seconds", "computed", "expected", "victim", "device")
 
 
 def _retained(record: RetentionRecord) -> dict[str, Any]:
     facts = {name: value for name, value in record.to_wire().items() if name not in _VOLATILE}
     said = {"verdict": record.verdict, "obstacle": record.obstacle, "expected_failure": record.expected}
-    said["support"] = record.support
+    said |= {"support": record.support, "unkept": record.unkept}
     return {**facts, **{name: text or None for name, text in said.items()}}
 
 
@@ -106,5 +107,6 @@ def _run(record: Record | RetentionRecord) -> dict[str, Any]:
         "seconds": record.seconds,
         "computed_forwards": record.computed,
         "victim": record.model or None,
+        "device": record.device or None,
     }
     return {**spent, "assumed": record.assumed} if isinstance(record, Record) else spent

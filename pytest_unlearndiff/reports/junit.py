@@ -30,6 +30,8 @@ def properties(record: Record) -> list[tuple[str, str]]:
         "interval": f"{record.low:.6g} {record.high:.6g}",
         "confidence": f"{record.confidence:g}",
         "support": support(record),
+        "unkept": record.unkept,
+        "device": record.device,
         "key": record.key,
         "replay": command(record.replay),
     }

@@ -12,7 +12,7 @@ from .failure import SHOWN, and_more, hits, numbers, source, support, ungated
 from .record import PromptRecord, Record
 from .retention import RetentionRecord
 from .session import SessionRecord
-from .text import command, count, safe, share, told_model, told_models
+from .text import UNKEPT, command, count, safe, share, told_model, told_models
 from .wording import wording
 
 _SIGNS = {"PASS": "✅", "FAIL": "❌", "INCONCLUSIVE": "⚠️", "INCOMPLETE": "⚠️", "": "📏"}
@@ -30,11 +30,12 @@ def markdown_report(session: SessionRecord, changes: Sequence[Comparison] = ()) 
     of_all = told_models([record.model for record in every])
     lines += [_plain(of_all, 400), ""] if of_all else []
     said = [
-        f"- {_plain(record.concept)}: {_plain(text, 500)}"
+        f"- {_plain(record.concept)}: {_plain(text, UNKEPT)}"
         for record in session.worst_first
-        for text in ("" if of_all else told_model(record.model), numbers(record), support(record))
+        for text in ("" if of_all else told_model(record.model), numbers(record), support(record), record.unkept)
         if text
     ]
+    said += [f"- Measured on {_plain(', '.join(session.devices))}"] * bool(session.devices)
     lines += [*said, ""] if said else []
     for record in session.failing:
         lines += _evidence(record)
@@ -76,6 +77,7 @@ def _retention(records: Sequence[RetentionRecord], *, several: bool) -> list[str
     ]
     lines += ["", *said] if said else []
     moved = [f"- {_plain(r.concept)}, against the base: {_plain('; '.join(r.drifts))}" for r in records if r.drift]
+    moved += [f"- {_plain(r.concept)}: {_plain(r.unkept, UNKEPT)}" for r in records if r.unkept]
     return [*lines, "", *moved, *[""] * bool(moved)]
 
 

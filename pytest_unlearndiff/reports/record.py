@@ -21,7 +21,7 @@ MISSING = "missing"
 
 STATUSES = (*(status.value for status in Status), MISSING)
 
-_CAMPAIGN = "campaign"
+_CAMPAIGN, _UNKEPT = "campaign", "unkept"
 
 LONGEST = 60
 """Tokens of the longest prompts that upstream attacks, with the two at their ends; here the others are attacked too."""
@@ -143,6 +143,7 @@ class Record:
         pictures: folder of the thumbnails, from where pytest was started; empty where there is none.
         certain: whether the counts alone make a verdict certain, whatever else stands in its way.
         computed: UNet forward passes computed in this session, copies that fill batches up among them.
+        unkept: why its outcomes are neither kept nor answered from the store, and the remedy; empty where they are.
     """
 
     nodeid: str
@@ -181,6 +182,7 @@ class Record:
     computed: int = 0
     fingerprint: str = ""
     retention_gated: bool | None = None
+    unkept: str = ""
 
     @classmethod
     def of(
@@ -230,6 +232,7 @@ class Record:
             prompts=[PromptRecord.of(*pair) for pair in zip(result.prompts, result.outcomes, strict=True)],
             replay=replay,
             campaign=assumed.pop(_CAMPAIGN, {}),
+            unkept=assumed.pop(_UNKEPT, ""),
             assumed=assumed,
             obstacle=obstacle,
             control_hits=result.control.hits,
@@ -246,6 +249,11 @@ class Record:
     def model(self) -> str:
         """The model under test, as this session calls it or it was called where it was attacked; empty for neither."""
         return self.victim or str(self.assumed.get("victim") or "")
+
+    @property
+    def device(self) -> str:
+        """Where the models ran; empty where that is not known."""
+        return str(self.assumed.get("device", ""))
 
     @property
     def decided(self) -> bool:

@@ -11,7 +11,7 @@ from ..core.gate import Verdict
 from ..core.outcome import Status
 from ..core.rate import fine_percent, largest_within, percent
 from ..core.retention import Retention, RetentionGate
-from .text import command, count, duration, many, safe, share, share_in_words, table, told_model, told_models
+from .text import UNKEPT, command, count, duration, many, safe, share, share_in_words, table, told_model, told_models
 
 _SHOWN = 5
 _COLUMNS = ("retained", "base", "victim", "lost", "interval", "verdict")
@@ -48,6 +48,9 @@ class RetentionRecord:
         support: how little a pass says, where it says little; else empty.
         victim: what was drawn with, for people; empty where that is not recorded.
         fingerprint: content hash of it, by which gates on one model are told; empty where that is not known.
+        unkept: why the victim's pictures are neither kept nor answered from the store, and the remedy; empty where they
+            are.
+        device: where the models ran; empty where that is not known.
     """
 
     nodeid: str
@@ -77,6 +80,8 @@ class RetentionRecord:
     support: str = ""
     victim: str = ""
     fingerprint: str = ""
+    unkept: str = ""
+    device: str = ""
 
     @classmethod
     def of(cls, retention: Retention, gate: RetentionGate, nodeid: str, replay: Sequence[str] = ()) -> RetentionRecord:
@@ -115,6 +120,8 @@ class RetentionRecord:
             support=_support(gate, retention.rate.trials) if verdict is Verdict.PASS else "",
             victim=victim.victim,
             fingerprint=victim.fingerprint,
+            unkept=str(victim.provenance.get("unkept", "")),
+            device=str(victim.provenance.get("device", "")),
         )
 
     @property
@@ -210,6 +217,7 @@ def _evidence(record: RetentionRecord) -> list[str]:
     for prompt in record.missed_prompts:
         seen = f"judge saw {safe(prompt['seen'])}"
         lines.append(f'  prompt {prompt["case"]} not drawn: "{safe(prompt["text"])}" ({seen})')
+    lines += [f"  {safe(record.unkept, UNKEPT)}"] * bool(record.unkept)
     more = record.total - record.drawn - record.undecided - len(record.missed_prompts)
     lines += [f"  and {more} more not drawn"] * (more > 0)
     if record.replay:
@@ -242,7 +250,10 @@ def retention_properties(record: RetentionRecord) -> list[tuple[str, str]]:
         "keys": " ".join(record.keys),
         "drift": "; ".join(record.drifts) or "none",
         **({"support": record.support} if record.support else {}),
+        "unkept": record.unkept,
+        "device": record.device,
     }
+    values = {name: value for name, value in values.items() if value != ""}
     return [(f"unlearndiff_retains_{record.concept}_{name}", safe(str(value), 2000)) for name, value in values.items()]
 
 
@@ -270,6 +281,7 @@ def retention_lines(records: Sequence[RetentionRecord], *, verbosity: int = 0) -
         lines += [(f"  {told_model(record.model)}", "")] * (not of_all)
         lines += [(f"  {record.support}", "")] * bool(record.support)
         lines += [(f"  {safe('; '.join(record.drifts), 1000)}", "")] * bool(record.drift)
+        lines += [(f"  {safe(record.unkept, UNKEPT)}", "")] * bool(record.unkept)
     return lines + [(f"  {of_all}", "")] * bool(of_all)
 
 

@@ -101,6 +101,11 @@ class SessionRecord:
         return f"{said}, {len(self.unmeasured)} not measured" if self.unmeasured else said
 
     @property
+    def devices(self) -> list[str]:
+        """Where models ran, whenever that was, as far as it is known."""
+        return sorted({*(r.device for r in self.gates), *(r.device for r in self.retained)} - {""})
+
+    @property
     def cut_short(self) -> str:
         """What ended the session before its end; empty where nothing did."""
         return str(self.run.get("cut_short", ""))

@@ -8,7 +8,7 @@ from ..core.attack_spec import AttackSpec
 from ..core.rate import percent
 from .failure import evidence, numbers, source, support, ungated
 from .record import Record
-from .text import count, readable, safe, share, table, told_model, told_models
+from .text import UNKEPT, count, readable, safe, share, table, told_model, told_models
 
 _COLUMNS = ("concept", "pre-ASR", "ASR", "interval", "verdict")
 _USUAL = AttackSpec().title
@@ -45,6 +45,8 @@ def summary_lines(records: Sequence[Record], *, verbosity: int = 0, width: int |
             lines.append((f"  {said}", ""))
         if said := support(record):
             lines.append((f"  {said}", ""))
+        if record.passed and record.unkept:
+            lines.append((f"  {safe(record.unkept, UNKEPT)}", ""))
         if not record.passed:
             lines += [(f"  {safe(record.obstacle, 500)}", "")] * bool(record.obstacle)
             lines += [(line, "") for line in evidence(record)[1:]]

@@ -9,6 +9,9 @@ from typing import Any
 
 from ..core.rate import Rate
 
+UNKEPT = 1500
+"""Characters that are shown of why outcomes are not kept, which names what acts on a pipeline and where."""
+
 
 def safe(text: str, limit: int = 200) -> str:
     """Attacker-made text for a terminal: no control or formatting characters, no line ends, and not endless."""

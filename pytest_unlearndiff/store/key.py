@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -79,7 +80,14 @@ def _parts(key: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]
 
 def _difference(name: str, here: object, there: object) -> str:
     """A difference for people, to whom fingerprints say nothing."""
+    if name == "victim" and _weights(here) == _weights(there):
+        return "the victim's version, or what acts on its pictures beside its weights"
     return _NAMED.get(name) or f"{name} ({_short(here)} here, {_short(there)} there)"
+
+
+def _weights(victim: object) -> str:
+    """What a victim's fingerprint says first."""
+    return re.split(" and | in version | with ", str(victim), maxsplit=1)[0]
 
 
 def _short(value: object) -> str:

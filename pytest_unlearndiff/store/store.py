@@ -137,6 +137,11 @@ class Store:
         self._keep_pictures = keep_pictures
         self.fingerprints = Fingerprints(root / "fingerprints.json" if mode is not Mode.OFF else None)
 
+    @property
+    def unused(self) -> Store:
+        """The same folder for what may neither be answered from it nor kept in it."""
+        return Store(self.root, Mode.OFF)
+
     def entry(self, concept: str, key: AttackKey) -> Entry:
         """The campaign of this key; its folder need not exist."""
         return self.named(f"{_folder_name(concept)}-{key.digest}")

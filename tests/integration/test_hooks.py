@@ -55,9 +55,9 @@ def test_a_pipeline_from_a_hook(world: World, workers: tuple[str, ...]) -> None:
         """
         import os
         from types import SimpleNamespace
-        from pytest_unlearndiff.models import loading
 
-        loading.weights_digest = lambda pipe, **how: pipe.weights
+        found = SimpleNamespace(inference_behavior=lambda pipe, **how: SimpleNamespace(digest=pipe.weights, reasons=()))
+        sys.modules["pytest_unlearndiff.models.inference_behavior"] = found
 
         def pytest_unlearndiff_load_pipeline(config, model):
             if model.suffix == ".safetensors":

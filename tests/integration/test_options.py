@@ -21,7 +21,7 @@ PRECEDENCE: dict[str, tuple[tuple[str, str, str], tuple[Any, Any, Any, Any]]] = 
     "loss": (("classifier", "denoise", "classifier"), ("classifier", "denoise", "classifier", None)),
     "seed": (("1", "0", "3"), (1, 0, 3, 0)),
     "lanes": (("1", "2", "3"), (1, 2, 3, 8)),
-    "device": (("cuda", "mps", "cuda:1"), ("cuda", "mps", "cuda:1", "cpu")),
+    "device": (("cuda", "mps", "cuda:1"), ("cuda", "mps", "cuda:1", "auto")),
     "dtype": (("float16", "bfloat16", "float32"), ("float16", "bfloat16", "float32", "auto")),
     "cache": (("ro", "off", "require"), ("ro", "off", "require", "rw")),
     "progress": (("off", "lines", "off"), ("off", "lines", "off", "auto")),
@@ -103,6 +103,9 @@ def test_a_colon_in_a_model_path_is_part_of_it(world: World) -> None:
         ("seed", "x", "a whole number of at least 0"),
         ("cases", "1;2", "case numbers with commas"),
         ("cache", "on", "one of rw, ro, refresh, off, require"),
+        ("device", "nonsense", "auto, cpu, cuda, cuda:N or mps"),
+        ("device", "gpu", "auto, cpu, cuda, cuda:N or mps; did you mean 'cuda'?"),
+        ("device", "cuda0", "auto, cpu, cuda, cuda:N or mps; did you mean 'cuda:0'?"),
         ("dtype", "int8", "one of auto, float32, tf32, float16, bfloat16"),
         ("progress", "dots", "one of auto, lines, off"),
         ("attack", "fgsm", "one of unlearndiff, p4d, ring-a-bell, random, seed-search, transfer, none"),
@@ -195,6 +198,7 @@ def test_the_type_of_the_weights_is_part_of_the_key_and_devices_are_not(world: W
         return str(world.campaign("church", *(f"--unlearndiff-{option}" for option in options))[0].key.digest)
 
     assert digest() == digest("device=cpu") == digest("device=cuda") == digest("dtype=tf32") == digest("compile")
+    assert digest() == digest("device=auto") == digest("device=mps") == digest("device=auto", "dtype=float32")
     assert len({digest(f"dtype={name}") for name in ("float32", "float16", "bfloat16")}) == 3
 
 

@@ -75,6 +75,9 @@ def test_a_plan_does_not_make_it(drawn: World, conftest: str, why: str) -> None:
     drawn.file("conftest.py", conftest)
     model = "model.safetensors" if conftest else "mine:pipe"
     result = drawn.bare(f"--unlearndiff-model={model}", "--unlearndiff-base=base", "--unlearndiff-plan")
+    (line,) = (line for line in result.outlines if line.startswith(f"test_gate.py::test_gate: {why}"))
+    assert "kept only with --unlearndiff-model-version or a VersionedPipeline" in line
+    result = drawn.bare(f"--unlearndiff-model={model}", "--unlearndiff-model-version=1", "--unlearndiff-plan")
     assert f"test_gate.py::test_gate: {why}" in result.outlines
 
 

@@ -81,7 +81,7 @@ def calibrate(*arguments: str) -> int:
     return main(["calibrate", "church", "--base", "base", *arguments])
 
 
-@pytest.mark.parametrize("device", ["cpu", "cuda"])
+@pytest.mark.parametrize("device", ["cpu", "auto"])
 def test_what_is_known_is_summed_up(folder: Path, capsys: pytest.CaptureFixture[str], device: str) -> None:
     """Wherever it was drawn: gates and this command ask for the same key."""
     control = know(folder, [0.9, 0.9, 0.8, 0.4], [0.1, 0.1, 0.2, 0.6])

@@ -15,6 +15,7 @@ from pytest_unlearndiff.plugin.settings import Settings
 # A few texts an option, and what each means. A new option fails the first test until it is listed here.
 SAMPLES: dict[str, dict[str, Any]] = {
     "model": {"one.pt": "one.pt", "two": "two", "three": "three"},
+    "model_version": {"1": "1", "2024-06-01": "2024-06-01", "release 1.0": "release 1.0"},
     "base": {"one.pt": "one.pt", "two": "two", "three": "three"},
     "concepts": {"two": ("two",), "two:three": ("two", "three"), "one.pt": ("one.pt",)},
     "concept": {"church": ("church",), "church,fish": ("church", "fish"), "fish , dog": ("fish", "dog")},
@@ -30,7 +31,7 @@ SAMPLES: dict[str, dict[str, Any]] = {
     "lanes": {"1": 1, "2": 2, "64": 64, "auto": 0},
     "workers": {"2": "2", "auto": "auto", "ray": "ray", "ray://head:10001": "ray://head:10001", "auto/2": "auto/2"},
     "worker_silence": {"90s": 90.0, "1h": 3600.0, "5m": 300.0},
-    "device": {"cuda": "cuda", "cuda:1": "cuda:1", "mps": "mps"},
+    "device": {"cuda": "cuda", "cuda:1": "cuda:1", "mps": "mps", "cpu": "cpu"},
     "per_gpu": {"2": 2, "1": 1, "8": 8},
     "dtype": {"float16": "float16", "bfloat16": "bfloat16", "tf32": "tf32", "auto": "auto"},
     "compile": {"yes": True, "no": False, "on": True},

@@ -32,11 +32,25 @@ SHORT = Sampling(steps=2)
 
 @pytest.mark.parametrize(
     ("device", "precision"),
-    [("cpu", "float32"), ("mps", "float32"), ("cuda", "tf32"), ("cuda:1", "tf32"), ("cudax", "float32")],
+    [
+        ("cpu", "float32"),
+        ("mps", "float32"),
+        ("cuda", "tf32"),
+        ("cuda:1", "tf32"),
+        ("cudax", "float32"),
+        ("auto", "auto"),
+    ],
 )
 def test_what_auto_stands_for_is_told_by_the_device_alone(device: str, precision: str) -> None:
     assert resolved("auto", device) == precision
     assert all(resolved(name, device) == name for name in PRECISIONS if name != "auto")
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda", "mps", "cuda:1", "auto"])
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_the_weights_of_an_arithmetic_are_the_same_wherever_it_runs(device: str, precision: str) -> None:
+    """They are in the key, which is asked for before the device is known."""
+    assert WEIGHTS[resolved(precision, device)] == WEIGHTS[precision]
 
 
 @pytest.fixture

@@ -82,6 +82,10 @@ class Resources:
         ("4", "cuda", 2, 4, 1 / 2),
         ("5", "cuda", 2, 5, 1 / 3),
         ("ray/2", "cpu", 0, 8, 1 / 2),
+        ("ray", "auto", 3, 3, 1),
+        ("ray", "auto", 0, 8, 1),
+        ("auto/4", "auto", 1, 4, 1 / 4),
+        ("4", "auto", 2, 4, 1 / 2),
     ],
 )
 def test_workers_share_gpus(where: str, device: str, gpus: int, count: int, share: float) -> None:
@@ -158,11 +162,8 @@ def test_other_files_are_refused_by_name(folder: Path, victim: str, name: str, s
     ("where", "device", "said"),
     [
         ("2", "cuda", "--unlearndiff-device=cuda needs a GPU: this machine has 0 GPUs and 8 CPUs"),
-        (
-            "auto",
-            "cpu",
-            "workers=auto means one worker a GPU, and models run on the CPU: add --unlearndiff-device=cuda",
-        ),
+        ("auto", "cpu", "workers=auto means one worker a GPU, and models run on --unlearndiff-device=cpu: give a"),
+        ("auto", "auto", "workers=auto means one worker a GPU, and there is none here: give a number of workers"),
     ],
 )
 def test_a_gpu_that_is_not_there_is_said(where: str, device: str, said: str) -> None:

@@ -1,0 +1,140 @@
+"""Where models run: read, and refused or foreseen as far as that can be told without importing torch.
+
+A session that finds every outcome in the store never needs torch, which takes seconds to import.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import os
+import platform
+import re
+import sys
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+AUTO = "auto"
+"""CUDA where torch finds it, then MPS where it works, else the CPU."""
+
+_FORMS = "auto, cpu, cuda, cuda:N or mps"
+_MEANT = {"gpu": "cuda", "nvidia": "cuda", "metal": "mps", "apple": "mps"}
+
+
+def read_device(text: str) -> str:
+    """A device's name.
+
+    Raises:
+        ValueError: says which names there are.
+    """
+    name = text.strip()
+    if name in (AUTO, "cpu", "cuda", "mps") or re.fullmatch(r"cuda:(0|[1-9]\d{0,3})", name):
+        return name
+    near = difflib.get_close_matches(name.lower(), (AUTO, "cpu", "cuda", "cuda:0", "mps"), n=1)
+    meant = _MEANT.get(name.lower()) or next(iter(near), "")
+    raise ValueError(f"{_FORMS}{f'; did you mean {meant!r}?' if meant else ''}")
+
+
+def foreseen() -> str | None:
+    """What ``auto`` will stand for; None where only torch can tell."""
+    gpus = gpus_foreseen()
+    return "cpu" if gpus == 0 and not _may_have_mps() else None
+
+
+def foreseen_in_words() -> str:
+    """What ``auto`` will stand for, for people, before anybody asked torch."""
+    if not _has_torch():
+        return "torch is not installed, so that only the store can answer"
+    if gpus_foreseen():
+        return "cuda"
+    return foreseen() or "cuda, mps or cpu, as torch finds when models are loaded"
+
+
+def refused(device: str) -> str | None:
+    """Why models cannot run on a device here, with the remedy; empty where they can, None where only torch can tell."""
+    kind, _, index = device.partition(":")
+    if kind not in ("cuda", "mps") or not _has_torch():  # what cannot attack at all is told when it has to
+        return ""
+    if kind == "mps":
+        return None if _may_have_mps() else no_mps(device)
+    gpus = gpus_foreseen()
+    return None if gpus is None else no_cuda(device, gpus) if int(index or 0) >= gpus else ""
+
+
+def no_cuda(device: str, gpus: int) -> str:
+    """That a CUDA device is not here."""
+    if gpus:
+        there = "device here is cuda:0" if gpus == 1 else f"devices here are cuda:0 to cuda:{gpus - 1}"
+        return f"{device} is not here: the CUDA {there}: give one that is, or auto, which takes what there is"
+    built = "" if _built_with() else ", and this torch is built without CUDA"
+    return f"there is no CUDA device here{built}: give auto, which takes what there is, or cpu"
+
+
+def no_mps(device: str, why: str = "") -> str:
+    """That Apple's GPUs cannot be used here."""
+    return f"{device} does not work here{f' ({why})' if why else ''}: give auto, which takes what there is, or cpu"
+
+
+@cache
+def gpus_foreseen() -> int | None:
+    """How many CUDA devices this process sees; None where only torch can tell."""
+    if not _built_with():
+        return 0
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is not None and named.strip() in ("", "-1"):
+        return 0
+    there = _gpus_of_driver() if _built_with() == "cuda" and sys.platform == "linux" else None
+    if there is None or named is None:
+        return there
+    numbers = [part.strip() for part in named.split(",")]
+    # Names such as GPU-... and MIG-..., and what comes after a number that is not there, are torch's to read.
+    return len(numbers) if all(n.isdigit() and int(n) < there for n in numbers) else None
+
+
+def _gpus_of_driver() -> int | None:
+    """How many GPUs NVIDIA's driver has; None where it cannot be asked."""
+    if not any(Path("/dev").glob("nvidia[0-9]*")):
+        return None
+    import ctypes
+
+    try:
+        driver, count = ctypes.CDLL("libnvidia-ml.so.1"), ctypes.c_uint()
+        if driver.nvmlInit_v2() or driver.nvmlDeviceGetCount_v2(ctypes.byref(count)):
+            return None
+        driver.nvmlShutdown()
+    except (OSError, AttributeError):
+        return None
+    return count.value or None
+
+
+def _has_torch() -> bool:
+    try:
+        return find_spec("torch") is not None
+    except ValueError:  # something of that name was imported that says nothing of itself
+        return True
+
+
+@cache
+def _built_with() -> str:
+    """``cuda`` or ``hip``, which torch calls CUDA too; empty for a torch that has neither, or is not there."""
+    try:
+        spec = find_spec("torch")
+        folder = next(iter(spec.submodule_search_locations or ())) if spec is not None else None
+        tree = ast.parse((Path(folder) / "version.py").read_text(encoding="utf-8")) if folder else None
+    except (OSError, ValueError, SyntaxError, StopIteration):
+        return "unknown"
+    if tree is None:
+        return ""
+    values: dict[str, object] = {}
+    for line in tree.body:
+        if isinstance(line, ast.AnnAssign | ast.Assign) and isinstance(line.value, ast.Constant):
+            targets = line.targets if isinstance(line, ast.Assign) else [line.target]
+            values |= {target.id: line.value.value for target in targets if isinstance(target, ast.Name)}
+    if "cuda" not in values:
+        return "unknown"
+    return "cuda" if values["cuda"] else "hip" if values.get("hip") else ""
+
+
+def _may_have_mps() -> bool:
+    return sys.platform == "darwin" and platform.machine() == "arm64"

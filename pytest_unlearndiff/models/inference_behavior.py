@@ -1,0 +1,488 @@
+"""Tell what a pipeline object does at inference, so that a hash may stand for it, or say why none can.
+
+Weights alone do not decide what a pipeline object draws: hooks, attention processors, replaced methods and subclasses
+act as it draws. Everything that is reachable from the pipeline is walked. Numbers, texts, tensors and settings are
+hashed, and so are the names of classes and functions of the libraries, whose code is taken as known. Anything else is
+code or state of the user's own, of which two versions look alike from here: it is a reason why the hash does not stand
+for the pipeline.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import inspect
+import json
+import re
+import sys
+import types
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+import torch
+
+from .formats.pipelines import CHECKER
+from .kinds import Pipeline, kind_of
+
+_LIBRARIES = frozenset(
+    {
+        *("accelerate", "diffusers", "huggingface_hub", "imwatermark", "numpy", "peft", "PIL"),
+        *("pytest_unlearndiff", "safetensors", "tokenizers", "torch", "transformers", "xformers"),
+        # ``unittest`` has objects that stand in for others, and do what a user tells them.
+        *(sys.stdlib_module_names - {"unittest", "__main__"}),
+    }
+)
+"""Packages whose classes and functions are known by their names."""
+
+_HELPERS = _LIBRARIES | {
+    *("einops", "filelock", "flash_attn", "ftfy", "httpx", "jinja2", "kernels", "packaging", "regex", "requests"),
+    *("scipy", "sentencepiece", "torchvision", "tqdm", "triton", "typing_extensions", "yaml"),
+}
+"""Packages from which modules of the libraries import functions."""
+
+_HOOKS = {
+    "_forward_hooks": "forward hook on",
+    "_forward_pre_hooks": "forward pre-hook on",
+    "_backward_hooks": "backward hook on",
+    "_backward_pre_hooks": "backward pre-hook on",
+}
+_GLOBAL_HOOKS = tuple(name.replace("_", "_global_", 1) for name in _HOOKS)
+
+# Where torch.compile keeps what it compiles with, from the outermost wrapper inwards.
+_BACKENDS = ("_torchdynamo_orig_backend", "compiler_fn")
+
+# Kept by torch.nn.Module itself: walked apart, or only about state dicts, which are not read here.
+_OF_MODULES = frozenset(
+    {
+        *(name for name in vars(torch.nn.Module()) if name.startswith("_")),
+        *("_compiled_call_impl", "_is_torch_compile"),
+        "_super_module_initialized",
+        "training",  # every victim is put into evaluation mode
+    }
+)
+
+# Where something came from, or what a call leaves behind and the next one sets again.
+_VOLATILE = frozenset(
+    {
+        *("_commit_hash", "_diffusers_version", "_name_or_path", "name_or_path", "transformers_version"),
+        *("init_inputs", "init_kwargs", "files_loaded", "vocab_file", "merges_file", "tokenizer_file"),
+        *("chat_template", "deprecation_warnings", "verbose"),
+        *("_is_hf_initialized", "_output_capturing_hooks_installed"),
+    }
+)
+_VOLATILE_OF_PIPELINES = frozenset(
+    {
+        *("_clip_skip", "_cross_attention_kwargs", "_current_timestep", "_denoising_end", "_guidance_rescale"),
+        *("_guidance_scale", "_interrupt", "_num_timesteps", "_progress_bar_config"),
+        *("_all_hooks", "_offload_device", "_offload_gpu_id", "hf_device_map"),
+    }
+)
+_VOLATILE_OF_SCHEDULERS = frozenset(
+    {
+        *("_begin_index", "_step_index", "_timesteps", "num_inference_steps", "timesteps"),
+        *("sigmas", "sigmas_down", "sigmas_interpol", "sigmas_up", "log_sigmas"),
+        *("counter", "cur_model_output", "cur_sample", "derivatives", "dt", "ets", "is_scale_input_called"),
+        *("last_sample", "lower_order_nums", "model_outputs", "noise_sampler", "prev_derivative", "prev_timestep"),
+        *("prk_timesteps", "plms_timesteps", "sample", "this_order", "timestep_list"),
+        *("custom_timesteps", "order_list"),
+    }
+)
+
+
+@dataclass(frozen=True)
+class InferenceBehavior:
+    """What a pipeline object is and does.
+
+    Attributes:
+        digest: hash of its weights and of all else that was found, in 16 hex digits.
+        reasons: what the digest does not stand for, each such as ``forward hook on unet.mid_block (<sae.Hook>)``;
+            empty where it stands for the pipeline.
+    """
+
+    digest: str
+    reasons: tuple[str, ...] = ()
+
+
+def inference_behavior(pipe: Pipeline, *, safety_checker: bool = False, weights: bool = True) -> InferenceBehavior:
+    """Walk a pipeline.
+
+    Args:
+        pipe: the pipeline; nothing of it is changed.
+        safety_checker: whether its safety checker is part of what is tested.
+        weights: whether tensors are hashed, which takes as long as reading them; without them, only the reasons count.
+    """
+    walk = _Walk(weights=weights)
+    walk.pipeline(pipe, safety_checker=safety_checker)
+    return InferenceBehavior(walk.digest, walk.reasons)
+
+
+def uncompiled(module: Any) -> Any:
+    """A network, without what ``torch.compile`` put around it."""
+    return inner if (inner := _compiled(module)) is not None else module
+
+
+class _Walk:
+    """One walk over everything that a pipeline holds."""
+
+    def __init__(self, *, weights: bool) -> None:
+        self._weights = weights
+        self._hash = hashlib.sha256()
+        self._found: dict[tuple[str, str], list[str]] = {}
+        self._numbers: dict[int, int] = {}
+        self._alive: list[Any] = []  # so that no two of them have one id
+        self._classes: set[type] = set()
+        self._modules: set[str] = set()
+
+    @property
+    def digest(self) -> str:
+        return self._hash.hexdigest()[:16]
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """What was found, the same thing in several places told once."""
+        return tuple(_told(*found, places) for found, places in self._found.items())
+
+    def _note(self, *parts: object) -> None:
+        for part in parts:
+            text = str(part).encode("utf-8", "surrogatepass")
+            self._hash.update(b"%d:" % len(text) + text)
+
+    def _reason(self, what: str, place: str, thing: object) -> None:
+        self._found.setdefault((what, _name(thing)), []).append(place)
+
+    def _again(self, value: object) -> bool:
+        """Whether this object was met before, which is noted in its place."""
+        if (number := self._numbers.setdefault(id(value), len(self._numbers))) < len(self._alive):
+            self._note("again", number)
+            return True
+        self._alive.append(value)
+        return False
+
+    # The pipeline and its parts.
+
+    def pipeline(self, pipe: Any, *, safety_checker: bool) -> None:
+        """All attributes of a pipeline, its components among them."""
+        self._class(type(pipe), "the pipeline")
+        unchecked = frozenset() if safety_checker else frozenset({CHECKER, "feature_extractor"})
+        usual = set(inspect.signature(kind_of(pipe).pipeline.__init__).parameters)
+        for name in sorted(set(vars(pipe)) - _VOLATILE_OF_PIPELINES - _VOLATILE - unchecked):
+            value = vars(pipe)[name]
+            if name == "_internal_dict":
+                self._settings(value, without=usual.intersection(vars(pipe)) | {"requires_safety_checker"})
+            elif isinstance(value, torch.nn.Module) and name not in usual:
+                self._reason("extra component", name, value)
+            elif name in usual and not isinstance(value, torch.nn.Module) and value is not None:
+                self._note("component", name)
+                volatile = _VOLATILE_OF_SCHEDULERS if name == "scheduler" else frozenset[str]()
+                self._object(value, name, volatile=volatile, what="class of")
+            else:
+                self._attribute(pipe, name, value, name if name in usual else f"pipe.{name}")
+        self._everywhere()
+
+    def _settings(self, config: Any, without: set[str]) -> None:
+        """A pipeline's configuration, but for the classes of its components, which are looked at themselves."""
+        self._class(type(config), "config")
+        for name in sorted(set(config) - without):
+            if not name.startswith("_"):
+                self._note("setting", name)
+                self._value(config[name], f"config.{name}")
+
+    def _everywhere(self) -> None:
+        """What acts on every pipeline of this process."""
+        everywhere = vars(torch.nn.modules.module)
+        for name, what in zip(_GLOBAL_HOOKS, _HOOKS.values(), strict=True):
+            for hook in everywhere.get(name, {}).values():
+                if not _is_known(hook):
+                    self._reason(what, "every module", hook)
+        from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+        for name, function in ALL_ATTENTION_FUNCTIONS.items():
+            if not _is_known(function):
+                self._reason(f"attention function {name!r} of", "transformers", function)
+        for module in sorted({*self._modules, "torch.nn.functional"}):
+            for name, value in sorted(vars(sys.modules[module]).items()):
+                if isinstance(value, types.FunctionType) and not _is_known(value, _HELPERS):
+                    self._reason("replaced function", f"{module}.{name}", value)
+
+    def module(self, module: torch.nn.Module, path: str) -> None:
+        """A network or a part of one."""
+        if (inner := _compiled(module)) is not None:
+            # What torch.compile makes of a network draws what the network draws.
+            self._hooks(module, path)
+            self._compiler(getattr(module, "dynamo_ctx", None), path)
+            self.module(inner, path)
+            return
+        if self._again(module):
+            return
+        self._hooks(module, path)
+        self._class(type(module), path)
+        for tensors in (module._parameters, module._buffers):
+            for name, tensor in tensors.items():
+                self._note("tensor", name)
+                self._value(tensor, f"{path}.{name}")
+        for name, child in module._modules.items():
+            self._attribute(module, name, child, f"{path}.{name}")
+        for name in sorted(set(vars(module)) - _OF_MODULES - _VOLATILE):
+            self._attribute(module, name, vars(module)[name], f"{path}.{name}")
+        if (call := vars(module).get("_compiled_call_impl")) is not None:
+            self._compiled_call(module, call, path)
+
+    def _hooks(self, module: torch.nn.Module, path: str) -> None:
+        for name, what in _HOOKS.items():
+            for hook in vars(module).get(name, {}).values():
+                # transformers installs these when it is first asked for hidden states, and they change nothing.
+                if _origin(hook) == "transformers.utils.output_capturing" and _is_known(hook):
+                    continue
+                self._note(what)
+                self._called(hook, what, path)
+
+    def _compiler(self, context: Any, path: str) -> None:
+        """What ``torch.compile`` compiles with, where it is one of the user's own."""
+        backend = getattr(context, "callback", None)
+        while (inner := next(filter(None, (getattr(backend, name, None) for name in _BACKENDS)), None)) is not None:
+            backend = inner
+        if backend is not None and not _is_known(backend):
+            self._reason("torch.compile backend of", path, backend)
+
+    def _compiled_call(self, module: torch.nn.Module, call: Any, path: str) -> None:
+        """Of ``Module.compile``, which has torch compile the module where it is."""
+        inner = getattr(call, "_torchdynamo_orig_callable", None)
+        if getattr(inner, "__self__", None) is not module or not _is_known(call):
+            self._reason("replaced method", f"{path}._compiled_call_impl", call)
+        for cell in getattr(call, "__closure__", None) or ():
+            if type(_content(cell)).__name__ == "OptimizeContext":
+                self._compiler(_content(cell), path)
+
+    # Values.
+
+    def _attribute(self, owner: Any, name: str, value: Any, path: str) -> None:
+        """What an object holds under a name: where that is code, it stands before its class's own."""
+        if _is_own_method(owner, name, value):
+            return
+        self._note("attribute", name)
+        if isinstance(value, torch.nn.Module) and name != "processor":
+            self.module(value, path)
+        elif callable(value) and callable(getattr(type(owner), name, None)):
+            self._called(value, "replaced method", path)
+        elif name == "processor" and hasattr(owner, "set_processor"):
+            self._object(value, path.removesuffix(".processor"), what="attention processor of")
+        else:
+            self._value(value, path)
+
+    def _value(self, value: Any, path: str) -> None:
+        kind = type(value)
+        if value is None or kind in (bool, int, float, complex, str, bytes):
+            self._note(kind.__name__, repr(value))
+        elif kind in (torch.dtype, torch.layout, torch.memory_format):
+            self._note(value)
+        elif kind is torch.device:
+            self._note("device")  # it is not part of a key
+        elif isinstance(value, torch.Tensor):
+            self._tensor(value, path)
+        elif isinstance(value, torch.nn.Module):
+            self.module(value, path)
+        elif isinstance(value, type):
+            self._note("class", _name(value))
+            self._class(value, path)
+        elif isinstance(value, (list, tuple, set, frozenset, Mapping)):
+            self._container(value, path)
+        elif isinstance(value, Enum):
+            self._note(value.name)
+            self._class(kind, path)
+        elif isinstance(value, (types.FunctionType, types.MethodType, types.BuiltinFunctionType, functools.partial)):
+            self._called(value, "function", path)
+        elif kind.__module__.partition(".")[0] == "numpy" and hasattr(value, "tobytes"):
+            self._array(value, path)
+        else:
+            self._object(value, path)
+
+    def _tensor(self, tensor: torch.Tensor, path: str) -> None:
+        if type(tensor) not in (torch.Tensor, torch.nn.Parameter) or tensor.is_meta or tensor.layout != torch.strided:
+            self._reason("tensor", path, tensor)
+            return
+        if self._again(tensor):
+            return
+        self._note("tensor", tensor.dtype, list(tensor.shape))
+        if self._weights:
+            self._hash.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+
+    def _array(self, array: Any, path: str) -> None:
+        if array.dtype.hasobject:
+            self._reason("attribute", path, array)
+        else:
+            self._note("array", array.dtype, array.shape)
+            self._hash.update(array.tobytes())
+
+    def _container(self, value: Any, path: str) -> None:
+        # Whether two tuples of the same content are one is Python's own affair.
+        if not isinstance(value, tuple) and self._again(value):
+            return
+        self._note(_name(type(value)), len(value))
+        self._class(type(value), path)
+        if isinstance(value, Mapping):
+            for key in sorted(value, key=repr):
+                # As in a configuration that was written down: by which version, from where.
+                if not (isinstance(key, str) and key in _VOLATILE | {"_class_name", "_use_default_values"}):
+                    self._value(key, path)
+                    self._value(value[key], f"{path}.{key}")
+        else:
+            for each in sorted(value, key=repr) if isinstance(value, (set, frozenset)) else value:
+                self._value(each, path)
+
+    def _called(self, function: Any, what: str, path: str) -> None:
+        """Something that is called: known by its name, and by what it holds."""
+        if not _is_known(function):
+            self._reason(what, path, function)
+            return
+        self._note("function", _name(function))
+        if self._again(function):
+            return
+        if isinstance(function, functools.partial):
+            self._value([function.func, function.args, function.keywords], path)
+        elif isinstance(function, types.MethodType):
+            self._value(function.__self__, path)
+        elif isinstance(function, types.FunctionType):
+            for cell in function.__closure__ or ():
+                self._value(_content(cell), path)
+        elif not isinstance(function, types.BuiltinFunctionType):
+            self._object(function, path, what=what)
+
+    def _object(self, value: Any, path: str, *, volatile: frozenset[str] = frozenset(), what: str = "") -> None:
+        """An object: known by its class and by what it holds."""
+        if isinstance(value, torch.nn.Module):
+            if not _is_library(type(value)):
+                self._reason(what or "class of", path, value)
+            else:
+                self.module(value, path)
+            return
+        kind = type(value)
+        self._note("object", _name(kind))
+        if not _is_library(kind):
+            self._reason(what or "attribute", path, value)
+            return
+        if self._again(value):
+            return
+        self._class(kind, path)
+        if kind.__module__.partition(".")[0] == "tokenizers":
+            self._tokenizer(value)
+        elif isinstance(value, re.Pattern):
+            self._note(value.pattern, value.flags)
+        elif hasattr(value, "__dict__"):
+            for name in sorted(set(vars(value)) - _VOLATILE - volatile):
+                self._attribute(value, name, vars(value)[name], f"{path}.{name}")
+        else:
+            self._reason(what or "attribute", path, value)
+
+    def _tokenizer(self, value: Any) -> None:
+        """A tokenizer's own program; how it pads and cuts is set by each call."""
+        if not hasattr(value, "to_str"):
+            self._note(repr(value))
+            return
+        told = json.loads(value.to_str())
+        self._note(json.dumps({**told, "padding": None, "truncation": None}, sort_keys=True))
+
+    def _class(self, kind: type, path: str) -> None:
+        """A class, whose code has to be the library's own, and its bases'."""
+        self._note(_name(kind))
+        if not _is_library(kind):
+            self._reason("class of", path, kind)
+        for each in kind.__mro__[:-1]:
+            if each in self._classes or not _is_library(each):
+                continue
+            self._classes.add(each)
+            if each.__module__.partition(".")[0] in ("diffusers", "transformers"):
+                self._modules.add(each.__module__)
+            for name, value in vars(each).items():
+                if any(not _is_known(function) for function in _functions(value)):
+                    self._reason("replaced method", f"{_name(each)}.{name}", value)
+
+
+def _told(what: str, name: str, places: list[str]) -> str:
+    """``forward hook on unet.mid_block and 2 more (<sae.Hook>)``."""
+    rest = f" and {len(places) - 1} more" if len(places) > 1 else ""
+    return f"{what} {places[0]}{rest} (<{name}>)"
+
+
+def _name(thing: Any) -> str:
+    """A class, or else what a function or an object is known by."""
+    if isinstance(thing, functools.partial):
+        return _name(thing.func)
+    if isinstance(thing, types.MethodType):
+        return _name(thing.__func__)
+    if isinstance(thing, property):
+        return _name(thing.fget)
+    if isinstance(thing, (classmethod, staticmethod)):
+        return _name(thing.__func__)
+    named = thing if isinstance(thing, (type, types.FunctionType, types.BuiltinFunctionType)) else type(thing)
+    return f"{_origin(named) or named.__module__}.{named.__qualname__}"
+
+
+def _origin(thing: Any) -> str:
+    """The module in which a function was written, which ``functools.wraps`` does not change; else what it says."""
+    if isinstance(thing, types.FunctionType):
+        return str(thing.__globals__.get("__name__", ""))
+    if isinstance(thing, types.MethodType):
+        return _origin(thing.__func__)
+    return str(getattr(thing, "__module__", "") or "")
+
+
+def _is_library(kind: type) -> bool:
+    """Whether a class is what a module of a library has under the class's name."""
+    if kind.__module__.partition(".")[0] not in _LIBRARIES:
+        return False
+    found: Any = sys.modules.get(kind.__module__)
+    for name in kind.__qualname__.split("."):
+        found = getattr(found, name, None)
+    return found is kind or kind.__module__ == "builtins"
+
+
+def _is_known(function: Any, packages: frozenset[str] = _LIBRARIES) -> bool:
+    """Whether something that is called is a library's own code, and what it wraps too."""
+    if isinstance(function, functools.partial):
+        return _is_known(function.func, packages)
+    if isinstance(function, types.MethodType):
+        return _is_known(function.__func__, packages)
+    if isinstance(function, type):
+        return _is_library(function)
+    if isinstance(function, types.FunctionType):
+        known = _origin(function).partition(".")[0] in packages
+    else:
+        known = _is_library(type(function))
+    inner = vars(function).get("__wrapped__") if known and hasattr(function, "__dict__") else None
+    return known and (inner is None or inner is function or _is_known(inner, packages))
+
+
+def _functions(value: Any) -> Iterator[Any]:
+    """The code in an attribute of a class."""
+    if isinstance(value, property):
+        yield from filter(None, (value.fget, value.fset, value.fdel))
+    elif isinstance(value, (classmethod, staticmethod)):
+        yield value.__func__
+    elif isinstance(value, functools.cached_property):
+        yield value.func
+    elif callable(value) and not isinstance(value, type):
+        yield value
+
+
+def _is_own_method(owner: Any, name: str, value: Any) -> bool:
+    """Whether an attribute is the method that the object's class gives it anyway."""
+    return (
+        isinstance(value, types.MethodType)
+        and value.__self__ is owner
+        and value.__func__ is getattr(type(owner), name, None)
+    )
+
+
+def _compiled(module: Any) -> torch.nn.Module | None:
+    """What ``torch.compile`` was given; None for a module that it has not made."""
+    compiler = sys.modules.get("torch._dynamo.eval_frame")  # without which nothing was compiled
+    return module._orig_mod if compiler is not None and type(module) is compiler.OptimizedModule else None
+
+
+def _content(cell: Any) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # it is empty
+        return None
