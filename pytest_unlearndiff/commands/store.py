@@ -69,8 +69,9 @@ def _summary(entry: Entry) -> str:
     parts = [safe(f"{attack} on {victim}" if victim else str(attack), 100)]
     parts += [f"{tally.total} prompts", f"{tally.generated} generated", f"{tally.broken} broken"]
     parts.append(f"{tally.resisted} resisted")
-    if distrusted:
-        parts.append(f"{distrusted} lines that cannot be trusted")
+    if distrusted.lines:
+        parts.append(f"{distrusted.lines} lines that cannot be trusted ({distrusted.reasons})")
+    parts += map(safe, distrusted.notes)
     if entry.written:
         parts.append(f"last written {datetime.fromtimestamp(entry.written):%Y-%m-%d %H:%M}")
     return ", ".join(parts)
