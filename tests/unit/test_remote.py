@@ -10,6 +10,7 @@ import pytest
 
 from pytest_unlearndiff.core.errors import StoreError
 from pytest_unlearndiff.core.outcome import Status
+from pytest_unlearndiff.store.journal import Distrusted, Known, Line
 from pytest_unlearndiff.store.remote import Remote
 from pytest_unlearndiff.store.store import Mode, Store
 
@@ -35,6 +36,11 @@ def test_outcomes_travel_between_two_stores(url: str, tmp_path: Path) -> None:
     assert Remote(url).campaigns() == [NAME]
 
 
+def lines(prompts: str) -> list[Line]:
+    """One resisted prompt a letter."""
+    return [Line(outcome(prompt, Status.RESISTED)) for prompt in prompts]
+
+
 def cut_short(store: Store, error: BaseException) -> None:
     """A campaign that keeps one outcome, which is too soon to be shared, and then ends with this."""
     entry = store.entry("church", key())
@@ -57,25 +63,25 @@ def test_a_place_out_of_reach_never_hides_what_cut_a_campaign_short(tmp_path: Pa
 
 def test_adding_twice_adds_nothing(url: str) -> None:
     remote = Remote(url)
-    assert remote.add(NAME, [outcome("a", Status.RESISTED)]) == 1
-    assert remote.add(NAME, [outcome("a", Status.RESISTED), outcome("b", Status.RESISTED)]) == 1
-    assert remote.add(NAME, [outcome("b", Status.RESISTED)]) == 0
+    assert remote.add(NAME, lines("a")) == 1
+    assert remote.add(NAME, lines("ab")) == 1
+    assert remote.add(NAME, lines("b")) == 0
     assert list(remote.known(NAME)[0]) == ["a", "b"]
 
 
 def test_a_torn_or_hostile_line_there_is_not_believed_and_stays_in_nobodys_way(url: str) -> None:
     remote = Remote(url)
-    remote.add(NAME, [outcome("a", Status.RESISTED)])
+    remote.add(NAME, lines("a"))
     files, root = fsspec.core.url_to_fs(url)
     path = f"{root}/campaigns/{NAME}/journal.jsonl"
-    files.pipe_file(path, files.cat_file(path) + b'{"schema": 1, "outcome": {"prompt": "x", "status": "resisted"}')
-    assert remote.add(NAME, [outcome("b", Status.RESISTED)]) == 1
-    assert remote.known(NAME)[0].keys() == {"a", "b"}
-    assert remote.known(NAME)[1] == 1
+    files.pipe_file(path, files.cat_file(path) + b'{"schema": 2, "outcome": {"prompt": "x", "status": "resisted"}')
+    assert remote.add(NAME, lines("b")) == 1
+    assert remote.known(NAME).outcomes.keys() == {"a", "b"}
+    assert remote.known(NAME).distrusted == Distrusted(damaged=1)
 
 
 def test_an_empty_place_knows_nothing(url: str) -> None:
-    assert Remote(url).known(NAME) == ({}, 0)
+    assert Remote(url).known(NAME) == Known({})
     assert Remote(url).campaigns() == []
 
 
@@ -85,7 +91,7 @@ def test_an_empty_place_knows_nothing(url: str) -> None:
 )
 def test_a_place_out_of_reach_is_named(url: str, reason: str) -> None:
     with pytest.raises(StoreError, match=reason) as caught:
-        Remote(url).add(NAME, [outcome("a", Status.RESISTED)])
+        Remote(url).add(NAME, lines("a"))
     assert url in str(caught.value)
 
 
