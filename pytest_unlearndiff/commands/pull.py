@@ -8,7 +8,7 @@ import sys
 from ..core.errors import StoreError
 from ..reports.text import many
 from ..store.journal import Distrusted
-from ..store.remote import Remote
+from ..store.remote import Misplaced, Remote
 from ..store.store import Store
 from .store import add_exchange
 
@@ -24,7 +24,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Append what is there and not here.
 
     Returns:
-        Exit status: 1 where that store holds no campaigns.
+        Exit status: 1 where that store holds no campaigns, or one that cannot be read.
 
     Raises:
         StoreError: there is nothing at the place, or one of the two stores cannot be used.
@@ -37,13 +37,17 @@ def run(arguments: argparse.Namespace) -> int:
     if not campaigns:
         print(f"{remote} holds no campaigns: nothing was sent to it yet, or another place is meant", file=sys.stderr)
         return 1
-    fetched, distrusted = 0, Distrusted()
+    fetched, distrusted, unreadable = 0, Distrusted(), list[str]()
     for campaign in campaigns:
-        new, more = store.take(store.named(campaign))
-        fetched, distrusted = fetched + new, distrusted + more
+        try:
+            new, more = store.take(store.named(campaign))
+        except Misplaced as error:  # which is no reason to leave the others there
+            unreadable.append(str(error))
+        else:
+            fetched, distrusted = fetched + new, distrusted + more
     print(f"{many(fetched, 'outcome')} fetched from {remote}, which holds {many(len(campaigns), 'campaign')}")
     if distrusted.lines:
         print(f"{many(distrusted.lines, 'line')} there cannot be trusted: {distrusted.reasons}", file=sys.stderr)
-    for note in distrusted.notes:
+    for note in (*distrusted.notes, *unreadable):
         print(note, file=sys.stderr)
-    return 0
+    return 1 if unreadable else 0

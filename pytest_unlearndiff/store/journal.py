@@ -64,6 +64,7 @@ class Distrusted:
         outdated: of another version of this project.
         foreign: written for another campaign.
         contradicting: of the same prompt as another line that says something else.
+        misplaced: in a folder that says it is another campaign's.
         notes: what is wrong with whole folders, and what to do.
     """
 
@@ -71,12 +72,13 @@ class Distrusted:
     outdated: int = 0
     foreign: int = 0
     contradicting: int = 0
+    misplaced: int = 0
     notes: tuple[str, ...] = ()
 
     @property
     def lines(self) -> int:
         """How many."""
-        return self.damaged + self.outdated + self.foreign + self.contradicting
+        return self.damaged + self.outdated + self.foreign + self.contradicting + self.misplaced
 
     @property
     def reasons(self) -> str:
@@ -86,6 +88,7 @@ class Distrusted:
             (self.outdated, "of another version"),
             (self.foreign, "written for another campaign"),
             (self.contradicting, "contradicting each other"),
+            (self.misplaced, "in a folder of another campaign"),
         )
         return ", ".join(f"{count} {reason}" for count, reason in said if count)
 
@@ -95,6 +98,7 @@ class Distrusted:
             self.outdated + other.outdated,
             self.foreign + other.foreign,
             self.contradicting + other.contradicting,
+            self.misplaced + other.misplaced,
             self.notes + other.notes,
         )
 

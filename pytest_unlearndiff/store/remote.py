@@ -28,7 +28,7 @@ _JOURNAL, _KEY, _FACTS, _PICTURES = "journal.jsonl", "key.json", "facts.json", "
 _ASIDE = "distrusted.jsonl"
 
 
-class _NotWritten(StoreError):
+class Misplaced(StoreError):
     """Something is there that no store has in this place."""
 
 
@@ -93,7 +93,7 @@ class Remote:
             if not self._is_own(campaign):
                 note = f"{self}: campaigns/{campaign}/{_KEY} is not this campaign's, so that nothing there is believed"
                 lines = sum(1 for text in content.split(b"\n") if text.strip())
-                return Lines((), Distrusted(foreign=lines, notes=(f"{note}: remove that folder",)))
+                return Lines((), Distrusted(misplaced=lines, notes=(f"{note}: remove that folder",)))
             return parse(content, digest_in(campaign))
 
     def known(self, campaign: str) -> Known:
@@ -197,7 +197,7 @@ class Remote:
         if campaign not in self._own:
             try:
                 content = self._get(f"{campaign}/{_KEY}", METADATA)
-            except _NotWritten:
+            except Misplaced:
                 return False
             if content is None:
                 return True
@@ -210,7 +210,7 @@ class Remote:
         """A file that describes a campaign; None where it is not there, or something else is."""
         try:
             return self._get(f"{campaign}/{name}", METADATA)
-        except _NotWritten:
+        except Misplaced:
             return None
 
     def _set_aside(self, campaign: str, content: bytes) -> None:
@@ -256,9 +256,9 @@ class Remote:
 
     def _check(self, name: str, kind: str, size: object, limit: int) -> None:
         if kind != "file":
-            raise _NotWritten(f"{self} cannot be used: campaigns/{name} there is not a regular file: remove it")
+            raise Misplaced(f"{self} cannot be used: campaigns/{name} there is not a regular file: remove it")
         if not isinstance(size, int) or size > limit:
-            raise _NotWritten(
+            raise Misplaced(
                 f"{self} cannot be used: campaigns/{name} there has {size} bytes where at most {limit:,} can be: "
                 "remove it"
             )

@@ -78,7 +78,7 @@ class Entry:
         )
         if not found.lines and not found.distrusted.lines:
             return Lines()
-        return Lines((), found.distrusted + Distrusted(foreign=len(found.lines), notes=(note,)))
+        return Lines((), found.distrusted + Distrusted(misplaced=len(found.lines), notes=(note,)))
 
     def known(self) -> Known:
         """Finished outcomes by prompt digest, and what could not be trusted.
