@@ -336,6 +336,15 @@ def test_a_memo_that_cannot_be_written_is_no_error(pipeline: Path, tmp_path: Pat
     assert not (tmp_path / "no such folder").exists()
 
 
+@pytest.mark.timeout(10)
+def test_a_pipe_or_a_device_has_no_hash_and_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "device").symlink_to("/dev/zero")
+    for name in ("pipe", "device"):
+        with pytest.raises(StoreError, match=rf"{name} cannot be fingerprinted: .*{name} is not a regular file"):
+            of(tmp_path / name)
+
+
 def test_nothing_at_the_path_is_said_with_the_path(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="gone"):
         of(tmp_path / "gone")
