@@ -181,7 +181,7 @@ class Campaign:
         seen = self._control(store, watched, asked=asked)
         if seen.lacking:
             rest = replace(ending, settled=TO_THE_END.settled)
-            options = {"parts": parts, "lanes": lanes, "ending": rest, "crew": crew}
+            options = {"parts": parts, "lanes": lanes, "ending": rest, "crew": crew, "confirm": confirm}
             stopped = draw_control(self, provide, store, watched, progress=progress, **options)
             seen = self._control(store, watched, asked=asked)
             facts = {**stopped, **facts} if seen.lacking and may_pass else facts

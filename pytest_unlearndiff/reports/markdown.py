@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from ..core.outcome import Status
 from ..core.rate import fine_percent, percent
+from ..core.result import STORE_NOTES
 from .comparison import Comparison
 from .failure import numbers, source, support
 from .record import PromptRecord, Record
@@ -29,7 +30,7 @@ def markdown_report(session: SessionRecord, changes: Sequence[Comparison] = ()) 
     said = [
         f"- {_plain(record.concept)}: {_plain(text)}"
         for record in session.worst_first
-        for text in (numbers(record), support(record))
+        for text in (numbers(record), support(record), *map(str, record.assumed.get(STORE_NOTES, ())))
         if text
     ]
     lines += [*said, ""] if said else []
