@@ -167,8 +167,8 @@ class Bench:
     """
 
     def __init__(self) -> None:
-        self._parts = Parts()
         self._fingerprints = Fingerprints()
+        self._parts = Parts(self._fingerprints)
         self._sittings: dict[str, Sitting] = {}
         self._sent: dict[tuple[Path, str], Path] = {}
 

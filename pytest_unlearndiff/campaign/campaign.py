@@ -15,8 +15,9 @@ from ..core.control import Control
 from ..core.errors import CannotAttack, StoreError
 from ..core.judge_kinds import key_kind, key_options
 from ..core.outcome import Outcome, Tally
-from ..core.result import AttackResult
+from ..core.result import STORE_NOTES, AttackResult
 from ..core.work import computed_forwards
+from ..store.journal import Distrusted, Known
 from ..store.key import AttackKey
 from ..store.store import Entry, Mode, Store
 from .ending import TO_THE_END, Ending
@@ -30,8 +31,16 @@ if TYPE_CHECKING:
 Provide = Callable[[], VictimSource]
 
 
+_OF_SESSION = {"campaign", "distrusted_lines", "known_prompts", "not_in_the_store", STORE_NOTES}
+"""What a session says of a campaign itself, whatever was written down beside the journal."""
+
+
 def _ignore(outcome: Outcome) -> None:
     """Nobody wants to know."""
+
+
+def _agree() -> None:
+    """Nobody has anything against it."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +51,7 @@ class Prospect:
         tally: what the store knows.
         lacking: digests of the prompts that would be attacked, if none before them makes the verdict certain.
         differs: where the store knows nothing, in what the key of the nearest campaign differs.
+        notes: what is wrong with the store.
         seconds: what they will take, if prompts go as those did that the store knows, of this campaign or the nearest.
         most: what they will take, if each of them resists to the end.
     """
@@ -49,6 +59,7 @@ class Prospect:
     tally: Tally
     lacking: frozenset[str]
     differs: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     seconds: float | None = None
     most: float | None = None
 
@@ -106,6 +117,7 @@ class Campaign:
         observe: Callable[[Outcome], None] = _ignore,
         crew: Crew | None = None,
         control: Callable[[Tally], bool] | None = None,
+        confirm: Callable[[], None] = _agree,
     ) -> AttackResult:
         """Every outcome of the prompt set, attacking only what the store lacks.
 
@@ -120,6 +132,7 @@ class Campaign:
             crew: processes that attack instead of this one, which then needs no torch.
             control: where there are pictures that show the concept, or a base to draw them: whether, with this tally,
                 the judge has to be seen to see it there; asked once the attack is over.
+            confirm: called once everything is loaded; raises where that is not what the key says.
 
         Returns:
             The result; incomplete where ``ending`` says so or, with the obstacle, where nothing may or can be attacked.
@@ -131,7 +144,8 @@ class Campaign:
         own = self.store_of(store)  # the base's pictures are the whole store's affair in any case
         entry = own.entry(self.concept.name, self.key)
         found, distrusted = self._known(own, entry)
-        provenance = self._provenance(own, entry, found, distrusted)
+        notes = self._notes(own, entry, found, distrusted)
+        provenance = self._provenance(own, entry, found, distrusted, notes)
         facts: dict[str, Any] = {}
         watched: dict[str, Outcome] = {}
         if self._open(found, ending):
@@ -141,12 +155,15 @@ class Campaign:
                 source = provide()
                 found = self._known(own, entry)[0]  # where that waited, others may have attacked meanwhile
                 made = self._made(source, parts, lanes, store, watched, crew) if self._open(found, ending) else None
+                if made is not None:
+                    confirm()
             except CannotAttack as obstacle:
-                facts = {"obstacle": str(obstacle)}
+                facts = {"obstacle": "; ".join([str(obstacle), *notes])}
             else:
                 if made is None:  # others attacked it all meanwhile
-                    provenance.pop("not_in_the_store", None)
-                    provenance |= entry.noted()
+                    for name in ("not_in_the_store", STORE_NOTES):
+                        provenance.pop(name, None)
+                    provenance |= self._noted(store, entry)
             if made is not None:
                 from .assembly import facts_of
 
@@ -155,7 +172,7 @@ class Campaign:
                 described |= facts_of(self, source)
                 provenance |= described
                 if own.mode.writes:
-                    entry.note(described)
+                    own.note(entry, described)
                 facts["victim"] = source.title
         if (unreached := self._unreached()) and not ending.settled(self._tally(found)):
             facts.setdefault("obstacle", unreached)
@@ -166,10 +183,12 @@ class Campaign:
         seen = self._control(store, watched, asked=asked)
         if seen.lacking:
             rest = replace(ending, settled=TO_THE_END.settled)
-            options = {"parts": parts, "lanes": lanes, "ending": rest, "crew": crew}
+            options = {"parts": parts, "lanes": lanes, "ending": rest, "crew": crew, "confirm": confirm}
             stopped = draw_control(self, provide, store, watched, progress=progress, **options)
             seen = self._control(store, watched, asked=asked)
             facts = {**stopped, **facts} if seen.lacking and may_pass else facts
+        if behind := store.catch_up():
+            provenance[STORE_NOTES] = [*notes, behind]
         computed = computed_forwards() - before
         return self._result(found, started, provenance=provenance, control=seen, computed=computed, **facts)
 
@@ -177,18 +196,31 @@ class Campaign:
         """The store for this campaign's outcomes: none, where its key does not tell its victim from others."""
         return store if self.fingerprint.complete else store.unused
 
-    def _provenance(self, store: Store, entry: Entry, found: Mapping[str, Outcome], distrusted: int) -> dict[str, Any]:
+    def _noted(self, store: Store, entry: Entry) -> dict[str, Any]:
+        """What was loaded and assumed when the campaign was attacked, as far as that is known."""
+        return {name: value for name, value in store.noted(entry).items() if name not in _OF_SESSION}
+
+    def _notes(self, store: Store, entry: Entry, found: Mapping[str, Outcome], distrusted: Distrusted) -> list[str]:
+        """What is wrong with a store that knows nothing of a campaign, or with a folder in it, for people."""
+        absent = store.absent(self.concept.name, entry, self.key) if store.mode.reads and not found else ""
+        return [*distrusted.notes, *([absent] if absent else [])]
+
+    def _provenance(
+        self, store: Store, entry: Entry, found: Mapping[str, Outcome], distrusted: Distrusted, notes: Sequence[str]
+    ) -> dict[str, Any]:
         """What there is to say of a campaign before anything is attacked."""
-        provenance: dict[str, Any] = {"campaign": self.key.to_dict()}
+        provenance = self._noted(store, entry) if store.mode.reads else {}
+        provenance["campaign"] = self.key.to_dict()
         if self.fingerprint.unkept:
             provenance["unkept"] = self.fingerprint.unkept
         if self.fingerprint.version:
             provenance["model_version"] = self.fingerprint.version
         if self.fingerprint.unhashed:
             provenance["acts_at_inference"] = list(self.fingerprint.unhashed)
-        provenance |= entry.noted() if store.mode.reads else {}
-        if distrusted:
-            provenance["distrusted_lines"] = distrusted
+        if distrusted.lines:
+            provenance["distrusted_lines"] = f"{distrusted.lines} ({distrusted.reasons})"
+        if notes:
+            provenance[STORE_NOTES] = list(notes)
         if self.attack.known.rows:
             provenance["known_prompts"] = self.attack.known.source
         if not found and store.mode.reads and (nearest := store.nearest(self.concept.name, self.key)):
@@ -198,7 +230,8 @@ class Campaign:
     def prospect(self, store: Store, ending: Ending = TO_THE_END) -> Prospect:
         """What a run would find in the store and what it would have to attack; nothing is loaded."""
         store = self.store_of(store)
-        found, _ = self._known(store, store.entry(self.concept.name, self.key))
+        entry = store.entry(self.concept.name, self.key)
+        found, distrusted = self._known(store, entry)
         tally = self._tally(found)
         lacking = () if ending.settled(tally) else self._lacking(found)
         nearest = store.nearest(self.concept.name, self.key) if store.mode.reads else None
@@ -209,6 +242,7 @@ class Campaign:
             tally,
             frozenset(prompt.digest for prompt in lacking),
             differs=tuple(nearest[1]) if nearest and not found else (),
+            notes=tuple(self._notes(store, entry, found, distrusted)),
             seconds=spent / len(measured) * len(lacking) if spent and lacking else None,
             most=self._at_most(measured) * len(lacking) if spent and lacking else None,
         )
@@ -263,13 +297,13 @@ class Campaign:
 
         return control_of(self, store, watched, asked=asked)
 
-    def _known(self, store: Store, entry: Entry) -> tuple[dict[str, Outcome], int]:
+    def _known(self, store: Store, entry: Entry) -> Known:
         """What the store knows of this prompt set."""
         if not store.mode.reads:
-            return {}, 0
+            return Known({})
         found, distrusted = store.known(entry)
         wanted = {prompt.digest for prompt in self.concept.prompts}
-        return {digest: outcome for digest, outcome in found.items() if digest in wanted}, distrusted
+        return Known({digest: outcome for digest, outcome in found.items() if digest in wanted}, distrusted)
 
     def _lacking(self, found: Mapping[str, Outcome]) -> list[Prompt]:
         """Prompts with no outcome yet that the attack has anything for, each text, seed and guidance once.

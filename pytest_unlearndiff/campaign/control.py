@@ -172,6 +172,7 @@ def _look(
     parts: Parts,
     ending: Ending,
     crew: Crew | None,
+    confirm: Callable[[], None],
     **_: Any,
 ) -> None:
     """Have the judge look at a concept's own images; here, since nothing has to be drawn.
@@ -185,6 +186,7 @@ def _look(
     source = provide()
     # Workers have the GPUs, and this machine may have none.
     judge = parts.judge(shown.concept.judge, source if crew is None else source.on("cpu"))
+    confirm()
     prompts = shown.concept.prompts
     images = [supplied_image(Path(shown.concept.images[prompt.digest])) for prompt in prompts]
     Witness(store, shown, judge, 0, watched)(prompts, images)

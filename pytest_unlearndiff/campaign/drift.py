@@ -13,7 +13,6 @@ from ..core.concept import Prompt
 from ..core.drift import Measure
 from ..core.errors import UnlearnDiffError, one_line
 from ..store.measures import Figures, Measures
-from ..store.pictures import Pictures
 from ..store.store import Mode, Store
 from .campaign import Campaign
 from .parts import Parts, VictimSource
@@ -91,10 +90,10 @@ class Meter:
     ) -> Figures:
         """What is kept, and what is measured now of the rest."""
         wanted = self._prompts if prompts is None else prompts
-        own = self.victim.store_of(self.store).mode
-        kept = Measures(self.store.entry(self.victim.concept.name, self.victim.key).folder)
+        own, entry = self.victim.store_of(self.store).mode, self.store.entry(self.victim.concept.name, self.victim.key)
+        kept, believed = Measures(entry.folder), own.reads and not entry.misplaced
         name = f"{what} against {self.base.key.digest}"
-        known = {d: v for d, v in kept.read(name).items() if len(v) == numbers} if own.reads else {}
+        known = {d: v for d, v in kept.read(name).items() if len(v) == numbers} if believed else {}
         lacking = [prompt for prompt in wanted if prompt.digest not in known]
         if lacking and make is not None and self.store.mode is not Mode.REQUIRE and (new := _tried(make, lacking)):
             known |= new
@@ -135,7 +134,7 @@ class Meter:
         """Prompts of which the store has both pictures, with them."""
         if self.store.mode is Mode.OFF:
             return []
-        sides = [Pictures(self.store.entry(side.concept.name, side.key).folder) for side in (self.victim, self.base)]
+        sides = [self.store.thumbnails(side.concept.name, side.key.digest) for side in (self.victim, self.base)]
         found = []
         for prompt in prompts:
             first, second = (side.read(prompt.digest) for side in sides)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
+import time
 from collections.abc import Callable, Mapping
+from datetime import datetime
+from email.utils import parsedate_to_datetime
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -11,14 +15,17 @@ from urllib.parse import urlsplit
 from ..core.errors import ModelError
 from ..core.maker import is_maker
 from ..store.elsewhere import reaching, shown
-from ..store.fingerprint import digest
+from ..store.fingerprint import MARGIN, digest
 from ..store.hub import hub_folder, hub_mend
+from ..store.regular import METADATA, read_regular
 from .machine import own_folder, own_path
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
 _ORIGIN = ".url"
+_DATES = ("Last-Modified", "LastModified", "last_modified", "modified", "mtime")
+"""What places call the date of a file."""
 _CONTENT = {"ETag", "Content-MD5", "Digest"}
 """What servers tell of a file that changes with its content, as fsspec passes it on."""
 
@@ -86,7 +93,7 @@ def origin(path: Path) -> str:
     if path.parent.parent != own_path() / "models":
         return str(path)
     try:
-        return (path.parent / _ORIGIN).read_text()
+        return read_regular(path.parent / _ORIGIN, METADATA).decode()
     except (OSError, ValueError):
         return str(path)
 
@@ -101,21 +108,46 @@ def _copy(files: AbstractFileSystem, place: str, url: str, say: Callable[[str], 
     """The copy of what is there now."""
     from filelock import FileLock
 
-    there = _there(files, place)
+    there, now = _there(files, place), time.time()
     # A web address may be led to another one, signed anew for everybody who asks. Only where a tag tells contents apart
     # may two addresses with one path be one file.
     tagged = not any(_CONTENT.isdisjoint(info) for info in there.values())
-    seen = {name: {k: str(v) for k, v in info.items() if k not in ("url", "name")} for name, info in there.items()}
+    seen = _seen(there)
     folder = own_folder() / "models"
     folder.mkdir(exist_ok=True)
+    # What replaced a young file since would have the same date, so that no earlier copy answers for it.
+    young = not tagged and any(_is_young(info, now) for info in there.values())
     # Another session may still read what was there before, so that it stays.
-    kept = folder / digest([shown(url) if tagged else url, seen])
+    kept = folder / digest([shown(url) if tagged else url, seen, *([time.time_ns()] if young else [])])
     with FileLock(folder / f"{kept.name}.lock"):
         if not kept.exists():
             size = sum(int(info.get("size") or 0) for info in there.values())
             say(f"fetching {shown(url)} ({size / 2**20:,.0f} MiB)")
             _fetch(files, place, there, kept, url)
     return kept / _name(place)
+
+
+def _seen(there: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, str]]:
+    """What tells files from others at the same place."""
+    return {name: {k: str(v) for k, v in info.items() if k not in ("url", "name")} for name, info in there.items()}
+
+
+def _is_young(info: Mapping[str, Any], now: float) -> bool:
+    """Whether a file whose date is in whole seconds is so young that another one may get the same date."""
+    dates = [date for name in _DATES if (date := _date(info.get(name))) is not None]
+    return any(date % 1 == 0 and date > now - MARGIN / 10**9 for date in dates)
+
+
+def _date(told: object) -> float | None:
+    """A date as places tell it, in seconds since the epoch; None for none."""
+    if isinstance(told, str):
+        try:
+            told = parsedate_to_datetime(told)
+        except ValueError:
+            return None
+    if isinstance(told, datetime):
+        return told.timestamp()
+    return float(told) if isinstance(told, (int, float)) and math.isfinite(told) else None
 
 
 def _there(files: AbstractFileSystem, place: str) -> Mapping[str, Mapping[str, Any]]:
@@ -149,5 +181,7 @@ def _fetch(files: AbstractFileSystem, place: str, there: Mapping[str, Any], kept
                 raise ModelError(f"{path.name!r} is no name inside a folder")
             path.parent.mkdir(parents=True, exist_ok=True)
         files.get(list(names), [str(path) for path in names.values()])
+        if _seen(_there(files, place)) != _seen(there):
+            raise ModelError(f"{shown(url)} changed as it was fetched: try again when nobody writes it")
         (whole / _ORIGIN).write_text(shown(url))
         whole.rename(kept)

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ..core.concept import JudgeSpec
 from ..core.device import AUTO, foreseen
+from ..core.errors import ModelError
 from ..core.guidance import UNGUIDED, Guidance
 from ..core.judge_kinds import weights_of
 from ..core.maker import is_maker, make
 from ..core.precision import WEIGHTS, resolved
 from ..core.reasons import reasons_in_words
 from ..core.versioned_pipeline import without_version
-from ..store.fingerprint import Fingerprints, digest, stamp
+from ..store.fingerprint import Fingerprints, digest
 from ..store.kinds import INDEX
 from .fetching import origin
 
@@ -192,13 +193,20 @@ def import_libraries() -> None:
         logging.disable(before)
 
 
+_Paths = Iterable[Path | str | None]
+
+
 class Parts:
     """Loads pipelines and judges, each once, and only when asked for; a pipeline that is given is taken as it is.
 
-    What lies at a path is loaded again when the files there are others than they were: keys follow files too.
+    What lies at a path is loaded again when its content is another one than it was: keys follow content too.
+
+    Args:
+        fingerprints: hashes files; the session's own, which knows them already.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, fingerprints: Fingerprints | None = None) -> None:
+        self._fingerprints = Fingerprints() if fingerprints is None else fingerprints
         self._known: dict[Hashable, tuple[str, Any]] = {}
 
     def base(self, source: VictimSource) -> Any:
@@ -215,7 +223,7 @@ class Parts:
         checked = checked or (*where, True) in self._known
         return self._loaded(
             (*where, checked),
-            stamp(path),
+            (path,),
             lambda: load_pipeline(path, device=source.device, dtype=source.dtype, safety_checker=checked),
         )
 
@@ -234,13 +242,15 @@ class Parts:
         if source.model is None:
             pipe = self._pipeline(base, source, checked=source.safety_checker)
             return Loaded(pipe, "the un-erased base itself")
+        content = self._fingerprints.of_all(source.model)
         checkpoint = read_checkpoint(source.model, trust_pickle=source.trust_pickle)
+        self._check_unchanged(content, (source.model,))
         # A bare checkpoint is shipped inside its base, whose safety checker then is its own.
         checked = source.safety_checker and not checkpoint.pipeline
         given = self._pipeline(base, source, checked=checked) if source.base is not None else None
         return self._loaded(
             ("victim", source.model, source.base, source.device, source.dtype, source.safety_checker),
-            stamp(source.model, source.base),
+            (source.model, source.base),
             lambda: load_victim(
                 checkpoint,
                 given,
@@ -269,7 +279,7 @@ class Parts:
 
     def made(self, spelt: str) -> Any:
         """What a callable of the user's own makes, asked once."""
-        return self._once(("made", spelt), "", lambda: make(spelt))
+        return self._once(("made", spelt), (), lambda: make(spelt))
 
     def judge(self, spec: JudgeSpec, source: VictimSource) -> Any:
         """The judge of a concept, where the victim of ``source`` runs."""
@@ -277,7 +287,7 @@ class Parts:
 
         return self._loaded(
             ("judge", spec.kind, digest(dict(spec.options)), source.device),
-            stamp(*weights_of(spec)),
+            weights_of(spec),
             lambda: build_judge(spec, source.device, lambda path: self._pipeline(path, source)),
         )
 
@@ -285,7 +295,7 @@ class Parts:
         """A CLIP model that gives features: a ``Clip``."""
         from ..judges.clip import Clip
 
-        return self._once(("clip", path, device), stamp(path), lambda: Clip(path, device))
+        return self._once(("clip", path, device), (path,), lambda: Clip(path, device))
 
     def drop(self) -> None:
         """Forget everything, and give the memory that it took on a GPU to others."""
@@ -296,15 +306,28 @@ class Parts:
         if (torch := sys.modules.get("torch")) is not None:
             torch.cuda.empty_cache()
 
-    def _loaded(self, key: Hashable, stamped: str, load: Any) -> Any:
+    def _loaded(self, key: Hashable, paths: _Paths, load: Callable[[], Any]) -> Any:
         """Something loaded once, without what libraries say about it."""
         from ..models.quiet import libraries_quiet
 
         with libraries_quiet():
-            return self._once(key, stamped, load)
+            return self._once(key, paths, load)
 
-    def _once(self, key: Hashable, stamped: str, make: Any) -> Any:
-        if key not in self._known or self._known[key][0] != stamped:
+    def _once(self, key: Hashable, paths: _Paths, make: Callable[[], Any]) -> Any:
+        """Something made once of what lies at these paths, and again when that has changed.
+
+        Raises:
+            ModelError: it changes as it is loaded, so that nobody can tell what was loaded.
+        """
+        content = self._fingerprints.of_all(*paths)
+        if key not in self._known or self._known[key][0] != content:
             self._known.pop(key, None)  # the old one's memory is needed
-            self._known[key] = stamped, make()
+            made = make()
+            self._check_unchanged(content, paths)
+            self._known[key] = content, made
         return self._known[key][1]
+
+    def _check_unchanged(self, content: str, paths: _Paths) -> None:
+        if self._fingerprints.of_all(*paths) != content:
+            named = " or ".join(str(path) for path in paths if path is not None)
+            raise ModelError(f"{named} changed as it was loaded: run again when nobody writes it")

@@ -99,7 +99,8 @@ class _Calibrator:
 
     def __init__(self, concept: Concept, base: Path, arguments: argparse.Namespace) -> None:
         self._concept, self._arguments, self._said = concept, arguments, False
-        self._store, self._parts = Store(arguments.cache_dir), Parts()
+        self._store = Store(arguments.cache_dir)
+        self._parts = Parts(self._store.fingerprints)
         dtype = resolved(arguments.dtype, arguments.device)
         self._source = VictimSource(base=base, device=arguments.device, dtype=dtype)
         self._base = Fingerprint.of(self._source, self._store.fingerprints).target

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import sys
 
-from ..store.remote import Remote
+from ..core.errors import StoreError
+from ..reports.text import many
+from ..store.journal import Distrusted
+from ..store.remote import Misplaced, Remote
 from ..store.store import Store
 from .store import add_exchange
 
@@ -17,15 +21,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Append what is there and not here."""
-    store, remote = Store(arguments.cache_dir), Remote(arguments.url)
-    fetched = 0
-    for campaign in remote.campaigns():
-        entry = store.named(campaign)
-        here, _ = entry.known()
-        for digest, outcome in remote.known(campaign)[0].items():
-            if digest not in here:
-                entry.keep(outcome)
-                fetched += 1
-    print(f"{fetched} outcomes fetched from {remote.url}")
-    return 0
+    """Append what is there and not here.
+
+    Returns:
+        Exit status: 1 where that store holds no campaigns, or one that cannot be read.
+
+    Raises:
+        StoreError: there is nothing at the place, or one of the two stores cannot be used.
+    """
+    remote = Remote(arguments.url)
+    store = Store(arguments.cache_dir, remote=remote, keep_pictures=True)
+    campaigns = remote.look()
+    if campaigns is None:
+        raise StoreError(f"{remote} is not there: check the URL; push makes it, as does a session that is given it")
+    if not campaigns:
+        print(f"{remote} holds no campaigns: nothing was sent to it yet, or another place is meant", file=sys.stderr)
+        return 1
+    fetched, distrusted, unreadable = 0, Distrusted(), list[str]()
+    for campaign in campaigns:
+        try:
+            new, more = store.take(store.named(campaign))
+        except Misplaced as error:  # which is no reason to leave the others there
+            unreadable.append(str(error))
+        else:
+            fetched, distrusted = fetched + new, distrusted + more
+    print(f"{many(fetched, 'outcome')} fetched from {remote}, which holds {many(len(campaigns), 'campaign')}")
+    if distrusted.lines:
+        print(f"{many(distrusted.lines, 'line')} there cannot be trusted: {distrusted.reasons}", file=sys.stderr)
+    for note in (*distrusted.notes, *unreadable):
+        print(note, file=sys.stderr)
+    return 1 if unreadable else 0

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import sys
 
+from ..reports.text import many
 from ..store.remote import Remote
 from ..store.store import Store
 from .store import add_exchange
@@ -17,10 +19,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Append what is here and not there."""
+    """Append what is here and not there.
+
+    Returns:
+        Exit status: 1 where this store holds no campaigns.
+
+    Raises:
+        StoreError: one of the two stores cannot be used.
+    """
     remote = Remote(arguments.url)
-    sent = sum(
-        remote.add(entry.folder.name, entry.known()[0].values()) for entry in Store(arguments.cache_dir).entries()
-    )
-    print(f"{sent} outcomes sent to {remote.url}")
+    store = Store(arguments.cache_dir, remote=remote, keep_pictures=True)
+    if not (entries := store.entries()):
+        print(f"{arguments.cache_dir} holds no campaigns, so that nothing was sent", file=sys.stderr)
+        return 1
+    sent = sum(store.share(entry) for entry in entries)
+    print(f"{many(sent, 'outcome')} sent to {remote}")
     return 0

@@ -72,8 +72,9 @@ def _summary(entry: Entry) -> str:
     ended = {"generated": tally.generated, "broken": tally.broken, "resisted": tally.resisted}
     label = wording(str(attack)).label
     parts += [f"{number} {label(status)}" for status, number in ended.items() if label(status)]
-    if distrusted:
-        parts.append(f"{distrusted} lines that cannot be trusted")
+    if distrusted.lines:
+        parts.append(f"{distrusted.lines} lines that cannot be trusted ({distrusted.reasons})")
+    parts += map(safe, distrusted.notes)
     if entry.written:
         parts.append(f"last written {datetime.fromtimestamp(entry.written):%Y-%m-%d %H:%M}")
     return ", ".join(parts)

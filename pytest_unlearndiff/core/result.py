@@ -11,6 +11,9 @@ from .control import Control
 from .outcome import Outcome, Status, Tally
 from .rate import Rate
 
+STORE_NOTES = "store_notes"
+"""In a result's provenance: what is wrong with the store, which no session keeps to itself."""
+
 
 @dataclass(frozen=True)
 class AttackResult:

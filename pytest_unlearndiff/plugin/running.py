@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from ..campaign.campaign import Campaign
-from ..campaign.parts import VictimSource
-from ..core.errors import UnlearnDiffError
+from ..campaign.parts import Fingerprint, VictimSource
+from ..core.errors import ModelError, UnlearnDiffError
 from ..core.result import AttackResult
+from ..store.judge_weights import judge_weights
 from .interruption import INTERRUPTED, standing
 from .live import LiveProgress
 from .session import SessionState, state_of
@@ -47,6 +48,7 @@ def run_campaign(campaign: Campaign, source: VictimSource, node: pytest.Item, **
                 lanes=state.settings.lanes,
                 progress=progress,
                 crew=state.crew,
+                confirm=lambda: _confirm(campaign, source, state),
                 **options,
             )
     except (KeyboardInterrupt, pytest.exit.Exception):
@@ -62,6 +64,24 @@ def run_campaign(campaign: Campaign, source: VictimSource, node: pytest.Item, **
 def interrupted(campaign: Campaign, error: BaseException, state: SessionState, victim: str) -> AttackResult:
     """What is known of a campaign that Ctrl-C ended, which passes nothing, whatever that is."""
     return replace(campaign.kept(state.store, INTERRUPTED), cause=error, victim=victim)
+
+
+def _confirm(campaign: Campaign, source: VictimSource, state: SessionState) -> None:
+    """Ask whether what has been loaded is what the campaign's key was made from.
+
+    Workers ask that themselves, and a pipeline of the user's own is no file that somebody may have replaced.
+
+    Raises:
+        ModelError: a file has another content than when its hash was taken.
+    """
+    if state.crew is not None or source.pipe is not None:
+        return
+    found, wanted = Fingerprint.of(source, state.store.fingerprints, campaign.concept.images), campaign.fingerprint
+    judge = judge_weights(campaign.concept.judge, state.store.fingerprints)
+    same = found.victim == wanted.victim and wanted.target in ("", found.target)
+    if not same or judge != campaign.judge:
+        what = f"the judge of concept {campaign.concept.name!r}" if same else f"{source.title}, or its base,"
+        raise ModelError(f"{what} was replaced while the session ran: run again, when nobody writes its files")
 
 
 def stopped(campaign: Campaign, error: BaseException, state: SessionState) -> AttackResult:

@@ -119,7 +119,7 @@ class SessionState:
         """Loaded pipelines and judges."""
         from ..campaign.parts import Parts
 
-        return Parts()
+        return Parts(self.store.fingerprints)
 
     @cached_property
     def crew(self) -> Crew | None:

@@ -210,7 +210,7 @@ def _pictures(session: SessionRecord, store: Store | None) -> tuple[dict[tuple[i
         return shown, left_out
     for status in _PICTURES_FIRST:
         for record in session.worst_first:
-            kept = Pictures(store.folder(record.concept, record.key))
+            kept = store.thumbnails(record.concept, record.key)
             for prompt in record.ended(status):
                 three = [_encoded(data) for data in _three(kept, prompt)]
                 size = sum(map(len, three))

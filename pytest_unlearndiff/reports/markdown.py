@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from ..core.outcome import Status
 from ..core.rate import fine_percent, percent
+from ..core.result import STORE_NOTES
 from .comparison import Comparison
 from .failure import SHOWN, and_more, hits, numbers, source, support, ungated
 from .record import PromptRecord, Record
@@ -32,7 +33,11 @@ def markdown_report(session: SessionRecord, changes: Sequence[Comparison] = ()) 
     said = [
         f"- {_plain(record.concept)}: {_plain(text, UNKEPT)}"
         for record in session.worst_first
-        for text in ("" if of_all else told_model(record.model), numbers(record), support(record), record.unkept)
+        for text in (
+            "" if of_all else told_model(record.model),
+            *(numbers(record), support(record), record.unkept),
+            *map(str, record.assumed.get(STORE_NOTES, ())),
+        )
         if text
     ]
     said += [f"- Measured on {_plain(', '.join(session.devices))}"] * bool(session.devices)

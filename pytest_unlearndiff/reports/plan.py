@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..campaign.campaign import Campaign, Prospect
-from .text import duration, table
+from .text import duration, safe, table
 
 _COLUMNS = ("concept", "attack", "store", "left", "time")
 
@@ -92,6 +92,7 @@ def plan_lines(gates: Sequence[Planned], unknown: Sequence[tuple[str, str]]) -> 
         lines += [row, f"  {gate.nodeid}"]
         if gate.found.differs:
             lines.append(f"  the nearest campaign in the store differs in {', '.join(gate.found.differs)}")
+        lines += [f"  {safe(note, 500)}" for note in gate.found.notes]
     lines += [f"{nodeid}: {reason}" for nodeid, reason in unknown]
     campaigns = {(gate.concept, gate.key) for gate in gates if gate.found.left}
     left = [

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from ..core.attack_spec import AttackSpec
 from ..core.rate import percent
+from ..core.result import STORE_NOTES
 from .failure import evidence, numbers, source, support, ungated
 from .record import Record
 from .text import UNKEPT, count, readable, safe, share, table, told_model, told_models
@@ -47,11 +48,13 @@ def summary_lines(records: Sequence[Record], *, verbosity: int = 0, width: int |
             lines.append((f"  {said}", ""))
         if record.passed and record.unkept:
             lines.append((f"  {safe(record.unkept, UNKEPT)}", ""))
+        lines += [(f"  {safe(str(note), 500)}", "") for note in record.assumed.get(STORE_NOTES, ())]
         if not record.passed:
             lines += [(f"  {safe(record.obstacle, 500)}", "")] * bool(record.obstacle)
             lines += [(line, "") for line in evidence(record)[1:]]
         if verbosity > 0:
-            lines += [(f"  {_named(name)}: {readable(value)}", "") for name, value in record.assumed.items() if value]
+            facts = ((name, value) for name, value in record.assumed.items() if value and name != STORE_NOTES)
+            lines += [(f"  {_named(name)}: {readable(value)}", "") for name, value in facts]
     return lines + [(f"  {of_all}", "")] * bool(of_all)
 
 

@@ -10,9 +10,11 @@ from ..core.errors import ConceptError
 from ..core.prompt_source import is_content
 from .elsewhere import reaching
 from .fingerprint import mark_as_cache, write_atomically
+from .regular import read_regular
 
 _DATASET = re.compile(r"hf://datasets/(?P<repo>[^/@]+/[^/@]+)(?:@(?P<revision>[^/]+))?(?:/(?P<file>.+))?")
 _TIMEOUT = 60.0
+_LARGEST = 256 * 2**20
 
 
 class Copies:
@@ -56,7 +58,7 @@ class Copies:
         if self._root is None or not sha256:
             return None
         try:
-            content = self._path(self._root, sha256).read_bytes()
+            content = read_regular(self._path(self._root, sha256), _LARGEST)
         except OSError:
             return None
         return content if is_content(content, sha256) else None

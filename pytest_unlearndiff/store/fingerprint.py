@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import re
+import secrets
+import stat
+import time
 from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..core.errors import StoreError
+from .kinds import is_regular
+from .regular import read_object
 
 # Files that describe a folder to people and cannot change what it computes.
 _IGNORED = {"README.md", "LICENSE", "LICENSES.md", ".gitattributes"}
@@ -26,11 +35,67 @@ def digest(value: Any) -> str:
     return hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
+MARGIN = 2 * 10**9
+"""Nanoseconds that a file has to be older than its hash, as file systems may round times to two seconds (FAT)."""
+
+_MEMO = 16 * 2**20
+_MOST = 10_000
+_SECOND = 10**9
+
+
+@dataclass(frozen=True)
+class _Hashed:
+    """A file as it was when it was hashed.
+
+    Attributes:
+        state: device, inode, size, and the times of the last change of content and of inode, in nanoseconds.
+        sha256: of its content.
+        at: when reading it began, in nanoseconds since the epoch.
+    """
+
+    state: tuple[int, ...]
+    sha256: str
+    at: int
+
+    def answers(self, file: os.stat_result) -> bool:
+        """Whether the file that is there now is surely this one; else it has to be hashed again.
+
+        Times alone cannot tell a file from another one that replaces it within what the file system rounds them to,
+        which is Git's rule for racy entries; nor can a time of change in whole seconds, which images that are mounted
+        and old file systems keep whatever happens.
+        """
+        changed = max(file.st_mtime_ns, file.st_ctime_ns)
+        settled = changed + MARGIN <= self.at <= time.time_ns()
+        return self.state == _state(file) and settled and file.st_ctime_ns % _SECOND != 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Builtin types only."""
+        return {"state": list(self.state), "sha256": self.sha256, "at": self.at}
+
+    @classmethod
+    def from_dict(cls, data: object) -> _Hashed | None:
+        """Read what ``to_dict`` wrote; None for anything else."""
+        if not isinstance(data, dict) or set(data) != {"state", "sha256", "at"}:
+            return None
+        state, sha256, at = data["state"], data["sha256"], data["at"]
+        numbers = isinstance(state, list) and len(state) == 5 and all(type(each) is int for each in [*state, at])
+        if not numbers or not isinstance(sha256, str) or not re.fullmatch("[0-9a-f]{64}", sha256):
+            return None
+        return cls(tuple(state), sha256, at)
+
+
+def _state(file: os.stat_result) -> tuple[int, ...]:
+    return file.st_dev, file.st_ino, file.st_size, file.st_mtime_ns, file.st_ctime_ns
+
+
 class Fingerprints:
     """Content hashes of files and folders.
 
-    A file's hash is remembered by (path, size, modification time, inode), so that a warm session does not read
-    gigabytes of weights to learn that nothing changed.
+    A file's hash is remembered with its device, inode, size and times, so that a warm session does not read gigabytes
+    of weights to learn that nothing changed.
+
+    Attributes:
+        unsaved: whether a hash is new that a later session could rely on.
 
     Args:
         memo: JSON file that remembers between sessions; None to remember nothing on disk.
@@ -38,13 +103,12 @@ class Fingerprints:
 
     def __init__(self, memo: Path | None = None) -> None:
         self._memo = memo
-        self._known: dict[str, str] = {}
-        if memo is not None:
-            try:
-                known = json.loads(memo.read_text())
-                self._known = {str(k): str(v) for k, v in known.items()}
-            except (OSError, ValueError, AttributeError):
-                self._known = {}
+        self._known: dict[str, _Hashed] = {}
+        self.unsaved = False
+        files = (read_object(memo, _MEMO) or {}).get("files") if memo is not None else None
+        if isinstance(files, dict):
+            read = ((path, _Hashed.from_dict(data)) for path, data in files.items())
+            self._known = {path: hashed for path, hashed in read if hashed is not None}
 
     def of(self, path: Path) -> str:
         """Hash of a file's bytes, or of a folder's relative names and bytes, in 16 hex digits.
@@ -52,7 +116,7 @@ class Fingerprints:
         The path itself, dot-files and documentation do not count.
 
         Raises:
-            StoreError: there is nothing at ``path``, or it cannot be read.
+            StoreError: there is nothing at ``path``, or it cannot be read, or changes as it is read.
         """
         try:
             if path.is_dir():
@@ -61,34 +125,45 @@ class Fingerprints:
         except OSError as error:
             raise StoreError(f"{path} cannot be fingerprinted: {error}") from None
 
+    def of_all(self, *paths: Path | str | None) -> str:
+        """One text for the content of several paths; what is not there is as nothing."""
+        there = [path for each in paths if each is not None and (path := Path(each)).exists()]
+        return "\n".join(f"{path}:{self.of(path)}" for path in there)
+
     def _file(self, path: Path) -> str:
-        entry = _stamp(path)
-        if entry not in self._known:
-            with path.open("rb") as file:
-                self._known[entry] = hashlib.file_digest(file, "sha256").hexdigest()
-        return self._known[entry]
+        name, found = str(path.resolve()), path.stat()
+        if not is_regular(path):
+            raise OSError(f"{path} is not a regular file")
+        known = self._known.get(name)
+        if known is None or not known.answers(found):
+            known = self._known[name] = _hashed(path)
+            self.unsaved |= known.answers(found)
+        return known.sha256
 
     def save(self) -> None:
         """Remember the hashes for the next session; a folder that cannot be written is no error."""
         if self._memo is not None:
-            try:
-                write_atomically(self._memo, json.dumps(self._known, indent=0, sort_keys=True))
-            except OSError:
-                return
+            last = sorted(self._known.items(), key=lambda each: each[1].at)[-_MOST:]
+            files = {path: hashed.to_dict() for path, hashed in sorted(last)}
+            with suppress(OSError):
+                write_atomically(self._memo, json.dumps({"files": files}, indent=0))
+                self.unsaved = False
 
 
-def stamp(*paths: Path | str | None) -> str:
-    """What tells files and folders from what lay at these paths at another time, without reading them.
+def _hashed(path: Path) -> _Hashed:
+    """Read a file.
 
-    What is not there is as nothing.
+    Raises:
+        OSError: it cannot be read, or somebody writes it at the same time.
     """
-    there = [where for path in paths if path is not None and (where := Path(path)).exists()]
-    return "\n".join(_stamp(file) for path in there for file in (contents(path) if path.is_dir() else [path]))
-
-
-def _stamp(file: Path) -> str:
-    stat = file.stat()
-    return f"{file.resolve()}:{stat.st_size}:{stat.st_mtime_ns}:{stat.st_ino}"
+    for _ in range(3):
+        at = time.time_ns()
+        with path.open("rb") as file:
+            before = _state(os.fstat(file.fileno()))
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+            if before == _state(os.fstat(file.fileno())) == _state(path.stat()):
+                return _Hashed(before, sha256, at)
+    raise OSError("it changes as it is read: try again when nobody writes it")
 
 
 def contents(folder: Path, above: frozenset[Path] = frozenset()) -> Iterator[Path]:
@@ -117,17 +192,17 @@ def mark_as_cache(root: Path) -> None:
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write a file so that a reader sees the old content or the new, never a part."""
-    import os
-    import tempfile
-
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    """Write a file so that a reader sees the old content or the new, never a part; it keeps the old one's mode."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     try:
         with os.fdopen(handle, "wb") as file:
+            if is_regular(path):
+                os.fchmod(handle, stat.S_IMODE(path.stat().st_mode))
             file.write(content.encode("utf-8") if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise

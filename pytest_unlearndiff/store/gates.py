@@ -10,10 +10,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ..core.errors import StoreError
+from ..core.errors import StoreError, one_line
 from .fingerprint import digest, write_atomically
+from .regular import read_regular
 
 SCHEMA = 1
+
+_LARGEST = 256 * 2**20
 
 _INDEX = "session.json"
 _RUNNING = "running.json"
@@ -92,21 +95,23 @@ class Gates:
         """
         if not (self._folder / _INDEX).exists():
             raise StoreError(f"{self._root} holds no session's gates: run pytest with this store first")
-        session = self._read(_INDEX)["session"]
-        return {**session, "gates": [self._read(name)["gate"] for name in session["gates"]]}
+        session = self._read(_INDEX, "session")
+        if not isinstance(names := session.get("gates"), list):
+            raise StoreError(f"{self._folder / _INDEX} lists no gates. Run pytest with this store again")
+        return {**session, "gates": [self._read(str(name), "gate") for name in names]}
 
     def _write(self, name: str, content: Mapping[str, Any]) -> None:
         write_atomically(self._folder / name, json.dumps({"schema": SCHEMA, **content}, indent=1) + "\n")
 
-    def _read(self, name: str) -> dict[str, Any]:
-        path = self._folder / name
+    def _read(self, name: str, what: str) -> dict[str, Any]:
+        path = self._folder / Path(name).name
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = json.loads(read_regular(path, _LARGEST))
             if content["schema"] != SCHEMA:
                 raise ValueError(f"kept by another version (schema {content['schema']})")
-            return dict(content)
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise StoreError(f"{path} cannot be read: {error}. Run pytest with this store again") from None
+            return dict(content[what])
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            raise StoreError(f"{path} cannot be read: {one_line(error)}. Run pytest with this store again") from None
 
 
 def _name(number: int, gate: Mapping[str, Any]) -> str:

@@ -2,12 +2,48 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from .fingerprint import digest
+from .regular import json_object
+
+_CAMPAIGN = re.compile(r"[A-Za-z0-9_-]*-(?P<digest>[0-9a-f]{16})")
+
+
+def is_campaign(name: str) -> bool:
+    """Whether the folder of a campaign may be named so: by its concept and the digest of its key."""
+    return _CAMPAIGN.fullmatch(name) is not None
+
+
+def digest_in(campaign: str) -> str:
+    """The digest of its key that a campaign's folder is named by; empty for the name of something else."""
+    match = _CAMPAIGN.fullmatch(campaign)
+    return match["digest"] if match is not None else ""
+
+
+def read_key(content: bytes, campaign: str) -> dict[str, Any] | None:
+    """What the key with this digest was made from; None where the content of ``key.json`` says something else."""
+    key = json_object(content)
+    return key if key is not None and digest(key) == campaign else None
+
+
+_FACTS = "campaign"
+"""Where the facts of a campaign name it by the digest of its key, so that none are told of another one."""
+
+
+def written_facts(facts: Mapping[str, Any], campaign: str) -> str:
+    """What was loaded and assumed in a campaign, as ``facts.json`` holds it."""
+    return json.dumps({**facts, _FACTS: campaign}, indent=2) + "\n"
+
+
+def read_facts(content: bytes, campaign: str) -> dict[str, Any]:
+    """What ``written_facts`` wrote of this campaign; an empty dictionary for anything else."""
+    facts = json_object(content) or {}
+    return facts if facts.pop(_FACTS, None) == campaign else {}
 
 
 @dataclass(frozen=True)

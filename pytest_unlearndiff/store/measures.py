@@ -8,6 +8,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from .fingerprint import write_atomically
+from .regular import read_object
+
+_LARGEST = 64 * 2**20
 
 Figures = dict[str, list[float]]
 """Numbers by prompt digest."""
@@ -34,11 +37,7 @@ class Measures:
             write_atomically(self._path, json.dumps({**self._all(), what: figures}, indent=1) + "\n")
 
     def _all(self) -> dict[str, object]:
-        try:
-            found = json.loads(self._path.read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError):
-            return {}
-        return found if isinstance(found, dict) else {}
+        return read_object(self._path, _LARGEST) or {}
 
 
 def _are_numbers(value: object) -> bool:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import io
+import re
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .fingerprint import write_atomically
+from .regular import read_regular
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -59,14 +62,75 @@ class Pictures:
 
     def read(self, digest: str, *, base: bool = False) -> bytes | None:
         """A kept thumbnail as WebP, None where there is none that could be one."""
+        return _read(self._path(digest, base))
+
+    def every(self) -> dict[str, bytes]:
+        """All kept thumbnails by the names of their files."""
         try:
-            data = self._path(digest, base).read_bytes()
+            paths = [path for path in self._folder.iterdir() if is_name(path.name)]
         except OSError:
-            return None
-        return data if is_webp(data) and len(data) <= LARGEST else None
+            return {}
+        return {path.name: data for path in paths if (data := _read(path)) is not None}
+
+    def take(self, thumbnails: Mapping[str, bytes]) -> None:
+        """Keep thumbnails from elsewhere by the names of their files, where there are none of these names."""
+        for name, data in thumbnails.items():
+            if is_whole(name, data) and not (self._folder / name).exists():
+                with suppress(OSError):
+                    self._folder.mkdir(parents=True, exist_ok=True)
+                    write_atomically(self._folder / name, data)
 
     def _path(self, digest: str, base: bool) -> Path:
-        return self._folder / f"{'base' if base else 'victim'}-{digest}.webp"
+        return self._folder / _name(digest, base)
+
+
+class Lent(Pictures):
+    """Thumbnails to be shown: of this store and, where it has none, of a shared one, which is asked once.
+
+    Args:
+        folder: the campaign's; None for a folder that is not believed.
+        fetch: gives the shared store's thumbnails by the names of their files.
+    """
+
+    def __init__(self, folder: Path | None, fetch: Callable[[], Mapping[str, bytes]]) -> None:
+        super().__init__(folder or Path())
+        self._here = folder is not None
+        self._fetch = fetch
+        self._fetched: Mapping[str, bytes] | None = None
+
+    def read(self, digest: str, *, base: bool = False) -> bytes | None:
+        """A thumbnail as WebP, None where there is none that could be one."""
+        if self._here and (data := super().read(digest, base=base)) is not None:
+            return data
+        if self._fetched is None:
+            self._fetched = self._fetch()
+        return self._fetched.get(_name(digest, base))
+
+
+_NAME = re.compile(r"(?:victim|base)-[0-9a-f]{16}\.webp")
+
+
+def _name(digest: str, base: bool) -> str:
+    return f"{'base' if base else 'victim'}-{digest}.webp"
+
+
+def _read(path: Path) -> bytes | None:
+    try:
+        data = read_regular(path, LARGEST)
+    except OSError:
+        return None
+    return data if is_webp(data) else None
+
+
+def is_name(name: str) -> bool:
+    """Whether the file of a thumbnail is named so."""
+    return _NAME.fullmatch(name) is not None
+
+
+def is_whole(name: str, data: bytes) -> bool:
+    """Whether what came from elsewhere is a thumbnail: named as one, small, and a WebP file with all of its bytes."""
+    size = int.from_bytes(data[4:8], "little") + 8
+    return is_name(name) and is_webp(data) and len(data) <= LARGEST and size == len(data)
 
 
 def is_webp(data: bytes) -> bool:

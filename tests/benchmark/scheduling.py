@@ -231,7 +231,7 @@ def drive(workers: int, count: int, folder: Path) -> None:
     took = time.process_time() - started
     print(f"{workers} workers, {count} prompts: {took / count * 1e6:.0f} CPU microseconds of the driver a prompt")
     print("driver memory: " + ", ".join(f"{mib:.0f} MiB after {n} prompts" for n, mib in memory.items()))
-    journal, kept = Journal(folder / "journal.jsonl"), 2000
+    journal, kept = Journal(folder / "journal.jsonl", campaign.key.digest), 2000
     started = time.perf_counter()
     for prompt in prompts[:kept]:
         journal.append(Outcome(prompt.digest, Status.RESISTED, seed=prompt.seed))

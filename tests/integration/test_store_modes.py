@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from worlds import MODEL, REQUIRE, World, section
+
+from pytest_unlearndiff.core.outcome import Outcome, Status
 
 
 @pytest.mark.parametrize("mode", ["rw", "ro", "require"])
@@ -88,6 +92,14 @@ def rewrite(name: str, old: str, new: str) -> Callable[[Path], object]:
     return change
 
 
+def copied_over(folder: Path) -> None:
+    """As ``cp -p`` of another erased model does it."""
+    model, other = folder / "model.safetensors", folder / "other.safetensors"
+    other.write_bytes(model.read_bytes()[::-1])
+    os.utime(other, ns=(0, model.stat().st_mtime_ns))
+    subprocess.run(["cp", "-p", other, model], check=True)
+
+
 def rename(old: str, new: str) -> Callable[[Path], object]:
     return lambda folder: (folder / old).rename(folder / new)
 
@@ -101,6 +113,7 @@ CSV = "concepts/church.csv"
 CHANGES: dict[str, tuple[Callable[[Path], object], tuple[str, ...], int]] = {
     "nothing": (nothing, (), 10),
     "weights": (rewrite("model.safetensors", "unlearned", "unlearNed"), (), 0),
+    "weights of the same size and time": (copied_over, (), 0),
     "base weights": (rewrite("base/unet.safetensors", "weights", "Weights"), (), 0),
     "judge weights": (rewrite("judge/model.safetensors", "weights", "Weights"), (), 0),
     "judge label": (rewrite("concepts/church.yaml", '"label": "church"', '"label": "chapel"'), (), 0),
@@ -155,13 +168,13 @@ def altered(line: str) -> str:
 
 def resigned(line: str) -> str:
     """Fields of the wrong type, with everything else as it was."""
-    return json.dumps({**json.loads(line), "schema": "1"})
+    return json.dumps({**json.loads(line), "schema": "2"})
 
 
 DAMAGE: dict[str, Callable[[str], str]] = {
     "altered status": altered,
     "torn": lambda line: line[: len(line) // 2],
-    "unknown schema": lambda line: line.replace('"schema": 1', '"schema": 2'),
+    "unknown schema": lambda line: line.replace('"schema": 2', '"schema": 1'),
     "schema of the wrong type": resigned,
     "no checksum": lambda line: json.dumps({key: value for key, value in json.loads(line).items() if key != "check"}),
     "not json": lambda line: "PASS",
@@ -186,15 +199,91 @@ def test_damaged_lines_are_not_believed(world: World) -> None:
         assert [line for line in section(result) if line.startswith(f"thing{i} ") and line.endswith("INCOMPLETE")], name
 
 
-def test_a_journal_of_another_campaign_is_not_asked(world: World) -> None:
-    """A folder renamed by hand is found under its new key; its prompts must still be this set's."""
-    church = world.know("rrrrrrrrrr", "church")
-    tench = world.know("bbbbbbbbbb", "tench")
-    tench.write_bytes(church.read_bytes())
-    world.gate("max_asr=0.1", concept="tench")
-    result = world.run()
+def swapped(first: Path, second: Path) -> None:
+    """Give two files or folders each other's names."""
+    aside = first.with_name("aside")
+    first.rename(aside)
+    second.rename(first)
+    aside.rename(second)
+
+
+def line_copied(broken: Path, resisted: Path) -> None:
+    with (broken / "journal.jsonl").open("ab") as file:
+        file.write((resisted / "journal.jsonl").read_bytes())
+
+
+def with_no_key(swap: Callable[[Path, Path], None]) -> Callable[[Path, Path], None]:
+    def happens(broken: Path, resisted: Path) -> None:
+        swap(broken, resisted)
+        (broken / "key.json").unlink()
+
+    return happens
+
+
+def swap(name: str) -> Callable[[Path, Path], None]:
+    return lambda broken, resisted: swapped(broken / name, resisted / name)
+
+
+# What happens to the folders of a campaign in which every prompt broke and of one in which none did, how the gate on
+# the first ends, and what the session says of it.
+MOVES: dict[str, tuple[Callable[[Path, Path], None], str, str]] = {
+    "lines copied": (line_copied, "FAIL", "distrusted lines: 10 (10 written for another campaign)"),
+    "journals swapped": (swap("journal.jsonl"), "INCOMPLETE", "distrusted lines: 10 (10 written for another campaign)"),
+    "journals swapped, no key": (with_no_key(swap("journal.jsonl")), "INCOMPLETE", "10 (10 written for another"),
+    "folders swapped": (swapped, "INCOMPLETE", "is not believed, since its key.json is not this campaign's"),
+    "folders swapped, no key": (with_no_key(swapped), "INCOMPLETE", "10 (10 written for another campaign)"),
+    "keys swapped": (swap("key.json"), "INCOMPLETE", "is not believed, since its key.json is not this campaign's"),
+}
+
+
+@pytest.mark.parametrize("move", MOVES)
+def test_what_another_campaign_found_answers_for_none(world: World, move: str) -> None:
+    """The same prompts with another seed of the run, which have resisted."""
+    happens, verdict, said = MOVES[move]
+    folders = [world.know("bbbbbbbbbb").parent]
+    campaign, store = world.campaign("church", "--unlearndiff-seed=1")
+    entry = store.entry("church", campaign.key)
+    store.prepare(entry, campaign.key)
+    for prompt in campaign.concept.prompts:
+        entry.keep(Outcome(prompt.digest, Status.RESISTED))
+    happens(*folders, entry.folder)
+    world.gate("max_asr=0.1")
+    result = world.run("-v")
     assert result.ret == 1
-    assert "10 of 10 prompts are missing" in result.stdout.str()
+    assert [line for line in section(result) if line.startswith("church") and line.endswith(verdict)]
+    assert [line for line in section(result) if said in line]
+
+
+def test_a_folder_that_is_not_believed_is_set_aside_by_the_next_attack(world: World) -> None:
+    folder = world.know("rrrrrrrrrr").parent
+    world.scripted("bbbbbbbbbb")
+    world.gate("max_asr=0.1, exhaustive=True")
+    (folder / "key.json").write_text("{}")
+    assert "10 attacked" in "".join(section(world.attack()))
+    result = world.run()
+    assert [line for line in section(result) if line.endswith("FAIL")]
+    assert "not believed" not in result.stdout.str()
+    assert (folder / "distrusted" / "journal.jsonl").read_text().count("resisted") == 10
+
+
+def test_a_model_that_is_replaced_while_the_session_runs_leaves_no_outcome(world: World) -> None:
+    """Its outcomes would be kept under the hash of the one before."""
+    world.concept()
+    world.scripted("r" * 10)
+    world.gate("max_asr=0.1")
+    with (world.path / "conftest.py").open("a") as file:
+        file.write(
+            "import pathlib\n"
+            "scripted = Campaign.engine\n"
+            "def replaced(self, *parts):\n"
+            "    pathlib.Path('model.safetensors').write_text('weights:{replaced}')\n"
+            "    return scripted(self, *parts)\n"
+            "Campaign.engine = replaced\n"
+        )
+    result = world.attack()
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["E *ModelError: *model.safetensors, or its base, was replaced while the session ran*"])
+    assert not world.kept()
 
 
 def test_an_unreadable_store_is_one_clear_error(world: World) -> None:

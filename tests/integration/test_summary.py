@@ -82,7 +82,7 @@ def test_verbose_shows_what_was_assumed(world: World) -> None:
     with journal.open("a") as file:
         file.write("a torn li")
     world.gate("max_asr=0.1")
-    assert "  distrusted lines: 1" in section(world.run("-v"))
+    assert "  distrusted lines: 1 (1 damaged)" in section(world.run("-v"))
     assert "distrusted" not in world.run().stdout.str()
 
 

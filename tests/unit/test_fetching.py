@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -179,6 +180,7 @@ def test_what_is_on_this_machine_is_not_copied(tmp_path: Path) -> None:
 def test_a_web_server_is_asked_for_the_file_only_when_it_says_that_it_changed(tmp_path: Path) -> None:
     (tmp_path / "web").mkdir()
     (tmp_path / "web" / "esd.pt").write_bytes(b"weights")
+    os.utime(tmp_path / "web" / "esd.pt", (0, 0))
     with Web(tmp_path / "web") as web:
         found = fetched(f"{web.url}/esd.pt")
         assert found.read_bytes() == b"weights"
@@ -187,6 +189,35 @@ def test_a_web_server_is_asked_for_the_file_only_when_it_says_that_it_changed(tm
         assert len([request for request in web.asked if request.startswith("GET")]) == before
         with pytest.raises(ModelError, match="there is nothing at http"):
             fetched(f"{web.url}/gone.pt")
+
+
+def test_a_young_file_whose_date_is_in_whole_seconds_is_fetched_again(tmp_path: Path) -> None:
+    """As another one of the same size that took its place within the second would be."""
+    (tmp_path / "web").mkdir()
+    path, now = tmp_path / "web" / "esd.pt", time.time()
+    with Web(tmp_path / "web") as web:
+        for age, contents in ((0, (b"weights", b"WEIGHTS")), (60, (b"weights", b"weights"))):
+            for content in contents:
+                path.write_bytes(content)
+                os.utime(path, (now - age, now - age))
+                assert fetched(f"{web.url}/esd.pt").read_bytes() == content
+    assert len([request for request in web.asked if request.startswith("GET")]) == 3
+
+
+def test_what_changes_as_it_is_fetched_is_refused(
+    memory: fsspec.AbstractFileSystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = type(memory).get
+
+    def meanwhile(files: fsspec.AbstractFileSystem, *arguments: object, **options: object) -> None:
+        real(files, *arguments, **options)
+        files.pipe_file("/bucket/erased/unet/config.json", b"other")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(memory), "get", meanwhile)
+        with pytest.raises(ModelError, match="memory://bucket/erased changed as it was fetched: try again"):
+            fetched("memory://bucket/erased")
+    assert (fetched("memory://bucket/erased") / "unet" / "config.json").read_bytes() == b"other"
 
 
 def test_a_web_server_that_cannot_say_so_is_refused(tmp_path: Path) -> None:

@@ -6,8 +6,12 @@ import hashlib
 import json
 import os
 import shutil
+import subprocess
+import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,7 +20,7 @@ from hypothesis import strategies as st
 
 from pytest_unlearndiff.campaign.parts import Fingerprint, VictimSource
 from pytest_unlearndiff.core.errors import StoreError
-from pytest_unlearndiff.store.fingerprint import Fingerprints, digest, write_atomically
+from pytest_unlearndiff.store.fingerprint import Fingerprints, _Hashed, _state, digest, write_atomically
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(st.characters(exclude_categories=["Cs"])),
@@ -50,6 +54,20 @@ def pipeline(tmp_path: Path) -> Path:
 
 def of(path: Path) -> str:
     return Fingerprints().of(path)
+
+
+@dataclass
+class Clock:
+    """The time as fingerprints see it: by default, ten seconds after a test has written its files."""
+
+    later: int = 10 * 10**9
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    found, real = Clock(), time.time_ns
+    monkeypatch.setattr(time, "time_ns", lambda: real() + found.later)
+    return found
 
 
 @given(json_values, json_values)
@@ -144,7 +162,7 @@ def test_a_linked_component_folder_counts_by_its_content(pipeline: Path, tmp_pat
     assert of(pipeline) != before
 
 
-def test_a_file_is_read_once_a_session(pipeline: Path, reads: list[str]) -> None:
+def test_a_file_is_read_once_a_session(pipeline: Path, reads: list[str], clock: Clock) -> None:
     fingerprints = Fingerprints()
     first = fingerprints.of(pipeline)
     assert sorted(reads) == ["model_index.json", "weights.bin"]
@@ -152,7 +170,9 @@ def test_a_file_is_read_once_a_session(pipeline: Path, reads: list[str]) -> None
     assert len(reads) == 2
 
 
-def test_the_memo_spares_the_next_session_the_reading(pipeline: Path, tmp_path: Path, reads: list[str]) -> None:
+def test_the_memo_spares_the_next_session_the_reading(
+    pipeline: Path, tmp_path: Path, reads: list[str], clock: Clock
+) -> None:
     memo = tmp_path / "memo.json"
     session = Fingerprints(memo)
     first = session.of(pipeline)
@@ -161,21 +181,150 @@ def test_the_memo_spares_the_next_session_the_reading(pipeline: Path, tmp_path: 
     assert len(reads) == 2
 
 
-def test_a_file_changed_in_place_is_read_again(pipeline: Path, tmp_path: Path, reads: list[str]) -> None:
+def write_in_place(weights: Path, other: Path) -> None:
+    weights.write_bytes(other.read_bytes())
+
+
+def copy_with_times(weights: Path, other: Path) -> None:
+    subprocess.run(["cp", "-p", other, weights], check=True)
+
+
+def copy_in_python(weights: Path, other: Path) -> None:
+    shutil.copy2(other, weights)
+
+
+def move_over(weights: Path, other: Path) -> None:
+    other.rename(weights)
+
+
+@pytest.mark.parametrize("replace", [write_in_place, copy_with_times, copy_in_python, move_over])
+def test_another_file_of_one_size_and_time_is_read(
+    pipeline: Path, tmp_path: Path, reads: list[str], clock: Clock, replace: Callable[[Path, Path], None]
+) -> None:
+    """As UCE's files are all about one size, and archives give all of theirs one time."""
     memo, weights = tmp_path / "memo.json", pipeline / "unet" / "weights.bin"
+    other = write(tmp_path / "other.bin", b"WEIGHTS")
+    for path in (weights, other):
+        os.utime(path, (10**9, 10**9))
     session = Fingerprints(memo)
     first = session.of(pipeline)
     session.save()
-    stat = weights.stat()
-    weights.write_bytes(b"WEIGHTS")  # of the same length, into the same inode
-    os.utime(weights, ns=(stat.st_atime_ns, stat.st_mtime_ns + 1))
+    assert len(reads) == 2
+    replace(weights, other)
+    os.utime(weights, (10**9, 10**9))
     for fingerprints in (session, Fingerprints(memo)):
         assert fingerprints.of(pipeline) != first
     assert reads[2:] == ["weights.bin", "weights.bin"]
 
 
-@pytest.mark.parametrize("content", [b"", b"[]", b"{", b"null", b"\xff\xfe", b'{"a": [1]}', b'"text"'])
-def test_a_damaged_memo_is_forgotten(pipeline: Path, tmp_path: Path, content: bytes) -> None:
+def changed(ns: int) -> Callable[[Path], None]:
+    """Set the time of the last change of content, as seen from that of the inode, which nobody can set."""
+
+    def change(weights: Path) -> None:
+        os.utime(weights, ns=(0, weights.stat().st_ctime_ns + ns))
+
+    return change
+
+
+SECOND = 10**9
+
+
+@pytest.mark.parametrize(
+    ("happens", "later", "again"),
+    [
+        (lambda _: None, 0, True),
+        (lambda _: None, 1 * SECOND, True),
+        (lambda _: None, 3 * SECOND, False),
+        (changed(-3600 * SECOND), 0, True),
+        (changed(-3600 * SECOND), 3 * SECOND, False),
+        (changed(3600 * SECOND), 3 * SECOND, True),
+        (changed(3600 * SECOND), 3605 * SECOND, False),
+    ],
+    ids=["just now", "a second ago", "3 seconds ago", "old, just touched", "old", "in the future", "was in the future"],
+)
+def test_a_file_that_was_young_when_it_was_hashed_is_hashed_again(
+    tmp_path: Path, reads: list[str], clock: Clock, happens: Callable[[Path], None], later: int, again: bool
+) -> None:
+    """What replaced it within what the file system rounds times to would look the same."""
+    memo, weights = tmp_path / "memo.json", write(tmp_path / "weights.bin", b"weights")
+    happens(weights)
+    clock.later = later
+    session = Fingerprints(memo)
+    session.of(weights)
+    assert session.unsaved is not again
+    session.save()
+    clock.later = later + 3600 * SECOND
+    for fingerprints in (session, Fingerprints(memo)):
+        fingerprints.of(weights)
+    assert len(reads) == (3 if again else 1)
+    assert session.unsaved is again, "so that the next session need not read it again"
+
+
+def test_a_hash_from_the_future_is_taken_again(tmp_path: Path, reads: list[str], clock: Clock) -> None:
+    memo, weights = tmp_path / "memo.json", write(tmp_path / "weights.bin", b"weights")
+    clock.later = 3600 * SECOND
+    session = Fingerprints(memo)
+    session.of(weights)
+    session.save()
+    clock.later = 10 * SECOND
+    Fingerprints(memo).of(weights)
+    assert len(reads) == 2
+
+
+def test_where_times_of_change_are_in_whole_seconds_every_session_reads(tmp_path: Path) -> None:
+    """As in images that are mounted, which keep them even when another image is mounted in their place."""
+    weights = write(tmp_path / "weights.bin", b"weights")
+    fields = ("st_dev", "st_ino", "st_size", "st_mtime_ns", "st_ctime_ns")
+    fine = SimpleNamespace(**{name: getattr(weights.stat(), name) for name in fields} | {"st_ctime_ns": 10**18 + 1})
+    coarse = SimpleNamespace(**vars(fine) | {"st_ctime_ns": 10**18})
+    for found, answers in ((fine, True), (coarse, False)):
+        found.st_mtime_ns = found.st_ctime_ns
+        assert _Hashed(_state(found), "0" * 64, time.time_ns()).answers(found) is answers
+
+
+def test_a_file_that_is_written_as_it_is_read_has_no_hash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    weights, real = write(tmp_path / "weights.bin", b"weights"), hashlib.file_digest
+
+    def written_meanwhile(file: Any, algorithm: str) -> Any:
+        with weights.open("ab") as other:
+            other.write(b"more")
+        return real(file, algorithm)
+
+    monkeypatch.setattr(hashlib, "file_digest", written_meanwhile)
+    with pytest.raises(StoreError, match=r"weights\.bin cannot be fingerprinted: it changes as it is read"):
+        of(weights)
+
+
+DAMAGE: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "another schema": lambda memo: {name: each["sha256"] for name, each in memo["files"].items()},
+    "no mapping": lambda memo: {"files": [*memo["files"].values()]},
+    "a hash that is none": lambda memo: each_with(memo, sha256="x" * 64),
+    "half a hash": lambda memo: each_with(memo, sha256="a" * 32),
+    "a hash of another type": lambda memo: each_with(memo, sha256=[]),
+    "a time of another type": lambda memo: each_with(memo, at="1e99"),
+    "a state of another type": lambda memo: each_with(memo, state=[1.0] * 5),
+    "too short a state": lambda memo: each_with(memo, state=[1]),
+    "a field more": lambda memo: each_with(memo, colour="blue"),
+    "nested": lambda memo: each_with(memo, state=[[[[]]]]),
+}
+
+
+def each_with(memo: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    return {"files": {name: {**each, **changes} for name, each in memo["files"].items()}}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_memo_answers_nothing(pipeline: Path, tmp_path: Path, clock: Clock, damage: str) -> None:
+    memo = tmp_path / "memo.json"
+    session = Fingerprints(memo)
+    first = session.of(pipeline)
+    session.save()
+    memo.write_text(json.dumps(DAMAGE[damage](json.loads(memo.read_text()))))
+    assert Fingerprints(memo).of(pipeline) == first
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"{", b"null", b"\xff\xfe", b'{"a": [1]}', b'"text"', b"[" * 10**5])
+def test_a_memo_that_is_no_json_object_is_forgotten(pipeline: Path, tmp_path: Path, content: bytes) -> None:
     memo = write(tmp_path / "memo.json", content)
     assert Fingerprints(memo).of(pipeline) == of(pipeline)
 
@@ -185,6 +334,15 @@ def test_a_memo_that_cannot_be_written_is_no_error(pipeline: Path, tmp_path: Pat
     fingerprints.of(pipeline)
     fingerprints.save()
     assert not (tmp_path / "no such folder").exists()
+
+
+@pytest.mark.timeout(10)
+def test_a_pipe_or_a_device_has_no_hash_and_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "device").symlink_to("/dev/zero")
+    for name in ("pipe", "device"):
+        with pytest.raises(StoreError, match=rf"{name} cannot be fingerprinted: .*{name} is not a regular file"):
+            of(tmp_path / name)
 
 
 def test_nothing_at_the_path_is_said_with_the_path(tmp_path: Path) -> None:

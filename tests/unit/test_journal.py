@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from pytest_unlearndiff.core.outcome import Outcome, Status
 from pytest_unlearndiff.store.fingerprint import digest
-from pytest_unlearndiff.store.journal import Journal
+from pytest_unlearndiff.store.journal import SCHEMA, Journal
 
 from .builders import outcomes
 
@@ -26,6 +27,7 @@ WRITTEN = [
     Outcome("eeee", Status.BROKEN, adversarial="x" * 60, score=-1e-9),
 ]
 EXTRA = Outcome("ffff", Status.RESISTED, steps=7)
+MINE, THEIRS = "0123456789abcdef", "fedcba9876543210"
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +37,13 @@ def _no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def journal(tmp_path: Path) -> Journal:
-    return Journal(tmp_path / "campaign" / "journal.jsonl")
+    return Journal(tmp_path / "campaign" / "journal.jsonl", MINE)
+
+
+def read(journal: Journal) -> tuple[dict[str, Outcome], int]:
+    """What is believed, and how many lines are not."""
+    found = journal.read()
+    return found.outcomes, found.distrusted.lines
 
 
 def filled(journal: Journal) -> bytes:
@@ -49,33 +57,41 @@ def finished(written: list[Outcome]) -> dict[str, Outcome]:
 
 
 def sealed(value: Any, **changes: Any) -> bytes:
-    """A line whose checksum is right, whatever it holds."""
-    return json.dumps({"schema": 1, "outcome": value, "check": digest(value), **changes}).encode()
+    """A line whose check is right, whatever it holds."""
+    entry = {"schema": SCHEMA, "campaign": MINE, "attempt": 1, "outcome": value} | changes
+    return json.dumps({"check": digest([entry["campaign"], entry["attempt"], value]), **entry}).encode()
+
+
+def test_a_sealed_line_is_believed(journal: Journal) -> None:
+    """So that those below are not believed for what they hold."""
+    journal.path.parent.mkdir()
+    journal.path.write_bytes(sealed({"prompt": "aaaa", "status": "broken"}))
+    assert read(journal) == ({"aaaa": Outcome("aaaa", Status.BROKEN)}, 0)
 
 
 def test_no_file_is_an_empty_journal(journal: Journal) -> None:
-    assert journal.read() == ({}, 0)
+    assert read(journal) == ({}, 0)
     assert not journal.path.parent.exists()
 
 
 def test_what_was_written_is_read(journal: Journal) -> None:
     filled(journal)
-    assert journal.read() == (finished(WRITTEN), 0)
+    assert read(journal) == (finished(WRITTEN), 0)
 
 
-@given(st.lists(outcomes, max_size=5))
+@given(st.lists(outcomes, max_size=5, unique_by=lambda outcome: outcome.prompt))
 def test_any_outcomes_come_back(tmp_path_factory: pytest.TempPathFactory, written: list[Outcome]) -> None:
-    journal = Journal(tmp_path_factory.mktemp("journal") / "journal.jsonl")
+    journal = Journal(tmp_path_factory.mktemp("journal") / "journal.jsonl", MINE)
     for outcome in written:
         journal.append(outcome)
-    assert journal.read() == (finished(written), 0)
+    assert read(journal) == (finished(written), 0)
 
 
 def test_half_a_character_in_an_error_text_can_be_kept(journal: Journal) -> None:
     # As Python spells file names that are not UTF-8, which error messages quote.
     journal.append(Outcome("aaaa", Status.ERROR, error="no such file: caf\udce9.pt"))
     journal.append(EXTRA)
-    assert journal.read() == ({"ffff": EXTRA}, 0)
+    assert read(journal) == ({"ffff": EXTRA}, 0)
 
 
 def test_an_outcome_is_on_disk_when_append_returns(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,11 +105,11 @@ def test_an_outcome_is_on_disk_when_append_returns(journal: Journal, monkeypatch
 
 def test_an_error_is_not_finished_and_never_undoes_what_is(journal: Journal) -> None:
     journal.append(Outcome("aaaa", Status.ERROR, error="out of memory"))
-    assert journal.read() == ({}, 0)
+    assert read(journal) == ({}, 0)
     done = Outcome("aaaa", Status.RESISTED)
     journal.append(done)
     journal.append(Outcome("aaaa", Status.ERROR, error="again"))
-    assert journal.read() == ({"aaaa": done}, 0)
+    assert read(journal) == ({"aaaa": done}, 0)
 
 
 def test_a_kill_at_any_byte_loses_only_the_line_being_written(journal: Journal) -> None:
@@ -103,9 +119,9 @@ def test_a_kill_at_any_byte_loses_only_the_line_being_written(journal: Journal) 
         journal.path.write_bytes(content[:cut])
         whole = [outcome for outcome, end in zip(WRITTEN, ends, strict=True) if end <= cut]
         torn = cut not in {0, *ends, *(end + 1 for end in ends)}
-        assert journal.read() == (finished(whole), int(torn)), cut
+        assert read(journal) == (finished(whole), int(torn)), cut
         journal.append(EXTRA)
-        assert journal.read() == (finished([*whole, EXTRA]), int(torn)), cut
+        assert read(journal) == (finished([*whole, EXTRA]), int(torn)), cut
 
 
 def test_kills_one_after_another_lose_one_line_each(journal: Journal) -> None:
@@ -118,7 +134,7 @@ def test_kills_one_after_another_lose_one_line_each(journal: Journal) -> None:
         journal.append(lost)
         after = journal.path.stat().st_size
         os.truncate(journal.path, before + 1 + number * (after - before - 2) // 12)
-    found, distrusted = journal.read()
+    found, distrusted = read(journal)
     assert found == finished(kept)
     assert distrusted == 12
 
@@ -151,11 +167,11 @@ def test_500_damaged_journals_never_raise_and_never_invent_an_outcome(journal: J
     lost = 0
     for seed in range(500):
         journal.path.write_bytes(mutate(content, random.Random(seed)))
-        found, distrusted = journal.read()
+        found, distrusted = read(journal)
         assert all(outcome in WRITTEN and prompt == outcome.prompt for prompt, outcome in found.items()), seed
         lost += distrusted
         journal.append(EXTRA)
-        assert journal.read()[0] == {**found, "ffff": EXTRA}, seed
+        assert read(journal)[0] == {**found, "ffff": EXTRA}, seed
     assert lost > 250  # the damage was real
 
 
@@ -164,7 +180,7 @@ def test_500_damaged_journals_never_raise_and_never_invent_an_outcome(journal: J
 def test_any_bytes_are_read_as_nothing(journal: Journal, content: bytes) -> None:
     journal.path.parent.mkdir(exist_ok=True)
     journal.path.write_bytes(content)
-    assert journal.read()[0] == {}
+    assert read(journal)[0] == {}
 
 
 @pytest.mark.parametrize(
@@ -175,19 +191,26 @@ def test_any_bytes_are_read_as_nothing(journal: Journal, content: bytes) -> None
         b'"schema"',
         b"[1, 2]",
         b"{}",
-        b'{"schema": 1}',
-        b'{"schema": 1, "outcome": {}, "check": null}',
-        b'{"schema": 1, "outcome": ' + b"[" * 100_000,
-        b'{"schema": 1, "outcome": ' + b"[" * 100_000 + b"]" * 100_000 + b', "check": ""}',
-        b'{"schema": 1, "outcome": {"prompt": "aaaa", "status": "broken", "steps": '
+        b'{"schema": 2}',
+        b'{"schema": 2, "outcome": {}, "check": null}',
+        b'{"schema": 2, "outcome": ' + b"[" * 100_000,
+        b'{"schema": 2, "outcome": ' + b"[" * 100_000 + b"]" * 100_000 + b', "check": ""}',
+        b'{"schema": 2, "outcome": {"prompt": "aaaa", "status": "broken", "steps": '
         + b"9" * 10_000
         + b'}, "check": ""}',
         b"\x00" * 512,
-        b'\xef\xbb\xbf{"schema": 1}',
+        b'\xef\xbb\xbf{"schema": 2}',
         b"\xff\xfe{\x00}\x00",
-        b'{"schema": 1, "outcome": {"prompt": "\\ud800"}, "check": ""}',
-        sealed({"prompt": "aaaa", "status": "broken"}, schema=2),
-        sealed({"prompt": "aaaa", "status": "broken"}, schema="1"),
+        b'{"schema": 2, "outcome": {"prompt": "\\ud800"}, "check": ""}',
+        sealed({"prompt": "aaaa", "status": "broken"}, schema=1),
+        sealed({"prompt": "aaaa", "status": "broken"}, schema=str(SCHEMA)),
+        sealed({"prompt": "aaaa", "status": "broken"}, attempt=0),
+        sealed({"prompt": "aaaa", "status": "broken"}, attempt=True),
+        sealed({"prompt": "aaaa", "status": "broken"}, campaign=THEIRS),
+        sealed({"prompt": "aaaa", "status": "broken"}, campaign=[MINE]),
+        json.dumps(
+            {**json.loads(sealed({"prompt": "aaaa", "status": "broken"}, campaign=THEIRS)), "campaign": MINE}
+        ).encode(),
         sealed({"prompt": "aaaa", "status": "broken"}, check=digest({})),
         sealed({"prompt": "aaaa", "status": "safe"}),
         sealed({"prompt": "aaaa", "status": ["broken"]}),
@@ -205,10 +228,57 @@ def test_any_bytes_are_read_as_nothing(journal: Journal, content: bytes) -> None
 def test_hostile_lines_are_counted_and_skipped(journal: Journal, line: bytes) -> None:
     content = filled(journal)
     journal.path.write_bytes(line + b"\n" + content)
-    assert journal.read() == (finished(WRITTEN), 1)
+    assert read(journal) == (finished(WRITTEN), 1)
 
 
 def test_blank_lines_and_windows_line_ends_are_harmless(journal: Journal) -> None:
     content = filled(journal)
     journal.path.write_bytes(b"\n \n" + content.replace(b"\n", b"\r\n") + b"\n\n")
-    assert journal.read() == (finished(WRITTEN), 0)
+    assert read(journal) == (finished(WRITTEN), 0)
+
+
+def test_reasons_are_told_apart(journal: Journal) -> None:
+    filled(journal)
+    with journal.path.open("ab") as file:
+        file.write(b'{"schema": 1, "outcome": {}, "check": ""}\ntorn\n')
+    Journal(journal.path, THEIRS).append(EXTRA)
+    journal.append(Outcome("aaaa", Status.RESISTED))
+    found = journal.read()
+    assert found.outcomes == {prompt: o for prompt, o in finished(WRITTEN).items() if prompt != "aaaa"}
+    assert found.distrusted.reasons == (
+        "1 damaged, 1 of another version, 1 written for another campaign, 2 contradicting each other"
+    )
+
+
+# What two machines that attack the same prompt at the same time may say differently.
+ALIKE = [{"seconds": 7.0}, {"score": 0.25}, {"forwards": 9}, {"detail": "church 0.97"}, {"tokens": 8}]
+UNLIKE = [{"status": Status.RESISTED}, {"adversarial": "other"}, {"inserted": "other"}, {"seed": 2}, {"evaluations": 3}]
+
+
+@pytest.mark.parametrize(("other", "agree"), [*((o, True) for o in ALIKE), *((o, False) for o in UNLIKE)], ids=str)
+def test_two_lines_about_a_prompt_have_to_agree_in_what_decides(
+    journal: Journal, other: dict[str, Any], agree: bool
+) -> None:
+    first = Outcome("aaaa", Status.BROKEN, adversarial="zq a church", inserted="zq", seed=1, evaluations=2)
+    for outcome in (first, EXTRA, replace(first, **other), first):
+        journal.append(outcome)
+    assert read(journal) == ({"aaaa": first, "ffff": EXTRA}, 0) if agree else ({"ffff": EXTRA}, 3)
+
+
+def test_a_later_attempt_takes_the_place_of_the_earlier(journal: Journal) -> None:
+    """For good: damage to the later one does not bring the earlier one back, nor does a copy of it that turns up."""
+    content = filled(journal)
+    again = Outcome("cccc", Status.BROKEN, adversarial="zq")
+    journal.append(again, attempt=2)
+    assert read(journal) == ({**finished(WRITTEN), "cccc": again}, 0)
+    journal.path.write_bytes(journal.path.read_bytes() + content)
+    assert read(journal) == ({**finished(WRITTEN), "cccc": again}, 0)
+    journal.append(Outcome("cccc", Status.BROKEN), attempt=3)
+    journal.path.write_bytes(journal.path.read_bytes().replace(b'"attempt": 3', b'"attempt": 4'))
+    assert read(journal) == ({p: o for p, o in finished(WRITTEN).items() if p != "cccc"}, 1)
+
+
+def test_an_attempt_anew_that_errs_undoes_nothing(journal: Journal) -> None:
+    filled(journal)
+    journal.append(Outcome("cccc", Status.ERROR, error="out of memory"), attempt=2)
+    assert read(journal) == (finished(WRITTEN), 0)

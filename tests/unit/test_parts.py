@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from tiny import EMOJI, tiny_pipeline
 
 from pytest_unlearndiff.campaign.parts import Parts, VictimSource
+from pytest_unlearndiff.core.errors import ModelError
+from pytest_unlearndiff.models import loading
 
 
 def test_a_pipeline_of_the_users_own_is_attacked_as_it_is_now() -> None:
@@ -34,6 +38,43 @@ def test_what_lies_at_a_path_is_loaded_again_when_it_has_changed(tmp_path: Path)
         loaded = parts.base(source)
         assert parts.base(source) is loaded
         assert torch.equal(loaded.unet.conv_in.weight, tiny_pipeline(seed).unet.conv_in.weight)
+
+
+WEIGHTS = Path("unet", "diffusion_pytorch_model.safetensors")
+
+
+def swap(folder: Path, other: Path) -> None:
+    """Copy other weights of the same size and time over a pipeline's."""
+    os.utime(other / WEIGHTS, ns=(0, (folder / WEIGHTS).stat().st_mtime_ns))
+    shutil.copy2(other / WEIGHTS, folder / WEIGHTS)
+
+
+def test_weights_of_one_size_and_time_are_not_taken_for_each_other(tmp_path: Path) -> None:
+    parts = Parts()
+    folders = [tmp_path / "base", tmp_path / "other"]
+    for seed, folder in enumerate(folders):
+        tiny_pipeline(seed).save_pretrained(folder)
+    source = VictimSource(base=folders[0])
+    parts.base(source)
+    swap(*folders)
+    assert torch.equal(parts.base(source).unet.conv_in.weight, tiny_pipeline(1).unet.conv_in.weight)
+
+
+def test_a_model_that_is_replaced_as_it_is_loaded_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody can tell which of the two was loaded."""
+    folders = [tmp_path / "base", tmp_path / "other"]
+    for seed, folder in enumerate(folders):
+        tiny_pipeline(seed).save_pretrained(folder)
+    real = loading.load_pipeline
+
+    def slow(*arguments: Any, **options: Any) -> Any:
+        loaded = real(*arguments, **options)
+        swap(*folders)
+        return loaded
+
+    monkeypatch.setattr(loading, "load_pipeline", slow)
+    with pytest.raises(ModelError, match=r"base changed as it was loaded: run again"):
+        Parts().base(VictimSource(base=folders[0]))
 
 
 QUIET = """

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from pathlib import Path
 
 import fsspec
 import pytest
+from PIL import Image
 
+from pytest_unlearndiff.__main__ import main
 from pytest_unlearndiff.core.errors import StoreError
-from pytest_unlearndiff.core.outcome import Status
+from pytest_unlearndiff.core.outcome import Outcome, Status
+from pytest_unlearndiff.store.journal import Distrusted, Known, Line
+from pytest_unlearndiff.store.pictures import LARGEST, Pictures, thumbnail
 from pytest_unlearndiff.store.remote import Remote
-from pytest_unlearndiff.store.store import Mode, Store
+from pytest_unlearndiff.store.store import Entry, Mode, Store
 
 from .builders import key, outcome
 
@@ -33,6 +38,11 @@ def test_outcomes_travel_between_two_stores(url: str, tmp_path: Path) -> None:
         assert set(store.known(entry)[0]) == {"a", "b"}
     assert set(entries[0].known()[0]) == {"a"}
     assert Remote(url).campaigns() == [NAME]
+
+
+def lines(prompts: str) -> list[Line]:
+    """One resisted prompt a letter."""
+    return [Line(outcome(prompt, Status.RESISTED)) for prompt in prompts]
 
 
 def cut_short(store: Store, error: BaseException) -> None:
@@ -57,26 +67,29 @@ def test_a_place_out_of_reach_never_hides_what_cut_a_campaign_short(tmp_path: Pa
 
 def test_adding_twice_adds_nothing(url: str) -> None:
     remote = Remote(url)
-    assert remote.add(NAME, [outcome("a", Status.RESISTED)]) == 1
-    assert remote.add(NAME, [outcome("a", Status.RESISTED), outcome("b", Status.RESISTED)]) == 1
-    assert remote.add(NAME, [outcome("b", Status.RESISTED)]) == 0
+    assert remote.add(NAME, lines("a")) == 1
+    assert remote.add(NAME, lines("ab")) == 1
+    assert remote.add(NAME, lines("b")) == 0
     assert list(remote.known(NAME)[0]) == ["a", "b"]
 
 
 def test_a_torn_or_hostile_line_there_is_not_believed_and_stays_in_nobodys_way(url: str) -> None:
     remote = Remote(url)
-    remote.add(NAME, [outcome("a", Status.RESISTED)])
+    remote.add(NAME, lines("a"))
     files, root = fsspec.core.url_to_fs(url)
     path = f"{root}/campaigns/{NAME}/journal.jsonl"
-    files.pipe_file(path, files.cat_file(path) + b'{"schema": 1, "outcome": {"prompt": "x", "status": "resisted"}')
-    assert remote.add(NAME, [outcome("b", Status.RESISTED)]) == 1
-    assert remote.known(NAME)[0].keys() == {"a", "b"}
-    assert remote.known(NAME)[1] == 1
+    files.pipe_file(path, files.cat_file(path) + b'{"schema": 2, "outcome": {"prompt": "x", "status": "resisted"}')
+    assert remote.add(NAME, lines("b")) == 1
+    assert remote.known(NAME).outcomes.keys() == {"a", "b"}
+    assert remote.known(NAME).distrusted == Distrusted(damaged=1)
 
 
-def test_an_empty_place_knows_nothing(url: str) -> None:
-    assert Remote(url).known(NAME) == ({}, 0)
-    assert Remote(url).campaigns() == []
+def test_a_place_that_is_not_there_is_told_from_an_empty_one(url: str, tmp_path: Path) -> None:
+    assert Remote(url).known(NAME) == Known({})
+    assert Remote(url).look() is None
+    files, root = fsspec.core.url_to_fs(url)
+    files.makedirs(root)
+    assert Remote(url).look() == []
 
 
 @pytest.mark.parametrize(
@@ -85,7 +98,7 @@ def test_an_empty_place_knows_nothing(url: str) -> None:
 )
 def test_a_place_out_of_reach_is_named(url: str, reason: str) -> None:
     with pytest.raises(StoreError, match=reason) as caught:
-        Remote(url).add(NAME, [outcome("a", Status.RESISTED)])
+        Remote(url).add(NAME, lines("a"))
     assert url in str(caught.value)
 
 
@@ -112,3 +125,199 @@ def test_the_shared_store_learns_of_outcomes_while_a_campaign_runs(
     monkeypatch.setattr("pytest_unlearndiff.store.remote._EVERY_SECONDS", -1.0)
     store.keep(entry, outcome("b", Status.RESISTED))
     assert set(remote.known(entry.folder.name)[0]) == {"a", "b"}
+
+
+def at(url: str, name: str) -> tuple[fsspec.AbstractFileSystem, str]:
+    """A file of the campaign's there."""
+    files, root = fsspec.core.url_to_fs(url)
+    return files, f"{root}/campaigns/{NAME}/{name}"
+
+
+def machine(folder: Path, url: str, mode: Mode = Mode.RW) -> tuple[Store, Entry]:
+    """A store of one machine, and its entry of the campaign."""
+    store = Store(folder, mode, Remote(url), keep_pictures=True)
+    return store, store.entry("church", key())
+
+
+def attacked(folder: Path, url: str, *found: Outcome, mode: Mode = Mode.RW) -> None:
+    """A session on a machine that finds these outcomes."""
+    store, entry = machine(folder, url, mode)
+    if mode.reads:
+        store.known(entry)
+    store.prepare(entry, key())
+    with store.lock(entry), store.sharing(entry):
+        for each in found:
+            store.keep(entry, each)
+
+
+PICTURE = thumbnail(Image.new("RGB", (64, 64), (255, 0, 0)))
+assert PICTURE is not None
+
+
+def test_what_describes_a_campaign_travels_with_its_outcomes(url: str, tmp_path: Path) -> None:
+    """So that a machine that only reads knows what was attacked, and what it looked like."""
+    attacked(tmp_path / "cluster", url, outcome("a" * 16, Status.BROKEN))
+    store, entry = machine(tmp_path / "cluster", url)
+    store.note(entry, {"victim": "esd.pt", "changes": ["UNet"]})
+    for digest, base in (("a" * 16, False), ("a" * 16, True), ("b" * 16, False)):
+        Pictures(entry.folder).put(digest, PICTURE, base=base)
+    store.share(entry)
+    reader, theirs = machine(tmp_path / "laptop", url, Mode.REQUIRE)
+    assert reader.noted(theirs) == {"victim": "esd.pt", "changes": ["UNet"]}
+    shown = reader.thumbnails("church", key().digest)
+    assert [shown.read("a" * 16), shown.read("a" * 16, base=True), shown.read("c" * 16)] == [PICTURE, PICTURE, None]
+    assert Remote(url).key(NAME) == json.loads(json.dumps(key().to_dict()))
+    assert not (tmp_path / "laptop").exists()
+    assert main(["pull", f"--cache-dir={tmp_path / 'pulled'}", url]) == 0
+    pulled = Store(tmp_path / "pulled").entry("church", key())
+    assert pulled.noted() == {"victim": "esd.pt", "changes": ["UNet"]}
+    assert pulled.key() is not None
+    assert len(Pictures(pulled.folder).every()) == 3
+
+
+def test_what_only_one_machine_knows_is_sent_once_a_shared_store_is_given(url: str, tmp_path: Path) -> None:
+    alone = Store(tmp_path / "cluster")
+    entry = alone.entry("church", key())
+    alone.prepare(entry, key())
+    alone.keep(entry, outcome("a", Status.BROKEN))
+    for mode, there in ((Mode.RO, set[str]()), (Mode.RW, {"a"})):
+        store, _ = machine(tmp_path / "cluster", url, mode)
+        assert set(store.known(entry).outcomes) == {"a"}
+        assert store.catch_up() == ""
+        assert set(Remote(url).known(NAME).outcomes) == there
+
+
+def test_what_cannot_be_sent_is_said_and_costs_nothing(tmp_path: Path) -> None:
+    url = f"file://{tmp_path / 'mounted' / 'shared'}"
+    attacked(tmp_path / "cluster", f"file://{tmp_path / 'other'}", outcome("a", Status.BROKEN))
+    store, entry = machine(tmp_path / "cluster", url)
+    assert set(store.known(entry).outcomes) == {"a"}
+    assert "what only this machine knows was not sent: the shared store" in (said := store.catch_up())
+    assert f"there is no folder {tmp_path / 'mounted'}" in said
+    assert store.catch_up() == ""
+
+
+def test_two_machines_that_found_the_same_at_the_same_time_are_both_right(url: str, tmp_path: Path) -> None:
+    for name, seconds in (("laptop", 1.0), ("cluster", 2.0)):
+        folder = tmp_path / name
+        attacked(folder, f"memory://{uuid.uuid4()}", outcome("a", Status.RESISTED, seconds=seconds))
+        store, entry = machine(folder, url)
+        store.share(entry)
+    store, entry = machine(tmp_path / "cluster", url)
+    assert store.known(entry) == Known({"a": outcome("a", Status.RESISTED, seconds=2.0)})
+
+
+def test_what_two_machines_found_differently_is_attacked_again_and_then_settled(url: str, tmp_path: Path) -> None:
+    for name, status in (("laptop", Status.RESISTED), ("cluster", Status.BROKEN)):
+        attacked(tmp_path / name, f"memory://{uuid.uuid4()}", outcome("a", status))
+        store, entry = machine(tmp_path / name, url)
+        store.share(entry)
+    store, entry = machine(tmp_path / "cluster", url)
+    assert store.known(entry) == Known({}, Distrusted(contradicting=2))
+    attacked(tmp_path / "cluster", url, outcome("a", Status.BROKEN))
+    for name in ("laptop", "cluster"):
+        store, entry = machine(tmp_path / name, url)
+        assert store.known(entry) == Known({"a": outcome("a", Status.BROKEN)})
+    files, path = at(url, "journal.jsonl")
+    assert files.cat_file(path).count(b"\n") == 1
+
+
+def test_a_refreshed_outcome_takes_the_place_of_the_old_one_everywhere(url: str, tmp_path: Path) -> None:
+    """Also where the old one is at home, and nothing brings it back."""
+    attacked(tmp_path / "laptop", url, outcome("a", Status.RESISTED), outcome("b", Status.RESISTED))
+    attacked(tmp_path / "cluster", url, outcome("a", Status.BROKEN), mode=Mode.REFRESH)
+    for _ in range(2):
+        for name in ("laptop", "cluster"):
+            store, entry = machine(tmp_path / name, url)
+            found = store.known(entry)
+            assert {prompt: each.status for prompt, each in found.outcomes.items()} == {
+                "a": Status.BROKEN,
+                "b": Status.RESISTED,
+            }
+            assert not found.distrusted.lines
+            store.share(entry)
+
+
+HOSTILE: dict[str, tuple[str, bytes, str]] = {
+    "key of another campaign": ("key.json", json.dumps(key(seed=7).to_dict()).encode(), "in a folder of another"),
+    "key without end": ("key.json", b"[" * 100_000, "in a folder of another campaign"),
+    "huge key": ("key.json", b" " * 2**21, "in a folder of another campaign"),
+    "lines of another campaign": ("journal.jsonl", lines("a")[0].written("f" * 16), "written for another campaign"),
+    "an old schema": ("journal.jsonl", b'{"schema": 1}', "of another version"),
+    "no journal": ("journal.jsonl", b"\xff\x00[" * 1000, "damaged"),
+}
+
+
+@pytest.mark.parametrize("what", HOSTILE)
+def test_what_a_stranger_wrote_there_is_counted_and_believed_by_nobody(
+    url: str, tmp_path: Path, what: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name, content, reason = HOSTILE[what]
+    attacked(tmp_path / "cluster", url, outcome("a", Status.RESISTED))
+    files, path = at(url, name)
+    files.pipe_file(path, content)
+    found = machine(tmp_path / "laptop", url)[0].known(machine(tmp_path / "laptop", url)[1])
+    assert found.outcomes == {}
+    assert reason in found.distrusted.reasons
+    assert main(["pull", f"--cache-dir={tmp_path / 'pulled'}", url]) == 0
+    assert reason in capsys.readouterr().err
+    assert Store(tmp_path / "pulled").entry("church", key()).known() == Known({})
+    attacked(tmp_path / "laptop", url, outcome("b", Status.BROKEN))
+    assert Remote(url).known(NAME).outcomes == {"b": outcome("b", Status.BROKEN)}
+
+
+BAD_FACTS = [b"", b"[]", b"{", b'{"victim": "esd.pt"}', b'{"campaign": "' + b"f" * 16 + b'"}', b'{"a":' * 5000]
+
+
+@pytest.mark.parametrize("content", [*BAD_FACTS, json.dumps({"campaign": key().digest, "x": "y" * 2**20}).encode()])
+def test_facts_that_are_not_the_campaigns_are_not_told(url: str, tmp_path: Path, content: bytes) -> None:
+    attacked(tmp_path / "cluster", url, outcome("a", Status.RESISTED))
+    files, path = at(url, "facts.json")
+    files.pipe_file(path, content)
+    store, entry = machine(tmp_path / "laptop", url)
+    assert store.noted(entry) == {}
+
+
+def test_only_thumbnails_are_taken_for_some(url: str, tmp_path: Path) -> None:
+    attacked(tmp_path / "cluster", url, outcome("a", Status.RESISTED))
+    good = f"victim-{'a' * 16}.webp"
+    for name, content in {
+        good: PICTURE,
+        f"victim-{'b' * 16}.webp": PICTURE[:-1],
+        f"victim-{'c' * 16}.webp": PICTURE + b"x" * LARGEST,
+        f"victim-{'d' * 16}.webp": b"<svg onload=alert(1)>",
+        f"victim-{'e' * 16}.png": PICTURE,
+        "victim-..webp": PICTURE,
+    }.items():
+        files, path = at(url, f"pictures/{name}")
+        files.makedirs(path.rpartition("/")[0], exist_ok=True)
+        files.pipe_file(path, content)
+    assert Remote(url).thumbnails(NAME) == {good: PICTURE}
+
+
+def test_names_that_are_no_campaigns_are_left_alone(url: str, tmp_path: Path) -> None:
+    attacked(tmp_path / "cluster", url, outcome("a", Status.RESISTED))
+    files, path = at(url, "journal.jsonl")
+    for name in ("church", "x-0123456789abcde", "\x1b[31m-0123456789abcdef"):
+        other = path.replace(NAME, name)
+        files.makedirs(other.rpartition("/")[0], exist_ok=True)
+        files.pipe_file(other, b"")
+    assert Remote(url).campaigns() == [NAME]
+
+
+def test_a_campaign_that_cannot_be_read_keeps_none_of_the_others_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = f"file://{tmp_path / 'shared'}"
+    attacked(tmp_path / "cluster", url, outcome("a", Status.RESISTED))
+    other = tmp_path / "shared" / "campaigns" / f"church-{'0' * 16}"
+    (other / "journal.jsonl").mkdir(parents=True)
+    assert main(["pull", f"--cache-dir={tmp_path / 'pulled'}", url]) == 1
+    printed = capsys.readouterr()
+    assert printed.out.startswith("1 outcome fetched")
+    assert f"{other.name}/journal.jsonl there is not a regular file: remove it" in printed.err
+
+
+def test_a_name_and_a_password_are_not_told(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main(["pull", f"--cache-dir={tmp_path}", "memory://me:secret@place/folder"]) == 1
+    assert "secret" not in capsys.readouterr().err

@@ -12,6 +12,8 @@ import pytest
 
 from pytest_unlearndiff.core.errors import StoreError
 from pytest_unlearndiff.core.outcome import Outcome, Status
+from pytest_unlearndiff.store.fingerprint import MARGIN
+from pytest_unlearndiff.store.journal import Known
 from pytest_unlearndiff.store.store import Mode, Store
 
 from .builders import key
@@ -38,7 +40,7 @@ def test_every_mode_is_tried_above() -> None:
 @pytest.mark.parametrize("mode", Mode)
 def test_looking_creates_nothing(tmp_path: Path, mode: Mode) -> None:
     store = Store(tmp_path / "store", mode)
-    assert store.entry("church", key()).known() == ({}, 0)
+    assert store.entry("church", key()).known() == Known({})
     assert list(tmp_path.iterdir()) == []
 
 
@@ -66,8 +68,8 @@ def test_preparing_again_keeps_what_is_there(tmp_path: Path) -> None:
 def test_another_store_object_finds_the_same_campaign(tmp_path: Path) -> None:
     done = Outcome("aaaa", Status.BROKEN)
     Store(tmp_path).entry("church", key()).journal.append(done)
-    assert Store(tmp_path, Mode.RO).entry("church", key()).known() == ({"aaaa": done}, 0)
-    assert Store(tmp_path, Mode.RO).entry("church", key(seed=1)).known() == ({}, 0)
+    assert Store(tmp_path, Mode.RO).entry("church", key()).known() == Known({"aaaa": done})
+    assert Store(tmp_path, Mode.RO).entry("church", key(seed=1)).known() == Known({})
 
 
 @pytest.mark.parametrize(
@@ -92,6 +94,7 @@ def test_a_folder_that_cannot_be_made_is_said_with_both_ways_out(tmp_path: Path)
 def test_the_store_remembers_fingerprints_for_the_next_session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     weights = tmp_path / "weights.pt"
     weights.write_bytes(b"weights")
+    monkeypatch.setattr("time.time_ns", lambda: weights.stat().st_ctime_ns + 2 * MARGIN)
     store = Store(tmp_path / "store")
     known = store.fingerprints.of(weights)
     store.prepare(store.entry("church", key()), key())

@@ -1,0 +1,367 @@
+"""Whatever happens to a store, here or shared: nothing is believed that was not measured, and damage passes no gate."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import socket
+import tempfile
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pytest_unlearndiff.__main__ import main
+from pytest_unlearndiff.campaign.campaign import Campaign
+from pytest_unlearndiff.campaign.control import base_campaign
+from pytest_unlearndiff.campaign.parts import Fingerprint, Parts, VictimSource
+from pytest_unlearndiff.core.attack_spec import AttackSpec
+from pytest_unlearndiff.core.concept import Concept, JudgeSpec, Prompt
+from pytest_unlearndiff.core.errors import UnlearnDiffError
+from pytest_unlearndiff.core.gate import Gate, Verdict
+from pytest_unlearndiff.core.outcome import Outcome, Status
+from pytest_unlearndiff.reports.record import Record
+from pytest_unlearndiff.store.gates import Gates
+from pytest_unlearndiff.store.pictures import Pictures
+from pytest_unlearndiff.store.remote import Remote
+from pytest_unlearndiff.store.store import Mode, Store
+
+COUNT = 10
+STATUS = {"b": Status.BROKEN, "r": Status.RESISTED, "g": Status.GENERATED, "e": Status.ERROR}
+CONCEPT = Concept(
+    "church",
+    tuple(Prompt(f"a church, number {i}", seed=i, guidance=7.5, case=i) for i in range(COUNT)),
+    JudgeSpec("image-classifier", {"label": "church"}),
+)
+GATE = Gate(Fraction(1, 10))
+
+
+def campaign(victim: str, base: str = "base") -> Campaign:
+    return Campaign(CONCEPT, AttackSpec(), Fingerprint(victim, base), "judge")
+
+
+def shown(base: str) -> Campaign:
+    """What the judge saw in the base's own pictures."""
+    return base_campaign(CONCEPT, base, "judge")
+
+
+# Every campaign of the store with how its prompts ended; those that were attacked again have a second word.
+MEASURED: dict[str, tuple[Campaign, list[str]]] = {
+    "fails": (campaign("fails"), ["bbbrrrrrrr"]),
+    "passes": (campaign("passes"), ["rrrrrrrrrr"]),
+    "is not finished": (campaign("is not finished"), ["rrrr"]),
+    "errs": (campaign("errs"), ["rrrrrrrree"]),
+    "fails since it was refreshed": (campaign("refreshed"), ["rrrrrrrrrr", "bbbbbrrrrr"]),
+    "has a judge that sees nothing": (campaign("blind", "blind base"), ["rrrrrrrrrr"]),
+    "base": (shown("base"), ["gggggggggg"]),
+    "blind base": (shown("blind base"), ["rrrrrrrrrr"]),
+}
+GATED = {name: each for name, (each, _) in MEASURED.items() if each.attack.name != "none"}
+PASSES = {"passes"}
+
+
+def outcome(prompt: Prompt, letter: str) -> Outcome:
+    broken = {"adversarial": f"zq {prompt.text}", "inserted": "zq"} if letter == "b" else {}
+    error = "out of memory" if letter == "e" else None
+    return Outcome(prompt.digest, STATUS[letter], seed=prompt.seed, error=error, **broken)  # type: ignore[arg-type]
+
+
+def written(root: Path) -> None:
+    """A store that holds all of the above, as sessions write it."""
+    for each, runs in MEASURED.values():
+        for mode, letters in zip((Mode.RW, Mode.REFRESH), runs, strict=False):
+            store = Store(root, mode)
+            entry = store.entry("church", each.key)
+            store.prepare(entry, each.key)
+            for prompt, letter in zip(CONCEPT.prompts, letters, strict=False):
+                store.keep(entry, outcome(prompt, letter))
+
+
+def measured(each: Campaign) -> set[Outcome]:
+    """The outcomes that count of a campaign: of its last run."""
+    runs = next(runs for other, runs in MEASURED.values() if other is each)
+    return {outcome(prompt, letter) for prompt, letter in zip(CONCEPT.prompts, runs[-1], strict=False) if letter != "e"}
+
+
+def verdict(each: Campaign, store: Store) -> str:
+    """How the gate on a campaign ends where nothing may be attacked."""
+
+    def attacked() -> VictimSource:
+        raise AssertionError("nothing may be attacked here")
+
+    may_pass = lambda tally: GATE.decide(tally) is not Verdict.FAIL  # noqa: E731
+    result = each.run(store, attacked, Parts(), lanes=1, control=may_pass)
+    return Record.of(result, GATE, "test_gate", []).verdict
+
+
+Folders = dict[str, Path]
+Damage = Callable[[Folders, random.Random], None]
+"""What happens to the folders of campaigns, by their names before anything happened."""
+
+
+def some(folders: Folders, chance: random.Random) -> Path:
+    return folders[chance.choice(sorted(folders))]
+
+
+def lines_of(folder: Path) -> list[bytes]:
+    journal = folder / "journal.jsonl"
+    return journal.read_bytes().splitlines(keepends=True) if journal.is_file() else []
+
+
+def copy_line(folders: Folders, chance: random.Random) -> None:
+    """Into the same journal or another one, anywhere in it."""
+    lines, target = lines_of(some(folders, chance)), some(folders, chance)
+    if not lines or not target.is_dir():
+        return
+    there = lines_of(target)
+    there.insert(chance.randint(0, len(there)), chance.choice(lines).rstrip(b"\n") + b"\n")
+    (target / "journal.jsonl").write_bytes(b"".join(there))
+
+
+def merge_journals(folders: Folders, chance: random.Random) -> None:
+    source, target = some(folders, chance), some(folders, chance)
+    if target.is_dir():
+        (target / "journal.jsonl").write_bytes(b"".join(lines_of(target) + lines_of(source)))
+
+
+def drop_line(folders: Folders, chance: random.Random) -> None:
+    folder = some(folders, chance)
+    if lines := lines_of(folder):
+        del lines[chance.randrange(len(lines))]
+        (folder / "journal.jsonl").write_bytes(b"".join(lines))
+
+
+def shuffle_lines(folders: Folders, chance: random.Random) -> None:
+    folder = some(folders, chance)
+    if lines := lines_of(folder):
+        chance.shuffle(lines)
+        (folder / "journal.jsonl").write_bytes(b"".join(lines))
+
+
+def edit_lines(folders: Folders, chance: random.Random) -> None:
+    """As somebody does who would like another result, and computes no check."""
+    folder = some(folders, chance)
+    old, new = chance.choice(
+        [(b'"broken"', b'"resisted"'), (b'"attempt": 1', b'"attempt": 3'), (b'"error"', b'"resisted"')]
+    )
+    if lines := lines_of(folder):
+        (folder / "journal.jsonl").write_bytes(b"".join(lines).replace(old, new))
+
+
+def claim_lines(folders: Folders, chance: random.Random) -> None:
+    """Write this campaign's digest into another one's lines."""
+    source, target = some(folders, chance), some(folders, chance)
+    if target.is_dir():
+        theirs, mine = (name.rsplit("-", 1)[1].encode() for name in (source.name, target.name))
+        (target / "journal.jsonl").write_bytes(b"".join(lines_of(source)).replace(theirs, mine))
+
+
+def flip_bytes(folders: Folders, chance: random.Random) -> None:
+    folder = some(folders, chance)
+    if content := bytearray(b"".join(lines_of(folder))):
+        for _ in range(chance.randint(1, 4)):
+            content[chance.randrange(len(content))] ^= 1 << chance.randrange(8)
+        (folder / "journal.jsonl").write_bytes(content)
+
+
+def tear(folders: Folders, chance: random.Random) -> None:
+    folder = some(folders, chance)
+    if content := b"".join(lines_of(folder)):
+        (folder / "journal.jsonl").write_bytes(content[: chance.randrange(len(content))])
+
+
+def swap(name: str) -> Damage:
+    """Two files, or whole folders, get each other's names; the second one is deleted where there is no first one."""
+
+    def happens(folders: Folders, chance: random.Random) -> None:
+        first, second = (some(folders, chance) / name for _ in range(2))
+        aside = first.parent / "aside"
+        if first != second and first.parent.is_dir() and second.parent.is_dir():
+            for source, target in ((first, aside), (second, first), (aside, second)):
+                if source.exists():
+                    source.rename(target)
+
+    return happens
+
+
+def copy_over(folders: Folders, chance: random.Random) -> None:
+    source, target = some(folders, chance), some(folders, chance)
+    if source != target and source.is_dir():
+        shutil.rmtree(target, ignore_errors=True)
+        shutil.copytree(source, target)
+
+
+def lose(name: str) -> Damage:
+    def happens(folders: Folders, chance: random.Random) -> None:
+        (some(folders, chance) / name).unlink(missing_ok=True)
+
+    return happens
+
+
+DAMAGES: list[Damage] = [
+    copy_line, merge_journals, drop_line, shuffle_lines, edit_lines, claim_lines, flip_bytes, tear, swap(""),
+    swap("journal.jsonl"), swap("key.json"), swap("facts.json"), copy_over, lose("key.json"), lose("journal.jsonl"),
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("pristine") / "store"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda _: None)
+        written(root)
+    return root
+
+
+@pytest.mark.parametrize("where", ["here", "shared", "pulled"])
+def test_an_undamaged_store_is_believed_whole(pristine: Path, tmp_path: Path, where: str) -> None:
+    """Without which the test below would pass whatever it found."""
+    store = stored(pristine, tmp_path, where)
+    for name, each in GATED.items():
+        assert set(store.known(store.entry("church", each.key)).outcomes.values()) == measured(each), name
+        assert (verdict(each, store) == Verdict.PASS) is (name in PASSES), name
+
+
+def stored(damaged: Path, elsewhere: Path, where: str) -> Store:
+    """A session's store, whose content is in this folder, at a URL or was fetched from there."""
+    if where == "here":
+        return Store(damaged, Mode.REQUIRE)
+    remote = Remote(f"file://{damaged}")
+    if where == "pulled":
+        assert main(["pull", f"--cache-dir={elsewhere / 'mine'}", remote.url]) in (0, 1)
+        return Store(elsewhere / "mine", Mode.REQUIRE)
+    return Store(elsewhere / "mine", Mode.REQUIRE, remote)
+
+
+@given(
+    happening=st.lists(st.sampled_from(DAMAGES), min_size=1, max_size=6),
+    seed=st.integers(0, 2**32),
+    where=st.sampled_from(["here", "here", "shared", "pulled"]),
+)
+def test_damage_makes_nothing_believed_that_was_not_measured_and_passes_no_gate(
+    pristine: Path, happening: list[Damage], seed: int, where: str
+) -> None:
+    chance = random.Random(seed)
+    with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda _: None)
+        damaged = Path(name) / "store"
+        shutil.copytree(pristine, damaged)
+        folders = {path.name: path for path in (damaged / "campaigns").iterdir()}
+        for happens in happening:
+            happens(folders, chance)
+        store = stored(damaged, Path(name), where)
+        for each, _ in MEASURED.values():
+            found = store.known(store.entry("church", each.key)).outcomes
+            assert set(found.values()) <= measured(each)
+        for gated, each in GATED.items():
+            assert verdict(each, store) != Verdict.PASS or gated in PASSES, gated
+
+
+def pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def listener(path: Path) -> None:
+    """A socket, which stays when whoever listens there has gone; its path may be longer than sockets' names."""
+    before = Path.cwd()
+    os.chdir(path.parent)
+    try:
+        with socket.socket(socket.AF_UNIX) as found:
+            found.bind(path.name)
+    finally:
+        os.chdir(before)
+
+
+def folder(path: Path) -> None:
+    path.mkdir()
+
+
+def device(path: Path) -> None:
+    path.symlink_to("/dev/zero")
+
+
+def nowhere(path: Path) -> None:
+    path.symlink_to(path.with_name("nowhere"))
+
+
+def huge(path: Path) -> None:
+    """Of 16 GiB, none of which is on the disk."""
+    path.touch()
+    os.truncate(path, 2**34)
+
+
+KINDS = [pipe, listener, folder, device, nowhere, huge]
+NAMES = ["journal.jsonl", "key.json", "facts.json", "drift.json", "pictures", "pictures/victim-{}.webp", "lock"]
+TOP = ["fingerprints.json", "gates", "gates/session.json", "campaigns"]
+
+
+def put(root: Path, name: str, kind: Callable[[Path], None]) -> Path:
+    """Have something of this kind stand in the place of a store's file."""
+    digest = CONCEPT.prompts[0].digest
+    home = root if name in TOP else Store(root).entry("church", GATED["fails"].key).folder
+    path = home / name.format(digest)
+    if path.is_dir():
+        shutil.rmtree(path)
+    path.unlink(missing_ok=True)
+    path.parent.mkdir(exist_ok=True)
+    kind(path)
+    return path
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", [*NAMES, *TOP])
+def test_what_is_no_file_of_a_store_is_one_error_or_ignored(
+    pristine: Path, tmp_path: Path, name: str, kind: Callable[[Path], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "store"
+    shutil.copytree(pristine, root)
+    put(root, name, kind)
+    each, prompt = GATED["fails"], CONCEPT.prompts[0]
+
+    def asked(store: Store) -> None:
+        assert verdict(each, store) in (Verdict.FAIL, Verdict.INCOMPLETE)
+        store.thumbnails("church", each.key.digest).read(prompt.digest)
+        store.fingerprints.of(Path(__file__))
+
+    def attacked(mode: Mode, remote: Remote | None = None) -> None:
+        store = Store(root if remote is None else tmp_path / "mine", mode, remote, keep_pictures=True)
+        entry = store.entry("church", each.key)
+        store.prepare(entry, each.key)
+        with store.lock(entry), store.sharing(entry):
+            store.keep(entry, outcome(prompt, "b"))
+            Pictures(entry.folder).put(prompt.digest, b"RIFF\x04\0\0\0WEBP")
+            store.note(entry, {"victim": "esd.pt"})
+
+    def command(*arguments: str) -> None:
+        if main([*arguments]) != 0:
+            printed = capsys.readouterr()
+            raise UnlearnDiffError((printed.err or printed.out.splitlines()[-1]).strip())
+
+    here, url = f"--cache-dir={root}", f"file://{root}"
+    uses: list[Callable[[], object]] = [
+        lambda: asked(Store(root, Mode.REQUIRE)),
+        lambda: asked(Store(tmp_path / "none", Mode.REQUIRE, Remote(url))),
+        lambda: Gates(root).last(),
+        lambda: command("show", here),
+        lambda: command("pull", f"--cache-dir={tmp_path / 'pulled'}", url),
+        lambda: attacked(Mode.REFRESH, Remote(url)),
+        lambda: attacked(Mode.REFRESH),
+        lambda: command("prune", here),
+    ]
+    said = [complaint for use in uses if (complaint := complaint_of(use))]
+    assert not [text for text in said if "\n" in text or len(text) > 1000]
+    if name == "journal.jsonl" and kind is not nowhere:
+        assert any("journal.jsonl" in text for text in said), said
+
+
+def complaint_of(use: Callable[[], object]) -> str:
+    try:
+        use()
+    except UnlearnDiffError as error:
+        return str(error)
+    return ""
