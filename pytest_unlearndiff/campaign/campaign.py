@@ -163,7 +163,7 @@ class Campaign:
                 if made is None:  # others attacked it all meanwhile
                     for name in ("not_in_the_store", STORE_NOTES):
                         provenance.pop(name, None)
-                    provenance |= self._noted(store, entry)
+                    provenance |= self._noted(own, entry)
             if made is not None:
                 from .assembly import facts_of
 

@@ -46,7 +46,8 @@ class Gates:
             return False
         with suppress(OSError):
             self._folder.mkdir(exist_ok=True)
-            self._write(_RUNNING, {"run": run, "began": datetime.now(UTC).isoformat(timespec="seconds")})
+            began = datetime.now(UTC).isoformat(timespec="seconds")
+            self._write(_RUNNING, {"running": {"run": run, "began": began}})
         return True
 
     def running(self) -> str:
@@ -55,7 +56,7 @@ class Gates:
 
     def _running(self) -> dict[str, Any]:
         try:
-            return self._read(_RUNNING)
+            return self._read(_RUNNING, "running")
         except StoreError:
             return {}
 
