@@ -113,8 +113,8 @@ def _stages(value: Any) -> str:
         if list(samples) == sorted(set(samples)) and list(kept) == sorted(set(kept), reverse=True) and kept[-1] == 1:
             return ""
     return (
-        f"must be pairs of samples (rising, at most {_MOST_SAMPLES:,}) and prompts kept (falling to 1), such as "
-        "[[4, 3], [16, 1]]"
+        "must be pairs of samples (rising) and prompts kept (falling to 1), such as [[4, 3], [16, 1]], with at most "
+        f"{_MOST_SAMPLES:,} samples"
     )
 
 

@@ -172,12 +172,13 @@ def whole_number(text: str, least: int, most: int) -> int:
     raise ValueError(whole_form(least, most))
 
 
-def path_from(text: str | os.PathLike[str], folder: Path) -> Path:
-    """A path that a person wrote, with ``~`` expanded; there need be nothing at it, but the system can look.
+def path_from(text: str | os.PathLike[str], folder: Path, *, home: bool = True) -> Path:
+    """A path that somebody wrote; there need be nothing at it, but the system can look.
 
     Args:
         text: relative or absolute.
         folder: from which a relative path counts.
+        home: whether ``~`` stands for a home folder.
 
     Raises:
         ValueError: no file can have this name, or the system does not let it be looked at.
@@ -190,7 +191,7 @@ def path_from(text: str | os.PathLike[str], folder: Path) -> Path:
     if len(written) > _PATH_BYTES:
         raise ValueError(f"has {len(written):,} characters, more than a path can")
     try:
-        path = folder / Path(written).expanduser()
+        path = folder / (Path(written).expanduser() if home else written)
     except RuntimeError:
         raise ValueError("begins with the home folder of a user who is not on this machine") from None
     try:
