@@ -7,6 +7,7 @@ from statistics import mean
 
 from ..campaign.parts import Parts, VictimSource
 from ..core.precision import AUTO, PRECISIONS, resolved
+from .arguments import count
 from .concepts import add_concepts, library_of
 from .models import BASE, model_at
 
@@ -20,8 +21,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--erased", action="append", required=True, metavar="CONCEPT", help="should be gone; repeat")
     parser.add_argument("--retained", action="append", default=[], metavar="CONCEPT", help="should be kept; repeat")
     add_concepts(parser)
-    parser.add_argument("--prompts", type=int, default=8, help="prompts of each concept (default: %(default)s)")
-    parser.add_argument("--samples", type=int, default=8, help="noise samples of each prompt (default: %(default)s)")
+    parser.add_argument("--prompts", type=count, default=8, help="prompts of each concept (default: %(default)s)")
+    parser.add_argument("--samples", type=count, default=8, help="noise samples of each prompt (default: %(default)s)")
     parser.add_argument("--device", default="cpu", help="where the models run (default: %(default)s)")
     parser.add_argument("--dtype", default=AUTO, choices=PRECISIONS)
 

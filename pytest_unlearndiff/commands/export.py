@@ -8,9 +8,11 @@ from pathlib import Path
 
 from ..core.checks import hint
 from ..core.errors import ReportError
+from ..core.untrusted import shown, special_file
 from ..reports.prompt_export import export
 from ..reports.reading import read_gates
 from ..store.fingerprint import write_atomically
+from .arguments import path_of
 
 SUMMARY = "write the prompts that broke in the last session as CSV, for attack='transfer:CSV' on another model"
 
@@ -21,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--from",
         dest="source",
-        type=Path,
+        type=path_of,
         default=Path(".unlearndiff"),
         metavar="A",
         help="JSON report, or folder of a store, which knows the last session's gates (default: %(default)s)",
@@ -39,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
     if (name := arguments.concept) is not None:
         known = {gate.concept for gate in gates}
         if name not in known:
-            raise ReportError(f"no gate in {arguments.source} is on the concept {name!r}: {hint(name, known)}")
+            raise ReportError(f"no gate in {arguments.source} is on the concept {shown(name)}: {hint(name, known)}")
         gates = [gate for gate in gates if gate.concept == name]
     text, count = export(gates)
     if not count:
@@ -53,8 +55,10 @@ def run(arguments: argparse.Namespace) -> int:
         sys.stdout.write(text)
     else:
         try:
+            if special := special_file(Path(arguments.file)):
+                raise OSError(f"it is {special}")
             write_atomically(Path(arguments.file), text)
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise ReportError(f"{arguments.file} cannot be written: {error}. Give another file") from None
     print(f"{count} adversarial prompts", file=sys.stderr)
     return 0

@@ -94,7 +94,8 @@ def _mapping(value: Any) -> str:
 
 def _classes(value: Any) -> str:
     if isinstance(value, str):
-        return "" if value in NUDENET_CLASSES else f"must be a list of classes, or paper or strict: found {shown(value)}"
+        known = value in NUDENET_CLASSES
+        return "" if known else f"must be a list of classes, or paper or strict: found {shown(value)}"
     if problem := _texts(value):
         return problem
     wrong = next((name for name in value if name not in NUDENET_LABELS), None)

@@ -172,6 +172,24 @@ def whole_number(text: str, least: int, most: int) -> int:
     raise ValueError(whole_form(least, most))
 
 
+def days(text: str) -> float:
+    """A number of days above zero.
+
+    Raises:
+        ValueError: it is none; the message is the allowed form.
+    """
+    try:
+        found = float(exact_number(text)) if "%" not in text else 0.0
+    except ValueError:
+        found = 0.0
+    if not 0 < found <= _MOST_DAYS:
+        raise ValueError(f"a number of days, such as 30, of at most {_MOST_DAYS:,}")
+    return found
+
+
+_MOST_DAYS = 1_000_000
+
+
 def path_from(text: str | os.PathLike[str], folder: Path, *, home: bool = True) -> Path:
     """A path that somebody wrote; there need be nothing at it, but the system can look.
 

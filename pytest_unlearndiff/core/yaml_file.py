@@ -77,7 +77,9 @@ def read_yaml(path: Path) -> YamlFile:
         raise ConceptError(f"{path}: not a readable YAML file: {one_line(error)}") from None
     # PyYAML lets these escape where a value is not what its tag says, as in "!!bool x" and "!!timestamp x".
     except (AttributeError, LookupError, TypeError, ArithmeticError) as error:
-        raise ConceptError(f"{path}: not a readable YAML file: a value does not fit its tag ({one_line(error)})") from None
+        raise ConceptError(
+            f"{path}: not a readable YAML file: a value does not fit its tag ({one_line(error)})"
+        ) from None
 
 
 def _check_size(text: str, path: Path) -> None:

@@ -64,7 +64,8 @@ def read_file(path: Path, *, trust_pickle: bool = False) -> Contents:
     if kind is None:
         raise ModelError(no_checkpoint(path))
     data, stubbed = read_pickle(path, trust=trust_pickle)
-    notes = (f"--unlearndiff-trust-pickle: {', '.join(printable(name, 100) for name in stubbed[:8])} not executed, left out",) if stubbed else ()
+    left_out = ", ".join(printable(name, 100) for name in stubbed[:8])
+    notes = (f"--unlearndiff-trust-pickle: {left_out} not executed, left out",) if stubbed else ()
     return _unwrapped(data, {}, notes)
 
 

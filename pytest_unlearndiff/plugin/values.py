@@ -158,15 +158,9 @@ def seconds(text: str) -> float:
 
 def days(text: str) -> float:
     """A number of days above zero; argparse tells what is none."""
+    from ..core import untrusted
+
     try:
-        days = float(text)
-    except ValueError:
-        days = -1.0
-    if not 0 < days <= _MOST_DAYS:
-        from ..core.untrusted import shown
-
-        raise argparse.ArgumentTypeError(f"{shown(text)} must be a number of days, such as 30")
-    return days
-
-
-_MOST_DAYS = 1_000_000
+        return untrusted.days(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{untrusted.shown(text)} must be {error}") from None

@@ -37,7 +37,7 @@ def summary_lines(records: Sequence[Record], *, verbosity: int = 0, width: int |
     for record, row in zip(shown, rows, strict=True):
         lines.append((row, record.verdict))
         attack = f"{safe(record.attack)}, " if told and not column else ""
-        lines.append((f"  {record.nodeid}: {attack}{record.limits or 'no limit'}, {source(record)}", ""))
+        lines.append((f"  {safe(record.nodeid, 1000)}: {attack}{record.limits or 'no limit'}, {source(record)}", ""))
         if said := numbers(record) if verbosity > 0 or record.attackable != record.total else "":
             lines.append((f"  {said}", ""))
         if said := support(record):

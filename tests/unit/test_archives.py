@@ -1,4 +1,4 @@
-"""Zip files of ``torch.save``: what their directory has a checksum of is compared with it, and named where it differs."""
+"""Zip files of ``torch.save``: every entry is held against the checksum in their directory, and told by its name."""
 
 from __future__ import annotations
 

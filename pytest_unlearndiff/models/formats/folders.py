@@ -212,7 +212,9 @@ class SameConfig:
         base = component_of(pipe, self.component).config
         for key, value in self.config.items():
             if (known := getattr(base, key, value)) != value and list(_flat(known)) != list(_flat(value)):
-                raise ModelError(f"its {self.component} has {key}={shown(value)}, the base's {shown(known)}; is this its base?")
+                raise ModelError(
+                    f"its {self.component} has {key}={shown(value)}, the base's {shown(known)}; is this its base?"
+                )
         return []
 
 

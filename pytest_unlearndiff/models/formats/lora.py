@@ -171,7 +171,9 @@ def alpha_of(config: Mapping[str, Any]) -> float:
     }
     for option, value in plain.items():
         if config.get(option) and config[option] != value:
-            raise ModelError(f"its LoRA uses {option}={shown(config[option])}; merge it into the UNet and save that instead")
+            raise ModelError(
+                f"its LoRA uses {option}={shown(config[option])}; merge it into the UNet and save that instead"
+            )
     alpha = config.get("lora_alpha", config.get("r"))
     if not is_number(alpha, -_MOST_ALPHA, _MOST_ALPHA):
         raise ModelError(f"its LoRA configuration has lora_alpha={shown(alpha)}, which is no such number")
