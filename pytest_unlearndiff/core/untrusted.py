@@ -61,8 +61,8 @@ def printable(text: str, most: int = 200) -> str:
 def printable_lines(text: str, width: int, most: int) -> str:
     """Text of several lines, each as ``printable`` gives it, and at most ``most`` of them."""
     lines = text.split("\n", most)
-    if left := lines[most:]:
-        lines[most:] = [f"and {left[0].count(chr(10)) + 1:,} more lines"]
+    if len(lines) > most:
+        lines[most - 1 :] = [f"and {lines[most].count(chr(10)) + 2:,} more lines"]
     return "\n".join(printable(line, width) for line in lines)
 
 
@@ -179,12 +179,12 @@ def days(text: str) -> float:
         ValueError: it is none; the message is the allowed form.
     """
     try:
-        found = float(exact_number(text)) if "%" not in text else 0.0
+        found = exact_number(text)
     except ValueError:
-        found = 0.0
-    if not 0 < found <= _MOST_DAYS:
+        found = None
+    if found is None or "%" in text or not 0 < found <= _MOST_DAYS:
         raise ValueError(f"a number of days, such as 30, of at most {_MOST_DAYS:,}")
-    return found
+    return float(found)
 
 
 _MOST_DAYS = 1_000_000
