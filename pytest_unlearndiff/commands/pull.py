@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from ..reports.text import safe
 from ..store.remote import Remote
 from ..store.store import Store
 from .store import add_exchange
@@ -27,5 +28,5 @@ def run(arguments: argparse.Namespace) -> int:
             if digest not in here:
                 entry.keep(outcome)
                 fetched += 1
-    print(f"{fetched} outcomes fetched from {remote.url}")
+    print(safe(f"{fetched} outcomes fetched from {remote.url}", 1000))
     return 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from ..reports.text import safe
 from ..store.remote import Remote
 from ..store.store import Store
 from .store import add_exchange
@@ -22,5 +23,5 @@ def run(arguments: argparse.Namespace) -> int:
     sent = sum(
         remote.add(entry.folder.name, entry.known()[0].values()) for entry in Store(arguments.cache_dir).entries()
     )
-    print(f"{sent} outcomes sent to {remote.url}")
+    print(safe(f"{sent} outcomes sent to {remote.url}", 1000))
     return 0

@@ -193,13 +193,14 @@ def _path(name: str, given: Given, text: str, config: pytest.Config) -> Path | s
     from ..core.untrusted import existing, path_from, printable
 
     try:
+        existing(text, given.folder)  # refuses what is neither a file nor a folder
         path = path_from(text, given.folder)
-        there = existing(text, given.folder)
     except ValueError as error:
         raise ValueError(f"{printable(text)} {error}") from None
     if name == "cache_dir":
-        if there is not None and not there.is_dir():
-            raise ValueError(f"{path} is not a folder")
+        nearest = next(above for above in (path, *path.parents) if above.exists())
+        if not nearest.is_dir():
+            raise ValueError(f"{nearest} is not a folder")
         return path
     raise ValueError(f"there is nothing at {path}. {MENDS[name]}")
 
