@@ -121,7 +121,7 @@ def _copy(files: AbstractFileSystem, place: str, url: str, say: Callable[[str], 
     with FileLock(folder / f"{kept.name}.lock"):
         if not kept.exists():
             size = sum(int(info.get("size") or 0) for info in there.values())
-            say(f"fetching {shown(url)} ({size / 2**20:,.0f} MiB)")
+            say(f"fetching {printable(shown(url))} ({size / 2**20:,.0f} MiB)")
             _fetch(files, place, there, kept, url)
     return kept / _name(place)
 

@@ -202,12 +202,13 @@ class AttackSpec:
         Raises:
             GateError: names the setting and what it may be.
         """
-        for setting, value, known in (
+        given: tuple[tuple[str, object, tuple[str, ...]], ...] = (  # as annotated, or whatever a marker gave
             ("attack", self.name, attacks()),
             ("schedule", self.schedule, tuple(SCHEDULES)),
             ("placement", self.placement, PLACEMENTS),
             ("loss", self.loss, LOSSES),
-        ):
+        )
+        for setting, value, known in given:
             if not isinstance(value, str) or value not in known:
                 raise GateError(f"{setting}={shown(value)} is not known: one of {', '.join(known)}")
         if not is_count(self.slots, MOST_SLOTS):

@@ -11,7 +11,7 @@ from pathlib import Path
 from .concept import Prompt
 from .errors import ConceptError
 from .prompt_set import parse_rows, read_content
-from .untrusted import path_from, shown
+from .untrusted import CSV_BYTES, path_from, shown
 
 Fetch = Callable[[str, str], bytes]
 """Gives what is at a URL; its SHA-256, where that is known, lets a copy serve. Raises ConceptError."""
@@ -76,6 +76,8 @@ class PromptSource:
         """
         where = self.where
         content = read_content(where) if isinstance(where, Path) else fetch(where, self.sha256)
+        if len(content) > CSV_BYTES:
+            raise ConceptError(f"{where} has more than {CSV_BYTES:,} bytes, more than a prompt set can need")
         rows = parse_rows(content, str(where), column=column or "prompt")
         if wrong := self._differences(content, len(rows)):
             which = f"the published set ({self.origin})" if self.origin else "the set that the concept asks for"

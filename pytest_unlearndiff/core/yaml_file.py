@@ -94,7 +94,7 @@ def _check_size(text: str, path: Path) -> None:
     around: list[str | None] = []
     sizes = [0]
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
-        at = f"{path}:{event.start_mark.line + 1}"
+        at = f"{path}:{event.start_mark.line + 1 if event.start_mark is not None else 1}"
         match event:
             case yaml.CollectionStartEvent():
                 around.append(event.anchor)
@@ -107,7 +107,7 @@ def _check_size(text: str, path: Path) -> None:
             case yaml.AliasEvent():
                 if event.anchor in around:
                     raise ConceptError(f"{at}: {shown(event.anchor)} refers to itself")
-                anchor, size = None, whole.get(event.anchor, 1)
+                anchor, size = None, whole.get(str(event.anchor), 1)
             case yaml.ScalarEvent():
                 anchor, size = event.anchor, 1
                 if len(event.value) > _NUMBER and _is_number(event):

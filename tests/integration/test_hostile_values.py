@@ -13,6 +13,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import hostile
@@ -153,6 +154,31 @@ def test_names_of_gates_reach_terminals_as_text(furnished: World) -> None:
     result = furnished.ask("--collect-only", "-q")
     check_session(result, 0)
     assert sum("::" in line for line in result.outlines) == len(TEXTS)
+
+
+COMPARISONS = (
+    "asr <= 10",
+    "asr <= '1000%'",
+    "asr <= True",
+    "pre_asr == 5",
+    "10 >= RESULT.asr",
+    "asr < 1e400",
+    "asr != 'x'",
+)
+
+
+def test_a_comparison_that_is_always_true_fails_its_test(world: World) -> None:
+    world.know("bbbbbbbbbb")
+    compared = [text.replace("RESULT", "result") if "RESULT" in text else f"result.{text}" for text in COMPARISONS]
+    world.tests(
+        "".join(
+            f"def test_{i}(unlearndiff_attack):\n    result = unlearndiff_attack('church')\n    assert {text}\n\n"
+            for i, text in enumerate([*compared, "result.asr <= 1", "result.asr == 1.0", "result.pre_asr == 0"])
+        )
+    )
+    result = world.run("--tb=line")
+    result.assert_outcomes(failed=len(COMPARISONS), passed=3)
+    assert sum("GateError: limit=" in line for line in result.outlines) >= len(COMPARISONS)
 
 
 CONCEPT: dict[str, Any] = {
@@ -350,8 +376,8 @@ def test_a_command_refuses_or_takes_each_value(
 ) -> None:
     monkeypatch.chdir(furnished.path)
     # Whether a model can be loaded is another question, and takes long to answer.
-    for library in ("torch", "diffusers"):
-        monkeypatch.setitem(sys.modules, library, None)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    monkeypatch.setitem(sys.modules, "pytest_unlearndiff.models.quiet", SimpleNamespace(libraries_quiet=no_model))
     monkeypatch.setattr("pytest_unlearndiff.campaign.parts.Parts.victim", no_model)
     monkeypatch.setattr("pytest_unlearndiff.campaign.parts.Parts.base", no_model)
     for text in TEXTS:
