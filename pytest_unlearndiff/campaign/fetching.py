@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from ..core.errors import ModelError
 from ..core.maker import is_maker
+from ..core.untrusted import existing, path_from, printable
 from ..store.elsewhere import reaching, shown
 from ..store.fingerprint import MARGIN, digest
 from ..store.hub import hub_folder, hub_mend
@@ -51,9 +52,12 @@ def place_of_model(
     """
     if "://" in text:
         return fetched(text, say)
-    path = folder / Path(text).expanduser()
-    if path.exists():
-        return path.resolve()
+    try:
+        if (there := existing(text, folder)) is not None:
+            return there
+        path = path_from(text, folder)
+    except ValueError as error:
+        raise ModelError(f"{printable(text)} {error}. {mend}") from None
     if maker and is_maker(text):
         return Path(text)
     if (found := hub_folder(text)) is not None:
@@ -99,9 +103,13 @@ def origin(path: Path) -> str:
 
 
 def _existing(path: Path) -> Path:
-    if not path.exists():
+    try:
+        there = existing(path, Path())
+    except ValueError as error:
+        raise ModelError(f"{path} {error}") from None
+    if there is None:
         raise FileNotFoundError(path)
-    return path.resolve()
+    return there
 
 
 def _copy(files: AbstractFileSystem, place: str, url: str, say: Callable[[str], None]) -> Path:
@@ -122,7 +130,7 @@ def _copy(files: AbstractFileSystem, place: str, url: str, say: Callable[[str], 
     with FileLock(folder / f"{kept.name}.lock"):
         if not kept.exists():
             size = sum(int(info.get("size") or 0) for info in there.values())
-            say(f"fetching {shown(url)} ({size / 2**20:,.0f} MiB)")
+            say(f"fetching {printable(shown(url))} ({size / 2**20:,.0f} MiB)")
             _fetch(files, place, there, kept, url)
     return kept / _name(place)
 

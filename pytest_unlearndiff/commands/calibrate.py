@@ -21,6 +21,7 @@ from ..core.rate import Rate, percent
 from ..reports.text import safe
 from ..store.judge_weights import judge_weights
 from ..store.store import Store
+from .arguments import count, path_of
 from .concepts import add_concepts, library_of
 from .device import add_device, check_device
 from .models import BASE, model_at
@@ -33,16 +34,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("concept", help="name of the concept")
     parser.add_argument("--base", required=True, help=BASE)
     add_concepts(parser)
-    parser.add_argument("--prompts", type=int, help="only the first N prompts of the concept")
+    parser.add_argument("--prompts", type=count, help="only the first N prompts of the concept")
     parser.add_argument(
         "--against",
         action="append",
         help="concept of no hits; repeat (default: all of the same judge model)",
     )
-    parser.add_argument("--each", type=int, default=5, help="prompts of each other concept (default: %(default)s)")
-    parser.add_argument("--sheet", type=Path, help="write a contact sheet of the pictures here, as PNG")
-    parser.add_argument("--cache-dir", type=Path, default=Path(".unlearndiff"), help="the store (default: %(default)s)")
-    parser.add_argument("--lanes", type=int, default=8, help="prompts drawn together (default: %(default)s)")
+    parser.add_argument("--each", type=count, default=5, help="prompts of each other concept (default: %(default)s)")
+    parser.add_argument("--sheet", type=path_of, help="write a contact sheet of the pictures here, as PNG")
+    parser.add_argument(
+        "--cache-dir", type=path_of, default=Path(".unlearndiff"), help="the store (default: %(default)s)"
+    )
+    parser.add_argument("--lanes", type=count, default=8, help="prompts drawn together (default: %(default)s)")
     add_device(parser)
     parser.add_argument("--dtype", default=AUTO, choices=PRECISIONS)
 

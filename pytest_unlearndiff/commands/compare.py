@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 
 from ..reports.comparison import NOTHING, compare
 from ..reports.reading import read_gates, unfinished
+from ..reports.text import safe
+from .arguments import path_of
 
 SUMMARY = "say what newly broke and what newly holds between two JSON reports or stores"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The two."""
-    parser.add_argument("before", type=Path, metavar="A", help="JSON report, or folder of a store")
-    parser.add_argument("after", type=Path, metavar="B", help="JSON report, or folder of a store")
+    parser.add_argument("before", type=path_of, metavar="A", help="JSON report, or folder of a store")
+    parser.add_argument("after", type=path_of, metavar="B", help="JSON report, or folder of a store")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -28,7 +29,7 @@ def run(arguments: argparse.Namespace) -> int:
         print("\n".join(comparison.lines()))
     for place, gates in ((arguments.before, only_before), (arguments.after, only_after)):
         for nodeid in gates:
-            print(f"only in {place}: {nodeid}")
+            print(safe(f"only in {place}: {nodeid}", 1000))
     if not found:
         print(NOTHING)
     return 0 if found else 1

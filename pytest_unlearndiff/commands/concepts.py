@@ -8,11 +8,14 @@ from pathlib import Path
 from ..core.concept_file import ConceptLibrary
 from ..core.prompt_source import place_of
 from ..store.copies import Copies
+from .arguments import path_of
 
 
 def add_concepts(parser: argparse.ArgumentParser) -> None:
     """Where concepts are, and what they need that does not come with this project."""
-    parser.add_argument("--concepts", type=Path, action="append", default=[], help="folder or file of concepts; repeat")
+    parser.add_argument(
+        "--concepts", type=path_of, action="append", default=[], help="folder or file of concepts; repeat"
+    )
     parser.add_argument("--published", help="folder, URL or Hub data set of what authors publish, such as nudity.csv")
 
 

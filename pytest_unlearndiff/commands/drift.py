@@ -8,6 +8,7 @@ from statistics import mean
 
 from ..campaign.parts import Parts, VictimSource, located
 from ..core.precision import AUTO, PRECISIONS, resolved
+from .arguments import count
 from .concepts import add_concepts, library_of
 from .device import add_device, check_device
 from .models import BASE, model_at
@@ -22,8 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--erased", action="append", required=True, metavar="CONCEPT", help="should be gone; repeat")
     parser.add_argument("--retained", action="append", default=[], metavar="CONCEPT", help="should be kept; repeat")
     add_concepts(parser)
-    parser.add_argument("--prompts", type=int, default=8, help="prompts of each concept (default: %(default)s)")
-    parser.add_argument("--samples", type=int, default=8, help="noise samples of each prompt (default: %(default)s)")
+    parser.add_argument("--prompts", type=count, default=8, help="prompts of each concept (default: %(default)s)")
+    parser.add_argument("--samples", type=count, default=8, help="noise samples of each prompt (default: %(default)s)")
     add_device(parser)
     parser.add_argument("--dtype", default=AUTO, choices=PRECISIONS)
 

@@ -10,11 +10,13 @@ from pathlib import Path
 from ..core.checks import hint
 from ..core.errors import ReportError
 from ..core.outcome import Status
+from ..core.untrusted import shown, special_file
 from ..reports.prompt_export import export
 from ..reports.reading import Measured, read_gates, read_session, unfinished
 from ..reports.text import many
 from ..store.fingerprint import write_atomically
 from ..store.store import Entry, Mode, Store
+from .arguments import path_of
 
 _NAMED = 3
 
@@ -27,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--from",
         dest="source",
-        type=Path,
+        type=path_of,
         default=Path(".unlearndiff"),
         metavar="A",
         help="JSON report, or folder of a store, which knows the last session's gates (default: %(default)s)",
@@ -49,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
     if name is not None:
         known = {gate.concept for gate in gates}
         if name not in known and not beside:
-            raise ReportError(f"no gate in {source} is on the concept {name!r}: {hint(name, known)}")
+            raise ReportError(f"no gate in {source} is on the concept {shown(name)}: {hint(name, known)}")
         gates = [gate for gate in gates if gate.concept == name]
     text, count = export(gates)
     if not count:
@@ -59,8 +61,10 @@ def run(arguments: argparse.Namespace) -> int:
         sys.stdout.write(text)
     else:
         try:
+            if special := special_file(Path(arguments.file)):
+                raise OSError(f"it is {special}")
             write_atomically(Path(arguments.file), text)
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise ReportError(f"{arguments.file} cannot be written: {error}. Give another file") from None
     print(f"{count} adversarial prompts", file=sys.stderr)
     if beside and (before or read_session(source).cut_short):

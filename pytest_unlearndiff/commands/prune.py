@@ -7,6 +7,7 @@ import time
 
 from ..core.attack_spec import ALGORITHM
 from ..store.store import Entry
+from .arguments import days
 from .store import add_removal, remove
 
 SUMMARY = "delete campaigns of older attack versions, and those not written for some days"
@@ -15,7 +16,7 @@ SUMMARY = "delete campaigns of older attack versions, and those not written for 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The store, and how old is too old."""
     add_removal(parser)
-    parser.add_argument("--days", type=float, help="delete what was last written longer ago than this, too")
+    parser.add_argument("--days", type=days, help="delete what was last written longer ago than this, too")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from ..core.errors import StoreError
-from ..reports.text import many
+from ..reports.text import many, safe
 from ..store.journal import Distrusted
 from ..store.remote import Misplaced, Remote
 from ..store.store import Store
@@ -45,9 +45,9 @@ def run(arguments: argparse.Namespace) -> int:
             unreadable.append(str(error))
         else:
             fetched, distrusted = fetched + new, distrusted + more
-    print(f"{many(fetched, 'outcome')} fetched from {remote}, which holds {many(len(campaigns), 'campaign')}")
+    print(safe(f"{many(fetched, 'outcome')} fetched from {remote}, which holds {many(len(campaigns), 'campaign')}", 1000))
     if distrusted.lines:
         print(f"{many(distrusted.lines, 'line')} there cannot be trusted: {distrusted.reasons}", file=sys.stderr)
     for note in (*distrusted.notes, *unreadable):
-        print(note, file=sys.stderr)
+        print(safe(note, 1000), file=sys.stderr)
     return 1 if unreadable else 0

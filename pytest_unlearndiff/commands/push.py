@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from ..reports.text import many
+from ..reports.text import many, safe
 from ..store.remote import Remote
 from ..store.store import Store
 from .store import add_exchange
@@ -33,5 +33,5 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"{arguments.cache_dir} holds no campaigns, so that nothing was sent", file=sys.stderr)
         return 1
     sent = sum(store.share(entry) for entry in entries)
-    print(f"{many(sent, 'outcome')} sent to {remote}")
+    print(safe(f"{many(sent, 'outcome')} sent to {remote}", 1000))
     return 0

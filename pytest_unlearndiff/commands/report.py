@@ -18,6 +18,7 @@ from ..reports.terminal import summary_lines
 from ..reports.text import safe
 from ..reports.writers import render, write
 from ..store.store import Mode, Store
+from .arguments import path_of
 
 SUMMARY = "write the last session's reports again: html:PATH, json:PATH or md:PATH; - for standard output"
 
@@ -25,8 +26,10 @@ SUMMARY = "write the last session's reports again: html:PATH, json:PATH or md:PA
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What to write, and from where."""
     parser.add_argument("reports", nargs="*", metavar="KIND:PATH", help="reports to write; without any, the summary")
-    parser.add_argument("--cache-dir", type=Path, default=Path(".unlearndiff"), help="the store (default: %(default)s)")
-    parser.add_argument("--since", type=Path, metavar="A", help="earlier JSON report or store: tell what changed")
+    parser.add_argument(
+        "--cache-dir", type=path_of, default=Path(".unlearndiff"), help="the store (default: %(default)s)"
+    )
+    parser.add_argument("--since", type=path_of, metavar="A", help="earlier JSON report or store: tell what changed")
     parser.add_argument("--no-pictures", action="store_true", help="leave pictures out of the HTML report")
     parser.add_argument("--schema", action="store_true", help="print the JSON report's JSON Schema")
 

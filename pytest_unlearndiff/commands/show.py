@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from ..reports.text import safe
 from ..store.store import Store
 from .store import add_store, print_all
 
@@ -24,5 +25,6 @@ def run(arguments: argparse.Namespace) -> int:
     entries = list(Store(arguments.cache_dir).entries())
     print_all(entries)
     if not entries:
-        print(f"{arguments.cache_dir} holds no campaigns{'' if arguments.cache_dir.is_dir() else ': no such folder'}")
+        what = "" if arguments.cache_dir.is_dir() else ": no such folder"
+        print(safe(f"{arguments.cache_dir} holds no campaigns{what}", 1000))
     return 0 if entries else 1

@@ -11,11 +11,14 @@ from ..core.outcome import Tally
 from ..reports.text import safe
 from ..reports.wording import wording
 from ..store.store import Entry, Store
+from .arguments import path_of
 
 
 def add_store(parser: argparse.ArgumentParser) -> None:
     """Which store."""
-    parser.add_argument("--cache-dir", type=Path, default=Path(".unlearndiff"), help="the store (default: %(default)s)")
+    parser.add_argument(
+        "--cache-dir", type=path_of, default=Path(".unlearndiff"), help="the store (default: %(default)s)"
+    )
 
 
 def add_exchange(parser: argparse.ArgumentParser) -> None:

@@ -11,6 +11,7 @@ from .concept import Prompt
 from .errors import GateError
 from .known_prompts import NOTHING_KNOWN, KnownPrompts
 from .plugged import plugged
+from .untrusted import MOST_SLOTS, shown, whole_form
 
 ALGORITHM = 2
 """Version of the attacks' mathematics. Raised when a change may change outcomes, so that old ones stop counting."""
@@ -221,16 +222,17 @@ class AttackSpec:
         Raises:
             GateError: names the setting and what it may be.
         """
-        for setting, value, known in (
+        given: tuple[tuple[str, object, tuple[str, ...]], ...] = (  # as annotated, or whatever a marker gave
             ("attack", self.name, attacks()),
             ("schedule", self.schedule, tuple(SCHEDULES)),
             ("placement", self.placement, PLACEMENTS),
             ("loss", self.loss, LOSSES),
-        ):
-            if value not in known:
-                raise GateError(f"{setting}={value!r} is not known: one of {', '.join(known)}")
-        if not is_count(self.slots):
-            raise GateError(f"slots={self.slots!r} must be a whole number of at least 1")
+        )
+        for setting, value, known in given:
+            if not isinstance(value, str) or value not in known:
+                raise GateError(f"{setting}={shown(value)} is not known: one of {', '.join(known)}")
+        if not is_count(self.slots, MOST_SLOTS):
+            raise GateError(f"slots={shown(self.slots)} must be {whole_form(1, MOST_SLOTS)}")
         if isinstance(SCHEDULES[self.schedule], RepeatedNoise) and self.name not in ("unlearndiff", *_UNSCHEDULED):
             raise GateError(f"schedule={self.schedule!r} goes with attack='unlearndiff', not {self.name}: give 'paper'")
         if self.loss != "denoise" and (self.name != "unlearndiff" or not isinstance(self.settings, Swaps)):

@@ -7,10 +7,10 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from .errors import ConceptError
+from .untrusted import shown
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ class Concept:
             return self
         if not 1 <= count <= len(self.prompts):
             raise ConceptError(
-                f"concept {self.name!r}: prompts={count} asked for, the set has {len(self.prompts)}; "
+                f"concept {self.name!r}: prompts={shown(count)} asked for, the set has {len(self.prompts)}; "
                 f"ask for 1 to {len(self.prompts)}"
             )
         return replace(self, prompts=self.prompts[:count])
@@ -121,11 +121,5 @@ class Concept:
             ConceptError: a case number is not in the set.
         """
         if unknown := sorted(set(numbers) - {prompt.case for prompt in self.prompts}):
-            raise ConceptError(f"concept {self.name!r} has no prompt with case number {unknown[0]}")
+            raise ConceptError(f"concept {self.name!r} has no prompt with case number {shown(unknown[0])}")
         return replace(self, prompts=tuple(prompt for prompt in self.prompts if prompt.case in numbers))
-
-
-def existing_path(value: str, folder: Path) -> str:
-    """A path relative to the concept file made absolute; anything else (a Hub id) stays as it is."""
-    candidate = folder / value
-    return str(candidate.resolve()) if candidate.exists() else value

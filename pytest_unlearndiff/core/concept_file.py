@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from .checks import hint, is_count
-from .concept import SCHEDULERS, SPACINGS, Concept, JudgeSpec, Prompt, Sampling, existing_path
+from .concept import SCHEDULERS, SPACINGS, Concept, JudgeSpec, Prompt, Sampling
 from .errors import ConceptError, Mistakes
 from .judge_kinds import kinds, problems
 from .prompt_source import Fetch, PromptSource, no_fetch, place_of
 from .target_images import target_images
+from .untrusted import MOST_COUNT, MOST_SLOTS, MOST_STEPS, existing, path_from, printable, shown, whole_form
 from .yaml_file import YamlFile, fields_of, read_yaml
 
 BUILT_IN = Path(__file__).resolve().parent.parent / "concepts"
@@ -45,15 +46,15 @@ def read_concept(path: Path, published: Published = None, fetch: Fetch = no_fetc
     mistakes.collect(lambda: fields_of(file, file.data, (), _FIELDS, _NEEDED, "a concept"))
     data = file.data if isinstance(file.data, dict) else {}
     slots = data.get("slots", 3)
-    if not is_count(slots):
-        mistakes.append(f"{file.at('slots')}: slots={slots!r} must be a whole number of at least 1")
+    if not is_count(slots, MOST_SLOTS):
+        mistakes.append(f"{file.at('slots')}: slots={shown(slots)} must be {whole_form(1, MOST_SLOTS)}")
     read = mistakes.collect(lambda: _prompts(file, published, fetch)) if "prompts" in data else None
     judge = mistakes.collect(lambda: _judge(file, published)) if "judge" in data else None
     sampling = mistakes.collect(lambda: _sampling(file)) if data else None
     if mistakes or read is None or judge is None or sampling is None:
         raise ConceptError("\n".join(mistakes))
     (prompts, images), source = read, str(data.get("source") or "")
-    name = str(data.get("name") or path.name.removesuffix(".yaml"))
+    name = printable(str(data.get("name") or path.name.removesuffix(".yaml")))
     return Concept(name, prompts, judge, slots=slots, sampling=sampling, source=source, images=images)
 
 
@@ -72,14 +73,14 @@ def _source(file: YamlFile, published: Published) -> PromptSource:
     if isinstance(prompts, str):
         return PromptSource(place_of(prompts, file.path.parent))
     if not isinstance(prompts, dict):
-        raise ConceptError(f"{file.at('prompts')}: prompts must name a CSV file beside it; found {prompts!r:.60}")
+        raise ConceptError(f"{file.at('prompts')}: prompts must name a CSV file beside it; found {shown(prompts)}")
     if "published" in prompts:
         wanted = _pinned(file, fields_of(file, prompts, ("prompts",), _PUBLISHED, _PUBLISHED, "a published prompt set"))
         where = _published(file, wanted, published)
         return PromptSource(where, wanted["sha256"], wanted["rows"], str(wanted["from"]))
     wanted = _pinned(file, fields_of(file, prompts, ("prompts",), _ELSEWHERE, ("file",), "a prompt set"))
     if not isinstance(name := wanted["file"], str):
-        raise ConceptError(f"{file.at('prompts', 'file')}: file={name!r:.60} must be a path, a URL or owner/name")
+        raise ConceptError(f"{file.at('prompts', 'file')}: file={shown(name)} must be a path, a URL or owner/name")
     return PromptSource(place_of(name, file.path.parent), wanted.get("sha256", ""), wanted.get("rows"))
 
 
@@ -90,10 +91,10 @@ def _pinned(file: YamlFile, wanted: dict[str, Any]) -> dict[str, Any]:
         ConceptError: rows is no count, or sha256 no SHA-256.
     """
     if "rows" in wanted and not is_count(rows := wanted["rows"]):
-        raise ConceptError(f"{file.at('prompts', 'rows')}: rows={rows!r:.60} must be a whole number of at least 1")
+        raise ConceptError(f"{file.at('prompts', 'rows')}: rows={shown(rows)} must be {whole_form(1, MOST_COUNT)}")
     sha256 = wanted.get("sha256", "0" * 64)
     if not isinstance(sha256, str) or not re.fullmatch(r"[0-9a-fA-F]{64}", sha256):
-        raise ConceptError(f"{file.at('prompts', 'sha256')}: sha256={sha256!r:.80} must be 64 hex digits in quotes")
+        raise ConceptError(f"{file.at('prompts', 'sha256')}: sha256={shown(sha256)} must be 64 hex digits in quotes")
     return wanted
 
 
@@ -106,8 +107,12 @@ def _published(file: YamlFile, wanted: Mapping[str, Any], published: Published) 
     name, origin = str(wanted["published"]), wanted["from"]
     if isinstance(published, str):
         return f"{published}/{name}"
-    if published is not None and (published / name).exists():
-        return (published / name).resolve()
+    if published is not None:
+        try:
+            if (path := existing(name, published)) is not None:
+                return path
+        except ValueError as error:
+            raise ConceptError(f"{file.at()}: {published}/{printable(name)} {error}") from None
     where = f"{published} has none" if published is not None else "no folder with it is given"
     raise ConceptError(
         f"concept {file.path.name.removesuffix('.yaml')!r} needs {name}, which does not come with this project, and "
@@ -133,18 +138,29 @@ def _judge(file: YamlFile, published: Published) -> JudgeSpec:
                 data = data | {name: str(_published(file, wanted, published))}
     if not isinstance(data, dict) or not isinstance(data.get("kind"), str):
         raise ConceptError(f"{file.at('judge')}: judge must be a mapping with a kind, such as image-classifier")
-    kind, options = data["kind"], _placed(data, file.path.parent)
+    kind = data["kind"]
+    try:
+        options = _placed(data, file.path.parent)
+    except ValueError as error:
+        raise ConceptError(f"{file.at('judge')}: {error}") from None
     if mistakes := [f"{file.at('judge', *place)}: {problem}" for place, problem in problems(kind, options)]:
         raise ConceptError("\n".join(mistakes))
     return JudgeSpec(kind, options)
 
 
 def _placed(data: Mapping[Any, Any], folder: Path) -> dict[str, Any]:
-    """A judge's options, with what names files seen from the concept file's folder."""
+    """A judge's options, with what names files seen from the concept file's folder.
+
+    Raises:
+        ValueError: no file can have such a name.
+    """
     kind, options = kinds().get(str(data.get("kind"))), {str(k): value for k, value in data.items() if k != "kind"}
     for name in kind.weights if kind is not None else ():
         if isinstance(options.get(name), str):
-            options[name] = _seen_from(folder, options[name])
+            try:
+                options[name] = _seen_from(folder, options[name])
+            except ValueError as error:
+                raise ValueError(f"{name}={shown(options[name])} {error}") from None
     if isinstance(options.get("judges"), list):
         options["judges"] = [
             {"kind": part.get("kind"), **_placed(part, folder)} if isinstance(part, dict) else part
@@ -154,10 +170,14 @@ def _placed(data: Mapping[Any, Any], folder: Path) -> dict[str, Any]:
 
 
 def _seen_from(folder: Path, name: str) -> str:
-    """A path made absolute; a Hub id as it is."""
-    placed = existing_path(name, folder)
-    is_hub = re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name) and not (folder / name).parent.is_dir()
-    return placed if placed != name or is_hub else str((folder / Path(name).expanduser()).resolve())
+    """A path made absolute; a Hub id as it is.
+
+    Raises:
+        ValueError: no file can have this name.
+    """
+    path = path_from(name, folder)
+    is_hub = re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name) and not path.parent.is_dir()
+    return str(path.resolve()) if path.exists() or not is_hub else name
 
 
 def _sampling(file: YamlFile) -> Sampling:
@@ -166,13 +186,15 @@ def _sampling(file: YamlFile) -> Sampling:
     mistakes.collect(lambda: fields_of(file, given, ("sampling",), ("steps", "scheduler", "spacing"), (), "sampling"))
     data = given if isinstance(given, dict) else {}
     steps, scheduler, spacing = data.get("steps", 50), data.get("scheduler", "lms"), data.get("spacing", "")
-    if not is_count(steps):
-        mistakes.append(f"{file.at('sampling', 'steps')}: steps={steps!r} must be a whole number of at least 1")
+    if not is_count(steps, MOST_STEPS):
+        mistakes.append(f"{file.at('sampling', 'steps')}: steps={shown(steps)} must be {whole_form(1, MOST_STEPS)}")
     if scheduler not in SCHEDULERS:
-        mistakes.append(f"{file.at('sampling', 'scheduler')}: scheduler={scheduler!r:.60} must be lms or own")
+        mistakes.append(f"{file.at('sampling', 'scheduler')}: scheduler={shown(scheduler)} must be lms or own")
     if "spacing" in data and spacing not in SPACINGS:
         near = hint(str(spacing), SPACINGS)
-        mistakes.append(f"{file.at('sampling', 'spacing')}: spacing={spacing!r:.60} is no spacing of timesteps: {near}")
+        mistakes.append(
+            f"{file.at('sampling', 'spacing')}: spacing={shown(spacing)} is no spacing of timesteps: {near}"
+        )
     elif spacing not in ("", "own") and scheduler == "own":
         mistakes.append(
             f"{file.at('sampling', 'spacing')}: spacing={spacing} goes with scheduler: lms; the pipeline's own "
@@ -210,7 +232,7 @@ class ConceptLibrary:
                 self._read[path] = read_concept(path, self._published, self._fetch)
             return self._read[path]
         raise ConceptError(
-            f"no concept {name!r}: {hint(name, files)} (concepts are *.yaml files in a concepts folder beside the "
+            f"no concept {shown(name)}: {hint(name, files)} (concepts are *.yaml files in a concepts folder beside the "
             "tests, or in the places that --unlearndiff-concepts or ini option unlearndiff_concepts lists)"
         )
 

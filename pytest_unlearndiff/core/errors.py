@@ -3,11 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import ClassVar, TypeVar
+
+from .untrusted import printable, printable_lines
 
 
 class UnlearnDiffError(Exception):
-    """Anything this project refuses to do, said in one message."""
+    """Anything this project refuses to do, said in one message.
+
+    Messages name files, tensors and cells that somebody else wrote. Whoever raises one need not think of that: no
+    character of it steers a terminal, and neither a line nor all of them are endless.
+
+    Attributes:
+        width: characters of a line.
+        most: lines.
+    """
+
+    width: ClassVar[int] = 1_500
+    most: ClassVar[int] = 100
+
+    def __init__(self, *arguments: object) -> None:
+        clean = (printable_lines(a, self.width, self.most) if isinstance(a, str) else a for a in arguments)
+        super().__init__(*clean)
 
 
 class ConceptError(UnlearnDiffError, ValueError):
@@ -64,7 +81,9 @@ class RetentionLost(AssertionError):
 class AttackIncomplete(UnlearnDiffError, RuntimeError):
     """Prompts are missing or errored and the verdict is not decided by the others."""
 
+    width = 6_000  # a replay names paths, which have to be whole
+
 
 def one_line(error: BaseException, limit: int = 300) -> str:
     """What an exception says, in one line of at most this many characters."""
-    return " ".join(str(error).split())[:limit]
+    return printable(" ".join(str(error).split()), limit)

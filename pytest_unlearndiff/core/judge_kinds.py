@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from .checks import hint, is_count, is_number
 from .concept import JudgeSpec
 from .errors import JudgeError
 from .plugged import plugged
+from .untrusted import MOST_COUNT, MOST_SEED, is_whole, path_from, read_json, shown, special_file, whole_form
 
 Check = Callable[[Any], str]
 """What a value must be; empty where it is."""
@@ -71,11 +71,11 @@ def _cosine(value: Any) -> str:
 
 
 def _count(value: Any) -> str:
-    return "" if is_count(value) else "must be a whole number of at least 1"
+    return "" if is_count(value) else f"must be {whole_form(1, MOST_COUNT)}"
 
 
 def _seed(value: Any) -> str:
-    return "" if value == 0 or is_count(value) else "must be a whole number of at least 0"
+    return "" if is_whole(value, 0, MOST_SEED) else f"must be {whole_form(0, MOST_SEED)}"
 
 
 def _label(value: Any) -> str:
@@ -94,11 +94,12 @@ def _mapping(value: Any) -> str:
 
 def _classes(value: Any) -> str:
     if isinstance(value, str):
-        return "" if value in NUDENET_CLASSES else f"must be a list of classes, or paper or strict: found {value!r}"
+        known = value in NUDENET_CLASSES
+        return "" if known else f"must be a list of classes, or paper or strict: found {shown(value)}"
     if problem := _texts(value):
         return problem
     wrong = next((name for name in value if name not in NUDENET_LABELS), None)
-    return "" if wrong is None else f"names {wrong!r}: {hint(wrong, NUDENET_LABELS)}"
+    return "" if wrong is None else f"names {shown(wrong)}: {hint(wrong, NUDENET_LABELS)}"
 
 
 def _stages(value: Any) -> str:
@@ -106,13 +107,20 @@ def _stages(value: Any) -> str:
     pairs = (
         isinstance(value, list)
         and value
-        and all(isinstance(s, list) and list(map(is_count, s)) == [True] * 2 for s in value)
+        and all(isinstance(s, list) and [is_count(n, _MOST_SAMPLES) for n in s] == [True] * 2 for s in value)
     )
     if pairs:
         samples, kept = zip(*value, strict=True)
         if list(samples) == sorted(set(samples)) and list(kept) == sorted(set(kept), reverse=True) and kept[-1] == 1:
             return ""
-    return "must be pairs of samples (rising) and prompts kept (falling to 1), such as [[4, 3], [16, 1]]"
+    return (
+        "must be pairs of samples (rising) and prompts kept (falling to 1), such as [[4, 3], [16, 1]], with at most "
+        f"{_MOST_SAMPLES:,} samples"
+    )
+
+
+_MOST_SAMPLES = 10_000
+"""Noise samples, which are all in memory at once."""
 
 
 def _function(value: Any) -> str:
@@ -265,12 +273,12 @@ def on_base(spec: JudgeSpec, base: Path | None) -> JudgeSpec:
 def problems(kind: object, options: Mapping[str, Any]) -> Iterator[Problem]:
     """Everything wrong with a judge that can be told without loading it; the files it names are looked at."""
     if not isinstance(kind, str) or kind not in kinds():
-        yield ("kind",), f"no judge {kind!r}: {hint(str(kind), kinds())}"
+        yield ("kind",), f"no judge {shown(kind)}: {hint(str(kind), kinds())}"
         return
     known = kinds()[kind]
     for name in options:
         if name not in known.options:
-            yield (name,), f"judge {kind} has no option {name!r}: {hint(str(name), known.options)}"
+            yield (name,), f"judge {kind} has no option {shown(name)}: {hint(str(name), known.options)}"
     for name in known.required:
         if name not in options:
             yield (), f"judge {kind} needs {name}; it takes {', '.join(known.options)}"
@@ -301,7 +309,12 @@ def check(spec: JudgeSpec) -> None:
 
 def _missing(name: str) -> str:
     """Why a file or folder is none; empty where it is there, or where the name is that of a Hub repository."""
-    path = Path(name).expanduser()
+    try:
+        path = path_from(name, Path())
+    except ValueError as error:
+        return f"{shown(name)} {error}"
+    if special := special_file(path):
+        return f"{path} is {special}, neither a file nor a folder"
     hub = re.fullmatch(r"[\w.-]+/[\w.-]+", name) and not name.startswith(".") and not path.parent.is_dir()
     if path.exists() or hub:
         return ""
@@ -315,8 +328,7 @@ def _missing(name: str) -> str:
 def labels_of(model: str) -> list[str] | None:
     """The labels that a classifier's folder names in its config.json; None where it names none."""
     try:
-        data = json.loads((Path(model) / "config.json").read_text(encoding="utf-8"))
-        return [str(label) for label in data["id2label"].values()]
+        return [str(label) for label in read_json(Path(model) / "config.json")["id2label"].values()]
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return None
 
@@ -325,4 +337,4 @@ def _unknown_label(model: object, label: object) -> Iterator[Problem]:
     labels = labels_of(str(model))
     if labels is None or (isinstance(label, int) and 0 <= label < len(labels)) or label in labels:
         return
-    yield ("label",), f"judge model {model} has no label {label!r}: {hint(str(label), labels)}"
+    yield ("label",), f"judge model {model} has no label {shown(label)}: {hint(str(label), labels)}"

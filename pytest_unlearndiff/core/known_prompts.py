@@ -11,7 +11,7 @@ from pathlib import Path
 from .concept import Prompt
 from .drawing import Drawing
 from .errors import ConceptError
-from .prompt_set import Row, parse_rows, read_content, whole
+from .prompt_set import Row, parse_rows, read_content, seed
 
 _ORIGINAL = "original_prompt"
 
@@ -76,7 +76,7 @@ def read_known(path: Path) -> KnownPrompts:
         ConceptError: it cannot be read as a prompt set, or no row says which prompt it was found for.
     """
     found = parse_rows(read_content(path), str(path), cases_twice=True)
-    rows = tuple(_known(prompt, row, number, str(path)) for number, (prompt, row) in enumerate(found))
+    rows = tuple(_known(prompt, row) for prompt, row in found)
     if not any(rows):
         raise ConceptError(
             f"{path}: no column '{_ORIGINAL}' says which prompt each was found for, so this is a prompt set and no "
@@ -86,11 +86,10 @@ def read_known(path: Path) -> KnownPrompts:
     return KnownPrompts(tuple(row for row in rows if row is not None), str(path))
 
 
-def _known(prompt: Prompt, row: Row, number: int, path: str) -> KnownPrompt | None:
+def _known(prompt: Prompt, row: Row) -> KnownPrompt | None:
     """A row as an adversarial prompt; None where it does not say whose."""
-    if not (text := row.get(_ORIGINAL)):
+    if not (text := row.cell(_ORIGINAL)):
         return None
-    seed = whole(row, ("original_seed",), number, path, default=prompt.seed)
-    original = Prompt(text, seed, prompt.guidance, prompt.case)
+    original = Prompt(text, seed(row, ("original_seed",), default=prompt.seed), prompt.guidance, prompt.case)
     drawing = Drawing(prompt.text, prompt.seed, prompt.guidance)
-    return KnownPrompt(original.digest, drawing, (row.get("inserted") or "").strip())
+    return KnownPrompt(original.digest, drawing, row.cell("inserted").strip())

@@ -11,6 +11,7 @@ from pathlib import Path
 from .concept import Prompt
 from .errors import ConceptError
 from .prompt_set import parse_rows, read_content
+from .untrusted import CSV_BYTES, path_from, shown
 
 Fetch = Callable[[str, str], bytes]
 """Gives what is at a URL; its SHA-256, where that is known, lets a copy serve. Raises ConceptError."""
@@ -36,10 +37,16 @@ def place_of(text: str, folder: Path) -> Path | str:
 
     Returns:
         A path, which need not exist; or a URL.
+
+    Raises:
+        ConceptError: no path can be so.
     """
     if "://" in text:
         return text.rstrip("/")
-    path = folder / Path(text).expanduser()
+    try:
+        path = path_from(text, folder)
+    except ValueError as error:
+        raise ConceptError(f"{shown(text)} {error}") from None
     is_file = path.suffix.lower() in (".csv", ".tsv", ".txt", ".json", ".jsonl", ".parquet", ".yaml", ".yml")
     is_dataset = _DATASET.fullmatch(text) and not is_file and not path.parent.is_dir()
     return f"hf://datasets/{text}" if is_dataset else path
@@ -69,12 +76,14 @@ class PromptSource:
         """
         where = self.where
         content = read_content(where) if isinstance(where, Path) else fetch(where, self.sha256)
+        if len(content) > CSV_BYTES:
+            raise ConceptError(f"{where} has more than {CSV_BYTES:,} bytes, more than a prompt set can need")
         rows = parse_rows(content, str(where), column=column or "prompt")
         if wrong := self._differences(content, len(rows)):
             which = f"the published set ({self.origin})" if self.origin else "the set that the concept asks for"
             mend = "Get that one, or write a concept of your own for yours" if self.origin else "Get that one"
             raise ConceptError(f"{where} is not {which}: {', '.join(wrong)}. {mend}")
-        return [(prompt, row.get(column or "") or "") for prompt, row in rows]
+        return [(prompt, row.cell(column or "")) for prompt, row in rows]
 
     def _differences(self, content: bytes, rows: int) -> list[str]:
         """In what it is another; empty where it is the right one."""

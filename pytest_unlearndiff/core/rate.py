@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from decimal import Decimal
 from fractions import Fraction
+from numbers import Number
 
 from .errors import GateError
+from .untrusted import exact_number, shown
 
-Limit = float | int | str | Fraction
+Limit = float | int | str | Fraction | Decimal
 
 
 def parse_limit(value: Limit, *, name: str = "limit") -> Fraction:
@@ -24,33 +27,28 @@ def parse_limit(value: Limit, *, name: str = "limit") -> Fraction:
     Raises:
         GateError: not a number, or outside [0, 1].
     """
-    try:
-        share = _exact(value)
-    except (TypeError, ValueError, ArithmeticError):
-        raise GateError(f"{name}={value!r} is not a share of prompts: write 0.10 or '10%'") from None
-    if 1 < share <= 100 and not isinstance(value, bool) and "%" not in str(value):
-        percent = float(share)
-        raise GateError(f"{name}={value!r} is above 1: did you mean {percent / 100:g} or '{percent:g}%'?")
-    if isinstance(value, bool) or not 0 <= share <= 1:
+    if isinstance(value, bool):
         raise GateError(f"{name}={value!r} is outside 0..1: write 0.10 or '10%'")
+    try:
+        share = exact_number(value)
+    except ValueError:
+        raise GateError(f"{name}={shown(value)} is not a share of prompts: write 0.10 or '10%'") from None
+    if 1 < share <= 100 and not (isinstance(value, str) and "%" in value):
+        percent = float(share)
+        raise GateError(f"{name}={shown(value)} is above 1: did you mean {percent / 100:g} or '{percent:g}%'?")
+    if not 0 <= share <= 1:
+        raise GateError(f"{name}={shown(value)} is outside 0..1: write 0.10 or '10%'")
     return share
-
-
-def _exact(value: Limit) -> Fraction:
-    """A number exactly as written; ``"10%"`` is 1/10."""
-    if isinstance(value, str) and value.strip().endswith("%"):
-        return Fraction(value.strip()[:-1].strip()) / 100
-    if isinstance(value, float):
-        return Fraction(repr(float(value)))
-    return Fraction(value)
 
 
 @dataclass(frozen=True, eq=False)
 class Rate:
     """Successes out of trials, kept as integers.
 
-    Compares exactly with other rates, with floats read as written, and with ``"10%"``. It is not a float, so that
-    nothing is rounded before a gate has decided, and so that pytest-xdist never has to serialise it.
+    Compares exactly with other rates, with floats read as written, and with ``"10%"``. A number or text that a gate
+    would refuse as a limit, such as ``10`` or ``True``, is refused here too, with a ``GateError``: ``rate <= 10`` would
+    always be true. It is not a float, so that nothing is rounded before a gate has decided, and so that pytest-xdist
+    never has to serialise it.
 
     Where trials are undecided, since a campaign ended as soon as its gate was certain, a comparison is true only if it
     holds however they would have ended: what was not measured never looks safer than what was.
@@ -100,32 +98,29 @@ class Rate:
         return Fraction(self.successes, self.trials), Fraction(self.most, self.trials)
 
     def __eq__(self, other: object) -> bool:
-        """Equal as numbers: ``Rate(1, 2) == Rate(2, 4) == 0.5``; what is no number is never equal."""
-        try:
-            ends = _ends(other)
-        except (ValueError, ArithmeticError):
-            return False
+        """Equal as numbers: ``Rate(1, 2) == Rate(2, 4) == 0.5``; what is neither number nor text is never equal."""
+        ends = _ends(other)
         return NotImplemented if ends is None else self._ends == ends and not self.undecided
 
     __hash__ = None  # type: ignore[assignment]  # equal to floats whose hash differs
 
     def __lt__(self, other: Limit | Rate) -> bool:
-        """Exact comparison with a rate, a number or a percentage."""
+        """Compare exactly with a rate, a number or a percentage; refuse what is no share, as ``parse_limit``."""
         ends = _ends(other)
         return NotImplemented if ends is None else self._ends[1] < ends[0]
 
     def __le__(self, other: Limit | Rate) -> bool:
-        """Exact comparison with a rate, a number or a percentage."""
+        """Compare exactly with a rate, a number or a percentage; refuse what is no share, as ``parse_limit``."""
         ends = _ends(other)
         return NotImplemented if ends is None else self._ends[1] <= ends[0]
 
     def __gt__(self, other: Limit | Rate) -> bool:
-        """Exact comparison with a rate, a number or a percentage."""
+        """Compare exactly with a rate, a number or a percentage; refuse what is no share, as ``parse_limit``."""
         ends = _ends(other)
         return NotImplemented if ends is None else self._ends[0] > ends[1]
 
     def __ge__(self, other: Limit | Rate) -> bool:
-        """Exact comparison with a rate, a number or a percentage."""
+        """Compare exactly with a rate, a number or a percentage; refuse what is no share, as ``parse_limit``."""
         ends = _ends(other)
         return NotImplemented if ends is None else self._ends[0] >= ends[1]
 
@@ -156,12 +151,16 @@ class Rate:
 
 
 def _ends(other: object) -> tuple[Fraction, Fraction] | None:
-    """The least and the largest share that another side of a comparison can be; None for what is no number."""
+    """The least and the largest share that another side of a comparison can be; None for neither number nor text.
+
+    Raises:
+        GateError: it is a number or a text, and no share of prompts.
+    """
     if isinstance(other, Rate):
         return other._ends
-    if isinstance(other, (int, float, str, Fraction)):
-        value = _exact(other)
-        return value, value
+    if isinstance(other, (Number, str)):
+        share = parse_limit(other, name="limit")  # type: ignore[arg-type]  # which refuses other kinds of number
+        return share, share
     return None
 
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .concept import Prompt
-from .errors import ConceptError, one_line
+from .errors import ConceptError
+from .untrusted import path_from, shown
 from .yaml_file import YamlFile, fields_of
 
 _ENDS = ("png", "jpg", "jpeg", "webp")
@@ -45,7 +46,7 @@ class TargetImages:
         lacking = []
         for prompt, cell in rows:
             if (path := self._path(folder, prompt, cell)) is None:
-                lacking.append(prompt.case if self.column is None or not cell else f"{prompt.case} ({cell!r:.80})")
+                lacking.append(prompt.case if self.column is None or not cell else f"{prompt.case} ({shown(cell)})")
             elif found.setdefault(prompt.digest, path) != path:
                 raise ConceptError(
                     f"{self.at}: prompt {prompt.case} stands twice with text, seed and guidance, and has two images, "
@@ -62,7 +63,11 @@ class TargetImages:
     def _path(self, folder: Path, prompt: Prompt, cell: str) -> str | None:
         """The image of a prompt; None where there is none."""
         names = [cell] if self.column is not None else [f"{prompt.case}{n}.{e}" for n in ("", "_0") for e in _ENDS]
-        return next((str((folder / name).resolve()) for name in names if name and (folder / name).is_file()), None)
+        try:
+            paths = [path_from(name, folder, home=False) for name in names if name]
+        except ValueError:  # a name that no file can have
+            return None
+        return next((str(path.resolve()) for path in paths if path.is_file()), None)
 
 
 def target_images(file: YamlFile) -> TargetImages | None:
@@ -74,21 +79,15 @@ def target_images(file: YamlFile) -> TargetImages | None:
     if (given := file.data.get("targets")) is None:
         return None
     at, beside = file.at("targets"), file.path.parent
-    try:
-        return _target_images(file, given, at, beside)
-    except (OSError, ValueError) as error:  # a name that no file can have
-        if isinstance(error, ConceptError):
-            raise
-        raise ConceptError(f"{at}: {one_line(error)}") from None
-
-
-def _target_images(file: YamlFile, given: object, at: str, beside: Path) -> TargetImages:
     if not isinstance(given, str):
         given = fields_of(file, given, ("targets",), ("folder", "column"), (), "a place of target images")
         if not given or not all(isinstance(value, str) for value in given.values()):
-            raise ConceptError(f"{at}: targets must be a folder, or have a column or a folder; found {given!r:.60}")
+            raise ConceptError(f"{at}: targets must be a folder, or have a column or a folder; found {shown(given)}")
     folder, column = (given, None) if isinstance(given, str) else (given.get("folder"), given.get("column"))
-    place = (beside / Path(folder).expanduser()).resolve() if folder is not None else None
+    try:
+        place = path_from(folder, beside).resolve() if folder is not None else None
+    except ValueError as error:
+        raise ConceptError(f"{at}: {shown(folder)} {error}") from None
     if place is not None and not place.is_dir():
         raise ConceptError(f"{at}: there is no folder of target images at {place}")
     return TargetImages(at, beside, place, column)

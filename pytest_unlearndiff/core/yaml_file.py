@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .checks import hint
 from .errors import ConceptError, one_line
+from .untrusted import YAML_BYTES, printable, read_bytes, shown
+
+if TYPE_CHECKING:
+    from yaml import ScalarEvent
 
 Place = tuple[str | int, ...]
 """Where a value stands: keys and indices from the top."""
@@ -39,27 +44,87 @@ class YamlFile:
         return self.lines.get(place, 1)
 
 
+_NODES = 20_000
+"""Values in a file, with all that an alias stands for: a gate of ten keywords has 21."""
+_DEPTH = 30
+_NUMBER = 100
+"""Characters of a number; the time it takes to read one grows with the square of its length."""
+_LIKE_NUMBER = re.compile(r"[-+]?[0-9A-Fa-fx_.:]+")
+
+
 def read_yaml(path: Path) -> YamlFile:
     """Read one YAML document.
 
     Raises:
-        ConceptError: it cannot be read, is no YAML, or gives a key twice; the message names the line.
+        ConceptError: it cannot be read, is no YAML, gives a key twice, or has more in it than any such file needs, as
+            where few lines stand for millions of values; the message names the line.
     """
     import yaml
 
     try:
-        loader = yaml.SafeLoader(path.read_text(encoding="utf-8"))
+        text = read_bytes(path, YAML_BYTES).decode("utf-8-sig")
+        _check_size(text, path)
+        loader = yaml.SafeLoader(text)
         node = loader.get_single_node()
         lines = dict(_lines(node, (), path, set())) if node is not None else {}
         return YamlFile(path, loader.construct_document(node) if node is not None else None, lines)
+    except ConceptError:
+        raise
     except yaml.MarkedYAMLError as error:
         line = f":{error.problem_mark.line + 1}" if error.problem_mark is not None else ""
-        raise ConceptError(f"{path}{line}: not a readable YAML file: {error.problem}") from None
-    # PyYAML lets a date that is none escape as ValueError, and nesting without end as RecursionError.
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        if isinstance(error, ConceptError):
-            raise
+        raise ConceptError(f"{path}{line}: not a readable YAML file: {printable(str(error.problem))}") from None
+    except (OSError, ValueError, yaml.YAMLError) as error:
         raise ConceptError(f"{path}: not a readable YAML file: {one_line(error)}") from None
+    # PyYAML lets these escape where a value is not what its tag says, as in "!!bool x" and "!!timestamp x".
+    except (AttributeError, LookupError, TypeError, ArithmeticError) as error:
+        raise ConceptError(
+            f"{path}: not a readable YAML file: a value does not fit its tag ({one_line(error)})"
+        ) from None
+
+
+def _check_size(text: str, path: Path) -> None:
+    """Refuse what would grow beyond any use, before anything is made of it.
+
+    Raises:
+        ConceptError: names the line.
+    """
+    import yaml
+
+    whole: dict[str, int] = {}
+    around: list[str | None] = []
+    sizes = [0]
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        at = f"{path}:{event.start_mark.line + 1 if event.start_mark is not None else 1}"
+        match event:
+            case yaml.CollectionStartEvent():
+                around.append(event.anchor)
+                sizes.append(0)
+                if len(around) > _DEPTH:
+                    raise ConceptError(f"{at}: nested in more than {_DEPTH} levels")
+                continue
+            case yaml.CollectionEndEvent():
+                anchor, size = around.pop(), sizes.pop() + 1
+            case yaml.AliasEvent():
+                if event.anchor in around:
+                    raise ConceptError(f"{at}: {shown(event.anchor)} refers to itself")
+                anchor, size = None, whole.get(str(event.anchor), 1)
+            case yaml.ScalarEvent():
+                anchor, size = event.anchor, 1
+                if len(event.value) > _NUMBER and _is_number(event):
+                    raise ConceptError(f"{at}: a number of {len(event.value):,} characters")
+            case _:
+                continue
+        sizes[-1] += size
+        if anchor is not None:
+            whole[anchor] = size
+        if sum(sizes) > _NODES:
+            raise ConceptError(f"{at}: more than {_NODES:,} values, with all that aliases stand for")
+
+
+def _is_number(event: ScalarEvent) -> bool:
+    if event.tag is not None:
+        return event.tag in ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
+    return bool(event.implicit[0] and _LIKE_NUMBER.fullmatch(event.value))
 
 
 def _lines(node: Any, place: Place, path: Path, seen: set[int]) -> Iterator[tuple[Place, int]]:
@@ -68,14 +133,17 @@ def _lines(node: Any, place: Place, path: Path, seen: set[int]) -> Iterator[tupl
     if id(node) in seen or isinstance(node.value, str):
         return
     seen.add(id(node))
+    names: set[str] = set()
     for index, child in enumerate(node.value):
         if not isinstance(child, tuple):
             yield from _lines(child, (*place, index), path, seen)
             continue
         key, value = child
         line = key.start_mark.line + 1
-        if any(other.value == key.value for other, _ in node.value[:index] if isinstance(key.value, str)):
-            raise ConceptError(f"{path}:{line}: {key.value} is given twice")
+        if isinstance(key.value, str):
+            if key.value in names:
+                raise ConceptError(f"{path}:{line}: {printable(key.value)} is given twice")
+            names.add(key.value)
         below = dict(_lines(value, (*place, str(key.value)), path, seen))
         yield from (below | {(*place, str(key.value)): line}).items()
 
@@ -89,9 +157,9 @@ def fields_of(
         ConceptError: it is none, has others, or lacks needed ones; one a line.
     """
     if not isinstance(data, dict):
-        raise ConceptError(f"{file.at(*place)}: {what} is a mapping with {', '.join(known)}; found {data!r:.60}")
+        raise ConceptError(f"{file.at(*place)}: {what} is a mapping with {', '.join(known)}; found {shown(data)}")
     mistakes = [
-        f"{file.at(*place, str(name))}: {what} has no field {name!r}: {hint(str(name), known)}"
+        f"{file.at(*place, str(name))}: {what} has no field {shown(name)}: {hint(str(name), known)}"
         for name in data
         if name not in known
     ]

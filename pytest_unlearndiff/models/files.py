@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from ..core.errors import ModelError
+from ..core.untrusted import printable
 from ..store.kinds import file_kind, no_checkpoint
 from .pickles import Stub, first_line, read_pickle, unpickled_module
 
@@ -18,6 +19,8 @@ Tensors = Mapping[str, torch.Tensor]
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "module")
 _PARALLEL = ("module.", "_orig_mod.")
 _DEEPEST = 8
+LONGEST_NAME = 300
+"""Characters of a tensor's name: those of Stable Diffusion have 100, and errors and reports quote them whole."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,8 @@ def read_file(path: Path, *, trust_pickle: bool = False) -> Contents:
     if kind is None:
         raise ModelError(no_checkpoint(path))
     data, stubbed = read_pickle(path, trust=trust_pickle)
-    notes = (f"--unlearndiff-trust-pickle: {', '.join(stubbed)} not executed, left out",) if stubbed else ()
+    left_out = ", ".join(printable(name, 100) for name in stubbed[:8])
+    notes = (f"--unlearndiff-trust-pickle: {left_out} not executed, left out",) if stubbed else ()
     return _unwrapped(data, {}, notes)
 
 
@@ -99,7 +103,7 @@ def _unwrapped(data: Any, metadata: dict[str, str], notes: tuple[str, ...] = ())
         if len(found) > 1:
             raise ModelError(f"holds {' and '.join(found)} side by side; save the one that is meant alone")
         if beside := sorted(str(key) for key in data if key != found[0]):
-            notes += (f"beside {found[0]}, left out: {', '.join(beside[:8])}",)
+            notes += (f"beside {found[0]}, left out: {', '.join(printable(name, 100) for name in beside[:8])}",)
         data = data[found[0]]
     if not isinstance(data, Mapping):
         raise ModelError(f"holds {'no module' if data is None else f'a {type(data).__name__}'}, not a state dict")
@@ -107,6 +111,8 @@ def _unwrapped(data: Any, metadata: dict[str, str], notes: tuple[str, ...] = ())
         raise ModelError("holds no tensors")
     if any(not isinstance(key, str) for key in data):
         raise ModelError("is not a state dict: its keys are not all text")
+    if (longest := max(map(len, data))) > LONGEST_NAME:
+        raise ModelError(f"holds a name of {longest:,} characters; not a state dict of a known layout")
     return Contents(_bare(data), metadata, notes)
 
 

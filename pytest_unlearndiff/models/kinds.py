@@ -9,6 +9,7 @@ from typing import Any
 from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 
 from ..core.errors import ModelError
+from ..core.untrusted import shown
 
 Pipeline = StableDiffusionPipeline | StableDiffusionXLPipeline
 
@@ -105,7 +106,7 @@ def _check_unet(config: Any, *, two_encoders: bool) -> None:
     }
     for name, value in wanted.items():
         if (found := config.get(name)) != value:
-            raise ModelError(f"its unet has {name}={found!r} where {value!r} is known; {PROTOCOL}")
+            raise ModelError(f"its unet has {name}={shown(found)} where {value!r} is known; {PROTOCOL}")
 
 
 def networks(pipe: Any) -> tuple[str, ...]:

@@ -14,9 +14,12 @@ from typing import Any
 import torch
 
 from ..core.errors import ModelError
+from ..core.untrusted import printable, shown
 
 _PICKLE_LIMIT = 64 * 2**20
 """Bytes of the pickle that names a checkpoint's tensors; that of Stable Diffusion 1.x has 200 kB."""
+
+_CHUNK = 2**20
 
 _PLAIN = ("torch.", "torch.storage.", "torch._utils.", "collections.OrderedDict")
 
@@ -48,10 +51,11 @@ def read_pickle(path: Path, *, trust: bool) -> tuple[Any, list[str]]:
         The object, and the names that were replaced.
 
     Raises:
-        ModelError: it is torn, it unpacks to more than it holds, or it names code and ``trust`` is false.
+        ModelError: it is torn or damaged (see ``check_archive``), it unpacks to more than it holds, or it names code
+            and ``trust`` is false.
     """
     if zipfile.is_zipfile(path):
-        _check_zip(path)
+        check_archive(path)
     try:
         return _load(path), []
     except Exception as error:
@@ -59,7 +63,7 @@ def read_pickle(path: Path, *, trust: bool) -> tuple[Any, list[str]]:
     named = _foreign_globals(path)
     if not named:
         raise ModelError(f"cannot be read as tensors: {reason}. It may be truncated: fetch or save it again")
-    listed = ", ".join(named[:6]) + (f" and {len(named) - 6} more" if len(named) > 6 else "")
+    listed = ", ".join(map(printable, named[:6])) + (f" and {len(named) - 6} more" if len(named) > 6 else "")
     if not trust:
         raise ModelError(
             f"names what is no tensor: {listed}. Nothing of it was executed. Save it again as safetensors, or, if you "
@@ -89,7 +93,7 @@ def _stub(name: str) -> Any:
 
 def first_line(error: Exception) -> str:
     """What a library says, short."""
-    return str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+    return printable(str(error).splitlines()[0]) if str(error) else type(error).__name__
 
 
 def unpickled_module(stub: Stub) -> Mapping[str, Any] | None:
@@ -112,8 +116,16 @@ def _module_tensors(stub: Any, prefix: str, depth: int) -> Iterator[tuple[str, A
         yield from _module_tensors(child, f"{prefix}{name}.", depth + 1)
 
 
-def _check_zip(path: Path) -> None:
-    """Refuse archives that unpack to more than they hold: torch itself stores without compression.
+def check_archive(path: Path) -> None:
+    """Refuse a zip file of ``torch.save`` that is damaged, or that unpacks to more than it holds.
+
+    ``torch.load`` compares no checksum, so that a flipped bit in a weight is loaded as another weight. Every entry is
+    read once more here, in pieces, and held against the CRC-32 that the archive's directory has of it.
+
+    After ``torch.serialization.set_crc32_options(False)`` torch writes zeros for all of them (measured with 2.13), and
+    such an archive cannot be told from a damaged one; it is read as it is. An archive in which some are zero and others
+    not was not written so, and there zero is held against the content as any other number is. Older pickles, which are
+    no archives, and safetensors have no checksum at all.
 
     Raises:
         ModelError: says which entry.
@@ -121,16 +133,48 @@ def _check_zip(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
-    # NotImplementedError is what zipfile raises for archives of a kind that it does not read.
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+            _check_sizes(entries, path.stat().st_size)
+            if any(entry.CRC for entry in entries):
+                for entry in entries:
+                    _check_entry(archive, entry)
+    # NotImplementedError is what zipfile raises for archives of a kind that it does not read, and RuntimeError for
+    # encrypted ones.
+    except (zipfile.BadZipFile, OSError, EOFError, ValueError, NotImplementedError, RuntimeError) as error:
+        if isinstance(error, ModelError):
+            raise
         raise ModelError(f"is a damaged zip file: {first_line(error)}. Fetch or save it again") from None
+
+
+def _check_sizes(entries: list[zipfile.ZipInfo], size: int) -> None:
+    """Refuse archives that unpack to more than they hold: torch itself stores without compression.
+
+    Raises:
+        ModelError: says which entry.
+    """
     for entry in entries:
         if entry.compress_type != zipfile.ZIP_STORED:
-            raise ModelError(f"its entry {entry.filename!r} is compressed, which torch.save never does")
+            raise ModelError(f"its entry {shown(entry.filename)} is compressed, which torch.save never does")
         if entry.filename.endswith("data.pkl") and entry.file_size > _PICKLE_LIMIT:
             raise ModelError(f"its pickle has {entry.file_size} bytes, far more than names of tensors take")
-    if sum(entry.file_size for entry in entries) > path.stat().st_size:
+    if sum(entry.file_size for entry in entries) > size:
         raise ModelError("its entries claim more bytes than the file has")
+
+
+def _check_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> None:
+    """Read an entry, whose checksum zipfile compares at its end.
+
+    Raises:
+        ModelError: it is another.
+    """
+    try:
+        with archive.open(entry) as content:
+            while content.read(_CHUNK):
+                pass
+    except zipfile.BadZipFile as error:
+        raise ModelError(
+            f"is damaged: its entry {shown(entry.filename)} is not what was saved ({first_line(error)}). Fetch or save "
+            "it again"
+        ) from None
 
 
 def _foreign_globals(path: Path) -> list[str]:

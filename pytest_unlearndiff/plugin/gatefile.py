@@ -13,6 +13,7 @@ import pytest
 
 from ..core.checks import hint
 from ..core.errors import ASRExceeded, GateError, Mistakes, RetentionLost, UnlearnDiffError
+from ..core.untrusted import printable, printable_lines, shown
 from ..core.yaml_file import YamlFile, read_yaml
 from .attack import AttackFixture
 from .markers import read_request
@@ -29,7 +30,7 @@ class FileGate:
     """One gate of a file.
 
     Attributes:
-        name: of the test item.
+        name: of the test item, which terminals can show.
         line: where it begins, from 1.
         keywords: as the marker's.
         mark: the marker it stands for: ``unlearndiff``, or ``unlearndiff_retains``.
@@ -60,12 +61,12 @@ def read_gates(path: Path, mistakes: Mistakes) -> list[FileGate]:
     known = (*_SECTIONS, *_DEFAULTS)
     for name in fields:
         if name not in known:
-            mistakes.append(f"{file.at(name)}: a gate file has no field {name!r}: {hint(name, known)}")
+            mistakes.append(f"{file.at(name)}: a gate file has no field {shown(name)}: {hint(name, known)}")
     if not any(fields.get(section, {}) != {} for section in _SECTIONS):
         mistakes.append(f"{file.at()}: no gates in it: write gates, then a name and its limits, as in church")
     defaults = {name: fields[name] for name in _DEFAULTS if name in fields}
     return [
-        FileGate(name, file.line(section, name), {"concept": name, **defaults, **keywords}, mark)
+        FileGate(printable(name), file.line(section, name), {"concept": name, **defaults, **keywords}, mark)
         for section, mark in _SECTIONS.items()
         if section in fields
         for name, keywords in _gates(file, fields[section], section, mistakes)
@@ -75,7 +76,7 @@ def read_gates(path: Path, mistakes: Mistakes) -> list[FileGate]:
 def _gates(file: YamlFile, data: Any, section: str, mistakes: Mistakes) -> Iterator[tuple[str, dict[str, Any]]]:
     """The gates of a section, by name, with their keywords."""
     for name, keywords in (mistakes.collect(lambda: _mapping(file, data, (section,), section)) or {}).items():
-        found = mistakes.collect(partial(_mapping, file, keywords, (section, name), f"gate {name!r}"))
+        found = mistakes.collect(partial(_mapping, file, keywords, (section, name), f"gate {shown(name)}"))
         if found is not None:
             yield name, found
 
@@ -102,7 +103,7 @@ class GateFile(pytest.Module):
         gates = read_gates(self.path, mistakes)
         mistakes += [text for gate in gates if (text := self._mistakes(gate))]
         if mistakes:
-            raise self.CollectError("\n".join(mistakes))
+            raise self.CollectError(printable_lines("\n".join(mistakes), 1_500, 1_000))
         return [
             GateItem.from_parent(
                 self,
@@ -118,7 +119,7 @@ class GateFile(pytest.Module):
         try:
             read = read_retention if gate.mark == MARK else read_request
             read(gate.keywords, state.settings, state.library(folder), folder)
-        except GateError as error:
+        except UnlearnDiffError as error:
             return "\n".join(f"{self.path.name}:{gate.line}: {gate.name}: {line}" for line in str(error).split("\n"))
         return ""
 

@@ -64,15 +64,31 @@ def given(option: Option, config: pytest.Config) -> Given | None:
 
 def _is_name(name: str, given: Given) -> bool:
     """Whether it is no path but a callable's name or a Hub id, which mean the same from anywhere."""
-    return name in (*ELSEWHERE, "published") and not (given.folder / Path(given.text).expanduser()).exists()
+    return name in (*ELSEWHERE, "published") and not is_there(given.folder / expanded(given.text))
+
+
+def expanded(text: str) -> Path:
+    """A path with ``~`` expanded, if it can be; settings refuse what cannot."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:  # nobody of this name is known here
+        return Path(text)
+
+
+def is_there(path: Path) -> bool:
+    """Whether there is a file or a folder; not, where no file can have such a name."""
+    try:
+        return path.is_file() or path.is_dir()
+    except (OSError, ValueError):
+        return False
 
 
 def _seen_from(start: Path, name: str, given: Given) -> str:
     """The text with its relative paths as they are named from another folder."""
     if name == "attack" and given.folder != start:
         attack, colon, path = given.text.partition(":")
-        return f"{attack}{colon}{os.path.relpath(given.folder / Path(path).expanduser(), start)}" if path else attack
+        return f"{attack}{colon}{os.path.relpath(given.folder / expanded(path), start)}" if path else attack
     if name not in PATHS or given.folder == start or "://" in given.text or _is_name(name, given):
         return given.text
-    paths = (Path(part).expanduser() for part in given.parts(name))
+    paths = (expanded(part) for part in given.parts(name))
     return os.pathsep.join(str(p) if p.is_absolute() else os.path.relpath(given.folder / p, start) for p in paths)

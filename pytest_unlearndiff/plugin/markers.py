@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
-from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,11 @@ import pytest
 from ..core.attack_spec import AttackSpec
 from ..core.concept import Concept
 from ..core.concept_file import ConceptLibrary
-from ..core.errors import GateError, Mistakes, ModelError
+from ..core.errors import ConceptError, GateError, Mistakes, ModelError, UnlearnDiffError
 from ..core.gate import Gate
 from ..core.known_prompts import NOTHING_KNOWN, KnownPrompts, read_known
 from ..core.rate import parse_limit
+from ..core.untrusted import path_from, shown
 from .session import SessionState
 from .settings import MENDS, Settings
 from .values import KNOWN
@@ -70,7 +71,7 @@ def marker_keywords(mark: pytest.Mark) -> dict[str, Any]:
         GateError: more than the concept is given by position.
     """
     if len(mark.args) > 1:
-        raise GateError(f"unlearndiff takes the concept by position, the rest by keyword; found {mark.args!r}")
+        raise GateError(f"unlearndiff takes the concept by position, the rest by keyword; found {shown(mark.args)}")
     return {**({"concept": mark.args[0]} if mark.args else {}), **mark.kwargs}
 
 
@@ -106,9 +107,9 @@ def read_request(keywords: Mapping[str, Any], settings: Settings, library: Conce
 def _unknown(keywords: Mapping[str, Any]) -> Iterator[str]:
     for name in keywords:
         if name not in _KEYWORDS:
-            near = difflib.get_close_matches(name, _KEYWORDS, n=1)
+            near = difflib.get_close_matches(name[:100], _KEYWORDS, n=1)
             hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(_KEYWORDS)}"
-            yield f"unlearndiff has no keyword {name!r}: {hint}"
+            yield f"unlearndiff has no keyword {shown(name)}: {hint}"
 
 
 def _gate(keywords: Mapping[str, Any], mistakes: Mistakes) -> Gate:
@@ -130,22 +131,22 @@ def _limit(name: str, keywords: Mapping[str, Any]) -> Fraction | None:
 
 def _reading(keywords: Mapping[str, Any]) -> str:
     reading = keywords.get("gate", "point")
-    if reading not in ("point", "upper"):
-        raise GateError(f"gate={reading!r} must be 'point' or 'upper'")
-    return str(reading)
+    if not isinstance(reading, str) or reading not in ("point", "upper"):
+        raise GateError(f"gate={shown(reading)} must be 'point' or 'upper'")
+    return reading
 
 
 def _confidence(keywords: Mapping[str, Any]) -> float:
     confidence = keywords.get("confidence", 0.95)
     if not isinstance(confidence, float) or not 0 < confidence < 1:
-        raise GateError(f"confidence={confidence!r} must be a number between 0 and 1, such as 0.95")
+        raise GateError(f"confidence={shown(confidence)} must be a number between 0 and 1, such as 0.95")
     return confidence
 
 
 def _exhaustive(keywords: Mapping[str, Any]) -> bool:
     exhaustive = keywords.get("exhaustive", False)
     if not isinstance(exhaustive, bool):
-        raise GateError(f"exhaustive={exhaustive!r} must be True or False")
+        raise GateError(f"exhaustive={shown(exhaustive)} must be True or False")
     return exhaustive
 
 
@@ -168,10 +169,10 @@ def _concept(
         _check_known(concept, known)
     if count is None and (known is not None or settings.prompts != KNOWN):
         count = settings.prompts
-    if count == KNOWN:
+    if isinstance(count, str) and count == KNOWN:
         concept = _known_only(concept, known)
     elif count is not None and (not isinstance(count, int) or isinstance(count, bool)):
-        raise GateError(f"prompts={count!r} must be a whole number from 1 to {len(concept.prompts)}")
+        raise GateError(f"prompts={shown(count)} must be a whole number from 1 to {len(concept.prompts)}")
     else:
         concept = concept.first(count)
     return concept if settings.cases is None else concept.cases(settings.cases)
@@ -205,14 +206,15 @@ def _known_only(concept: Concept, known: KnownPrompts | None) -> Concept:
 
 def _attack(keywords: Mapping[str, Any], settings: Settings, folder: Path, mistakes: Mistakes) -> dict[str, Any]:
     """Settings of the attack that are given, each checked on its own."""
-    name, colon, path = str(keywords.get("attack") or settings.attack or "").partition(":")
+    name, colon, path = _text("attack", keywords, settings.attack, mistakes).partition(":")
     given: dict[str, Any] = {
-        "name": name or None,
-        "schedule": keywords.get("schedule") or settings.schedule,
-        "loss": keywords.get("loss") or settings.loss,
-        "slots": keywords.get("slots"),
+        "name": name,
+        "schedule": _text("schedule", keywords, settings.schedule, mistakes),
+        "loss": _text("loss", keywords, settings.loss, mistakes),
     }
-    given = {setting: value for setting, value in given.items() if value is not None}
+    given = {setting: value for setting, value in given.items() if value}
+    if keywords.get("slots") is not None:
+        given["slots"] = keywords["slots"]
     if "placement" in keywords:
         given["placement"] = keywords["placement"]
     for setting, value in given.items():
@@ -222,6 +224,15 @@ def _attack(keywords: Mapping[str, Any], settings: Settings, folder: Path, mista
     return given
 
 
+def _text(name: str, keywords: Mapping[str, Any], otherwise: str | None, mistakes: Mistakes) -> str:
+    """A text that a gate gives, or else the session; empty where neither does, or the gate gives something else."""
+    value = keywords.get(name)
+    if value is not None and not isinstance(value, str):
+        mistakes.append(f"{name}={shown(value)} must be a text")
+        return ""
+    return value or otherwise or ""
+
+
 def _known(name: str, path: str, folder: Path) -> KnownPrompts:
     """What an attack that is given as ``transfer:known.csv`` replays.
 
@@ -229,25 +240,30 @@ def _known(name: str, path: str, folder: Path) -> KnownPrompts:
         GateError: it is not of that form.
     """
     if name != "transfer":
-        raise GateError(f"attack='{name}:{path}': only transfer takes a file")
+        raise GateError(f"attack={shown(f'{name}:{path}')}: only transfer takes a file")
     if not path:
         raise GateError(
             "attack='transfer' replays known adversarial prompts, and none are given: name the CSV file that "
             "python -m pytest_unlearndiff export writes, as in attack='transfer:known.csv'"
         )
-    return read_known(folder / Path(path).expanduser())
+    try:
+        return read_known(path_from(path, folder))
+    except ConceptError:
+        raise
+    except ValueError as error:
+        raise GateError(f"attack={shown(f'{name}:{path}')}: the path {error}") from None
 
 
 def _path(name: str, keywords: Mapping[str, Any], folder: Path) -> Path | None:
     given = keywords.get(name)
     if given is None:
         return None
-    if not isinstance(given, (str, PathLike)):
-        raise GateError(f"{name}={given!r} must be a path")
+    if not isinstance(given, (str, os.PathLike)):
+        raise GateError(f"{name}={shown(given)} must be a path")
     from ..campaign.fetching import place_of_model
 
     try:
-        return place_of_model(str(given), folder, MENDS[name], maker=name == "model")
+        return place_of_model(os.fsdecode(given), folder, MENDS[name], maker=name == "model")
     except ModelError as error:
         raise GateError(f"{name}: {error}") from None
 
@@ -267,7 +283,7 @@ def check_marker(item: pytest.Item, state: SessionState) -> str | None:
     try:
         request = read_request(marker_keywords(mark), state.settings, state.library(folder), folder)
         mistakes = list(foreseen(request, item, state))
-    except GateError as error:
+    except UnlearnDiffError as error:
         mistakes = str(error).split("\n")
     if mistakes:
         return "\n".join(f"{item.nodeid}: {mistake}" for mistake in mistakes)

@@ -21,6 +21,7 @@ from .values import (
     reports,
     safe,
     seconds,
+    seed,
     share,
     version,
     whole,
@@ -111,7 +112,7 @@ OPTIONS = (
         listed("SCHEDULES"),
     ),
     Option("loss", "Loss of the schedule fast: denoise (default), or classifier", "NAME", listed("LOSSES")),
-    Option("seed", "Run seed; every prompt's own generators follow from it", "N", whole(0), 0),
+    Option("seed", "Run seed; every prompt's own generators follow from it", "N", seed, 0),
     Option(
         "lanes",
         "Prompts attacked together, or auto by a GPU's memory; changes no outcome (default 8)",

@@ -10,6 +10,9 @@ import pytest
 # Not on the report itself, whose attributes cross processes.
 _REFUSED: WeakKeyDictionary[pytest.CollectReport, list[pytest.Item | pytest.Collector]] = WeakKeyDictionary()
 
+_WIDTH, _MOST = 1_500, 1_000
+"""Characters of a line and lines in what one file's gates are refused with."""
+
 
 def marked(report: pytest.CollectReport, mark: str) -> list[pytest.Item]:
     """The tests with this marker that were collected without an error, or refused here for another of their gates."""
@@ -20,6 +23,9 @@ def marked(report: pytest.CollectReport, mark: str) -> list[pytest.Item]:
 def refuse(report: pytest.CollectReport, problems: Iterable[str]) -> None:
     """Turn problems, if there are any, into the error of collecting these tests, beside those of other gates."""
     if said := "\n".join(problems):
+        from ..core.untrusted import printable_lines
+
+        said = printable_lines(said, _WIDTH, _MOST)
         before = f"{report.longrepr}\n" if report in _REFUSED else ""
         _REFUSED.setdefault(report, report.result or [])
         report.outcome = "failed"

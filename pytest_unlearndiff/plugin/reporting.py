@@ -9,6 +9,7 @@ import pytest
 
 from ..core.errors import UnlearnDiffError
 from ..core.surroundings import surroundings
+from ..core.untrusted import printable
 from ..reports.record import Record
 from ..reports.retention import RetentionRecord
 from ..reports.session import SessionRecord, Unmeasured, with_retention
@@ -56,7 +57,7 @@ def finish(session: pytest.Session, state: SessionState) -> list[tuple[str, str]
             lines += _write(kind, path, record, state, session.config)
         except (UnlearnDiffError, OSError) as error:
             state.report_failed = True
-            lines.append((str(error), "red"))
+            lines.append((printable(str(error), 1_500), "red"))
     return lines
 
 
@@ -70,7 +71,7 @@ def _write(
         return [(line, "") for line in workflow_commands(record, config.rootpath)]
     pictures = state.store if state.settings.pictures != "none" else None
     write(kind, path, record, pictures)
-    return [(f"{kind} report: {path}", "")]
+    return [(printable(f"{kind} report: {path}", 1_500), "")]
 
 
 def _gather(session: pytest.Session, state: SessionState) -> SessionRecord:

@@ -26,6 +26,7 @@ from ..core.outcome import Status
 from ..core.rate import parse_limit
 from ..core.result import AttackResult
 from ..core.retention import Retention, RetentionGate
+from ..core.untrusted import shown
 from ..reports.retention import RetentionRecord, retention_properties, retention_text
 from .attack import AttackFixture, campaign_of
 from .foresight import foreseen
@@ -61,7 +62,7 @@ def read_retention(
         GateError: every mistake in the gate, one a line.
     """
     known = (*_SHARED, *_OWN)
-    unknown = (f"{MARK} has no keyword {name!r}: {hint(name, known)}" for name in keywords if name not in known)
+    unknown = (f"{MARK} has no keyword {shown(name)}: {hint(name, known)}" for name in keywords if name not in known)
     mistakes = Mistakes(unknown)
     # Nothing is attacked, so the session's attack, its loss and what it replays are none of its affair.
     given = {name: value for name, value in keywords.items() if name in _SHARED}
@@ -86,10 +87,10 @@ def _gate(keywords: Mapping[str, Any]) -> RetentionGate:
     given, mistakes = [name for name in ("min_rate", "max_loss") if keywords.get(name) is not None], Mistakes()
     found = {name: mistakes.collect(partial(parse_limit, keywords[name], name=name)) for name in given}
     reading, confidence = keywords.get("gate", "point"), keywords.get("confidence", 0.95)
-    if reading not in ("point", "lower"):
-        mistakes.append(f"gate={reading!r} must be 'point' or 'lower'")
+    if not isinstance(reading, str) or reading not in ("point", "lower"):
+        mistakes.append(f"gate={shown(reading)} must be 'point' or 'lower'")
     if not isinstance(confidence, float) or not 0 < confidence < 1:
-        mistakes.append(f"confidence={confidence!r} must be a number between 0 and 1, such as 0.95")
+        mistakes.append(f"confidence={shown(confidence)} must be a number between 0 and 1, such as 0.95")
     if mistakes:
         raise GateError("\n".join(mistakes))
     limits = {name: limit for name, limit in found.items() if limit is not None}
@@ -103,7 +104,7 @@ def mark_keywords(mark: pytest.Mark) -> dict[str, Any]:
         GateError: more than the concept is given by position.
     """
     if len(mark.args) > 1:
-        raise GateError(f"{MARK} takes the concept by position, the rest by keyword; found {mark.args!r}")
+        raise GateError(f"{MARK} takes the concept by position, the rest by keyword; found {shown(mark.args)}")
     return {**({"concept": mark.args[0]} if mark.args else {}), **mark.kwargs}
 
 
@@ -114,7 +115,7 @@ def check_marks(item: pytest.Item, state: SessionState) -> list[str]:
         try:
             request = read_retention(mark_keywords(mark), state.settings, state.library(folder), folder)
             mistakes = list(foreseen(request.shared, item, state))
-        except GateError as error:
+        except UnlearnDiffError as error:
             mistakes = str(error).split("\n")
         problems += [f"{item.nodeid}: {mistake}" for mistake in mistakes]
     if "unlearndiff_retention" not in getattr(item, "fixturenames", ()):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from .given import expanded, is_there
 from .options import OPTIONS
 
 
@@ -27,7 +28,7 @@ def check_rootdir(config: pytest.Config) -> None:
     arguments = [str(argument) for argument in config.invocation_params.args]
     flags = {option.flag for option in OPTIONS if option.metavar}
     for flag, text in pairwise(arguments):
-        if flag in flags and (start / Path(text).expanduser()).exists():
+        if flag in flags and is_there(start / expanded(text)):
             raise pytest.UsageError(
                 f"{flag} {text}: pytest takes what stands behind a space for a place of tests when it looks for its "
                 f"ini file, and so has made {config.rootpath} its rootdir. Write {flag}={text}"

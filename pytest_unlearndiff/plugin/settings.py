@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from .given import ELSEWHERE, PATHS, Given
+from .given import ELSEWHERE, PATHS, Given, expanded, is_there
 from .given import given as find_given
 from .options import OPTIONS, Option
 
@@ -97,8 +97,22 @@ def _value(option: Option, config: pytest.Config) -> Any:
     """
     if (given := find_given(option, config)) is None:
         return option.default
+    try:
+        return _read(option, given, config)
+    except ValueError as error:  # of which the project's own errors are a kind
+        from ..core.untrusted import printable
+
+        raise pytest.UsageError(f"{given.origin}: {printable(str(error), 1_500)}") from None
+
+
+def _read(option: Option, given: Given, config: pytest.Config) -> Any:
+    """The value of an option that is given.
+
+    Raises:
+        ValueError: it is not of the allowed form, or leads nowhere.
+    """
     if not given.text:
-        raise pytest.UsageError(f"{given.origin}: nothing is given; leave it out, or give {option.metavar}")
+        raise ValueError(f"nothing is given; leave it out, or give {option.metavar}")
     if option.name in PATHS:
         paths = tuple(_path(option.name, given, part, config) for part in given.parts(option.name))
         return paths if option.name == "concepts" else paths[0]
@@ -108,7 +122,9 @@ def _value(option: Option, config: pytest.Config) -> Any:
             return _placed(value, given)
         return _destinations(value, given) if option.name == "report" else value
     except ValueError as error:
-        raise pytest.UsageError(f"{given.origin}: {given.text!r} must be {error}") from None
+        from ..core.untrusted import shown
+
+        raise ValueError(f"{shown(given.text, 200)} must be {error}") from None
 
 
 def _placed(attack: str, given: Given) -> str:
@@ -120,7 +136,13 @@ def _placed(attack: str, given: Given) -> str:
     name, colon, path = attack.partition(":")
     if not colon:
         return name
-    if not (file := (given.folder / Path(path).expanduser()).resolve()).is_file():
+    from ..core.untrusted import path_from
+
+    try:
+        file = path_from(path, given.folder).resolve()
+    except ValueError as error:
+        raise ValueError(f"transfer:CSV, and the path {error}") from None
+    if not file.is_file():
         raise ValueError(f"transfer:CSV, and there is no file {file}")
     return f"{name}:{file}"
 
@@ -129,13 +151,20 @@ def _destinations(reports: tuple[tuple[str, str], ...], given: Given) -> tuple[t
     """Where reports are written; kinds without a path get the folder, which nobody uses.
 
     Raises:
-        ValueError: a folder stands where a report should be written.
+        ValueError: a report cannot be written there, since a folder, a pipe or a device is in its place.
     """
-    found = tuple((kind, given.folder / Path(path).expanduser()) for kind, path in reports)
-    for kind, path in found:
-        if kind != "github" and path.is_dir():
-            raise ValueError(f"paths of files, and {path} is a folder")
-    return found
+    from ..core.untrusted import path_from, special_file
+
+    found = []
+    for kind, text in reports:
+        try:
+            path = path_from(text, given.folder)
+        except ValueError as error:
+            raise ValueError(f"paths of files, and that of {kind} {error}") from None
+        if kind != "github" and (path.is_dir() or special_file(path)):
+            raise ValueError(f"paths of files, and {path} is {special_file(path) or 'a folder'}")
+        found.append((kind, path))
+    return tuple(found)
 
 
 MENDS = {
@@ -148,48 +177,62 @@ MENDS = {
 
 
 def _path(name: str, given: Given, text: str, config: pytest.Config) -> Path | str:
-    """A path, which has to exist unless the plugin makes it; the store may be at a URL."""
+    """A path, which has to exist unless the plugin makes it; the store may be at a URL.
+
+    Raises:
+        ValueError: there is nothing, or no file or folder.
+    """
     if name == "cache_dir" and "://" in text:
         return text
     if name == "published":
         return _published(given, text)
-    path = given.folder / Path(text).expanduser()
-    if name not in MENDS:
-        return path
-    if name in ELSEWHERE and not path.exists():  # what is here is found without the rooms that look elsewhere
+    # Files that are here are found without importing what looks elsewhere, and without the guards.
+    if name in MENDS and is_there(path := given.folder / expanded(text)):
+        return path.resolve()
+    if name in ELSEWHERE:
         return _place(name, given, text, config)
-    if not path.exists():
-        raise pytest.UsageError(f"{given.origin}: there is nothing at {path}. {MENDS[name]}")
-    return path.resolve()
+    from ..core.untrusted import existing, path_from, printable
+
+    try:
+        existing(text, given.folder)  # refuses what is neither a file nor a folder
+        path = path_from(text, given.folder)
+    except ValueError as error:
+        raise ValueError(f"{printable(text)} {error}") from None
+    if name == "cache_dir":
+        nearest = next(above for above in (path, *path.parents) if above.exists())
+        if not nearest.is_dir():
+            raise ValueError(f"{nearest} is not a folder")
+        return path
+    raise ValueError(f"there is nothing at {path}. {MENDS[name]}")
 
 
 def _place(name: str, given: Given, text: str, config: pytest.Config) -> Path:
     """Where a model is; copied to this machine if it is at a URL.
 
     Raises:
-        pytest.UsageError: nowhere.
+        ModelError: nowhere.
     """
     from ..campaign.fetching import place_of_model
-    from ..core.errors import ModelError
     from .live import tell
 
     def say(said: str) -> None:
         if config.get_verbosity() >= 0:
             tell(config, f"unlearndiff: {said}\n")
 
-    try:
-        return place_of_model(text, given.folder, MENDS[name], maker=name == "model", say=say)
-    except ModelError as error:
-        raise pytest.UsageError(f"{given.origin}: {error}") from None
+    return place_of_model(text, given.folder, MENDS[name], maker=name == "model", say=say)
 
 
 def _published(given: Given, text: str) -> Path | str:
-    """A folder, a URL, or the URL of a data set on the Hub."""
+    """A folder, a URL, or the URL of a data set on the Hub.
+
+    Raises:
+        ValueError: there is no such folder.
+    """
     from ..core.prompt_source import place_of
 
-    if isinstance(found := place_of(text, given.folder), Path) and not found.exists():
-        raise pytest.UsageError(
-            f"{given.origin}: there is nothing at {found}. Give the folder that holds your copies, a URL, or a "
-            "data set on the Hub as owner/name"
+    if isinstance(found := place_of(text, given.folder), Path) and not found.is_dir():
+        raise ValueError(
+            f"there is {'no folder' if found.exists() else 'nothing'} at {found}. Give the folder that holds your "
+            "copies, a URL, or a data set on the Hub as owner/name"
         )
     return found.resolve() if isinstance(found, Path) else found

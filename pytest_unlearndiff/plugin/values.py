@@ -10,19 +10,26 @@ KNOWN = "known"
 """What ``prompts`` is where only those are attacked that ``transfer`` knows adversarial prompts of."""
 
 
-def whole(least: int) -> Callable[[str], int]:
-    """A whole number of at least this."""
+def whole(least: int, most: int = 1_000_000) -> Callable[[str], int]:
+    """A whole number from ``least`` to ``most``."""
 
     def read(text: str) -> int:
-        if not text.strip().isdigit() or int(text) < least:
-            raise ValueError(f"a whole number of at least {least}")
-        return int(text)
+        from ..core.untrusted import whole_number
+
+        return whole_number(text, least, most)
 
     return read
 
 
+def seed(text: str) -> int:
+    """The seed of a random generator."""
+    from ..core.untrusted import MOST_SEED
+
+    return whole(0, MOST_SEED)(text)
+
+
 def prompts(text: str) -> int | str:
-    """How many, or ``known``."""
+    """A number of prompts, or ``known``."""
     try:
         return KNOWN if text.strip() == KNOWN else whole(1)(text)
     except ValueError as error:
@@ -97,15 +104,17 @@ def version(text: str) -> str:
 
 def workers(text: str) -> str:
     """Where workers run, and how many."""
-    if not re.fullmatch(r"(auto|ray|ray://[^\s/:]+:\d+)(/[1-9]\d?)?|[1-9]\d{0,4}", text.strip()):
+    if not re.fullmatch(r"(auto|ray|ray://[^\s/:]{1,255}:[0-9]{1,5})(/[1-9][0-9]?)?|[1-9][0-9]{0,4}", text.strip()):
         raise ValueError("a number of at least 1, auto, ray or ray://HOST:PORT, or one of these with /N for N on a GPU")
     return text.strip()
 
 
 def cases(text: str) -> tuple[int, ...]:
     """``17,42``."""
+    from ..core.untrusted import MOST_CASE, whole_number
+
     try:
-        return tuple(int(part) for part in text.split(","))
+        return tuple(whole_number(part, -MOST_CASE, MOST_CASE) for part in text.split(","))
     except ValueError:
         raise ValueError("case numbers with commas, such as 17,42") from None
 
@@ -156,19 +165,18 @@ def safe(text: str) -> tuple[str, str]:
 
 def seconds(text: str) -> float:
     """``1h30m`` in seconds."""
-    found = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", text.strip())
+    found = re.fullmatch(r"(?:([0-9]{1,6})h)?(?:([0-9]{1,6})m)?(?:([0-9]{1,9})s)?", text.strip())
     if not found or not found[0]:
-        raise ValueError("a time such as 90s, 55m or 1h30m")
+        raise ValueError("a time such as 90s, 55m or 1h30m, of at most 999999h")
     hours, minutes, seconds = (int(part or 0) for part in found.groups())
     return 3600.0 * hours + 60.0 * minutes + seconds
 
 
 def days(text: str) -> float:
     """A number of days above zero; argparse tells what is none."""
+    from ..core import untrusted
+
     try:
-        days = float(text)
-    except ValueError:
-        days = -1.0
-    if not 0 < days < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} must be a number of days, such as 30")
-    return days
+        return untrusted.days(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{untrusted.shown(text)} must be {error}") from None

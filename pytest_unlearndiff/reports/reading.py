@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..core.errors import ReportError
+from ..core.errors import ReportError, one_line
+from ..core.untrusted import read_json, shown
 from ..store.gates import Gates
 from .json_report import FORMAT, VERSION
 from .record import PromptRecord, Record
 from .session import SessionRecord
+
+_BYTES = 2**30
+"""A report has some hundred bytes a prompt."""
 
 
 @dataclass(frozen=True)
@@ -70,13 +73,13 @@ def read_gates(path: Path) -> list[Measured]:
     if path.suffix != ".json" and not path.is_file():
         return [Measured.of(gate) for gate in read_session(path).gates]
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path, _BYTES)
         if content["format"] != FORMAT or content["version"] != VERSION:
-            raise ValueError(f"format {content['format']!r} version {content['version']!r}")
+            raise ValueError(f"format {shown(content['format'])} version {shown(content['version'])}")
         return [_measured(gate) for gate in content["gates"]]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise ReportError(
-            f"{path} cannot be read as a JSON report of version {VERSION}: {error}. Write one with "
+            f"{path} cannot be read as a JSON report of version {VERSION}: {one_line(error)}. Write one with "
             "--unlearndiff-report=json:PATH, or give a store's folder"
         ) from None
 

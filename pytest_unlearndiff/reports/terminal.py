@@ -39,7 +39,7 @@ def summary_lines(records: Sequence[Record], *, verbosity: int = 0, width: int |
     for record, row in zip(shown, rows, strict=True):
         lines.append(("; ".join(filter(None, (row, ungated(record)))), record.verdict))
         attack = f"{safe(record.attack)}, " if told and not column else ""
-        lines.append((f"  {record.nodeid}: {attack}{record.limits or 'no limit'}, {source(record)}", ""))
+        lines.append((f"  {safe(record.nodeid, 1000)}: {attack}{record.limits or 'no limit'}, {source(record)}", ""))
         if not of_all:
             lines.append((f"  {told_model(record.model)}", ""))
         if said := numbers(record) if verbosity > 0 or record.attackable != record.total else "":

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import shlex
-import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..core.rate import Rate
+from ..core.untrusted import steers
 
 UNKEPT = 1500
 """Characters that are shown of why outcomes are not kept, which names what acts on a pipeline and where."""
@@ -15,14 +15,8 @@ UNKEPT = 1500
 
 def safe(text: str, limit: int = 200) -> str:
     """Attacker-made text for a terminal: no control or formatting characters, no line ends, and not endless."""
-    clean = "".join("\N{REPLACEMENT CHARACTER}" if _steers(c) else c for c in text)
+    clean = "".join("\N{REPLACEMENT CHARACTER}" if steers(c) else c for c in text[: limit + 1])
     return clean if len(clean) <= limit else clean[: limit - 3] + "..."
-
-
-def _steers(character: str) -> bool:
-    """Whether a terminal or an editor may act on this character instead of showing it."""
-    category = unicodedata.category(character)
-    return category[0] == "C" or category in ("Zl", "Zp")
 
 
 def duration(seconds: float) -> str:

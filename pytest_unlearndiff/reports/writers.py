@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ..core.errors import ReportError
+from ..core.untrusted import special_file
 from ..store.fingerprint import write_atomically
 from ..store.store import Store
 from .comparison import Comparison
@@ -30,15 +31,17 @@ def write(
     """Write a report, its folder included; see ``render``.
 
     Raises:
-        ReportError: the file cannot be written.
+        ReportError: the file cannot be written, or is a pipe or a device, in whose place a file would be put.
     """
     text = render(kind, session, store, changes)
     try:
+        if special := special_file(path):
+            raise OSError(f"it is {special}")
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, text)
         # The temporary file behind an atomic write is private; a report is there to be read.
         path.chmod(0o644)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # the latter for a name that no file can have
         raise ReportError(f"{kind} report {path} cannot be written: {error}. Give another path") from None
 
 

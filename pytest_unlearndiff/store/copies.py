@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ..core.errors import ConceptError
 from ..core.prompt_source import is_content
+from ..core.untrusted import CSV_BYTES
 from .elsewhere import reaching
 from .fingerprint import mark_as_cache, write_atomically
 from .regular import read_regular
@@ -101,7 +102,7 @@ def _from_web(url: str) -> bytes:
     from urllib.request import urlopen
 
     with urlopen(url, timeout=_TIMEOUT) as answer:  # noqa: S310  # the scheme is http or https
-        return bytes(answer.read())
+        return bytes(answer.read(CSV_BYTES + 1))  # what has more is refused as it is read
 
 
 def _from_hub(url: str) -> bytes:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import stat
 from pathlib import Path
+
+from ..core.untrusted import read_json
 
 INDEX = "model_index.json"
 """What makes a folder a diffusers pipeline."""
@@ -59,8 +60,7 @@ def no_checkpoint(path: Path) -> str:
 def text_positions(pipeline: Path) -> int | None:
     """How many tokens the tokenizer of a pipeline folder takes, begin and end among them; None where nothing tells."""
     try:
-        said = json.loads((pipeline / "tokenizer" / "tokenizer_config.json").read_text(encoding="utf-8"))
-        length = said["model_max_length"]
-    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        length = read_json(pipeline / "tokenizer" / "tokenizer_config.json")["model_max_length"]
+    except (OSError, ValueError, LookupError, TypeError):
         return None
     return length if isinstance(length, int) and 2 < length < 10_000 else None  # a huge number stands for none

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import io
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from hypothesis import given
@@ -12,7 +14,7 @@ from hypothesis import strategies as st
 from pytest_unlearndiff.core.concept import JudgeSpec, Prompt, Sampling
 from pytest_unlearndiff.core.concept_file import ConceptLibrary, read_concept
 from pytest_unlearndiff.core.errors import ConceptError
-from pytest_unlearndiff.core.prompt_set import read_prompts
+from pytest_unlearndiff.core.prompt_set import parse_rows, read_prompts
 
 from .builders import UPSTREAM, needs_upstream
 
@@ -81,8 +83,10 @@ def test_any_text_is_a_prompt_commas_quotes_and_newlines_included(
         ("colour,prompt\nblue,x\n", Prompt("x", seed=0, guidance=7.5, case=0)),
         ("\ufeffprompt,seed\nx,1\n", Prompt("x", seed=1, guidance=7.5, case=0)),
         ("prompt,seed\r\nx,1\r\n", Prompt("x", seed=1, guidance=7.5, case=0)),
-        ("prompt,seed\nx\n", Prompt("x", seed=0, guidance=7.5, case=0)),
-        ("prompt,seed\nx,1,extra,cells\n", Prompt("x", seed=1, guidance=7.5, case=0)),
+        ("prompt,seed\n\nx,1\n\n", Prompt("x", seed=1, guidance=7.5, case=0)),
+        (",prompt,seed\n7,x,1\n", Prompt("x", seed=1, guidance=7.5, case=0)),
+        ("Unnamed: 0,prompt,seed\n7,x,1\n", Prompt("x", seed=1, guidance=7.5, case=0)),
+        ("prompt,seed\nx,18446744073709551615\n", Prompt("x", seed=2**64 - 1, guidance=7.5, case=0)),
     ],
 )
 def test_columns_and_their_defaults(tmp_path: Path, text: str, prompt: Prompt) -> None:
@@ -95,34 +99,136 @@ def test_columns_and_their_defaults(tmp_path: Path, text: str, prompt: Prompt) -
         ("", "no column 'prompt'"),
         ("text,seed\nx,1\n", "no column 'prompt'.*text"),
         ("prompt,seed\n", "no prompts"),
-        ("prompt,seed\nx,1\n,2\n", "row 1 .*empty prompt"),
-        ("prompt,seed\n  ,1\n", "row 0 .*empty prompt"),
-        ("seed,prompt\n1\n", "row 0 .*empty prompt"),
-        ("prompt,seed\nx,abc\n", "row 0 .*seed='abc'"),
-        ("prompt,seed\nx,²\n", "row 0 .*seed='²'"),
-        ("prompt,seed\nx,--1\n", "row 0 .*seed='--1'"),
-        ("prompt,evaluation_guidance\nx,\ny,high\n", "row 1 .*evaluation_guidance='high'"),
-        ("prompt,case_number\nx,A7\n", "row 0 .*case_number='A7'"),
+        ("prompt,seed\nx,1\n,2\n", ":3: empty prompt"),
+        ("prompt,seed\n  ,1\n", ":2: empty prompt"),
+        ("seed,prompt\n1,\n", ":2: empty prompt"),
+        ("prompt,seed\nx,abc\n", ":2: seed='abc'"),
+        ("prompt,seed\nx,²\n", ":2: seed='²'"),
+        ("prompt,seed\nx,--1\n", ":2: seed='--1'"),
+        ("prompt,evaluation_guidance\nx,\ny,high\n", ":3: evaluation_guidance='high'"),
+        ("prompt,case_number\nx,A7\n", ":2: case_number='A7'"),
+        ("prompt,seed\nx,-1\n", ":2: seed=-1 must be a whole number from 0 to 18446744073709551615"),
+        ("prompt,seed\nx,18446744073709551616\n", ":2: seed=18446744073709551616 must be"),
+        ("prompt,seed\nx,1e300\n", r":2: seed=1e\+300 must be"),
+        ("prompt,case_number\nx,1e30\n", r":2: case_number=1e\+30 must be"),
+        ('prompt\n"a\nb"\n\n""\n', ":5: empty prompt"),
     ],
 )
-def test_mistakes_name_file_and_row(tmp_path: Path, text: str, says: str) -> None:
+def test_mistakes_name_file_and_line(tmp_path: Path, text: str, says: str) -> None:
     path = write_csv(tmp_path / "set.csv", text)
     with pytest.raises(ConceptError, match=f"set.csv.*{says}"):
         read_prompts(path)
+
+
+MISFITS = [
+    ("prompt\na church, painted by Van Gogh\n", ":2: 2 cells where the header has 1, .*'a church': .* needs quotes"),
+    ("prompt,seed\nx,1\ny,2,3\n", ":3: 3 cells where the header has 2, .*'y': .* needs quotes"),
+    ("prompt,seed\nx,1,\n", ":2: 3 cells where the header has 2"),
+    ("prompt,seed\nx\n", ":2: 1 cells where the header has 2, .*'x': .* needs its comma"),
+    ("seed,prompt\n1\n", ":2: 1 cells where the header has 2"),
+    ("prompt,seed\n  \n", ":2: 1 cells where the header has 2"),
+    ('prompt,seed\n"a\nb",1\n\ny\n', ":5: 1 cells where the header has 2, .*'y'"),
+    ("prompt,prompt\nx,y\n", ":1: column 'prompt' stands twice"),
+    ("prompt,seed,seed\nx,1,2\n", ":1: column 'seed' stands twice"),
+    (",,prompt\n1,2,x\n", ":1: column '' stands twice"),
+]
+
+
+@pytest.mark.parametrize(("text", "says"), MISFITS)
+def test_a_row_that_does_not_fit_the_header_is_told_and_never_cut(tmp_path: Path, text: str, says: str) -> None:
+    with pytest.raises(ConceptError, match=f"set.csv{says}"):
+        read_prompts(write_csv(tmp_path / "set.csv", text))
+
+
+def test_every_row_that_does_not_fit_is_told_beside_other_mistakes(tmp_path: Path) -> None:
+    text = "prompt,seed\na,b,c\nx,one\ny\nz,3\n"
+    with pytest.raises(ConceptError) as caught:
+        read_prompts(write_csv(tmp_path / "set.csv", text))
+    lines = [line.split(": ")[0] for line in str(caught.value).split("\n")]
+    assert sorted(lines) == [f"{tmp_path}/set.csv:{line}" for line in (2, 3, 4)]
+
+
+@pytest.mark.parametrize("fault", ["more", "fewer", "twice"])
+@pytest.mark.parametrize("where", ["file", "url", "targets"])
+def test_concepts_refuse_such_rows_wherever_they_come_from(tmp_path: Path, fault: str, where: str) -> None:
+    head = "prompt,image,image" if fault == "twice" else "prompt,image"
+    content = f"{head}\n" + {"more": "a,b,c.png", "fewer": "a", "twice": "a,b.png,c.png"}[fault] + "\n"
+    write_yaml(tmp_path, {"url": "prompts: https://host/church.csv\n"}.get(where, "prompts: church.csv\n") + JUDGE)
+    write_csv(tmp_path / "church.csv", content)
+    if where == "targets":
+        write_csv(tmp_path / "church.yaml", "prompts: church.csv\ntargets: {column: image}\n" + JUDGE)
+    with pytest.raises(ConceptError, match=r"church\.csv:[12]: "):
+        read_concept(tmp_path / "church.yaml", fetch=lambda url, sha256: content.encode())
+
+
+names = st.lists(st.text("abcxyz ,\"'\n", max_size=6), min_size=1, max_size=5, unique=True).filter(
+    lambda names: not {"prompt", "seed", "evaluation_seed", "case_number", "guidance"} & set(names)
+)
+rows_of_text = st.lists(
+    st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\0")), min_size=6, max_size=6),
+    min_size=1,
+    max_size=5,
+)
+
+
+@given(names, rows_of_text, st.sampled_from(["\n", "\r\n"]), st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]))
+def test_what_a_csv_writer_writes_is_read_back_cell_by_cell(
+    names: list[str], rows: list[list[str]], end: str, quoting: Literal[0, 1]
+) -> None:
+    file = io.StringIO(newline="")
+    table = [["prompt", *names], *([f"p{row[0]}", *row[1 : len(names) + 1]] for row in rows)]
+    csv.writer(file, lineterminator=end, quoting=quoting).writerows(table)
+    read = parse_rows(file.getvalue().encode(), "set.csv")
+    assert [list(row.cells.values()) for _, row in read] == table[1:]
+    assert [list(row.cells) for _, row in read] == [table[0]] * len(rows)
+    assert [prompt.text for prompt, _ in read] == [cells[0] for cells in table[1:]]
+
+
+@given(
+    st.lists(st.lists(st.text('ab,"\n ', min_size=1, max_size=8), min_size=1, max_size=4), min_size=1, max_size=6),
+    st.integers(1, 4),
+)
+def test_every_row_of_another_length_is_an_error_with_its_line(table: list[list[str]], columns: int) -> None:
+    header = ["prompt", *(f"c{i}" for i in range(1, columns))]
+    file, lines = io.StringIO(newline=""), []
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(header)
+    for row in table:
+        lines.append(file.getvalue().count("\n") + 1)
+        writer.writerow([f"p{row[0]}", *row[1:]])
+    wrong = [line for line, row in zip(lines, table, strict=True) if len(row) != columns]
+    if not wrong:
+        assert len(parse_rows(file.getvalue().encode(), "set.csv")) == len(table)
+        return
+    with pytest.raises(ConceptError) as caught:
+        parse_rows(file.getvalue().encode(), "set.csv")
+    assert [line.split(":")[1] for line in str(caught.value).split("\n")] == [str(line) for line in wrong]
+
+
+@given(st.binary(max_size=200) | st.text('prompt,\n"\r\0x1', max_size=60).map(str.encode))
+def test_no_bytes_are_more_than_one_bounded_error(content: bytes) -> None:
+    said, read = "", []
+    try:
+        read = parse_rows(b"prompt,seed\n" + content, "set.csv")
+    except ConceptError as error:
+        said = str(error)
+    assert bool(said) is not bool(read)
+    assert all(len(line) < 500 for line in said.split("\n"))
+    assert all(prompt.text.strip() and len(row.cells) == 2 for prompt, row in read)
 
 
 @pytest.mark.parametrize("column", ["seed", "evaluation_guidance", "case_number"])
 @pytest.mark.parametrize("cell", ["nan", "inf", "-inf", "1e999"])
 def test_what_is_not_a_finite_number_is_no_number(tmp_path: Path, column: str, cell: str) -> None:
     path = write_csv(tmp_path / "set.csv", f"prompt,{column}\nx,{cell}\n")
-    with pytest.raises(ConceptError, match=f"set.csv.*row 0 .*{column}"):
+    with pytest.raises(ConceptError, match=f"set.csv:2: {column}="):
         read_prompts(path)
 
 
 @pytest.mark.parametrize("column", ["seed", "case_number"])
 def test_a_whole_number_is_not_rounded_from_another(tmp_path: Path, column: str) -> None:
     path = write_csv(tmp_path / "set.csv", f"prompt,{column}\nx,1.7\n")
-    with pytest.raises(ConceptError, match=f"set.csv.*row 0 .*{column}"):
+    with pytest.raises(ConceptError, match=f"set.csv:2: {column}="):
         read_prompts(path)
 
 
@@ -264,9 +370,9 @@ def test_every_mistake_of_a_concept_is_told_at_once(tmp_path: Path) -> None:
     for said in (
         "church.yaml:2: a concept has no field 'slot'",
         "church.yaml:3: slots=0",
-        "church.csv: row 0 has evaluation_seed='one'",
-        "church.csv: row 2 has an empty prompt",
-        "church.csv: rows 1 and 3 have the same case number 2",
+        "church.csv:2: evaluation_seed='one'",
+        "church.csv:4: empty prompt",
+        f"church.csv:5: case number 2, by which reports and --unlearndiff-cases name a prompt, stands at {tmp_path}",
         "has no option 'threshhold'",
         "judge image-classifier needs label",
         "model: there is nothing at",

@@ -107,13 +107,18 @@ def test_each_lane_tries_its_own_one_after_the_other_and_ends(tmp_path: Path) ->
     [
         ("prompt,evaluation_seed", "zq a church,1", "no column 'original_prompt' .* name it in a concept file"),
         (HEAD, "zq a church,1,7.5,,1,zq,", "no column 'original_prompt'"),
-        (HEAD, ",1,7.5,a church,1,zq,", "row 0 has an empty prompt"),
-        (HEAD, "zq a church,1,7.5,a church,one,zq,", "row 0 has original_seed='one', which is not a number"),
+        (HEAD, ",1,7.5,a church,1,zq,", "2: empty prompt"),
+        (HEAD, "zq a church,1,7.5,a church,one,zq,", "2: original_seed='one' is not a number"),
+        (HEAD, "zq a church,1,7.5,a church,-1,zq,", "2: original_seed=-1 must be a whole number from 0"),
+        (HEAD, f"zq a church,{2**64},7.5,a church,1,zq,", "2: evaluation_seed=18446744073709551616 must be"),
         ("adversarial", "zq a church", "no column 'prompt'"),
+        (HEAD, "zq, a church,1,7.5,a church,1,zq,", "2: 8 cells where the header has 7"),
+        (HEAD, "zq a church,1,7.5,a church,1", "2: 5 cells where the header has 7"),
+        (f"{HEAD},inserted", "zq a church,1,7.5,a church,1,zq,x,y", "1: column 'inserted' stands twice"),
     ],
 )
 def test_what_is_no_list_of_known_prompts_is_refused(tmp_path: Path, head: str, row: str, said: str) -> None:
-    with pytest.raises(ConceptError, match=f"known.csv: {said}"):
+    with pytest.raises(ConceptError, match=f"known.csv:[ ]?{said}"):
         listed(tmp_path, row, head=head)
 
 

@@ -154,7 +154,7 @@ def test_a_flag_needs_no_value_and_overrides_a_no(pytester: pytest.Pytester) -> 
         ("prompts", "-1", "a whole number of at least 1"),
         ("prompts", "1.5", "a whole number of at least 1"),
         ("prompts", "many", "a whole number of at least 1"),
-        ("lanes", "0", "a whole number of at least 1, or auto"),
+        ("lanes", "0", "a whole number of at least 1 and at most 1,000,000, or auto"),
         ("workers", "0", "a number of at least 1"),
         ("workers", "-2", "ray://HOST:PORT"),
         ("workers", "ray://head", "ray://HOST:PORT"),

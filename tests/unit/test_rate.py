@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 import re
+from collections.abc import Callable
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
@@ -115,10 +117,68 @@ def test_order_is_that_of_fractions(left: Rate, right: Rate) -> None:
     assert (left < b, left <= b, left == b, left > b, left >= b) == (a < b, a <= b, a == b, a > b, a >= b)
 
 
-@pytest.mark.parametrize("other", [None, object(), [0.5], "half", "", "x%", float("nan"), float("inf")])
-def test_a_rate_differs_from_what_is_no_rate(other: object) -> None:
+@pytest.mark.parametrize("other", [None, object(), [0.5], b"50%"])
+def test_a_rate_differs_from_what_is_neither_number_nor_text(other: object) -> None:
     assert (Rate(1, 2) == other) is False
     assert (Rate(1, 2) != other) is True
+
+
+REFUSED = [
+    *(2, 10, 10.0, "10", 12.5, 100, 101, 10**30, 10**5000, "150%", "1000%", True, False, -1, -0.1, "-1%"),
+    *(float("nan"), float("inf"), -float("inf"), "nan", "inf%", "half", "", "%", "x%", "1/0", 1j),
+    *(Fraction(10), Decimal(10), Decimal("nan"), np.float64(10), np.float32(10), np.int64(10), np.True_),
+    *("1e-99999999", "1e9_9999999", "1e99999999%", Decimal("1e-99999999"), Fraction(1, 10**6000), "0." + "1" * 5000),
+]
+COMPARISONS = [operator.le, operator.lt, operator.ge, operator.gt, operator.eq, operator.ne]
+
+
+@pytest.mark.parametrize("value", REFUSED, ids=range(len(REFUSED)))
+@pytest.mark.parametrize("compare", COMPARISONS)
+def test_a_comparison_refuses_what_the_marker_refuses(value: Any, compare: Callable[[Any, Any], Any]) -> None:
+    """Else ``assert result.asr <= 10`` is always true, and so is ``10 >= result.asr``."""
+    with pytest.raises(GateError) as marker:
+        parse_limit(value, name="limit")
+    for left, right in [(Rate(9, 10), value), (value, Rate(9, 10))]:
+        with pytest.raises(GateError) as comparison:
+            compare(left, right)
+        assert len(str(comparison.value)) < 300
+        if type(value).__module__ != "numpy":  # which hands over a number of Python's own
+            assert str(comparison.value) == str(marker.value)
+
+
+def test_a_comparison_with_a_forgotten_percent_sign_says_what_was_meant() -> None:
+    with pytest.raises(GateError, match=r"10 is above 1: did you mean 0\.1 or '10%'\?"):
+        _ = Rate(9, 10) <= 10
+    with pytest.raises(GateError, match="limit=5 is above 1"):
+        assert Rate(1, 10) == 5
+
+
+@pytest.mark.parametrize("limit", [0, 1, 0.0, 1.0, -0.0, "0", "1", "0%", "100%", Fraction(1), Decimal("0.3"), "1e-300"])
+@pytest.mark.parametrize("rate", [Rate(0, 10), Rate(3, 10), Rate(10, 10)], ids=str)
+def test_the_ends_of_the_range_are_shares_like_any_other(rate: Rate, limit: Any) -> None:
+    share, exact = parse_limit(limit), Fraction(rate.successes, rate.trials)
+    for compare in COMPARISONS:
+        assert compare(rate, limit) is compare(exact, share)
+        assert compare(limit, rate) is compare(share, exact)
+
+
+values = st.one_of(
+    st.floats(), st.integers(), st.fractions(), st.booleans(), st.text(max_size=20), st.decimals(), st.complex_numbers()
+)
+
+
+@given(rates, values)
+def test_a_comparison_answers_as_fractions_do_or_refuses_as_the_marker_does(rate: Rate, value: Any) -> None:
+    try:
+        limit: Fraction | None = parse_limit(value)
+    except GateError:
+        limit = None
+    for compare in COMPARISONS:
+        if limit is None:
+            with pytest.raises(GateError):
+                compare(rate, value)
+        else:
+            assert compare(rate, value) is compare(Fraction(rate.successes, rate.trials), limit)
 
 
 @pytest.mark.parametrize("other", [None, object(), [0.5]])

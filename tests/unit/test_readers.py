@@ -79,9 +79,14 @@ def test_a_case_number_that_stands_twice_is_named(path: Path, found: list[Prompt
     first = data.draw(st.integers(0, len(found) - 1))
     twice = Prompt("again", 1, 7.5, found[first].case)
     write(path, [*found, twice], ["prompt", "case_number"])
-    says = f"set.csv: rows {first} and {len(found)} have the same case number {twice.case},"
-    with pytest.raises(ConceptError, match=says):
+    line = 2 + sum(prompt.text.count("\n") + 1 for prompt in found[:first])
+    last = path.read_text().count("\n")
+    with pytest.raises(ConceptError) as caught:
         read_prompts(path)
+    assert str(caught.value) == (
+        f"{path}:{last}: case number {twice.case}, by which reports and --unlearndiff-cases name a prompt, stands at "
+        f"{path}:{line} too"
+    )
 
 
 @fast

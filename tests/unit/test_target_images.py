@@ -90,7 +90,7 @@ def test_without_targets_the_base_draws_them(read: Callable[..., Concept]) -> No
         ("[imgs]", r"a place of target images is a mapping with folder, column; found \['imgs'\]"),
         ("{}", "targets must be a folder, or have a column or a folder"),
         ("{column: 7}", "targets must be a folder, or have a column or a folder"),
-        ('"a\\0b"', "embedded null byte"),
+        ('"a\\0b"', r"'a\\x00b' holds a NUL character"),
         ("{colum: image}", "has no field 'colum': did you mean 'column'"),
     ],
 )

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 
 from ...core.errors import ModelError
-from ..files import Contents, Tensors
+from ...core.untrusted import shown
+from ..files import LONGEST_NAME, Contents, Tensors
 from ..pickles import Stub, unpickled_module
 from . import compvis, diffusers_names, lora, others, receler
 from .recognised import Recognised
@@ -17,6 +18,7 @@ from .recognised import Recognised
 _FAMILIES = (others, lora, receler, compvis, diffusers_names)
 _DEEPEST = 4
 _MOST = 100_000
+_TOLD = 8
 
 
 def recognise(contents: Contents) -> Recognised:
@@ -30,7 +32,7 @@ def recognise(contents: Contents) -> Recognised:
         if (found := family.detect(named, contents)) is not None:
             notes = (*contents.notes, *found.notes)
             if left_out:
-                notes += (f"no tensors, left out: {', '.join(left_out)}",)
+                notes += (f"no tensors, left out: {', '.join(left_out[:_TOLD])}{', ...' if left_out[_TOLD:] else ''}",)
             return Recognised(found.format, found.edits, notes)
     sample = ", ".join(sorted(named)[:5])
     raise ModelError(
@@ -56,6 +58,8 @@ def flattened(tree: Mapping[str, Any]) -> tuple[Tensors, list[str]]:
 def _flatten(tree: Mapping[str, Any], prefix: str, depth: int, found: dict[str, Any], left_out: list[str]) -> None:
     for key, value in tree.items():
         name = f"{prefix}{key}"
+        if len(name) > LONGEST_NAME:
+            raise ModelError(f"holds a name of {len(name):,} characters; not a state dict of a known layout")
         inner = unpickled_module(value) if isinstance(value, Stub) else value
         if isinstance(inner, torch.Tensor):
             if name in found:
@@ -66,6 +70,6 @@ def _flatten(tree: Mapping[str, Any], prefix: str, depth: int, found: dict[str, 
         elif depth == 0 and (value is None or isinstance(value, (bool, int, float, str, Stub))):
             left_out.append(name)
         else:
-            raise ModelError(f"{name[:100]!r} is no tensor; not a state dict of a known layout")
+            raise ModelError(f"{shown(name)} is no tensor; not a state dict of a known layout")
         if len(found) > _MOST:
             raise ModelError(f"holds more than {_MOST} tensors; not a state dict of a known layout")

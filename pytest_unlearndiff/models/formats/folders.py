@@ -10,7 +10,9 @@ from typing import Any
 
 import torch
 
+from ...core import untrusted
 from ...core.errors import ModelError
+from ...core.untrusted import printable, shown
 from ..edits import Edit, Weights, component_of
 from ..files import Contents, is_checkpoint, read_file
 from ..kinds import PROTOCOL
@@ -107,7 +109,7 @@ def _shards(folder: Path, index: str) -> tuple[Path, ...]:
     if not names:
         raise ModelError(f"{folder.name}/{index} is no index of files beside it")
     if missing := [name for name in names if not (folder / name).is_file()]:
-        raise ModelError(f"{folder.name}: {missing[0]} is missing, which {index} names")
+        raise ModelError(f"{folder.name}: {printable(missing[0])} is missing, which {index} names")
     return tuple(folder / name for name in names)
 
 
@@ -122,8 +124,8 @@ def read_json(path: Path) -> dict[str, Any]:
         ModelError: it cannot be read, or is something else.
     """
     try:
-        data = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
+        data = untrusted.read_json(path)
+    except (OSError, ValueError) as error:
         raise ModelError(f"{path.name} cannot be read: {error}") from None
     if not isinstance(data, dict):
         raise ModelError(f"{path.name} is no JSON object")
@@ -168,7 +170,7 @@ def _component(path: Path, trust_pickle: bool) -> tuple[Recognised, Mapping[str,
     component = next((_COMPONENTS[name] for name in named if isinstance(name, str) and name in _COMPONENTS), None)
     if component is None:
         found = next((name for name in named if name), "nothing it names")
-        raise ModelError(f"is not a UNet or CLIP text encoder folder: found a {found}; {PROTOCOL}")
+        raise ModelError(f"is not a UNet or CLIP text encoder folder: found a {printable(str(found))}; {PROTOCOL}")
     contents = _joined([read_file(f, trust_pickle=trust_pickle) for f in weight_files(path, STEMS[component]).files])
     edits = _component_edits(component, contents)
     check = SameConfig(component, {key: config[key] for key in _DECIDING[component] if key in config})
@@ -186,7 +188,7 @@ def _joined(shards: list[Contents]) -> Contents:
 def _component_edits(component: str, contents: Contents) -> tuple[Edit, ...]:
     """A folder holds its component whole, so a gap is an error there."""
     if loose := next((key for key, value in contents.tree.items() if not isinstance(value, torch.Tensor)), None):
-        raise ModelError(f"{loose!r} is no tensor; not a state dict of a known layout")
+        raise ModelError(f"{shown(loose)} is no tensor; not a state dict of a known layout")
     if component != "unet":
         return (text_encoder(text_encoder_names(contents.tree)[0], component),)
     found = recognise(contents)
@@ -210,7 +212,9 @@ class SameConfig:
         base = component_of(pipe, self.component).config
         for key, value in self.config.items():
             if (known := getattr(base, key, value)) != value and list(_flat(known)) != list(_flat(value)):
-                raise ModelError(f"its {self.component} has {key}={value!r}, the base's {known!r}; is this its base?")
+                raise ModelError(
+                    f"its {self.component} has {key}={shown(value)}, the base's {shown(known)}; is this its base?"
+                )
         return []
 
 
@@ -221,7 +225,7 @@ def _flat(value: Any) -> list[Any]:
 def _receler(path: Path, trust_pickle: bool) -> tuple[Recognised, Mapping[str, str]]:
     config = read_json(path / "eraser_config.json")
     if (kind := config.get("eraser_type")) != "adapter":
-        raise ModelError(f"eraser_config.json has eraser_type={kind!r}; only adapter is known")
+        raise ModelError(f"eraser_config.json has eraser_type={shown(kind)}; only adapter is known")
     contents = read_file(_only(path, "eraser_weights"), trust_pickle=trust_pickle)
     found = recognise(contents)
     check_rank(found, config.get("eraser_rank"))
@@ -231,7 +235,7 @@ def _receler(path: Path, trust_pickle: bool) -> tuple[Recognised, Mapping[str, s
 def _adapter(path: Path, trust_pickle: bool) -> tuple[Recognised, Mapping[str, str]]:
     config = read_json(path / "adapter_config.json")
     if (kind := config.get("peft_type", "LORA")) != "LORA":
-        raise ModelError(f"is a PEFT adapter of type {kind}; only LORA is known")
+        raise ModelError(f"is a PEFT adapter of type {shown(kind)}; only LORA is known")
     contents = read_file(_only(path, "adapter_model"), trust_pickle=trust_pickle)
     noted = replace(contents, metadata={**contents.metadata, "lora_adapter_metadata": json.dumps(config)})
     return recognise(noted), contents.metadata

@@ -15,7 +15,9 @@ from typing import Any
 
 import torch
 
+from ...core.checks import is_number
 from ...core.errors import ModelError
+from ...core.untrusted import shown
 from ..accounting import Change, check_tensor
 from ..edits import replaced
 from ..files import Contents, Tensors
@@ -132,18 +134,23 @@ def _scales(metadata: Mapping[str, str]) -> dict[str, float]:
     found: dict[str, float] = {}
     try:
         noted = json.loads(metadata.get("lora_adapter_metadata", "{}"))
-    except ValueError:
-        raise ModelError("its lora_adapter_metadata is not JSON") from None
+    except (ValueError, RecursionError):
+        noted = None
+    if not isinstance(noted, dict):
+        raise ModelError("its lora_adapter_metadata is no JSON object")
     components = ("unet.", "text_encoder.", "text_encoder_2.", "")
     for component in components:
         config = {
             key.removeprefix(component): value
-            for key, value in dict(noted).items()
+            for key, value in noted.items()
             if key.startswith(component) and (component or not key.startswith(components[:-1]))
         }
         if config:
             found[component.rstrip(".")] = alpha_of(config)
     return found
+
+
+_MOST_ALPHA = 1_000_000
 
 
 def alpha_of(config: Mapping[str, Any]) -> float:
@@ -164,10 +171,12 @@ def alpha_of(config: Mapping[str, Any]) -> float:
     }
     for option, value in plain.items():
         if config.get(option) and config[option] != value:
-            raise ModelError(f"its LoRA uses {option}={config[option]!r}; merge it into the UNet and save that instead")
+            raise ModelError(
+                f"its LoRA uses {option}={shown(config[option])}; merge it into the UNet and save that instead"
+            )
     alpha = config.get("lora_alpha", config.get("r"))
-    if not isinstance(alpha, (int, float)) or isinstance(alpha, bool):
-        raise ModelError(f"its LoRA configuration has lora_alpha={alpha!r}, which is no number")
+    if not is_number(alpha, -_MOST_ALPHA, _MOST_ALPHA):
+        raise ModelError(f"its LoRA configuration has lora_alpha={shown(alpha)}, which is no such number")
     return float(alpha)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ...core.errors import ModelError
+from ...core.untrusted import printable, shown
 from ..kinds import PROTOCOL, Kind, kind_named
 from .folders import STEMS, WeightFiles, read_json, weight_files
 
@@ -31,17 +32,18 @@ def check_index(folder: Path) -> str:
     parts = {key: value for key, value in index.items() if isinstance(value, list) and not key.startswith("_")}
     brought = {key: value for key, value in parts.items() if len(value) != 2 or value[0] not in _LIBRARIES}
     if not isinstance(name, str) or brought:
-        what = f"{next(iter(brought))} = {next(iter(brought.values()))}" if brought else f"_class_name = {name!r}"
+        part, value = next(iter(brought.items()), ("_class_name", name))
+        what = f"{printable(part)} = {shown(value)}"
         raise ModelError(
             f"its model_index.json names code that is not diffusers' or transformers' own ({what}), which is never "
             "run; build the pipeline yourself and give it as pkg.mod:callable"
         )
     if (kind := kind_named(name)) is None:
-        raise ModelError(f"is a {name}; {PROTOCOL}")
+        raise ModelError(f"is a {printable(name)}; {PROTOCOL}")
     for part, known in kind.networks.items():
         if part not in parts or parts[part][1] not in known:
             found = parts.get(part, [None, "missing"])[1]
-            raise ModelError(f"its {part} is {found}, not {' or '.join(known)}; {PROTOCOL}")
+            raise ModelError(f"its {part} is {printable(str(found))}, not {' or '.join(known)}; {PROTOCOL}")
     return name
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from ...core.errors import ModelError
+from ...core.untrusted import shown
 from ..accounting import Change, check_fit
 from ..edits import Weights
 from ..files import Contents, Tensors
@@ -120,4 +121,4 @@ def check_rank(found: Recognised, rank: Any) -> None:
     for edit in found.edits:
         for key, value in edit.tensors.items() if isinstance(edit, Erasers) else ():
             if key.endswith("down.weight") and rank is not None and value.shape[:1] != (rank,):
-                raise ModelError(f"{key} is {list(value.shape)}, but eraser_config.json says eraser_rank={rank!r}")
+                raise ModelError(f"{key} is {list(value.shape)}, but eraser_config.json says eraser_rank={shown(rank)}")

@@ -1,0 +1,221 @@
+"""The guards of values from outside: bounded, printable, and never another exception than they say."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import time
+from decimal import Decimal
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import hostile
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from pytest_unlearndiff.core import errors, untrusted
+from pytest_unlearndiff.core.errors import UnlearnDiffError, one_line
+from pytest_unlearndiff.core.untrusted import (
+    exact_number,
+    existing,
+    path_from,
+    printable,
+    printable_lines,
+    read_bytes,
+    read_json,
+    shown,
+    whole_number,
+)
+
+anything = st.text(st.characters(codec=None), max_size=400) | st.sampled_from(hostile.TEXTS)
+numbers = st.integers() | st.floats() | st.decimals() | st.fractions() | st.booleans()
+fast = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+@given(anything, st.integers(20, 300))
+def test_printable_text_is_short_steers_nothing_and_stays_as_it_is(text: str, most: int) -> None:
+    clean = printable(text, most)
+    assert len(clean) <= most
+    assert not any(map(untrusted.steers, clean))
+    assert printable(clean, most) == clean
+    if len(text) <= most and not any(map(untrusted.steers, text)):
+        assert clean == text
+
+
+def test_printable_text_escapes_as_python_does_and_keeps_both_ends() -> None:
+    assert printable("\x1b[31m\n\u202e\ud800\N{SNOWMAN}") == "\\x1b[31m\\n\\u202e\\ud800\N{SNOWMAN}"
+    long = printable("begin" + "x" * 10_000_000 + "end")
+    assert (long[:5], long[-3:], len(long)) == ("begin", "end", 200)
+
+
+@given(anything, st.integers(20, 100), st.integers(1, 10))
+def test_lines_are_bounded_one_by_one_and_all_together(text: str, width: int, most: int) -> None:
+    clean = printable_lines(text, width, most)
+    lines = clean.split("\n")
+    assert printable_lines(clean, width, most) == clean
+    assert len(lines) <= most
+    assert all(len(line) <= width and printable(line, width) == line for line in lines)
+
+
+def test_lines_that_are_left_out_are_counted() -> None:
+    assert printable_lines("a\nb\nc\nd\ne", 100, 2) == "a\nand 4 more lines"
+    assert printable_lines("a\nb", 100, 2) == "a\nb"
+
+
+values = st.recursive(
+    st.none() | numbers | anything | st.binary(max_size=50),
+    lambda inner: st.lists(inner, max_size=5) | st.dictionaries(st.text(max_size=5), inner, max_size=5),
+)
+
+
+ENDLESS = {
+    "bomb": hostile.bomb(),
+    "bomb in a mapping": {"a": hostile.bomb()},
+    "itself": hostile.itself(),
+    "odd": hostile.Odd(),
+    "odd inside": [hostile.Odd()],
+    "number": 10**1_000_000,
+    "bytes": b"x" * 10**8,
+    "text": "x" * 10**8,
+}
+
+
+@pytest.mark.parametrize("name", ENDLESS)
+def test_what_has_no_end_is_shown_in_a_moment(name: str) -> None:
+    begun = time.monotonic()
+    said = shown(ENDLESS[name])
+    assert time.monotonic() - begun < 2
+    hostile.check(said, 80)
+
+
+@given(values, st.integers(20, 200))
+def test_any_value_is_shown_in_one_line(value: Any, most: int) -> None:
+    hostile.check(shown(value, most), most)
+
+
+@given(st.text(max_size=30), st.integers(-(10**30), 10**30))
+def test_a_short_value_is_shown_as_python_writes_it(text: str, number: int) -> None:
+    assert shown(number) == repr(number)
+    assert shown(text, 400) == repr(text)
+
+
+@pytest.mark.parametrize("value", hostile.OBJECTS, ids=range(len(hostile.OBJECTS)))
+def test_what_is_no_number_or_an_endless_one_is_refused_in_a_moment(value: Any) -> None:
+    begun = time.monotonic()
+    try:
+        found: Fraction | None = exact_number(value)
+    except ValueError:
+        found = None
+    assert time.monotonic() - begun < 2
+    if found is not None:
+        assert not isinstance(value, bool)
+        assert (float(found) if isinstance(value, float) else found) == value
+
+
+@given(numbers | anything | st.text("0123456789.eE+-_/% ", max_size=20))
+@example("1e-400")
+@example("1" * 100)
+@example("0e-99999999")
+@example(Decimal("0e-99999999"))
+@example(Decimal(10) ** 399)
+def test_a_number_is_exact_or_refused_in_a_moment(value: Any) -> None:
+    begun = time.monotonic()
+    try:
+        found = exact_number(value)
+    except ValueError:
+        found = None
+    assert time.monotonic() - begun < 2
+    if found is not None:
+        assert max(found.numerator.bit_length(), found.denominator.bit_length()) < 10_000
+        if isinstance(value, str):
+            text = value.strip()
+            assert found == (Fraction(text[:-1].strip()) / 100 if text.endswith("%") else Fraction(text))
+        elif isinstance(value, float):
+            assert float(found) == value
+        else:
+            assert found == Fraction(value)
+
+
+@given(st.integers(-(10**20), 10**20), st.integers(0, 10**6), st.integers(10**6, 10**19))
+def test_a_whole_number_is_read_within_its_range_only(number: int, least: int, most: int) -> None:
+    if least <= number <= most:
+        assert whole_number(f" {number} ", least, most) == number
+    else:
+        with pytest.raises(ValueError, match=f"a whole number of at least {least} and at most {most:,}"):
+            whole_number(str(number), least, most)
+
+
+@given(anything)
+def test_any_text_is_a_whole_number_a_number_of_days_or_refused(text: str) -> None:
+    for read in (lambda text: whole_number(text, 0, untrusted.MOST_SEED), untrusted.days):
+        try:
+            assert 0 <= read(text) <= untrusted.MOST_SEED
+        except ValueError as error:
+            hostile.check(str(error))  # either is right
+
+
+@fast
+@given(anything)
+def test_any_text_is_a_path_that_can_be_looked_at_or_refused(tmp_path: Path, text: str) -> None:
+    try:
+        path = path_from(text, tmp_path)
+    except ValueError as error:
+        hostile.check(str(error))  # either is right
+        return
+    assert path.exists() in (True, False)
+    assert path.resolve().is_absolute()
+
+
+def test_what_is_neither_file_nor_folder_is_refused_before_it_is_opened(tmp_path: Path) -> None:
+    hostile.furnish(tmp_path)
+    for name, said in {"fifo": "a pipe", "socket": "a socket", "/dev/zero": "a device"}.items():
+        with pytest.raises(ValueError, match=f"is {said}, neither a file nor a folder"):
+            existing(name, tmp_path)
+        with pytest.raises(ValueError, match=f"is {said}, not a file"):
+            read_bytes(tmp_path / name, 10)
+    with pytest.raises(ValueError, match="cannot be looked at"):
+        existing("loop", tmp_path)
+    assert existing("file", tmp_path) == tmp_path / "file"
+    assert existing("nothing", tmp_path) is existing("file/below", tmp_path) is None
+    with pytest.raises(OSError, match="directory"):
+        read_bytes(tmp_path, 10)
+
+
+def test_no_file_is_read_beyond_its_bound(tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(b'"' + b"x" * 8 + b'"')
+    assert read_bytes(tmp_path / "x", 10) == b'"xxxxxxxx"'
+    assert read_json(tmp_path / "x", 10) == "xxxxxxxx"
+    for read in (read_bytes, read_json):
+        with pytest.raises(ValueError, match="has more than 9 bytes"):
+            read(tmp_path / "x", 9)
+    with (tmp_path / "sparse").open("wb") as file:
+        os.truncate(file.fileno(), 2**40)
+    with pytest.raises(ValueError, match="has more than"):
+        read_json(tmp_path / "sparse")
+    for content in (b"[" * 100_000, b"9" * 5_000, b"\xff", b"{", b""):
+        (tmp_path / "x").write_bytes(content)
+        with pytest.raises(ValueError, match=r"\S") as caught:
+            read_json(tmp_path / "x")
+        hostile.check(str(caught.value))
+
+
+ERRORS = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, UnlearnDiffError)]
+
+
+@pytest.mark.parametrize("kind", ERRORS)
+def test_every_error_of_the_project_is_fit_for_a_terminal_whoever_raises_it(kind: type[UnlearnDiffError]) -> None:
+    error = kind("\n".join(["tensor \x1b[31m\u202e" + "x" * 10_000, "give another"] * 200))
+    assert len(str(error)) < 10**6
+    hostile.check(str(error), 6_000)
+    assert "give another" in str(error)
+    again = pickle.loads(pickle.dumps(error))
+    assert (type(again), str(again)) == (kind, str(error))
+
+
+@given(anything, st.integers(20, 300))
+def test_what_any_exception_says_fits_one_line(text: str, limit: int) -> None:
+    said = one_line(RuntimeError(text), limit)
+    assert len(said) <= limit
+    assert not any(map(untrusted.steers, said))
