@@ -45,7 +45,9 @@ def run(arguments: argparse.Namespace) -> int:
             unreadable.append(str(error))
         else:
             fetched, distrusted = fetched + new, distrusted + more
-    print(safe(f"{many(fetched, 'outcome')} fetched from {remote}, which holds {many(len(campaigns), 'campaign')}", 1000))
+    print(
+        safe(f"{many(fetched, 'outcome')} fetched from {remote}, which holds {many(len(campaigns), 'campaign')}", 1000)
+    )
     if distrusted.lines:
         print(f"{many(distrusted.lines, 'line')} there cannot be trusted: {distrusted.reasons}", file=sys.stderr)
     for note in (*distrusted.notes, *unreadable):
