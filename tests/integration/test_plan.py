@@ -150,8 +150,9 @@ def test_what_cannot_be_foreseen_is_named(world: World) -> None:
     )
     assert plan(world) == [
         "test_gate.py::test_call: says what it attacks only when it runs",
-        "test_gate.py::TestOwn::test_fixture: its model is made by an unlearned_pipe fixture; where hooks or other code "
-        "act on it as it draws, its outcomes are kept only with --unlearndiff-model-version or a VersionedPipeline",
+        "test_gate.py::TestOwn::test_fixture: its model is made by an unlearned_pipe fixture; where hooks or other "
+        "code act on it as it draws, its outcomes are kept only with --unlearndiff-model-version or a "
+        "VersionedPipeline",
         "at least 0 prompts to attack",
     ]
 
