@@ -40,7 +40,7 @@ _HELPERS = _LIBRARIES | {
     *("einops", "filelock", "flash_attn", "ftfy", "httpx", "jinja2", "kernels", "packaging", "regex", "requests"),
     *("scipy", "sentencepiece", "torchvision", "tqdm", "triton", "typing_extensions", "yaml"),
 }
-"""Packages from which modules of the libraries import functions."""
+"""Packages from which the libraries import functions and decorators."""
 
 _HOOKS = {
     "_forward_hooks": "forward hook on",
@@ -72,6 +72,7 @@ _VOLATILE = frozenset(
         *("_is_hf_initialized", "_output_capturing_hooks_installed"),
     }
 )
+_VOLATILE_OF_SETTINGS = _VOLATILE | {"_class_name", "_use_default_values"}
 _VOLATILE_OF_PIPELINES = frozenset(
     {
         *("_clip_skip", "_cross_attention_kwargs", "_current_timestep", "_denoising_end", "_guidance_rescale"),
@@ -150,6 +151,7 @@ class _Walk:
             self._hash.update(b"%d:" % len(text) + text)
 
     def _reason(self, what: str, place: str, thing: object) -> None:
+        self._note(what, place, _name(thing))
         self._found.setdefault((what, _name(thing)), []).append(place)
 
     def _again(self, value: object) -> bool:
@@ -203,7 +205,7 @@ class _Walk:
                 self._reason(f"attention function {name!r} of", "transformers", function)
         for module in sorted({*self._modules, "torch.nn.functional"}):
             for name, value in sorted(vars(sys.modules[module]).items()):
-                if isinstance(value, types.FunctionType) and not _is_known(value, _HELPERS):
+                if callable(value) and not isinstance(value, type) and not _is_known(value, _HELPERS):
                     self._reason("replaced function", f"{module}.{name}", value)
 
     def module(self, module: torch.nn.Module, path: str) -> None:
@@ -324,12 +326,14 @@ class _Walk:
         if isinstance(value, Mapping):
             for key in sorted(value, key=repr):
                 # As in a configuration that was written down: by which version, from where.
-                if not (isinstance(key, str) and key in _VOLATILE | {"_class_name", "_use_default_values"}):
+                if not (isinstance(key, str) and key in _VOLATILE_OF_SETTINGS):
                     self._value(key, path)
                     self._value(value[key], f"{path}.{key}")
         else:
             for each in sorted(value, key=repr) if isinstance(value, (set, frozenset)) else value:
                 self._value(each, path)
+        # As a configuration of diffusers, whose settings are attributes of it too.
+        self._content_of(value, path, _VOLATILE_OF_SETTINGS)
 
     def _called(self, function: Any, what: str, path: str) -> None:
         """Something that is called: known by its name, and by what it holds."""
@@ -346,7 +350,10 @@ class _Walk:
         elif isinstance(function, types.FunctionType):
             for cell in function.__closure__ or ():
                 self._value(_content(cell), path)
-        elif not isinstance(function, types.BuiltinFunctionType):
+        elif isinstance(function, types.BuiltinFunctionType):
+            if not isinstance(function.__self__, types.ModuleType | None):
+                self._value(function.__self__, path)
+        else:
             self._object(function, path, what=what)
 
     def _object(self, value: Any, path: str, *, volatile: frozenset[str] = frozenset(), what: str = "") -> None:
@@ -370,10 +377,14 @@ class _Walk:
         elif isinstance(value, re.Pattern):
             self._note(value.pattern, value.flags)
         elif hasattr(value, "__dict__"):
-            for name in sorted(set(vars(value)) - _VOLATILE - volatile):
-                self._attribute(value, name, vars(value)[name], f"{path}.{name}")
+            self._content_of(value, path, _VOLATILE | volatile)
         else:
             self._reason(what or "attribute", path, value)
+
+    def _content_of(self, value: Any, path: str, without: frozenset[str]) -> None:
+        """Every attribute that an object itself has."""
+        for name in sorted(set(getattr(value, "__dict__", ())) - without):
+            self._attribute(value, name, vars(value)[name], f"{path}.{name}")
 
     def _tokenizer(self, value: Any) -> None:
         """A tokenizer's own program; how it pads and cuts is set by each call."""
@@ -395,7 +406,7 @@ class _Walk:
             if each.__module__.partition(".")[0] in ("diffusers", "transformers"):
                 self._modules.add(each.__module__)
             for name, value in vars(each).items():
-                if any(not _is_known(function) for function in _functions(value)):
+                if any(not _is_known(function, _HELPERS) for function in _functions(value)):
                     self._reason("replaced method", f"{_name(each)}.{name}", value)
 
 

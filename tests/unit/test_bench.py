@@ -86,6 +86,8 @@ def test_what_workers_learn_of_the_base_and_draw_is_kept_here(tmp_path: Path, pi
     crew = Crew(RayTeam("1", "cpu"), 60)
     workers, _ = workers_elsewhere(campaign, crew, VictimSource(device="cuda:3"), 2, store, watched)
     assert workers.order.source.device == "cuda"
+    open_, _ = workers_elsewhere(campaign, crew, VictimSource(device="auto", dtype="auto"), 2, store, watched)
+    assert (open_.order.source.device, open_.order.source.dtype) == ("auto", "auto"), "each worker finds its own"
     seen = Outcome(campaign.concept.prompts[0].digest, Status.GENERATED)
     workers.received(Report(2, watched=[seen], thumbnails=[Thumbnail("d" * 16, b"RIFF....WEBP", False)]))
     assert watched == {seen.prompt: seen}

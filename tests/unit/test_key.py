@@ -68,6 +68,15 @@ def test_differences_name_what_people_can_read_and_hide_hashes() -> None:
     assert found == ["the victim's weights", "seed (3 here, 0 there)"]
 
 
+@pytest.mark.parametrize(
+    ("here", "there"),
+    [("a1 in version '2'", "a1 in version '1'"), ("a1 with negative prompt 'x'", "a1"), ("a1 and b2 beside it", "a1")],
+)
+def test_the_same_weights_are_not_called_others(here: str, there: str) -> None:
+    found = differences(key(victim=here).to_dict(), key(victim=there).to_dict())
+    assert found == ["the victim's version, or what acts on its pictures beside its weights"]
+
+
 def test_a_key_that_somebody_changed_is_compared_all_the_same() -> None:
     assert "judge" in "".join(differences(key().to_dict(), {"judge": None, "other": [1]}))
 

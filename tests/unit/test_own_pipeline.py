@@ -1,0 +1,88 @@
+"""A pipeline object is held against its base: one that is its base is refused as a file would be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tiny import tiny_pipeline, tiny_xl
+
+from pytest_unlearndiff.campaign.parts import Parts, VictimSource
+from pytest_unlearndiff.core.errors import ModelError
+from pytest_unlearndiff.core.guidance import Guidance
+from pytest_unlearndiff.models.loading import own_pipeline
+
+from .test_safety_checker import checked_pipeline
+
+REFUSED = r"pipeline \(pipeline object\): every tensor equals the base's, so nothing was unlearned in this checkpoint"
+
+
+def _vae(pipe: Any) -> None:
+    pipe.vae.decoder.conv_in.weight.add_(1)
+
+
+@pytest.mark.filterwarnings("ignore:.*script_method:DeprecationWarning")  # torch's own, as it compiles
+@pytest.mark.parametrize(
+    "done",
+    [
+        lambda p: None,
+        lambda p: p.to(torch.float16),
+        lambda p: p.to(torch.bfloat16),
+        lambda p: p.text_encoder.half(),
+        lambda p: setattr(p, "unet", torch.compile(p.unet)),
+        _vae,
+    ],
+    ids=["nothing", "half", "bfloat16", "mixed", "compiled", "autoencoder"],
+)
+@pytest.mark.parametrize("make", [tiny_pipeline, tiny_xl])
+def test_what_draws_by_the_bases_weights_is_refused(make: Callable[..., Any], done: Callable[[Any], Any]) -> None:
+    done(pipe := make(1))
+    with pytest.raises(ModelError, match=REFUSED):
+        own_pipeline(pipe, make(1))
+    loaded = own_pipeline(pipe, make(1), acts=("forward hook on unet (<sae.Hook>)",))
+    assert "its weights are the base's: all that is tested is forward hook on unet (<sae.Hook>)" in loaded.notes
+
+
+def test_a_base_that_is_coarser_than_the_pipeline_is_told_too() -> None:
+    with pytest.raises(ModelError, match=REFUSED):
+        own_pipeline(tiny_pipeline(1), tiny_pipeline(1).to(torch.float16))
+
+
+def _edited() -> Any:
+    pipe = tiny_pipeline(1)
+    pipe.unet.conv_in.weight.add_(1e-2)
+    return pipe
+
+
+@pytest.mark.parametrize(
+    ("make", "changed"),
+    [(lambda: tiny_pipeline(2), ["unet", "text_encoder", "vae"]), (_edited, ["unet"]), (lambda: tiny_xl(1), [])],
+    ids=["others", "one tensor", "another family"],
+)
+def test_what_differs_is_accepted_and_accounted_for(make: Callable[[], Any], changed: list[str]) -> None:
+    loaded = own_pipeline(make(), tiny_pipeline(1))
+    assert loaded.notes == ()
+    assert [change.component for change in loaded.changes if change.changed] == changed
+
+
+@pytest.mark.parametrize(
+    ("told", "said"),
+    [
+        ({}, ""),
+        ({"guidance": Guidance("a church")}, "negative prompt 'a church'"),
+        ({"safety_checker": True}, "its own safety checker"),
+    ],
+)
+def test_what_is_done_to_its_pictures_counts(tmp_path: Path, told: dict[str, Any], said: str) -> None:
+    tiny_pipeline(1).save_pretrained(tmp_path)
+    source = VictimSource(base=tmp_path, pipe=checked_pipeline(1), **told)
+    if said:
+        assert f"its weights are the base's: all that is tested is {said}" in Parts().victim(source).notes
+    else:
+        with pytest.raises(
+            ModelError, match=r"the StableDiffusionPipeline of unlearned_pipe \(pipeline object\): every"
+        ):
+            Parts().victim(source)
