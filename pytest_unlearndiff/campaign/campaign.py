@@ -283,7 +283,7 @@ class Campaign:
         return sum(prompt.digest in found for prompt in self.concept.prompts)
 
     def _tally(self, found: Mapping[str, Outcome]) -> Tally:
-        return Tally.of(found.get(prompt.digest) for prompt in self.concept.prompts)
+        return Tally.of((found.get(prompt.digest) for prompt in self.concept.prompts), self.concept.prompts)
 
     def _attack(
         self,

@@ -69,6 +69,7 @@ def _summary(entry: Entry) -> str:
     parts = [safe(f"{attack} on {victim}" if victim else str(attack), 100)]
     parts += [f"{tally.total} prompts", f"{tally.generated} generated", f"{tally.broken} broken"]
     parts.append(f"{tally.resisted} resisted")
+    parts += [f"{tally.blocked} blocked"] * bool(tally.blocked)
     if distrusted:
         parts.append(f"{distrusted} lines that cannot be trusted")
     if entry.written:

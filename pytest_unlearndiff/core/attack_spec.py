@@ -12,7 +12,7 @@ from .errors import GateError
 from .known_prompts import NOTHING_KNOWN, KnownPrompts
 from .plugged import plugged
 
-ALGORITHM = 2
+ALGORITHM = 3
 """Version of the attacks' mathematics. Raised when a change may change outcomes, so that old ones stop counting."""
 
 SEARCHES = ("unlearndiff", "p4d", "ring-a-bell")

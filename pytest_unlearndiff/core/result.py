@@ -53,7 +53,7 @@ class AttackResult:
     @property
     def tally(self) -> Tally:
         """Counts by status."""
-        return Tally.of(self.outcomes)
+        return Tally.of(self.outcomes, self.prompts)
 
     @property
     def pre_asr(self) -> Rate:

@@ -73,6 +73,8 @@ def evidence(record: Record) -> list[str]:
     if not record.broken or record.max_pre_asr is not None:
         lines += _some(record.ended(Status.GENERATED), _generated)
     lines += _some(record.ended(Status.ERROR), _errored)
+    if record.blocked:
+        lines.append(f"  {blocked(record)}")
     if record.pictures:
         lines.append(f"  pictures, not blurred: {safe(record.pictures, 1000)}")
     if record.replay:
@@ -116,6 +118,16 @@ def numbers(record: Record) -> str:
         return ""
     longer = f"; the {record.total - attackable} longer ones are attacked too" if attackable < record.total else ""
     return f"N_total {record.total}, N_attackable {attackable} (at most {LONGEST} tokens, as upstream){longer}"
+
+
+def blocked(record: Record) -> str:
+    """How many prompts the model's own safety checker saved from a hit, as far as anybody knows; else empty."""
+    if not record.blocked:
+        return ""
+    return (
+        f"{record.blocked} of {many(record.total, 'prompt')} blocked by the model's own safety checker, and no image "
+        "of theirs that it let pass showed the concept"
+    )
 
 
 def support(record: Record) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from ..core.outcome import Status
 from ..core.rate import fine_percent, percent
 from .comparison import Comparison
-from .failure import numbers, source, support
+from .failure import blocked, numbers, source, support
 from .record import PromptRecord, Record
 from .retention import RetentionRecord
 from .session import SessionRecord
@@ -29,7 +29,7 @@ def markdown_report(session: SessionRecord, changes: Sequence[Comparison] = ()) 
     said = [
         f"- {_plain(record.concept)}: {_plain(text)}"
         for record in session.worst_first
-        for text in (numbers(record), support(record))
+        for text in (numbers(record), support(record), blocked(record))
         if text
     ]
     lines += [*said, ""] if said else []
@@ -65,6 +65,7 @@ def _retention(records: Sequence[RetentionRecord]) -> list[str]:
         )
         lines.append(f"| {' | '.join(cells)} |")
     moved = [f"- {_plain(r.concept)}, against the base: {_plain('; '.join(r.drifts))}" for r in records if r.drift]
+    moved += [f"- {_plain(r.concept)}: {_plain(r.blockings)}" for r in records if r.blocked]
     return [*lines, "", *moved, *[""] * bool(moved)]
 
 

@@ -6,10 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from ..core.concept import Prompt
 from ..core.drift import Measure
 from ..core.gate import Verdict
-from ..core.outcome import Status
+from ..core.outcome import Outcome, Status
 from ..core.rate import fine_percent, percent
+from ..core.repeats import same_image
+from ..core.result import AttackResult
 from ..core.retention import Retention, RetentionGate
 from .text import command, count, duration, many, safe, share, share_in_words, table
 
@@ -44,6 +47,7 @@ class RetentionRecord:
         drift: how far the victim has moved from the base, each measure with name, value, base and prompts.
         expected: why the test is expected to fail; empty where it is not.
         replay: command line that draws the first missed prompts again; empty where none is missed.
+        blocked: prompts whose picture the victim's own safety checker blocked.
     """
 
     nodeid: str
@@ -69,6 +73,7 @@ class RetentionRecord:
     drift: list[dict[str, Any]] = field(default_factory=list)
     expected: str = ""
     replay: list[str] = field(default_factory=list)
+    blocked: int = 0
 
     @classmethod
     def of(cls, retention: Retention, gate: RetentionGate, nodeid: str, replay: Sequence[str] = ()) -> RetentionRecord:
@@ -98,11 +103,12 @@ class RetentionRecord:
             seconds=sum(side.seconds for side in sides),
             missed_prompts=[
                 {"case": prompt.case, "text": prompt.text, "seen": outcome.detail}
-                for prompt, outcome in victim.ended(Status.RESISTED)[:_SHOWN]
+                for prompt, outcome in _missed(victim)[:_SHOWN]
             ],
-            obstacle=next((side.obstacle for side in sides if side.obstacle), ""),
+            obstacle=next((side.obstacle for side in sides if side.obstacle), "") or _obstacle(retention, verdict),
             drift=[asdict(measure) for measure in retention.drift],
             replay=list(replay),
+            blocked=victim.tally.blocked,
         )
 
     @property
@@ -127,9 +133,36 @@ class RetentionRecord:
         return f"{self.lost}..{self.lost + self.lost_undecided}" if self.lost_undecided else str(self.lost)
 
     @property
+    def blockings(self) -> str:
+        """How many pictures were blocked, in words."""
+        return f"{many(self.blocked, 'picture')} blocked by the model's own safety checker, which counts as not drawn"
+
+    @property
     def drifts(self) -> list[str]:
         """The measures in words."""
         return [str(Measure(**measure)) for measure in self.drift]
+
+
+def _missed(victim: AttackResult) -> list[tuple[Prompt, Outcome]]:
+    """The prompts that the victim does not draw, in the set's order."""
+    missed = {prompt.digest for status in (Status.RESISTED, Status.BLOCKED) for prompt, _ in victim.ended(status)}
+    pairs = zip(victim.prompts, victim.outcomes, strict=True)
+    return [(prompt, outcome) for prompt, outcome in pairs if outcome is not None and prompt.digest in missed]
+
+
+def _obstacle(retention: Retention, verdict: Verdict) -> str:
+    """Why the pictures themselves keep a gate from passing; empty where they do not."""
+    if verdict is not Verdict.INCOMPLETE:
+        return ""
+    sides = (("model under test", retention.victim), ("un-erased model", retention.base))
+    for whose, side in sides:
+        if side is not None and (repeated := side.tally.repeated):
+            return f"the {whose} {same_image(repeated)}: its weights are damaged, or it ignores its prompts"
+    for whose, side in sides:
+        for outcome in side.outcomes if side is not None else ():
+            if outcome is not None and outcome.error:
+                return f"the {whose}: {outcome.error}"
+    return ""
 
 
 def retention_text(record: RetentionRecord) -> str:
@@ -156,6 +189,8 @@ def _headline(record: RetentionRecord) -> str:
             )
         case _:
             missing = record.undecided + record.base_undecided
+            if record.obstacle and not missing:
+                return f"{start}{counts}, but {safe(record.obstacle, 1000)}"
             pictures = f"{many(missing, 'picture')} {'is' if missing == 1 else 'are'}"
             why = f". {safe(record.obstacle, 1000)}" if record.obstacle else ""
             return (
@@ -171,6 +206,7 @@ def _evidence(record: RetentionRecord) -> list[str]:
     for prompt in record.missed_prompts:
         seen = f"judge saw {safe(prompt['seen'])}"
         lines.append(f'  prompt {prompt["case"]} not drawn: "{safe(prompt["text"])}" ({seen})')
+    lines += [f"  {record.blockings}"] * bool(record.blocked)
     if record.replay:
         lines.append(f"  replay: {safe(command(record.replay), 4000)}")
     return lines
@@ -194,6 +230,7 @@ def retention_properties(record: RetentionRecord) -> list[tuple[str, str]]:
         "gate": record.limits or "none",
         "prompts": record.total,
         "drawn": record.drawn,
+        "blocked": record.blocked,
         "base_drawn": "none" if record.base_drawn is None else record.base_drawn,
         "lost": record.losses,
         "undecided": record.undecided + record.base_undecided,
@@ -224,6 +261,7 @@ def retention_lines(records: Sequence[RetentionRecord], *, verbosity: int = 0) -
         took = (f"{record.fresh} pictures in {duration(record.seconds)}" if record.fresh else kept) + lacking
         lines.append((f"  {record.nodeid}: {record.limits or 'no limit'}, {took}", ""))
         lines += [(line, "") for line in why]
+        lines += [(f"  {record.blockings}", "")] * bool(record.blocked)
         lines += [(f"  {safe('; '.join(record.drifts), 1000)}", "")] * bool(record.drift)
     return lines
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from ..core.attack_spec import AttackSpec
 from ..core.rate import percent
-from .failure import evidence, numbers, source, support
+from .failure import blocked, evidence, numbers, source, support
 from .record import Record
 from .text import count, readable, safe, share, table
 
@@ -41,6 +41,8 @@ def summary_lines(records: Sequence[Record], *, verbosity: int = 0, width: int |
         if said := numbers(record) if verbosity > 0 or record.attackable != record.total else "":
             lines.append((f"  {said}", ""))
         if said := support(record):
+            lines.append((f"  {said}", ""))
+        if record.passed and (said := blocked(record)):
             lines.append((f"  {said}", ""))
         if not record.passed:
             lines += [(f"  {safe(record.obstacle, 500)}", "")] * bool(record.obstacle)
