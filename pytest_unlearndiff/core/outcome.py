@@ -145,7 +145,14 @@ class Tally:
         """
         every = list(outcomes)
         counts = Counter(outcome.status for outcome in every if outcome is not None)
-        tally = replace(cls(len(every)), **{status.value: counts[status] for status in Status})
+        tally = cls(
+            len(every),
+            generated=counts[Status.GENERATED],
+            broken=counts[Status.BROKEN],
+            resisted=counts[Status.RESISTED],
+            error=counts[Status.ERROR],
+            blocked=counts[Status.BLOCKED],
+        )
         if not prompts:
             return tally
         images = [outcome.image if outcome is not None else None for outcome in every]
