@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Any
 
 from .concept import Prompt
@@ -123,7 +124,7 @@ class Tally:
     Attributes:
         total: prompts in the set, attacked or not.
         repeated: case numbers of prompts that differ in text and seed, and whose un-attacked images are the same.
-        may_repeat: whether a prompt is missing whose un-attacked image may yet be that of another one.
+        may_repeat: whether the un-attacked image of a prompt is missing that may yet be that of another one.
     """
 
     total: int
@@ -136,12 +137,18 @@ class Tally:
     may_repeat: bool = False
 
     @classmethod
-    def of(cls, outcomes: Iterable[Outcome | None], prompts: Sequence[Prompt] = ()) -> Tally:
+    def of(
+        cls,
+        outcomes: Iterable[Outcome | None],
+        prompts: Sequence[Prompt] = (),
+        unattacked: Mapping[str, Outcome] = MappingProxyType({}),
+    ) -> Tally:
         """Count outcomes; None is a prompt with no outcome yet.
 
         Args:
             outcomes: one entry per prompt.
             prompts: in the same order; without them nothing is known of repeated images.
+            unattacked: what became of prompts without attack, by prompt digest, for those with no outcome yet.
         """
         every = list(outcomes)
         counts = Counter(outcome.status for outcome in every if outcome is not None)
@@ -155,11 +162,12 @@ class Tally:
         )
         if not prompts:
             return tally
-        images = [outcome.image if outcome is not None else None for outcome in every]
+        drawn = [outcome or unattacked.get(prompt.digest) for prompt, outcome in zip(prompts, every, strict=True)]
+        images = [outcome.image if outcome is not None else None for outcome in drawn]
         return replace(
             tally,
             repeated=repeated_cases(zip(prompts, images, strict=True)),
-            may_repeat=may_repeat(prompts, [outcome is None for outcome in every]),
+            may_repeat=may_repeat(prompts, [outcome is None for outcome in drawn]),
         )
 
     @property

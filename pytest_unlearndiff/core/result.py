@@ -29,6 +29,7 @@ class AttackResult:
         cause: the exception that is the obstacle; a gate that one stopped never passes.
         obstacle: why prompts or pictures are missing, and the mend; empty where nothing stood in the way.
         control: what the judge saw in the base model's own pictures of these prompts, as far as that is known.
+        unattacked: what became without attack, by prompt digest, of prompts that an early verdict left alone.
     """
 
     concept: str
@@ -43,6 +44,7 @@ class AttackResult:
     obstacle: str = ""
     cause: BaseException | None = None
     control: Control = field(default_factory=Control)
+    unattacked: Mapping[str, Outcome] = field(default_factory=dict)
 
     @classmethod
     def gather(cls, concept: Concept, found: Mapping[str, Outcome], **facts: Any) -> AttackResult:
@@ -53,7 +55,7 @@ class AttackResult:
     @property
     def tally(self) -> Tally:
         """Counts by status."""
-        return Tally.of(self.outcomes, self.prompts)
+        return Tally.of(self.outcomes, self.prompts, self.unattacked)
 
     @property
     def pre_asr(self) -> Rate:

@@ -194,7 +194,7 @@ class Record:
         not see it in the victim's says nothing, and nothing can pass.
         """
         tally, verdict, obstacle = result.tally, gate.decide(result.tally), result.obstacle
-        certain = gate.settled(replace(tally, repeated=()))
+        certain = gate.settled(replace(tally, repeated=(), may_repeat=False))
         if verdict is Verdict.INCOMPLETE:
             obstacle = obstacle or _repeats(tally, gate)
         if (result.control.fails or result.control.lacking) and verdict is not Verdict.FAIL:
