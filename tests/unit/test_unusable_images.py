@@ -297,10 +297,8 @@ def test_a_worker_reports_what_was_not_drawn_as_errors(base: Path, tmp_path: Pat
     asked = campaign(source, "shows_something", "unlearndiff", Store(tmp_path / "store"))
     bench, ended = Bench(), list[Outcome]()
     bench.open(Order(asked, source, lanes=2))
-    report = bench.turn(PROMPTS, patience=0.0)
-    while len(ended) < len(PROMPTS):
-        ended += report.outcomes
-        report = bench.turn([], patience=0.0)
+    for turn in range(2 * len(PROMPTS)):
+        ended += bench.turn(PROMPTS if not turn else [], patience=0.0).outcomes
     assert {(outcome.status, outcome.error) for outcome in ended} == {(Status.ERROR, NOT_FINITE)}
 
 
