@@ -131,6 +131,7 @@ class World:
         seen: str = "church 0.99",
         seconds: float = 0.0,
         base: str | None = None,
+        images: str = "",
     ) -> Path:
         """Write a concept with one prompt a letter, and what is known of each; a dot is a prompt with no outcome.
 
@@ -141,6 +142,7 @@ class World:
             seen: what the judge saw.
             seconds: what each prompt took.
             base: what the judge saw in the base's pictures of them; the concept, where nothing is said.
+            images: stands for the un-attacked images of the prompts, in which the same letter is the same image.
 
         Returns:
             The journal.
@@ -150,7 +152,7 @@ class World:
         self._know_base(campaign, store, base or "g" * len(letters))
         self._know_unattacked(campaign, store, letters)
         entry = store.entry(concept, campaign.key)
-        for prompt, letter in zip(campaign.concept.prompts, letters, strict=True):
+        for prompt, letter, image in zip(campaign.concept.prompts, letters, images or letters, strict=True):
             if letter == ".":
                 continue
             store.prepare(entry, campaign.key)
@@ -164,6 +166,7 @@ class World:
                     detail=seen,
                     seconds=seconds,
                     error="the judge choked" if letter == "e" else None,
+                    image=image * 16 if images else None,
                 )
             )
         return cast(Path, entry.journal.path)

@@ -158,11 +158,8 @@ def _obstacle(retention: Retention, verdict: Verdict) -> str:
     for whose, side in sides:
         if side is not None and (repeated := side.tally.repeated):
             return f"the {whose} {same_image(repeated)}: its weights are damaged, or it ignores its prompts"
-    for whose, side in sides:
-        for outcome in side.outcomes if side is not None else ():
-            if outcome is not None and outcome.error:
-                return f"the {whose}: {outcome.error}"
-    return ""
+    errors = [(whose, *each) for whose, side in sides if side is not None for each in side.ended(Status.ERROR)]
+    return next((f"prompt {prompt.case} of the {whose}: {outcome.error}" for whose, prompt, outcome in errors), "")
 
 
 def retention_text(record: RetentionRecord) -> str:
