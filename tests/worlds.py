@@ -132,6 +132,7 @@ class World:
         seconds: float = 0.0,
         base: str | None = None,
         images: str = "",
+        unattacked: bool = False,
     ) -> Path:
         """Write a concept with one prompt a letter, and what is known of each; a dot is a prompt with no outcome.
 
@@ -143,6 +144,7 @@ class World:
             seconds: what each prompt took.
             base: what the judge saw in the base's pictures of them; the concept, where nothing is said.
             images: stands for the un-attacked images of the prompts, in which the same letter is the same image.
+            unattacked: whether those of prompts with no outcome were drawn, as after an early pass.
 
         Returns:
             The journal.
@@ -150,7 +152,8 @@ class World:
         self.concept(concept, len(letters))
         campaign, store = self.campaign(concept)
         self._know_base(campaign, store, base or "g" * len(letters))
-        self._know_unattacked(campaign, store, letters)
+        if unattacked:
+            self._know_unattacked(campaign, store, letters)
         entry = store.entry(concept, campaign.key)
         for prompt, letter, image in zip(campaign.concept.prompts, letters, images or letters, strict=True):
             if letter == ".":
@@ -172,7 +175,7 @@ class World:
         return cast(Path, entry.journal.path)
 
     def _know_unattacked(self, campaign: Campaign, store: Any, letters: str) -> None:
-        """Keep the un-attacked images of prompts with no outcome, as a session does that an early verdict ended."""
+        """Keep the un-attacked images of prompts with no outcome."""
         plain = unattacked_campaign(campaign)
         entry = store.entry(plain.concept.name, plain.key)
         for prompt, letter in zip(campaign.concept.prompts, letters, strict=True):

@@ -114,7 +114,7 @@ def noted(folder: Path) -> bool:
 
 
 def test_an_early_pass_rests_on_the_images_of_all_prompts(world: World) -> None:
-    world.know("rrrrrrrrr.")
+    world.know("rrrrrrrrr.", unattacked=True)
     world.gate("max_asr='10%'")
     result = world.run()
     assert row(result)[-1] == "PASS"
@@ -138,7 +138,6 @@ def test_an_early_pass_rests_on_the_images_of_all_prompts(world: World) -> None:
 
 def test_what_fails_early_needs_nothing_of_the_rest(world: World) -> None:
     world.know("bb........")
-    shutil.rmtree(unattacked(world))
     world.without_torch()
     world.gate("max_asr='10%'")
     assert row(world.attack())[-1] == "FAIL"
