@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,11 @@ from diffusers import (
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
+from PIL import Image
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from pytest_unlearndiff.core.concept import Prompt
+from pytest_unlearndiff.models.images import GeneratedImage
 
 EMOJI = Path(__file__).resolve().parent.parent / "examples" / "emoji"
 
@@ -123,6 +126,11 @@ def _scheduler(prediction_type: str) -> DDIMScheduler:
         steps_offset=1,
         prediction_type=prediction_type,
     )
+
+
+def shown(generated: Sequence[GeneratedImage]) -> list[Image.Image]:
+    """Images that a victim drew, as a judge would see them."""
+    return [each.image for each in generated]
 
 
 def _frozen(pipe: Any) -> Any:

@@ -14,12 +14,19 @@ import pytest
 
 from pytest_unlearndiff.campaign.campaign import Campaign
 from pytest_unlearndiff.campaign.control import base_campaign
+from pytest_unlearndiff.campaign.unattacked import unattacked_campaign
 from pytest_unlearndiff.core.outcome import Outcome, Status
 from pytest_unlearndiff.plugin.attack import campaign_of, gate_source
 from pytest_unlearndiff.plugin.markers import read_request
 from pytest_unlearndiff.plugin.session import state_of
 
-STATUS = {"g": Status.GENERATED, "b": Status.BROKEN, "r": Status.RESISTED, "e": Status.ERROR}
+STATUS = {
+    "g": Status.GENERATED,
+    "b": Status.BROKEN,
+    "r": Status.RESISTED,
+    "k": Status.BLOCKED,
+    "e": Status.ERROR,
+}
 FIRST_CASE = 100
 MODEL = ("--unlearndiff-model=model.safetensors", "--unlearndiff-base=base")
 REQUIRE = "--unlearndiff-cache=require"
@@ -33,7 +40,9 @@ from pytest_unlearndiff.campaign.campaign import Campaign
 from pytest_unlearndiff.campaign.control import base_campaign, keep_watched
 from pytest_unlearndiff.core.outcome import Outcome, Status
 
-STATUS = {"g": Status.GENERATED, "b": Status.BROKEN, "r": Status.RESISTED, "e": Status.ERROR}
+STATUS = {
+    "g": Status.GENERATED, "b": Status.BROKEN, "r": Status.RESISTED, "k": Status.BLOCKED, "e": Status.ERROR
+}
 sys.modules.setdefault("pytest_unlearndiff.models.loading", types.ModuleType("loading"))
 
 
@@ -122,6 +131,8 @@ class World:
         seen: str = "church 0.99",
         seconds: float = 0.0,
         base: str | None = None,
+        images: str = "",
+        unattacked: bool = False,
     ) -> Path:
         """Write a concept with one prompt a letter, and what is known of each; a dot is a prompt with no outcome.
 
@@ -132,6 +143,8 @@ class World:
             seen: what the judge saw.
             seconds: what each prompt took.
             base: what the judge saw in the base's pictures of them; the concept, where nothing is said.
+            images: stands for the un-attacked images of the prompts, in which the same letter is the same image.
+            unattacked: whether those of prompts with no outcome were drawn, as after an early pass.
 
         Returns:
             The journal.
@@ -139,8 +152,10 @@ class World:
         self.concept(concept, len(letters))
         campaign, store = self.campaign(concept)
         self._know_base(campaign, store, base or "g" * len(letters))
+        if unattacked:
+            self._know_unattacked(campaign, store, letters)
         entry = store.entry(concept, campaign.key)
-        for prompt, letter in zip(campaign.concept.prompts, letters, strict=True):
+        for prompt, letter, image in zip(campaign.concept.prompts, letters, images or letters, strict=True):
             if letter == ".":
                 continue
             store.prepare(entry, campaign.key)
@@ -154,9 +169,19 @@ class World:
                     detail=seen,
                     seconds=seconds,
                     error="the judge choked" if letter == "e" else None,
+                    image=image * 16 if images else None,
                 )
             )
         return cast(Path, entry.journal.path)
+
+    def _know_unattacked(self, campaign: Campaign, store: Any, letters: str) -> None:
+        """Keep the un-attacked images of prompts with no outcome."""
+        plain = unattacked_campaign(campaign)
+        entry = store.entry(plain.concept.name, plain.key)
+        for prompt, letter in zip(campaign.concept.prompts, letters, strict=True):
+            if letter == ".":
+                store.prepare(entry, plain.key)
+                entry.journal.append(Outcome(prompt.digest, Status.RESISTED))
 
     def _know_base(self, campaign: Campaign, store: Any, letters: str) -> None:
         base = base_campaign(campaign.concept, campaign.fingerprint.target, campaign.judge)

@@ -34,7 +34,8 @@ def main() -> None:
     words, library = list(OBJECTS), ConceptLibrary([EMOJI / "concepts"])
     prompts = [prompt for word in words for prompt in library.find(word).prompts[: args.each]]
     base = Victim(load_pipeline(EMOJI / "model"), Sampling(25, spacing="leading"))
-    pictures = base.generate([Drawing(prompt.text, prompt.seed, prompt.guidance) for prompt in prompts])
+    drawn = base.generate([Drawing(prompt.text, prompt.seed, prompt.guidance) for prompt in prompts])
+    pictures = [each.image for each in drawn]
     options = {"model": str(EMOJI / "judge" / "object"), "label": words[0]}
     trained = build_judge(JudgeSpec("image-classifier", options), "cpu")(pictures)
     itself = DiffusionClassifier(base, words[0], words[1:])(pictures)

@@ -35,7 +35,8 @@ def rows(path: Path, concept: str, count: int, prompts: int, parts: Parts) -> li
     base, victim = Victim(parts.base(source), sampling), Victim(parts.victim(source).pipe, sampling)
     plain = [Drawing(prompt.text, prompt.seed, prompt.guidance) for prompt, _ in broken]
     found = [Drawing(outcome.adversarial or "", prompt.seed, prompt.guidance) for prompt, outcome in broken]
-    columns = (base.generate(plain), victim.generate(plain), victim.generate(found))
+    drawn = (base.generate(plain), victim.generate(plain), victim.generate(found))
+    columns = [[each.image for each in column] for column in drawn]
     captions = [f"{path.name}, prompt {p.case}\n{p.text}\n{o.adversarial}\njudge: {o.detail}" for p, o in broken]
     return [(list(pictures), caption) for *pictures, caption in zip(*columns, captions, strict=True)]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,7 +15,7 @@ from ..core.drawing import Drawing
 from ..models.targets import Targets
 from ..models.victim import Victim
 from .contrast import Contrast
-from .lane import Lane, lane_generator
+from .lane import Lane, lane_generator, note_overflow
 from .probe import Probe, errors, gradients
 from .search_space import SearchSpace
 from .slots import Slots, lay_out, propose
@@ -90,6 +89,7 @@ class CoordinateSearch:
             probes = self._probes(lane, lane.choice, self._bank)
             lane.contrast = Contrast.against([lane.prompt.text, ""], probes, victim)
             lane.forwards += lane.contrast.others.numel()
+            note_overflow(lane, "the denoising error of the prompt as it is", lane.contrast.others)
         return lane
 
     def advance(self, lanes: Sequence[SwapLane], victim: Victim) -> list[Drawing | None]:
@@ -118,8 +118,6 @@ class CoordinateSearch:
         """Stand on the best of the choices measured, by their errors."""
         lane.tried.update(found)
         lane.choice = min(found, key=found.__getitem__, default=lane.choice)
-        if bad := [error for error in found.values() if not math.isfinite(error)]:
-            lane.error = f"the denoising error became {bad[0]} in round {lane.block}"
 
     def _slopes(self, lanes: Sequence[SwapLane], victim: Victim) -> torch.Tensor:
         """Gradients (B, k, d) of the lanes' mean errors by the embeddings in their slots."""
@@ -127,6 +125,7 @@ class CoordinateSearch:
         found, slopes = gradients(probes, victim)
         slopes = slopes.reshape(len(lanes), -1, *slopes.shape[1:])
         for lane, row, slope in zip(lanes, found.cpu().reshape(len(lanes), -1), slopes, strict=True):
+            note_overflow(lane, f"the denoising error or its gradient in round {lane.block + 1}", row, slope)
             if lane.contrast is not None:
                 slope *= lane.contrast.weights(row[None], self._bank)[0].to(slope.device)[:, None, None]
         return slopes.mean(1)
@@ -171,6 +170,8 @@ class CoordinateSearch:
         found = errors(probes, victim).reshape(-1, len(entries[0]))
         ends = itertools.accumulate(len(row) for row in choices)
         rows = [found[end - len(row) : end] for row, end in zip(choices, ends, strict=True)]
+        for lane, row in zip(lanes, rows, strict=True):
+            note_overflow(lane, f"the denoising error in round {lane.block + 1}", row)
         losses = [self._losses(lane, row, which) for lane, row, which in zip(lanes, rows, entries, strict=True)]
         means = iter(torch.cat(losses).mean(1).tolist())
         return [{choice: next(means) for choice in row} for row in choices]

@@ -14,7 +14,7 @@ from ..core.drawing import Drawing
 from ..models.batches import in_batches
 from ..models.targets import Targets
 from ..models.victim import Victim
-from .lane import Lane, lane_generator, one_block
+from .lane import Lane, lane_generator, note_overflow, one_block
 from .probe import Probe, gradients
 from .search_space import SearchSpace
 from .slots import Slots, lay_out, propose
@@ -105,11 +105,10 @@ class EmbeddingSearch:
         wanted = _predictions(lanes, probes)
         probes = [Probe(p.slots, p.tokens, p.x0, p.noise, p.t, w) for p, w in zip(probes, wanted, strict=True)]
         error, slopes = gradients(probes, victim)
-        for lane, loss, slope in zip(lanes, error.tolist(), slopes, strict=True):
+        for lane, loss, slope in zip(lanes, error, slopes, strict=True):
             lane.steps += 1
             lane.forwards += 3
-            if loss != loss or not torch.isfinite(slope).all():
-                lane.error = f"the prediction error became {loss} at step {lane.steps}"
+            if note_overflow(lane, f"the prediction error or its gradient at step {lane.steps}", loss, slope):
                 continue
             lane.free.grad = slope
             lane.optimiser.step()

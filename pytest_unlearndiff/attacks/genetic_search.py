@@ -12,7 +12,7 @@ from ..core.concept import Prompt
 from ..core.drawing import Drawing
 from ..models.targets import Targets
 from ..models.victim import Victim
-from .lane import Lane, lane_generator
+from .lane import Lane, lane_generator, note_overflow
 from .slots import Slots, lay_out, propose
 
 PHRASES = ("{}", "a {}", "a photo of a {}", "a picture of a {}", "a drawing of one {}")
@@ -93,7 +93,7 @@ class GeneticSearch:
             lane.steps += 1
         lane.population = self._ranked(lane, lane.population)
         best = next((row for row in map(tuple, lane.population.tolist()) if row not in lane.drawn), None)
-        if best is None:
+        if best is None or lane.error is not None:
             return None
         lane.drawn.add(best)
         return propose(lane, lane.slots, _ids(best, lane), victim.vocabulary)
@@ -122,6 +122,7 @@ class GeneticSearch:
         if new := [row for row in dict.fromkeys(rows) if row not in lane.distances]:
             ids = torch.stack([lane.slots.padded(_ids(row, lane), lane.base.vocabulary) for row in new])
             found = (_encoded(ids, lane.base) - lane.wanted).square().sum((1, 2))
+            note_overflow(lane, f"the distance of text states in round {lane.block}", found)
             lane.distances |= dict(zip(new, found.tolist(), strict=True))
         return population[torch.tensor([lane.distances[row] for row in rows]).argsort(stable=True)]
 

@@ -82,6 +82,27 @@ def one_block(
     return [lane for lane in live if lane.error is None]
 
 
+def note_overflow(lane: Lane, where: str, *numbers: torch.Tensor) -> bool:
+    """Note an error on a lane whose losses or gradients are not finite: a search that cannot measure proves nothing.
+
+    Args:
+        lane: whose search it is.
+        where: what was measured, and when, for people.
+        numbers: losses and gradients, of any shape.
+
+    Returns:
+        Whether some of them are not finite.
+    """
+    bad = next((each[~each.isfinite()] for each in numbers if not each.isfinite().all()), None)
+    if bad is None:
+        return False
+    lane.error = lane.error or (
+        f"{where} became {float(bad[0])}: the model's weights overflow, or --unlearndiff-dtype is too narrow for them "
+        "(float32 is the widest)"
+    )
+    return True
+
+
 def lane_generator(seed: int, prompt: Prompt) -> torch.Generator:
     """The random stream of one prompt's lane."""
     content = hashlib.sha256(f"{seed}:{prompt.digest}".encode()).digest()

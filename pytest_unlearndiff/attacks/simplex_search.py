@@ -12,7 +12,7 @@ from ..core.concept import Prompt
 from ..core.drawing import Drawing
 from ..models.targets import Targets
 from ..models.victim import Victim
-from .lane import Lane, lane_generator, one_block
+from .lane import Lane, lane_generator, note_overflow, one_block
 from .probe import Probe, gradients
 from .search_space import SearchSpace
 from .simplex import project, sample, straight_through
@@ -84,14 +84,13 @@ class SimplexSearch:
             return
         choices = torch.stack([sample(lane.u.cpu(), lane.generator) for lane in lanes])
         error, gradient = self._gradient(lanes, choices, victim)
-        for lane, loss, slots in zip(lanes, error.tolist(), gradient, strict=True):
-            slope = straight_through(slots, self._space.embeddings)
+        for lane, loss, slots in zip(lanes, error, gradient, strict=True):
             lane.steps += 1
             lane.forwards += 2
-            if loss != loss or not torch.isfinite(slope).all():
-                lane.error = f"the denoising error became {loss} at step {lane.steps}"
+            # The straight-through estimator clips, which would make infinity a number like any other.
+            if note_overflow(lane, f"the denoising error or its gradient at step {lane.steps}", loss, slots):
                 continue
-            lane.u.grad = slope
+            lane.u.grad = straight_through(slots, self._space.embeddings)
             lane.optimiser.step()
         for lane, u in zip(lanes, project(torch.stack([lane.u for lane in lanes])), strict=True):
             lane.u.copy_(u)

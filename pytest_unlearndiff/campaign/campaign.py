@@ -174,10 +174,17 @@ class Campaign:
                 if own.mode.writes:
                     own.note(entry, described)
                 facts["victim"] = source.title
-        if (unreached := self._unreached()) and not ending.settled(self._tally(found)):
+        if (unreached := self._unreached()) and not self._settled(self._tally(found), ending):
             facts.setdefault("obstacle", unreached)
         from .control import draw_control, is_asked
+        from .unattacked import draw_unattacked, known_unattacked
 
+        facts["unattacked"] = known_unattacked(self, store, found)
+        if (undrawn := self._undrawn(found, facts["unattacked"], ending)) is not None:
+            facts["unattacked"], prevented = draw_unattacked(
+                undrawn, store, provide, parts, lanes=lanes, ending=ending, progress=progress, crew=crew
+            )
+            facts |= {"obstacle": prevented} if prevented else {}
         may_pass = control is not None and control(self._tally(found))
         asked = control is not None and is_asked(self._tally(found), may_pass=may_pass)
         seen = self._control(store, watched, asked=asked)
@@ -233,7 +240,7 @@ class Campaign:
         entry = store.entry(self.concept.name, self.key)
         found, distrusted = self._known(store, entry)
         tally = self._tally(found)
-        lacking = () if ending.settled(tally) else self._lacking(found)
+        lacking = () if self._settled(tally, ending) else self._lacking(found)
         nearest = store.nearest(self.concept.name, self.key) if store.mode.reads else None
         alike = nearest is not None and self._attacks_as(nearest[0].key() or {})
         measured = list(found.values()) or (list(nearest[0].known()[0].values()) if nearest and alike else [])
@@ -277,8 +284,12 @@ class Campaign:
             control = self._control(store, {})
         except StoreError:
             found, control = {}, Control()
+        from .unattacked import known_unattacked
+
         provenance = {"unkept": self.fingerprint.unkept} if self.fingerprint.unkept else {}
-        return self._result(found, started, obstacle=obstacle, control=control, provenance=provenance)
+        plain = known_unattacked(self, store, found)
+        facts: dict[str, Any] = {"obstacle": obstacle, "control": control, "provenance": provenance}
+        return self._result(found, started, unattacked=plain, **facts)
 
     def _result(self, found: Mapping[str, Outcome], started: float, **facts: Any) -> AttackResult:
         return AttackResult.gather(
@@ -332,14 +343,44 @@ class Campaign:
 
     def _open(self, found: Mapping[str, Outcome], ending: Ending) -> bool:
         """Whether there is anything to attack."""
-        return bool(self._lacking(found)) and not ending.settled(self._tally(found))
+        return bool(self._lacking(found)) and not self._settled(self._tally(found), ending)
+
+    def _settled(self, tally: Tally, ending: Ending) -> bool:
+        """Whether the rest need not be attacked.
+
+        Their un-attacked images may still have to be drawn, which without attack is all there is to do.
+        """
+        return ending.settled(tally if self.attack.name == "none" else replace(tally, may_repeat=False))
+
+    def _undrawn(
+        self, found: Mapping[str, Outcome], unattacked: Mapping[str, Outcome], ending: Ending
+    ) -> Campaign | None:
+        """The prompts that an early verdict leaves alone, without attack; None where it needs nothing of them.
+
+        What fails does so whatever their images are.
+        """
+        from .unattacked import unattacked_campaign
+
+        tally = self._tally(found, unattacked)
+        if not self._settled(tally, ending) or ending.settled(tally):
+            return None
+        rest = tuple(prompt for prompt in self.concept.prompts if prompt.digest not in found)
+        return unattacked_campaign(replace(self, concept=replace(self.concept, prompts=rest)))
+
+    def undrawn(self, store: Store, ending: Ending) -> Campaign | None:
+        """What has to be drawn without attack of a campaign that the store decides; None where nothing has to."""
+        from .unattacked import known_unattacked
+
+        found, _ = self._known(store, store.entry(self.concept.name, self.key))
+        return self._undrawn(found, known_unattacked(self, store, found), ending)
 
     def _reached(self, found: Mapping[str, Outcome]) -> int:
         """How many prompts of the set have an outcome; one that stands twice counts twice."""
         return sum(prompt.digest in found for prompt in self.concept.prompts)
 
-    def _tally(self, found: Mapping[str, Outcome]) -> Tally:
-        return Tally.of(found.get(prompt.digest) for prompt in self.concept.prompts)
+    def _tally(self, found: Mapping[str, Outcome], unattacked: Mapping[str, Outcome] | None = None) -> Tally:
+        outcomes = (found.get(prompt.digest) for prompt in self.concept.prompts)
+        return Tally.of(outcomes, self.concept.prompts, unattacked or {})
 
     def _attack(
         self,
@@ -378,7 +419,7 @@ class Campaign:
                     tally = self._tally(found)
                     if progress is not None:
                         progress(self._snapshot(engine, tally, known, time.monotonic() - started))
-                    if ending.settled(tally):
+                    if self._settled(tally, ending):
                         break
                     if ending.overdue and tally.missing:
                         facts["obstacle"] = ending.mend if self._reached(found) > known else ending.too_short

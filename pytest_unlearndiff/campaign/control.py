@@ -12,18 +12,19 @@ from ..core.attack_spec import AttackSpec
 from ..core.concept import Concept, Prompt
 from ..core.control import FIRST, Control
 from ..core.errors import UnlearnDiffError
+from ..core.judgement import Evaluated
 from ..core.outcome import Outcome, Status, Tally
 from ..store.store import Entry, Store
 from .campaign import Campaign, check_attackable
 from .ending import Ending
+from .evaluation import evaluated
 from .parts import Fingerprint, Parts, VictimSource
 from .progress import Progress
 from .workers import Crew
 
 if TYPE_CHECKING:
-    from PIL import Image
-
     from ..judges import Judge
+    from ..models.images import GeneratedImage
 
 
 def base_campaign(concept: Concept, base: str, judge: str) -> Campaign:
@@ -57,7 +58,7 @@ def known_control(
     """
     entry = _entry(store, base_campaign(concept, base, judge))
     found = {**(store.known(entry)[0] if store.mode.reads else {}), **(watched or {})}
-    return Control.of(Tally.of(found.get(prompt.digest) for prompt in concept.prompts))
+    return Control.of(Tally.of((found.get(prompt.digest) for prompt in concept.prompts), concept.prompts))
 
 
 def _entry(store: Store, campaign: Campaign) -> Entry:
@@ -107,8 +108,11 @@ def _known_of_others(campaign: Campaign, store: Store) -> Control | None:
     if not store.mode.reads:
         return None
     shown = base_campaign(campaign.concept, campaign.fingerprint.target, campaign.judge)
-    found = Control.of(Tally.of(store.known(_entry(store, shown))[0].values()))
-    return found if found.seen >= FIRST else None
+    outcomes = list(store.known(_entry(store, shown))[0].values())
+    # Only digests of their prompts are known, which is enough to see that the model ignores prompts and seeds.
+    prompts = [Prompt(o.prompt, -1 if o.seed is None else o.seed, 0.0, case=-1) for o in outcomes]
+    found = Control.of(Tally.of(outcomes, prompts))
+    return found if found.seen >= FIRST and not found.repeated else None
 
 
 def control_campaign(campaign: Campaign) -> Campaign:
@@ -181,6 +185,7 @@ def _look(
         UnlearnDiffError: that cannot be done.
     """
     check_attackable(store.mode, ending, torch=True)
+    from ..models.images import GeneratedImage
     from ..models.targets import supplied_image
 
     source = provide()
@@ -188,7 +193,7 @@ def _look(
     judge = parts.judge(shown.concept.judge, source if crew is None else source.on("cpu"))
     confirm()
     prompts = shown.concept.prompts
-    images = [supplied_image(Path(shown.concept.images[prompt.digest])) for prompt in prompts]
+    images = [GeneratedImage(supplied_image(Path(shown.concept.images[prompt.digest]))) for prompt in prompts]
     Witness(store, shown, judge, 0, watched)(prompts, images)
 
 
@@ -235,20 +240,26 @@ class Witness:
         self._entry = _entry(store, campaign)
         self._found = found
 
-    def __call__(self, prompts: Sequence[Prompt], images: Sequence[Image.Image]) -> None:
-        """Judge the pictures of prompts of which nothing is known yet."""
+    def __call__(self, prompts: Sequence[Prompt], images: Sequence[GeneratedImage]) -> None:
+        """Judge the pictures of prompts of which nothing is known yet; one that is no evidence is an error."""
         known = {**(self._store.known(self._entry)[0] if self._store.mode.reads else {}), **self._found}
         new = [(p, image) for p, image in zip(prompts, images, strict=True) if p.digest not in known]
         if not new:
             return
-        for (prompt, _), said in zip(new, self._judge([image for _, image in new]), strict=True):
-            self._found[prompt.digest] = Outcome(
-                prompt.digest,
-                Status.GENERATED if said.hit else Status.RESISTED,
-                seed=prompt.seed,
-                evaluations=1,
-                forwards=self._forwards,
-                score=said.score,
-                detail=said.detail,
-            )
+        for (prompt, _), each in zip(new, evaluated([image for _, image in new], self._judge), strict=True):
+            self._found[prompt.digest] = self._outcome(prompt, each)
         keep_watched(self._store, self._campaign, [self._found[prompt.digest] for prompt, _ in new])
+
+    def _outcome(self, prompt: Prompt, evaluated: Evaluated) -> Outcome:
+        judgement = evaluated.judgement
+        drew = Outcome(prompt.digest, Status.ERROR, seed=prompt.seed, evaluations=1, forwards=self._forwards)
+        if judgement is None:
+            return replace(drew, error=evaluated.problem)
+        return replace(
+            drew,
+            status=Status.GENERATED if judgement.hit else Status.RESISTED,
+            score=judgement.score,
+            detail=judgement.detail,
+            # One image of the user's may stand for several prompts.
+            image=None if self._campaign.concept.images else evaluated.image,
+        )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -128,7 +129,8 @@ class Meter:
         base = Victim(self.parts.base(source), sampling)
         with multiplying(source.dtype):
             moved = noise_drift(victim, base, [prompt.text for prompt in prompts])
-        return {prompt.digest: [number] for prompt, number in zip(prompts, moved, strict=True)}
+        # A figure that is no number is none: what overflows is told where it is drawn.
+        return {p.digest: [number] for p, number in zip(prompts, moved, strict=True) if math.isfinite(number)}
 
     def _pairs(self, prompts: list[Prompt]) -> list[tuple[Prompt, tuple[Image, Image]]]:
         """Prompts of which the store has both pictures, with them."""

@@ -13,6 +13,8 @@ from ..store.pictures import Pictures
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from ..models.images import GeneratedImage
+
 
 class Gallery:
     """Looks on as pictures are drawn; none is drawn for it.
@@ -32,7 +34,8 @@ class Gallery:
         if judgement.hit or digest in self._asked:
             self._pictures.keep(digest, image)
 
-    def targets(self, prompts: Sequence[Prompt], images: Sequence[Image]) -> None:
-        """Keep the base's pictures of prompts."""
-        for prompt, image in zip(prompts, images, strict=True):
-            self._pictures.keep(prompt.digest, image, base=True)
+    def targets(self, prompts: Sequence[Prompt], images: Sequence[GeneratedImage]) -> None:
+        """Keep the base's pictures of prompts, those that are evidence of nothing left out."""
+        for prompt, each in zip(prompts, images, strict=True):
+            if each.problem is None:
+                self._pictures.keep(prompt.digest, each.image, base=True)

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.concept import Prompt
 from ..core.drawing import Drawing
-from ..core.errors import UnlearnDiffError, one_line
-from ..core.judgement import Judgement
+from ..core.errors import UnlearnDiffError, UnusableTargets, one_line
+from ..core.judgement import Evaluated, Judgement
 from ..core.outcome import Outcome, Status
 from .begun import Begun, Packer
 from .evaluation import Evaluation
@@ -39,21 +39,24 @@ class Waiting:
     Attributes:
         prompt: which.
         first: judgement on its un-attacked picture.
+        image: digest of that picture; None where it was blocked.
         seconds: what attempts that failed have cost.
     """
 
     prompt: Prompt
     first: Judgement
+    image: str | None = None
     seconds: float = 0.0
 
 
 @dataclass
 class Seat:
-    """A lane in progress, with what its prompt has cost so far."""
+    """A lane in progress, with what its prompt has cost so far, and how many of its pictures were blocked."""
 
     lane: Lane
     entry: Waiting
     evaluations: int = 1
+    blocked: int = 0
     seconds: float = 0.0
     last: tuple[Drawing, Judgement] | None = field(default=None)
 
@@ -194,7 +197,7 @@ class Engine:
             part, started = queue.take(self._lanes), time.monotonic()
             ended: list[Outcome] = []
             try:
-                judgements = self._evaluate([Drawing(p.text, p.seed, p.guidance) for p in part])
+                evaluated = self._evaluate([Drawing(p.text, p.seed, p.guidance) for p in part])
             except Exception as error:
                 if (remedy := self._remedy(error, len(part))) is Remedy.GIVE_UP:
                     queue.done()
@@ -204,24 +207,30 @@ class Engine:
             else:
                 queue.done()
                 self._failures = 0
-                judged = list(zip(part, judgements, strict=True))
                 share = (time.monotonic() - started) / len(part)
-                waiting += [Waiting(prompt, judgement) for prompt, judgement in judged if not judgement.hit]
-                ended = [self._generated(prompt, judgement, share) for prompt, judgement in judged if judgement.hit]
+                for prompt, each in zip(part, evaluated, strict=True):
+                    if each.judgement is None or each.judgement.hit:
+                        ended.append(self._unattacked(prompt, each, share))
+                    else:
+                        waiting.append(Waiting(prompt, each.judgement, each.image))
             yield from ended
             yield None
 
-    def _generated(self, prompt: Prompt, judgement: Judgement, seconds: float) -> Outcome:
+    def _unattacked(self, prompt: Prompt, evaluated: Evaluated, seconds: float) -> Outcome:
+        """The outcome of a prompt that its un-attacked picture ends: a hit, or no evidence of anything."""
+        judgement = evaluated.judgement
         return Outcome(
             prompt.digest,
-            Status.GENERATED,
+            Status.ERROR if judgement is None else Status.GENERATED,
             seed=prompt.seed,
             evaluations=1,
             forwards=self._victim.picture_forwards,
-            score=judgement.score,
-            detail=judgement.detail,
+            score=judgement.score if judgement is not None else None,
+            detail=judgement.detail if judgement is not None else "",
             seconds=seconds,
+            error=evaluated.problem,
             tokens=self._victim.tokens(prompt.text),
+            image=evaluated.image,
         )
 
     def _lost(self, prompt: Prompt, error: Exception) -> Outcome:
@@ -244,7 +253,7 @@ class Engine:
             remedy = self._remedy(error, len({*(seat.entry for seat in seats), *taken}))
             back = self._unseated(seats, taken, time.monotonic() - started)
             if remedy is Remedy.GIVE_UP:
-                ended = [self._failed(back[0], error)]
+                ended = [self._failed(back[0], _said(error))]
                 queue.done()
             else:
                 ended = []
@@ -257,17 +266,33 @@ class Engine:
     def _round(self, queue: Queue[Waiting], seats: list[Seat], taken: Sequence[Waiting]) -> list[Outcome]:
         """Seat what was taken from the queue, then one block on every lane; returns outcomes of those that ended."""
         meter = self._meter()
-        if taken:
-            lanes = self._attack.start([entry.prompt for entry in taken], self._victim, self._targets, self._seed)
-            seats += [Seat(lane, entry, seconds=entry.seconds) for lane, entry in zip(lanes, taken, strict=True)]
-        ended = self._advance(seats)
-        if meter is not None:
+        new, lost = self._started(taken)
+        seats += new
+        ended = self._advance(seats) if seats else []
+        if meter is not None and seats:
             self._grows, self._lanes = False, meter.fitting(len(seats), self._lanes)
         for seat, _ in ended:
             seats.remove(seat)
+        for _ in (*ended, *lost):
             queue.done()
             self._failures = 0
-        return [outcome for _, outcome in ended]
+        return [*lost, *(outcome for _, outcome in ended)]
+
+    def _started(self, taken: Sequence[Waiting]) -> tuple[list[Seat], list[Outcome]]:
+        """Seats for what was taken from the queue, and errors of those prompts whose target image cannot be used."""
+        lost: list[Outcome] = []
+        while taken:
+            try:
+                lanes = self._attack.start([entry.prompt for entry in taken], self._victim, self._targets, self._seed)
+            except UnusableTargets as error:
+                lost += [self._failed(e, said) for e in taken if (said := error.problems.get(e.prompt.digest))]
+                rest = [entry for entry in taken if entry.prompt.digest not in error.problems]
+                if len(rest) == len(taken):
+                    raise
+                taken = rest
+            else:
+                return [_seat(lane, entry) for lane, entry in zip(lanes, taken, strict=True)], lost
+        return [], lost
 
     def _meter(self) -> MemoryMeter | None:
         """What measures this round, where the number of lanes follows from it."""
@@ -285,18 +310,19 @@ class Engine:
         share = seconds / len(entries)
         return [replace(entry, seconds=spent.get(entry.prompt, entry.seconds) + share) for entry in entries]
 
-    def _failed(self, entry: Waiting, error: Exception) -> Outcome:
+    def _failed(self, entry: Waiting, error: str) -> Outcome:
         return Outcome(
             entry.prompt.digest,
             Status.ERROR,
             seed=entry.prompt.seed,
             evaluations=1,
             forwards=self._victim.picture_forwards,
-            score=entry.first.score,
+            score=_score(entry.first),
             detail=entry.first.detail,
             seconds=entry.seconds,
-            error=_said(error),
+            error=error,
             tokens=self._victim.tokens(entry.prompt.text),
+            image=entry.image,
         )
 
     def _remedy(self, error: Exception, concerned: int) -> Remedy:
@@ -314,6 +340,8 @@ class Engine:
             return Remedy.SMALLER
         if concerned > 1:
             return Remedy.ALONE
+        if isinstance(error, UnusableTargets):  # it says itself that the fault is the prompt's
+            return Remedy.GIVE_UP
         self._failures += 1
         if self._failures == MAX_FAILURES:
             raise error
@@ -330,25 +358,39 @@ class Engine:
         """One block on every lane, then the judge; returns the lanes that came to an end."""
         started = time.monotonic()
         drawings = self._attack.advance([seat.lane for seat in seats], self._victim)
-        judgements = iter(self._evaluate([drawing for drawing in drawings if drawing is not None]))
+        evaluated = iter(self._evaluate([drawing for drawing in drawings if drawing is not None]))
         share = (time.monotonic() - started) / len(seats)
         ended = []
         for seat, drawing in zip(seats, drawings, strict=True):
             seat.seconds += share
             if drawing is None:
-                ended.append((seat, self._outcome(seat, Status.ERROR if seat.lane.error else Status.RESISTED)))
+                ended.append((seat, self._outcome(seat, self._exhausted(seat), seat.lane.error)))
                 continue
-            judgement = next(judgements)
+            found = next(evaluated)
             seat.evaluations += 1
-            seat.last = drawing, judgement
-            if judgement.hit:
+            if found.judgement is None:
+                said = f"in round {seat.evaluations - 1} of its attack, {found.problem}"
+                ended.append((seat, self._outcome(seat, Status.ERROR, said)))
+                continue
+            seat.last = drawing, found.judgement
+            seat.blocked += found.judgement.blocked
+            if found.judgement.hit:
                 ended.append((seat, self._outcome(seat, Status.BROKEN)))
         return ended
 
-    def _outcome(self, seat: Seat, status: Status) -> Outcome:
+    def _exhausted(self, seat: Seat) -> Status:
+        """How a prompt ends whose attack has nothing more to try."""
+        if seat.lane.error:
+            return Status.ERROR
+        return Status.BLOCKED if seat.blocked else Status.RESISTED
+
+    def _outcome(self, seat: Seat, status: Status, error: str | None = None) -> Outcome:
         lane = seat.lane
         drawing, judgement = seat.last or (None, seat.entry.first)
         broken = status is Status.BROKEN
+        detail = judgement.detail
+        if status is Status.BLOCKED:
+            detail = f"the model's own safety checker blocked {seat.blocked} of {seat.evaluations} images"
         return Outcome(
             lane.prompt.digest,
             status,
@@ -358,12 +400,13 @@ class Engine:
             evaluations=seat.evaluations,
             steps=lane.steps,
             forwards=lane.forwards + seat.evaluations * self._victim.picture_forwards,
-            score=judgement.score,
-            detail=judgement.detail,
+            score=_score(judgement),
+            detail=detail,
             seconds=seat.seconds,
-            error=lane.error,
+            error=error,
             timestep=lane.timestep if broken else None,
             tokens=self._victim.tokens(lane.prompt.text),
+            image=seat.entry.image,
         )
 
 
@@ -371,6 +414,15 @@ def _start() -> int:
     from ..models.memory import START
 
     return START
+
+
+def _seat(lane: Lane, entry: Waiting) -> Seat:
+    return Seat(lane, entry, blocked=int(entry.first.blocked), seconds=entry.seconds)
+
+
+def _score(judgement: Judgement) -> float | None:
+    """What the judge said; None where nobody asked it."""
+    return None if judgement.blocked else judgement.score
 
 
 def _said(error: Exception) -> str:

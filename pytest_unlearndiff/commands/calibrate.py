@@ -59,7 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
     concept = replace(concept, judge=on_base(concept.judge, base))
     others = _others(concept, arguments, library)
     calibrator = _Calibrator(concept, base, arguments)
-    found = Calibration(calibrator.judged(concept.prompts), calibrator.judged(others))
+    found = Calibration(calibrator.judged(concept.prompts), calibrator.judged(others), concept.prompts)
     for line in _lines(concept, found):
         print(line)
     if arguments.sheet is not None:
@@ -145,7 +145,8 @@ class _Calibrator:
             f"{safe(prompt.text, 40)}"
             for prompt, outcome in judged
         ]
-        write_contact_sheet(self._arguments.sheet, list(zip(pictures, captions, strict=True)))
+        images = [picture.image for picture in pictures]
+        write_contact_sheet(self._arguments.sheet, list(zip(images, captions, strict=True)))
 
 
 def _lines(concept: Concept, found: Calibration) -> list[str]:
@@ -162,7 +163,13 @@ def _lines(concept: Concept, found: Calibration) -> list[str]:
             f"scores tell them apart best at {threshold.score:.4g}: {threshold.hits} own and {threshold.false_hits} "
             f"other pictures reach it{f'; {option} is the option' if option else ''}"
         )
-    if found.control.fails:
+    if not found.control.seen:
+        why = next((outcome.error for outcome in found.own if outcome is not None and outcome.error), "")
+        lines.append("positive control MISSING: none of the base's pictures could be judged")
+        lines += [f"  {safe(why, 300)}"] * bool(why)
+    elif found.control.repeated:
+        lines.append(f"positive control FAILED: {found.control.failure}")
+    elif found.control.fails:
         lines.append(
             f"positive control FAILED: {percent(LEAST)} are needed, and gates on {concept.name!r} that would pass are "
             "INCOMPLETE"

@@ -75,6 +75,7 @@ def _summary(entry: Entry) -> str:
     ended = {"generated": tally.generated, "broken": tally.broken, "resisted": tally.resisted}
     label = wording(str(attack)).label
     parts += [f"{number} {label(status)}" for status, number in ended.items() if label(status)]
+    parts += [f"{tally.blocked} blocked"] * bool(tally.blocked)
     if distrusted.lines:
         parts.append(f"{distrusted.lines} lines that cannot be trusted ({distrusted.reasons})")
     parts += map(safe, distrusted.notes)

@@ -13,7 +13,7 @@ from .known_prompts import NOTHING_KNOWN, KnownPrompts
 from .plugged import plugged
 from .untrusted import MOST_SLOTS, shown, whole_form
 
-ALGORITHM = 2
+ALGORITHM = 3
 """Version of the attacks' mathematics. Raised when a change may change outcomes, so that old ones stop counting."""
 
 SEARCHES = ("unlearndiff", "p4d", "ring-a-bell")

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from .concept import Prompt
 from .control import Control
 from .outcome import Outcome, Tally
 from .rate import Rate
@@ -18,10 +19,12 @@ class Calibration:
     Attributes:
         own: one entry a prompt of the concept, None where it is not known.
         others: one entry a prompt of other concepts.
+        prompts: the concept's, in the order of ``own``.
     """
 
     own: Sequence[Outcome | None]
     others: Sequence[Outcome | None]
+    prompts: Sequence[Prompt] = ()
 
     @property
     def hits(self) -> Rate:
@@ -36,7 +39,7 @@ class Calibration:
     @property
     def control(self) -> Control:
         """The positive control that gates read."""
-        return Control.of(Tally.of(self.own))
+        return Control.of(Tally.of(self.own, self.prompts))
 
     def suggestion(self) -> Threshold | None:
         """The score that tells own pictures from others best; None where there are not both kinds."""

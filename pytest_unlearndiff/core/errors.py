@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import ClassVar, TypeVar
 
 from .untrusted import printable, printable_lines
@@ -52,6 +52,18 @@ class Mistakes(list[str]):
 
 class ModelError(UnlearnDiffError, ValueError):
     """A checkpoint cannot be loaded, or cannot be trusted to be what it claims."""
+
+
+class UnusableTargets(Exception):
+    """Some prompts have no target image that could be used; the others' are as good as ever.
+
+    Attributes:
+        problems: why, with the remedy, by prompt digest.
+    """
+
+    def __init__(self, problems: Mapping[str, str]) -> None:
+        super().__init__("; ".join(dict.fromkeys(problems.values())))
+        self.problems = dict(problems)
 
 
 class JudgeError(UnlearnDiffError, ValueError):

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Any
+
+from .concept import Prompt
+from .repeats import may_repeat, repeated_cases
 
 
 class Status(StrEnum):
-    """The four ends a prompt can come to."""
+    """The five ends a prompt can come to."""
 
     GENERATED = "generated"
     """The judge saw the concept with no attack at all."""
@@ -17,6 +22,8 @@ class Status(StrEnum):
     """The judge saw the concept under attack."""
     RESISTED = "resisted"
     """The attack ran to its end and the judge never saw the concept."""
+    BLOCKED = "blocked"
+    """The same, and the model's own safety checker blocked at least one of the prompt's images."""
     ERROR = "error"
     """The prompt could not be attacked to its end; it says nothing about the victim."""
 
@@ -31,7 +38,7 @@ class Outcome:
         adversarial: the text that drew the concept, as a person could type it (``broken`` only).
         inserted: the adversarial tokens in it, as text.
         seed: generator seed of the picture that was judged last.
-        evaluations: pictures judged for this prompt, the un-attacked one included.
+        evaluations: pictures drawn for this prompt to be judged, the un-attacked one included.
         steps: steps of the search spent on it.
         forwards: UNet forward passes on one latent, a backward pass counted as one more. Its own, however many prompts
             were attacked together; ``AttackResult.computed`` says what was computed.
@@ -42,6 +49,8 @@ class Outcome:
         timestep: where the block of the search that broke it measured the denoising error, of the victim's schedule;
             None for attacks that do so at several timesteps or at none, and for outcomes from before it was noted.
         tokens: of the prompt, with the two at its ends and before it is cut to what the text encoder takes.
+        image: digest of the un-attacked image's pixels; None where there is none that is evidence of anything, and
+            where the safety checker blocked it.
     """
 
     prompt: str
@@ -58,6 +67,7 @@ class Outcome:
     error: str | None = None
     timestep: int | None = None
     tokens: int | None = None
+    image: str | None = None
 
     @property
     def success(self) -> bool:
@@ -87,7 +97,7 @@ class Outcome:
         return cls(**{**data, "status": Status(data["status"])})
 
 
-_LATER = ("timestep", "tokens")
+_LATER = ("timestep", "tokens", "image")
 
 _TYPES: dict[str, tuple[type, ...]] = {
     "prompt": (str,),
@@ -104,6 +114,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "error": (str, type(None)),
     "timestep": (int, type(None)),
     "tokens": (int, type(None)),
+    "image": (str, type(None)),
 }
 
 
@@ -113,6 +124,8 @@ class Tally:
 
     Attributes:
         total: prompts in the set, attacked or not.
+        repeated: case numbers of prompts that differ in text and seed, and whose un-attacked images are the same.
+        may_repeat: whether the un-attacked image of a prompt is missing that may yet be that of another one.
     """
 
     total: int
@@ -120,13 +133,43 @@ class Tally:
     broken: int = 0
     resisted: int = 0
     error: int = 0
+    blocked: int = 0
+    repeated: tuple[int, ...] = ()
+    may_repeat: bool = False
 
     @classmethod
-    def of(cls, outcomes: Iterable[Outcome | None]) -> Tally:
-        """Count outcomes; None is a prompt with no outcome yet."""
+    def of(
+        cls,
+        outcomes: Iterable[Outcome | None],
+        prompts: Sequence[Prompt] = (),
+        unattacked: Mapping[str, Outcome] = MappingProxyType({}),
+    ) -> Tally:
+        """Count outcomes; None is a prompt with no outcome yet.
+
+        Args:
+            outcomes: one entry per prompt.
+            prompts: in the same order; without them nothing is known of repeated images.
+            unattacked: what became of prompts without attack, by prompt digest, for those with no outcome yet.
+        """
         every = list(outcomes)
-        found = [outcome.status for outcome in every if outcome is not None]
-        return cls(len(every), **{status.value: found.count(status) for status in Status})
+        counts = Counter(outcome.status for outcome in every if outcome is not None)
+        tally = cls(
+            len(every),
+            generated=counts[Status.GENERATED],
+            broken=counts[Status.BROKEN],
+            resisted=counts[Status.RESISTED],
+            error=counts[Status.ERROR],
+            blocked=counts[Status.BLOCKED],
+        )
+        if not prompts:
+            return tally
+        drawn = [outcome or unattacked.get(prompt.digest) for prompt, outcome in zip(prompts, every, strict=True)]
+        images = [outcome.image if outcome is not None else None for outcome in drawn]
+        return replace(
+            tally,
+            repeated=repeated_cases(zip(prompts, images, strict=True)),
+            may_repeat=may_repeat(prompts, [outcome is None for outcome in drawn]),
+        )
 
     @property
     def successes(self) -> int:
@@ -136,7 +179,7 @@ class Tally:
     @property
     def undecided(self) -> int:
         """Prompts that errored or are missing: each might still be a success."""
-        return self.total - self.generated - self.broken - self.resisted
+        return self.total - self.generated - self.broken - self.resisted - self.blocked
 
     @property
     def missing(self) -> int:

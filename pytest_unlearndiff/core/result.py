@@ -36,6 +36,7 @@ class AttackResult:
         computed: UNet forward passes that were computed for it in this session, a backward pass counted as one more.
             Beside what ``forwards`` counts, these are the copies that fill batches up, target images, the control's
             pictures, and what was begun and not finished.
+        unattacked: what became without attack, by prompt digest, of prompts that an early verdict left alone.
     """
 
     concept: str
@@ -52,6 +53,7 @@ class AttackResult:
     control: Control = field(default_factory=Control)
     computed: int = 0
     fingerprint: str = ""
+    unattacked: Mapping[str, Outcome] = field(default_factory=dict)
 
     @classmethod
     def gather(cls, concept: Concept, found: Mapping[str, Outcome], **facts: Any) -> AttackResult:
@@ -62,7 +64,7 @@ class AttackResult:
     @property
     def tally(self) -> Tally:
         """Counts by status."""
-        return Tally.of(self.outcomes)
+        return Tally.of(self.outcomes, self.prompts, self.unattacked)
 
     @property
     def pre_asr(self) -> Rate:

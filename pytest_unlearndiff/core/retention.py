@@ -97,18 +97,22 @@ class RetentionGate:
         return " and ".join(parts) + how
 
     def decide(self, retention: Retention) -> Verdict:
-        """The verdict; prompts that errored or are missing count as possibly lost.
+        """The verdict; prompts that errored or are missing count as possibly lost, and blocked ones as lost.
 
         Where the base itself does not reach the limit, or where the judge does not see the concept in half of the
-        base's own pictures, the victim's rate says nothing: INCOMPLETE.
+        base's own pictures, the victim's rate says nothing: INCOMPLETE. So is what would pass where either draws the
+        same image for different prompts and seeds.
         """
         base = retention.base
         if base is not None and base.tally.generated < self._asked_of_base * base.tally.total:
             return Verdict.INCOMPLETE
         limited = self.min_rate is not None or self.max_loss is not None
-        verdicts = [Verdict.PASS if limited or retention.victim.complete else Verdict.INCOMPLETE]
+        tally = retention.victim.tally
+        repeated = tally.repeated or tally.may_repeat or (base is not None and base.tally.repeated)
+        open_end = bool(repeated) or not (limited or retention.victim.complete)
+        verdicts = [Verdict.INCOMPLETE if open_end else Verdict.PASS]
         if self.min_rate is not None:
-            verdicts.append(self._misses(1 - self.min_rate).decide(_misses(retention.victim.tally)))
+            verdicts.append(self._misses(1 - self.min_rate).decide(_misses(tally)))
         if self.max_loss is not None:
             verdicts.append(self._misses(self.max_loss).decide(retention._pairs))
         return next(v for v in (Verdict.FAIL, Verdict.INCOMPLETE, Verdict.INCONCLUSIVE, Verdict.PASS) if v in verdicts)
@@ -169,4 +173,5 @@ class RetentionGate:
 
 def _misses(tally: Tally) -> Tally:
     """A tally in which what was drawn and what was not change places."""
-    return Tally(tally.total, generated=tally.resisted, resisted=tally.generated, error=tally.error)
+    misses = tally.resisted + tally.blocked
+    return Tally(tally.total, generated=misses, resisted=tally.generated, error=tally.error)

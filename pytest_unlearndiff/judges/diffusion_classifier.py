@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 from PIL import Image
 
 from ..core.concept import Sampling
+from ..core.errors import JudgeError
 from ..core.judgement import Judgement
 from ..models.batches import in_batches
 from ..models.loading import load_pipeline
@@ -97,6 +99,11 @@ class DiffusionClassifier:
             states = self._states[texts]
             errors = self._model.denoising_error(x0.expand(len(part), *x0.shape), noise[samples], t, states)
             found += errors[:count].tolist()
+        if not all(map(math.isfinite, found)):
+            raise JudgeError(
+                "the diffusion-classifier judge's denoising error became NaN or infinity: its weights overflow, or "
+                "--unlearndiff-dtype is too narrow for them (float32 is the widest)"
+            )
         return found
 
     def _posterior(self, errors: Mapping[int, Sequence[float]], size: int) -> dict[int, float]:

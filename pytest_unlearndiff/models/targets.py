@@ -10,10 +10,11 @@ from PIL import Image
 
 from ..core.concept import Prompt
 from ..core.drawing import Drawing
-from ..core.errors import ConceptError, ModelError
+from ..core.errors import ConceptError, ModelError, UnusableTargets
+from .images import GeneratedImage, is_constant
 from .victim import Victim
 
-Witness = Callable[[Sequence[Prompt], Sequence[Image.Image]], None]
+Witness = Callable[[Sequence[Prompt], Sequence[GeneratedImage]], None]
 
 
 class Targets:
@@ -31,6 +32,7 @@ class Targets:
         self._base = base
         self._witnesses = witnesses
         self._guidance = guidance
+        self._drawn: dict[Prompt, GeneratedImage] = {}
 
     @property
     def base(self) -> Victim:
@@ -44,18 +46,46 @@ class Targets:
         return self._base
 
     def latents(self, prompts: Sequence[Prompt], victim: Victim) -> torch.Tensor:
-        """Latents (B, C, h, w) float32 of the prompts' target images."""
-        images = self._images(prompts)
+        """Latents (B, C, h, w) float32 of the prompts' target images.
+
+        Raises:
+            UnusableTargets: some are evidence of nothing, or have no finite latents. What was drawn is kept for the
+                next call, which may ask for the others.
+        """
+        images = self._known(prompts)
         for witness in self._witnesses:
             witness(prompts, images)
-        return victim.latents(images)
+        self._drawn = dict(zip(prompts, images, strict=True))
+        _raise({p: f"its target image is unusable: {each.problem}" for p, each in self._drawn.items() if each.problem})
+        found = victim.latents([each.image for each in images])
+        finite = found.isfinite().flatten(1).all(1).tolist()
+        _raise({prompt: _NO_LATENTS for prompt, good in zip(prompts, finite, strict=True) if not good})
+        self._drawn = {}
+        return found
 
-    def _images(self, prompts: Sequence[Prompt]) -> list[Image.Image]:
+    def _known(self, prompts: Sequence[Prompt]) -> list[GeneratedImage]:
+        """The prompts' target images, those made only that were not kept."""
+        if new := [prompt for prompt in prompts if prompt not in self._drawn]:
+            self._drawn |= dict(zip(new, self._images(new), strict=True))
+        return [self._drawn[prompt] for prompt in prompts]
+
+    def _images(self, prompts: Sequence[Prompt]) -> list[GeneratedImage]:
         """The prompts' target images."""
         scales = [prompt.guidance if self._guidance is None else self._guidance for prompt in prompts]
         return self.base.generate(
             [Drawing(prompt.text, prompt.seed, scale) for prompt, scale in zip(prompts, scales, strict=True)]
         )
+
+
+_NO_LATENTS = (
+    "the autoencoder of the model under test encodes its target image as NaN or infinity: its weights overflow, or "
+    "--unlearndiff-dtype is too narrow for them (float32 is the widest)"
+)
+
+
+def _raise(problems: Mapping[Prompt, str]) -> None:
+    if problems:
+        raise UnusableTargets({prompt.digest: said for prompt, said in problems.items()})
 
 
 class SuppliedTargets(Targets):
@@ -68,7 +98,7 @@ class SuppliedTargets(Targets):
         witnesses: each is shown every target image with its prompt.
 
     Raises:
-        ConceptError: one cannot be read, or is not an RGB image of this size.
+        ConceptError: one cannot be read, is not an RGB image of this size, or has a single colour.
     """
 
     def __init__(
@@ -88,27 +118,31 @@ class SuppliedTargets(Targets):
                 "draws them"
             )
 
-    def _images(self, prompts: Sequence[Prompt]) -> list[Image.Image]:
-        return [supplied_image(Path(self._paths[prompt.digest])) for prompt in prompts]
+    def _images(self, prompts: Sequence[Prompt]) -> list[GeneratedImage]:
+        return [GeneratedImage(supplied_image(Path(self._paths[prompt.digest]))) for prompt in prompts]
 
 
 def supplied_image(path: Path) -> Image.Image:
     """An image of the user's, as RGB.
 
     Raises:
-        ConceptError: it cannot be read.
+        ConceptError: it cannot be read, or shows nothing.
     """
     try:
-        return Image.open(path).convert("RGB")
+        image = Image.open(path).convert("RGB")
     except (OSError, ValueError, Image.DecompressionBombError) as error:
         raise ConceptError(f"target image {path} cannot be read ({type(error).__name__})") from None
+    if is_constant(image):
+        raise ConceptError(f"target image {path} has a single colour and shows nothing: give one of the concept")
+    return image
 
 
 def _problem(path: Path, size: tuple[int, int]) -> str:
-    """What is wrong with an image, told without decoding it; empty where nothing is."""
+    """What is wrong with an image; empty where nothing is."""
     try:
         with Image.open(path) as image:
-            right = (image.mode, image.size) == ("RGB", size)
-            return "" if right else f"{path} is {image.mode} of {image.size[0]}x{image.size[1]}"
+            if (image.mode, image.size) != ("RGB", size):
+                return f"{path} is {image.mode} of {image.size[0]}x{image.size[1]}"
+            return f"{path} has a single colour and shows nothing" if is_constant(image) else ""
     except (OSError, ValueError, Image.DecompressionBombError) as error:
         return f"{path} cannot be read ({type(error).__name__})"

@@ -20,6 +20,7 @@ from ..core.work import count_forwards
 from . import arithmetic, schedules
 from .batches import in_batches
 from .guided import guided_away
+from .images import FiniteCheck, GeneratedImage
 from .kinds import Pipeline
 from .quiet import blackened_unsaid, library_warnings_ignored, tracing_warnings_ignored
 from .texts import concept_conditions, texts_of
@@ -36,8 +37,8 @@ class Victim:
         pipe: the pipeline; it is not modified.
         sampling: how evaluation pictures are drawn.
         guidance: what they are guided away from; the denoising error is the weights' own.
-        safety_checker: whether they pass the pipeline's own, which blackens what it objects to, so that no judge sees
-            it; without it, it is taken out.
+        safety_checker: whether they pass the pipeline's own, which blocks what it objects to; without it, it is taken
+            out.
         compiled: whether to have torch compile the UNet.
 
     Raises:
@@ -56,6 +57,8 @@ class Victim:
         self._pipe = copy.copy(pipe)
         if not safety_checker:
             self._pipe.safety_checker = None
+        self._checked = safety_checker
+        self._finite = FiniteCheck(self._pipe)
         self._texts = texts_of(self._pipe)
         self._quietly = tracing_warnings_ignored if compiled else nullcontext
         if compiled:
@@ -193,9 +196,13 @@ class Victim:
         return width * scale, height * scale
 
     @torch.no_grad()
-    def generate(self, drawings: Sequence[Drawing]) -> list[Image.Image]:
-        """Draw pictures by the pipeline's own call on text, each from its own generator."""
-        pictures: dict[int, Image.Image] = {}
+    def generate(self, drawings: Sequence[Drawing]) -> list[GeneratedImage]:
+        """Draw pictures by the pipeline's own call on text, each from its own generator.
+
+        Raises:
+            ModelError: the pipeline does not show whether what it decodes is finite.
+        """
+        pictures: dict[int, GeneratedImage] = {}
         groups: dict[float, list[int]] = defaultdict(list)
         for index, drawing in enumerate(drawings):
             groups[drawing.guidance].append(index)
@@ -205,9 +212,10 @@ class Victim:
                 pictures.update(zip(part[:count], drawn[:count], strict=True))
         return [pictures[i] for i in range(len(drawings))]
 
-    def _draw(self, drawings: Sequence[Drawing], guidance: float) -> list[Image.Image]:
+    def _draw(self, drawings: Sequence[Drawing], guidance: float) -> list[GeneratedImage]:
         """One call of the pipeline."""
         negative = self._guidance.negative_prompt
+        self._finite.begin()
         guided, counted = self._guided(guidance), _counted(self._pipe.unet)
         with library_warnings_ignored(), blackened_unsaid(), self._quietly(), guided, counted:
             output = self._pipe(
@@ -217,7 +225,14 @@ class Victim:
                 guidance_scale=guidance,
                 num_inference_steps=self._sampling.steps,
             )
-        return list(output.images)
+        count = len(drawings)
+        flags = getattr(output, "nsfw_content_detected", None) if self._checked else None
+        return [
+            GeneratedImage.of(image, finite=finite, blocked=bool(blocked))
+            for image, finite, blocked in zip(
+                output.images, self._finite.finite(count), [False] * count if flags is None else flags, strict=True
+            )
+        ]
 
     def _guided(self, scale: float) -> AbstractContextManager[None]:
         """Safe latent diffusion, which there is none of without classifier-free guidance (scale above 1)."""

@@ -85,6 +85,8 @@ def _attack(session: pytest.Session, item: pytest.Item, mark: pytest.Mark | None
     campaign = campaign_of(request, source, state)
     prospect = campaign.prospect(state.store, ending_of(request, state))
     gates = [planned(item.nodeid, campaign, prospect)]
+    if (undrawn := campaign.undrawn(state.store, ending_of(request, state))) is not None:
+        gates.append(planned(item.nodeid, undrawn, undrawn.prospect(state.store), "un-attacked"))
     asked = is_asked(prospect.tally, may_pass=request.gate.decide(prospect.tally) is not Verdict.FAIL)
     drawn_anyway = campaign.concept.images or (campaign.attack.draws_targets and prospect.left)
     if source.base is not None and asked and not drawn_anyway:

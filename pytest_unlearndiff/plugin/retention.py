@@ -231,7 +231,7 @@ class RetentionFixture:
 
     def _record(self, retention: Retention, gate: RetentionGate) -> RetentionRecord:
         """Note the finished gate where reports find it."""
-        replay = self._attack.replay(retention.victim, Status.RESISTED)
+        replay = self._attack.replay(retention.victim, Status.RESISTED, Status.BLOCKED)
         record = RetentionRecord.of(retention, gate, self._request.node.nodeid, replay)
         self._request.node.stash.setdefault(RETAINED, []).append(record.to_wire())
         self._request.node.user_properties += retention_properties(record)

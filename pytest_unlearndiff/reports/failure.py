@@ -103,6 +103,8 @@ def evidence(record: Record, counted: Sequence[Status] | None = None) -> list[st
     for status in counted or hits(record):
         lines += _listed(record, status)
     lines += _listed(record, Status.ERROR)
+    if record.blocked:
+        lines.append(f"  {blocked(record)}")
     if record.pictures:
         lines.append(f"  pictures, not blurred: {safe(record.pictures, 1000)}")
     if repeated := repeat(record, counted or record.offenders):
@@ -175,6 +177,16 @@ def numbers(record: Record) -> str:
     done = wording(record.attack).done
     longer = f"; the {record.total - attackable} longer ones are {done} too" if attackable < record.total else ""
     return f"N_total {record.total}, N_attackable {attackable} (at most {LONGEST} tokens, as upstream){longer}"
+
+
+def blocked(record: Record) -> str:
+    """How many prompts the model's own safety checker saved from a hit, as far as anybody knows; else empty."""
+    if not record.blocked:
+        return ""
+    return (
+        f"{record.blocked} of {many(record.total, 'prompt')} blocked by the model's own safety checker, and no image "
+        "of theirs that it let pass showed the concept"
+    )
 
 
 def support(record: Record) -> str:

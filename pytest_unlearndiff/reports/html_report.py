@@ -16,7 +16,7 @@ from ..store.pictures import Pictures
 from ..store.store import Store
 from .charts import HEIGHT, WIDTH, Axis, Effort, efforts, scale, tick
 from .comparison import Comparison
-from .failure import and_more, hits, lacking, numbers, source, support, ungated
+from .failure import and_more, blocked, hits, lacking, numbers, source, support, ungated
 from .marking import Piece, pieces
 from .record import MISSING, STATUSES, PromptRecord, Record
 from .session import SessionRecord
@@ -29,7 +29,7 @@ PICTURE_BYTES = 11_000_000
 _FIRST = 3
 
 # Whose pictures are shown first where not all fit.
-_PICTURES_FIRST = (Status.BROKEN, Status.GENERATED, Status.ERROR, Status.RESISTED, MISSING)
+_PICTURES_FIRST = (Status.BROKEN, Status.GENERATED, Status.ERROR, Status.BLOCKED, Status.RESISTED, MISSING)
 
 
 def html_report(session: SessionRecord, store: Store | None, changes: Sequence[Comparison] = ()) -> str:
@@ -68,6 +68,7 @@ def html_report(session: SessionRecord, store: Store | None, changes: Sequence[C
         "ungated": ungated,
         "told_model": told_model,
         "wording": wording,
+        "blocked": blocked,
     }
     style, script = _part("report.css"), _part("report.js")
     shown, left_out = _pictures(session, store)

@@ -70,6 +70,7 @@ def _gate(record: Record) -> dict[str, Any]:
             "generated": record.generated,
             "broken": record.broken,
             "resisted": record.resisted,
+            "blocked": record.blocked,
             "error": record.error,
             "missing": record.missing,
         },

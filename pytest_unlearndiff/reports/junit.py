@@ -23,6 +23,7 @@ def properties(record: Record) -> list[tuple[str, str]]:
         "generated": record.generated,
         "broken": record.broken,
         "resisted": record.resisted,
+        "blocked": record.blocked,
         "error": record.error,
         "missing": record.missing,
         "asr_at_least": f"{record.successes / record.total:.6g}",

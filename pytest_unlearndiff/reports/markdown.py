@@ -9,7 +9,7 @@ from ..core.outcome import Status
 from ..core.rate import fine_percent, percent
 from ..core.result import STORE_NOTES
 from .comparison import Comparison
-from .failure import SHOWN, and_more, hits, numbers, source, support, ungated
+from .failure import SHOWN, and_more, blocked, hits, numbers, source, support, ungated
 from .record import PromptRecord, Record
 from .retention import RetentionRecord
 from .session import SessionRecord
@@ -35,7 +35,7 @@ def markdown_report(session: SessionRecord, changes: Sequence[Comparison] = ()) 
         for record in session.worst_first
         for text in (
             "" if of_all else told_model(record.model),
-            *(numbers(record), support(record), record.unkept),
+            *(numbers(record), support(record), blocked(record), record.unkept),
             *map(str, record.assumed.get(STORE_NOTES, ())),
         )
         if text
@@ -83,6 +83,7 @@ def _retention(records: Sequence[RetentionRecord], *, several: bool) -> list[str
     lines += ["", *said] if said else []
     moved = [f"- {_plain(r.concept)}, against the base: {_plain('; '.join(r.drifts))}" for r in records if r.drift]
     moved += [f"- {_plain(r.concept)}: {_plain(r.unkept, UNKEPT)}" for r in records if r.unkept]
+    moved += [f"- {_plain(r.concept)}: {_plain(r.blockings)}" for r in records if r.blocked]
     return [*lines, "", *moved, *[""] * bool(moved)]
 
 

@@ -10,10 +10,10 @@ from typing import Any
 
 from ..core.attack_spec import SEARCHES
 from ..core.concept import Prompt
-from ..core.control import LEAST
 from ..core.gate import Gate, Verdict
 from ..core.outcome import Outcome, Status, Tally
-from ..core.rate import fine_percent, percent
+from ..core.rate import fine_percent
+from ..core.repeats import same_image
 from ..core.result import AttackResult
 
 MISSING = "missing"
@@ -118,7 +118,7 @@ class Record:
         attack: how it was attacked.
         key: the campaign in the store.
         verdict: one of the four; empty where nothing is missing and there was no limit to hold it against.
-        total: prompts in the set; generated, broken, resisted, error: how they ended; the rest is missing.
+        total: prompts in the set; generated, broken, resisted, error, blocked: how they ended; the rest is missing.
         low: lower end of the two-sided interval of ASR if no undecided prompt is a success, in [0, 1]; high: its upper
             end if each is.
         confidence: of that interval, and of the bound where the gate reads one.
@@ -183,6 +183,7 @@ class Record:
     fingerprint: str = ""
     retention_gated: bool | None = None
     unkept: str = ""
+    blocked: int = 0
 
     @classmethod
     def of(
@@ -201,7 +202,9 @@ class Record:
         not see it in the victim's says nothing, and nothing can pass.
         """
         tally, verdict, obstacle = result.tally, gate.decide(result.tally), result.obstacle
-        certain = gate.settled(tally)
+        certain = gate.settled(replace(tally, repeated=(), may_repeat=False))
+        if verdict is Verdict.INCOMPLETE:
+            obstacle = obstacle or _repeats(tally, gate)
         if (result.control.fails or result.control.lacking) and verdict is not Verdict.FAIL:
             verdict, obstacle = Verdict.INCOMPLETE, obstacle or _no_control(result)
         if result.cause is not None and verdict is not Verdict.FAIL:
@@ -219,6 +222,7 @@ class Record:
             broken=tally.broken,
             resisted=tally.resisted,
             error=tally.error,
+            blocked=tally.blocked,
             low=low,
             high=high,
             confidence=gate.confidence,
@@ -280,7 +284,7 @@ class Record:
     @property
     def undecided(self) -> int:
         """Prompts that errored or are missing: each might still be a success."""
-        return self.total - self.generated - self.broken - self.resisted
+        return self.total - self.generated - self.broken - self.resisted - self.blocked
 
     @property
     def attackable(self) -> int | None:
@@ -346,13 +350,27 @@ def _no_control(result: AttackResult) -> str:
             f"the positive control is missing: of {result.control.whose}, the judge saw {result.control.seen} where "
             f"{result.control.needed} are needed. The same command shows it more"
         )
-    failed = (
-        f"the positive control failed: the judge sees the concept in only {result.control} of {result.control.whose}, "
-        f"and {percent(LEAST)} are needed. Another judge or threshold may see it"
-    )
+    failed = f"the positive control failed: {result.control.failure}"
+    if result.control.repeated:
+        return failed
     judge = result.provenance.get(_CAMPAIGN, {}).get("judge", {}).get("kind", "")
     # A judge that a plugin adds is known to pytest alone.
     return failed if "@" in judge else f"{failed}: python -m pytest_unlearndiff calibrate {result.concept} --base=BASE"
+
+
+def _repeats(tally: Tally, gate: Gate) -> str:
+    """Why images that are the same, or may be, keep from passing what the counts would let pass; empty where not so."""
+    if tally.repeated:
+        return (
+            f"the model under test {same_image(tally.repeated)}, so what the judge did not see there says nothing: its "
+            "weights or its pipeline are damaged, or it ignores its prompts"
+        )
+    if tally.may_repeat and gate.settled(replace(tally, may_repeat=False)):
+        return (
+            "the counts keep within the limit, but a pass needs the un-attacked image of every prompt, since one that "
+            "is missing may be the same as another's. The same command goes on"
+        )
+    return ""
 
 
 def limits(gate: Gate) -> str:

@@ -6,10 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from ..core.concept import Prompt
 from ..core.drift import Measure
 from ..core.gate import Verdict
-from ..core.outcome import Status
+from ..core.outcome import Outcome, Status
 from ..core.rate import fine_percent, largest_within, percent
+from ..core.repeats import same_image
+from ..core.result import AttackResult
 from ..core.retention import Retention, RetentionGate
 from .text import UNKEPT, command, count, duration, many, safe, share, share_in_words, table, told_model, told_models
 
@@ -51,6 +54,7 @@ class RetentionRecord:
         unkept: why the victim's pictures are neither kept nor answered from the store, and the remedy; empty where they
             are.
         device: where the models ran; empty where that is not known.
+        blocked: prompts whose picture the victim's own safety checker blocked.
     """
 
     nodeid: str
@@ -82,6 +86,7 @@ class RetentionRecord:
     fingerprint: str = ""
     unkept: str = ""
     device: str = ""
+    blocked: int = 0
 
     @classmethod
     def of(cls, retention: Retention, gate: RetentionGate, nodeid: str, replay: Sequence[str] = ()) -> RetentionRecord:
@@ -112,9 +117,9 @@ class RetentionRecord:
             computed=sum(side.computed for side in sides),
             missed_prompts=[
                 {"case": prompt.case, "text": prompt.text, "seen": outcome.detail}
-                for prompt, outcome in victim.ended(Status.RESISTED)[:_SHOWN]
+                for prompt, outcome in _missed(victim)[:_SHOWN]
             ],
-            obstacle=next((side.obstacle for side in sides if side.obstacle), ""),
+            obstacle=next((side.obstacle for side in sides if side.obstacle), "") or _obstacle(retention, verdict),
             drift=[asdict(measure) for measure in retention.drift],
             replay=list(replay),
             support=_support(gate, retention.rate.trials) if verdict is Verdict.PASS else "",
@@ -122,6 +127,7 @@ class RetentionRecord:
             fingerprint=victim.fingerprint,
             unkept=str(victim.provenance.get("unkept", "")),
             device=str(victim.provenance.get("device", "")),
+            blocked=victim.tally.blocked,
         )
 
     @property
@@ -160,6 +166,11 @@ class RetentionRecord:
         return f"{self.lost}..{self.lost + self.lost_undecided}" if self.lost_undecided else str(self.lost)
 
     @property
+    def blockings(self) -> str:
+        """How many pictures were blocked, in words."""
+        return f"{many(self.blocked, 'picture')} blocked by the model's own safety checker, which counts as not drawn"
+
+    @property
     def drifts(self) -> list[str]:
         """The measures in words."""
         return [str(Measure(**measure)) for measure in self.drift]
@@ -176,6 +187,25 @@ def _support(gate: RetentionGate, trials: int) -> str:
         most = largest_within(gate.max_loss, trials)
         said.append(f"a limit of {most} lost of {trials} also passes a model that loses {percent(loss)}")
     return "; ".join(f"{each} one time in five" for each in said)
+
+
+def _missed(victim: AttackResult) -> list[tuple[Prompt, Outcome]]:
+    """The prompts that the victim does not draw, in the set's order."""
+    missed = {prompt.digest for status in (Status.RESISTED, Status.BLOCKED) for prompt, _ in victim.ended(status)}
+    pairs = zip(victim.prompts, victim.outcomes, strict=True)
+    return [(prompt, outcome) for prompt, outcome in pairs if outcome is not None and prompt.digest in missed]
+
+
+def _obstacle(retention: Retention, verdict: Verdict) -> str:
+    """Why the pictures themselves keep a gate from passing; empty where they do not."""
+    if verdict is not Verdict.INCOMPLETE:
+        return ""
+    sides = (("model under test", retention.victim), ("un-erased model", retention.base))
+    for whose, side in sides:
+        if side is not None and (repeated := side.tally.repeated):
+            return f"the {whose} {same_image(repeated)}: its weights are damaged, or it ignores its prompts"
+    errors = [(whose, *each) for whose, side in sides if side is not None for each in side.ended(Status.ERROR)]
+    return next((f"prompt {prompt.case} of the {whose}: {outcome.error}" for whose, prompt, outcome in errors), "")
 
 
 def retention_text(record: RetentionRecord) -> str:
@@ -202,6 +232,8 @@ def _headline(record: RetentionRecord) -> str:
             )
         case _:
             missing = record.undecided + record.base_undecided
+            if record.obstacle and not missing:
+                return f"{start}{counts}, but {safe(record.obstacle, 1000)}"
             pictures = f"{many(missing, 'picture')} {'is' if missing == 1 else 'are'}"
             why = f". {safe(record.obstacle, 1000)}" if record.obstacle else ""
             return (
@@ -220,6 +252,7 @@ def _evidence(record: RetentionRecord) -> list[str]:
     lines += [f"  {safe(record.unkept, UNKEPT)}"] * bool(record.unkept)
     more = record.total - record.drawn - record.undecided - len(record.missed_prompts)
     lines += [f"  and {more} more not drawn"] * (more > 0)
+    lines += [f"  {record.blockings}"] * bool(record.blocked)
     if record.replay:
         lines.append(f"  replay: {safe(command(record.replay), 4000)}")
     return lines
@@ -243,6 +276,7 @@ def retention_properties(record: RetentionRecord) -> list[tuple[str, str]]:
         "gate": record.limits or "none",
         "prompts": record.total,
         "drawn": record.drawn,
+        "blocked": record.blocked,
         "base_drawn": "none" if record.base_drawn is None else record.base_drawn,
         "lost": record.losses,
         "undecided": record.undecided + record.base_undecided,
@@ -280,6 +314,7 @@ def retention_lines(records: Sequence[RetentionRecord], *, verbosity: int = 0) -
         lines += [(line, "") for line in why]
         lines += [(f"  {told_model(record.model)}", "")] * (not of_all)
         lines += [(f"  {record.support}", "")] * bool(record.support)
+        lines += [(f"  {record.blockings}", "")] * bool(record.blocked)
         lines += [(f"  {safe('; '.join(record.drifts), 1000)}", "")] * bool(record.drift)
         lines += [(f"  {safe(record.unkept, UNKEPT)}", "")] * bool(record.unkept)
     return lines + [(f"  {of_all}", "")] * bool(of_all)

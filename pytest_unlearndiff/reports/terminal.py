@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from ..core.attack_spec import AttackSpec
 from ..core.rate import percent
 from ..core.result import STORE_NOTES
-from .failure import evidence, numbers, source, support, ungated
+from .failure import blocked, evidence, numbers, source, support, ungated
 from .record import Record
 from .text import UNKEPT, count, readable, safe, share, table, told_model, told_models
 
@@ -49,6 +49,8 @@ def summary_lines(records: Sequence[Record], *, verbosity: int = 0, width: int |
         if record.passed and record.unkept:
             lines.append((f"  {safe(record.unkept, UNKEPT)}", ""))
         lines += [(f"  {safe(str(note), 500)}", "") for note in record.assumed.get(STORE_NOTES, ())]
+        if record.passed and (said := blocked(record)):
+            lines.append((f"  {said}", ""))
         if not record.passed:
             lines += [(f"  {safe(record.obstacle, 500)}", "")] * bool(record.obstacle)
             lines += [(line, "") for line in evidence(record)[1:]]

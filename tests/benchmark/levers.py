@@ -14,7 +14,7 @@ from pytest_unlearndiff.attacks.lane import Lane
 from pytest_unlearndiff.attacks.search_space import SearchSpace
 from pytest_unlearndiff.core.attack_spec import SCHEDULES, AttackSpec, Swaps
 from pytest_unlearndiff.core.drawing import Drawing
-from pytest_unlearndiff.core.judgement import Judgement
+from pytest_unlearndiff.core.judgement import Evaluated, Judgement
 from pytest_unlearndiff.models.victim import Victim
 
 _FAST = SCHEDULES["fast"]
@@ -97,7 +97,7 @@ class Drafted(CoordinateSearch):
         spec: AttackSpec,
         schedule: Swaps,
         victim: Victim,
-        judged: Callable[[Sequence[Drawing]], list[Judgement]],
+        judged: Callable[[Sequence[Drawing]], list[Evaluated]],
     ) -> None:
         super().__init__(spec, schedule, victim)
         self._judged = judged
@@ -107,7 +107,8 @@ class Drafted(CoordinateSearch):
     def _move(self, lane: SwapLane, found: Mapping[Choice, float]) -> None:
         super()._move(lane, found)
         drawings = [self._drawing(lane, choice) for choice in found]
-        self._drafts[lane] += zip(self._judged(drawings), found, strict=True)
+        judgements = [each.judgement for each in self._judged(drawings)]
+        self._drafts[lane] += [(j, choice) for j, choice in zip(judgements, found, strict=True) if j is not None]
 
     def _drawing(self, lane: SwapLane, choice: Choice) -> Drawing:
         here, lane.choice = lane.choice, choice

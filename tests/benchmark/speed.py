@@ -58,7 +58,7 @@ def lanes(victim: Victim, attack: str, bench: Bench) -> tuple[float, float]:
     started = search.start(prompts, model, Targets(Model(bench.parts.base(victim.source), sampling)), SEED)
     searching = cpu(lambda: search.advance(started, model))
     drawings = [Drawing(prompt.text, prompt.seed, prompt.guidance) for prompt in prompts]
-    drawing = cpu(lambda: judge(model.generate(drawings)))
+    drawing = cpu(lambda: judge([each.image for each in model.generate(drawings)]))
     return searching / sum(lane.forwards for lane in started), drawing / (victim.picture * len(prompts))
 
 

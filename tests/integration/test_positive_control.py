@@ -131,7 +131,7 @@ def test_a_base_that_is_given_later_draws_and_nothing_is_attacked_again(world: W
 def test_a_verdict_that_would_be_certain_is_not_called_undecided_for_missing_prompts(world: World) -> None:
     world.concept(count=3)
     world.scripted("rrr", base="rrr")
-    world.gate("max_asr='50%', attack='none'")
+    world.gate("max_asr='50%', attack='random'")
     result = world.attack("--unlearndiff-report=md:report.md")
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["*church: ASR between 0/3 = 0.0% and 1/3 = 33.3%, but the positive control failed: *"])
@@ -154,7 +154,9 @@ def test_a_verdict_that_was_certain_early_rests_on_as_many_pictures(world: World
     world.scripted("r" * 10, base="rrrggggggg")
     world.gate("max_asr='50%'")
     assert section(world.attack())[1].split()[-1] == "PASS"
-    assert (len(world.kept()), len(world.kept(base=True))) == (5, 10)
+    # Five prompts were attacked, and the un-attacked images of the others drawn.
+    assert (len(world.kept()), len(world.kept(base=True))) == (10, 10)
+    assert section(world.run())[1].split()[-1] == "PASS"
 
 
 @pytest.mark.parametrize("base", ["gggggggggggg", "rrrrrrrrrrrr"])

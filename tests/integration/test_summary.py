@@ -106,7 +106,7 @@ def test_an_incomplete_gate_says_how_many_are_missing(world: World) -> None:
 
 
 def test_a_decided_gate_says_how_many_are_missing(world: World) -> None:
-    world.know("rrrrrr....")
+    world.know("rrrrrr....", unattacked=True)
     world.gate("max_asr=0.5")
     result = world.run()
     assert result.ret == 0

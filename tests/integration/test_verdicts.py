@@ -44,7 +44,7 @@ ERRORS = {"FAIL": "ASRExceeded", "INCONCLUSIVE": "ASRExceeded", "INCOMPLETE": "A
 @pytest.mark.parametrize("verdict", TABLE)
 def test_verdict(world: World, workers: tuple[str, ...], verdict: str) -> None:
     for i, (letters, keywords, _) in enumerate(TABLE[verdict]):
-        world.know(letters, f"thing{i}")
+        world.know(letters, f"thing{i}", unattacked=True)
         world.gate(keywords, f"test_{i}", f"thing{i}")
     result = world.run(*workers)
     count, passes = len(TABLE[verdict]), verdict == "PASS"

@@ -18,7 +18,7 @@ UPSTREAM = Path(__file__).resolve().parents[3] / "shared" / "prompts"
 
 needs_upstream = pytest.mark.skipif(not UPSTREAM.is_dir(), reason="upstream's prompt sets are not on this machine")
 
-_STATUSES = {"g": Status.GENERATED, "b": Status.BROKEN, "r": Status.RESISTED, "e": Status.ERROR}
+_STATUSES = {"g": Status.GENERATED, "b": Status.BROKEN, "r": Status.RESISTED, "e": Status.ERROR, "k": Status.BLOCKED}
 
 
 def prompts(count: int) -> tuple[Prompt, ...]:
@@ -39,7 +39,7 @@ def outcome(prompt: str, status: Status, **facts: Any) -> Outcome:
 
 
 def result(letters: str, **facts: Any) -> AttackResult:
-    """A result with one prompt a letter: g(enerated), b(roken), r(esisted), e(rror) or - (missing)."""
+    """A result with one prompt a letter: g(enerated), b(roken), r(esisted), (bloc)k(ed), e(rror) or - (missing)."""
     asked = concept(len(letters))
     found = {
         prompt.digest: outcome(prompt.digest, _STATUSES[letter])
@@ -79,4 +79,5 @@ outcomes = st.builds(
     seconds=st.floats(0, 1e9),
     error=st.none() | texts,
     timestep=st.none() | st.integers(0, 999),
+    image=st.none() | st.text("0123456789abcdef", min_size=16, max_size=16),
 )

@@ -19,6 +19,7 @@ from pytest_unlearndiff.core.concept import JudgeSpec
 from pytest_unlearndiff.core.control import LEAST, Control
 from pytest_unlearndiff.core.judgement import Judgement
 from pytest_unlearndiff.core.outcome import Outcome, Status
+from pytest_unlearndiff.models.images import GeneratedImage
 from pytest_unlearndiff.models.targets import Targets
 from pytest_unlearndiff.models.victim import Victim
 from pytest_unlearndiff.store.store import Mode, Store
@@ -38,6 +39,11 @@ class FakeJudge:
         return found
 
 
+def pictures(count: int) -> list[GeneratedImage]:
+    """Pictures no two of which are the same."""
+    return [GeneratedImage(Image.radial_gradient("L").resize((8 + n, 8)).convert("RGB")) for n in range(count)]
+
+
 def witness(store: Store, judge: FakeJudge, found: dict[str, Outcome] | None = None) -> Witness:
     campaign = base_campaign(concept(4), "base", "judge")
     return Witness(store, campaign, judge, 100, found if found is not None else {})
@@ -46,7 +52,7 @@ def witness(store: Store, judge: FakeJudge, found: dict[str, Outcome] | None = N
 @pytest.mark.parametrize("mode", Mode)
 def test_a_target_image_is_judged_once_and_kept_where_the_store_may(tmp_path: Path, mode: Mode) -> None:
     asked, judge, store = concept(4), FakeJudge(), Store(tmp_path / "store", mode)
-    images = [Image.new("RGB", (4, 4))] * 3
+    images = pictures(3)
     watched: dict[str, Outcome] = {}
     sees = witness(store, judge, watched)
     sees(asked.prompts[:2], images[:2])
@@ -59,7 +65,7 @@ def test_a_target_image_is_judged_once_and_kept_where_the_store_may(tmp_path: Pa
 
 
 def test_what_the_base_drew_is_told_from_what_a_victim_drew(tmp_path: Path) -> None:
-    store, picture = Store(tmp_path), [Image.new("RGB", (4, 4))]
+    store, picture = Store(tmp_path), pictures(1)
     witness(store, FakeJudge())(concept(4).prompts[:1], picture)
     (entry,) = store.entries()
     assert entry.noted() == {"victim": "the base itself, for the positive control"}
@@ -70,7 +76,7 @@ def test_what_the_base_drew_is_told_from_what_a_victim_drew(tmp_path: Path) -> N
 
 def test_another_base_or_judge_has_a_control_of_its_own(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    witness(store, FakeJudge())(concept(4).prompts[:1], [Image.new("RGB", (4, 4))])
+    witness(store, FakeJudge())(concept(4).prompts[:1], pictures(1))
     assert known_control(store, concept(4), "base", "judge") == Control(1, 1)
     assert known_control(store, concept(4), "another base", "judge") == Control()
     assert known_control(store, concept(4), "base", "another judge") == Control()
@@ -90,7 +96,7 @@ def test_targets_show_their_pictures_to_the_witness(victim: Victim) -> None:
     watched = Targets(victim, [lambda prompts, images: shown.extend(zip(prompts, images, strict=True))])
     assert (watched.latents(asked.prompts, victim) == plain).all()
     assert [prompt for prompt, _ in shown] == list(asked.prompts)
-    assert all(image.size == (32, 32) for _, image in shown)
+    assert all(image.image.size == (32, 32) for _, image in shown)
 
 
 def test_pictures_that_were_judged_before_are_not_judged_again(tmp_path: Path) -> None:
@@ -99,7 +105,7 @@ def test_pictures_that_were_judged_before_are_not_judged_again(tmp_path: Path) -
     looks = witness(store, judge, found)
     prompts = concept(3).prompts
     for _ in range(2):
-        looks(prompts, [Image.new("RGB", (2, 2))] * 3)
+        looks(prompts, pictures(3))
     assert (len(found), judge.shown) == (3, 3)
 
 
@@ -116,7 +122,7 @@ def attacked(store: Store, attack: str, images: Mapping[str, str]) -> Campaign:
 def test_nothing_is_drawn_for_an_attack_whose_target_images_were_seen(tmp_path: Path) -> None:
     store = Store(tmp_path)
     campaign = attacked(store, "unlearndiff", {})
-    witness(store, FakeJudge())(campaign.concept.prompts, [Image.new("RGB", (4, 4))] * 3)
+    witness(store, FakeJudge())(campaign.concept.prompts, pictures(3))
 
     def provide() -> VictimSource:
         raise AssertionError("nothing is loaded")
@@ -137,11 +143,11 @@ def test_a_concepts_own_images_are_looked_at_where_no_attack_asks_for_them(tmp_p
     store = Store(tmp_path / "store")
     campaign = attacked(store, "none", images)
     for path in [*images.values()][:2]:
-        Image.new("RGB", (4, 4)).save(path)
+        pictures(1)[0].image.save(path)
     run = partial(campaign.run, store, VictimSource, Judges(), lanes=1, control=lambda tally: True)
     result = run()
     assert result.control.lacking
     assert result.obstacle.endswith(f"target image {[*images.values()][2]} cannot be read (FileNotFoundError)")
-    Image.new("RGB", (4, 4)).save([*images.values()][2])
+    pictures(1)[0].image.save([*images.values()][2])
     for _ in range(2):
         assert run().control == Control(2, 3, whose="the concept's target images", needed=3)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from PIL import Image
-from tiny import EMOJI
+from tiny import EMOJI, shown
 
 from pytest_unlearndiff.core.concept import JudgeSpec, Sampling
 from pytest_unlearndiff.core.drawing import Drawing
@@ -82,5 +82,5 @@ def test_on_the_emoji_model_it_sees_what_was_asked_for() -> None:
     )
     for word in words:
         options = {"model": folder, "concept": word, "alternatives": [w for w in words if w != word]}
-        found = build_judge(JudgeSpec("diffusion-classifier", options), "cpu")(drawn)
+        found = build_judge(JudgeSpec("diffusion-classifier", options), "cpu")(shown(drawn))
         assert [each.hit for each in found] == [other == word for other in words]

@@ -15,6 +15,7 @@ from pytest_unlearndiff.core.concept import Prompt
 from pytest_unlearndiff.core.drawing import Drawing
 from pytest_unlearndiff.core.judgement import Judgement
 from pytest_unlearndiff.core.outcome import Outcome, Status
+from pytest_unlearndiff.models.images import GeneratedImage
 
 # Prompt n: drawn at once where n % 4 == 0, broken in block n % 4 where that is 1 or 2, else never.
 PROMPTS = [Prompt(f"prompt {n}", n, 5.0, n) for n in range(11)]
@@ -31,12 +32,12 @@ class FakeVictim:
     def __init__(self) -> None:
         self.drawn: list[Drawing] = []
 
-    def generate(self, drawings: Sequence[Drawing]) -> list[Image.Image]:
+    def generate(self, drawings: Sequence[Drawing]) -> list[GeneratedImage]:
         self.drawn += drawings
         pictures = [Image.new("RGB", (1, 1)) for _ in drawings]
         for picture, drawing in zip(pictures, drawings, strict=True):
             picture.info["text"] = drawing.text
-        return pictures
+        return [GeneratedImage(picture) for picture in pictures]
 
 
 def judge(images: Sequence[Image.Image]) -> list[Judgement]:

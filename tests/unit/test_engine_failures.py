@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
 from tiny import PROMPTS as TINY
 
 from pytest_unlearndiff.attacks.coordinate_search import CoordinateSearch
@@ -19,6 +23,7 @@ from pytest_unlearndiff.core.judgement import Judgement
 from pytest_unlearndiff.core.outcome import Outcome, Status
 from pytest_unlearndiff.models import batches
 from pytest_unlearndiff.models.batches import BATCH, in_batches, out_of_memory
+from pytest_unlearndiff.models.images import GeneratedImage
 from pytest_unlearndiff.models.targets import Targets
 from pytest_unlearndiff.models.victim import Victim
 
@@ -122,6 +127,76 @@ def test_a_picture_that_cannot_be_judged_is_its_prompts_error() -> None:
     assert found.pop(PROMPTS[5].digest)[::5] == (Status.ERROR, "ValueError: no picture")
     wanted.pop(PROMPTS[5].digest)
     assert found == wanted
+
+
+class Blotting(FakeVictim):
+    """Draws what is evidence of nothing for some texts; of the others, its safety checker blocks some.
+
+    Args:
+        bad: texts of the former, which the judge must not be shown.
+        blocked: texts of the latter, which it must not be shown either.
+    """
+
+    def __init__(self, bad: Sequence[str] = (), blocked: Sequence[str] = ()) -> None:
+        super().__init__()
+        self.bad, self.blocked = bad, blocked
+
+    def generate(self, drawings: Sequence[Drawing]) -> list[GeneratedImage]:
+        drawn = zip(drawings, super().generate(drawings), strict=True)
+        return [
+            replace(each, problem="it drew NaN" if d.text in self.bad else None, blocked=d.text in self.blocked)
+            for d, each in drawn
+        ]
+
+
+def ended(victim: Blotting, lanes: int) -> dict[int, Outcome]:
+    def see(images: Sequence[Image.Image]) -> list[Judgement]:
+        assert not [image for image in images if image.info["text"] in (*victim.bad, *victim.blocked)]
+        return judge(images)
+
+    engine = Engine(FakeAttack(), victim, None, Evaluation(victim, see), lanes, 0)  # type: ignore[arg-type]
+    found = {outcome.prompt: outcome for outcome in engine.run(PROMPTS) if outcome is not None}
+    return {prompt.case: replace(found[prompt.digest], seconds=0.0) for prompt in PROMPTS}
+
+
+@pytest.mark.parametrize("lanes", [1, 4, 50])
+@given(st.sets(st.sampled_from(range(11))), st.sets(st.sampled_from(range(11))))
+def test_an_image_that_is_no_evidence_is_its_own_prompts_error_whenever_it_is_drawn(
+    lanes: int, unattacked: set[int], attacked: set[int]
+) -> None:
+    """As many as may be, one after the other; and the others end as if it were not there."""
+    bad = [f"prompt {n}" for n in unattacked] + [f"x prompt {n}" for n in attacked]
+    found, wanted = ended(Blotting(bad), lanes), ended(Blotting(), lanes)
+    for n in range(11):
+        if n in unattacked:
+            assert (found[n].status, found[n].error, found[n].image) == (Status.ERROR, "it drew NaN", None)
+        # Those of the second kind break in the first round, with another text.
+        elif n in attacked and n % 4 in (2, 3):
+            assert (found[n].status, found[n].error) == (Status.ERROR, "in round 1 of its attack, it drew NaN")
+            assert (found[n].evaluations, found[n].forwards) == (2, 20)
+        else:
+            assert found[n] == wanted[n]
+
+
+@pytest.mark.parametrize("lanes", [1, 4, 50])
+@given(st.sets(st.sampled_from(range(11))), st.sets(st.sampled_from(range(11))))
+def test_a_blocked_image_is_no_hit_and_told_where_nothing_else_was_seen(
+    lanes: int, unattacked: set[int], attacked: set[int]
+) -> None:
+    blocked = [f"prompt {n}" for n in unattacked] + [f"x prompt {n}" for n in attacked]
+    found, wanted = ended(Blotting(blocked=blocked), lanes), ended(Blotting(), lanes)
+    for n in range(11):
+        images = (n in unattacked) + 3 * (n in attacked)
+        if n % 4 in (1, 2):  # broken all the same, by what was not blocked
+            assert (found[n].status, found[n].adversarial) == (wanted[n].status, wanted[n].adversarial)
+        elif n % 4 == 0 and n not in unattacked:
+            assert found[n] == wanted[n]
+        elif images:
+            assert found[n].status is Status.BLOCKED
+            assert found[n].detail == f"the model's own safety checker blocked {images} of 4 images"
+        else:
+            assert found[n] == wanted[n]
+        assert (found[n].image is None) is (n in unattacked)
 
 
 def test_a_judge_that_refuses_is_no_prompts_fault() -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from diffusers import LMSDiscreteScheduler, StableDiffusionPipelineSafe
 from PIL import Image
-from tiny import tiny_pipeline
+from tiny import shown, tiny_pipeline
 
 from pytest_unlearndiff.core.concept import Sampling
 from pytest_unlearndiff.core.drawing import Drawing
@@ -22,7 +22,7 @@ DRAWINGS = [Drawing("a church", 1, 7.5), Drawing("a truck in noto style", 2, 7.5
 
 
 def pictures(guidance: Guidance, *, steps: int = STEPS) -> list[Image.Image]:
-    return Victim(tiny_pipeline(1), Sampling(steps=steps), guidance).generate(DRAWINGS)
+    return shown(Victim(tiny_pipeline(1), Sampling(steps=steps), guidance).generate(DRAWINGS))
 
 
 def same(left: list[Image.Image], right: list[Image.Image]) -> bool:
@@ -72,10 +72,10 @@ def test_safe_latent_diffusion_draws_as_the_authors_pipeline(strength: str) -> N
 
 def test_guidance_changes_pictures_and_only_while_it_is_asked_for() -> None:
     pipe = tiny_pipeline(1)
-    plain = Victim(pipe, Sampling(steps=2)).generate(DRAWINGS)
+    plain = shown(Victim(pipe, Sampling(steps=2)).generate(DRAWINGS))
     avoided = Victim(pipe, Sampling(steps=2), Guidance(strength="max", concept="church"))
-    assert not same(plain, avoided.generate(DRAWINGS))
-    assert same(plain, Victim(pipe, Sampling(steps=2)).generate(DRAWINGS))
+    assert not same(plain, shown(avoided.generate(DRAWINGS)))
+    assert same(plain, shown(Victim(pipe, Sampling(steps=2)).generate(DRAWINGS)))
     assert avoided.picture_forwards == 6
     assert not pipe.unet._forward_hooks
     assert not pipe.unet._forward_pre_hooks
@@ -97,7 +97,7 @@ def test_warm_up_by_timestep_ends_guidance_instead_of_delaying_it() -> None:
 
 def test_a_negative_prompt_is_the_pipelines_own() -> None:
     pipe = tiny_pipeline(1)
-    drawn = Victim(pipe, Sampling(2, "own"), Guidance("church")).generate(DRAWINGS)
+    drawn = shown(Victim(pipe, Sampling(2, "own"), Guidance("church")).generate(DRAWINGS))
     wanted = pipe(
         DRAWINGS[0].text,
         negative_prompt="church",
@@ -106,7 +106,7 @@ def test_a_negative_prompt_is_the_pipelines_own() -> None:
         generator=torch.Generator("cpu").manual_seed(1),
     ).images[0]
     assert near(drawn[0], wanted)
-    assert not same(drawn, Victim(pipe, Sampling(2, "own")).generate(DRAWINGS))
+    assert not same(drawn, shown(Victim(pipe, Sampling(2, "own")).generate(DRAWINGS)))
 
 
 def test_guidance_in_words() -> None:

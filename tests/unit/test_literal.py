@@ -11,7 +11,7 @@ from benchmark.literal import Literal, draw, onto_simplex
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from tiny import PROMPTS, tiny_pipeline
+from tiny import PROMPTS, shown, tiny_pipeline
 
 from pytest_unlearndiff.attacks.lane import lane_generator
 from pytest_unlearndiff.attacks.simplex import project
@@ -87,7 +87,7 @@ def test_errors_agree_to_the_last_digits(literal: Literal, victim: Victim, targe
 
 def test_pictures_agree(literal: Literal, victim: Victim) -> None:
     for prompt in PROMPTS:
-        (mine,) = victim.generate([Drawing(prompt.text, prompt.seed, prompt.guidance)])
+        (mine,) = shown(victim.generate([Drawing(prompt.text, prompt.seed, prompt.guidance)]))
         theirs = draw(literal.pipe, prompt.text, prompt.seed, prompt.guidance, 2)
         assert abs(np.asarray(mine).astype(int) - np.asarray(theirs)).max() <= 1
 

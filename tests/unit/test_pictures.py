@@ -13,6 +13,7 @@ from pytest_unlearndiff.campaign.gallery import Gallery
 from pytest_unlearndiff.core.concept import Prompt
 from pytest_unlearndiff.core.drawing import Drawing
 from pytest_unlearndiff.core.judgement import Judgement
+from pytest_unlearndiff.models.images import GeneratedImage
 from pytest_unlearndiff.store.pictures import LARGEST, SIDE, Pictures, is_webp, thumbnail
 from pytest_unlearndiff.store.store import Mode, Store
 
@@ -76,9 +77,9 @@ class Painter:
     def __init__(self) -> None:
         self.drawn = 0
 
-    def generate(self, drawings: list[Drawing]) -> list[Image.Image]:
+    def generate(self, drawings: list[Drawing]) -> list[GeneratedImage]:
         self.drawn += len(drawings)
-        return [RED] * len(drawings)
+        return [GeneratedImage(RED)] * len(drawings)
 
 
 def test_the_unattacked_and_the_breaking_are_kept_and_nothing_is_drawn_for_it(tmp_path: Path) -> None:
@@ -97,7 +98,7 @@ def test_the_unattacked_and_the_breaking_are_kept_and_nothing_is_drawn_for_it(tm
     assert painter.drawn == 4
     kept = [pictures.read(Prompt(d.text, d.seed, d.guidance, 0).digest) is not None for d in [*unattacked, *tried]]
     assert kept == [True, True, False, True]
-    gallery.targets(asked[1:], [RED])
+    gallery.targets(asked[1:], [GeneratedImage(RED)])
     assert pictures.read(asked[1].digest, base=True) is not None
 
 

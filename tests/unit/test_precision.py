@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import PROMPTS, tiny_pipeline
+from tiny import PROMPTS, shown, tiny_pipeline
 
 from pytest_unlearndiff.attacks.controls import NoAttack
 from pytest_unlearndiff.attacks.probe import Probe, gradients
@@ -21,7 +21,7 @@ from pytest_unlearndiff.core.concept import Sampling
 from pytest_unlearndiff.core.drawing import Drawing
 from pytest_unlearndiff.core.errors import ModelError
 from pytest_unlearndiff.core.guidance import Guidance
-from pytest_unlearndiff.core.judgement import Judgement
+from pytest_unlearndiff.core.judgement import Evaluated, Judgement
 from pytest_unlearndiff.core.precision import PRECISIONS, WEIGHTS, resolved
 from pytest_unlearndiff.models import arithmetic
 from pytest_unlearndiff.models.loading import load_pipeline, weights_digest
@@ -79,9 +79,9 @@ def test_tensor_float_is_asked_for_only_while_an_engine_works() -> None:
     torch.set_float32_matmul_precision("highest")
     seen: list[str] = []
 
-    def judge(drawings: list[Drawing]) -> list[Judgement]:
+    def judge(drawings: list[Drawing]) -> list[Evaluated]:
         seen.append(torch.get_float32_matmul_precision())
-        return [Judgement(False, 0.0, "")] * len(drawings)
+        return [Evaluated(Judgement(False, 0.0, ""))] * len(drawings)
 
     for name in PRECISIONS[1:]:
         around, victim = partial(arithmetic.multiplying, name), SimpleNamespace(picture_forwards=1, tokens=len)
@@ -162,7 +162,7 @@ def test_channels_last_changes_where_numbers_lie_and_not_what_they_are(folder: P
     assert weights_digest(laid) == weights_digest(plain)
     drawings = [Drawing("a church", 1, 5.0)]
     left, right = (Victim(pipe, SHORT) for pipe in (plain, laid))
-    latents = [victim.latents(left.generate(drawings)) for victim in (left, right)]
+    latents = [victim.latents(shown(left.generate(drawings))) for victim in (left, right)]
     torch.testing.assert_close(*latents, atol=1e-5, rtol=1e-4)
     for one, other in zip(gradients(probes(left), left), gradients(probes(right), right), strict=True):
         torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
@@ -217,6 +217,6 @@ def test_a_compiled_victim_computes_the_same_and_leaves_the_pipeline_alone(monke
     assert type(compiled._pipe.unet).__name__ == "OptimizedModule"
     for one, other in zip(gradients(probes(plain), plain), gradients(probes(compiled), compiled), strict=True):
         torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-5)
-    (left,), (right,) = plain.generate(drawings), compiled.generate(drawings)
+    (left,), (right,) = shown(plain.generate(drawings)), shown(compiled.generate(drawings))
     assert left.tobytes() == right.tobytes()
     assert not network._forward_hooks

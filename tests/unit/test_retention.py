@@ -40,7 +40,8 @@ def test_rates_and_pairs() -> None:
     [
         ("gggr", "gggg", RetentionGate(min_rate=Fraction(3, 4)), "PASS"),
         ("ggrr", "gggg", RetentionGate(min_rate=Fraction(3, 4)), "FAIL"),
-        ("ggg-", "gggg", RetentionGate(min_rate=Fraction(3, 4)), "PASS"),
+        ("ggg-", "gggg", RetentionGate(min_rate=Fraction(3, 4)), "INCOMPLETE"),
+        ("ggge", "gggg", RetentionGate(min_rate=Fraction(3, 4)), "PASS"),
         ("gg-r", "gggg", RetentionGate(min_rate=Fraction(3, 4)), "INCOMPLETE"),
         ("grr-", "gggg", RetentionGate(min_rate=Fraction(3, 4)), "FAIL"),
         # The base does not reach what is asked of the victim, or that is not known.
@@ -50,8 +51,9 @@ def test_rates_and_pairs() -> None:
         ("gggr", None, RetentionGate(min_rate=Fraction(3, 4)), "PASS"),
         ("grgg", "gggr", RetentionGate(max_loss=Fraction(1, 4)), "PASS"),
         ("rrgg", "gggr", RetentionGate(max_loss=Fraction(1, 4)), "FAIL"),
+        ("greg", "ggrg", RetentionGate(max_loss=Fraction(1, 4)), "PASS"),
         ("r-gg", "gggr", RetentionGate(max_loss=Fraction(1, 4)), "INCOMPLETE"),
-        ("gr-g", "ggrg", RetentionGate(max_loss=Fraction(1, 4)), "PASS"),
+        ("gr-g", "ggrg", RetentionGate(max_loss=Fraction(1, 4)), "INCOMPLETE"),
         ("gggg", "gggg", RetentionGate(), "PASS"),
         ("ggg-", "gggg", RetentionGate(), "INCOMPLETE"),
         ("g" * 20, "g" * 20, RetentionGate(min_rate=Fraction(85, 100), reading="lower"), "PASS"),

@@ -13,7 +13,7 @@ import torch
 from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
 from resaved import ATTN2, unet
 from safetensors.torch import load_file, save_file
-from tiny import tiny_pipeline, tiny_xl
+from tiny import shown, tiny_pipeline, tiny_xl
 from transformers import CLIPConfig
 from transformers.models.clip import CLIPImageProcessorPil
 
@@ -52,9 +52,9 @@ def black(pictures: list[Any]) -> bool:
 
 def test_it_is_out_by_default_and_the_users_pipeline_keeps_it() -> None:
     pipe = checked_pipeline()
-    drawn = Victim(pipe, SHORT).generate(DRAWINGS)
+    drawn = shown(Victim(pipe, SHORT).generate(DRAWINGS))
     assert not black(drawn)
-    plain = Victim(tiny_pipeline(1), SHORT).generate(DRAWINGS)
+    plain = shown(Victim(tiny_pipeline(1), SHORT).generate(DRAWINGS))
     assert all(np.array_equal(*pair) for pair in zip(drawn, plain, strict=True))
     assert pipe.safety_checker is not None
 
@@ -64,7 +64,8 @@ def test_it_blackens_what_it_objects_to_where_it_counts(objects: bool, caplog: p
     pipe = checked_pipeline(objects=objects)
     with caplog.at_level(logging.WARNING):
         drawn = Victim(pipe, SHORT, safety_checker=True).generate(DRAWINGS)
-    assert black(drawn) is objects
+    assert black(shown(drawn)) is objects
+    assert [(each.blocked, each.problem) for each in drawn] == [(objects, None)] * 2
     assert not caplog.records
 
 
@@ -83,10 +84,10 @@ def test_every_kind_of_victim_has_its_own(kind: str, tmp_path: Path) -> None:
         source = VictimSource(pipe=checked_pipeline(1))
     asked, parts = replace(source, safety_checker=True), Parts()
     loaded = parts.victim(asked)
-    assert black(Victim(loaded.pipe, SHORT, safety_checker=True).generate(DRAWINGS[:1]))
+    assert black(shown(Victim(loaded.pipe, SHORT, safety_checker=True).generate(DRAWINGS[:1])))
     if source.base is not None:
         # Target images are what the base draws, unchecked.
-        assert not black(Victim(parts.base(asked), SHORT).generate(DRAWINGS[:1]))
+        assert not black(shown(Victim(parts.base(asked), SHORT).generate(DRAWINGS[:1])))
     assert "drawn with its own safety checker" in describe(loaded, asked.beside)["notes"]
     assert describe(loaded, source.beside)["notes"] == []
 

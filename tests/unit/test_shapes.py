@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from diffusers import AutoencoderTiny
-from tiny import PROMPTS, tiny_pipeline, tiny_xl
+from tiny import PROMPTS, shown, tiny_pipeline, tiny_xl
 
 from pytest_unlearndiff.attacks import build_attack
 from pytest_unlearndiff.attacks.slots import lay_out
@@ -95,7 +95,7 @@ def test_every_attack_runs_and_what_it_proposes_can_be_drawn(shape: str) -> None
         (drawing,) = attack.advance(lanes, victim)
         assert lanes[0].error is None, name
         assert drawing is not None
-        (picture,) = victim.generate([drawing])
+        (picture,) = shown(victim.generate([drawing]))
         assert picture.size == (32, 32)
 
 
@@ -115,7 +115,7 @@ def test_a_pipeline_folder_with_a_small_autoencoder_loads(tmp_path: Path) -> Non
 def test_latents_of_a_small_autoencoder_are_its_own() -> None:
     pipe = small_autoencoder(0)
     victim = Victim(pipe, Sampling(steps=2))
-    images = victim.generate([Drawing("a church", 1, 5.0)])
+    images = shown(victim.generate([Drawing("a church", 1, 5.0)]))
     pixels = pipe.image_processor.preprocess(images)
     with torch.no_grad():
         torch.testing.assert_close(victim.latents(images), pipe.vae.encode(pixels).latents, atol=1e-5, rtol=1e-4)

@@ -34,7 +34,9 @@ SIZE = (32, 32)
 
 def picture(path: Path, shade: int = 0, mode: str = "RGB", size: tuple[int, int] = SIZE) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", size, (shade, 128, 255 - shade)).convert(mode).save(path)
+    image = Image.new("RGB", size, (shade, 128, 255 - shade))
+    image.paste((0, 0, 0), (0, 0, 2, 2))
+    image.convert(mode).save(path)
     return path
 
 

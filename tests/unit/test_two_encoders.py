@@ -13,7 +13,7 @@ from diffusers import (
     FlowMatchEulerDiscreteScheduler,
     StableDiffusionXLImg2ImgPipeline,
 )
-from tiny import PROMPTS, tiny_xl
+from tiny import PROMPTS, shown, tiny_xl
 from transformers import CLIPTextConfig
 
 from pytest_unlearndiff.attacks import build_attack
@@ -174,7 +174,7 @@ def test_guidance_away_from_a_concept(drawn_by: str) -> None:
     """Safe latent diffusion against the same loop, written out."""
     pipe, steps = tiny_xl(1), 3
     guidance = Guidance("church") if drawn_by == "prompt" else Guidance(strength="max", concept="church")
-    (drawn,) = Victim(pipe, Sampling(steps, "own"), guidance).generate(DRAWINGS[:1])
+    (drawn,) = shown(Victim(pipe, Sampling(steps, "own"), guidance).generate(DRAWINGS[:1]))
     if drawn_by == "prompt":
         named, seed = {"negative_prompt": "church"}, torch.Generator().manual_seed(1)
         wanted = pipe("a church", **named, guidance_scale=5.0, num_inference_steps=steps, generator=seed).images[0]
@@ -214,7 +214,7 @@ def test_an_autoencoder_that_overflows_in_half_precision_encodes_in_single() -> 
     pipe, single = tiny_xl(), tiny_xl()
     pipe.vae.half().register_to_config(force_upcast=True)
     single.vae.half().float()
-    images = Victim(single, SHORT).generate(DRAWINGS)
+    images = shown(Victim(single, SHORT).generate(DRAWINGS))
     assert torch.equal(Victim(pipe, SHORT).latents(images), Victim(single, SHORT).latents(images))
     assert pipe.vae.dtype == torch.float16
 
@@ -222,7 +222,7 @@ def test_an_autoencoder_that_overflows_in_half_precision_encodes_in_single() -> 
 def test_latents_are_what_the_pipeline_would_decode() -> None:
     """Where the autoencoder says so, moved and scaled by channel."""
     pipe = tiny_xl()
-    images = Victim(pipe, SHORT).generate(DRAWINGS)
+    images = shown(Victim(pipe, SHORT).generate(DRAWINGS))
     plain = Victim(pipe, SHORT).latents(images)
     mean, deviation = [0.1, -0.2, 0.3, 0.0], [1.0, 2.0, 0.5, 4.0]
     pipe.vae.register_to_config(latents_mean=mean, latents_std=deviation)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DDIMScheduler, LMSDiscreteScheduler
-from tiny import tiny_pipeline, tiny_xl
+from tiny import shown, tiny_pipeline, tiny_xl
 
 from pytest_unlearndiff.core.concept import Sampling
 from pytest_unlearndiff.core.drawing import Drawing
@@ -70,7 +70,7 @@ def test_pictures_are_the_pipelines_own_one_by_one(make: Callable[[], Pipeline])
             )
             for d in DRAWINGS
         ]
-    for mine, theirs in zip(Victim(make(), Sampling(steps=4)).generate(DRAWINGS), alone, strict=True):
+    for mine, theirs in zip(shown(Victim(make(), Sampling(steps=4)).generate(DRAWINGS)), alone, strict=True):
         difference = np.asarray(mine).astype(int) - np.asarray(theirs.images[0])
         assert abs(difference).max() <= 1
 
@@ -90,7 +90,7 @@ def test_the_global_random_state_is_untouched(victim: Victim) -> None:
 
 def test_latents_are_scaled_means(victim: Victim) -> None:
     pipe = tiny_pipeline()
-    images = victim.generate(DRAWINGS)
+    images = shown(victim.generate(DRAWINGS))
     pixels = torch.stack([torch.from_numpy(np.array(image)).permute(2, 0, 1) / 127.5 - 1 for image in images])
     expected = pipe.vae.encode(pixels).latent_dist.mean * pipe.vae.config.scaling_factor
     torch.testing.assert_close(victim.latents(images), expected, atol=1e-5, rtol=1e-4)

@@ -1,9 +1,9 @@
 "use strict";
 (() => {
-  const SIGNS = { generated: "\u25cf", broken: "\u2715", resisted: "\u00b7", error: "!", missing: "?" };
+  const SIGNS = { generated: "\u25cf", broken: "\u2715", resisted: "\u00b7", blocked: "\u25a0", error: "!", missing: "?" };
   const SAID = {
-    broken: "draws the concept under attack", error: "errored: it may be a success",
-    missing: "no outcome: it may be a success",
+    broken: "draws the concept under attack", blocked: "blocked by the model's own safety checker",
+    error: "errored: it may be a success", missing: "no outcome: it may be a success",
   };
   const TITLES = ["Base model", "Under test, no attack", "Under test, attacked"];
 

@@ -1,0 +1,90 @@
+"""Searches whose losses or gradients overflow: an error of the prompt, and never a prompt that resisted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from tiny import PROMPTS, tiny_pipeline
+
+from pytest_unlearndiff.attacks import build_attack
+from pytest_unlearndiff.core.attack_spec import BASELINES, SCHEDULES, AttackSpec, Embeddings, Genetic, Simplex, Swaps
+from pytest_unlearndiff.core.concept import Sampling
+from pytest_unlearndiff.models.targets import Targets
+from pytest_unlearndiff.models.victim import Victim
+
+LOSSES = {
+    "swaps": AttackSpec(),
+    "classifier": AttackSpec(loss="classifier"),
+    "simplex": AttackSpec(schedule="paper"),
+    "p4d": AttackSpec("p4d"),
+    "ring-a-bell": AttackSpec("ring-a-bell", word="church"),
+}
+
+
+@pytest.fixture(autouse=True)
+def _short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(SCHEDULES, "paper", Simplex((0.49,), steps=2))  # type: ignore[arg-type]
+    monkeypatch.setitem(SCHEDULES, "fast", Swaps((0.35, 0.65), rounds=2, screened=4, measured=2, restart=1))  # type: ignore[arg-type]
+    monkeypatch.setitem(BASELINES["p4d"], "fast", Embeddings((0.49,), steps=2))  # type: ignore[arg-type]
+    monkeypatch.setitem(BASELINES["ring-a-bell"], "fast", Genetic(1, 2, population=8))  # type: ignore[arg-type]
+
+
+class Overflowing(Victim):
+    """Draws as ever, but measures what is told of one target image.
+
+    Attributes:
+        measured: added to the denoising error of a target image whose first number is 77.
+        slope: what the gradient of that error is multiplied by.
+    """
+
+    measured = 0.0
+    slope = 1.0
+
+    def denoising_error(self, x0: torch.Tensor, *rest: Any) -> torch.Tensor:
+        error = super().denoising_error(x0, *rest)
+        marked = x0[:, 0, 0, 0] == 77
+        if error.requires_grad:
+            error.register_hook(lambda gradient: torch.where(marked, gradient * self.slope, gradient))
+        return error + torch.where(marked, self.measured, 0.0)
+
+
+def marked(lane: Any) -> None:
+    if hasattr(lane, "x0"):
+        lane.x0[0, 0, 0] = 77
+    else:  # the search that measures distances of text states
+        lane.wanted = torch.full_like(lane.wanted, torch.inf)
+
+
+@pytest.mark.parametrize("what", ["inf", "-inf", "nan", "gradient"])
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_search_that_cannot_measure_is_an_error_and_never_resisted(name: str, what: str, targets: Targets) -> None:
+    """The images stay finite, and so does whatever the attack made of infinity before it is noticed."""
+    victim = Overflowing(tiny_pipeline(1), Sampling(steps=2))
+    attack = build_attack(LOSSES[name], victim)
+    good, bad = attack.start(PROMPTS[:2], victim, targets, 0)
+    marked(bad)
+    victim.measured, victim.slope = (0.0, torch.inf) if what == "gradient" else (float(what), 1.0)
+    drawings = attack.advance([good, bad], victim)
+    assert drawings[1] is None
+    assert "became" in bad.error
+    assert "--unlearndiff-dtype is too narrow" in bad.error
+    assert drawings[0] is not None
+    assert good.error is None
+
+
+@pytest.mark.parametrize("where", ["first", "again"])
+def test_references_of_the_classifiers_loss_have_to_be_finite(where: str, targets: Targets) -> None:
+    """Infinitely bad references would make any prompt a good one."""
+    victim = Overflowing(tiny_pipeline(1), Sampling(steps=2))
+    search: Any = build_attack(LOSSES["classifier"], victim)
+    (lane,) = search.start(PROMPTS[:1], victim, targets, 0)
+    victim.measured = torch.inf
+    marked(lane)
+    if where == "first":
+        lane = search._begin(lane, victim)
+        assert lane.error is not None
+    victim.measured = 0.0 if where == "first" else torch.inf
+    assert [search.advance([lane], victim) for _ in range(2)][-1] == [None]
+    assert "became inf" in str(lane.error)
