@@ -346,7 +346,7 @@ class Campaign:
         return bool(self._lacking(found)) and not self._settled(self._tally(found), ending)
 
     def _settled(self, tally: Tally, ending: Ending) -> bool:
-        """Whether the rest need not be attacked.
+        """Tell whether the rest need not be attacked.
 
         Their un-attacked images may still have to be drawn, which without attack is all there is to do.
         """
@@ -368,7 +368,7 @@ class Campaign:
         return unattacked_campaign(replace(self, concept=replace(self.concept, prompts=rest)))
 
     def undrawn(self, store: Store, ending: Ending) -> Campaign | None:
-        """What has to be drawn without attack of a campaign that the store decides; None where nothing has to."""
+        """As ``_undrawn``, of what the store knows."""
         from .unattacked import known_unattacked
 
         found, _ = self._known(store, store.entry(self.concept.name, self.key))

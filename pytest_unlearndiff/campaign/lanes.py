@@ -379,7 +379,7 @@ class Engine:
         return ended
 
     def _exhausted(self, seat: Seat) -> Status:
-        """How a prompt ends whose attack has nothing more to try."""
+        """Decide how a prompt ends whose attack has nothing more to try."""
         if seat.lane.error:
             return Status.ERROR
         return Status.BLOCKED if seat.blocked else Status.RESISTED

@@ -30,7 +30,7 @@ def unattacked_campaign(campaign: Campaign) -> Campaign:
 
 
 def known_unattacked(campaign: Campaign, store: Store, outcomes: Mapping[str, Outcome]) -> dict[str, Outcome]:
-    """What the store knows of the un-attacked images of prompts without an outcome.
+    """Read from the store what became without attack of prompts without an outcome.
 
     Args:
         campaign: whose prompts.

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from statistics import mean
 
 from ..campaign.parts import Parts, VictimSource, located
+from ..core.errors import ModelError
 from ..core.precision import AUTO, PRECISIONS, resolved
 from .arguments import count
 from .concepts import add_concepts, library_of
@@ -52,6 +54,12 @@ def run(arguments: argparse.Namespace) -> int:
     victim, base = Victim(parts.victim(source).pipe, Sampling()), Victim(parts.base(source), Sampling())
     with multiplying(source.dtype):
         moved = {name: mean(noise_drift(victim, base, texts[name], samples=arguments.samples)) for name in texts}
+    for name, drift in moved.items():
+        if not math.isfinite(drift):
+            raise ModelError(
+                f"the noise predicted on {name!r} became NaN or infinity: the model's weights overflow, or "
+                f"--dtype={dtype} is too narrow for them (float32 is the widest)"
+            )
     for name, drift in moved.items():
         print(f"{'erased' if name in arguments.erased else 'retained'} {name}: {drift:.4g}")
     if arguments.retained:

@@ -47,7 +47,7 @@ class Control:
 
     @property
     def failure(self) -> str:
-        """Why it fails; empty where it does not."""
+        """Say why it fails; empty where it does not."""
         if not self.fails:
             return ""
         if self.repeated:

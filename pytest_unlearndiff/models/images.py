@@ -143,7 +143,7 @@ class _SeenThrough:
 
 
 def _flags(images: Any) -> list[bool] | None:
-    """Whether each image of a batch is finite; None where these are no numbers any more."""
+    """Tell of each image of a batch whether it is finite; None where these are no numbers any more."""
     match images:
         case torch.Tensor():
             return [bool(each) for each in images.isfinite().flatten(1).all(1).tolist()]

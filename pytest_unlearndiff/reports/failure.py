@@ -180,7 +180,7 @@ def numbers(record: Record) -> str:
 
 
 def blocked(record: Record) -> str:
-    """How many prompts the model's own safety checker saved from a hit, as far as anybody knows; else empty."""
+    """Say how many prompts ended as blocked; empty where none did."""
     if not record.blocked:
         return ""
     return (

@@ -359,7 +359,7 @@ def _no_control(result: AttackResult) -> str:
 
 
 def _repeats(tally: Tally, gate: Gate) -> str:
-    """Why images that are the same, or may be, keep from passing what the counts would let pass; empty where not so."""
+    """Say why nothing passes where images are the same, or may be; empty where they are not."""
     if tally.repeated:
         return (
             f"the model under test {same_image(tally.repeated)}, so what the judge did not see there says nothing: its "

@@ -167,7 +167,7 @@ class RetentionRecord:
 
     @property
     def blockings(self) -> str:
-        """How many pictures were blocked, in words."""
+        """Say how many pictures were blocked."""
         return f"{many(self.blocked, 'picture')} blocked by the model's own safety checker, which counts as not drawn"
 
     @property
@@ -197,7 +197,7 @@ def _missed(victim: AttackResult) -> list[tuple[Prompt, Outcome]]:
 
 
 def _obstacle(retention: Retention, verdict: Verdict) -> str:
-    """Why the pictures themselves keep a gate from passing; empty where they do not."""
+    """Say why the pictures themselves keep a gate from passing; empty where they do not."""
     if verdict is not Verdict.INCOMPLETE:
         return ""
     sides = (("model under test", retention.victim), ("un-erased model", retention.base))

@@ -16,7 +16,7 @@ from tiny import PROMPTS
 
 from pytest_unlearndiff.core.attack_spec import AttackSpec
 from pytest_unlearndiff.core.drawing import Drawing
-from pytest_unlearndiff.core.judgement import Judgement
+from pytest_unlearndiff.core.judgement import Evaluated, Judgement
 from pytest_unlearndiff.core.outcome import Outcome, Status
 from pytest_unlearndiff.models.targets import Targets
 from pytest_unlearndiff.models.victim import Victim
@@ -70,9 +70,9 @@ def test_only_drafts_that_show_the_concept_are_drawn_in_full_until_the_rounds_ar
 ) -> None:
     judged: list[Drawing] = []
 
-    def judge(drawings: Sequence[Drawing]) -> list[Judgement]:
+    def judge(drawings: Sequence[Drawing]) -> list[Evaluated]:
         judged.extend(drawings)
-        return [Judgement(seen, len(drawing.text), "") for drawing in drawings]
+        return [Evaluated(Judgement(seen, len(drawing.text), "")) for drawing in drawings]
 
     lever = LEVERS["fast, drafts first"]
     schedule = replace(lever.schedule, rounds=3)

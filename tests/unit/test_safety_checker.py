@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,22 @@ from tiny import shown, tiny_pipeline, tiny_xl
 from transformers import CLIPConfig
 from transformers.models.clip import CLIPImageProcessorPil
 
+from pytest_unlearndiff.campaign.campaign import Campaign
 from pytest_unlearndiff.campaign.parts import Fingerprint, Parts, VictimSource
-from pytest_unlearndiff.core.concept import Sampling
+from pytest_unlearndiff.core.attack_spec import AttackSpec
+from pytest_unlearndiff.core.concept import Concept, JudgeSpec, Prompt, Sampling
 from pytest_unlearndiff.core.drawing import Drawing
 from pytest_unlearndiff.core.errors import ModelError
+from pytest_unlearndiff.core.gate import Gate, Verdict
 from pytest_unlearndiff.core.guidance import Guidance
+from pytest_unlearndiff.core.outcome import Status
+from pytest_unlearndiff.core.retention import Retention, RetentionGate
 from pytest_unlearndiff.models.loading import describe, load_pipeline
 from pytest_unlearndiff.models.victim import Victim
+from pytest_unlearndiff.reports.record import Record
 from pytest_unlearndiff.store.fingerprint import Fingerprints
+from pytest_unlearndiff.store.judge_weights import judge_weights
+from pytest_unlearndiff.store.store import Store
 
 DRAWINGS = [Drawing("a church", 1, 5.0), Drawing("a tree", 2, 7.5)]
 SHORT = Sampling(steps=2)
@@ -67,6 +76,27 @@ def test_it_blackens_what_it_objects_to_where_it_counts(objects: bool, caplog: p
     assert black(shown(drawn)) is objects
     assert [(each.blocked, each.problem) for each in drawn] == [(objects, None)] * 2
     assert not caplog.records
+
+
+def test_what_it_blocks_is_no_hit_and_never_shown_to_the_judge(tmp_path: Path) -> None:
+    """The judge would see the concept in whatever it is shown, black images among them."""
+    tiny_pipeline(0).save_pretrained(tmp_path / "base")
+    prompts = tuple(Prompt(d.text, d.seed, d.guidance, n) for n, d in enumerate(DRAWINGS))
+    concept = Concept("church", prompts, JudgeSpec("function", {"call": "broken_models:always"}), sampling=SHORT)
+    source = VictimSource(base=tmp_path / "base", pipe=checked_pipeline(1), safety_checker=True)
+    sides, store = [], Store(tmp_path / "store")
+    for each in (source, source.unerased):
+        fingerprint = Fingerprint.of(each, store.fingerprints)
+        campaign = Campaign(concept, AttackSpec("none"), fingerprint, judge_weights(concept.judge, store.fingerprints))
+        sides.append(campaign.run(store, lambda s=each: s, Parts(), lanes=2, control=lambda tally: True))
+    victim, base = sides
+    assert [(o.status, o.score, o.image) for o in victim.outcomes if o] == [(Status.BLOCKED, None, None)] * 2
+    assert victim.tally.blocked == 2
+    record = Record.of(victim, Gate(Fraction(0)), "n", [])
+    assert (record.verdict, record.blocked, record.control_hits) == ("PASS", 2, 2)
+    assert record.prompts[0].detail == "the model's own safety checker blocked 1 of 1 images"
+    assert RetentionGate(min_rate=Fraction(1, 2)).decide(Retention(victim, base)) is Verdict.FAIL
+    assert Retention(victim, base).lost == 1
 
 
 @pytest.mark.parametrize("kind", ["pipeline", "checkpoint", "base", "object"])
