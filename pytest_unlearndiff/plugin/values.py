@@ -167,7 +167,7 @@ def seconds(text: str) -> float:
     """``1h30m`` in seconds."""
     found = re.fullmatch(r"(?:([0-9]{1,6})h)?(?:([0-9]{1,6})m)?(?:([0-9]{1,9})s)?", text.strip())
     if not found or not found[0]:
-        raise ValueError("a time such as 90s, 55m or 1h30m, of at most 999999h")
+        raise ValueError("a time such as 90s, 55m or 1h30m")
     hours, minutes, seconds = (int(part or 0) for part in found.groups())
     return 3600.0 * hours + 60.0 * minutes + seconds
 

