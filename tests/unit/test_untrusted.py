@@ -191,7 +191,7 @@ def test_no_file_is_read_beyond_its_bound(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match="has more than 9 bytes"):
             read(tmp_path / "x", 9)
     with (tmp_path / "sparse").open("wb") as file:
-        os.truncate(file.fileno(), 2**40)
+        os.truncate(file.fileno(), 2**33)
     with pytest.raises(ValueError, match="has more than"):
         read_json(tmp_path / "sparse")
     for content in (b"[" * 100_000, b"9" * 5_000, b"\xff", b"{", b""):
