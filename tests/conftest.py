@@ -27,7 +27,15 @@ def world(pytester: pytest.Pytester) -> World:
     return World(pytester)
 
 
-@pytest.fixture(params=[(), ("-n2",)], ids=["alone", "n2"])
-def workers(request: pytest.FixtureRequest) -> tuple[str, ...]:
-    """Arguments of a session on its own, and of one with two workers."""
-    return request.param
+WITH_WORKERS = ("test_gate_files", "test_hooks", "test_import_budget", "test_interrupted", "test_retention", "test_verdicts")
+"""Modules whose tests run with two workers of pytest-xdist as well: each costs three processes."""
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Give ``workers``, arguments of a session on its own and, in a few modules, of one with two workers."""
+    if "workers" not in metafunc.fixturenames:
+        return
+    if metafunc.module.__name__.rpartition(".")[2] in WITH_WORKERS:
+        metafunc.parametrize("workers", [(), ("-n2",)], ids=["alone", "n2"])
+    else:
+        metafunc.parametrize("workers", [()], ids=["alone"])

@@ -36,6 +36,8 @@ _NOT_OURS = {"__pycache__", ".pytest_cache", "stdout", "stderr"}
 
 _ENGINE = """
 import sys, time, types
+
+import pytest
 from pytest_unlearndiff.campaign.campaign import Campaign
 from pytest_unlearndiff.campaign.control import base_campaign, keep_watched
 from pytest_unlearndiff.core.outcome import Outcome, Status
@@ -76,7 +78,12 @@ class ScriptedEngine:
             yield Outcome(prompt.digest, STATUS[letter], detail="church 0.99", error=error, **broken)
 
 
-Campaign.engine = lambda self, *parts: (ScriptedEngine(self, *parts[-2:]), {})
+
+
+def pytest_configure(config):
+    patch = pytest.MonkeyPatch()
+    patch.setattr(Campaign, "engine", lambda self, *parts: (ScriptedEngine(self, *parts[-2:]), {}))
+    config.add_cleanup(patch.undo)
 """
 
 
@@ -86,6 +93,7 @@ class World:
     def __init__(self, pytester: pytest.Pytester) -> None:
         self.pytester = pytester
         self.path: Path = pytester.path
+        self._apart = False
         self.ini()
         self.file("model.safetensors", "weights:{unlearned}")  # which begins as such a file does
         self.file("base/model_index.json", "{}")
@@ -256,6 +264,12 @@ class World:
         return [json.loads(line)["outcome"] for line in lines]
 
     def bare(self, *arguments: str) -> pytest.RunResult:
+        """Run pytest in this process, or in one of its own where it starts workers."""
+        if self._apart or any(argument.startswith("-n") for argument in arguments):
+            return self.separate(*arguments)
+        return self.pytester.runpytest_inprocess(*arguments)
+
+    def separate(self, *arguments: str) -> pytest.RunResult:
         """Run pytest in a process of its own."""
         return self.pytester.runpytest_subprocess(*arguments)
 
@@ -264,7 +278,8 @@ class World:
         return self.pytester.runpytest_inprocess(*MODEL, REQUIRE, *arguments)
 
     def without_torch(self) -> None:
-        """From here on, whoever attacks finds no torch."""
+        """From here on, whoever attacks finds no torch; for which sessions need processes of their own."""
+        self._apart = True
         self.file("conftest.py", "import sys\n\nsys.modules['torch'] = None\n")
 
     def files(self) -> dict[str, bytes]:

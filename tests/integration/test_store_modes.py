@@ -278,13 +278,13 @@ def test_a_model_that_is_replaced_while_the_session_runs_leaves_no_outcome(world
     with (world.path / "conftest.py").open("a") as file:
         file.write(
             "import pathlib\n"
-            "scripted = Campaign.engine\n"
+            "scripted = ScriptedEngine.__init__\n"
             "def replaced(self, *parts):\n"
             "    pathlib.Path('model.safetensors').write_text('weights:{replaced}')\n"
-            "    return scripted(self, *parts)\n"
-            "Campaign.engine = replaced\n"
+            "    scripted(self, *parts)\n"
+            "ScriptedEngine.__init__ = replaced\n"
         )
-    result = world.attack()
+    result = world.separate(*MODEL)
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["E *ModelError: *model.safetensors, or its base, was replaced while the session ran*"])
     assert not world.kept()
