@@ -297,9 +297,7 @@ class Remote:
 
 
 def _is_local(files: AbstractFileSystem) -> bool:
-    from fsspec.implementations.local import LocalFileSystem
-
-    return isinstance(files, LocalFileSystem)
+    return "file" in files.protocol
 
 
 def _last(path: str) -> str:

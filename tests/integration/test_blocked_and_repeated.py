@@ -123,7 +123,7 @@ def test_an_early_pass_rests_on_the_images_of_all_prompts(world: World) -> None:
     lost = world.run()
     assert row(lost)[-1] == "INCOMPLETE"
     lost.stdout.fnmatch_lines(
-        ["*un-attacked images *could not be drawn: --unlearndiff-cache=require forbids attacking*"]
+        ["*un-attacked images *could not be drawn: --unlearndiff-cache=require forbids drawing anything new*"]
     )
     planned = world.attack("--unlearndiff-plan")
     planned.stdout.fnmatch_lines(

@@ -101,7 +101,7 @@ def test_a_hook_that_is_taken_off_is_noticed(steered: World, monkeypatch: pytest
     reports = "--unlearndiff-report=json:r.json,html:r.html,md:r.md"
     first = run(steered, BASE, reports, "--junitxml=r.xml")
     first.assert_outcomes(passed=1)
-    assert "4 attacked" in said(first)
+    assert "4 drawn" in said(first)
     assert UNKEPT in said(first)
     assert steered.kept() == [], "nothing of the victim"
     assert len(steered.kept(base=True)) == 4, "the positive control is the base's"
@@ -111,13 +111,13 @@ def test_a_hook_that_is_taken_off_is_noticed(steered: World, monkeypatch: pytest
     assert gate["unkept"].startswith(UNKEPT)
     assert "no hash stands for forward hook on vae.decoder" in (steered.path / "r.md").read_text()
     again = run(steered, BASE)
-    assert "4 attacked" in said(again), "it is drawn each time"
+    assert "4 drawn" in said(again), "it is drawn each time"
 
     monkeypatch.setenv("HOOK", "off")
     bare = run(steered, BASE)
     bare.assert_outcomes(failed=1)
     assert "4/4 = 100.0%" in said(bare)
-    assert "4 attacked" in said(bare)
+    assert "4 drawn" in said(bare)
     assert len(steered.kept()) == 4, "weights say all of this one"
 
     monkeypatch.setenv("HOOK", "on")
@@ -136,13 +136,13 @@ def test_under_a_version_outcomes_are_kept(steered: World, monkeypatch: pytest.M
         assert f"model version: {version}" in said(result)
         return said(result)
 
-    assert "4 attacked" in measured("1")
+    assert "4 drawn" in measured("1")
     assert "all 4 from the store" in measured("1")
-    assert "4 attacked" in measured("2")
+    assert "4 drawn" in measured("2")
     monkeypatch.setenv("HOOK", "off")
     result = run(steered, "--unlearndiff-model-version=1")
     result.assert_outcomes(failed=1)
-    assert "4 attacked" in said(result), "a version never stands for other weights or for what has no name"
+    assert "4 drawn" in said(result), "a version never stands for other weights or for what has no name"
     assert "--unlearndiff-model-version=1" in said(result), "the replay says it"
 
 
@@ -151,7 +151,7 @@ def test_a_callable_may_say_its_version(steered: World) -> None:
     versioned = "--unlearndiff-model=mine:versioned"
     first = run(steered, versioned)
     first.assert_outcomes(passed=1)
-    assert "4 attacked" in said(first)
+    assert "4 drawn" in said(first)
     assert "all 4 from the store" in said(run(steered, versioned))
     assert "all 4 from the store" in said(run(steered, versioned, "--unlearndiff-model-version=2"))
     other = run(steered, versioned, "--unlearndiff-model-version=3")
