@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 import pytest
 from worlds import World
@@ -20,6 +21,8 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         ):
             monkeypatch.delenv(name)
     monkeypatch.setenv("COLUMNS", "80")
+    # A test module that is written anew within a second would else be taken from its compiled file.
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
 
 
 @pytest.fixture
@@ -27,15 +30,23 @@ def world(pytester: pytest.Pytester) -> World:
     return World(pytester)
 
 
-WITH_WORKERS = ("test_gate_files", "test_hooks", "test_import_budget", "test_interrupted", "test_retention", "test_verdicts")
+WITH_WORKERS = (
+    "test_gate_files",
+    "test_hooks",
+    "test_import_budget",
+    "test_interrupted",
+    "test_retention",
+    "test_verdicts",
+)
 """Modules whose tests run with two workers of pytest-xdist as well: each costs three processes."""
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Give ``workers``, arguments of a session on its own and, in a few modules, of one with two workers."""
-    if "workers" not in metafunc.fixturenames:
+    own = [str(mark.args[0]) for mark in metafunc.definition.iter_markers("parametrize")]
+    if "workers" not in metafunc.fixturenames or "workers" in " ".join(own):
         return
-    if metafunc.module.__name__.rpartition(".")[2] in WITH_WORKERS:
+    if metafunc.module.__name__.rpartition(".test_")[2] in WITH_WORKERS:
         metafunc.parametrize("workers", [(), ("-n2",)], ids=["alone", "n2"])
     else:
         metafunc.parametrize("workers", [()], ids=["alone"])

@@ -77,12 +77,18 @@ class ScriptedEngine:
             error = "the judge choked" if letter == "e" else None
             yield Outcome(prompt.digest, STATUS[letter], detail="church 0.99", error=error, **broken)
 
+    def described(self, source):
+        return {}
 
+
+def scripted_engine(campaign, source, *parts):
+    engine = ScriptedEngine(campaign, *parts[-2:])
+    return engine, engine.described(source)
 
 
 def pytest_configure(config):
     patch = pytest.MonkeyPatch()
-    patch.setattr(Campaign, "engine", lambda self, *parts: (ScriptedEngine(self, *parts[-2:]), {}))
+    patch.setattr(Campaign, "engine", scripted_engine)
     config.add_cleanup(patch.undo)
 """
 
@@ -93,7 +99,7 @@ class World:
     def __init__(self, pytester: pytest.Pytester) -> None:
         self.pytester = pytester
         self.path: Path = pytester.path
-        self._apart = False
+        self.apart = False
         self.ini()
         self.file("model.safetensors", "weights:{unlearned}")  # which begins as such a file does
         self.file("base/model_index.json", "{}")
@@ -209,6 +215,7 @@ class World:
             error: such as ``RuntimeError('half and float')``.
             base: how they end on the un-erased base under no attack; drawn, where nothing is said.
         """
+        self.apart |= "KeyboardInterrupt" in error  # which would end the session of these tests
         script = {"letters": letters, "seconds": seconds, "base": base or "g" * len(letters)}
         self.file(
             "conftest.py",
@@ -265,7 +272,7 @@ class World:
 
     def bare(self, *arguments: str) -> pytest.RunResult:
         """Run pytest in this process, or in one of its own where it starts workers."""
-        if self._apart or any(argument.startswith("-n") for argument in arguments):
+        if self.apart or any(argument.startswith("-n") for argument in arguments):
             return self.separate(*arguments)
         return self.pytester.runpytest_inprocess(*arguments)
 
@@ -279,7 +286,7 @@ class World:
 
     def without_torch(self) -> None:
         """From here on, whoever attacks finds no torch; for which sessions need processes of their own."""
-        self._apart = True
+        self.apart = True
         self.file("conftest.py", "import sys\n\nsys.modules['torch'] = None\n")
 
     def files(self) -> dict[str, bytes]:

@@ -35,7 +35,7 @@ def known(world: World) -> World:
 )
 def test_what_is_not_here_is_a_usage_error_at_start(known: World, name: str, said: str) -> None:
     known.file("conftest.py", NO_TORCH)
-    result = known.bare(*MODEL, f"--unlearndiff-device={name}")
+    result = known.separate(*MODEL, f"--unlearndiff-device={name}")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     assert said in result.stderr.str()
     assert "AssertionError" not in result.stderr.str()
@@ -102,8 +102,7 @@ def test_what_models_ran_on_is_in_every_report(world: World) -> None:
     world.scripted("r" * 10)
     with (world.path / "conftest.py").open("a") as file:
         # As loading says it, which is scripted here.
-        file.write("Campaign.engine = lambda self, source, *rest: (\n")
-        file.write("    ScriptedEngine(self, *rest[-2:]), {'device': source.device, 'dtype': source.dtype})\n")
+        file.write("ScriptedEngine.described = lambda self, source: {'device': source.device, 'dtype': source.dtype}\n")
     world.tests(
         """
         @pytest.mark.unlearndiff("church", max_asr="10%", exhaustive=True)

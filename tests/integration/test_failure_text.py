@@ -6,7 +6,7 @@ import shlex
 import unicodedata
 
 import pytest
-from worlds import MODEL, NOTE, World
+from worlds import MODEL, NOTE, REQUIRE, World
 
 from pytest_unlearndiff.core.rate import Rate
 
@@ -140,7 +140,7 @@ def test_hostile_text_is_harmless(world: World, place: str) -> None:
     for i, text in enumerate(HOSTILE.values()):
         world.know("bbrr", f"thing{i}", **{place: text})
         world.gate("max_asr=0.1", f"test_{i}", f"thing{i}")
-    result = world.run("-v")
+    result = world.separate(*MODEL, REQUIRE, "-v")
     result.assert_outcomes(failed=len(HOSTILE))
     # What was really written; pytester's lines have lost their ends.
     output = (world.path / "stdout").read_bytes().decode()

@@ -29,6 +29,7 @@ def interrupted(world: World) -> World:
     world.gate("max_asr='10%', exhaustive=True")
     conftest = world.path / "conftest.py"
     conftest.write_text(conftest.read_text() + INTERRUPT)
+    world.apart = True  # Ctrl-C would end the session of these tests too
     return world
 
 

@@ -111,6 +111,7 @@ def hub(world: World, monkeypatch: pytest.MonkeyPatch) -> Path:
     world.file(str(snapshot / "model_index.json"), "{}")
     world.file(str(cached / "refs" / "main"), "0" * 40)
     monkeypatch.setenv("HF_HUB_CACHE", str(world.path / "hub"))
+    world.apart = True  # the Hub's library reads that when it is imported
     return snapshot
 
 
