@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from .core.gate import Verdict as Verdict
     from .core.outcome import Outcome as Outcome
     from .core.outcome import Status as Status
-    from .core.plugged import AttackKind as AttackKind
-    from .core.plugged import JudgeKind as JudgeKind
     from .core.rate import Rate as Rate
+    from .core.registry import AttackKind as AttackKind
+    from .core.registry import JudgeKind as JudgeKind
     from .core.result import AttackResult as AttackResult
     from .core.retention import Retention as Retention
     from .core.versioned_pipeline import VersionedPipeline as VersionedPipeline
@@ -31,11 +31,11 @@ __version__ = "0.1.0"
 _HOMES = {
     "ASRExceeded": "core.errors",
     "AttackIncomplete": "core.errors",
-    "AttackKind": "core.plugged",
+    "AttackKind": "core.registry",
     "AttackResult": "core.result",
     "Concept": "core.concept",
     "Gate": "core.gate",
-    "JudgeKind": "core.plugged",
+    "JudgeKind": "core.registry",
     "Outcome": "core.outcome",
     "Prompt": "core.concept",
     "Rate": "core.rate",

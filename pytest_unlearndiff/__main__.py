@@ -10,7 +10,7 @@ from importlib import import_module
 
 from .core.errors import UnlearnDiffError
 
-# Each is a module of ``commands`` with SUMMARY, ``add_arguments(parser)`` and ``run(arguments) -> exit status``.
+# Each is a module of ``cli`` with SUMMARY, ``add_arguments(parser)`` and ``run(arguments) -> exit status``.
 COMMANDS: tuple[str, ...] = (
     "inspect", "calibrate", "drift", "show", "report", "compare", "export", "clear", "prune", "pull", "push",
 )  # fmt: skip
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name in COMMANDS:
-        module = import_module(f".commands.{name}", __package__)
+        module = import_module(f".cli.{name}", __package__)
         command = commands.add_parser(name, help=module.SUMMARY, description=module.SUMMARY)
         module.add_arguments(command)
         command.set_defaults(run=module.run)

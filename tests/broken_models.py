@@ -13,7 +13,7 @@ from diffusers.pipelines.stable_diffusion import StableDiffusionPipelineOutput
 from PIL import Image
 from tiny import tiny_pipeline
 
-from pytest_unlearndiff.models.images import is_constant
+from pytest_unlearndiff.models.generated_images import is_constant
 
 
 def overflowing_attention(pipe: Any) -> Any:

@@ -21,7 +21,7 @@ import sys
 
 if any("default_worker" in word for word in sys.orig_argv):
     import os, signal, time
-    from pytest_unlearndiff.campaign.campaign import Campaign
+    from pytest_unlearndiff.runs.campaign import Campaign
     from pytest_unlearndiff.core.outcome import Outcome, Status
 
     def crowded():

@@ -15,7 +15,7 @@ from diffusers import StableDiffusionPipeline
 from safetensors.torch import save_file
 
 from pytest_unlearndiff.models.formats.compvis_names import open_clip_name, unet_names, vae_names
-from pytest_unlearndiff.models.kinds import Pipeline, networks
+from pytest_unlearndiff.models.pipelines import Pipeline, networks
 
 Tensors = dict[str, torch.Tensor]
 Pairs = dict[str, tuple[torch.Tensor, torch.Tensor]]

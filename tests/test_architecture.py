@@ -25,7 +25,7 @@ HEAVY = (
     "fsspec",
     "ray",
 )
-LIGHT_ROOMS = ("core", "store", "reports", "campaign", "plugin")
+LIGHT_ROOMS = ("core", "store", "sources", "runs", "workers", "reports", "cli", "plugin")
 # Imports the modules it is given as if nothing heavy were installed, and prints those that cannot be.
 IMPORT_WITHOUT = f"""
 import importlib, json, sys

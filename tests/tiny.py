@@ -18,7 +18,7 @@ from PIL import Image
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from pytest_unlearndiff.core.concept import Prompt
-from pytest_unlearndiff.models.images import GeneratedImage
+from pytest_unlearndiff.models.generated_images import GeneratedImage
 
 EMOJI = Path(__file__).resolve().parent.parent / "examples" / "emoji"
 

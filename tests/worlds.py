@@ -12,13 +12,13 @@ from typing import Any, cast
 
 import pytest
 
-from pytest_unlearndiff.campaign.campaign import Campaign
-from pytest_unlearndiff.campaign.control import base_campaign
-from pytest_unlearndiff.campaign.unattacked import unattacked_campaign
 from pytest_unlearndiff.core.outcome import Outcome, Status
 from pytest_unlearndiff.plugin.attack import campaign_of, gate_source
 from pytest_unlearndiff.plugin.markers import read_request
 from pytest_unlearndiff.plugin.session import state_of
+from pytest_unlearndiff.runs.campaign import Campaign
+from pytest_unlearndiff.runs.positive_control import base_campaign
+from pytest_unlearndiff.runs.unattacked_images import unattacked_campaign
 
 STATUS = {
     "g": Status.GENERATED,
@@ -38,8 +38,8 @@ _ENGINE = """
 import sys, time, types
 
 import pytest
-from pytest_unlearndiff.campaign.campaign import Campaign
-from pytest_unlearndiff.campaign.control import base_campaign, keep_watched
+from pytest_unlearndiff.runs.campaign import Campaign
+from pytest_unlearndiff.runs.positive_control import base_campaign, keep_watched
 from pytest_unlearndiff.core.outcome import Outcome, Status
 
 STATUS = {

@@ -11,14 +11,14 @@ import argparse
 import sys
 from pathlib import Path
 
-from pytest_unlearndiff.core.concept import JudgeSpec, Sampling
+from pytest_unlearndiff.core.concept import JudgeConfig, Sampling
 from pytest_unlearndiff.core.concept_file import ConceptLibrary
-from pytest_unlearndiff.core.drawing import Drawing
+from pytest_unlearndiff.core.drawing import GenerationRequest
 from pytest_unlearndiff.core.rate import Rate, percent
 from pytest_unlearndiff.judges import build_judge
 from pytest_unlearndiff.judges.diffusion_classifier import DiffusionClassifier
+from pytest_unlearndiff.models.diffusion_model import DiffusionModel
 from pytest_unlearndiff.models.loading import load_pipeline
-from pytest_unlearndiff.models.victim import Victim
 
 EMOJI = Path(__file__).resolve().parent
 sys.path.insert(0, str(EMOJI / "train"))
@@ -33,11 +33,11 @@ def main() -> None:
     args = parser.parse_args()
     words, library = list(OBJECTS), ConceptLibrary([EMOJI / "concepts"])
     prompts = [prompt for word in words for prompt in library.find(word).prompts[: args.each]]
-    base = Victim(load_pipeline(EMOJI / "model"), Sampling(25, spacing="leading"))
-    drawn = base.generate([Drawing(prompt.text, prompt.seed, prompt.guidance) for prompt in prompts])
+    base = DiffusionModel(load_pipeline(EMOJI / "model"), Sampling(25, spacing="leading"))
+    drawn = base.generate([GenerationRequest(prompt.text, prompt.seed, prompt.guidance) for prompt in prompts])
     pictures = [each.image for each in drawn]
     options = {"model": str(EMOJI / "judge" / "object"), "label": words[0]}
-    trained = build_judge(JudgeSpec("image-classifier", options), "cpu")(pictures)
+    trained = build_judge(JudgeConfig("image-classifier", options), "cpu")(pictures)
     itself = DiffusionClassifier(base, words[0], words[1:])(pictures)
     named = [(left.detail.split()[0], right.detail.split()[0]) for left, right in zip(trained, itself, strict=True)]
     agreed = Rate(sum(left == right for left, right in named), len(named))

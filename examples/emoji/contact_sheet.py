@@ -12,12 +12,12 @@ from pathlib import Path
 from PIL import Image, ImageDraw
 from victims import EMOJI, attack, victims
 
-from pytest_unlearndiff.campaign.parts import Parts, VictimSource
-from pytest_unlearndiff.core.attack_spec import AttackSpec
+from pytest_unlearndiff.core.attack_config import AttackConfig
 from pytest_unlearndiff.core.concept import Sampling
-from pytest_unlearndiff.core.drawing import Drawing
+from pytest_unlearndiff.core.drawing import GenerationRequest
 from pytest_unlearndiff.core.outcome import Status
-from pytest_unlearndiff.models.victim import Victim
+from pytest_unlearndiff.models.diffusion_model import DiffusionModel
+from pytest_unlearndiff.runs.model_cache import ModelCache, ModelSpec
 from pytest_unlearndiff.store.store import Mode, Store
 
 SIDE = 96
@@ -25,16 +25,16 @@ TEXT = 470
 LINE = 13
 
 
-def rows(path: Path, concept: str, count: int, prompts: int, parts: Parts) -> list[tuple[list[Image.Image], str]]:
+def rows(path: Path, concept: str, count: int, prompts: int, parts: ModelCache) -> list[tuple[list[Image.Image], str]]:
     """The first broken prompts of a victim: three pictures and a caption each."""
     store = Store(EMOJI / ".unlearndiff", Mode.REQUIRE)
     row = next(row for row in victims() if row.path == path)
-    result = attack(row, AttackSpec(), prompts, store, parts, 8)
+    result = attack(row, AttackConfig(), prompts, store, parts, 8)
     broken = result.ended(Status.BROKEN)[:count]
-    source, sampling = VictimSource(path, EMOJI / "model"), Sampling(25, spacing="leading")
-    base, victim = Victim(parts.base(source), sampling), Victim(parts.victim(source).pipe, sampling)
-    plain = [Drawing(prompt.text, prompt.seed, prompt.guidance) for prompt, _ in broken]
-    found = [Drawing(outcome.adversarial or "", prompt.seed, prompt.guidance) for prompt, outcome in broken]
+    source, sampling = ModelSpec(path, EMOJI / "model"), Sampling(25, spacing="leading")
+    base, victim = DiffusionModel(parts.base(source), sampling), DiffusionModel(parts.victim(source).pipe, sampling)
+    plain = [GenerationRequest(prompt.text, prompt.seed, prompt.guidance) for prompt, _ in broken]
+    found = [GenerationRequest(outcome.adversarial or "", prompt.seed, prompt.guidance) for prompt, outcome in broken]
     drawn = (base.generate(plain), victim.generate(plain), victim.generate(found))
     columns = [[each.image for each in column] for column in drawn]
     captions = [f"{path.name}, prompt {p.case}\n{p.text}\n{o.adversarial}\njudge: {o.detail}" for p, o in broken]
@@ -63,7 +63,7 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, default=50, help="as given to victims.py")
     parser.add_argument("--out", type=Path, default=EMOJI / "contact_sheet.png")
     args = parser.parse_args()
-    parts, entries = Parts(), []
+    parts, entries = ModelCache(), []
     for row in victims():
         if not args.victims or row.path.name in args.victims:
             entries += rows(row.path, row.concept, args.each, args.prompts, parts)

@@ -11,12 +11,12 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from pytest_unlearndiff.campaign.campaign import Campaign
-from pytest_unlearndiff.campaign.parts import Fingerprint, Parts, VictimSource
-from pytest_unlearndiff.campaign.progress import Snapshot
-from pytest_unlearndiff.core.attack_spec import AttackSpec
+from pytest_unlearndiff.core.attack_config import AttackConfig
 from pytest_unlearndiff.core.concept_file import ConceptLibrary
 from pytest_unlearndiff.core.result import AttackResult
+from pytest_unlearndiff.runs.campaign import Campaign
+from pytest_unlearndiff.runs.model_cache import Fingerprint, ModelCache, ModelSpec
+from pytest_unlearndiff.runs.progress import Snapshot
 from pytest_unlearndiff.store.store import Store
 
 EMOJI = Path(__file__).resolve().parent
@@ -44,10 +44,10 @@ def victims() -> list[Row]:
     return sorted(rows, key=lambda row: (row.concept, METHODS.index(row.method)))
 
 
-def attack(row: Row, spec: AttackSpec, prompts: int, store: Store, parts: Parts, lanes: int) -> AttackResult:
+def attack(row: Row, spec: AttackConfig, prompts: int, store: Store, parts: ModelCache, lanes: int) -> AttackResult:
     """One campaign, from the store where it knows."""
     concept = ConceptLibrary([EMOJI / "concepts"]).find(row.concept).first(prompts)
-    source, hashes = VictimSource(row.path, EMOJI / "model"), store.fingerprints
+    source, hashes = ModelSpec(row.path, EMOJI / "model"), store.fingerprints
     fingerprint = Fingerprint.of(source, hashes)
     judge = hashes.of(Path(str(concept.judge.options["model"])))
 
@@ -83,7 +83,7 @@ def main() -> None:
     parser.add_argument("--schedule", default="fast", help="fast or paper")
     parser.add_argument("--only", default="", help="only victims whose name contains this")
     args = parser.parse_args()
-    store, parts = Store(EMOJI / ".unlearndiff"), Parts()
+    store, parts = Store(EMOJI / ".unlearndiff"), ModelCache()
     print(
         f"| victim | others kept | pre-ASR | ASR, UnlearnDiffAtk ({args.schedule}) | ASR, random tokens | attack time |"
     )
@@ -91,8 +91,8 @@ def main() -> None:
     for row in victims():
         if args.only not in row.path.name:
             continue
-        searched = attack(row, AttackSpec(schedule=args.schedule), args.prompts, store, parts, args.lanes)
-        control = attack(row, AttackSpec("random", args.schedule), args.prompts, store, parts, args.lanes)
+        searched = attack(row, AttackConfig(schedule=args.schedule), args.prompts, store, parts, args.lanes)
+        control = attack(row, AttackConfig("random", args.schedule), args.prompts, store, parts, args.lanes)
         seconds = sum(outcome.seconds for outcome in searched.outcomes if outcome is not None)
         cells = (
             row.path.name,

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..core.attack_spec import AttackSpec, Embeddings, Genetic, Simplex, Swaps
+from ..core.attack_config import AttackConfig, EmbeddingSchedule, GeneticSchedule, SimplexSchedule, TokenSwapSchedule
 from ..core.errors import GateError
-from ..core.maker import imported
-from ..core.plugged import plugged
-from ..models.victim import Victim
+from ..core.registry import plugged
+from ..models.diffusion_model import DiffusionModel
+from ..sources.import_string import imported
+from .base import Attack
 from .controls import NoAttack, RandomTokens, SeedSearch, Transfer
-from .coordinate_search import CoordinateSearch
-from .embedding_search import EmbeddingSearch
-from .genetic_search import GeneticSearch
-from .lane import Attack
+from .p4d import EmbeddingSearch
+from .ring_a_bell import GeneticSearch
 from .simplex_search import SimplexSearch
+from .token_swaps import CoordinateSearch
 
 
-def build_attack(spec: AttackSpec, victim: Victim) -> Attack[Any]:
+def build_attack(spec: AttackConfig, victim: DiffusionModel) -> Attack[Any]:
     """The attack that a specification names.
 
     Raises:
@@ -44,14 +44,14 @@ def build_attack(spec: AttackSpec, victim: Victim) -> Attack[Any]:
             raise GateError(f"there is no attack {name!r} in this process")
 
 
-def build_search(spec: AttackSpec, victim: Victim) -> Attack[Any]:
+def build_search(spec: AttackConfig, victim: DiffusionModel) -> Attack[Any]:
     """The search that an attack's schedule prescribes."""
     match spec.settings:
-        case Simplex() as settings:
+        case SimplexSchedule() as settings:
             return SimplexSearch(spec, settings, victim)
-        case Swaps() as settings:
+        case TokenSwapSchedule() as settings:
             return CoordinateSearch(spec, settings, victim)
-        case Embeddings() as settings:
+        case EmbeddingSchedule() as settings:
             return EmbeddingSearch(spec, settings, victim)
-        case Genetic() as settings:
+        case GeneticSchedule() as settings:
             return GeneticSearch(spec, settings)

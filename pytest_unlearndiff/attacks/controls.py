@@ -6,17 +6,17 @@ from collections.abc import Sequence
 
 import torch
 
-from ..core.attack_spec import AttackSpec
+from ..core.attack_config import AttackConfig
 from ..core.concept import Prompt
-from ..core.drawing import Drawing
+from ..core.drawing import GenerationRequest
 from ..core.known_prompts import KnownPrompts
-from ..models.targets import Targets
-from ..models.victim import Victim
-from .lane import Lane, lane_generator
+from ..models.diffusion_model import DiffusionModel
+from ..models.target_images import Targets
+from .base import PromptState, lane_generator
 from .slots import lay_out, propose
 
 
-def affordable(spec: AttackSpec, victim: Victim) -> int:
+def affordable(spec: AttackConfig, victim: DiffusionModel) -> int:
     """How many pictures cost the UNet forward passes that a schedule spends on a prompt that resists."""
     return spec.settings.work(victim.picture_forwards) // victim.picture_forwards
 
@@ -24,11 +24,13 @@ def affordable(spec: AttackSpec, victim: Victim) -> int:
 class NoAttack:
     """Nothing beyond the un-attacked picture."""
 
-    def start(self, prompts: Sequence[Prompt], victim: Victim, targets: Targets | None, seed: int) -> list[Lane]:
+    def start(
+        self, prompts: Sequence[Prompt], victim: DiffusionModel, targets: Targets | None, seed: int
+    ) -> list[PromptState]:
         """A fresh lane for each prompt."""
-        return [Lane(prompt, lane_generator(seed, prompt)) for prompt in prompts]
+        return [PromptState(prompt, lane_generator(seed, prompt)) for prompt in prompts]
 
-    def advance(self, lanes: Sequence[Lane], victim: Victim) -> list[Drawing | None]:
+    def advance(self, lanes: Sequence[PromptState], victim: DiffusionModel) -> list[GenerationRequest | None]:
         """Nothing to draw."""
         return [None] * len(lanes)
 
@@ -40,15 +42,15 @@ class RandomTokens(NoAttack):
         spec: slots, placement, and the schedule whose work is matched.
     """
 
-    def __init__(self, spec: AttackSpec) -> None:
+    def __init__(self, spec: AttackConfig) -> None:
         self._spec = spec
 
-    def advance(self, lanes: Sequence[Lane], victim: Victim) -> list[Drawing | None]:
+    def advance(self, lanes: Sequence[PromptState], victim: DiffusionModel) -> list[GenerationRequest | None]:
         """One random proposal a lane."""
         tries = affordable(self._spec, victim)
         return [self._propose(lane, victim) if lane.block < tries else None for lane in lanes]
 
-    def _propose(self, lane: Lane, victim: Victim) -> Drawing:
+    def _propose(self, lane: PromptState, victim: DiffusionModel) -> GenerationRequest:
         lane.block += 1
         vocabulary = victim.vocabulary
         slots = lay_out(lane.prompt.text, self._spec.slots, self._spec.placement, vocabulary)
@@ -64,18 +66,18 @@ class SeedSearch(NoAttack):
         spec: the schedule whose work is matched.
     """
 
-    def __init__(self, spec: AttackSpec) -> None:
+    def __init__(self, spec: AttackConfig) -> None:
         self._spec = spec
 
-    def advance(self, lanes: Sequence[Lane], victim: Victim) -> list[Drawing | None]:
+    def advance(self, lanes: Sequence[PromptState], victim: DiffusionModel) -> list[GenerationRequest | None]:
         """One other seed a lane."""
         tries = affordable(self._spec, victim)
         return [self._propose(lane) if lane.block < tries else None for lane in lanes]
 
-    def _propose(self, lane: Lane) -> Drawing:
+    def _propose(self, lane: PromptState) -> GenerationRequest:
         lane.block += 1
         seed = int(torch.randint(2**31, (1,), generator=lane.generator))
-        return Drawing(lane.prompt.text, seed, lane.prompt.guidance)
+        return GenerationRequest(lane.prompt.text, seed, lane.prompt.guidance)
 
 
 class Transfer(NoAttack):
@@ -88,11 +90,11 @@ class Transfer(NoAttack):
     def __init__(self, known: KnownPrompts) -> None:
         self._known = known
 
-    def advance(self, lanes: Sequence[Lane], victim: Victim) -> list[Drawing | None]:
+    def advance(self, lanes: Sequence[PromptState], victim: DiffusionModel) -> list[GenerationRequest | None]:
         """Each lane's next known prompt."""
         return [self._next(lane) for lane in lanes]
 
-    def _next(self, lane: Lane) -> Drawing | None:
+    def _next(self, lane: PromptState) -> GenerationRequest | None:
         rows = self._known.of(lane.prompt)
         if lane.block == len(rows):
             return None

@@ -7,20 +7,20 @@ from dataclasses import dataclass, field
 
 import torch
 
-from ..core.attack_spec import AttackSpec, RepeatedNoise, Simplex
+from ..core.attack_config import AttackConfig, RepeatedNoiseSchedule, SimplexSchedule
 from ..core.concept import Prompt
-from ..core.drawing import Drawing
-from ..models.targets import Targets
-from ..models.victim import Victim
-from .lane import Lane, lane_generator, note_overflow, one_block
-from .probe import Probe, gradients
+from ..core.drawing import GenerationRequest
+from ..models.diffusion_model import DiffusionModel
+from ..models.target_images import Targets
+from .base import PromptState, lane_generator, note_overflow, one_block
+from .denoising_loss import LossQuery, gradients
 from .search_space import SearchSpace
 from .simplex import project, sample, straight_through
 from .slots import Slots, lay_out, propose
 
 
 @dataclass(eq=False)
-class SimplexLane(Lane):
+class SimplexLane(PromptState):
     """A lane that searches distributions over tokens.
 
     Attributes:
@@ -45,19 +45,21 @@ class SimplexSearch:
         victim: what is attacked.
     """
 
-    def __init__(self, spec: AttackSpec, schedule: Simplex, victim: Victim) -> None:
+    def __init__(self, spec: AttackConfig, schedule: SimplexSchedule, victim: DiffusionModel) -> None:
         self._spec = spec
         self._schedule = schedule
         self._timesteps = [round(share * victim.timesteps) for share in schedule.timesteps]
         self._space = SearchSpace(victim.vocabulary, schedule.typeable)
 
-    def start(self, prompts: Sequence[Prompt], victim: Victim, targets: Targets | None, seed: int) -> list[SimplexLane]:
+    def start(
+        self, prompts: Sequence[Prompt], victim: DiffusionModel, targets: Targets | None, seed: int
+    ) -> list[SimplexLane]:
         """A fresh lane for each prompt, every token equally likely in every slot."""
         assert targets is not None
         latents = targets.latents(prompts, victim)
         return [self._lane(prompt, x0, victim, seed) for prompt, x0 in zip(prompts, latents, strict=True)]
 
-    def _lane(self, prompt: Prompt, x0: torch.Tensor, victim: Victim, seed: int) -> SimplexLane:
+    def _lane(self, prompt: Prompt, x0: torch.Tensor, victim: DiffusionModel, seed: int) -> SimplexLane:
         size = len(self._space.tokens)
         u = torch.full((self._spec.slots, size), 1 / size, device=victim.device)
         schedule = self._schedule
@@ -70,15 +72,15 @@ class SimplexSearch:
             optimiser=torch.optim.Adam([u], lr=schedule.learning_rate, weight_decay=schedule.decay),
         )
 
-    def advance(self, lanes: Sequence[SimplexLane], victim: Victim) -> list[Drawing | None]:
+    def advance(self, lanes: Sequence[SimplexLane], victim: DiffusionModel) -> list[GenerationRequest | None]:
         """One block of optimiser steps on every lane, then each lane's most likely tokens as text."""
-        if isinstance(self._schedule, RepeatedNoise):
+        if isinstance(self._schedule, RepeatedNoiseSchedule):
             for lane in lanes:
                 lane.generator.manual_seed(lane.generator.initial_seed())
         live = one_block(lanes, self._timesteps, self._schedule.steps, lambda some: self._step(some, victim))
         return [self._proposal(lane, victim) if lane in live else None for lane in lanes]
 
-    def _step(self, lanes: list[SimplexLane], victim: Victim) -> None:
+    def _step(self, lanes: list[SimplexLane], victim: DiffusionModel) -> None:
         """One Adam step and projection on every lane (paper, section 5; step and projection as upstream's)."""
         if not lanes:
             return
@@ -96,11 +98,11 @@ class SimplexSearch:
             lane.u.copy_(u)
 
     def _gradient(
-        self, lanes: list[SimplexLane], choices: torch.Tensor, victim: Victim
+        self, lanes: list[SimplexLane], choices: torch.Tensor, victim: DiffusionModel
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Denoising errors (B,) with the chosen tokens (B, k) in the slots, and dL/de of those slots (B, k, d)."""
         probes = [
-            Probe(
+            LossQuery(
                 lane.slots,
                 self._space.tokens[row].tolist(),
                 lane.x0,
@@ -111,6 +113,6 @@ class SimplexSearch:
         ]
         return gradients(probes, victim)
 
-    def _proposal(self, lane: SimplexLane, victim: Victim) -> Drawing:
+    def _proposal(self, lane: SimplexLane, victim: DiffusionModel) -> GenerationRequest:
         best = self._space.tokens[lane.u.argmax(-1).cpu()].tolist()
         return propose(lane, lane.slots, best, victim.vocabulary)

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import torch
 
-from ..core.attack_spec import Placement
-from ..core.drawing import Drawing
+from ..core.attack_config import Placement
+from ..core.drawing import GenerationRequest
 from ..models.vocabulary import Vocabulary
-from .lane import Lane
+from .base import PromptState
 
 
 @dataclass(frozen=True)
@@ -42,10 +42,10 @@ class Slots:
         return torch.tensor(self.positions, dtype=torch.int64) + 1
 
 
-def propose(lane: Lane, slots: Slots, tokens: list[int], vocabulary: Vocabulary) -> Drawing:
+def propose(lane: PromptState, slots: Slots, tokens: list[int], vocabulary: Vocabulary) -> GenerationRequest:
     """What a lane wants drawn: its prompt with these tokens in the slots, as text; notes them as inserted."""
     lane.inserted = vocabulary.text(tokens)
-    return Drawing(vocabulary.text(slots.filled(tokens)), lane.prompt.seed, lane.prompt.guidance)
+    return GenerationRequest(vocabulary.text(slots.filled(tokens)), lane.prompt.seed, lane.prompt.guidance)
 
 
 def lay_out(text: str, count: int, placement: Placement, vocabulary: Vocabulary) -> Slots:

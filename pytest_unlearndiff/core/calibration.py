@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from .concept import Prompt
-from .control import Control
-from .outcome import Outcome, Tally
+from .outcome import Counts, Outcome
+from .positive_control import Control
 from .rate import Rate
 
 
@@ -39,7 +39,7 @@ class Calibration:
     @property
     def control(self) -> Control:
         """The positive control that gates read."""
-        return Control.of(Tally.of(self.own, self.prompts))
+        return Control.of(Counts.of(self.own, self.prompts))
 
     def suggestion(self) -> Threshold | None:
         """The score that tells own pictures from others best; None where there are not both kinds."""
@@ -89,7 +89,7 @@ def _at(score: float, own: Sequence[float], others: Sequence[float]) -> Threshol
 
 
 def _rate(outcomes: Sequence[Outcome | None]) -> Rate:
-    tally = Tally.of(outcomes)
+    tally = Counts.of(outcomes)
     return Rate(tally.generated, tally.total, tally.undecided)
 
 

@@ -37,7 +37,7 @@ class Prompt:
 
 
 @dataclass(frozen=True)
-class JudgeSpec:
+class JudgeConfig:
     """Which judge looks at the pictures, and with what options.
 
     Attributes:
@@ -93,7 +93,7 @@ class Concept:
 
     name: str
     prompts: tuple[Prompt, ...]
-    judge: JudgeSpec
+    judge: JudgeConfig
     slots: int = 3
     sampling: Sampling = field(default_factory=Sampling)
     source: str = ""

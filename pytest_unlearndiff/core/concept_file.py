@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from .checks import hint, is_count
-from .concept import SCHEDULERS, SPACINGS, Concept, JudgeSpec, Prompt, Sampling
-from .errors import ConceptError, Mistakes
-from .judge_kinds import kinds, problems
+from .concept import SCHEDULERS, SPACINGS, Concept, JudgeConfig, Prompt, Sampling
+from .errors import ConceptError, ErrorCollector
+from .judge_options import kinds, problems
 from .prompt_source import Fetch, PromptSource, no_fetch, place_of
 from .target_images import target_images
 from .untrusted import MOST_COUNT, MOST_SLOTS, MOST_STEPS, existing, path_from, printable, shown, whole_form
@@ -42,7 +42,7 @@ def read_concept(path: Path, published: Published = None, fetch: Fetch = no_fetc
         ConceptError: the file is not such a mapping, its prompt set cannot be read, or its judge cannot be built; every
             mistake, one a line.
     """
-    file, mistakes = read_yaml(path), Mistakes()
+    file, mistakes = read_yaml(path), ErrorCollector()
     mistakes.collect(lambda: fields_of(file, file.data, (), _FIELDS, _NEEDED, "a concept"))
     data = file.data if isinstance(file.data, dict) else {}
     slots = data.get("slots", 3)
@@ -120,7 +120,7 @@ def _published(file: YamlFile, wanted: Mapping[str, Any], published: Published) 
     )
 
 
-def _judge(file: YamlFile, published: Published) -> JudgeSpec:
+def _judge(file: YamlFile, published: Published) -> JudgeConfig:
     """The judge of a concept file, with paths made absolute; what can be told without loading it is checked."""
     data = file.data["judge"]
     if isinstance(data, dict):
@@ -145,7 +145,7 @@ def _judge(file: YamlFile, published: Published) -> JudgeSpec:
         raise ConceptError(f"{file.at('judge')}: {error}") from None
     if mistakes := [f"{file.at('judge', *place)}: {problem}" for place, problem in problems(kind, options)]:
         raise ConceptError("\n".join(mistakes))
-    return JudgeSpec(kind, options)
+    return JudgeConfig(kind, options)
 
 
 def _placed(data: Mapping[Any, Any], folder: Path) -> dict[str, Any]:
@@ -182,7 +182,7 @@ def _seen_from(folder: Path, name: str) -> str:
 
 def _sampling(file: YamlFile) -> Sampling:
     """The sampling settings of a concept file."""
-    mistakes, given = Mistakes(), file.data.get("sampling", {})
+    mistakes, given = ErrorCollector(), file.data.get("sampling", {})
     mistakes.collect(lambda: fields_of(file, given, ("sampling",), ("steps", "scheduler", "spacing"), (), "sampling"))
     data = given if isinstance(given, dict) else {}
     steps, scheduler, spacing = data.get("steps", 50), data.get("scheduler", "lms"), data.get("spacing", "")

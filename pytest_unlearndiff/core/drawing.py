@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Drawing:
+class GenerationRequest:
     """One picture to draw.
 
     Attributes:

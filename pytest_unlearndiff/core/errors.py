@@ -38,7 +38,7 @@ class GateError(UnlearnDiffError, ValueError):
 _T = TypeVar("_T")
 
 
-class Mistakes(list[str]):
+class ErrorCollector(list[str]):
     """What is wrong with something that a user wrote, gathered so that all of it is said at once."""
 
     def collect(self, make: Callable[[], _T]) -> _T | None:
@@ -70,7 +70,7 @@ class JudgeError(UnlearnDiffError, ValueError):
     """A judge cannot be built or cannot judge."""
 
 
-class CannotAttack(UnlearnDiffError, RuntimeError):
+class AttackUnavailable(UnlearnDiffError, RuntimeError):
     """Nothing may or can be attacked here, so what the store lacks stays missing."""
 
 

@@ -9,7 +9,7 @@ from functools import cache
 from typing import Literal
 
 from .errors import GateError
-from .outcome import Tally
+from .outcome import Counts
 from .rate import Rate, fine_percent, largest_within, percent
 
 Reading = Literal["point", "upper"]
@@ -62,7 +62,7 @@ class Gate:
         """Whether there is any limit to hold a tally against."""
         return self.max_asr is not None or self.max_pre_asr is not None
 
-    def decide(self, tally: Tally) -> Verdict:
+    def decide(self, tally: Counts) -> Verdict:
         """The verdict on a tally; prompts that errored or are missing count as possible successes.
 
         Where different prompts and seeds have the same image, nothing passes: what the judge did not see there says
@@ -78,7 +78,7 @@ class Gate:
             verdicts.append(Verdict.INCOMPLETE)
         return min(verdicts, key=_WORST_FIRST.index)
 
-    def not_kept(self, tally: Tally) -> tuple[str, ...]:
+    def not_kept(self, tally: Counts) -> tuple[str, ...]:
         """Names of the limits that a tally exceeds or, where a bound is read, is not shown to keep."""
         counts = (("max_asr", self.max_asr, tally.successes), ("max_pre_asr", self.max_pre_asr, tally.generated))
         wrong = (Verdict.FAIL, Verdict.INCONCLUSIVE)
@@ -86,11 +86,11 @@ class Gate:
             name for name, limit, hits in counts if limit is not None and self._decide(limit, hits, tally) in wrong
         )
 
-    def settled(self, tally: Tally) -> bool:
+    def settled(self, tally: Counts) -> bool:
         """Whether the verdict is certain, however the prompts that are missing or errored would end."""
         return self.limited and self.decide(tally) is not Verdict.INCOMPLETE
 
-    def _decide(self, limit: Fraction, successes: int, tally: Tally) -> Verdict:
+    def _decide(self, limit: Fraction, successes: int, tally: Counts) -> Verdict:
         within = largest_within(limit, tally.total)
         certified = self.certifiable(limit, tally.total)
         most = successes + tally.undecided

@@ -9,9 +9,9 @@ from functools import cached_property
 from pathlib import Path
 
 from .concept import Prompt
-from .drawing import Drawing
+from .drawing import GenerationRequest
 from .errors import ConceptError
-from .prompt_set import Row, parse_rows, read_content, seed
+from .prompt_sets import Row, parse_rows, read_content, seed
 
 _ORIGINAL = "original_prompt"
 
@@ -27,7 +27,7 @@ class KnownPrompt:
     """
 
     original: str
-    drawing: Drawing
+    drawing: GenerationRequest
     inserted: str = ""
 
 
@@ -91,5 +91,5 @@ def _known(prompt: Prompt, row: Row) -> KnownPrompt | None:
     if not (text := row.cell(_ORIGINAL)):
         return None
     original = Prompt(text, seed(row, ("original_seed",), default=prompt.seed), prompt.guidance, prompt.case)
-    drawing = Drawing(prompt.text, prompt.seed, prompt.guidance)
+    drawing = GenerationRequest(prompt.text, prompt.seed, prompt.guidance)
     return KnownPrompt(original.digest, drawing, row.cell("inserted").strip())

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 from .concept import Prompt
-from .repeats import may_repeat, repeated_cases
+from .identical_images import may_repeat, repeated_cases
 
 
 class Status(StrEnum):
@@ -119,7 +119,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
 
 
 @dataclass(frozen=True)
-class Tally:
+class Counts:
     """How many of a prompt set ended in which way; the rest is missing.
 
     Attributes:
@@ -143,7 +143,7 @@ class Tally:
         outcomes: Iterable[Outcome | None],
         prompts: Sequence[Prompt] = (),
         unattacked: Mapping[str, Outcome] = MappingProxyType({}),
-    ) -> Tally:
+    ) -> Counts:
         """Count outcomes; None is a prompt with no outcome yet.
 
         Args:

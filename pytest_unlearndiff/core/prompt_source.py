@@ -10,7 +10,7 @@ from pathlib import Path
 
 from .concept import Prompt
 from .errors import ConceptError
-from .prompt_set import parse_rows, read_content
+from .prompt_sets import parse_rows, read_content
 from .untrusted import CSV_BYTES, path_from, shown
 
 Fetch = Callable[[str, str], bytes]

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .concept import Concept, Prompt
-from .control import Control
-from .outcome import Outcome, Status, Tally
+from .outcome import Counts, Outcome, Status
+from .positive_control import Control
 from .rate import Rate
 
 STORE_NOTES = "store_notes"
@@ -62,9 +62,9 @@ class AttackResult:
         return cls(concept=concept.name, prompts=concept.prompts, outcomes=outcomes, **facts)
 
     @property
-    def tally(self) -> Tally:
+    def tally(self) -> Counts:
         """Counts by status."""
-        return Tally.of(self.outcomes, self.prompts, self.unattacked)
+        return Counts.of(self.outcomes, self.prompts, self.unattacked)
 
     @property
     def pre_asr(self) -> Rate:

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
 
-from .control import LEAST
 from .drift import Measure
 from .errors import GateError
 from .gate import Gate, Verdict
-from .outcome import Status, Tally
+from .outcome import Counts, Status
+from .positive_control import LEAST
 from .rate import Rate, fine_percent
 from .result import AttackResult
 
@@ -52,7 +52,7 @@ class Retention:
         return Rate(self._pairs.generated, self._pairs.total, self._pairs.undecided)
 
     @property
-    def _pairs(self) -> Tally:
+    def _pairs(self) -> Counts:
         """Prompts that were lost, as ``generated``; those that were not, as ``resisted``."""
         others = self.base.outcomes if self.base is not None else (None,) * len(self.victim.outcomes)
         drawn = [_drawn(pair) for pair in zip(others, self.victim.outcomes, strict=True)]
@@ -60,7 +60,7 @@ class Retention:
         lost = sum(pair == (True, False) for pair in known)
         # A prompt that the victim draws is not lost, whatever the base does; nor is one that the base does not draw.
         spared = sum(pair[1] is True or pair[0] is False for pair in drawn)
-        return Tally(len(drawn), generated=lost, resisted=spared)
+        return Counts(len(drawn), generated=lost, resisted=spared)
 
 
 def _drawn(pair: tuple[object, object]) -> tuple[bool | None, bool | None]:
@@ -171,7 +171,7 @@ class RetentionGate:
                     )
 
 
-def _misses(tally: Tally) -> Tally:
+def _misses(tally: Counts) -> Counts:
     """A tally in which what was drawn and what was not change places."""
     misses = tally.resisted + tally.blocked
-    return Tally(tally.total, generated=misses, resisted=tally.generated, error=tally.error)
+    return Counts(tally.total, generated=misses, resisted=tally.generated, error=tally.error)

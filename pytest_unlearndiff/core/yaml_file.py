@@ -15,7 +15,7 @@ from .untrusted import YAML_BYTES, printable, read_bytes, shown
 if TYPE_CHECKING:
     from yaml import ScalarEvent
 
-Place = tuple[str | int, ...]
+GpuSlot = tuple[str | int, ...]
 """Where a value stands: keys and indices from the top."""
 
 
@@ -31,7 +31,7 @@ class YamlFile:
 
     path: Path
     data: Any
-    lines: Mapping[Place, int]
+    lines: Mapping[GpuSlot, int]
 
     def at(self, *place: str | int) -> str:
         """``church.yaml:7``, the line of a value, or of what it should stand in."""
@@ -127,7 +127,7 @@ def _is_number(event: ScalarEvent) -> bool:
     return bool(event.implicit[0] and _LIKE_NUMBER.fullmatch(event.value))
 
 
-def _lines(node: Any, place: Place, path: Path, seen: set[int]) -> Iterator[tuple[Place, int]]:
+def _lines(node: Any, place: GpuSlot, path: Path, seen: set[int]) -> Iterator[tuple[GpuSlot, int]]:
     """The lines of a node and of all below it; a node that aliases repeat is followed once."""
     yield place, node.start_mark.line + 1
     if id(node) in seen or isinstance(node.value, str):

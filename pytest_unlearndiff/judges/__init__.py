@@ -7,10 +7,10 @@ from typing import Any, Protocol
 
 from PIL import Image
 
-from ..core.concept import JudgeSpec
-from ..core.judge_kinds import check, parts_of
+from ..core.concept import JudgeConfig
+from ..core.judge_options import check, parts_of
 from ..core.judgement import Judgement
-from ..core.plugged import plugged
+from ..core.registry import plugged
 
 
 class Judge(Protocol):
@@ -21,7 +21,7 @@ class Judge(Protocol):
         ...
 
 
-def build_judge(spec: JudgeSpec, device: str, pipeline: Callable[[str], Any] | None = None) -> Judge:
+def build_judge(spec: JudgeConfig, device: str, pipeline: Callable[[str], Any] | None = None) -> Judge:
     """Build the judge that a concept names.
 
     Args:

@@ -13,8 +13,8 @@ from ..core.concept import Sampling
 from ..core.errors import JudgeError
 from ..core.judgement import Judgement
 from ..models.batches import in_batches
+from ..models.diffusion_model import DiffusionModel
 from ..models.loading import load_pipeline
-from ..models.victim import Victim
 
 Stages = Sequence[tuple[int, int]]
 STAGES: Stages = ((4, 3), (16, 1))
@@ -37,7 +37,7 @@ class DiffusionClassifier:
 
     def __init__(
         self,
-        model: Victim,
+        model: DiffusionModel,
         concept: str,
         alternatives: Sequence[str],
         *,
@@ -62,7 +62,7 @@ class DiffusionClassifier:
         """
         rest = {name: value for name, value in options.items() if name != "model"}
         pipe = (pipeline or (lambda path: load_pipeline(path, device=device)))(options["model"])
-        return cls(Victim(pipe, Sampling(scheduler="own")), **rest)
+        return cls(DiffusionModel(pipe, Sampling(scheduler="own")), **rest)
 
     @torch.no_grad()
     def __call__(self, images: Sequence[Image.Image]) -> list[Judgement]:

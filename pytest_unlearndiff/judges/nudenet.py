@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from ..core.errors import JudgeError
-from ..core.judge_kinds import NUDENET_CLASSES, NUDENET_LABELS, NUDENET_SHA256
+from ..core.judge_options import NUDENET_CLASSES, NUDENET_LABELS, NUDENET_SHA256
 from ..core.judgement import Judgement
 
 _SIDE = 320

@@ -9,8 +9,8 @@ from PIL import Image
 
 from ..core.errors import JudgeError
 from ..core.judgement import Judgement
-from ..core.maker import imported
-from ..core.plugged import JudgeKind
+from ..core.registry import JudgeKind
+from ..sources.import_string import imported
 
 
 class Answers:

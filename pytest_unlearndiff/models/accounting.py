@@ -19,7 +19,7 @@ _ALMOST_ALL = 0.9
 
 
 @dataclass(frozen=True)
-class Change:
+class WeightDiff:
     """How one component of a victim differs from the base.
 
     Attributes:
@@ -124,16 +124,16 @@ def kind_of(key: str) -> str:
     return re.sub(r"\.\d+(?=\.)", "", re.sub(r"^((down|up)_blocks\.\d+|mid_block)\.", "", key))
 
 
-def change(component: str, known: Tensors, given: Tensors, how: str = "") -> Change:
+def change(component: str, known: Tensors, given: Tensors, how: str = "") -> WeightDiff:
     """Compare given tensors with the base's of the same names and shapes."""
     differences = {key: (given[key].float() - known[key].float()).norm().item() for key in given}
     norm = sum(known[key].float().norm().item() ** 2 for key in given) ** 0.5
     moved = sum(value**2 for value in differences.values()) ** 0.5
     changed = sum(value > 0 for value in differences.values())
-    return Change(component, len(given), len(known), changed, moved / norm if norm else 0.0, how)
+    return WeightDiff(component, len(given), len(known), changed, moved / norm if norm else 0.0, how)
 
 
-def check_changed(changes: Sequence[Change]) -> None:
+def check_changed(changes: Sequence[WeightDiff]) -> None:
     """Refuse a victim that is its base.
 
     Raises:

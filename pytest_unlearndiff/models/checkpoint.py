@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..core.errors import ModelError
-from .edits import Edit
 from .files import read_file
-from .formats import recognise
+from .formats import detect_format
 from .formats.folders import read_folder
 from .formats.pipelines import check_index
+from .weight_patches import WeightPatch
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Checkpoint:
     path: Path
     format: str
     pipeline: str = ""
-    edits: tuple[Edit, ...] = ()
+    edits: tuple[WeightPatch, ...] = ()
     metadata: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
@@ -66,7 +66,7 @@ def _read(path: Path, folder: bool, trust_pickle: bool) -> Checkpoint:
         found, metadata = read_folder(path, trust_pickle=trust_pickle)
     else:
         contents = read_file(path, trust_pickle=trust_pickle)
-        found, metadata = recognise(contents), contents.metadata
+        found, metadata = detect_format(contents), contents.metadata
     return Checkpoint(path, found.format, edits=found.edits, metadata=metadata, notes=found.notes)
 
 

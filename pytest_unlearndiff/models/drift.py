@@ -7,11 +7,13 @@ from collections.abc import Sequence
 import torch
 
 from .batches import in_batches
-from .victim import Victim
+from .diffusion_model import DiffusionModel
 
 
 @torch.no_grad()
-def noise_drift(victim: Victim, base: Victim, texts: Sequence[str], *, samples: int = 8, seed: int = 0) -> list[float]:
+def noise_drift(
+    victim: DiffusionModel, base: DiffusionModel, texts: Sequence[str], *, samples: int = 8, seed: int = 0
+) -> list[float]:
     """||eps_victim - eps_base||^2 / ||eps_base||^2 for each text, each model with its own text states.
 
     It is averaged over ``samples`` timesteps in the noisier half of the schedule. Noise alone stands in for x_t, so

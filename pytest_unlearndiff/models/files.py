@@ -11,7 +11,7 @@ import torch
 
 from ..core.errors import ModelError
 from ..core.untrusted import printable
-from ..store.kinds import file_kind, no_checkpoint
+from ..sources.file_types import file_kind, no_checkpoint
 from .pickles import Stub, first_line, read_pickle, unpickled_module
 
 Tensors = Mapping[str, torch.Tensor]

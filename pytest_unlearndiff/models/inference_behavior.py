@@ -24,7 +24,7 @@ from typing import Any
 import torch
 
 from .formats.pipelines import CHECKER
-from .kinds import Pipeline, kind_of
+from .pipelines import Pipeline, kind_of
 
 _LIBRARIES = frozenset(
     {

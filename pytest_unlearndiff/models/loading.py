@@ -15,16 +15,16 @@ from diffusers.utils import is_accelerate_available
 
 from ..core.errors import ModelError, one_line
 from ..core.reasons import reasons_in_words
-from ..store.family import family_of
-from ..store.hub import hub_folder, hub_mend
-from .accounting import NOTHING_CHANGED, Change, change, check_changed
-from .arithmetic import placed, weights_type
+from ..sources.base_guess import family_of
+from ..sources.hub import hub_folder, hub_mend
+from .accounting import NOTHING_CHANGED, WeightDiff, change, check_changed
 from .checkpoint import Checkpoint
 from .formats.folders import WeightFiles
 from .formats.pipelines import CHECKER, NO_CHECKER, check_index, check_whole, part_files
 from .inference_behavior import uncompiled
-from .kinds import Kind, Pipeline, kind_named, kind_of, networks
-from .quiet import library_warnings_ignored
+from .pipelines import Kind, Pipeline, kind_named, kind_of, networks
+from .precision import placed, weights_type
+from .silence import library_warnings_ignored
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Loaded:
 
     pipe: Pipeline
     format: str
-    changes: tuple[Change, ...] = ()
+    changes: tuple[WeightDiff, ...] = ()
     metadata: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
@@ -209,7 +209,7 @@ def apply(checkpoint: Checkpoint, base: Pipeline, *, partial: bool = False) -> L
     return Loaded(freeze(pipe), checkpoint.format, changes, checkpoint.metadata, checkpoint.notes)
 
 
-def _compare(pipe: Pipeline, base: Pipeline, checkpoint: Checkpoint, guided: bool) -> tuple[Change, ...]:
+def _compare(pipe: Pipeline, base: Pipeline, checkpoint: Checkpoint, guided: bool) -> tuple[WeightDiff, ...]:
     changes = []
     if networks(pipe) != networks(base):
         names = f"{type(pipe).__name__} and its base a {type(base).__name__}"
@@ -227,7 +227,7 @@ def _compare(pipe: Pipeline, base: Pipeline, checkpoint: Checkpoint, guided: boo
     return tuple(changes)
 
 
-def own_pipeline(
+def wrap_pipeline(
     pipe: Any,
     base: Pipeline | None = None,
     *,
@@ -269,7 +269,7 @@ def own_pipeline(
     return Loaded(freeze(mine), "pipeline object", changes, notes=tuple(notes))
 
 
-def _own_changes(pipe: Pipeline, base: Pipeline) -> tuple[Change, ...]:
+def _own_changes(pipe: Pipeline, base: Pipeline) -> tuple[WeightDiff, ...]:
     """How a pipeline object differs from its base; empty where they are not made of the same tensors.
 
     A pipeline object has a type of its own, so they are compared as the coarser of both types has them.

@@ -10,51 +10,51 @@ from typing import Any
 
 import pytest
 
-from ..campaign.campaign import Campaign
-from ..campaign.ending import TO_THE_END, Ending
-from ..campaign.parts import Fingerprint, VictimSource
 from ..core.errors import ASRExceeded, AttackIncomplete, ModelError, UnlearnDiffError
 from ..core.gate import Verdict
-from ..core.judge_kinds import on_base
-from ..core.maker import is_maker
-from ..core.outcome import Outcome, Status, Tally
+from ..core.judge_options import on_base
+from ..core.outcome import Counts, Outcome, Status
 from ..core.result import AttackResult
 from ..core.versioned_pipeline import without_version
 from ..reports.failure import CASES, REPEATED, failure_text
+from ..reports.gate_report import GateReport, offenders
 from ..reports.junit import properties
-from ..reports.record import Record, offenders
-from ..store.family import family_of
-from ..store.judge_weights import judge_weights
-from ..store.pictures import Pictures
+from ..runs.campaign import Campaign
+from ..runs.model_cache import Fingerprint, ModelSpec
+from ..runs.stop import RUN_ALL, StopCondition
+from ..sources.base_guess import family_of
+from ..sources.import_string import is_import_string
+from ..sources.judge_files import judge_weights
+from ..store.thumbnails import Thumbnails
 from .fixtures import NO_MODEL, overridden
-from .given import given_options, without_secrets
 from .markers import GateRequest, marker_keywords, read_request
+from .option_sources import given_options, without_secrets
 from .retention_hooks import FIXTURE as RETENTION
 from .running import BUDGET_TOO_SHORT, BUDGET_USED, interrupted, run_campaign, stopped
 from .session import RECORDS, RETAINED, SessionState, state_of
 from .settings import Settings
 
 
-def session_source(settings: Settings) -> VictimSource:
+def session_source(settings: Settings) -> ModelSpec:
     """The session's own victim."""
     return _source(settings.model, settings.base, settings, settings.model_version or "")
 
 
-def gate_source(request: GateRequest, settings: Settings) -> VictimSource:
+def gate_source(request: GateRequest, settings: Settings) -> ModelSpec:
     """The victim a gate names, or else the session's, which is the one that the session's version is of."""
     version = settings.model_version or "" if request.model is None else ""
     return _source(request.model or settings.model, request.base or settings.base, settings, version)
 
 
-def _source(model: Path | None, base: Path | None, settings: Settings, version: str) -> VictimSource:
+def _source(model: Path | None, base: Path | None, settings: Settings, version: str) -> ModelSpec:
     """A victim; where no base is given, the one its checkpoint tells of, if that is on this machine."""
     if base is None and model is not None and (family := family_of(model)) is not None:
         assumed = str(family)
-        return VictimSource(model, family.folder(), version=version, **settings.loading, assumed=assumed)
-    return VictimSource(model, base, version=version, **settings.loading)
+        return ModelSpec(model, family.folder(), version=version, **settings.loading, assumed=assumed)
+    return ModelSpec(model, base, version=version, **settings.loading)
 
 
-def campaign_of(request: GateRequest, source: VictimSource, state: SessionState) -> Campaign:
+def campaign_of(request: GateRequest, source: ModelSpec, state: SessionState) -> Campaign:
     """The campaign that answers a gate."""
     concept = replace(request.concept, judge=on_base(request.concept.judge, source.base))
     judge = judge_weights(concept.judge, state.store.fingerprints)
@@ -62,11 +62,11 @@ def campaign_of(request: GateRequest, source: VictimSource, state: SessionState)
     return Campaign(concept, request.attack, fingerprint, judge, state.settings.seed)
 
 
-def ending_of(request: GateRequest, state: SessionState) -> Ending:
+def ending_of(request: GateRequest, state: SessionState) -> StopCondition:
     """When a gate's campaign leaves the rest of its prompts alone."""
     exhaustive = request.exhaustive or state.settings.exhaustive
-    settled = TO_THE_END.settled if exhaustive else request.gate.settled
-    return Ending(settled, state.deadline, BUDGET_USED, BUDGET_TOO_SHORT)
+    settled = RUN_ALL.settled if exhaustive else request.gate.settled
+    return StopCondition(settled, state.deadline, BUDGET_USED, BUDGET_TOO_SHORT)
 
 
 # What decides outcomes, and which gates there are.
@@ -134,7 +134,7 @@ class AttackFixture:
         """
         source = self._source(request)
         campaign = campaign_of(request, source, self._state)
-        may_pass: Callable[[Tally], bool] = lambda tally: request.gate.decide(tally) is not Verdict.FAIL  # noqa: E731
+        may_pass: Callable[[Counts], bool] = lambda tally: request.gate.decide(tally) is not Verdict.FAIL  # noqa: E731
         try:
             result = run_campaign(
                 campaign,
@@ -156,17 +156,17 @@ class AttackFixture:
         node = self._request.node
         node.ihook.pytest_unlearndiff_outcome(config=node.config, nodeid=node.nodeid, outcome=outcome)
 
-    def _source(self, request: GateRequest) -> VictimSource:
+    def _source(self, request: GateRequest) -> ModelSpec:
         """Where the victim comes from: the gate's own model, an overridden fixture, or the session's model."""
         settings = self._state.settings
         if request.model is None and overridden(self._request.session, self._request.node):
-            source = VictimSource(base=request.base or settings.base, version=settings.model_version or "")
+            source = ModelSpec(base=request.base or settings.base, version=settings.model_version or "")
             giver = "the unlearned_pipe fixture"
             return self._given(source, self._request.getfixturevalue("unlearned_pipe"), giver, self._fixture)
         if request.model is None and settings.model is None:
             pytest.skip(NO_MODEL)
         source = gate_source(request, settings)
-        if is_maker(source.model):
+        if is_import_string(source.model):
             giver = str(source.model)
             return self._given(source, self._state.parts.made(giver), giver, giver)
         if source.model is not None and (pipe := self._state.hooked_pipe(source.model)) is not None:
@@ -183,7 +183,7 @@ class AttackFixture:
         parameters = getattr(node, "callspec", None)
         return f"unlearned_pipe of {folder}" + (f" [{parameters.id}]" if parameters is not None else "")
 
-    def _given(self, source: VictimSource, given: Any, giver: str, which: str) -> VictimSource:
+    def _given(self, source: ModelSpec, given: Any, giver: str, which: str) -> ModelSpec:
         """A victim that somebody else made, with the other models where that is.
 
         Args:
@@ -210,13 +210,13 @@ class AttackFixture:
         whose = which if source.version and not version else ""
         return replace(source, pipe=pipe, version=version or source.version, version_of=whose, **beside)
 
-    def _record(self, result: AttackResult, request: GateRequest) -> Record:
+    def _record(self, result: AttackResult, request: GateRequest) -> GateReport:
         """Note the finished gate where reports find it."""
         node = self._request.node
         path, line, _ = node.location
         place = path, 0 if line is None else line + 1
         replay = self.replay(result, *offenders(request.gate, result.tally))
-        record = Record.of(result, request.gate, node.nodeid, replay, place)
+        record = GateReport.of(result, request.gate, node.nodeid, replay, place)
         record = replace(record, pictures=self._pictures(result), retention_gated=None if self._retains else False)
         node.stash.setdefault(RECORDS, []).append(record.to_wire())
         node.user_properties += properties(record)
@@ -230,7 +230,7 @@ class AttackFixture:
 
     def _pictures(self, result: AttackResult) -> str:
         """The folder of a campaign's thumbnails, seen from where pytest was started; empty where there is none."""
-        folder = Pictures(self._state.store.folder(result.concept, result.key)).folder
+        folder = Thumbnails(self._state.store.folder(result.concept, result.key)).folder
         return os.path.relpath(folder, self._request.config.invocation_params.dir) if folder.is_dir() else ""
 
     def _named(self, concept: str) -> list[str]:

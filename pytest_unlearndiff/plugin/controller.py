@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from .given import given_options
+from .option_sources import given_options
 from .session import CARRIED, DOOR, GATE, GATES, RERUN, RUN, STATE, expected_failure, is_gate, state_of
 
 if TYPE_CHECKING:
@@ -157,12 +157,12 @@ class Controller:
         state = state_of(self._config)
         if not (why := state.interrupted or session.shouldstop or session.shouldfail):
             return
-        from ..reports.session import Unmeasured
+        from ..reports.session import UnmeasuredTest
 
         measured = {record["nodeid"] for record in (*state.records, *state.retained)}
         for how, progress in (("interrupted", Progress.RUNNING), ("not reached", Progress.WAITING)):
             state.lacking += [
-                Unmeasured(nodeid, how, str(why)) for nodeid in self._at(progress) if nodeid not in measured
+                UnmeasuredTest(nodeid, how, str(why)) for nodeid in self._at(progress) if nodeid not in measured
             ]
 
     @pytest.hookimpl(optionalhook=True)
@@ -213,9 +213,9 @@ class Controller:
         state = state_of(self._config)
         if not state.records:
             return []
-        from ..reports.record import Record
+        from ..reports.gate_report import GateReport
         from ..reports.terminal import summary_lines
 
-        records = [Record.from_wire(data) for data in state.records]
+        records = [GateReport.from_wire(data) for data in state.records]
         width = self._config.get_terminal_writer().fullwidth
         return summary_lines(records, verbosity=self._config.get_verbosity(), width=width)

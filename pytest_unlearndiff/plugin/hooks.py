@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 from . import hookspecs, retention_hooks
+from .collection_errors import marked, refuse
 from .controller import Controller
 from .fixtures import unlearndiff_attack, unlearned_pipe
-from .given import given_options
-from .last_line import begin_with_message
+from .option_sources import given_options
 from .options import MARKER, OPTIONS, add_options
-from .plugs import plug_early
-from .refusal import marked, refuse
+from .registration import plug_early
 from .session import CARRIED, GATE, GATES, RECORDS, STATE, is_gate, state_of
+from .short_summary import begin_with_message
 
 __all__ = ["unlearndiff_attack", "unlearned_pipe"]
 
@@ -96,7 +96,7 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Col
     """Collect gate files."""
     if not file_path.name.endswith((".unlearndiff.yaml", ".unlearndiff.yml")):
         return None
-    from .gatefile import GateFile
+    from .gate_files import GateFile
 
     return GateFile.from_parent(parent, path=file_path)
 

@@ -112,7 +112,7 @@ def pytest_unlearndiff_attacks(config: pytest.Config) -> Any:
 
         The attack, in a module echoes.py that can be imported. It says a prompt twice, then three times::
 
-            from pytest_unlearndiff.attacks.lane import Lane, lane_generator
+            from pytest_unlearndiff.attacks.base import Lane, lane_generator
             from pytest_unlearndiff.core.drawing import Drawing
 
             class Echo:

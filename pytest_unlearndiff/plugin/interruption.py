@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ..core.outcome import Tally
+    from ..core.outcome import Counts
     from ..store.store import Mode, Store
 
 
@@ -36,7 +36,7 @@ def sigterm_as_ctrl_c() -> Iterator[None]:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-def standing(nodeid: str, mode: Mode, kept: Tally) -> str:
+def standing(nodeid: str, mode: Mode, kept: Counts) -> str:
     """Where an interrupted campaign stands, and what goes on from there.
 
     Args:

@@ -6,7 +6,7 @@ import argparse
 
 import pytest
 
-from ..commands import clear, prune, show
+from ..cli import clear, prune, show
 from ..core.errors import UnlearnDiffError
 from .options import MEANT
 from .session import state_of

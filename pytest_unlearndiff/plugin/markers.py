@@ -13,17 +13,17 @@ from typing import Any
 
 import pytest
 
-from ..core.attack_spec import AttackSpec
+from ..core.attack_config import AttackConfig
 from ..core.concept import Concept
 from ..core.concept_file import ConceptLibrary
-from ..core.errors import ConceptError, GateError, Mistakes, ModelError, UnlearnDiffError
+from ..core.errors import ConceptError, ErrorCollector, GateError, ModelError, UnlearnDiffError
 from ..core.gate import Gate
 from ..core.known_prompts import NOTHING_KNOWN, KnownPrompts, read_known
 from ..core.rate import parse_limit
 from ..core.untrusted import path_from, shown
+from .option_values import KNOWN
 from .session import SessionState
 from .settings import MENDS, Settings
-from .values import KNOWN
 
 _KEYWORDS = (
     "concept",
@@ -57,7 +57,7 @@ class GateRequest:
     """
 
     concept: Concept
-    attack: AttackSpec
+    attack: AttackConfig
     gate: Gate
     exhaustive: bool = False
     model: Path | None = None
@@ -87,7 +87,7 @@ def read_request(keywords: Mapping[str, Any], settings: Settings, library: Conce
     Raises:
         GateError: every mistake in the gate, one a line.
     """
-    mistakes = Mistakes(_unknown(keywords))
+    mistakes = ErrorCollector(_unknown(keywords))
     gate = _gate(keywords, mistakes)
     attack = _attack(keywords, settings, folder, mistakes)
     known = attack.get("known")
@@ -100,7 +100,7 @@ def read_request(keywords: Mapping[str, Any], settings: Settings, library: Conce
         mistakes.collect(lambda: gate.check_support(prompts))
     if concept is None or mistakes:
         raise GateError("\n".join(mistakes))
-    spec = AttackSpec(**{"slots": concept.slots, "word": concept.name, **attack})
+    spec = AttackConfig(**{"slots": concept.slots, "word": concept.name, **attack})
     return GateRequest(concept, spec, gate, exhaustive=bool(exhaustive), model=model, base=base)
 
 
@@ -112,7 +112,7 @@ def _unknown(keywords: Mapping[str, Any]) -> Iterator[str]:
             yield f"unlearndiff has no keyword {shown(name)}: {hint}"
 
 
-def _gate(keywords: Mapping[str, Any], mistakes: Mistakes) -> Gate:
+def _gate(keywords: Mapping[str, Any], mistakes: ErrorCollector) -> Gate:
     """The limits, without those that cannot be meant."""
     makers: dict[str, Callable[[], Any]] = {
         "max_asr": lambda: _limit("max_asr", keywords),
@@ -204,7 +204,7 @@ def _known_only(concept: Concept, known: KnownPrompts | None) -> Concept:
     return replace(concept, prompts=tuple(prompt for prompt in concept.prompts if known.of(prompt)))
 
 
-def _attack(keywords: Mapping[str, Any], settings: Settings, folder: Path, mistakes: Mistakes) -> dict[str, Any]:
+def _attack(keywords: Mapping[str, Any], settings: Settings, folder: Path, mistakes: ErrorCollector) -> dict[str, Any]:
     """Settings of the attack that are given, each checked on its own."""
     name, colon, path = _text("attack", keywords, settings.attack, mistakes).partition(":")
     given: dict[str, Any] = {
@@ -218,13 +218,13 @@ def _attack(keywords: Mapping[str, Any], settings: Settings, folder: Path, mista
     if "placement" in keywords:
         given["placement"] = keywords["placement"]
     for setting, value in given.items():
-        mistakes.collect(partial(AttackSpec, **{setting: value}))
+        mistakes.collect(partial(AttackConfig, **{setting: value}))
     if name == "transfer" or colon:
         given["known"] = mistakes.collect(lambda: _known(name, path, folder)) or NOTHING_KNOWN
     return given
 
 
-def _text(name: str, keywords: Mapping[str, Any], otherwise: str | None, mistakes: Mistakes) -> str:
+def _text(name: str, keywords: Mapping[str, Any], otherwise: str | None, mistakes: ErrorCollector) -> str:
     """A text that a gate gives, or else the session; empty where neither does, or the gate gives something else."""
     value = keywords.get(name)
     if value is not None and not isinstance(value, str):
@@ -260,17 +260,17 @@ def _path(name: str, keywords: Mapping[str, Any], folder: Path) -> Path | None:
         return None
     if not isinstance(given, (str, os.PathLike)):
         raise GateError(f"{name}={shown(given)} must be a path")
-    from ..campaign.fetching import place_of_model
+    from ..sources.download import resolve_model_path
 
     try:
-        return place_of_model(os.fsdecode(given), folder, MENDS[name], maker=name == "model")
+        return resolve_model_path(os.fsdecode(given), folder, MENDS[name], maker=name == "model")
     except ModelError as error:
         raise GateError(f"{name}: {error}") from None
 
 
 def check_marker(item: pytest.Item, state: SessionState) -> str | None:
     """What is wrong with a collected item's gate, or None."""
-    from .foresight import foreseen
+    from .preflight import foreseen
 
     mark, folder = item.get_closest_marker("unlearndiff"), item.path.parent
     assert mark is not None  # only tests that have one are checked

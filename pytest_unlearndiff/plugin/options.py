@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from .values import (
+from .option_values import (
     attack,
     cases,
     days,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from ..campaign.control import control_campaign, control_of, is_asked
-from ..campaign.parts import VictimSource
 from ..core.errors import UnlearnDiffError
 from ..core.gate import Verdict
-from ..core.maker import is_maker
 from ..reports.plan import Planned, plan_lines, planned
+from ..runs.model_cache import ModelSpec
+from ..runs.positive_control import control_campaign, control_of, is_asked
+from ..sources.import_string import is_import_string
 from .attack import campaign_of, ending_of, gate_source
 from .fixtures import overridden
 from .markers import GateRequest, marker_keywords, read_request
@@ -124,7 +124,7 @@ _UNSURE = (
 _KINDS = (("unlearndiff_attack", "unlearndiff", _attack), (FIXTURE, MARK, _retention))
 
 
-def _source(session: pytest.Session, item: pytest.Item, request: GateRequest, state: SessionState) -> VictimSource:
+def _source(session: pytest.Session, item: pytest.Item, request: GateRequest, state: SessionState) -> ModelSpec:
     """The victim of a gate, where it is known before it is loaded.
 
     Raises:
@@ -134,7 +134,7 @@ def _source(session: pytest.Session, item: pytest.Item, request: GateRequest, st
     unsure = "" if source.version else _UNSURE
     if request.model is None and overridden(session, item):
         raise _NotForeseen(f"its model is made by an unlearned_pipe fixture{unsure}")
-    if is_maker(source.model):
+    if is_import_string(source.model):
         raise _NotForeseen(f"its model is made by {source.model}{unsure}")
     if source.model is not None and state.hooks_load:
         raise _NotForeseen(f"its model is loaded by a pytest_unlearndiff_load_pipeline hook{unsure}")

@@ -7,19 +7,19 @@ from typing import Any
 
 import pytest
 
+from ..core.environment import surroundings
 from ..core.errors import UnlearnDiffError
-from ..core.surroundings import surroundings
 from ..core.untrusted import printable
-from ..reports.record import Record
-from ..reports.retention import RetentionRecord
-from ..reports.session import SessionRecord, Unmeasured, with_retention
+from ..reports.gate_report import GateReport
+from ..reports.retention import RetentionReport
+from ..reports.session import SessionReport, UnmeasuredTest, with_retention
 from ..reports.writers import write
-from ..store.gates import Gates
-from .given import without_secrets
+from ..store.last_session import Gates
+from .option_sources import without_secrets
 from .session import SessionState
 
 
-def unmeasured(report: pytest.TestReport) -> Unmeasured:
+def unmeasured(report: pytest.TestReport) -> UnmeasuredTest:
     """A test that failed or was skipped, as its report says it."""
     expected = hasattr(report, "wasxfail")
     why = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longreprtext
@@ -27,13 +27,13 @@ def unmeasured(report: pytest.TestReport) -> Unmeasured:
     text = getattr(crash, "message", "") or str(why)
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     how = "failed" if report.failed or expected else "skipped"
-    return Unmeasured(report.nodeid, how, (lines or ["no reason given"])[0].removeprefix("Skipped: "))
+    return UnmeasuredTest(report.nodeid, how, (lines or ["no reason given"])[0].removeprefix("Skipped: "))
 
 
 def note_retention(state: SessionState) -> None:
     """Note in each finished gate whether the session gates what its model must keep, which is known at its end."""
-    retained = [RetentionRecord.from_wire(data) for data in state.retained]
-    gates = with_retention([Record.from_wire(data) for data in state.records], retained)
+    retained = [RetentionReport.from_wire(data) for data in state.retained]
+    gates = with_retention([GateReport.from_wire(data) for data in state.records], retained)
     for data, gate in zip(state.records, gates, strict=True):
         data["retention_gated"] = gate.retention_gated
 
@@ -62,7 +62,7 @@ def finish(session: pytest.Session, state: SessionState) -> list[tuple[str, str]
 
 
 def _write(
-    kind: str, path: Any, record: SessionRecord, state: SessionState, config: pytest.Config
+    kind: str, path: Any, record: SessionReport, state: SessionState, config: pytest.Config
 ) -> list[tuple[str, str]]:
     if kind == "github":
         from ..reports.github import append_summary, workflow_commands
@@ -74,18 +74,18 @@ def _write(
     return [(printable(f"{kind} report: {path}", 1_500), "")]
 
 
-def _gather(session: pytest.Session, state: SessionState) -> SessionRecord:
-    records = [Record.from_wire(data) for data in state.records]
-    retained = [RetentionRecord.from_wire(data) for data in state.retained]
-    gates: list[Record | RetentionRecord] = [*records, *retained]
+def _gather(session: pytest.Session, state: SessionState) -> SessionReport:
+    records = [GateReport.from_wire(data) for data in state.records]
+    retained = [RetentionReport.from_wire(data) for data in state.retained]
+    gates: list[GateReport | RetentionReport] = [*records, *retained]
     measured, failing = {gate.nodeid for gate in gates}, {gate.nodeid for gate in gates if not gate.passed}
     lacking = [test for test in state.unmeasured if test.nodeid not in measured]
-    lacking += [Unmeasured(nodeid, "failed", said) for nodeid, said in state.unreached]
+    lacking += [UnmeasuredTest(nodeid, "failed", said) for nodeid, said in state.unreached]
     lacking += [gate for gate in state.lacking if gate.nodeid not in {test.nodeid for test in lacking}]
     # By test: one that fails in its call and in its teardown is one.
     failed = {test.nodeid: test for test in reversed(state.unmeasured) if test.how == "failed"}
     otherwise = [test for nodeid, test in failed.items() if nodeid in measured - failing]
-    return SessionRecord(records, lacking, _facts(session, state), retained, otherwise)
+    return SessionReport(records, lacking, _facts(session, state), retained, otherwise)
 
 
 def _facts(session: pytest.Session, state: SessionState) -> dict[str, Any]:

@@ -11,26 +11,26 @@ from typing import Any, overload
 
 import pytest
 
-from ..campaign.campaign import Campaign
-from ..campaign.control import base_campaign
-from ..campaign.drift import Meter
-from ..campaign.ending import Ending
-from ..campaign.parts import VictimSource
-from ..core.attack_spec import AttackSpec
+from ..core.attack_config import AttackConfig
 from ..core.checks import hint
 from ..core.concept_file import ConceptLibrary
 from ..core.drift import Measure
-from ..core.errors import AttackIncomplete, GateError, Mistakes, RetentionLost, UnlearnDiffError
+from ..core.errors import AttackIncomplete, ErrorCollector, GateError, RetentionLost, UnlearnDiffError
 from ..core.gate import Verdict
 from ..core.outcome import Status
 from ..core.rate import parse_limit
 from ..core.result import AttackResult
 from ..core.retention import Retention, RetentionGate
 from ..core.untrusted import shown
-from ..reports.retention import RetentionRecord, retention_properties, retention_text
+from ..reports.retention import RetentionReport, retention_properties, retention_text
+from ..runs.campaign import Campaign
+from ..runs.drift import Meter
+from ..runs.model_cache import ModelSpec
+from ..runs.positive_control import base_campaign
+from ..runs.stop import StopCondition
 from .attack import AttackFixture, campaign_of
-from .foresight import foreseen
 from .markers import GateRequest, read_request
+from .preflight import foreseen
 from .retention_hooks import MARK
 from .running import BUDGET_TOO_SHORT, BUDGET_USED, interrupted, run_campaign
 from .session import RETAINED, SessionState, state_of
@@ -63,7 +63,7 @@ def read_retention(
     """
     known = (*_SHARED, *_OWN)
     unknown = (f"{MARK} has no keyword {shown(name)}: {hint(name, known)}" for name in keywords if name not in known)
-    mistakes = Mistakes(unknown)
+    mistakes = ErrorCollector(unknown)
     # Nothing is attacked, so the session's attack, its loss and what it replays are none of its affair.
     given = {name: value for name, value in keywords.items() if name in _SHARED}
     given |= {"attack": "none", "loss": "denoise"}
@@ -84,7 +84,7 @@ def _trials(request: GateRequest, settings: Settings) -> int | None:
 
 
 def _gate(keywords: Mapping[str, Any]) -> RetentionGate:
-    given, mistakes = [name for name in ("min_rate", "max_loss") if keywords.get(name) is not None], Mistakes()
+    given, mistakes = [name for name in ("min_rate", "max_loss") if keywords.get(name) is not None], ErrorCollector()
     found = {name: mistakes.collect(partial(parse_limit, keywords[name], name=name)) for name in given}
     reading, confidence = keywords.get("gate", "point"), keywords.get("confidence", 0.95)
     if not isinstance(reading, str) or reading not in ("point", "lower"):
@@ -123,11 +123,11 @@ def check_marks(item: pytest.Item, state: SessionState) -> list[str]:
     return problems
 
 
-def sides_of(request: GateRequest, source: VictimSource, state: SessionState) -> tuple[Campaign, Campaign | None]:
+def sides_of(request: GateRequest, source: ModelSpec, state: SessionState) -> tuple[Campaign, Campaign | None]:
     """The victim's campaign that answers a retention gate, and the base's where there is a base."""
     # Target images are for attacks; what should be kept is compared with what the base itself draws.
     asked = campaign_of(replace(request, concept=replace(request.concept, images={})), source, state)
-    victim = Campaign(asked.concept, AttackSpec("none"), replace(asked.fingerprint, target=""), asked.judge)
+    victim = Campaign(asked.concept, AttackConfig("none"), replace(asked.fingerprint, target=""), asked.judge)
     if source.base is None:
         return victim, None
     return victim, base_campaign(asked.concept, asked.fingerprint.target, asked.judge)
@@ -191,7 +191,7 @@ class RetentionFixture:
         library = state.library(folder)
         return [read_retention(known | keywords, state.settings, library, folder) for known in marks or [{}]]
 
-    def _run(self, request: GateRequest, gate: RetentionGate) -> tuple[Retention, RetentionRecord]:
+    def _run(self, request: GateRequest, gate: RetentionGate) -> tuple[Retention, RetentionReport]:
         """The same un-attacked prompts on the victim and on the base; Ctrl-C leaves in the report what is known."""
         source = self._attack._source(request)
         gate.check(_trials(request, self._state.settings), base=source.base is not None)
@@ -205,14 +205,14 @@ class RetentionFixture:
             raise
         return retention, self._record(retention, gate)
 
-    def _drawn(self, victim: Campaign, base: Campaign | None, source: VictimSource) -> Retention:
+    def _drawn(self, victim: Campaign, base: Campaign | None, source: ModelSpec) -> Retention:
         kept = self._draw(victim, source)
         if base is None:
             return Retention(kept)
         of_base = self._draw(base, source.unerased)
         return Retention(kept, of_base, self._drift(victim, base, source, fresh=bool(kept.fresh or of_base.fresh)))
 
-    def _drift(self, victim: Campaign, base: Campaign, source: VictimSource, *, fresh: bool) -> tuple[Measure, ...]:
+    def _drift(self, victim: Campaign, base: Campaign, source: ModelSpec, *, fresh: bool) -> tuple[Measure, ...]:
         """How far the victim has moved; a mistake in what is asked for is told once the verdict is kept."""
         state = self._state
         place = state.placed if state.crew is None else _on_cpu  # workers have the GPUs
@@ -224,19 +224,19 @@ class RetentionFixture:
             self._late.append(error)
             return ()
 
-    def _draw(self, campaign: Campaign, source: VictimSource) -> AttackResult:
-        ending = Ending(deadline=self._state.deadline, mend=BUDGET_USED, too_short=BUDGET_TOO_SHORT)
+    def _draw(self, campaign: Campaign, source: ModelSpec) -> AttackResult:
+        ending = StopCondition(deadline=self._state.deadline, mend=BUDGET_USED, too_short=BUDGET_TOO_SHORT)
         result = run_campaign(campaign, source, self._request.node, ending=ending)
         return replace(result, victim=source.title)
 
-    def _record(self, retention: Retention, gate: RetentionGate) -> RetentionRecord:
+    def _record(self, retention: Retention, gate: RetentionGate) -> RetentionReport:
         """Note the finished gate where reports find it."""
         replay = self._attack.replay(retention.victim, Status.RESISTED, Status.BLOCKED)
-        record = RetentionRecord.of(retention, gate, self._request.node.nodeid, replay)
+        record = RetentionReport.of(retention, gate, self._request.node.nodeid, replay)
         self._request.node.stash.setdefault(RETAINED, []).append(record.to_wire())
         self._request.node.user_properties += retention_properties(record)
         return record
 
 
-def _on_cpu(source: VictimSource) -> VictimSource:
+def _on_cpu(source: ModelSpec) -> ModelSpec:
     return source.on("cpu")

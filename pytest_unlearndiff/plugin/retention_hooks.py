@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from .last_line import begin_with_message
-from .refusal import marked, refuse
+from .collection_errors import marked, refuse
 from .session import GATE, RECORDS, RERUN, RETAINED, STATE, expected_failure, state_of
+from .short_summary import begin_with_message
 
 if TYPE_CHECKING:
     from .retention import RetentionFixture
@@ -155,9 +155,9 @@ class RetentionController:
             return
         if not (found := state_of(self._config).retained):
             return
-        from ..reports.retention import RetentionRecord, retention_lines
+        from ..reports.retention import RetentionReport, retention_lines
 
-        records = [RetentionRecord.from_wire(data) for data in found]
+        records = [RetentionReport.from_wire(data) for data in found]
         if lines := retention_lines(records, verbosity=self._config.get_verbosity()):
             terminalreporter.section("unlearndiff retention")
             for text, verdict in lines:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from .given import expanded, is_there
+from .option_sources import expanded, is_there
 from .options import OPTIONS
 
 

@@ -8,20 +8,20 @@ from typing import Any
 
 import pytest
 
-from ..campaign.campaign import Campaign
-from ..campaign.parts import Fingerprint, VictimSource
 from ..core.errors import ModelError, UnlearnDiffError
 from ..core.result import AttackResult
-from ..store.judge_weights import judge_weights
+from ..runs.campaign import Campaign
+from ..runs.model_cache import Fingerprint, ModelSpec
+from ..sources.judge_files import judge_weights
 from .interruption import INTERRUPTED, standing
-from .live import LiveProgress
+from .live_progress import LiveProgress
 from .session import SessionState, state_of
 
 BUDGET_USED = "--unlearndiff-budget is used up: the same command goes on"
 BUDGET_TOO_SHORT = "--unlearndiff-budget was used up before any prompt was finished: give it more time"
 
 
-def run_campaign(campaign: Campaign, source: VictimSource, node: pytest.Item, **options: Any) -> AttackResult:
+def run_campaign(campaign: Campaign, source: ModelSpec, node: pytest.Item, **options: Any) -> AttackResult:
     """Attack what is missing.
 
     Args:
@@ -38,7 +38,7 @@ def run_campaign(campaign: Campaign, source: VictimSource, node: pytest.Item, **
     """
     state = state_of(node.config)
     state.begin()
-    provide: Callable[[], VictimSource] = lambda: source if state.crew else state.placed(source)  # noqa: E731
+    provide: Callable[[], ModelSpec] = lambda: source if state.crew else state.placed(source)  # noqa: E731
     try:
         with LiveProgress(node.config, state.settings.progress) as progress:
             return campaign.run(
@@ -66,7 +66,7 @@ def interrupted(campaign: Campaign, error: BaseException, state: SessionState, v
     return replace(campaign.kept(state.store, INTERRUPTED), cause=error, victim=victim)
 
 
-def _confirm(campaign: Campaign, source: VictimSource, state: SessionState) -> None:
+def _confirm(campaign: Campaign, source: ModelSpec, state: SessionState) -> None:
     """Ask whether what has been loaded is what the campaign's key was made from.
 
     Workers ask that themselves, and a pipeline of the user's own is no file that somebody may have replaced.

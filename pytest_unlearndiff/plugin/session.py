@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from ..campaign.gpus import GpuPlaces
-    from ..campaign.parts import Parts, VictimSource
-    from ..campaign.roster import Roster
-    from ..campaign.workers import Crew, Team
     from ..core.concept_file import ConceptLibrary
-    from ..reports.record import Record
-    from ..reports.session import Unmeasured
-    from ..store.copies import Copies
+    from ..reports.gate_report import GateReport
+    from ..reports.session import UnmeasuredTest
+    from ..runs.gpu_slots import GpuSlots
+    from ..runs.model_cache import ModelCache, ModelSpec
+    from ..sources.prompt_set_cache import PromptSetCache
     from ..store.store import Store
+    from ..workers.distributed_engine import WorkerBackend, WorkerPoolConfig
+    from ..workers.roster import Roster
     from .settings import Settings
 
 STATE = pytest.StashKey["SessionState"]()
@@ -67,15 +67,15 @@ class SessionState:
         self.records: list[dict[str, Any]] = []
         self.retained: list[dict[str, Any]] = []
         self.skipped: list[str] = []
-        self.finished: list[Record] = []
+        self.finished: list[GateReport] = []
         self.interrupted = ""
         self._begun = False
         self._stays = False
         self._hooked: dict[Path, Any] = {}
         self._libraries: dict[Path, ConceptLibrary] = {}
-        self.unmeasured: list[Unmeasured] = []
+        self.unmeasured: list[UnmeasuredTest] = []
         self.unreached: list[tuple[str, str]] = []
-        self.lacking: list[Unmeasured] = []
+        self.lacking: list[UnmeasuredTest] = []
         self.report_failed = False
 
     @cached_property
@@ -87,7 +87,7 @@ class SessionState:
     def begin(self) -> None:
         """Note in the store that the session runs, so that one that is killed is not taken for the one before it."""
         if not self._begun and self.store.mode.writes:
-            from ..store.gates import Gates
+            from ..store.last_session import Gates
 
             self._begun = Gates(self.store.root).begin(self.run)
 
@@ -106,38 +106,38 @@ class SessionState:
         return Store(self._config.rootpath / ".unlearndiff", mode, shared, keep_pictures=pictures)
 
     @cached_property
-    def copies(self) -> Copies:
+    def copies(self) -> PromptSetCache:
         """Prompt sets from elsewhere, kept where this session keeps outcomes."""
-        from ..store.copies import Copies
+        from ..sources.prompt_set_cache import PromptSetCache
         from ..store.store import Mode
 
         mode = self.store.mode
-        return Copies(None if mode is Mode.OFF else self.store.root, keep=mode.writes)
+        return PromptSetCache(None if mode is Mode.OFF else self.store.root, keep=mode.writes)
 
     @cached_property
-    def parts(self) -> Parts:
+    def parts(self) -> ModelCache:
         """Loaded pipelines and judges."""
-        from ..campaign.parts import Parts
+        from ..runs.model_cache import ModelCache
 
-        return Parts(self.store.fingerprints)
+        return ModelCache(self.store.fingerprints)
 
     @cached_property
-    def crew(self) -> Crew | None:
+    def crew(self) -> WorkerPoolConfig | None:
         """Processes that attack instead of this one; None where this one does."""
         settings = self.settings
         if settings.workers is None:
             return None
-        from ..campaign.workers import SILENCE, Crew
+        from ..workers.distributed_engine import SILENCE, WorkerPoolConfig
 
-        return Crew(self._team(settings.workers), settings.worker_silence or SILENCE)
+        return WorkerPoolConfig(self._team(settings.workers), settings.worker_silence or SILENCE)
 
-    def _team(self, where: str) -> Team:
+    def _team(self, where: str) -> WorkerBackend:
         """Workers of this process's own or, under xdist, those that its controller starts for all of them."""
-        from ..campaign.ray_team import RayTeam
-        from ..campaign.roster import GuestTeam
+        from ..workers.ray_backend import RayBackend
+        from ..workers.roster import GuestTeam
 
         door, device = getattr(self._config, "workerinput", {}).get(DOOR), self.settings.device
-        team = GuestTeam(where, device, door) if door else RayTeam(where, device)
+        team = GuestTeam(where, device, door) if door else RayBackend(where, device)
         self._config.add_cleanup(team.close)
         return team
 
@@ -147,7 +147,7 @@ class SessionState:
         settings = self.settings
         if settings.workers is None:
             return None
-        from ..campaign.roster import Roster
+        from ..workers.roster import Roster
 
         roster = Roster(settings.workers, settings.device)
         self._config.add_cleanup(roster.close)
@@ -162,7 +162,7 @@ class SessionState:
         if folder in self._libraries:
             return self._libraries[folder]
         from ..core.concept_file import BUILT_IN, ConceptLibrary
-        from .plugs import plug
+        from .registration import plug
 
         plug(self._config)  # concepts may name judges of plugins
 
@@ -179,19 +179,19 @@ class SessionState:
         return self._hooked[model]
 
     @cached_property
-    def _gpus(self) -> GpuPlaces:
-        from ..campaign.gpus import GpuPlaces
+    def _gpus(self) -> GpuSlots:
+        from ..runs.gpu_slots import GpuSlots
 
         who = getattr(self._config, "workerinput", {}).get("workerid", "this session")
-        return GpuPlaces(self.settings.per_gpu, lambda text: self._tell(f"unlearndiff: {who} {text}"))
+        return GpuSlots(self.settings.per_gpu, lambda text: self._tell(f"unlearndiff: {who} {text}"))
 
     def _tell(self, text: str) -> None:
         if self.settings.progress != "off":
-            from .live import tell
+            from .live_progress import tell
 
             tell(self._config, f"\n{text}\n")
 
-    def placed(self, source: VictimSource, *, for_good: bool = False) -> VictimSource:
+    def placed(self, source: ModelSpec, *, for_good: bool = False) -> ModelSpec:
         """The same victim on a device that is here: a place on a GPU, which may have to be waited for, or none of them.
 
         Args:
@@ -201,7 +201,7 @@ class SessionState:
         Raises:
             CannotAttack: there is none.
         """
-        from ..campaign.parts import located
+        from ..runs.model_cache import located
 
         source = located(source)
         if not source.device.startswith("cuda"):
@@ -220,7 +220,7 @@ class SessionState:
         """Whether a hook may want to load models."""
         return bool(self._config.hook.pytest_unlearndiff_load_pipeline.get_hookimpls())
 
-    def gate_of(self, *sides: object) -> Record | None:
+    def gate_of(self, *sides: object) -> GateReport | None:
         """The running test's gate that a compared rate comes from; None where two gates may be meant."""
         from ..core.rate import Rate
 

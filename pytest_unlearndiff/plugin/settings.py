@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from .given import ELSEWHERE, PATHS, Given, expanded, is_there
-from .given import given as find_given
+from .option_sources import ELSEWHERE, PATHS, RawOption, expanded, is_there
+from .option_sources import given as find_given
 from .options import OPTIONS, Option
 
 
@@ -69,12 +69,12 @@ class Settings:
 
     @property
     def loading(self) -> dict[str, Any]:
-        """What a ``VictimSource`` says beside paths."""
+        """What a ``ModelSpec`` says beside paths."""
         return self.loading_on(self.device)
 
     def loading_on(self, device: str) -> dict[str, Any]:
         """The same on another device, where the session's pipeline is already."""
-        from ..core.guidance import Guidance
+        from ..core.defenses import Guidance
         from ..core.precision import resolved
 
         strength, concept = self.sld or (None, "")
@@ -105,7 +105,7 @@ def _value(option: Option, config: pytest.Config) -> Any:
         raise pytest.UsageError(f"{given.origin}: {printable(str(error), 1_500)}") from None
 
 
-def _read(option: Option, given: Given, config: pytest.Config) -> Any:
+def _read(option: Option, given: RawOption, config: pytest.Config) -> Any:
     """The value of an option that is given.
 
     Raises:
@@ -127,7 +127,7 @@ def _read(option: Option, given: Given, config: pytest.Config) -> Any:
         raise ValueError(f"{shown(given.text, 200)} must be {error}") from None
 
 
-def _placed(attack: str, given: Given) -> str:
+def _placed(attack: str, given: RawOption) -> str:
     """An attack with the file it takes, if it takes one, as an absolute path.
 
     Raises:
@@ -147,7 +147,7 @@ def _placed(attack: str, given: Given) -> str:
     return f"{name}:{file}"
 
 
-def _destinations(reports: tuple[tuple[str, str], ...], given: Given) -> tuple[tuple[str, Path], ...]:
+def _destinations(reports: tuple[tuple[str, str], ...], given: RawOption) -> tuple[tuple[str, Path], ...]:
     """Where reports are written; kinds without a path get the folder, which nobody uses.
 
     Raises:
@@ -176,7 +176,7 @@ MENDS = {
 }
 
 
-def _path(name: str, given: Given, text: str, config: pytest.Config) -> Path | str:
+def _path(name: str, given: RawOption, text: str, config: pytest.Config) -> Path | str:
     """A path, which has to exist unless the plugin makes it; the store may be at a URL.
 
     Raises:
@@ -206,23 +206,23 @@ def _path(name: str, given: Given, text: str, config: pytest.Config) -> Path | s
     raise ValueError(f"there is nothing at {path}. {MENDS[name]}")
 
 
-def _place(name: str, given: Given, text: str, config: pytest.Config) -> Path:
+def _place(name: str, given: RawOption, text: str, config: pytest.Config) -> Path:
     """Where a model is; copied to this machine if it is at a URL.
 
     Raises:
         ModelError: nowhere.
     """
-    from ..campaign.fetching import place_of_model
-    from .live import tell
+    from ..sources.download import resolve_model_path
+    from .live_progress import tell
 
     def say(said: str) -> None:
         if config.get_verbosity() >= 0:
             tell(config, f"unlearndiff: {said}\n")
 
-    return place_of_model(text, given.folder, MENDS[name], maker=name == "model", say=say)
+    return resolve_model_path(text, given.folder, MENDS[name], maker=name == "model", say=say)
 
 
-def _published(given: Given, text: str) -> Path | str:
+def _published(given: RawOption, text: str) -> Path | str:
     """A folder, a URL, or the URL of a data set on the Hub.
 
     Raises:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from ..core.rate import Rate
-from .record import MISSING, PromptRecord, Record
+from .gate_report import MISSING, GateReport, PromptRecord
 
 _SCALES = (0.1, 0.2, 0.5, 1.0)
 
@@ -15,7 +15,7 @@ WIDTH, HEIGHT = 300, 120
 """Size of the drawing area of the effort chart, in its own units."""
 
 
-def scale(records: list[Record]) -> float:
+def scale(records: list[GateReport]) -> float:
     """The share at which the common axis ends: the smallest round one with room for every interval and limit."""
     limits = [_limit(text) for record in records for text in (record.max_asr, record.max_pre_asr)]
     shares = [record.high for record in records] + [limit for limit in limits if limit is not None]
@@ -52,7 +52,7 @@ class Axis:
     bound: float | None
 
     @classmethod
-    def of(cls, record: Record, end: float) -> Axis:
+    def of(cls, record: GateReport, end: float) -> Axis:
         """Lay a gate along an axis that ends at this share."""
 
         def at(share: float) -> float:
@@ -94,7 +94,7 @@ class Effort:
     end: float
 
     @classmethod
-    def of(cls, record: Record, unit: str, cost: Callable[[PromptRecord], int]) -> Effort | None:
+    def of(cls, record: GateReport, unit: str, cost: Callable[[PromptRecord], int]) -> Effort | None:
         """The curve of a gate; None where every prompt cost the same, so that there is nothing to see.
 
         Args:
@@ -121,7 +121,7 @@ class Effort:
         return cls(unit, f"M{' L'.join(up)}", band, at_limit, most, end)
 
 
-def efforts(record: Record) -> list[Effort]:
+def efforts(record: GateReport) -> list[Effort]:
     """The curves of a gate that show anything: over UNet forward passes, and over steps of the optimiser."""
     forwards = Effort.of(record, "UNet forwards", lambda prompt: prompt.forwards)
     steps = Effort.of(record, "steps of the search", lambda prompt: prompt.steps)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-from .reading import Measured
-from .record import PromptRecord
+from .gate_report import PromptRecord
+from .stored_reports import StoredGate
 from .text import safe
 from .wording import wording
 
@@ -28,7 +28,7 @@ class Comparison:
         undecided: prompts that errored or are missing in one of the two, or are not in both sets.
     """
 
-    gate: Measured
+    gate: StoredGate
     newly_broke: list[PromptRecord]
     newly_holds: list[PromptRecord]
     both: int
@@ -61,7 +61,7 @@ class Comparison:
         return lines + _listed(words.one_newly_holds, self.newly_holds)
 
 
-def compare(before: list[Measured], after: list[Measured]) -> tuple[list[Comparison], list[str], list[str]]:
+def compare(before: list[StoredGate], after: list[StoredGate]) -> tuple[list[Comparison], list[str], list[str]]:
     """Compare gates of the same test, concept and attack.
 
     Returns:
@@ -73,7 +73,7 @@ def compare(before: list[Measured], after: list[Measured]) -> tuple[list[Compari
     return found, only_old, [gate.nodeid for key, gate in new.items() if key not in old]
 
 
-def _keyed(gates: list[Measured]) -> dict[tuple[str, str, str, int], Measured]:
+def _keyed(gates: list[StoredGate]) -> dict[tuple[str, str, str, int], StoredGate]:
     """Gates by what makes them the same; a test may have several on one concept."""
     seen: Counter[tuple[str, str, str]] = Counter()
     found = {}
@@ -84,7 +84,7 @@ def _keyed(gates: list[Measured]) -> dict[tuple[str, str, str, int], Measured]:
     return found
 
 
-def _compare(before: Measured, after: Measured) -> Comparison:
+def _compare(before: StoredGate, after: StoredGate) -> Comparison:
     old = {prompt.digest: prompt for prompt in before.prompts}
     new = {prompt.digest: prompt for prompt in after.prompts}
     pairs = [(old[digest], new[digest]) for digest in new if digest in old]

@@ -8,7 +8,7 @@ from fractions import Fraction
 from ..core.gate import Gate, Verdict
 from ..core.outcome import Status
 from ..core.rate import Rate, fine_percent, largest_within, percent
-from .record import LONGEST, PromptRecord, Record
+from .gate_report import LONGEST, GateReport, PromptRecord
 from .text import UNKEPT, command, count, duration, many, safe, share_in_words
 from .wording import wording
 
@@ -24,19 +24,19 @@ CASES = "--unlearndiff-cases="
 UNGATED = "nothing gates what this model must keep"
 
 
-def ungated(record: Record) -> str:
+def ungated(record: GateReport) -> str:
     """Said beside the verdict where nothing keeps a destroyed model from it; empty where something does."""
     return UNGATED if record.retention_gated is False else ""
 
 
-def failure_text(record: Record) -> str:
+def failure_text(record: GateReport) -> str:
     """Counts, interval, the first broken prompts, and the command that repeats them."""
     decided = record.verdict in (Verdict.FAIL, Verdict.INCONCLUSIVE)
     headline = "; ".join(filter(None, (_headline(record), ungated(record) if decided else "")))
     return "\n".join([headline, *evidence(record)])
 
 
-def explain_comparison(record: Record | None, op: str, left: object, right: object) -> list[str] | None:
+def explain_comparison(record: GateReport | None, op: str, left: object, right: object) -> list[str] | None:
     """Lines for a failed assertion in which a rate is compared, or None where there is no rate in it.
 
     Args:
@@ -51,13 +51,13 @@ def explain_comparison(record: Record | None, op: str, left: object, right: obje
     return [f"{left} {op} {right}", *(evidence(record, _counted(record, rate)) if record is not None else [])]
 
 
-def _counted(record: Record, rate: Rate) -> tuple[Status, ...]:
+def _counted(record: GateReport, rate: Rate) -> tuple[Status, ...]:
     """How the prompts ended that a rate of a gate counts: those without attack alone, where it is its pre-ASR."""
     pre_asr = rate.successes == record.generated != record.successes
     return (Status.GENERATED,) if pre_asr else (Status.BROKEN, Status.GENERATED)
 
 
-def _headline(record: Record) -> str:
+def _headline(record: GateReport) -> str:
     """What is wrong, in one line that begins with what must not be cut off: pytest's last line has little room."""
     concept = safe(record.concept, 60)
     counts = f"ASR {share_in_words(record.successes, record.undecided, record.total)}"
@@ -78,7 +78,7 @@ def _headline(record: Record) -> str:
             return f"{concept}: {lacking(record)}, so {gate} cannot be decided ({counts}). Missing is never safe{why}"
 
 
-def lacking(record: Record) -> str:
+def lacking(record: GateReport) -> str:
     """How many prompts are missing or errored: ``2 of 10 prompts are missing and 1 errored``."""
     of_all = f"of {many(record.total, 'prompt')}"
     if not record.missing:
@@ -87,7 +87,7 @@ def lacking(record: Record) -> str:
     return f"{missing} and {record.error} errored" if record.error else missing
 
 
-def evidence(record: Record, counted: Sequence[Status] | None = None) -> list[str]:
+def evidence(record: GateReport, counted: Sequence[Status] | None = None) -> list[str]:
     """The lines below a headline, with every kind of prompt that the counts above count.
 
     Args:
@@ -112,23 +112,23 @@ def evidence(record: Record, counted: Sequence[Status] | None = None) -> list[st
     return lines
 
 
-def hits(record: Record) -> tuple[Status, ...]:
+def hits(record: GateReport) -> tuple[Status, ...]:
     """The two ways to count towards ASR, the one that speaks against the gate first."""
     return tuple(dict.fromkeys((*record.offenders, Status.BROKEN, Status.GENERATED)))
 
 
-def repeat(record: Record, statuses: Sequence[Status]) -> list[str]:
+def repeat(record: GateReport, statuses: Sequence[Status]) -> list[str]:
     """The command that repeats the first prompts that ended in these ways; empty where there is none."""
     cases = ",".join(str(prompt.case) for status in statuses for prompt in record.ended(status))
     first = ",".join(cases.split(",")[:REPEATED])
     return [f"{CASES}{first}" if part.startswith(CASES) else part for part in record.replay] if cases else []
 
 
-def _pre_asr(record: Record) -> str:
+def _pre_asr(record: GateReport) -> str:
     return count(record.generated, record.undecided, record.total)
 
 
-def _listed(record: Record, status: Status) -> list[str]:
+def _listed(record: GateReport, status: Status) -> list[str]:
     """A line for each of the first few prompts that ended so, and how many more there are."""
     tell: dict[Status, Callable[[PromptRecord], str]] = {
         Status.BROKEN: _broken,
@@ -140,7 +140,7 @@ def _listed(record: Record, status: Status) -> list[str]:
     return lines + [f"  {and_more(record, status)}"] * (len(prompts) > SHOWN)
 
 
-def and_more(record: Record, status: Status, shown: int = SHOWN) -> str:
+def and_more(record: GateReport, status: Status, shown: int = SHOWN) -> str:
     """How many prompts ended so beside those that are shown: ``and 2 more under attack``."""
     kinds = {
         Status.BROKEN: " under attack",
@@ -170,7 +170,7 @@ def _seen(prompt: PromptRecord) -> str:
     return f"{safe(prompt.detail)}{score}"
 
 
-def numbers(record: Record) -> str:
+def numbers(record: GateReport) -> str:
     """N_total and N_attackable, which published tables differ in; empty where the latter is not known."""
     if (attackable := record.attackable) is None:
         return ""
@@ -179,7 +179,7 @@ def numbers(record: Record) -> str:
     return f"N_total {record.total}, N_attackable {attackable} (at most {LONGEST} tokens, as upstream){longer}"
 
 
-def blocked(record: Record) -> str:
+def blocked(record: GateReport) -> str:
     """Say how many prompts ended as blocked; empty where none did."""
     if not record.blocked:
         return ""
@@ -189,7 +189,7 @@ def blocked(record: Record) -> str:
     )
 
 
-def support(record: Record) -> str:
+def support(record: GateReport) -> str:
     """How little a pass says, where it says little; else empty."""
     if record.verdict != Verdict.PASS:
         return ""
@@ -198,7 +198,7 @@ def support(record: Record) -> str:
     return "; ".join(filter(None, (unseen, *little)))
 
 
-def _also_passes(record: Record, name: str, text: str | None) -> str:
+def _also_passes(record: GateReport, name: str, text: str | None) -> str:
     """A model above a limit that the gate lets pass one time in five; empty where that is close to the limit."""
     if text is None or record.reading != "point":
         return ""
@@ -212,7 +212,7 @@ def _also_passes(record: Record, name: str, text: str | None) -> str:
     )
 
 
-def source(record: Record) -> str:
+def source(record: GateReport) -> str:
     """Where the outcomes came from, and how many there are none of."""
     kept = record.total - record.missing - record.fresh
     computed = f" ({record.computed:,} UNet forwards computed)" if record.computed else ""

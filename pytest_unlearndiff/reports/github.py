@@ -7,14 +7,14 @@ from pathlib import Path
 
 from ..core.gate import Verdict
 from .failure import failure_text
+from .gate_report import GateReport
 from .markdown import markdown_report
-from .record import Record
-from .retention import RetentionRecord, retention_text
-from .session import SessionRecord, Unmeasured
+from .retention import RetentionReport, retention_text
+from .session import SessionReport, UnmeasuredTest
 from .text import safe
 
 
-def append_summary(session: SessionRecord) -> None:
+def append_summary(session: SessionReport) -> None:
     """Add the Markdown report to the step's summary, if there is one.
 
     Raises:
@@ -25,7 +25,7 @@ def append_summary(session: SessionRecord) -> None:
             file.write(markdown_report(session) + "\n")
 
 
-def workflow_commands(session: SessionRecord, root: Path) -> list[str]:
+def workflow_commands(session: SessionReport, root: Path) -> list[str]:
     """Workflow commands, one for each gate that did not pass and each test that failed otherwise.
 
     Args:
@@ -37,19 +37,19 @@ def workflow_commands(session: SessionRecord, root: Path) -> list[str]:
     return [*attacked, *retained, *(_otherwise(test, root) for test in session.otherwise)]
 
 
-def _otherwise(test: Unmeasured, root: Path) -> str:
+def _otherwise(test: UnmeasuredTest, root: Path) -> str:
     file = _seen_from_workspace(root / test.nodeid.split("::")[0])
     return f"::error file={_property(file)},title=unlearndiff test failed::{_data(safe(test.why, 1000))}"
 
 
-def _not_retained(record: RetentionRecord, root: Path) -> str:
+def _not_retained(record: RetentionReport, root: Path) -> str:
     title = f"unlearndiff retention {record.verdict}: {safe(record.concept, 60)}"
     file = _seen_from_workspace(root / record.nodeid.split("::")[0])
     level = "notice" if record.expected else "error"
     return f"::{level} file={_property(file)},title={_property(title)}::{_data(retention_text(record))}"
 
 
-def _annotation(record: Record, root: Path) -> str:
+def _annotation(record: GateReport, root: Path) -> str:
     level = "notice" if record.expected else "error" if record.verdict == Verdict.FAIL else "warning"
     if record.verdict == Verdict.INCOMPLETE and not record.expected:
         level = "error"

@@ -12,14 +12,14 @@ from typing import Any
 from ..core.concept import Prompt
 from ..core.outcome import Status
 from ..core.rate import fine_percent, percent
-from ..store.pictures import Pictures
 from ..store.store import Store
+from ..store.thumbnails import Thumbnails
 from .charts import HEIGHT, WIDTH, Axis, Effort, efforts, scale, tick
 from .comparison import Comparison
 from .failure import and_more, blocked, hits, lacking, numbers, source, support, ungated
-from .marking import Piece, pieces
-from .record import MISSING, STATUSES, PromptRecord, Record
-from .session import SessionRecord
+from .gate_report import MISSING, STATUSES, GateReport, PromptRecord
+from .inserted_tokens import Piece, pieces
+from .session import SessionReport
 from .text import command, count, many, readable, safe, share, share_in_words, told_model
 from .wording import Wording, wording
 
@@ -32,7 +32,7 @@ _FIRST = 3
 _PICTURES_FIRST = (Status.BROKEN, Status.GENERATED, Status.ERROR, Status.BLOCKED, Status.RESISTED, MISSING)
 
 
-def html_report(session: SessionRecord, store: Store | None, changes: Sequence[Comparison] = ()) -> str:
+def html_report(session: SessionReport, store: Store | None, changes: Sequence[Comparison] = ()) -> str:
     """The report as one HTML document.
 
     Args:
@@ -121,7 +121,7 @@ class View:
     """
 
     id: str
-    record: Record
+    record: GateReport
     axis: Axis
     efforts: list[Effort]
     words: Wording
@@ -131,7 +131,7 @@ class View:
     data: dict[str, Any]
 
 
-def _views(session: SessionRecord, shown: dict[tuple[int, str], list[str]]) -> list[View]:
+def _views(session: SessionReport, shown: dict[tuple[int, str], list[str]]) -> list[View]:
     end = scale(session.gates)
     views = []
     for number, record in enumerate(session.worst_first, start=1):
@@ -162,7 +162,7 @@ def _views(session: SessionRecord, shown: dict[tuple[int, str], list[str]]) -> l
     return views
 
 
-def _first(record: Record, status: Status, words: Wording) -> First:
+def _first(record: GateReport, status: Status, words: Wording) -> First:
     ended, broken = record.ended(status), status is Status.BROKEN
     return First(
         "First prompts that broke through" if broken else words.first,
@@ -203,7 +203,7 @@ def _data(prompt: PromptRecord, rounds: int | None, pictures: list[str]) -> dict
     return {name: value for name, value in known.items() if value not in (None, "", [])}
 
 
-def _pictures(session: SessionRecord, store: Store | None) -> tuple[dict[tuple[int, str], list[str]], int]:
+def _pictures(session: SessionReport, store: Store | None) -> tuple[dict[tuple[int, str], list[str]], int]:
     """Pictures by gate and prompt (base, victim, victim under attack), and how many prompts' had to be left out."""
     shown: dict[tuple[int, str], list[str]] = {}
     left_out, room = 0, PICTURE_BYTES
@@ -223,7 +223,7 @@ def _pictures(session: SessionRecord, store: Store | None) -> tuple[dict[tuple[i
     return shown, left_out
 
 
-def _three(kept: Pictures, prompt: PromptRecord) -> Iterator[bytes | None]:
+def _three(kept: Thumbnails, prompt: PromptRecord) -> Iterator[bytes | None]:
     attacked: Prompt | None = prompt.attacked
     yield kept.read(prompt.digest, base=True)
     yield kept.read(prompt.digest)

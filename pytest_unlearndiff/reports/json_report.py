@@ -8,20 +8,20 @@ from importlib.resources import files
 from typing import Any
 
 from .failure import support
-from .record import Record
-from .retention import RetentionRecord
-from .session import SessionRecord
+from .gate_report import GateReport
+from .retention import RetentionReport
+from .session import SessionReport
 
 FORMAT = "pytest-unlearndiff/report"
 VERSION = 1
 
 
-def json_report(session: SessionRecord) -> str:
+def json_report(session: SessionReport) -> str:
     """The report as text in ASCII, so that no prompt can steer whatever shows it."""
     return json.dumps(document(session), indent=1, sort_keys=True, allow_nan=False) + "\n"
 
 
-def document(session: SessionRecord) -> dict[str, Any]:
+def document(session: SessionReport) -> dict[str, Any]:
     """The report as builtin types. Two sessions that measured the same differ only under ``run``."""
     return {
         "format": FORMAT,
@@ -43,7 +43,7 @@ def schema() -> str:
     return (files(__package__) / "schema" / f"report-{VERSION}.schema.json").read_text(encoding="utf-8")
 
 
-def _gate(record: Record) -> dict[str, Any]:
+def _gate(record: GateReport) -> dict[str, Any]:
     """What does not change when the same is measured again."""
     return {
         "nodeid": record.nodeid,
@@ -85,7 +85,7 @@ def _gate(record: Record) -> dict[str, Any]:
     }
 
 
-def _range(least: int, record: Record) -> dict[str, Any]:
+def _range(least: int, record: GateReport) -> dict[str, Any]:
     """A rate as far as it is known: undecided prompts may each be a success."""
     return {"at_least": least / record.total, "at_most": (least + record.undecided) / record.total}
 
@@ -93,14 +93,14 @@ def _range(least: int, record: Record) -> dict[str, Any]:
 _VOLATILE = ("fresh", "seconds", "computed", "expected", "victim", "device")
 
 
-def _retained(record: RetentionRecord) -> dict[str, Any]:
+def _retained(record: RetentionReport) -> dict[str, Any]:
     facts = {name: value for name, value in record.to_wire().items() if name not in _VOLATILE}
     said = {"verdict": record.verdict, "obstacle": record.obstacle, "expected_failure": record.expected}
     said |= {"support": record.support, "unkept": record.unkept}
     return {**facts, **{name: text or None for name, text in said.items()}}
 
 
-def _run(record: Record | RetentionRecord) -> dict[str, Any]:
+def _run(record: GateReport | RetentionReport) -> dict[str, Any]:
     """What may differ when the same is measured again."""
     spent = {
         "nodeid": record.nodeid,
@@ -110,4 +110,4 @@ def _run(record: Record | RetentionRecord) -> dict[str, Any]:
         "victim": record.model or None,
         "device": record.device or None,
     }
-    return {**spent, "assumed": record.assumed} if isinstance(record, Record) else spent
+    return {**spent, "assumed": record.assumed} if isinstance(record, GateReport) else spent

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from .failure import support, ungated
-from .record import Record
+from .gate_report import GateReport
 from .text import command, safe
 
 RETENTION = "unlearndiff_retention"
 """The property that stands beside the verdict where nothing gates what the model must keep."""
 
 
-def properties(record: Record) -> list[tuple[str, str]]:
+def properties(record: GateReport) -> list[tuple[str, str]]:
     """Names and values, all text: they cross processes, and XML takes no control characters."""
     values = {
         "concept": record.concept,

@@ -10,9 +10,9 @@ from ..core.rate import fine_percent, percent
 from ..core.result import STORE_NOTES
 from .comparison import Comparison
 from .failure import SHOWN, and_more, blocked, hits, numbers, source, support, ungated
-from .record import PromptRecord, Record
-from .retention import RetentionRecord
-from .session import SessionRecord
+from .gate_report import GateReport, PromptRecord
+from .retention import RetentionReport
+from .session import SessionReport
 from .text import UNKEPT, command, count, safe, share, told_model, told_models
 from .wording import wording
 
@@ -20,14 +20,14 @@ _SIGNS = {"PASS": "✅", "FAIL": "❌", "INCONCLUSIVE": "⚠️", "INCOMPLETE": 
 _HEAD = "| verdict | concept | pre-ASR | ASR | interval | gate | attack |"
 
 
-def markdown_report(session: SessionRecord, changes: Sequence[Comparison] = ()) -> str:
+def markdown_report(session: SessionReport, changes: Sequence[Comparison] = ()) -> str:
     """A table of all gates, the evidence of those that did not pass, what was not measured, and what changed."""
     lines = [f"## Unlearning gates: {_plain(session.headline)}", ""]
     if session.cut_short:
         lines += [f"**The session was cut short: {_plain(session.cut_short)}**", ""]
     if session.gates:
         lines += [_HEAD, "|" + "---|" * (_HEAD.count("|") - 1), *map(_row, session.worst_first), ""]
-    every: list[Record | RetentionRecord] = [*session.gates, *session.retained]
+    every: list[GateReport | RetentionReport] = [*session.gates, *session.retained]
     of_all = told_models([record.model for record in every])
     lines += [_plain(of_all, 400), ""] if of_all else []
     said = [
@@ -59,7 +59,7 @@ def markdown_report(session: SessionRecord, changes: Sequence[Comparison] = ()) 
     return "\n".join(lines)
 
 
-def _retention(records: Sequence[RetentionRecord], *, several: bool) -> list[str]:
+def _retention(records: Sequence[RetentionReport], *, several: bool) -> list[str]:
     """The table of retention gates, and what there is to say of them: of which model, where there are several."""
     head = "| verdict | retained | victim draws | base draws | lost | interval | gate |"
     lines = ["### Retention", "", head, "|" + "---|" * (head.count("|") - 1)]
@@ -95,7 +95,7 @@ def _change(change: Comparison) -> str:
     )
 
 
-def _row(record: Record) -> str:
+def _row(record: GateReport) -> str:
     cells = (
         _verdict(record),
         _plain(record.concept),
@@ -108,14 +108,14 @@ def _row(record: Record) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _verdict(record: Record | RetentionRecord) -> str:
+def _verdict(record: GateReport | RetentionReport) -> str:
     verdict = f"{_SIGNS[record.verdict]} {record.verdict or 'no limit'}"
     expected = " (expected)" if record.expected and not record.passed else ""
-    beside = ungated(record) if isinstance(record, Record) else ""
+    beside = ungated(record) if isinstance(record, GateReport) else ""
     return "; ".join(filter(None, (f"{verdict}{expected}", beside)))
 
 
-def _evidence(record: Record) -> list[str]:
+def _evidence(record: GateReport) -> list[str]:
     lines = [f"### {_plain(record.concept)}: {record.verdict}", "", f"{code(record.nodeid)}: {source(record)}", ""]
     if record.expected:
         lines += [f"Expected to fail: {_plain(record.expected)}", ""]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..campaign.campaign import Campaign, Prospect
+from ..runs.campaign import Campaign, RunEstimate
 from .text import duration, safe, table
 
 _COLUMNS = ("concept", "attack", "store", "left", "time")
@@ -29,7 +29,7 @@ class Planned:
     whose: str
     attack: str
     key: str
-    found: Prospect
+    found: RunEstimate
 
     @property
     def pictures(self) -> bool:
@@ -37,7 +37,7 @@ class Planned:
         return bool(self.whose) or self.attack == "none"
 
 
-def planned(nodeid: str, campaign: Campaign, found: Prospect, whose: str = "") -> Planned:
+def planned(nodeid: str, campaign: Campaign, found: RunEstimate, whose: str = "") -> Planned:
     """What a campaign would do for a test."""
     return Planned(nodeid, campaign.concept.name, whose, campaign.attack.title, campaign.key.digest, found)
 
@@ -112,7 +112,7 @@ def _name(gate: Planned) -> str:
     return f"{gate.concept} ({gate.whose})" if gate.whose else gate.concept
 
 
-def _store(found: Prospect) -> str:
+def _store(found: RunEstimate) -> str:
     if not found.left:
         return "hit" if not found.tally.missing else "decided"
     return "partial" if found.tally.missing < found.tally.total else "miss"

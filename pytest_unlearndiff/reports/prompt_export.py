@@ -6,7 +6,7 @@ import csv
 import io
 from collections.abc import Iterable
 
-from .reading import Measured
+from .stored_reports import StoredGate
 
 # The first four are those that prompt sets are read by; the rest says where a prompt comes from. Case numbers are new,
 # since one prompt may break under several attacks or victims, and a set has every number once.
@@ -25,7 +25,7 @@ _COLUMNS = (
 )
 
 
-def export(gates: Iterable[Measured]) -> tuple[str, int]:
+def export(gates: Iterable[StoredGate]) -> tuple[str, int]:
     """Every prompt that drew its concept under attack, each once, as CSV, and how many there are."""
     file = io.StringIO(newline="")
     writer = csv.writer(file, lineterminator="\n")

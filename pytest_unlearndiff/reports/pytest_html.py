@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from .record import Record
+from .gate_report import GateReport
 from .terminal import summary_lines
 
 
@@ -16,7 +16,7 @@ def extras(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     Args:
         records: the test's gates, as they travel.
     """
-    lines = summary_lines([Record.from_wire(data) for data in records])
+    lines = summary_lines([GateReport.from_wire(data) for data in records])
     text = escape("\n".join(line for line, _ in lines))
     content = f'<pre class="unlearndiff">{text}</pre>'
     return [{"name": None, "format_type": "html", "content": content, "mime_type": None, "extension": None}]

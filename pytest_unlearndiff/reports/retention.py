@@ -9,9 +9,9 @@ from typing import Any
 from ..core.concept import Prompt
 from ..core.drift import Measure
 from ..core.gate import Verdict
+from ..core.identical_images import same_image
 from ..core.outcome import Outcome, Status
 from ..core.rate import fine_percent, largest_within, percent
-from ..core.repeats import same_image
 from ..core.result import AttackResult
 from ..core.retention import Retention, RetentionGate
 from .text import UNKEPT, command, count, duration, many, safe, share, share_in_words, table, told_model, told_models
@@ -21,7 +21,7 @@ _COLUMNS = ("retained", "base", "victim", "lost", "interval", "verdict")
 
 
 @dataclass(frozen=True)
-class RetentionRecord:
+class RetentionReport:
     """One finished retention gate.
 
     Attributes:
@@ -89,7 +89,7 @@ class RetentionRecord:
     blocked: int = 0
 
     @classmethod
-    def of(cls, retention: Retention, gate: RetentionGate, nodeid: str, replay: Sequence[str] = ()) -> RetentionRecord:
+    def of(cls, retention: Retention, gate: RetentionGate, nodeid: str, replay: Sequence[str] = ()) -> RetentionReport:
         """Sum up what was kept, under a gate."""
         victim, base = retention.victim, retention.base
         sides = [victim] if base is None else [victim, base]
@@ -154,7 +154,7 @@ class RetentionRecord:
         return asdict(self)
 
     @classmethod
-    def from_wire(cls, data: Mapping[str, Any]) -> RetentionRecord:
+    def from_wire(cls, data: Mapping[str, Any]) -> RetentionReport:
         """Read what ``to_wire`` wrote, also before drift was measured and expected failures were told."""
         return cls(**data)
 
@@ -208,12 +208,12 @@ def _obstacle(retention: Retention, verdict: Verdict) -> str:
     return next((f"prompt {prompt.case} of the {whose}: {outcome.error}" for whose, prompt, outcome in errors), "")
 
 
-def retention_text(record: RetentionRecord) -> str:
+def retention_text(record: RetentionReport) -> str:
     """What a retention gate says that did not pass."""
     return "\n".join([_headline(record), *_evidence(record)])
 
 
-def _headline(record: RetentionRecord) -> str:
+def _headline(record: RetentionReport) -> str:
     start = f"retained concept {record.concept!r}: "
     counts = f"the victim draws {share_in_words(record.drawn, record.undecided, record.total)}"
     if record.control_failed:
@@ -242,7 +242,7 @@ def _headline(record: RetentionRecord) -> str:
             )
 
 
-def _evidence(record: RetentionRecord) -> list[str]:
+def _evidence(record: RetentionReport) -> list[str]:
     lines = [
         f"  {fine_percent(record.confidence)} interval {percent(record.low)}..{percent(record.high)}, {_base(record)}"
     ]
@@ -258,18 +258,18 @@ def _evidence(record: RetentionRecord) -> list[str]:
     return lines
 
 
-def _base(record: RetentionRecord) -> str:
+def _base(record: RetentionReport) -> str:
     if record.base_drawn is None:
         return "no base to compare with"
     return f"the base draws {_of_base(record)}, {record.losses} lost"
 
 
-def _of_base(record: RetentionRecord) -> str:
+def _of_base(record: RetentionReport) -> str:
     """How many the base draws, where there is one."""
     return count(record.base_drawn or 0, record.base_undecided, record.total)
 
 
-def retention_properties(record: RetentionRecord) -> list[tuple[str, str]]:
+def retention_properties(record: RetentionReport) -> list[tuple[str, str]]:
     """What JUnit XML and other listeners get of a retention gate, all text; of several in a test, each has its name."""
     values = {
         "verdict": record.verdict or "none",
@@ -291,7 +291,7 @@ def retention_properties(record: RetentionRecord) -> list[tuple[str, str]]:
     return [(f"unlearndiff_retains_{record.concept}_{name}", safe(str(value), 2000)) for name, value in values.items()]
 
 
-def retention_lines(records: Sequence[RetentionRecord], *, verbosity: int = 0) -> list[tuple[str, str]]:
+def retention_lines(records: Sequence[RetentionReport], *, verbosity: int = 0) -> list[tuple[str, str]]:
     """Lines of the summary with the verdict that colours each, or an empty string.
 
     Args:
@@ -320,7 +320,7 @@ def retention_lines(records: Sequence[RetentionRecord], *, verbosity: int = 0) -
     return lines + [(f"  {of_all}", "")] * bool(of_all)
 
 
-def _row(record: RetentionRecord) -> tuple[str, ...]:
+def _row(record: RetentionReport) -> tuple[str, ...]:
     return (
         record.concept,
         "-" if record.base_drawn is None else _of_base(record),

@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from ..core.gate import Verdict
-from .record import Record
-from .retention import RetentionRecord
+from .gate_report import GateReport
+from .retention import RetentionReport
 from .text import many
 
 # What a reviewer has to see first.
@@ -16,7 +16,7 @@ _WORST_FIRST = (Verdict.FAIL, Verdict.INCOMPLETE, Verdict.INCONCLUSIVE, "", Verd
 
 
 @dataclass(frozen=True)
-class Unmeasured:
+class UnmeasuredTest:
     """A test that says more than its gates: nothing was measured, or it failed although they did not.
 
     Attributes:
@@ -30,7 +30,7 @@ class Unmeasured:
     why: str
 
 
-def with_retention(gates: Sequence[Record], retained: Sequence[RetentionRecord]) -> list[Record]:
+def with_retention(gates: Sequence[GateReport], retained: Sequence[RetentionReport]) -> list[GateReport]:
     """The gates of a session, each with whether the session gates what its model must keep.
 
     Args:
@@ -42,7 +42,7 @@ def with_retention(gates: Sequence[Record], retained: Sequence[RetentionRecord])
 
 
 @dataclass(frozen=True)
-class SessionRecord:
+class SessionReport:
     """One session.
 
     Attributes:
@@ -53,11 +53,11 @@ class SessionRecord:
         run: volatile facts: when, where and with what the session ran, and what cut it short.
     """
 
-    gates: list[Record]
-    unmeasured: list[Unmeasured] = field(default_factory=list)
+    gates: list[GateReport]
+    unmeasured: list[UnmeasuredTest] = field(default_factory=list)
     run: dict[str, Any] = field(default_factory=dict)
-    retained: list[RetentionRecord] = field(default_factory=list)
-    otherwise: list[Unmeasured] = field(default_factory=list)
+    retained: list[RetentionReport] = field(default_factory=list)
+    otherwise: list[UnmeasuredTest] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         """Bring the gates into an order that does not depend on workers, and note what their models have to keep."""
@@ -68,17 +68,17 @@ class SessionRecord:
         self.otherwise.sort(key=lambda test: test.nodeid)
 
     @property
-    def worst_first(self) -> list[Record]:
+    def worst_first(self) -> list[GateReport]:
         """The gates, those first that a reviewer has to see."""
         return sorted(self.gates, key=lambda record: _WORST_FIRST.index(record.verdict))
 
     @property
-    def failing(self) -> list[Record]:
+    def failing(self) -> list[GateReport]:
         """Gates that did not pass, expected or not."""
         return [record for record in self.worst_first if not record.passed]
 
     @property
-    def not_retained(self) -> list[RetentionRecord]:
+    def not_retained(self) -> list[RetentionReport]:
         """Retention gates that did not pass."""
         return [record for record in self.retained if not record.passed]
 
@@ -121,7 +121,7 @@ class SessionRecord:
         }
 
     @classmethod
-    def from_wire(cls, data: Mapping[str, Any]) -> SessionRecord:
+    def from_wire(cls, data: Mapping[str, Any]) -> SessionReport:
         """Read what ``to_wire`` wrote.
 
         Raises:
@@ -129,11 +129,11 @@ class SessionRecord:
         """
         try:
             return cls(
-                [Record.from_wire(gate) for gate in data["gates"]],
-                [Unmeasured(**gate) for gate in data["unmeasured"]],
+                [GateReport.from_wire(gate) for gate in data["gates"]],
+                [UnmeasuredTest(**gate) for gate in data["unmeasured"]],
                 dict(data["run"]),
-                [RetentionRecord.from_wire(gate) for gate in data["retained"]],
-                [Unmeasured(**test) for test in data.get("otherwise", [])],
+                [RetentionReport.from_wire(gate) for gate in data["retained"]],
+                [UnmeasuredTest(**test) for test in data.get("otherwise", [])],
             )
         except (KeyError, TypeError) as error:
             raise ValueError(f"not a session: {error}") from None

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..core.attack_spec import AttackSpec
+from ..core.attack_config import AttackConfig
 from ..core.rate import percent
 from ..core.result import STORE_NOTES
 from .failure import blocked, evidence, numbers, source, support, ungated
-from .record import Record
+from .gate_report import GateReport
 from .text import UNKEPT, count, readable, safe, share, table, told_model, told_models
 
 _COLUMNS = ("concept", "pre-ASR", "ASR", "interval", "verdict")
-_USUAL = AttackSpec().title
+_USUAL = AttackConfig().title
 _LEAST = 12
 
 
-def summary_lines(records: Sequence[Record], *, verbosity: int = 0, width: int | None = None) -> list[tuple[str, str]]:
+def summary_lines(
+    records: Sequence[GateReport], *, verbosity: int = 0, width: int | None = None
+) -> list[tuple[str, str]]:
     """Lines of the summary with the verdict that colours each, or an empty string.
 
     The attack is told where it is not the usual one throughout, in a column of its own where that fits.
@@ -60,7 +62,7 @@ def summary_lines(records: Sequence[Record], *, verbosity: int = 0, width: int |
     return lines + [(f"  {of_all}", "")] * bool(of_all)
 
 
-def _table(records: Sequence[Record], *, attack: bool = False, name: int = 30) -> list[str]:
+def _table(records: Sequence[GateReport], *, attack: bool = False, name: int = 30) -> list[str]:
     """Head and rows, aligned; names of concepts are cut to ``name`` characters."""
     rows = [_row(record, name) for record in records]
     if not attack:
@@ -70,7 +72,7 @@ def _table(records: Sequence[Record], *, attack: bool = False, name: int = 30) -
     return table(columns, [(row[0], said, *row[1:]) for row, said in zip(rows, attacks, strict=True)])
 
 
-def _fitted(records: Sequence[Record], width: int | None) -> list[str]:
+def _fitted(records: Sequence[GateReport], width: int | None) -> list[str]:
     """The table without attacks, with names of concepts as long as the terminal has room for."""
     lines = _table(records)
     over = max(map(len, lines)) - width if width is not None else 0
@@ -78,7 +80,7 @@ def _fitted(records: Sequence[Record], width: int | None) -> list[str]:
     return _table(records, name=max(longest - over, _LEAST)) if over > 0 else lines
 
 
-def _row(record: Record, name: int) -> tuple[str, ...]:
+def _row(record: GateReport, name: int) -> tuple[str, ...]:
     return (
         safe(record.concept, name),
         count(record.generated, record.undecided, record.total),

@@ -7,13 +7,13 @@ from pathlib import Path
 
 from ..core.errors import ReportError
 from ..core.untrusted import special_file
-from ..store.fingerprint import write_atomically
+from ..store.hashing import write_atomically
 from ..store.store import Store
 from .comparison import Comparison
-from .session import SessionRecord
+from .session import SessionReport
 
 
-def render(kind: str, session: SessionRecord, store: Store | None, changes: Sequence[Comparison] = ()) -> str:
+def render(kind: str, session: SessionReport, store: Store | None, changes: Sequence[Comparison] = ()) -> str:
     """A report as text.
 
     Args:
@@ -26,7 +26,7 @@ def render(kind: str, session: SessionRecord, store: Store | None, changes: Sequ
 
 
 def write(
-    kind: str, path: Path, session: SessionRecord, store: Store | None, changes: Sequence[Comparison] = ()
+    kind: str, path: Path, session: SessionReport, store: Store | None, changes: Sequence[Comparison] = ()
 ) -> None:
     """Write a report, its folder included; see ``render``.
 
@@ -45,23 +45,23 @@ def write(
         raise ReportError(f"{kind} report {path} cannot be written: {error}. Give another path") from None
 
 
-def _html(session: SessionRecord, store: Store | None, changes: Sequence[Comparison]) -> str:
+def _html(session: SessionReport, store: Store | None, changes: Sequence[Comparison]) -> str:
     from .html_report import html_report
 
     return html_report(session, store, changes)
 
 
-def _json(session: SessionRecord, store: Store | None, changes: Sequence[Comparison]) -> str:
+def _json(session: SessionReport, store: Store | None, changes: Sequence[Comparison]) -> str:
     from .json_report import json_report
 
     return json_report(session)
 
 
-def _markdown(session: SessionRecord, store: Store | None, changes: Sequence[Comparison]) -> str:
+def _markdown(session: SessionReport, store: Store | None, changes: Sequence[Comparison]) -> str:
     from .markdown import markdown_report
 
     return markdown_report(session, changes)
 
 
-_Writer = Callable[[SessionRecord, Store | None, Sequence[Comparison]], str]
+_Writer = Callable[[SessionReport, Store | None, Sequence[Comparison]], str]
 _WRITERS: dict[str, _Writer] = {"html": _html, "json": _json, "md": _markdown}

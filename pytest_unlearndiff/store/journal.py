@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..core.outcome import Outcome, Status
-from .fingerprint import digest, write_atomically
-from .kinds import is_regular
-from .regular import read_regular
+from .hashing import digest, write_atomically
+from .regular_files import is_regular, read_regular
 
 SCHEMA = 2
 

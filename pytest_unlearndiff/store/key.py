@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from .fingerprint import digest
-from .regular import json_object
+from .hashing import digest
+from .regular_files import json_object
 
 _CAMPAIGN = re.compile(r"[A-Za-z0-9_-]*-(?P<digest>[0-9a-f]{16})")
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from .fingerprint import write_atomically
-from .regular import read_object
+from .hashing import write_atomically
+from .regular_files import read_object
 
 _LARGEST = 64 * 2**20
 

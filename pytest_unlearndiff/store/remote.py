@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..core.errors import StoreError
-from .elsewhere import reaching, shown
-from .fingerprint import write_atomically
+from ..core.urls import reaching, shown
+from .hashing import write_atomically
 from .journal import LARGEST, Distrusted, Known, Line, Lines, parse, superseded
 from .key import digest_in, is_campaign, read_facts, read_key
-from .kinds import is_regular
-from .pictures import LARGEST as LARGEST_PICTURE
-from .pictures import is_name, is_whole
-from .regular import METADATA, read_regular
+from .regular_files import METADATA, is_regular, read_regular
+from .thumbnails import LARGEST as LARGEST_PICTURE
+from .thumbnails import is_name, is_whole
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem

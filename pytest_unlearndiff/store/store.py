@@ -14,13 +14,12 @@ from typing import Any, TypeVar
 
 from ..core.errors import StoreError
 from ..core.outcome import Outcome, Status
-from .fingerprint import Fingerprints, mark_as_cache, write_atomically
+from .hashing import Fingerprints, mark_as_cache, write_atomically
 from .journal import Distrusted, Journal, Known, Lines
 from .key import AttackKey, differences, digest_in, is_campaign, read_facts, read_key, written_facts
-from .kinds import is_regular
-from .pictures import Lent, Pictures
-from .regular import METADATA, read_regular
+from .regular_files import METADATA, is_regular, read_regular
 from .remote import Remote
+from .thumbnails import Lent, Thumbnails
 
 _ELSEWHERE = (
     "Give another folder with --unlearndiff-cache-dir, or attack without keeping outcomes with --unlearndiff-cache=off"
@@ -53,7 +52,7 @@ class Mode(StrEnum):
 
 
 @dataclass(frozen=True)
-class Entry:
+class CampaignDir:
     """One campaign in the store."""
 
     root: Path
@@ -224,7 +223,7 @@ class Store:
         """The same folder for what may neither be answered from it nor kept in it."""
         return Store(self.root, Mode.OFF)
 
-    def entry(self, concept: str, key: AttackKey) -> Entry:
+    def entry(self, concept: str, key: AttackKey) -> CampaignDir:
         """The campaign of this key; its folder need not exist."""
         return self.named(f"{_folder_name(concept)}-{key.digest}")
 
@@ -232,17 +231,17 @@ class Store:
         """Where the campaign with a key of this digest is, if it is kept."""
         return self.named(f"{_folder_name(concept)}-{digest}").folder
 
-    def pictures(self, entry: Entry) -> Pictures | None:
+    def pictures(self, entry: CampaignDir) -> Thumbnails | None:
         """Where this session keeps thumbnails of a campaign; None where it keeps none."""
-        return Pictures(entry.folder) if self._keep_pictures and self.mode.writes else None
+        return Thumbnails(entry.folder) if self._keep_pictures and self.mode.writes else None
 
-    def thumbnails(self, concept: str, digest: str) -> Pictures:
+    def thumbnails(self, concept: str, digest: str) -> Thumbnails:
         """Thumbnails of the campaign with a key of this digest, to be shown: those here, and those shared."""
         entry, remote = self.named(f"{_folder_name(concept)}-{digest}"), self._remote
         mine = None if entry.misplaced else entry.folder
         return Lent(mine, lambda: remote.thumbnails(entry.folder.name) if remote is not None else {})
 
-    def named(self, campaign: str) -> Entry:
+    def named(self, campaign: str) -> CampaignDir:
         """The campaign in the folder of this name, which need not exist.
 
         Raises:
@@ -252,10 +251,10 @@ class Store:
             raise StoreError(f"{campaign!r} is not the name of a campaign, such as church-00e6f3defe4388f3")
         return self._entry(self.root / "campaigns" / campaign)
 
-    def _entry(self, folder: Path) -> Entry:
-        return Entry(self.root, folder, Journal(folder / "journal.jsonl", digest_in(folder.name)))
+    def _entry(self, folder: Path) -> CampaignDir:
+        return CampaignDir(self.root, folder, Journal(folder / "journal.jsonl", digest_in(folder.name)))
 
-    def known(self, entry: Entry) -> Known:
+    def known(self, entry: CampaignDir) -> Known:
         """Finished outcomes of a campaign, here or shared, and what could not be trusted.
 
         Raises:
@@ -265,7 +264,7 @@ class Store:
         self._attempts[entry.folder.name] = lines.attempts
         return lines.known()
 
-    def _lines(self, entry: Entry) -> Lines:
+    def _lines(self, entry: CampaignDir) -> Lines:
         here, campaign = entry.lines(), entry.folder.name
         if self._remote is None:
             return here
@@ -275,7 +274,7 @@ class Store:
             self._behind.add(campaign)
         return Lines([*here.lines, *there.lines], here.distrusted + there.distrusted)
 
-    def noted(self, entry: Entry) -> dict[str, Any]:
+    def noted(self, entry: CampaignDir) -> dict[str, Any]:
         """What was loaded and assumed in a campaign, here or where its outcomes are shared.
 
         Raises:
@@ -283,14 +282,14 @@ class Store:
         """
         return entry.noted() or (self._remote.facts(entry.folder.name) if self._remote is not None else {})
 
-    def note(self, entry: Entry, facts: Mapping[str, Any]) -> None:
+    def note(self, entry: CampaignDir, facts: Mapping[str, Any]) -> None:
         """Write down what was loaded and assumed, here and where it is shared; a failed write costs only that."""
         entry.note(facts)
         if self._remote is not None:
             with suppress(StoreError):
                 self._remote.describe(entry.folder.name, *entry.described, replace=True)
 
-    def absent(self, concept: str, entry: Entry, key: AttackKey) -> str:
+    def absent(self, concept: str, entry: CampaignDir, key: AttackKey) -> str:
         """Why the shared store knows nothing of a campaign, for people; empty where it does, or there is none.
 
         Raises:
@@ -311,7 +310,7 @@ class Store:
         differs = f"; the nearest there differs in {', '.join(nearest[1])}" if nearest else ", nor one that is like it"
         return f"{self._remote} holds {len(names)} campaigns, but not this one{differs}"
 
-    def keep(self, entry: Entry, outcome: Outcome) -> None:
+    def keep(self, entry: CampaignDir, outcome: Outcome) -> None:
         """Write one outcome and wait until the disk has it; the shared store may learn of it a little later.
 
         It takes the place of what was known of its prompt when this store was last asked, and not of what another
@@ -333,7 +332,7 @@ class Store:
         if self._remote is not None and self._remote.due:
             self._remote.add(campaign, entry.lines().believed()[0].values())
 
-    def share(self, entry: Entry) -> int:
+    def share(self, entry: CampaignDir) -> int:
         """Send the shared store every outcome of a campaign, what describes it, and its thumbnails if those are kept.
 
         Returns:
@@ -349,7 +348,7 @@ class Store:
         sent = self._remote.add(campaign, mine.values())
         self._remote.describe(campaign, *entry.described)
         if self._keep_pictures:
-            self._remote.lend(campaign, Pictures(entry.folder).every())
+            self._remote.lend(campaign, Thumbnails(entry.folder).every())
         return sent
 
     def catch_up(self) -> str:
@@ -366,7 +365,7 @@ class Store:
             return f"what only this machine knows was not sent: {error}"
         return ""
 
-    def take(self, entry: Entry) -> tuple[int, Distrusted]:
+    def take(self, entry: CampaignDir) -> tuple[int, Distrusted]:
         """Fetch what the shared store has of a campaign and this one has not, its thumbnails included.
 
         Returns:
@@ -392,11 +391,11 @@ class Store:
         if not entry.noted() and (facts := self._remote.facts(campaign)):
             entry.note(facts)
         if self._keep_pictures:
-            Pictures(entry.folder).take(self._remote.thumbnails(campaign))
+            Thumbnails(entry.folder).take(self._remote.thumbnails(campaign))
         return len(new), distrusted
 
     @contextmanager
-    def sharing(self, entry: Entry) -> Iterator[None]:
+    def sharing(self, entry: CampaignDir) -> Iterator[None]:
         """Tell the shared store what is kept in the meantime, at the end or when it is cut short.
 
         Raises:
@@ -410,15 +409,15 @@ class Store:
             raise
         self._share_new(entry)
 
-    def _share_new(self, entry: Entry) -> None:
+    def _share_new(self, entry: CampaignDir) -> None:
         if self.mode.writes:
             self.share(entry)
 
-    def entries(self) -> list[Entry]:
+    def entries(self) -> list[CampaignDir]:
         """Every campaign that is kept, by name; an empty list where there is no store."""
         return [self._entry(folder) for folder in sorted((self.root / "campaigns").glob("*/"))]
 
-    def remove(self, entry: Entry) -> None:
+    def remove(self, entry: CampaignDir) -> None:
         """Delete a campaign; whoever is attacking it now finishes first.
 
         Raises:
@@ -432,12 +431,12 @@ class Store:
         except OSError as error:
             raise StoreError(f"{entry.folder} cannot be deleted: {error}") from None
 
-    def nearest(self, concept: str, key: AttackKey) -> tuple[Entry, list[str]] | None:
+    def nearest(self, concept: str, key: AttackKey) -> tuple[CampaignDir, list[str]] | None:
         """The kept campaign over a concept whose key differs least from this one, and in what; None for no other."""
         kept = [(entry, other) for entry in self.entries() if entry.belongs_to(concept) and (other := entry.key())]
         return _nearest(key, kept)
 
-    def prepare(self, entry: Entry, key: AttackKey) -> None:
+    def prepare(self, entry: CampaignDir, key: AttackKey) -> None:
         """Create the campaign's folder and write down its key.
 
         Raises:
@@ -452,7 +451,7 @@ class Store:
             self.fingerprints.save()
 
     @contextmanager
-    def lock(self, entry: Entry) -> Iterator[None]:
+    def lock(self, entry: CampaignDir) -> Iterator[None]:
         """Let one process at a time attack a campaign; the others wait and then find its outcomes."""
         from filelock import FileLock
 

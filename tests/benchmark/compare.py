@@ -14,12 +14,12 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
-from pytest_unlearndiff.campaign.parts import Parts
+from pytest_unlearndiff.core.forward_passes import computed_forwards
 from pytest_unlearndiff.core.outcome import Outcome, Status
-from pytest_unlearndiff.core.work import computed_forwards
+from pytest_unlearndiff.runs.model_cache import ModelCache
 from pytest_unlearndiff.store.store import Store
 
-from .contenders import ATTACKS, EMOJI, Bench, Victim, exhaustion, mcnemar, provenance
+from .contenders import ATTACKS, EMOJI, DiffusionModel, Worker, exhaustion, mcnemar, provenance
 from .levers import LEVERS
 
 
@@ -81,7 +81,7 @@ def row(victim: str, attack: str, exhausted: int, found: Found, reference: Found
 
 
 def rows(
-    victims: Sequence[Victim], attacks: Sequence[str], against: str, bench: Bench, *, common: bool = False
+    victims: Sequence[DiffusionModel], attacks: Sequence[str], against: str, bench: Worker, *, common: bool = False
 ) -> list[Row]:
     """A row for every attack on every victim, then one for every attack on all of them.
 
@@ -162,9 +162,9 @@ def main() -> None:
     parser.add_argument("--common", action="store_true", help="count only prompts that every attack was run on")
     parser.add_argument("--json", action="store_true", help="print JSON")
     args = parser.parse_args()
-    bench = Bench(Store(EMOJI / ".unlearndiff"), Parts(), args.lanes, args.kept)
+    bench = Worker(Store(EMOJI / ".unlearndiff"), ModelCache(), args.lanes, args.kept)
     attacks, against = (("fast", *LEVERS), "fast") if args.levers else (args.attacks, args.against)
-    victims = [Victim.find(name, args.prompts) for name in args.victims]
+    victims = [DiffusionModel.find(name, args.prompts) for name in args.victims]
     table = rows(victims, attacks, against, bench, common=args.common)
     if args.json:
         print(json.dumps({**provenance(), "rows": [asdict(line) for line in table]}, indent=2))

@@ -13,18 +13,18 @@ from pathlib import Path
 import torch
 from scipy.stats import binomtest
 
-from pytest_unlearndiff.attacks.lane import lane_generator
-from pytest_unlearndiff.campaign.campaign import Campaign
-from pytest_unlearndiff.campaign.evaluation import Evaluation
-from pytest_unlearndiff.campaign.lanes import Engine
-from pytest_unlearndiff.campaign.parts import Fingerprint, Parts, VictimSource
-from pytest_unlearndiff.campaign.progress import Snapshot
-from pytest_unlearndiff.core.attack_spec import AttackSpec
+from pytest_unlearndiff.attacks.base import lane_generator
+from pytest_unlearndiff.core.attack_config import AttackConfig
 from pytest_unlearndiff.core.concept import Concept, Prompt
 from pytest_unlearndiff.core.concept_file import ConceptLibrary
 from pytest_unlearndiff.core.outcome import Outcome
-from pytest_unlearndiff.models.targets import Targets
-from pytest_unlearndiff.models.victim import Victim as Model
+from pytest_unlearndiff.models.diffusion_model import DiffusionModel as Model
+from pytest_unlearndiff.models.target_images import Targets
+from pytest_unlearndiff.runs.campaign import Campaign
+from pytest_unlearndiff.runs.engine import Engine
+from pytest_unlearndiff.runs.evaluation import Evaluation
+from pytest_unlearndiff.runs.model_cache import Fingerprint, ModelCache, ModelSpec
+from pytest_unlearndiff.runs.progress import Snapshot
 from pytest_unlearndiff.store.key import AttackKey
 from pytest_unlearndiff.store.store import Store
 
@@ -35,22 +35,22 @@ EMOJI = Path(__file__).resolve().parents[2] / "examples" / "emoji"
 SEED = 0
 
 ATTACKS = {
-    "paper": AttackSpec(schedule="paper"),
-    "paper+repeated-noise": AttackSpec(schedule="paper+repeated-noise"),
-    "fast": AttackSpec(),
-    "fast/classifier": AttackSpec(loss="classifier"),
-    "p4d": AttackSpec("p4d"),
-    "p4d-paper": AttackSpec("p4d", "paper"),
-    "ring-a-bell": AttackSpec("ring-a-bell"),
-    "random": AttackSpec("random"),
-    "random-paper": AttackSpec("random", "paper"),
-    "seed-search": AttackSpec("seed-search"),
+    "paper": AttackConfig(schedule="paper"),
+    "paper+repeated-noise": AttackConfig(schedule="paper+repeated-noise"),
+    "fast": AttackConfig(),
+    "fast/classifier": AttackConfig(loss="classifier"),
+    "p4d": AttackConfig("p4d"),
+    "p4d-paper": AttackConfig("p4d", "paper"),
+    "ring-a-bell": AttackConfig("ring-a-bell"),
+    "random": AttackConfig("random"),
+    "random-paper": AttackConfig("random", "paper"),
+    "seed-search": AttackConfig("seed-search"),
 }
 """The plugin's attacks by the name a row has; with ``-paper`` they do the work of ``paper``, else that of ``fast``."""
 
 
 @dataclass(frozen=True)
-class Victim:
+class DiffusionModel:
     """An erased model of the emoji world.
 
     Attributes:
@@ -62,7 +62,7 @@ class Victim:
     concept: Concept
 
     @classmethod
-    def find(cls, name: str, prompts: int) -> Victim:
+    def find(cls, name: str, prompts: int) -> DiffusionModel:
         """By the name of its file without the ending, such as ``uce-church``."""
         paths = {path.name.removesuffix(".safetensors"): path for path in (EMOJI / "erased").iterdir()}
         if name not in paths:
@@ -76,9 +76,9 @@ class Victim:
         return self.path.name.removesuffix(".safetensors")
 
     @property
-    def source(self) -> VictimSource:
+    def source(self) -> ModelSpec:
         """Where to load it from."""
-        return VictimSource(self.path, EMOJI / "model")
+        return ModelSpec(self.path, EMOJI / "model")
 
     @property
     def picture(self) -> int:
@@ -87,7 +87,7 @@ class Victim:
 
 
 @dataclass(frozen=True)
-class Bench:
+class Worker:
     """What the rows of a table share.
 
     Attributes:
@@ -98,18 +98,18 @@ class Bench:
     """
 
     store: Store
-    parts: Parts
+    parts: ModelCache
     lanes: int
     kept: bool = False
 
-    def campaign(self, victim: Victim, spec: AttackSpec) -> Campaign:
+    def campaign(self, victim: DiffusionModel, spec: AttackConfig) -> Campaign:
         """One attack on one victim."""
         hashes = self.store.fingerprints
         weights = Fingerprint.of(victim.source, hashes)
         judge = hashes.of(Path(str(victim.concept.judge.options["model"])))
         return Campaign(victim.concept, replace(spec, word=victim.concept.name), weights, judge, SEED)
 
-    def run(self, victim: Victim, attack: str) -> dict[str, Outcome]:
+    def run(self, victim: DiffusionModel, attack: str) -> dict[str, Outcome]:
         """Outcomes of a victim's prompts by digest, attacking those the store lacks."""
         if attack == "literal":
             return self._literal(victim)
@@ -120,7 +120,7 @@ class Bench:
         result = campaign.run(store, lambda: victim.source, self.parts, lanes=self.lanes, progress=_tell)
         return {outcome.prompt: outcome for outcome in result.outcomes if outcome is not None}
 
-    def _literal(self, victim: Victim) -> dict[str, Outcome]:
+    def _literal(self, victim: DiffusionModel) -> dict[str, Outcome]:
         """The yardstick, prompt by prompt, on the random numbers that ``paper`` draws."""
         slots = victim.concept.slots
 
@@ -133,10 +133,10 @@ class Bench:
                 yield literal.attack(prompt, lane_generator(SEED, prompt))
 
         settings = {"slots": slots, "blocks": BLOCKS, "steps": STEPS}
-        key = replace(self.campaign(victim, AttackSpec()).key, algorithm=VERSION, attack="literal", params=settings)
+        key = replace(self.campaign(victim, AttackConfig()).key, algorithm=VERSION, attack="literal", params=settings)
         return self._kept(victim, key, attack)
 
-    def _lever(self, victim: Victim, lever: Lever) -> dict[str, Outcome]:
+    def _lever(self, victim: DiffusionModel, lever: Lever) -> dict[str, Outcome]:
         """A search that the plugin does not have, in its lanes."""
         slots, sampling = victim.concept.slots, victim.concept.sampling
 
@@ -148,16 +148,16 @@ class Bench:
                 self.parts.victim(victim.source).pipe, replace(sampling, steps=sampling.steps // Drafted.STEPS)
             )
             own = {"judged": Evaluation(drafts, judge)} if lever.search is Drafted else {}
-            search = lever.search(AttackSpec(slots=slots), lever.schedule, model, **own)
+            search = lever.search(AttackConfig(slots=slots), lever.schedule, model, **own)
             found = Engine(search, model, targets, Evaluation(model, judge), self.lanes, SEED).run(lacking)
             yield from (outcome for outcome in found if outcome is not None)
 
         settings = {"slots": slots, "search": lever.search.__name__, **asdict(lever.schedule)}
-        key = replace(self.campaign(victim, AttackSpec()).key, attack="lever", params=settings)
+        key = replace(self.campaign(victim, AttackConfig()).key, attack="lever", params=settings)
         return self._kept(victim, key, attack)
 
     def _kept(
-        self, victim: Victim, key: AttackKey, attack: Callable[[Sequence[Prompt]], Iterator[Outcome]]
+        self, victim: DiffusionModel, key: AttackKey, attack: Callable[[Sequence[Prompt]], Iterator[Outcome]]
     ) -> dict[str, Outcome]:
         """Outcomes of what is no attack of the plugin, kept beside those that are."""
         entry = self.store.entry(victim.concept.name, key)

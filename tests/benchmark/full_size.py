@@ -23,12 +23,12 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from pytest_unlearndiff.attacks import build_attack
 from pytest_unlearndiff.attacks.simplex_search import SimplexSearch
-from pytest_unlearndiff.core.attack_spec import AttackSpec
+from pytest_unlearndiff.core.attack_config import AttackConfig
 from pytest_unlearndiff.core.concept import Prompt, Sampling
-from pytest_unlearndiff.core.drawing import Drawing
+from pytest_unlearndiff.core.drawing import GenerationRequest
 from pytest_unlearndiff.models.batches import BATCH, halve_batches
-from pytest_unlearndiff.models.targets import Targets
-from pytest_unlearndiff.models.victim import Victim
+from pytest_unlearndiff.models.diffusion_model import DiffusionModel
+from pytest_unlearndiff.models.target_images import Targets
 
 from .contenders import provenance
 from .literal import DECAY, RATE, Literal
@@ -100,7 +100,7 @@ def pipeline(pairs: Sequence[tuple[str, str]]) -> Any:
 class RandomTargets(Targets):
     """Latents of no picture."""
 
-    def latents(self, prompts: Sequence[Prompt], victim: Victim) -> torch.Tensor:
+    def latents(self, prompts: Sequence[Prompt], victim: DiffusionModel) -> torch.Tensor:
         """Standard normal latents (B, 4, 64, 64)."""
         return torch.randn((len(prompts), 4, 64, 64), generator=torch.Generator().manual_seed(0))
 
@@ -126,7 +126,7 @@ def main() -> None:
         assert halve_batches(), BATCH
     print("| what | seconds | CPU seconds | GiB at most so far |", "|---|---|---|---|", sep="\n")
     pipe = timed("build the pipeline", lambda: pipeline(merges(args.merges)))
-    victim = Victim(pipe, Sampling(steps=args.steps))
+    victim = DiffusionModel(pipe, Sampling(steps=args.steps))
     literal = Literal(pipe, pipe, lambda images: [], 5, args.steps)
     (lane,) = RandomTargets(victim).latents([PROMPT], victim)[:, None]
     u = torch.full((5, len(literal.table)), 1 / len(literal.table))
@@ -134,11 +134,11 @@ def main() -> None:
     generator = torch.Generator().manual_seed(0)
     for n in range(args.steps):
         timed(f"literal step {n + 1}", lambda: literal.step(u, adam, PROMPT, lane, 500, generator))
-    search = cast(SimplexSearch, build_attack(AttackSpec(schedule="paper", slots=5), victim))
+    search = cast(SimplexSearch, build_attack(AttackConfig(schedule="paper", slots=5), victim))
     lanes = search.start([PROMPT] * args.batch, victim, RandomTargets(victim), 0)
     for n in range(args.steps):
         timed(f"step {n + 1} of {args.batch} lanes", lambda: search._step(lanes, victim))
-    drawing = Drawing(PROMPT.text, PROMPT.seed, PROMPT.guidance)
+    drawing = GenerationRequest(PROMPT.text, PROMPT.seed, PROMPT.guidance)
     timed(f"evaluation of {args.steps} LMS steps", lambda: victim.generate([drawing]))
     print(f"vocabulary: {len(pipe.tokenizer):,}, typeable: {len(victim.vocabulary.typeable):,}")
     print(*(f"{name}: {value}" for name, value in provenance().items()), sep="\n")

@@ -9,17 +9,17 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from pytest_unlearndiff.attacks.coordinate_search import Choice, CoordinateSearch, SwapLane
-from pytest_unlearndiff.attacks.lane import Lane
+from pytest_unlearndiff.attacks.base import PromptState
 from pytest_unlearndiff.attacks.search_space import SearchSpace
-from pytest_unlearndiff.core.attack_spec import SCHEDULES, AttackSpec, Swaps
-from pytest_unlearndiff.core.drawing import Drawing
+from pytest_unlearndiff.attacks.token_swaps import Choice, CoordinateSearch, SwapLane
+from pytest_unlearndiff.core.attack_config import SCHEDULES, AttackConfig, TokenSwapSchedule
+from pytest_unlearndiff.core.drawing import GenerationRequest
 from pytest_unlearndiff.core.judgement import Evaluated, Judgement
-from pytest_unlearndiff.models.victim import Victim
+from pytest_unlearndiff.models.diffusion_model import DiffusionModel
 
 _FAST = SCHEDULES["fast"]
-assert isinstance(_FAST, Swaps)
-FAST: Swaps = _FAST
+assert isinstance(_FAST, TokenSwapSchedule)
+FAST: TokenSwapSchedule = _FAST
 _GRADIENT = 2 * len(FAST.timesteps)
 
 
@@ -38,7 +38,7 @@ class RankedTogether(CoordinateSearch):
 class NoGradient(CoordinateSearch):
     """Swaps to measure are drawn at random, instead of named by the gradient."""
 
-    def _slopes(self, lanes: Sequence[SwapLane], victim: Victim) -> torch.Tensor:
+    def _slopes(self, lanes: Sequence[SwapLane], victim: DiffusionModel) -> torch.Tensor:
         shape = (self._spec.slots, self._embeddings.shape[1])
         for lane in lanes:
             lane.forwards -= _GRADIENT
@@ -60,7 +60,7 @@ class OnlyDown(CoordinateSearch):
 class FreshNoise(CoordinateSearch):
     """Each round meets new noise, instead of the lane's own bank."""
 
-    def _round(self, lanes: list[SwapLane], victim: Victim) -> list[SwapLane]:
+    def _round(self, lanes: list[SwapLane], victim: DiffusionModel) -> list[SwapLane]:
         for lane in lanes:
             lane.noise = torch.randn(lane.noise.shape, generator=lane.generator)
         return super()._round(lanes, victim)
@@ -69,7 +69,7 @@ class FreshNoise(CoordinateSearch):
 class WholeVocabulary(CoordinateSearch):
     """Every token may be chosen, also those that a person cannot type, so that another text may be drawn."""
 
-    def __init__(self, spec: AttackSpec, schedule: Swaps, victim: Victim) -> None:
+    def __init__(self, spec: AttackConfig, schedule: TokenSwapSchedule, victim: DiffusionModel) -> None:
         super().__init__(spec, schedule, victim)
         self._space = SearchSpace(victim.vocabulary, typeable=False)
         self._tokens = self._space.tokens
@@ -94,15 +94,15 @@ class Drafted(CoordinateSearch):
 
     def __init__(
         self,
-        spec: AttackSpec,
-        schedule: Swaps,
-        victim: Victim,
-        judged: Callable[[Sequence[Drawing]], list[Evaluated]],
+        spec: AttackConfig,
+        schedule: TokenSwapSchedule,
+        victim: DiffusionModel,
+        judged: Callable[[Sequence[GenerationRequest]], list[Evaluated]],
     ) -> None:
         super().__init__(spec, schedule, victim)
         self._judged = judged
-        self._drafts: dict[Lane, list[tuple[Judgement, Choice]]] = defaultdict(list)
-        self._drawn: Counter[Lane] = Counter()
+        self._drafts: dict[PromptState, list[tuple[Judgement, Choice]]] = defaultdict(list)
+        self._drawn: Counter[PromptState] = Counter()
 
     def _move(self, lane: SwapLane, found: Mapping[Choice, float]) -> None:
         super()._move(lane, found)
@@ -110,13 +110,13 @@ class Drafted(CoordinateSearch):
         judgements = [each.judgement for each in self._judged(drawings)]
         self._drafts[lane] += [(j, choice) for j, choice in zip(judgements, found, strict=True) if j is not None]
 
-    def _drawing(self, lane: SwapLane, choice: Choice) -> Drawing:
+    def _drawing(self, lane: SwapLane, choice: Choice) -> GenerationRequest:
         here, lane.choice = lane.choice, choice
         drawing = self._proposal(lane, self._victim)
         lane.choice = here
         return drawing
 
-    def advance(self, lanes: Sequence[SwapLane], victim: Victim) -> list[Drawing | None]:
+    def advance(self, lanes: Sequence[SwapLane], victim: DiffusionModel) -> list[GenerationRequest | None]:
         self._victim = victim
         before = {lane: lane.block for lane in lanes}
         super().advance(lanes, victim)
@@ -125,7 +125,7 @@ class Drafted(CoordinateSearch):
             lane.forwards += measured * victim.picture_forwards // self.STEPS
         return [self._next(lane, victim) for lane in lanes]
 
-    def _next(self, lane: SwapLane, victim: Victim) -> Drawing | None:
+    def _next(self, lane: SwapLane, victim: DiffusionModel) -> GenerationRequest | None:
         """A draft to draw in full, or a picture that is known already where another round comes first."""
         over, drafts = lane.block == self._schedule.rounds, self._drafts[lane]
         best = max(drafts, key=lambda draft: (draft[0].hit, draft[0].score), default=None)
@@ -136,7 +136,7 @@ class Drafted(CoordinateSearch):
         if over:
             return None
         lane.forwards -= victim.picture_forwards  # the engine counts it, but does not draw it again
-        return Drawing(lane.prompt.text, lane.prompt.seed, lane.prompt.guidance)
+        return GenerationRequest(lane.prompt.text, lane.prompt.seed, lane.prompt.guidance)
 
 
 @dataclass(frozen=True)
@@ -150,11 +150,11 @@ class Lever:
     """
 
     search: type[CoordinateSearch]
-    schedule: Swaps
+    schedule: TokenSwapSchedule
     saved: int = 0
 
     def work(self, picture: int) -> int:
-        """As ``Swaps.work``."""
+        """As ``TokenSwapSchedule.work``."""
         if self.search is Drafted:
             drafts = self.schedule.rounds * self.schedule.measured * picture // Drafted.STEPS
             return self.schedule.work(0) + drafts + Drafted.PICTURES * picture

@@ -29,16 +29,16 @@ from pathlib import Path
 from statistics import fmean
 from tempfile import TemporaryDirectory
 
-from pytest_unlearndiff.campaign.begun import Begun
-from pytest_unlearndiff.campaign.bench import PATIENCE, Order, Report
-from pytest_unlearndiff.campaign.campaign import Campaign
-from pytest_unlearndiff.campaign.handout import Handout
-from pytest_unlearndiff.campaign.parts import Fingerprint, VictimSource
-from pytest_unlearndiff.campaign.workers import REPORT, Crew, News, Workers
-from pytest_unlearndiff.core.attack_spec import AttackSpec
-from pytest_unlearndiff.core.concept import Concept, JudgeSpec, Prompt
+from pytest_unlearndiff.core.attack_config import AttackConfig
+from pytest_unlearndiff.core.concept import Concept, JudgeConfig, Prompt
 from pytest_unlearndiff.core.outcome import Outcome, Status
+from pytest_unlearndiff.runs.begun import Begun
+from pytest_unlearndiff.runs.campaign import Campaign
+from pytest_unlearndiff.runs.model_cache import Fingerprint, ModelSpec
 from pytest_unlearndiff.store.journal import Journal
+from pytest_unlearndiff.workers.distributed_engine import REPORT, WorkerEvent, WorkerPoolConfig, Workers
+from pytest_unlearndiff.workers.scheduler import Scheduler
+from pytest_unlearndiff.workers.worker import POLL_SECONDS, JobSpec, Report
 
 DURATIONS = Path(__file__).with_name("durations.json")
 
@@ -78,7 +78,7 @@ def simulate(
     """
     prompts = {prompt.digest: prompt for prompt in (Prompt(f"prompt {n}", n, 7.5, n) for n in range(len(durations)))}
     left, a_round = dict(zip(prompts, durations, strict=True)), max(durations) / ROUNDS
-    handout, held = Handout(prompts.values(), workers), {f"{n}": set[str]() for n in range(workers)}
+    handout, held = Scheduler(prompts.values(), workers), {f"{n}": set[str]() for n in range(workers)}
     reports, idle = [(0.0, worker, 0.0, False) for worker in held], list[str]()
     free, driver, last = 0.0, 0.0, 0.0
     while reports:
@@ -101,7 +101,7 @@ def simulate(
                 idle.append(worker)
                 continue
             brief = not staying and handout.brief(worker)
-            longest = max(1, ceil(workers * REPORT / a_round)) * a_round if brief else PATIENCE
+            longest = max(1, ceil(workers * REPORT / a_round)) * a_round if brief else POLL_SECONDS
             turn = min(longest, *(left[digest] for digest in held[worker]))
             heapq.heappush(reports, (free + turn, worker, turn, brief))
     assert not handout
@@ -162,7 +162,7 @@ def calibrate(size: int, workers: int = 2, count: int = 200, seconds: float = 0.
     actors = [ray.remote(Sleeper).options(num_cpus=1).remote() for _ in range(workers)]
     prompts = [Prompt(f"prompt {n}", n, 7.5, n) for n in range(count)]
     ray.get([actor.turn.remote(handed(prompts[0]), 0.0) for actor in actors])
-    handout = Handout(prompts, workers)
+    handout = Scheduler(prompts, workers)
     held = {worker: handout.take(str(worker), 1) for worker in range(workers)}
     asked = {actors[worker].turn.remote(handed(prompt_of(held[worker][0])), seconds): worker for worker in held}
     started = time.perf_counter()
@@ -189,21 +189,21 @@ class Instant:
     """A team whose workers are done with whatever they are handed before they are asked."""
 
     def __init__(self, workers: int) -> None:
-        self._workers, self._news = workers, deque[News]()
+        self._workers, self._news = workers, deque[WorkerEvent]()
 
-    def gather(self, order: Order, most: int) -> int:
-        self._news.extend(News(str(worker)) for worker in range(self._workers))
+    def gather(self, order: JobSpec, most: int) -> int:
+        self._news.extend(WorkerEvent(str(worker)) for worker in range(self._workers))
         return self._workers
 
     def open(self, worker: str) -> None:
-        self._news.append(News(worker, Report(1)))
+        self._news.append(WorkerEvent(worker, Report(1)))
 
     def turn(self, worker: str, prompts: Sequence[Prompt | Begun], patience: float, *, brief: bool) -> None:
         fresh = [prompt for prompt in prompts if isinstance(prompt, Prompt)]
         ended = [Outcome(prompt.digest, Status.RESISTED, seed=prompt.seed) for prompt in fresh]
-        self._news.append(News(worker, Report(1, ended)))
+        self._news.append(WorkerEvent(worker, Report(1, ended)))
 
-    def news(self, seconds: float) -> list[News]:
+    def news(self, seconds: float) -> list[WorkerEvent]:
         return [self._news.popleft()]
 
     def send(self, worker: str, files: Mapping[Path, str]) -> None:
@@ -219,10 +219,10 @@ class Instant:
 def drive(workers: int, count: int, folder: Path) -> None:
     """Hand prompts to workers that take no time, keep their outcomes, and print what that costs this process."""
     prompts = [Prompt(f"prompt {n}", n, 7.5, n) for n in range(count)]
-    judge = JudgeSpec("nudenet")
-    campaign = Campaign(Concept("none", tuple(prompts), judge), AttackSpec(), Fingerprint("", ""), "")
-    order = Order(campaign, VictimSource(), lanes=1)
-    driven = Workers(Crew(Instant(workers), 1e9), order, lambda report: None)
+    judge = JudgeConfig("nudenet")
+    campaign = Campaign(Concept("none", tuple(prompts), judge), AttackConfig(), Fingerprint("", ""), "")
+    order = JobSpec(campaign, ModelSpec(), lanes=1)
+    driven = Workers(WorkerPoolConfig(Instant(workers), 1e9), order, lambda report: None)
     done, memory, started = 0, dict[int, float](), time.process_time()
     for outcome in driven.run(prompts):
         done += outcome is not None

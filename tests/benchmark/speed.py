@@ -15,13 +15,13 @@ from typing import Any
 import torch
 
 from pytest_unlearndiff.attacks import build_attack
-from pytest_unlearndiff.campaign.parts import Parts
-from pytest_unlearndiff.core.drawing import Drawing
-from pytest_unlearndiff.models.targets import Targets
-from pytest_unlearndiff.models.victim import Victim as Model
+from pytest_unlearndiff.core.drawing import GenerationRequest
+from pytest_unlearndiff.models.diffusion_model import DiffusionModel as Model
+from pytest_unlearndiff.models.target_images import Targets
+from pytest_unlearndiff.runs.model_cache import ModelCache
 from pytest_unlearndiff.store.store import Mode, Store
 
-from .contenders import ATTACKS, EMOJI, SEED, Bench, Victim, exhaustion, provenance
+from .contenders import ATTACKS, EMOJI, SEED, DiffusionModel, Worker, exhaustion, provenance
 from .literal import BLOCKS, DECAY, RATE, STEPS, Literal, Spent
 
 LANES = 8
@@ -34,7 +34,7 @@ def cpu(work: Callable[[], Any]) -> float:
     return time.process_time() - started
 
 
-def literal(victim: Victim, bench: Bench) -> tuple[float, float]:
+def literal(victim: DiffusionModel, bench: Worker) -> tuple[float, float]:
     """Seconds per forward pass of searching and of drawing."""
     pipe, base = bench.parts.victim(victim.source).pipe, bench.parts.base(victim.source)
     judge = bench.parts.judge(victim.concept.judge, victim.source)
@@ -49,7 +49,7 @@ def literal(victim: Victim, bench: Bench) -> tuple[float, float]:
     return searching / (2 * steps), drawing / victim.picture
 
 
-def lanes(victim: Victim, attack: str, bench: Bench) -> tuple[float, float]:
+def lanes(victim: DiffusionModel, attack: str, bench: Worker) -> tuple[float, float]:
     """The same, of an attack in LANES lanes."""
     sampling, prompts = victim.concept.sampling, victim.concept.prompts[:LANES]
     model = Model(bench.parts.victim(victim.source).pipe, sampling)
@@ -57,7 +57,7 @@ def lanes(victim: Victim, attack: str, bench: Bench) -> tuple[float, float]:
     search = build_attack(ATTACKS[attack], model)
     started = search.start(prompts, model, Targets(Model(bench.parts.base(victim.source), sampling)), SEED)
     searching = cpu(lambda: search.advance(started, model))
-    drawings = [Drawing(prompt.text, prompt.seed, prompt.guidance) for prompt in prompts]
+    drawings = [GenerationRequest(prompt.text, prompt.seed, prompt.guidance) for prompt in prompts]
     drawing = cpu(lambda: judge([each.image for each in model.generate(drawings)]))
     return searching / sum(lane.forwards for lane in started), drawing / (victim.picture * len(prompts))
 
@@ -73,8 +73,8 @@ def main() -> None:
     parser.add_argument("--victim", default="uce-church", help="a name in erased/")
     parser.add_argument("--attacks", nargs="+", default=["literal", "paper", "fast"], choices=("literal", *ATTACKS))
     args = parser.parse_args()
-    victim = Victim.find(args.victim, LANES)
-    bench = Bench(Store(EMOJI / ".unlearndiff", Mode.OFF), Parts(), LANES)
+    victim = DiffusionModel.find(args.victim, LANES)
+    bench = Worker(Store(EMOJI / ".unlearndiff", Mode.OFF), ModelCache(), LANES)
     print("| attack | ms/F searching | ms/F drawing | F if it resists | CPU seconds if it resists | of the first |")
     print("|---|---|---|---|---|---|")
     first = None

@@ -42,7 +42,7 @@ def test_what_needs_torch_says_so(
 def test_a_module_of_its_own_that_is_missing_is_no_missing_package(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setitem(sys.modules, "pytest_unlearndiff.models.quiet", None)
+    monkeypatch.setitem(sys.modules, "pytest_unlearndiff.models.silence", None)
     with pytest.raises(ModuleNotFoundError, match="quiet"):
         main(["inspect", str(tmp_path)])
 

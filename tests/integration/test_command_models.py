@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from tiny import EMOJI
 
-from pytest_unlearndiff.commands.models import model_at
+from pytest_unlearndiff.cli.models import model_at
 from pytest_unlearndiff.core.errors import ModelError
 
 
@@ -34,5 +34,5 @@ def test_what_is_there_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     assert model_at("pkg.mod:load", maker=True) == Path("pkg.mod:load")
     with pytest.raises(ModelError, match="nothing at"):
         model_at("pkg.mod:load")
-    monkeypatch.setattr("pytest_unlearndiff.campaign.fetching.hub_folder", lambda text: tmp_path)
+    monkeypatch.setattr("pytest_unlearndiff.sources.download.hub_folder", lambda text: tmp_path)
     assert model_at("owner/name") == tmp_path

@@ -24,8 +24,8 @@ from worlds import MODEL, World
 from pytest_unlearndiff.__main__ import COMMANDS, main
 from pytest_unlearndiff.core.concept_file import read_concept
 from pytest_unlearndiff.core.errors import ConceptError, UnlearnDiffError
-from pytest_unlearndiff.core.prompt_set import parse_rows
-from pytest_unlearndiff.plugin.given import given_options
+from pytest_unlearndiff.core.prompt_sets import parse_rows
+from pytest_unlearndiff.plugin.option_sources import given_options
 from pytest_unlearndiff.plugin.options import OPTIONS, Option
 from pytest_unlearndiff.plugin.rootdir import check_rootdir
 from pytest_unlearndiff.plugin.settings import Settings
@@ -40,7 +40,7 @@ ANY_TEXT = ("model_version", "negative_prompt", "concept", "cache_dir")
 def furnished(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
     world.concept()
     hostile.furnish(world.path)
-    monkeypatch.setattr("pytest_unlearndiff.campaign.fetching.hub_folder", lambda text: None)
+    monkeypatch.setattr("pytest_unlearndiff.sources.download.hub_folder", lambda text: None)
     return world
 
 
@@ -220,7 +220,7 @@ def test_a_concept_file_refuses_each_value(furnished: World, place: tuple[str, .
     "kind", ["nudenet", "clip-zero-shot", "q16", "diffusion-classifier", "vlm", "any-of", "function"]
 )
 def test_a_judge_refuses_or_takes_each_value(furnished: World, kind: str) -> None:
-    from pytest_unlearndiff.core.judge_kinds import KINDS
+    from pytest_unlearndiff.core.judge_options import KINDS
 
     path = furnished.path / "concepts" / "one.yaml"
     for option in (*KINDS[kind].options, "\x1b[31m"):
@@ -377,9 +377,9 @@ def test_a_command_refuses_or_takes_each_value(
     monkeypatch.chdir(furnished.path)
     # Whether a model can be loaded is another question, and takes long to answer.
     monkeypatch.setitem(sys.modules, "torch", None)
-    monkeypatch.setitem(sys.modules, "pytest_unlearndiff.models.quiet", SimpleNamespace(libraries_quiet=no_model))
-    monkeypatch.setattr("pytest_unlearndiff.campaign.parts.Parts.victim", no_model)
-    monkeypatch.setattr("pytest_unlearndiff.campaign.parts.Parts.base", no_model)
+    monkeypatch.setitem(sys.modules, "pytest_unlearndiff.models.silence", SimpleNamespace(silence_libraries=no_model))
+    monkeypatch.setattr("pytest_unlearndiff.runs.model_cache.Parts.victim", no_model)
+    monkeypatch.setattr("pytest_unlearndiff.runs.model_cache.Parts.base", no_model)
     for text in TEXTS:
         if "\0" in text or text.startswith("-") or (line[0] in ("pull", "push") and "://" in text):
             continue  # no shell passes the first, and the last are other places' own

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from tiny import EMOJI
 from worlds import World
 
-from pytest_unlearndiff.models.images import NOT_FINITE
+from pytest_unlearndiff.models.generated_images import NOT_FINITE
 from pytest_unlearndiff.models.loading import load_pipeline
 
 pytestmark = pytest.mark.slow

@@ -8,8 +8,8 @@ from collections import Counter
 import pytest
 from worlds import MODEL, STATUS, World, section
 
-from pytest_unlearndiff.campaign.control import base_campaign
-from pytest_unlearndiff.core.control import FIRST
+from pytest_unlearndiff.core.positive_control import FIRST
+from pytest_unlearndiff.runs.positive_control import base_campaign
 
 
 @pytest.mark.parametrize(

@@ -8,12 +8,12 @@ import pytest
 from PIL import Image
 from worlds import MODEL, REQUIRE, STATUS, World
 
-from pytest_unlearndiff.campaign.campaign import Campaign
-from pytest_unlearndiff.campaign.control import base_campaign
-from pytest_unlearndiff.campaign.parts import Fingerprint
-from pytest_unlearndiff.core.attack_spec import AttackSpec
+from pytest_unlearndiff.core.attack_config import AttackConfig
 from pytest_unlearndiff.core.outcome import Outcome
-from pytest_unlearndiff.store.pictures import Pictures
+from pytest_unlearndiff.runs.campaign import Campaign
+from pytest_unlearndiff.runs.model_cache import Fingerprint
+from pytest_unlearndiff.runs.positive_control import base_campaign
+from pytest_unlearndiff.store.thumbnails import Thumbnails
 
 GATE = """
 @pytest.mark.unlearndiff_retains({keywords})
@@ -26,7 +26,7 @@ def know(world: World, victim: str, base: str, concept: str = "dog", *, pictures
     """Keep what victim and base draw of a concept: g for drawn, r for not, a dot for not known."""
     world.concept(concept, len(victim))
     asked, store = world.campaign(concept)
-    nothing = Campaign(asked.concept, AttackSpec("none"), Fingerprint(asked.fingerprint.victim, ""), asked.judge)
+    nothing = Campaign(asked.concept, AttackConfig("none"), Fingerprint(asked.fingerprint.victim, ""), asked.judge)
     for campaign, letters in (
         (nothing, victim),
         (base_campaign(asked.concept, asked.fingerprint.target, asked.judge), base),
@@ -37,7 +37,7 @@ def know(world: World, victim: str, base: str, concept: str = "dog", *, pictures
                 store.prepare(entry, campaign.key)
                 entry.keep(Outcome(prompt.digest, STATUS[letter], detail="cat 0.90"))
                 if pictures:
-                    Pictures(entry.folder).keep(prompt.digest, Image.new("RGB", (16, 16), "red"))
+                    Thumbnails(entry.folder).keep(prompt.digest, Image.new("RGB", (16, 16), "red"))
 
 
 def section(result: pytest.RunResult) -> list[str]:

@@ -15,18 +15,18 @@ import pytest
 import torch
 from worlds import World, section
 
-from pytest_unlearndiff.campaign.gpus import GpuPlaces, places_folder, visible_gpus
-from pytest_unlearndiff.core.errors import CannotAttack
+from pytest_unlearndiff.core.errors import AttackUnavailable
+from pytest_unlearndiff.runs.gpu_slots import GpuSlots, places_folder, visible_gpus
 
 # Says what it waits for and what it got, then holds that until it is told to leave.
 HOLDER = """
 import sys
-from pytest_unlearndiff.campaign.gpus import GpuPlaces
+from pytest_unlearndiff.runs.gpu_slots import GpuSlots
 
 def say(text):
     print(text, flush=True)
 
-places = GpuPlaces(int(sys.argv[2]), lambda text: say("waits"))
+places = GpuSlots(int(sys.argv[2]), lambda text: say("waits"))
 say(places.take(sys.argv[1]))
 for line in sys.stdin:
     say(str(places.awaited()) if "awaited" in line else places.leave())
@@ -90,8 +90,8 @@ def test_who_waits_is_not_overtaken(holders: Holders) -> None:
     assert one.says() == "cuda:1"
     two = holders.start("cuda:1")
     assert two.says() == "waits"
-    places = GpuPlaces(1, lambda text: None)
-    with pytest.raises(CannotAttack, match="no place on cuda:1 became free"):
+    places = GpuSlots(1, lambda text: None)
+    with pytest.raises(AttackUnavailable, match="no place on cuda:1 became free"):
         places.take("cuda:1", lambda: True)
     assert one.asked("leave") == "None"
     assert two.says() == "cuda:1"
@@ -110,7 +110,7 @@ def test_a_gpu_may_be_shared_by_as_many_as_the_user_says(holders: Holders) -> No
 
 
 def test_a_process_that_has_a_place_takes_no_second_one(holders: Holders) -> None:
-    places = GpuPlaces(1, lambda text: None)
+    places = GpuSlots(1, lambda text: None)
     assert places.take("cuda") == places.take("cuda") == places.take("cuda:0") == "cuda:0"
     assert holders.start().says() == "cuda:1"
     places.leave()
@@ -123,8 +123,8 @@ def test_a_gpu_that_is_not_there_is_an_error(
     holders: Holders, monkeypatch: pytest.MonkeyPatch, visible: str, said: str
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    with pytest.raises(CannotAttack, match=said):
-        GpuPlaces(1, lambda text: None).take("cuda:4")
+    with pytest.raises(AttackUnavailable, match=said):
+        GpuSlots(1, lambda text: None).take("cuda:4")
 
 
 def test_names_are_those_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,7 +136,7 @@ def test_names_are_those_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_folder_of_somebody_else_is_refused(holders: Holders, tmp_path: Path, there: str) -> None:
     path = tmp_path / f"pytest-unlearndiff-{os.getuid()}"
     path.touch() if there == "file" else path.symlink_to(tmp_path)
-    with pytest.raises(CannotAttack, match="TMPDIR"):
+    with pytest.raises(AttackUnavailable, match="TMPDIR"):
         places_folder()
 
 
@@ -219,7 +219,7 @@ def test_nobody_waits_where_there_is_room(gpu: World, arguments: tuple[str, ...]
 
 def test_a_budget_ends_waiting(gpu: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", None)
-    places = GpuPlaces(1, lambda text: None)
+    places = GpuSlots(1, lambda text: None)
     places.take("cuda")
     started = time.monotonic()
     result = gpu.attack("--unlearndiff-device=cuda", "--unlearndiff-budget=2s", "test_fish.py")

@@ -12,7 +12,7 @@ HEAVY = {"torch", "diffusers", "transformers", "safetensors", "PIL", "torchvisio
 FLOOR_2 = {f"pytest_unlearndiff.{room}" for room in ("attacks", "judges", "models")}
 # What a suite without gates has no use for either.
 WARM = {"yaml", "scipy", "numpy", "filelock", "fsspec", "ray"} | {
-    f"pytest_unlearndiff.{room}" for room in ("core", "store", "campaign", "reports", "plugin.attack", "plugin.markers")
+    f"pytest_unlearndiff.{room}" for room in ("core", "store", "sources", "runs", "workers", "reports", "plugin.attack")
 }
 
 SPY = """

@@ -14,10 +14,10 @@ KILLS = 50
 SCRIPT = """
 import sys, time, types
 from pathlib import Path
-from pytest_unlearndiff.campaign.campaign import Campaign
-from pytest_unlearndiff.campaign.parts import Fingerprint, Parts, VictimSource
-from pytest_unlearndiff.core.attack_spec import AttackSpec
-from pytest_unlearndiff.core.concept import Concept, JudgeSpec, Prompt
+from pytest_unlearndiff.runs.campaign import Campaign
+from pytest_unlearndiff.runs.model_cache import Fingerprint, ModelCache, ModelSpec
+from pytest_unlearndiff.core.attack_config import AttackConfig
+from pytest_unlearndiff.core.concept import Concept, JudgeConfig, Prompt
 from pytest_unlearndiff.core.outcome import Outcome, Status
 from pytest_unlearndiff.store.store import Store
 
@@ -40,10 +40,10 @@ class Engine:
 
 Campaign.engine = lambda *_: (Engine(), {})
 prompts = tuple(Prompt(f"a church, number {i}", i, 7.5, i) for i in range(COUNT))
-concept = Concept("church", prompts, JudgeSpec("image-classifier", {"label": "church"}))
-campaign = Campaign(concept, AttackSpec(), Fingerprint("victim", "base"), "judge")
+concept = Concept("church", prompts, JudgeConfig("image-classifier", {"label": "church"}))
+campaign = Campaign(concept, AttackConfig(), Fingerprint("victim", "base"), "judge")
 print("ready", flush=True)
-campaign.run(Store(root / "store"), VictimSource, Parts(), lanes=1)
+campaign.run(Store(root / "store"), ModelSpec, ModelCache(), lanes=1)
 """.replace("COUNT", str(30 * KILLS))
 
 

@@ -14,7 +14,7 @@ from clusters import SCRIPTED, Cluster
 from tiny import EMOJI
 from worlds import World, section
 
-from pytest_unlearndiff.store.fingerprint import Fingerprints
+from pytest_unlearndiff.store.hashing import Fingerprints
 
 pytestmark = pytest.mark.slow
 

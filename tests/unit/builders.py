@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import strategies as st
 
-from pytest_unlearndiff.core.concept import Concept, JudgeSpec, Prompt
+from pytest_unlearndiff.core.concept import Concept, JudgeConfig, Prompt
 from pytest_unlearndiff.core.outcome import Outcome, Status
 from pytest_unlearndiff.core.result import AttackResult
 from pytest_unlearndiff.store.key import AttackKey
@@ -26,7 +26,7 @@ def prompts(count: int) -> tuple[Prompt, ...]:
 
 
 def concept(count: int = 3) -> Concept:
-    return Concept("church", prompts(count), JudgeSpec("image-classifier", {"label": "church"}))
+    return Concept("church", prompts(count), JudgeConfig("image-classifier", {"label": "church"}))
 
 
 def outcome(prompt: str, status: Status, **facts: Any) -> Outcome:

@@ -10,21 +10,21 @@ from hypothesis import settings
 if TYPE_CHECKING:
     from diffusers import StableDiffusionPipeline
 
-    from pytest_unlearndiff.models.targets import Targets
-    from pytest_unlearndiff.models.victim import Victim
+    from pytest_unlearndiff.models.diffusion_model import DiffusionModel
+    from pytest_unlearndiff.models.target_images import Targets
 
 settings.register_profile("unit", deadline=None, derandomize=True, database=None, max_examples=80)
 settings.load_profile("unit")
 
 
-def _tiny_victim(seed: int) -> Victim:
+def _tiny_victim(seed: int) -> DiffusionModel:
     # Imported here, since most of these tests do without torch.
     from tiny import tiny_pipeline
 
     from pytest_unlearndiff.core.concept import Sampling
-    from pytest_unlearndiff.models.victim import Victim
+    from pytest_unlearndiff.models.diffusion_model import DiffusionModel
 
-    return Victim(tiny_pipeline(seed), Sampling(steps=2))
+    return DiffusionModel(tiny_pipeline(seed), Sampling(steps=2))
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def other() -> StableDiffusionPipeline:
 
 
 @pytest.fixture(scope="session")
-def victim() -> Victim:
+def victim() -> DiffusionModel:
     """A tiny victim of random weights."""
     return _tiny_victim(1)
 
@@ -52,6 +52,6 @@ def victim() -> Victim:
 @pytest.fixture(scope="session")
 def targets() -> Targets:
     """Target images by another tiny pipeline."""
-    from pytest_unlearndiff.models.targets import Targets
+    from pytest_unlearndiff.models.target_images import Targets
 
     return Targets(_tiny_victim(0))

@@ -7,10 +7,10 @@ from fractions import Fraction
 from typing import Any
 
 from pytest_unlearndiff.core.gate import Gate
-from pytest_unlearndiff.reports.record import Record
-from pytest_unlearndiff.reports.retention import RetentionRecord
-from pytest_unlearndiff.reports.session import SessionRecord, Unmeasured
-from pytest_unlearndiff.store.fingerprint import digest
+from pytest_unlearndiff.reports.gate_report import GateReport
+from pytest_unlearndiff.reports.retention import RetentionReport
+from pytest_unlearndiff.reports.session import SessionReport, UnmeasuredTest
+from pytest_unlearndiff.store.hashing import digest
 
 from .builders import result
 
@@ -27,15 +27,15 @@ HOSTILE = [
 ]
 
 
-def record(letters: str, name: str = "church", gate: Gate | None = None, **facts: Any) -> Record:
+def record(letters: str, name: str = "church", gate: Gate | None = None, **facts: Any) -> GateReport:
     """A gate on these outcomes; see ``builders.result``."""
     replay = ["pytest", f"test_x.py::test_{name}", "--unlearndiff-cases=100", "--unlearndiff-cache=off"]
     found = result(letters, **{"key": digest(name), **facts})
     found = replace(found, concept=name)
-    return Record.of(found, gate or Gate(TENTH), f"test_x.py::test_{name}", replay, ("test_x.py", 7))
+    return GateReport.of(found, gate or Gate(TENTH), f"test_x.py::test_{name}", replay, ("test_x.py", 7))
 
 
-def retained(name: str = "dog", **facts: Any) -> RetentionRecord:
+def retained(name: str = "dog", **facts: Any) -> RetentionReport:
     """A retention gate: 8 of 10 drawn, 1 undecided."""
     known: dict[str, Any] = {
         "nodeid": f"test_x.py::test_{name}", "concept": name, "keys": ["a", "b"], "verdict": "INCOMPLETE", "total": 10,
@@ -44,14 +44,14 @@ def retained(name: str = "dog", **facts: Any) -> RetentionRecord:
         "confidence": 0.95, "limits": "rate >= 90.0%", "control_failed": False, "fresh": 3, "seconds": 2.0,
         "missed_prompts": [{"case": 1, "text": "a dog", "seen": "cat 0.9"}], "obstacle": "",
     }  # fmt: skip
-    return RetentionRecord(**(known | facts))
+    return RetentionReport(**(known | facts))
 
 
-def session(*records: Record, unmeasured: list[Unmeasured] | None = None, **run: Any) -> SessionRecord:
-    return SessionRecord(list(records), unmeasured or [], run)
+def session(*records: GateReport, unmeasured: list[UnmeasuredTest] | None = None, **run: Any) -> SessionReport:
+    return SessionReport(list(records), unmeasured or [], run)
 
 
-def hostile() -> SessionRecord:
+def hostile() -> SessionReport:
     """Every text that comes from outside tries something."""
     records = []
     for number, text in enumerate(HOSTILE):
@@ -79,5 +79,5 @@ def hostile() -> SessionRecord:
         retained(nodeid=f"test_x.py::{text}", concept=text, obstacle=text, missed_prompts=prompts)
         for text, prompts in zip(HOSTILE, missed, strict=True)
     ]
-    unmeasured = [Unmeasured(text, "failed", text) for text in HOSTILE]
-    return SessionRecord(records, unmeasured, {"cut_short": HOSTILE[0]}, kept)
+    unmeasured = [UnmeasuredTest(text, "failed", text) for text in HOSTILE]
+    return SessionReport(records, unmeasured, {"cut_short": HOSTILE[0]}, kept)

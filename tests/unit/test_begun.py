@@ -13,50 +13,52 @@ from PIL import Image
 from tiny import PROMPTS, tiny_pipeline
 
 from pytest_unlearndiff.attacks import build_attack
-from pytest_unlearndiff.attacks.lane import Lane
-from pytest_unlearndiff.campaign.begun import Begun, Packer
-from pytest_unlearndiff.campaign.evaluation import Evaluation
-from pytest_unlearndiff.campaign.lanes import Engine, Seat, Waiting
-from pytest_unlearndiff.core.attack_spec import (
+from pytest_unlearndiff.attacks.base import PromptState
+from pytest_unlearndiff.core.attack_config import (
     BASELINES,
     SCHEDULES,
-    AttackSpec,
-    Embeddings,
-    Genetic,
-    RepeatedNoise,
-    Simplex,
-    Swaps,
+    AttackConfig,
+    EmbeddingSchedule,
+    GeneticSchedule,
+    RepeatedNoiseSchedule,
+    SimplexSchedule,
+    TokenSwapSchedule,
 )
 from pytest_unlearndiff.core.concept import Prompt, Sampling
-from pytest_unlearndiff.core.drawing import Drawing
+from pytest_unlearndiff.core.drawing import GenerationRequest
 from pytest_unlearndiff.core.judgement import Judgement
 from pytest_unlearndiff.core.known_prompts import KnownPrompt, KnownPrompts
 from pytest_unlearndiff.core.outcome import Outcome, Status
-from pytest_unlearndiff.models.targets import Targets
-from pytest_unlearndiff.models.victim import Victim
+from pytest_unlearndiff.models.diffusion_model import DiffusionModel
+from pytest_unlearndiff.models.target_images import Targets
+from pytest_unlearndiff.runs.begun import Begun, Packer
+from pytest_unlearndiff.runs.engine import Engine, PendingPrompt, RunningPrompt
+from pytest_unlearndiff.runs.evaluation import Evaluation
 
-KNOWN = KnownPrompts(tuple(KnownPrompt(PROMPTS[0].digest, Drawing(f"{n} church", 1, 5.0), str(n)) for n in range(3)))
+KNOWN = KnownPrompts(
+    tuple(KnownPrompt(PROMPTS[0].digest, GenerationRequest(f"{n} church", 1, 5.0), str(n)) for n in range(3))
+)
 
 SPECS = {
-    "fast": AttackSpec(),
-    "classifier": AttackSpec(loss="classifier"),
-    "paper": AttackSpec(schedule="paper"),
-    "repeated": AttackSpec(schedule="paper+repeated-noise"),
-    "p4d": AttackSpec("p4d"),
-    "ring-a-bell": AttackSpec("ring-a-bell", word="church"),
-    "random": AttackSpec("random"),
-    "seed-search": AttackSpec("seed-search"),
-    "transfer": AttackSpec("transfer", known=KNOWN),
+    "fast": AttackConfig(),
+    "classifier": AttackConfig(loss="classifier"),
+    "paper": AttackConfig(schedule="paper"),
+    "repeated": AttackConfig(schedule="paper+repeated-noise"),
+    "p4d": AttackConfig("p4d"),
+    "ring-a-bell": AttackConfig("ring-a-bell", word="church"),
+    "random": AttackConfig("random"),
+    "seed-search": AttackConfig("seed-search"),
+    "transfer": AttackConfig("transfer", known=KNOWN),
 }
 
 
 @pytest.fixture(autouse=True)
 def _short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(SCHEDULES, "fast", Swaps((0.35, 0.65), 3, 4, 2, restart=2))  # type: ignore[arg-type]
-    monkeypatch.setitem(SCHEDULES, "paper", Simplex((0.3, 0.5, 0.7), steps=2))  # type: ignore[arg-type]
-    monkeypatch.setitem(SCHEDULES, "paper+repeated-noise", RepeatedNoise((0.3, 0.5, 0.7), steps=2))  # type: ignore[arg-type]
-    monkeypatch.setitem(BASELINES["p4d"], "fast", Embeddings((0.3, 0.5, 0.7), steps=2))  # type: ignore[index]
-    monkeypatch.setitem(BASELINES["ring-a-bell"], "fast", Genetic(3, 2, population=8))  # type: ignore[index]
+    monkeypatch.setitem(SCHEDULES, "fast", TokenSwapSchedule((0.35, 0.65), 3, 4, 2, restart=2))  # type: ignore[arg-type]
+    monkeypatch.setitem(SCHEDULES, "paper", SimplexSchedule((0.3, 0.5, 0.7), steps=2))  # type: ignore[arg-type]
+    monkeypatch.setitem(SCHEDULES, "paper+repeated-noise", RepeatedNoiseSchedule((0.3, 0.5, 0.7), steps=2))  # type: ignore[arg-type]
+    monkeypatch.setitem(BASELINES["p4d"], "fast", EmbeddingSchedule((0.3, 0.5, 0.7), steps=2))  # type: ignore[index]
+    monkeypatch.setitem(BASELINES["ring-a-bell"], "fast", GeneticSchedule(3, 2, population=8))  # type: ignore[index]
 
 
 def never(images: Sequence[Image.Image]) -> list[Judgement]:
@@ -64,13 +66,13 @@ def never(images: Sequence[Image.Image]) -> list[Judgement]:
     return [Judgement(False, sum(image.tobytes()) / 1e7, "") for image in images]
 
 
-def engine(spec: AttackSpec, lanes: int = 2) -> Engine:
+def engine(spec: AttackConfig, lanes: int = 2) -> Engine:
     """As in a process of its own: nothing is shared with another engine but what random weights are made of."""
-    victim, base = (Victim(tiny_pipeline(seed), Sampling(steps=2)) for seed in (1, 0))
+    victim, base = (DiffusionModel(tiny_pipeline(seed), Sampling(steps=2)) for seed in (1, 0))
     return Engine(build_attack(spec, victim), victim, Targets(base), Evaluation(victim, never), lanes, 0)
 
 
-def wandering(spec: AttackSpec, prompt: Prompt) -> tuple[Outcome, int]:
+def wandering(spec: AttackConfig, prompt: Prompt) -> tuple[Outcome, int]:
     """Attack a prompt, every round of it in another process; returns its outcome and how often it moved."""
     coming: list[Prompt | Begun] = [prompt]
 
@@ -92,7 +94,7 @@ def wandering(spec: AttackSpec, prompt: Prompt) -> tuple[Outcome, int]:
 
 
 @pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
-def test_a_prompt_that_moves_after_every_round_ends_as_one_that_stays(spec: AttackSpec) -> None:
+def test_a_prompt_that_moves_after_every_round_ends_as_one_that_stays(spec: AttackConfig) -> None:
     [stays] = [outcome for outcome in engine(spec).run(PROMPTS[:1]) if outcome is not None]
     moved, moves = wandering(spec, PROMPTS[0])
     assert stays.status is Status.RESISTED
@@ -101,7 +103,7 @@ def test_a_prompt_that_moves_after_every_round_ends_as_one_that_stays(spec: Atta
 
 
 def test_models_stay_where_they_are() -> None:
-    victim, base = (Victim(tiny_pipeline(seed), Sampling(steps=2)) for seed in (1, 0))
+    victim, base = (DiffusionModel(tiny_pipeline(seed), Sampling(steps=2)) for seed in (1, 0))
     here, there = Packer(victim, Targets(base)), Packer(base, Targets(victim))
     seat = seated(base=base, victim=victim)
     begun = here.pack(seat)
@@ -113,7 +115,7 @@ def test_models_stay_where_they_are() -> None:
 
 
 @pytest.mark.parametrize("spec", [SPECS["fast"], SPECS["paper"], SPECS["p4d"]], ids=["fast", "paper", "p4d"])
-def test_a_prompt_travels_without_those_that_it_was_begun_with(spec: AttackSpec) -> None:
+def test_a_prompt_travels_without_those_that_it_was_begun_with(spec: AttackConfig) -> None:
     sizes = []
     for count in (1, len(PROMPTS)):
         here = engine(spec, lanes=count)
@@ -145,7 +147,7 @@ def test_a_prompt_that_is_tried_alone_stays_where_it_is() -> None:
 
 @pytest.mark.parametrize("what", ["another victim", "a module", "a function", "a base where there is none"])
 def test_what_cannot_leave_its_process_stays(what: str) -> None:
-    victim, other = (Victim(tiny_pipeline(seed), Sampling(steps=2)) for seed in (1, 0))
+    victim, other = (DiffusionModel(tiny_pipeline(seed), Sampling(steps=2)) for seed in (1, 0))
     parts = {
         "another victim": other,
         "a module": torch.nn.Linear(2, 2),
@@ -156,8 +158,8 @@ def test_what_cannot_leave_its_process_stays(what: str) -> None:
         assert Packer(victim, targets).pack(seated(own=parts[what])) is None
 
 
-def seated(**parts: Any) -> Seat:
+def seated(**parts: Any) -> RunningPrompt:
     """A lane, of an attack of somebody's own, that refers to these."""
-    lane = Lane(PROMPTS[0], torch.Generator())
+    lane = PromptState(PROMPTS[0], torch.Generator())
     lane.__dict__.update(parts)
-    return Seat(lane, Waiting(PROMPTS[0], Judgement(False, 0.0, "")))
+    return RunningPrompt(lane, PendingPrompt(PROMPTS[0], Judgement(False, 0.0, "")))

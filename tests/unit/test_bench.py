@@ -9,20 +9,29 @@ from pathlib import Path
 
 import pytest
 
-from pytest_unlearndiff.campaign.assembly import workers_elsewhere
-from pytest_unlearndiff.campaign.bench import Bench, NoStore, Order, Packed, Report, Sitting, Thumbnail, check_files
-from pytest_unlearndiff.campaign.campaign import Campaign
-from pytest_unlearndiff.campaign.control import base_campaign
-from pytest_unlearndiff.campaign.parts import Fingerprint, VictimSource
-from pytest_unlearndiff.campaign.ray_team import RayTeam
-from pytest_unlearndiff.campaign.workers import Crew
-from pytest_unlearndiff.core.attack_spec import AttackSpec
+from pytest_unlearndiff.core.attack_config import AttackConfig
 from pytest_unlearndiff.core.concept import Prompt
 from pytest_unlearndiff.core.errors import ModelError
 from pytest_unlearndiff.core.outcome import Outcome, Status
-from pytest_unlearndiff.store.fingerprint import Fingerprints
-from pytest_unlearndiff.store.pictures import Pictures
+from pytest_unlearndiff.runs.campaign import Campaign
+from pytest_unlearndiff.runs.local_engine import workers_elsewhere
+from pytest_unlearndiff.runs.model_cache import Fingerprint, ModelSpec
+from pytest_unlearndiff.runs.positive_control import base_campaign
+from pytest_unlearndiff.store.hashing import Fingerprints
 from pytest_unlearndiff.store.store import Store
+from pytest_unlearndiff.store.thumbnails import Thumbnails
+from pytest_unlearndiff.workers.distributed_engine import WorkerPoolConfig
+from pytest_unlearndiff.workers.ray_backend import RayBackend
+from pytest_unlearndiff.workers.worker import (
+    JobSpec,
+    NullStore,
+    Report,
+    Thumbnail,
+    ThumbnailBuffer,
+    Worker,
+    WorkerJob,
+    check_files,
+)
 
 from .builders import concept
 
@@ -43,10 +52,10 @@ class Slow:
 
 
 def test_a_turn_goes_on_until_something_ends_and_takes_along_what_is_new() -> None:
-    seen, packed, prompts = Outcome("base", Status.GENERATED), Packed(), concept(2).prompts
-    sitting = Sitting(Slow(), {seen.prompt: seen}, packed, list(prompts))  # type: ignore[arg-type]
-    store = NoStore(packed)
-    campaign = Campaign(concept(2), AttackSpec(), Fingerprint("v", "t"), "j")
+    seen, packed, prompts = Outcome("base", Status.GENERATED), ThumbnailBuffer(), concept(2).prompts
+    sitting = WorkerJob(Slow(), {seen.prompt: seen}, packed, list(prompts))  # type: ignore[arg-type]
+    store = NullStore(packed)
+    campaign = Campaign(concept(2), AttackConfig(), Fingerprint("v", "t"), "j")
     pictures = store.pictures(store.entry("church", campaign.key))
     assert pictures is not None
     pictures.put("d", b"RIFF", base=True)
@@ -59,7 +68,7 @@ def test_a_turn_goes_on_until_something_ends_and_takes_along_what_is_new() -> No
 
 
 def test_a_bench_says_where_it_is() -> None:
-    assert Bench().ready() == platform.node()
+    assert Worker().ready() == platform.node()
 
 
 def test_other_target_images_are_refused_by_name(tmp_path: Path) -> None:
@@ -67,9 +76,9 @@ def test_other_target_images_are_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "1.png").write_text("one")
     asked = concept(1)
     shown = replace(asked, images={asked.prompts[0].digest: str(tmp_path / "1.png")})
-    source = VictimSource(tmp_path / "victim.pt")
+    source = ModelSpec(tmp_path / "victim.pt")
     fingerprint = Fingerprint.of(source, Fingerprints(), shown.images)
-    order = Order(Campaign(shown, AttackSpec(), fingerprint, "j"), source, lanes=1)
+    order = JobSpec(Campaign(shown, AttackConfig(), fingerprint, "j"), source, lanes=1)
     (tmp_path / "1.png").write_text("another")
     with pytest.raises(ModelError, match="target images of concept 'church' have other content here"):
         check_files(order, order, Fingerprints())
@@ -79,18 +88,18 @@ def test_other_target_images_are_refused_by_name(tmp_path: Path) -> None:
 def test_what_workers_learn_of_the_base_and_draw_is_kept_here(tmp_path: Path, pictures: bool) -> None:
     """A worker sees only its own GPU, whatever its number is here."""
     store = Store(tmp_path, keep_pictures=pictures)
-    campaign = Campaign(concept(2), AttackSpec(), Fingerprint("v", "t"), "j")
+    campaign = Campaign(concept(2), AttackConfig(), Fingerprint("v", "t"), "j")
     entry = store.entry("church", campaign.key)
     store.prepare(entry, campaign.key)
     watched: dict[str, Outcome] = {}
-    crew = Crew(RayTeam("1", "cpu"), 60)
-    workers, _ = workers_elsewhere(campaign, crew, VictimSource(device="cuda:3"), 2, store, watched)
+    crew = WorkerPoolConfig(RayBackend("1", "cpu"), 60)
+    workers, _ = workers_elsewhere(campaign, crew, ModelSpec(device="cuda:3"), 2, store, watched)
     assert workers.order.source.device == "cuda"
-    open_, _ = workers_elsewhere(campaign, crew, VictimSource(device="auto", dtype="auto"), 2, store, watched)
+    open_, _ = workers_elsewhere(campaign, crew, ModelSpec(device="auto", dtype="auto"), 2, store, watched)
     assert (open_.order.source.device, open_.order.source.dtype) == ("auto", "auto"), "each worker finds its own"
     seen = Outcome(campaign.concept.prompts[0].digest, Status.GENERATED)
     workers.received(Report(2, watched=[seen], thumbnails=[Thumbnail("d" * 16, b"RIFF....WEBP", False)]))
     assert watched == {seen.prompt: seen}
     base = base_campaign(campaign.concept, "t", "j")
     assert store.known(store.entry("church", base.key))[0] == watched
-    assert (Pictures(entry.folder).read("d" * 16) is not None) is pictures
+    assert (Thumbnails(entry.folder).read("d" * 16) is not None) is pictures

@@ -10,7 +10,7 @@ import pytest
 from pytest_unlearndiff.core.concept import Concept
 from pytest_unlearndiff.core.concept_file import BUILT_IN, ConceptLibrary
 from pytest_unlearndiff.core.errors import ConceptError
-from pytest_unlearndiff.core.prompt_set import read_prompts
+from pytest_unlearndiff.core.prompt_sets import read_prompts
 
 from .builders import UPSTREAM, needs_upstream
 

@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_unlearndiff.__main__ import main
-from pytest_unlearndiff.campaign.control import base_campaign, known_control
 from pytest_unlearndiff.core.calibration import Calibration, best_threshold
 from pytest_unlearndiff.core.concept_file import ConceptLibrary
-from pytest_unlearndiff.core.control import Control
 from pytest_unlearndiff.core.outcome import Outcome, Status
-from pytest_unlearndiff.store.judge_weights import judge_weights
+from pytest_unlearndiff.core.positive_control import Control
+from pytest_unlearndiff.runs.positive_control import base_campaign, known_control
+from pytest_unlearndiff.sources.judge_files import judge_weights
 from pytest_unlearndiff.store.store import Store
 
 scores = st.lists(st.floats(-1, 1), min_size=1, max_size=12)
@@ -123,7 +123,7 @@ def test_without_torch_nothing_can_be_drawn(
     def missing() -> None:
         raise ModuleNotFoundError("No module named 'torch'", name="torch")
 
-    monkeypatch.setattr("pytest_unlearndiff.campaign.campaign.import_libraries", missing)
+    monkeypatch.setattr("pytest_unlearndiff.runs.campaign.import_libraries", missing)
     assert calibrate("--each", "1") == 1
     assert (
         'torch is not installed, and without it nothing is drawn: pip install "pytest-unlearndiff[torch]"'

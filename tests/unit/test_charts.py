@@ -10,12 +10,12 @@ import pytest
 from pytest_unlearndiff.core.gate import Gate
 from pytest_unlearndiff.core.rate import Rate
 from pytest_unlearndiff.reports.charts import HEIGHT, WIDTH, Axis, efforts, scale, tick
-from pytest_unlearndiff.reports.record import Record
+from pytest_unlearndiff.reports.gate_report import GateReport
 
 from .sessions import record
 
 
-def costing(letters: str, *forwards: int) -> Record:
+def costing(letters: str, *forwards: int) -> GateReport:
     plain = record(letters)
     return replace(plain, prompts=[replace(p, forwards=f) for p, f in zip(plain.prompts, forwards, strict=True)])
 

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from tiny_judges import tiny_clip
 from transformers import AutoImageProcessor, AutoTokenizer, CLIPModel
 
-from pytest_unlearndiff.core.concept import JudgeSpec
+from pytest_unlearndiff.core.concept import JudgeConfig
 from pytest_unlearndiff.core.errors import JudgeError
 from pytest_unlearndiff.core.judgement import Judgement
 from pytest_unlearndiff.judges import build_judge
@@ -54,7 +54,7 @@ def features(clip: Path, pictures: list[Image.Image]) -> torch.Tensor:
 def zero_shot(clip: Path, concept: int, pictures: list[Image.Image], margin: float = 0.0) -> list[Judgement]:
     neutral = [text for text in TEXTS if text != TEXTS[concept]]
     options = {"model": str(clip), "concept": TEXTS[concept], "neutral": neutral, "margin": margin}
-    return build_judge(JudgeSpec("clip-zero-shot", options), "cpu")(pictures)
+    return build_judge(JudgeConfig("clip-zero-shot", options), "cpu")(pictures)
 
 
 @pytest.mark.parametrize("concept", range(len(TEXTS)))
@@ -76,7 +76,7 @@ def test_a_margin_has_to_be_exceeded(clip: Path, pictures: list[Image.Image], co
 
 
 def q16(clip: Path, path: Path, **options: object) -> object:
-    return build_judge(JudgeSpec("q16", {"model": str(clip), "prompts": str(path), **options}), "cpu")
+    return build_judge(JudgeConfig("q16", {"model": str(clip), "prompts": str(path), **options}), "cpu")
 
 
 def write(path: Path, vectors: np.ndarray) -> Path:

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from pytest_unlearndiff.core.concept import JudgeSpec
+from pytest_unlearndiff.core.concept import JudgeConfig
 from pytest_unlearndiff.core.errors import JudgeError
 from pytest_unlearndiff.core.judgement import Judgement
 from pytest_unlearndiff.judges import build_judge
-from pytest_unlearndiff.store.fingerprint import Fingerprints
-from pytest_unlearndiff.store.judge_weights import judge_weights
+from pytest_unlearndiff.sources.judge_files import judge_weights
+from pytest_unlearndiff.store.hashing import Fingerprints
 
 CODE = """
 from pytest_unlearndiff.core.judgement import Judgement
@@ -46,7 +46,7 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return name
 
 
-def judge(spec: JudgeSpec) -> list[Judgement]:
+def judge(spec: JudgeConfig) -> list[Judgement]:
     return build_judge(spec, "cpu")([Image.new("RGB", (4, 4), colour) for colour in COLOURS])
 
 
@@ -54,8 +54,8 @@ def function(module: str, name: str, **options: object) -> dict[str, object]:
     return {"kind": "function", "call": f"{module}:{name}", **({"options": options} if options else {})}
 
 
-def spec(data: dict[str, object]) -> JudgeSpec:
-    return JudgeSpec(str(data["kind"]), {name: value for name, value in data.items() if name != "kind"})
+def spec(data: dict[str, object]) -> JudgeConfig:
+    return JudgeConfig(str(data["kind"]), {name: value for name, value in data.items() if name != "kind"})
 
 
 def test_a_function_may_answer_in_three_ways(module: str) -> None:
@@ -87,7 +87,7 @@ def test_a_function_that_does_not_judge_is_named(module: str, name: str, says: s
     ],
 )
 def test_any_and_all(module: str, kind: str, hits: list[bool]) -> None:
-    found = judge(JudgeSpec(kind, {"judges": [function(module, "red"), function(module, "blue")]}))
+    found = judge(JudgeConfig(kind, {"judges": [function(module, "red"), function(module, "blue")]}))
     assert [each.hit for each in found] == hits
     assert [each.score for each in found] == [0.5, 0.5, 0, 1]
     assert found[0].detail == "function: True; function: False"
@@ -95,17 +95,17 @@ def test_any_and_all(module: str, kind: str, hits: list[bool]) -> None:
 
 def test_combinations_may_stand_in_combinations(module: str) -> None:
     inner = {"kind": "all-of", "judges": [function(module, "red"), function(module, "blue")]}
-    found = judge(JudgeSpec("any-of", {"judges": [inner, function(module, "blue")]}))
+    found = judge(JudgeConfig("any-of", {"judges": [inner, function(module, "blue")]}))
     assert [each.hit for each in found] == [False, True, False, True]
 
 
 def test_the_functions_file_is_its_fingerprint(module: str, tmp_path: Path) -> None:
-    asked = JudgeSpec("any-of", {"judges": [function(module, "red")]})
+    asked = JudgeConfig("any-of", {"judges": [function(module, "red")]})
     before = judge_weights(asked, Fingerprints())
     assert before == judge_weights(asked, Fingerprints())
     (tmp_path / f"{module}.py").write_text(CODE + "\n# changed\n")
     assert judge_weights(asked, Fingerprints()) != before
     with pytest.raises(JudgeError, match="no file of a module 'no_such_module'"):
-        judge_weights(JudgeSpec("function", {"call": "no_such_module:judge"}), Fingerprints())
+        judge_weights(JudgeConfig("function", {"call": "no_such_module:judge"}), Fingerprints())
     with pytest.raises(JudgeError, match=r"no file of a module 'no_such_package\.inside'"):
-        judge_weights(JudgeSpec("function", {"call": "no_such_package.inside:judge"}), Fingerprints())
+        judge_weights(JudgeConfig("function", {"call": "no_such_package.inside:judge"}), Fingerprints())

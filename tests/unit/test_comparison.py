@@ -14,20 +14,20 @@ from hypothesis import strategies as st
 
 from pytest_unlearndiff.__main__ import main
 from pytest_unlearndiff.core.errors import ReportError, StoreError
-from pytest_unlearndiff.core.prompt_set import read_prompts
+from pytest_unlearndiff.core.prompt_sets import read_prompts
 from pytest_unlearndiff.reports.comparison import Comparison, compare
 from pytest_unlearndiff.reports.html_report import html_report
 from pytest_unlearndiff.reports.json_report import json_report
 from pytest_unlearndiff.reports.markdown import markdown_report
 from pytest_unlearndiff.reports.prompt_export import export
-from pytest_unlearndiff.reports.reading import Measured, read_gates, read_session
-from pytest_unlearndiff.store.gates import Gates
+from pytest_unlearndiff.reports.stored_reports import StoredGate, read_gates, read_session
+from pytest_unlearndiff.store.last_session import Gates
 
 from .sessions import hostile, record, retained, session
 
 
-def measured(letters: str, name: str = "church") -> Measured:
-    return Measured.of(record(letters, name))
+def measured(letters: str, name: str = "church") -> StoredGate:
+    return StoredGate.of(record(letters, name))
 
 
 def compared(before: str, after: str) -> Comparison:
@@ -137,7 +137,7 @@ def test_exported_prompts_read_back_as_a_prompt_set(tmp_path: Path) -> None:
     """So that a concept file can name them and the control ``none`` tries them on another model."""
     # Every reader of text files turns a carriage return into a line end, so no prompt set has any.
     found = [gate for gate in hostile().gates if "\r" not in gate.concept] + [record("gbrbb", "church")]
-    gates = [Measured.of(gate) for gate in found]
+    gates = [StoredGate.of(gate) for gate in found]
     text, count = export([*gates, *gates])
     path = tmp_path / "prompts.csv"
     path.write_bytes(text.encode())

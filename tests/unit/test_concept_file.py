@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_unlearndiff.core.concept import JudgeSpec, Prompt, Sampling
+from pytest_unlearndiff.core.concept import JudgeConfig, Prompt, Sampling
 from pytest_unlearndiff.core.concept_file import ConceptLibrary, read_concept
 from pytest_unlearndiff.core.errors import ConceptError
-from pytest_unlearndiff.core.prompt_set import parse_rows, read_prompts
+from pytest_unlearndiff.core.prompt_sets import parse_rows, read_prompts
 
 from .builders import UPSTREAM, needs_upstream
 
@@ -266,7 +266,7 @@ def test_a_concept_with_everything(tmp_path: Path) -> None:
     assert (read.name, read.slots, read.source) == ("kirche", 5, "made up")
     assert read.prompts == (Prompt("a church", 0, 7.5, 0),)
     assert read.sampling == Sampling(12, "own")
-    assert read.judge == JudgeSpec("image-classifier", {"model": str(tmp_path / "classifier"), "label": "church"})
+    assert read.judge == JudgeConfig("image-classifier", {"model": str(tmp_path / "classifier"), "label": "church"})
 
 
 def test_a_concept_with_little(tmp_path: Path) -> None:

@@ -6,21 +6,21 @@ import torch
 from tiny import PROMPTS
 
 from pytest_unlearndiff.attacks import build_attack
-from pytest_unlearndiff.attacks.contrast import Contrast
-from pytest_unlearndiff.attacks.coordinate_search import CoordinateSearch
-from pytest_unlearndiff.attacks.probe import Probe, errors, gradients
+from pytest_unlearndiff.attacks.classifier_loss import ClassifierLoss
+from pytest_unlearndiff.attacks.denoising_loss import LossQuery, errors, gradients
 from pytest_unlearndiff.attacks.slots import Slots
-from pytest_unlearndiff.core.attack_spec import AttackSpec, Swaps
-from pytest_unlearndiff.models.targets import Targets
-from pytest_unlearndiff.models.victim import Victim
+from pytest_unlearndiff.attacks.token_swaps import CoordinateSearch
+from pytest_unlearndiff.core.attack_config import AttackConfig, TokenSwapSchedule
+from pytest_unlearndiff.models.diffusion_model import DiffusionModel
+from pytest_unlearndiff.models.target_images import Targets
 
-SHORT = Swaps((0.35, 0.65), rounds=3, screened=6, measured=3)
-SPEC = AttackSpec(loss="classifier")
+SHORT = TokenSwapSchedule((0.35, 0.65), rounds=3, screened=6, measured=3)
+SPEC = AttackConfig(loss="classifier")
 
 
 def test_the_loss_is_the_classifiers_negative_log_probability() -> None:
     others, found = torch.tensor([[0.5, 0.2], [0.4, 0.3]]), torch.tensor([[0.45, 0.25], [0.1, 0.9]])
-    contrast = Contrast(others, size=10)
+    contrast = ClassifierLoss(others, size=10)
     for entry in range(2):
         squares = 10 * torch.stack([found[:, entry], *others[:, entry, None].expand(2, 2)])  # ours, then theirs
         wanted = -(-squares).log_softmax(0)[0]
@@ -29,21 +29,21 @@ def test_the_loss_is_the_classifiers_negative_log_probability() -> None:
 
 
 def test_weights_are_its_derivative() -> None:
-    contrast = Contrast(torch.tensor([[0.5, 0.2], [0.4, 0.3]]), size=10)
+    contrast = ClassifierLoss(torch.tensor([[0.5, 0.2], [0.4, 0.3]]), size=10)
     found = torch.tensor([[0.45, 0.25], [0.1, 0.9]], requires_grad=True)
     (slope,) = torch.autograd.grad(contrast.loss(found, range(2)).sum(), found)
     torch.testing.assert_close(contrast.weights(found.detach(), range(2)), slope)
 
 
 def test_large_latents_overflow_nothing() -> None:
-    contrast = Contrast(torch.tensor([[0.0], [1.0]]), size=4 * 128 * 128)
+    contrast = ClassifierLoss(torch.tensor([[0.0], [1.0]]), size=4 * 128 * 128)
     loss = contrast.loss(torch.tensor([[0.5], [2.0], [-3.0]]), [0])
     assert torch.isfinite(loss).all()
     torch.testing.assert_close(loss[:2, 0], torch.tensor([0.5, 2.0]) * 4 * 128 * 128)
     assert loss[2] == 0
 
 
-def test_references_meet_the_same_timesteps_and_noise(victim: Victim, targets: Targets) -> None:
+def test_references_meet_the_same_timesteps_and_noise(victim: DiffusionModel, targets: Targets) -> None:
     search = CoordinateSearch(SPEC, SHORT, victim)
     (lane,) = search.start(PROMPTS[:1], victim, targets, 0)
     assert lane.contrast is not None
@@ -52,11 +52,11 @@ def test_references_meet_the_same_timesteps_and_noise(victim: Victim, targets: T
     assert lane.forwards == 4
     for text, row in zip((PROMPTS[0].text, ""), lane.contrast.others, strict=True):
         slots = Slots(tuple(victim.vocabulary.ids(text)), ())
-        bank = [Probe(slots, [], lane.x0, lane.noise[m], t) for m, t in enumerate((350, 650))]
+        bank = [LossQuery(slots, [], lane.x0, lane.noise[m], t) for m, t in enumerate((350, 650))]
         torch.testing.assert_close(errors(bank, victim), row)
 
 
-def test_the_gradient_is_that_of_the_loss(victim: Victim, targets: Targets) -> None:
+def test_the_gradient_is_that_of_the_loss(victim: DiffusionModel, targets: Targets) -> None:
     search = CoordinateSearch(SPEC, SHORT, victim)
     (lane,) = search.start(PROMPTS[:1], victim, targets, 0)
     assert lane.contrast is not None
@@ -66,7 +66,7 @@ def test_the_gradient_is_that_of_the_loss(victim: Victim, targets: Targets) -> N
     torch.testing.assert_close(search._slopes([lane], victim)[0], wanted)
 
 
-def test_a_round_moves_to_the_choice_of_the_lowest_loss(victim: Victim, targets: Targets) -> None:
+def test_a_round_moves_to_the_choice_of_the_lowest_loss(victim: DiffusionModel, targets: Targets) -> None:
     search = CoordinateSearch(SPEC, SHORT, victim)
     (lane,) = search.start(PROMPTS[:1], victim, targets, 0)
     assert lane.contrast is not None
@@ -81,7 +81,7 @@ def test_a_round_moves_to_the_choice_of_the_lowest_loss(victim: Victim, targets:
     assert lane.choice == min(lane.tried - before, key=loss)
 
 
-def test_lanes_together_do_what_each_does_alone(victim: Victim, targets: Targets) -> None:
+def test_lanes_together_do_what_each_does_alone(victim: DiffusionModel, targets: Targets) -> None:
     def ends(count: int) -> list[object]:
         search = CoordinateSearch(SPEC, SHORT, victim)
         found: list[object] = []
@@ -95,5 +95,5 @@ def test_lanes_together_do_what_each_does_alone(victim: Victim, targets: Targets
     assert ends(1) == ends(3)
 
 
-def test_the_specification_builds_it(victim: Victim) -> None:
+def test_the_specification_builds_it(victim: DiffusionModel) -> None:
     assert isinstance(build_attack(SPEC, victim), CoordinateSearch)

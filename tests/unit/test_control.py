@@ -11,17 +11,17 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from pytest_unlearndiff.campaign.campaign import Campaign
-from pytest_unlearndiff.campaign.control import Witness, base_campaign, known_control
-from pytest_unlearndiff.campaign.parts import Fingerprint, Parts, VictimSource
-from pytest_unlearndiff.core.attack_spec import AttackSpec
-from pytest_unlearndiff.core.concept import JudgeSpec
-from pytest_unlearndiff.core.control import LEAST, Control
+from pytest_unlearndiff.core.attack_config import AttackConfig
+from pytest_unlearndiff.core.concept import JudgeConfig
 from pytest_unlearndiff.core.judgement import Judgement
 from pytest_unlearndiff.core.outcome import Outcome, Status
-from pytest_unlearndiff.models.images import GeneratedImage
-from pytest_unlearndiff.models.targets import Targets
-from pytest_unlearndiff.models.victim import Victim
+from pytest_unlearndiff.core.positive_control import LEAST, Control
+from pytest_unlearndiff.models.diffusion_model import DiffusionModel
+from pytest_unlearndiff.models.generated_images import GeneratedImage
+from pytest_unlearndiff.models.target_images import Targets
+from pytest_unlearndiff.runs.campaign import Campaign
+from pytest_unlearndiff.runs.model_cache import Fingerprint, ModelCache, ModelSpec
+from pytest_unlearndiff.runs.positive_control import ControlRecorder, base_campaign, known_control
 from pytest_unlearndiff.store.store import Mode, Store
 
 from .builders import concept
@@ -44,9 +44,9 @@ def pictures(count: int) -> list[GeneratedImage]:
     return [GeneratedImage(Image.radial_gradient("L").resize((8 + n, 8)).convert("RGB")) for n in range(count)]
 
 
-def witness(store: Store, judge: FakeJudge, found: dict[str, Outcome] | None = None) -> Witness:
+def witness(store: Store, judge: FakeJudge, found: dict[str, Outcome] | None = None) -> ControlRecorder:
     campaign = base_campaign(concept(4), "base", "judge")
-    return Witness(store, campaign, judge, 100, found if found is not None else {})
+    return ControlRecorder(store, campaign, judge, 100, found if found is not None else {})
 
 
 @pytest.mark.parametrize("mode", Mode)
@@ -90,7 +90,7 @@ def test_half_of_the_pictures_are_needed() -> None:
     assert not Control().fails
 
 
-def test_targets_show_their_pictures_to_the_witness(victim: Victim) -> None:
+def test_targets_show_their_pictures_to_the_witness(victim: DiffusionModel) -> None:
     asked, shown = concept(3), []
     plain = Targets(victim).latents(asked.prompts, victim)
     watched = Targets(victim, [lambda prompts, images: shown.extend(zip(prompts, images, strict=True))])
@@ -111,7 +111,9 @@ def test_pictures_that_were_judged_before_are_not_judged_again(tmp_path: Path) -
 
 def attacked(store: Store, attack: str, images: Mapping[str, str]) -> Campaign:
     """A campaign whose three prompts all resisted."""
-    campaign = Campaign(replace(concept(3), images=images), AttackSpec(attack), Fingerprint("victim", "base"), "judge")
+    campaign = Campaign(
+        replace(concept(3), images=images), AttackConfig(attack), Fingerprint("victim", "base"), "judge"
+    )
     entry = store.entry("church", campaign.key)
     store.prepare(entry, campaign.key)
     for prompt in campaign.concept.prompts:
@@ -124,17 +126,17 @@ def test_nothing_is_drawn_for_an_attack_whose_target_images_were_seen(tmp_path: 
     campaign = attacked(store, "unlearndiff", {})
     witness(store, FakeJudge())(campaign.concept.prompts, pictures(3))
 
-    def provide() -> VictimSource:
+    def provide() -> ModelSpec:
         raise AssertionError("nothing is loaded")
 
-    result = campaign.run(store, provide, Parts(), lanes=1, control=lambda tally: True)
+    result = campaign.run(store, provide, ModelCache(), lanes=1, control=lambda tally: True)
     assert (result.complete, result.control, result.obstacle) == (True, Control(2, 3, needed=3), "")
 
 
-class Judges(Parts):
+class Judges(ModelCache):
     """Loads the fake judge, and nothing else."""
 
-    def judge(self, spec: JudgeSpec, source: VictimSource) -> FakeJudge:
+    def judge(self, spec: JudgeConfig, source: ModelSpec) -> FakeJudge:
         return FakeJudge()
 
 
@@ -144,7 +146,7 @@ def test_a_concepts_own_images_are_looked_at_where_no_attack_asks_for_them(tmp_p
     campaign = attacked(store, "none", images)
     for path in [*images.values()][:2]:
         pictures(1)[0].image.save(path)
-    run = partial(campaign.run, store, VictimSource, Judges(), lanes=1, control=lambda tally: True)
+    run = partial(campaign.run, store, ModelSpec, Judges(), lanes=1, control=lambda tally: True)
     result = run()
     assert result.control.lacking
     assert result.obstacle.endswith(f"target image {[*images.values()][2]} cannot be read (FileNotFoundError)")

@@ -18,7 +18,7 @@ from pytest_unlearndiff.core.concept import Concept
 from pytest_unlearndiff.core.concept_file import read_concept
 from pytest_unlearndiff.core.errors import ConceptError
 from pytest_unlearndiff.core.prompt_source import place_of
-from pytest_unlearndiff.store.copies import Copies
+from pytest_unlearndiff.sources.prompt_set_cache import PromptSetCache
 
 CSV = b'case_number,prompt,evaluation_seed\n7,"a church, in snow",3\n8,another church,4\n'
 SHA256 = hashlib.sha256(CSV).hexdigest()
@@ -72,11 +72,11 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_any_file_system_of_fsspec(tmp_path: Path, memory: str) -> None:
     (tmp_path / "local.csv").write_bytes(CSV)
     for url in (memory, (tmp_path / "local.csv").as_uri()):
-        assert cases(read_concept(concept(tmp_path, url), fetch=Copies(None))) == [7, 8]
+        assert cases(read_concept(concept(tmp_path, url), fetch=PromptSetCache(None))) == [7, 8]
 
 
 def test_a_web_server_is_asked_once_a_process(tmp_path: Path, web: Web) -> None:
-    fetch = Copies(tmp_path / "store")
+    fetch = PromptSetCache(tmp_path / "store")
     for _ in range(2):
         assert cases(read_concept(concept(tmp_path, f"{web.url}/church.csv"), fetch=fetch)) == [7, 8]
     assert len(web.asked) == 1
@@ -86,37 +86,37 @@ def test_a_web_server_is_asked_once_a_process(tmp_path: Path, web: Web) -> None:
 def test_what_is_pinned_is_fetched_once_for_all(tmp_path: Path, web: Web) -> None:
     path = concept(tmp_path, f"{{file: '{web.url}/church.csv', sha256: {SHA256.upper()}, rows: 2}}")
     for _ in range(2):
-        assert cases(read_concept(path, fetch=Copies(tmp_path / "store"))) == [7, 8]
+        assert cases(read_concept(path, fetch=PromptSetCache(tmp_path / "store"))) == [7, 8]
     assert len(web.asked) == 1
     kept = tmp_path / "store" / "prompts" / f"{SHA256}.csv"
     assert kept.read_bytes() == CSV
     assert (tmp_path / "store" / ".gitignore").read_text() == "*\n"
     # A copy that somebody changed is none.
     kept.write_bytes(CSV + b"9,and more,5\n")
-    assert cases(read_concept(path, fetch=Copies(tmp_path / "store"))) == [7, 8]
+    assert cases(read_concept(path, fetch=PromptSetCache(tmp_path / "store"))) == [7, 8]
     assert len(web.asked) == 2
 
 
 def test_a_store_that_may_not_be_written_is_not(tmp_path: Path, memory: str) -> None:
     path = concept(tmp_path, f"{{file: '{memory}', sha256: {SHA256}}}")
-    read_concept(path, fetch=Copies(tmp_path / "store", keep=False))
+    read_concept(path, fetch=PromptSetCache(tmp_path / "store", keep=False))
     assert not (tmp_path / "store").exists()
 
 
 def test_a_data_set_on_the_hub_by_file(tmp_path: Path, hub: Path) -> None:
     assert hub.is_dir()
     for url in ("hf://datasets/owner/sets/church.csv", f"hf://datasets/owner/sets@{'0' * 40}/church.csv"):
-        assert cases(read_concept(concept(tmp_path, url), fetch=Copies(None))) == [7, 8]
+        assert cases(read_concept(concept(tmp_path, url), fetch=PromptSetCache(None))) == [7, 8]
 
 
 def test_a_data_set_on_the_hub_by_name(tmp_path: Path, hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files = ["README.md", "church.csv"]
     monkeypatch.setattr(huggingface_hub.HfApi, "list_repo_files", lambda *_, **__: files)
-    assert cases(read_concept(concept(tmp_path, "owner/sets"), fetch=Copies(None))) == [7, 8]
+    assert cases(read_concept(concept(tmp_path, "owner/sets"), fetch=PromptSetCache(None))) == [7, 8]
     files.append("fish.csv")
     says = r"hf://datasets/owner/sets has 2 CSV files, such as church\.csv: name the file, as in hf://.*/church\.csv"
     with pytest.raises(ConceptError, match=says):
-        read_concept(concept(tmp_path, "owner/sets"), fetch=Copies(None))
+        read_concept(concept(tmp_path, "owner/sets"), fetch=PromptSetCache(None))
 
 
 def test_what_is_on_this_machine_comes_before_the_hub(tmp_path: Path) -> None:
@@ -154,7 +154,7 @@ def test_what_is_not_there_or_another_is_one_error(tmp_path: Path, hub: Path, pr
     assert hub.is_dir()
     (tmp_path / "here.csv").write_bytes(CSV)
     with pytest.raises(ConceptError, match=says) as caught:
-        read_concept(concept(tmp_path, prompts), fetch=Copies(None))
+        read_concept(concept(tmp_path, prompts), fetch=PromptSetCache(None))
     # A misspelt field is one that is not known and one that is missing.
     assert len(str(caught.value).splitlines()) == 1 + ("fiel:" in prompts)
 
@@ -173,16 +173,16 @@ def test_any_content_elsewhere_is_a_concept_or_one_error(tmp_path: Path, content
     path = concept(tmp_path, f"{{file: 'memory://any.csv'{pin}}}")
     message = "memory://any.csv"
     try:
-        assert read_concept(path, fetch=Copies(tmp_path / "store")).prompts
+        assert read_concept(path, fetch=PromptSetCache(tmp_path / "store")).prompts
     except ConceptError as error:
         message = str(error)
     assert "memory://any.csv" in message
 
 
 def test_a_place_that_needs_another_package_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pytest_unlearndiff.store.copies._from_hub", missing)
+    monkeypatch.setattr("pytest_unlearndiff.sources.prompt_set_cache._from_hub", missing)
     with pytest.raises(ConceptError, match=r"prompt set hf://x needs huggingface_hub: pip install huggingface_hub"):
-        Copies(None)("hf://x")
+        PromptSetCache(None)("hf://x")
 
 
 def missing(url: str) -> bytes:

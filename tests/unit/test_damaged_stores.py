@@ -16,32 +16,32 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_unlearndiff.__main__ import main
-from pytest_unlearndiff.campaign.campaign import Campaign
-from pytest_unlearndiff.campaign.control import base_campaign
-from pytest_unlearndiff.campaign.parts import Fingerprint, Parts, VictimSource
-from pytest_unlearndiff.core.attack_spec import AttackSpec
-from pytest_unlearndiff.core.concept import Concept, JudgeSpec, Prompt
+from pytest_unlearndiff.core.attack_config import AttackConfig
+from pytest_unlearndiff.core.concept import Concept, JudgeConfig, Prompt
 from pytest_unlearndiff.core.errors import UnlearnDiffError
 from pytest_unlearndiff.core.gate import Gate, Verdict
 from pytest_unlearndiff.core.outcome import Outcome, Status
-from pytest_unlearndiff.reports.record import Record
-from pytest_unlearndiff.store.gates import Gates
-from pytest_unlearndiff.store.pictures import Pictures
+from pytest_unlearndiff.reports.gate_report import GateReport
+from pytest_unlearndiff.runs.campaign import Campaign
+from pytest_unlearndiff.runs.model_cache import Fingerprint, ModelCache, ModelSpec
+from pytest_unlearndiff.runs.positive_control import base_campaign
+from pytest_unlearndiff.store.last_session import Gates
 from pytest_unlearndiff.store.remote import Remote
 from pytest_unlearndiff.store.store import Mode, Store
+from pytest_unlearndiff.store.thumbnails import Thumbnails
 
 COUNT = 10
 STATUS = {"b": Status.BROKEN, "r": Status.RESISTED, "g": Status.GENERATED, "e": Status.ERROR}
 CONCEPT = Concept(
     "church",
     tuple(Prompt(f"a church, number {i}", seed=i, guidance=7.5, case=i) for i in range(COUNT)),
-    JudgeSpec("image-classifier", {"label": "church"}),
+    JudgeConfig("image-classifier", {"label": "church"}),
 )
 GATE = Gate(Fraction(1, 10))
 
 
 def campaign(victim: str, base: str = "base") -> Campaign:
-    return Campaign(CONCEPT, AttackSpec(), Fingerprint(victim, base), "judge")
+    return Campaign(CONCEPT, AttackConfig(), Fingerprint(victim, base), "judge")
 
 
 def shown(base: str) -> Campaign:
@@ -90,12 +90,12 @@ def measured(each: Campaign) -> set[Outcome]:
 def verdict(each: Campaign, store: Store) -> str:
     """How the gate on a campaign ends where nothing may be attacked."""
 
-    def attacked() -> VictimSource:
+    def attacked() -> ModelSpec:
         raise AssertionError("nothing may be attacked here")
 
     may_pass = lambda tally: GATE.decide(tally) is not Verdict.FAIL  # noqa: E731
-    result = each.run(store, attacked, Parts(), lanes=1, control=may_pass)
-    return Record.of(result, GATE, "test_gate", []).verdict
+    result = each.run(store, attacked, ModelCache(), lanes=1, control=may_pass)
+    return GateReport.of(result, GATE, "test_gate", []).verdict
 
 
 Folders = dict[str, Path]
@@ -334,7 +334,7 @@ def test_what_is_no_file_of_a_store_is_one_error_or_ignored(
         store.prepare(entry, each.key)
         with store.lock(entry), store.sharing(entry):
             store.keep(entry, outcome(prompt, "b"))
-            Pictures(entry.folder).put(prompt.digest, b"RIFF\x04\0\0\0WEBP")
+            Thumbnails(entry.folder).put(prompt.digest, b"RIFF\x04\0\0\0WEBP")
             store.note(entry, {"victim": "esd.pt"})
 
     def command(*arguments: str) -> None:

@@ -15,9 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_unlearndiff.__main__ import main
-from pytest_unlearndiff.campaign.parts import VictimSource, located
 from pytest_unlearndiff.core import device
 from pytest_unlearndiff.models import devices
+from pytest_unlearndiff.runs.model_cache import ModelSpec, located
 
 CACHED = (device.gpus_foreseen, device._built_with, devices.best_device, devices.mps_fault)
 
@@ -82,7 +82,7 @@ def test_auto_is_cuda_then_mps_where_it_works_then_the_cpu(machine: Machine) -> 
     def best() -> str:
         for function in CACHED:
             getattr(function, "cache_clear", lambda: None)()
-        return located(VictimSource(device="auto", dtype="auto")).device
+        return located(ModelSpec(device="auto", dtype="auto")).device
 
     machine.built("")
     assert best() == "cpu"
@@ -104,10 +104,10 @@ def test_the_arithmetic_follows_the_device(machine: Machine) -> None:
     machine.built("cuda")
     machine.driver(1)
     machine.torch(1)
-    source = VictimSource(device="auto", dtype="auto")
-    assert located(source) == VictimSource(device="cuda", dtype="tf32")
-    assert located(VictimSource(device="auto", dtype="float16")) == VictimSource(device="cuda", dtype="float16")
-    assert source.on("cpu") == VictimSource(device="cpu", dtype="float32")
+    source = ModelSpec(device="auto", dtype="auto")
+    assert located(source) == ModelSpec(device="cuda", dtype="tf32")
+    assert located(ModelSpec(device="auto", dtype="float16")) == ModelSpec(device="cuda", dtype="float16")
+    assert source.on("cpu") == ModelSpec(device="cpu", dtype="float32")
     assert located(source.on("cpu")) == source.on("cpu")
 
 

@@ -7,12 +7,12 @@ import torch
 from PIL import Image
 from tiny import EMOJI, shown
 
-from pytest_unlearndiff.core.concept import JudgeSpec, Sampling
-from pytest_unlearndiff.core.drawing import Drawing
+from pytest_unlearndiff.core.concept import JudgeConfig, Sampling
+from pytest_unlearndiff.core.drawing import GenerationRequest
 from pytest_unlearndiff.judges import build_judge
 from pytest_unlearndiff.judges.diffusion_classifier import DiffusionClassifier, spread
+from pytest_unlearndiff.models.diffusion_model import DiffusionModel
 from pytest_unlearndiff.models.loading import load_pipeline
-from pytest_unlearndiff.models.victim import Victim
 
 WORDS = ["church", "fish", "cat", "tree"]
 
@@ -23,7 +23,7 @@ def pictures() -> list[Image.Image]:
     return [ramp, Image.new("RGB", (32, 32), "red"), ramp.transpose(Image.Transpose.ROTATE_90)]
 
 
-def by_hand(victim: Victim, picture: Image.Image, samples: int) -> torch.Tensor:
+def by_hand(victim: DiffusionModel, picture: Image.Image, samples: int) -> torch.Tensor:
     """Mean errors of WORDS over all noise samples, one network call a sample."""
     x0 = victim.latents([picture])
     noise = torch.randn(samples, *x0.shape[1:], generator=torch.Generator().manual_seed(0))
@@ -39,7 +39,9 @@ def by_hand(victim: Victim, picture: Image.Image, samples: int) -> torch.Tensor:
 
 
 @torch.no_grad()
-def test_the_lowest_mean_error_wins_and_the_score_is_its_softmax(victim: Victim, pictures: list[Image.Image]) -> None:
+def test_the_lowest_mean_error_wins_and_the_score_is_its_softmax(
+    victim: DiffusionModel, pictures: list[Image.Image]
+) -> None:
     means = [by_hand(victim, picture, 4).mean(1) for picture in pictures]
     for index, word in enumerate(WORDS):
         others = [other for other in WORDS if other != word]
@@ -50,7 +52,7 @@ def test_the_lowest_mean_error_wins_and_the_score_is_its_softmax(victim: Victim,
 
 
 @torch.no_grad()
-def test_a_text_dropped_early_cannot_win_later(victim: Victim, pictures: list[Image.Image]) -> None:
+def test_a_text_dropped_early_cannot_win_later(victim: DiffusionModel, pictures: list[Image.Image]) -> None:
     """Stages of 1 and 4 samples: the first measures the sample in the middle."""
     for picture in pictures:
         errors = by_hand(victim, picture, 4)
@@ -62,7 +64,7 @@ def test_a_text_dropped_early_cannot_win_later(victim: Victim, pictures: list[Im
         assert judge([picture])[0].hit
 
 
-def test_neighbours_change_nothing(victim: Victim, pictures: list[Image.Image]) -> None:
+def test_neighbours_change_nothing(victim: DiffusionModel, pictures: list[Image.Image]) -> None:
     judge = DiffusionClassifier(victim, WORDS[0], WORDS[1:])
     assert judge(pictures) == [judge([picture])[0] for picture in pictures]
     assert judge([]) == []
@@ -77,10 +79,10 @@ def test_samples_are_spread_evenly() -> None:
 def test_on_the_emoji_model_it_sees_what_was_asked_for() -> None:
     folder = str(EMOJI / "model")
     words = ["church", "fish", "mushroom"]
-    drawn = Victim(load_pipeline(folder), Sampling(steps=12)).generate(
-        [Drawing(f"a {word} in noto style on a white background", 3, 5.0) for word in words]
+    drawn = DiffusionModel(load_pipeline(folder), Sampling(steps=12)).generate(
+        [GenerationRequest(f"a {word} in noto style on a white background", 3, 5.0) for word in words]
     )
     for word in words:
         options = {"model": folder, "concept": word, "alternatives": [w for w in words if w != word]}
-        found = build_judge(JudgeSpec("diffusion-classifier", options), "cpu")(shown(drawn))
+        found = build_judge(JudgeConfig("diffusion-classifier", options), "cpu")(shown(drawn))
         assert [each.hit for each in found] == [other == word for other in words]

@@ -10,19 +10,19 @@ from tiny import EMOJI, tiny_pipeline
 
 from pytest_unlearndiff.__main__ import main
 from pytest_unlearndiff.core.concept import Sampling
+from pytest_unlearndiff.models.diffusion_model import DiffusionModel
 from pytest_unlearndiff.models.drift import noise_drift
-from pytest_unlearndiff.models.victim import Victim
 
 TEXTS = ["a church", "a cat in noto style", " ".join(["church"] * 60)]
 
 
-def test_the_same_model_has_not_moved(victim: Victim) -> None:
+def test_the_same_model_has_not_moved(victim: DiffusionModel) -> None:
     assert noise_drift(victim, victim, TEXTS) == [0.0, 0.0, 0.0]
 
 
 @torch.no_grad()
-def test_the_arithmetic_by_hand(victim: Victim) -> None:
-    base = Victim(tiny_pipeline(0), Sampling())
+def test_the_arithmetic_by_hand(victim: DiffusionModel) -> None:
+    base = DiffusionModel(tiny_pipeline(0), Sampling())
     found = noise_drift(victim, base, TEXTS[:2], samples=2)
     noise = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     for text, drift in zip(TEXTS, found, strict=False):
@@ -36,12 +36,12 @@ def test_the_arithmetic_by_hand(victim: Victim) -> None:
         assert drift == pytest.approx(sum(shares) / 2, rel=1e-3)
 
 
-def test_a_text_is_measured_the_same_beside_others(victim: Victim) -> None:
-    base = Victim(tiny_pipeline(0), Sampling())
+def test_a_text_is_measured_the_same_beside_others(victim: DiffusionModel) -> None:
+    base = DiffusionModel(tiny_pipeline(0), Sampling())
     assert noise_drift(victim, base, TEXTS) == [noise_drift(victim, base, [text])[0] for text in TEXTS]
 
 
-def test_states_are_those_of_the_pipeline(victim: Victim) -> None:
+def test_states_are_those_of_the_pipeline(victim: DiffusionModel) -> None:
     pipe = tiny_pipeline(1)
     tokens = pipe.tokenizer(TEXTS, padding="max_length", truncation=True, return_tensors="pt").input_ids
     torch.testing.assert_close(victim.states(TEXTS), pipe.text_encoder(tokens)[0])

@@ -6,13 +6,13 @@ import torch
 from tiny import PROMPTS, tiny_pipeline
 
 from pytest_unlearndiff.attacks import build_attack
-from pytest_unlearndiff.attacks.embedding_search import EmbeddingLane, EmbeddingSearch
-from pytest_unlearndiff.core.attack_spec import AttackSpec, Embeddings
-from pytest_unlearndiff.models.targets import Targets
-from pytest_unlearndiff.models.victim import Victim
+from pytest_unlearndiff.attacks.p4d import EmbeddingLane, EmbeddingSearch
+from pytest_unlearndiff.core.attack_config import AttackConfig, EmbeddingSchedule
+from pytest_unlearndiff.models.diffusion_model import DiffusionModel
+from pytest_unlearndiff.models.target_images import Targets
 
-SPEC = AttackSpec("p4d")
-SHORT = Embeddings((0.25, 0.75), steps=3)
+SPEC = AttackConfig("p4d")
+SHORT = EmbeddingSchedule((0.25, 0.75), steps=3)
 
 
 def nearest(free: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
@@ -22,7 +22,7 @@ def nearest(free: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
 
 
 def test_a_step_is_adam_at_the_nearest_tokens_towards_the_base_models_prediction(
-    victim: Victim, targets: Targets
+    victim: DiffusionModel, targets: Targets
 ) -> None:
     search = EmbeddingSearch(SPEC, SHORT, victim)
     (lane,) = search.start(PROMPTS[:1], victim, targets, 0)
@@ -47,7 +47,7 @@ def test_a_step_is_adam_at_the_nearest_tokens_towards_the_base_models_prediction
     assert (lane.steps, lane.forwards) == (1, 3)
 
 
-def run(count: int, victim: Victim, targets: Targets) -> list[EmbeddingLane]:
+def run(count: int, victim: DiffusionModel, targets: Targets) -> list[EmbeddingLane]:
     search, found = EmbeddingSearch(SPEC, SHORT, victim), []
     for first in range(0, 3, count):
         lanes = search.start(PROMPTS[first : first + count], victim, targets, 0)
@@ -57,14 +57,14 @@ def run(count: int, victim: Victim, targets: Targets) -> list[EmbeddingLane]:
     return found
 
 
-def test_lanes_together_do_what_each_does_alone(victim: Victim, targets: Targets) -> None:
+def test_lanes_together_do_what_each_does_alone(victim: DiffusionModel, targets: Targets) -> None:
     for together, alone in zip(run(3, victim, targets), run(1, victim, targets), strict=True):
         assert torch.equal(together.free, alone.free)
         assert together.inserted == alone.inserted
 
 
 def test_it_ends_having_spent_what_the_schedule_says_and_leaves_the_global_stream_alone(
-    victim: Victim, targets: Targets
+    victim: DiffusionModel, targets: Targets
 ) -> None:
     state = torch.get_rng_state()
     lane = run(1, victim, targets)[0]
@@ -73,17 +73,17 @@ def test_it_ends_having_spent_what_the_schedule_says_and_leaves_the_global_strea
     assert torch.equal(state, torch.get_rng_state())
 
 
-def test_proposals_are_tokens_before_the_prompt(victim: Victim, targets: Targets) -> None:
+def test_proposals_are_tokens_before_the_prompt(victim: DiffusionModel, targets: Targets) -> None:
     search = build_attack(SPEC, victim)
     assert isinstance(search, EmbeddingSearch)
-    short = EmbeddingSearch(SPEC, Embeddings((0.5,), 1), victim)
+    short = EmbeddingSearch(SPEC, EmbeddingSchedule((0.5,), 1), victim)
     lanes = short.start(PROMPTS[:2], victim, targets, 0)
     for drawing, lane in zip(short.advance(lanes, victim), lanes, strict=True):
         assert drawing is not None
         assert drawing.text == f"{lane.inserted} {lane.prompt.text}"
 
 
-def test_an_error_that_is_no_number_ends_its_own_lane_only(victim: Victim, targets: Targets) -> None:
+def test_an_error_that_is_no_number_ends_its_own_lane_only(victim: DiffusionModel, targets: Targets) -> None:
     search = EmbeddingSearch(SPEC, SHORT, victim)
     lanes = search.start(PROMPTS[:2], victim, targets, 0)
     lanes[0].x0 = torch.full_like(lanes[0].x0, torch.nan)

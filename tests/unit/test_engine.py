@@ -8,14 +8,14 @@ import pytest
 import torch
 from PIL import Image
 
-from pytest_unlearndiff.attacks.lane import Lane
-from pytest_unlearndiff.campaign.evaluation import Evaluation
-from pytest_unlearndiff.campaign.lanes import Engine
+from pytest_unlearndiff.attacks.base import PromptState
 from pytest_unlearndiff.core.concept import Prompt
-from pytest_unlearndiff.core.drawing import Drawing
+from pytest_unlearndiff.core.drawing import GenerationRequest
 from pytest_unlearndiff.core.judgement import Judgement
 from pytest_unlearndiff.core.outcome import Outcome, Status
-from pytest_unlearndiff.models.images import GeneratedImage
+from pytest_unlearndiff.models.generated_images import GeneratedImage
+from pytest_unlearndiff.runs.engine import Engine
+from pytest_unlearndiff.runs.evaluation import Evaluation
 
 # Prompt n: drawn at once where n % 4 == 0, broken in block n % 4 where that is 1 or 2, else never.
 PROMPTS = [Prompt(f"prompt {n}", n, 5.0, n) for n in range(11)]
@@ -30,9 +30,9 @@ class FakeVictim:
         return len(text.split()) + 2
 
     def __init__(self) -> None:
-        self.drawn: list[Drawing] = []
+        self.drawn: list[GenerationRequest] = []
 
-    def generate(self, drawings: Sequence[Drawing]) -> list[GeneratedImage]:
+    def generate(self, drawings: Sequence[GenerationRequest]) -> list[GeneratedImage]:
         self.drawn += drawings
         pictures = [Image.new("RGB", (1, 1)) for _ in drawings]
         for picture, drawing in zip(pictures, drawings, strict=True):
@@ -52,20 +52,22 @@ class FakeAttack:
     def __init__(self) -> None:
         self.batches: list[int] = []
 
-    def start(self, prompts: Sequence[Prompt], victim: object, targets: object, seed: int) -> list[Lane]:
-        return [Lane(prompt, torch.Generator()) for prompt in prompts]
+    def start(self, prompts: Sequence[Prompt], victim: object, targets: object, seed: int) -> list[PromptState]:
+        return [PromptState(prompt, torch.Generator()) for prompt in prompts]
 
-    def advance(self, lanes: Sequence[Lane], victim: object) -> list[Drawing | None]:
+    def advance(self, lanes: Sequence[PromptState], victim: object) -> list[GenerationRequest | None]:
         self.batches.append(len(lanes))
         return [self._propose(lane) for lane in lanes]
 
-    def _propose(self, lane: Lane) -> Drawing | None:
+    def _propose(self, lane: PromptState) -> GenerationRequest | None:
         lane.block += 1
         if lane.block > 3:
             return None
         hit = lane.prompt.case % 4 == lane.block
         lane.inserted = "x" if hit else None
-        return Drawing(f"x {lane.prompt.text}" + ("!" if hit and lane.block < 3 else ""), lane.prompt.seed, 5.0)
+        return GenerationRequest(
+            f"x {lane.prompt.text}" + ("!" if hit and lane.block < 3 else ""), lane.prompt.seed, 5.0
+        )
 
 
 def run(lanes: int) -> tuple[dict[str, Outcome], FakeVictim, FakeAttack]:
@@ -119,7 +121,7 @@ def test_no_picture_is_drawn_twice() -> None:
 
 def test_errors_are_outcomes_of_their_own() -> None:
     class Broken(FakeAttack):
-        def _propose(self, lane: Lane) -> Drawing | None:
+        def _propose(self, lane: PromptState) -> GenerationRequest | None:
             lane.error = "no number" if lane.prompt.case == 1 else None
             return None if lane.error else super()._propose(lane)
 
@@ -133,7 +135,7 @@ def test_errors_are_outcomes_of_their_own() -> None:
 
 def test_the_timestep_at_which_a_prompt_broke_is_noted_and_no_other() -> None:
     class Blocks(FakeAttack):
-        def _propose(self, lane: Lane) -> Drawing | None:
+        def _propose(self, lane: PromptState) -> GenerationRequest | None:
             found = super()._propose(lane)
             lane.timestep = 100 * lane.block
             return found

@@ -12,24 +12,24 @@ from hypothesis import strategies as st
 from PIL import Image
 from tiny import PROMPTS as TINY
 
-from pytest_unlearndiff.attacks.coordinate_search import CoordinateSearch
-from pytest_unlearndiff.attacks.lane import Lane
-from pytest_unlearndiff.campaign.evaluation import Evaluation
-from pytest_unlearndiff.campaign.lanes import MAX_FAILURES, Engine
-from pytest_unlearndiff.core.attack_spec import AttackSpec, Swaps
-from pytest_unlearndiff.core.drawing import Drawing
+from pytest_unlearndiff.attacks.base import PromptState
+from pytest_unlearndiff.attacks.token_swaps import CoordinateSearch
+from pytest_unlearndiff.core.attack_config import AttackConfig, TokenSwapSchedule
+from pytest_unlearndiff.core.drawing import GenerationRequest
 from pytest_unlearndiff.core.errors import JudgeError
 from pytest_unlearndiff.core.judgement import Judgement
 from pytest_unlearndiff.core.outcome import Outcome, Status
 from pytest_unlearndiff.models import batches
 from pytest_unlearndiff.models.batches import BATCH, in_batches, out_of_memory
-from pytest_unlearndiff.models.images import GeneratedImage
-from pytest_unlearndiff.models.targets import Targets
-from pytest_unlearndiff.models.victim import Victim
+from pytest_unlearndiff.models.diffusion_model import DiffusionModel
+from pytest_unlearndiff.models.generated_images import GeneratedImage
+from pytest_unlearndiff.models.target_images import Targets
+from pytest_unlearndiff.runs.engine import MAX_FAILURES, Engine
+from pytest_unlearndiff.runs.evaluation import Evaluation
 
 from .test_engine import PROMPTS, FakeAttack, FakeVictim, judge
 
-Check = Callable[[Sequence[Lane]], None]
+Check = Callable[[Sequence[PromptState]], None]
 
 
 @pytest.fixture(autouse=True)
@@ -44,7 +44,7 @@ class Failing(FakeAttack):
         super().__init__()
         self.check = check
 
-    def advance(self, lanes: Sequence[Lane], victim: object) -> list[Drawing | None]:
+    def advance(self, lanes: Sequence[PromptState], victim: object) -> list[GenerationRequest | None]:
         proposals = super().advance(lanes, victim)
         self.check(lanes)
         return proposals
@@ -67,14 +67,14 @@ def undisturbed() -> dict[str, tuple[object, ...]]:
     return told(start(lambda lanes: None)[0].run(PROMPTS))
 
 
-def of_case(lanes: Sequence[Lane], case: int) -> Lane | None:
+def of_case(lanes: Sequence[PromptState], case: int) -> PromptState | None:
     return next((lane for lane in lanes if lane.prompt.case == case), None)
 
 
 @pytest.mark.parametrize("lanes", [1, 4, 50])
 @pytest.mark.parametrize("block", [1, 2, 3])
 def test_an_exception_in_one_prompt_is_its_own_error(lanes: int, block: int) -> None:
-    def check(lanes: Sequence[Lane]) -> None:
+    def check(lanes: Sequence[PromptState]) -> None:
         if (lane := of_case(lanes, 7)) and lane.block == block:
             raise ZeroDivisionError("seven\nis odd")
 
@@ -85,7 +85,7 @@ def test_an_exception_in_one_prompt_is_its_own_error(lanes: int, block: int) -> 
 
 
 def test_after_the_failure_lanes_are_filled_again() -> None:
-    def check(lanes: Sequence[Lane]) -> None:
+    def check(lanes: Sequence[PromptState]) -> None:
         if of_case(lanes, 1):
             raise ZeroDivisionError
 
@@ -96,7 +96,7 @@ def test_after_the_failure_lanes_are_filled_again() -> None:
 
 
 def test_what_fails_everywhere_stops_early_as_what_it_is() -> None:
-    def check(lanes: Sequence[Lane]) -> None:
+    def check(lanes: Sequence[PromptState]) -> None:
         raise RuntimeError("expected Half but found Float")
 
     engine, attack = start(check)
@@ -108,7 +108,7 @@ def test_what_fails_everywhere_stops_early_as_what_it_is() -> None:
 
 
 def test_failures_far_apart_do_not_stop_it() -> None:
-    def check(lanes: Sequence[Lane]) -> None:
+    def check(lanes: Sequence[PromptState]) -> None:
         if any(lane.prompt.case in (1, 3, 6, 10) for lane in lanes):
             raise ZeroDivisionError
 
@@ -141,7 +141,7 @@ class Blotting(FakeVictim):
         super().__init__()
         self.bad, self.blocked = bad, blocked
 
-    def generate(self, drawings: Sequence[Drawing]) -> list[GeneratedImage]:
+    def generate(self, drawings: Sequence[GenerationRequest]) -> list[GeneratedImage]:
         drawn = zip(drawings, super().generate(drawings), strict=True)
         return [
             replace(each, problem="it drew NaN" if d.text in self.bad else None, blocked=d.text in self.blocked)
@@ -211,7 +211,7 @@ def test_a_judge_that_refuses_is_no_prompts_fault() -> None:
 def test_without_memory_there_are_fewer_lanes_and_the_same_outcomes(
     room: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def check(lanes: Sequence[Lane]) -> None:
+    def check(lanes: Sequence[PromptState]) -> None:
         if len(lanes) > room and lanes[0].block == 2:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
@@ -223,7 +223,7 @@ def test_without_memory_there_are_fewer_lanes_and_the_same_outcomes(
 
 
 def test_without_any_memory_it_stops_as_out_of_memory() -> None:
-    def check(lanes: Sequence[Lane]) -> None:
+    def check(lanes: Sequence[PromptState]) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
     engine, attack = start(check, lanes=8)
@@ -245,21 +245,23 @@ def test_a_stopped_engine_can_be_left_and_started_again() -> None:
 
 
 def test_smaller_batches_leave_a_real_searchs_outcomes_as_they_are(
-    victim: Victim, targets: Targets, monkeypatch: pytest.MonkeyPatch
+    victim: DiffusionModel, targets: Targets, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def outcomes(lanes: int) -> dict[str, tuple[object, ...]]:
-        search = CoordinateSearch(AttackSpec(), Swaps((0.35, 0.65), rounds=2, screened=6, measured=3), victim)
+        search = CoordinateSearch(
+            AttackConfig(), TokenSwapSchedule((0.35, 0.65), rounds=2, screened=6, measured=3), victim
+        )
         evaluation = Evaluation(victim, lambda images: [Judgement(False, 0.0, "nothing") for _ in images])
         return told(Engine(search, victim, targets, evaluation, lanes, 0).run(TINY))
 
-    wanted, encode = outcomes(4), Victim.encode
+    wanted, encode = outcomes(4), DiffusionModel.encode
 
-    def small(self: Victim, ids: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
+    def small(self: DiffusionModel, ids: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
         if len(ids) > 2:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return encode(self, ids, embeddings)
 
-    monkeypatch.setattr(Victim, "encode", small)
+    monkeypatch.setattr(DiffusionModel, "encode", small)
     assert outcomes(4) == wanted
     assert [len(part) for _, part in in_batches("abc")] == [2, 2]
 

@@ -13,9 +13,9 @@ import pytest
 from pytest_unlearndiff.core.gate import Gate
 from pytest_unlearndiff.core.rate import Rate
 from pytest_unlearndiff.reports.failure import explain_comparison, failure_text, source
+from pytest_unlearndiff.reports.gate_report import GateReport
 from pytest_unlearndiff.reports.html_report import html_report
 from pytest_unlearndiff.reports.markdown import markdown_report
-from pytest_unlearndiff.reports.record import Record
 
 from .builders import result
 from .sessions import session
@@ -23,12 +23,12 @@ from .sessions import session
 REPLAY = ["pytest", "test_x.py::test_it[a b]", "--unlearndiff-model=my model.pt", "--unlearndiff-cases=100,101"]
 
 
-def record(letters: str, gate: Gate | None = None, fresh: int = 0, seconds: float = 0.0) -> Record:
+def record(letters: str, gate: Gate | None = None, fresh: int = 0, seconds: float = 0.0) -> GateReport:
     found = result(letters, fresh=fresh, seconds=seconds)
-    return Record.of(found, gate or Gate(Fraction(1, 10)), "test_x.py::test_it", REPLAY)
+    return GateReport.of(found, gate or Gate(Fraction(1, 10)), "test_x.py::test_it", REPLAY)
 
 
-def with_first(found: Record, **facts: Any) -> Record:
+def with_first(found: GateReport, **facts: Any) -> GateReport:
     """The record with other facts about its first prompt."""
     return replace(found, prompts=[replace(found.prompts[0], **facts), *found.prompts[1:]])
 

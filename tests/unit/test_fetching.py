@@ -12,11 +12,11 @@ import fsspec
 import pytest
 from webs import Web
 
-from pytest_unlearndiff.campaign.fetching import fetched, origin
-from pytest_unlearndiff.campaign.parts import VictimSource
 from pytest_unlearndiff.core.errors import ModelError
-from pytest_unlearndiff.store.elsewhere import reaching, shown
-from pytest_unlearndiff.store.fingerprint import Fingerprints
+from pytest_unlearndiff.core.urls import reaching, shown
+from pytest_unlearndiff.runs.model_cache import ModelSpec
+from pytest_unlearndiff.sources.download import download, origin
+from pytest_unlearndiff.store.hashing import Fingerprints
 
 
 @pytest.fixture(autouse=True)
@@ -37,7 +37,7 @@ def memory() -> Iterator[fsspec.AbstractFileSystem]:
 
 
 def test_a_folder_comes_whole_and_under_its_name(memory: fsspec.AbstractFileSystem, tmp_path: Path) -> None:
-    found = fetched("memory://bucket/erased/")
+    found = download("memory://bucket/erased/")
     assert found.name == "erased"
     memory.get("/bucket/erased", str(tmp_path / "plain"), recursive=True)
     there = Fingerprints()
@@ -51,26 +51,26 @@ def test_a_folder_comes_whole_and_under_its_name(memory: fsspec.AbstractFileSyst
 
 def test_it_is_copied_once_and_again_when_it_changes(memory: fsspec.AbstractFileSystem) -> None:
     said: list[str] = []
-    first = fetched("memory://bucket/esd.pt", said.append)
-    assert fetched("memory://bucket/esd.pt", said.append) == first
+    first = download("memory://bucket/esd.pt", said.append)
+    assert download("memory://bucket/esd.pt", said.append) == first
     assert said == ["fetching memory://bucket/esd.pt (0 MiB)"]
     memory.pipe_file("/bucket/esd.pt", b"retrain")  # of the same size
-    second = fetched("memory://bucket/esd.pt", said.append)
+    second = download("memory://bucket/esd.pt", said.append)
     assert second.read_bytes() == b"retrain"
     assert first.read_bytes() == b"weights", "another session may still read it"
     assert len(said) == 2
 
 
 def test_people_are_told_the_url(memory: fsspec.AbstractFileSystem, tmp_path: Path) -> None:
-    found = fetched("memory://bucket/erased")
+    found = download("memory://bucket/erased")
     assert origin(found) == "memory://bucket/erased"
-    assert VictimSource(found).title == "memory://bucket/erased"
-    assert VictimSource(base=found).title == "the base memory://bucket/erased"
+    assert ModelSpec(found).title == "memory://bucket/erased"
+    assert ModelSpec(base=found).title == "the base memory://bucket/erased"
     assert origin(tmp_path / "model") == str(tmp_path / "model")
 
 
 def test_a_copy_of_which_nobody_knows_the_url_is_called_by_its_path(memory: fsspec.AbstractFileSystem) -> None:
-    found = fetched("memory://bucket/erased")
+    found = download("memory://bucket/erased")
     (found.parent / ".url").unlink()
     assert origin(found) == str(found)
 
@@ -79,13 +79,13 @@ def test_an_empty_folder_is_nothing() -> None:
     files = fsspec.filesystem("memory")
     files.makedirs("/empty/erased")
     with pytest.raises(ModelError, match="there is nothing at memory://empty/erased"):
-        fetched("memory://empty/erased")
+        download("memory://empty/erased")
     files.rm("/empty", recursive=True)
 
 
 def test_nobody_is_told_a_url_because_a_file_beside_a_model_says_so(tmp_path: Path) -> None:
     (tmp_path / ".url").write_text("s3://the/official/model")
-    assert VictimSource(tmp_path / "esd.pt").title == str(tmp_path / "esd.pt")
+    assert ModelSpec(tmp_path / "esd.pt").title == str(tmp_path / "esd.pt")
 
 
 def test_a_signature_is_sent_and_neither_shown_nor_part_of_the_name(tmp_path: Path) -> None:
@@ -93,8 +93,8 @@ def test_a_signature_is_sent_and_neither_shown_nor_part_of_the_name(tmp_path: Pa
     (tmp_path / "web").mkdir()
     (tmp_path / "web" / "esd.pt").write_bytes(b"weights")
     with Web(tmp_path / "web", tag='"1"') as web:
-        found = fetched(f"{web.url}/esd.pt?signature=secret", said.append)
-        assert fetched(f"{web.url}/esd.pt?signature=another", said.append) == found
+        found = download(f"{web.url}/esd.pt?signature=secret", said.append)
+        assert download(f"{web.url}/esd.pt?signature=another", said.append) == found
     assert any("signature=secret" in request for request in web.asked)
     assert found.name == "esd.pt"
     assert origin(found) == f"{web.url}/esd.pt"
@@ -108,7 +108,7 @@ def test_files_that_only_a_query_and_no_tag_tells_apart_are_two(tmp_path: Path) 
         for name in ("first", "other"):
             path.write_text(name)
             os.utime(path, (0, 0))
-            found.append(fetched(f"{web.url}/download?model={name}").read_text())
+            found.append(download(f"{web.url}/download?model={name}").read_text())
     assert found == ["first", "other"]
 
 
@@ -152,29 +152,29 @@ def test_however_a_library_writes_a_url_its_signature_is_not_told(told: str) -> 
 
 def test_a_url_that_nobody_can_read_is_one_error() -> None:
     with pytest.raises(ModelError, match=r"^there is nothing at http://\[::1\]:9/x\.pt$"):
-        fetched("http://[::1]:9/x.pt")
+        download("http://[::1]:9/x.pt")
 
 
 def test_no_error_tells_a_password_or_a_signature(tmp_path: Path) -> None:
     with Web(tmp_path) as web:
         gone = f"{web.url.replace('//', '//me:secret@')}/gone.pt?signature=secret"
         with pytest.raises(ModelError, match="there is nothing at http") as missing:
-            fetched(gone)
+            download(gone)
     with pytest.raises(ModelError, match="cannot be fetched") as down:
-        fetched(gone)
+        download(gone)
     with Web(tmp_path, silent=("Last-Modified",)) as web:
         (tmp_path / "esd.pt").write_text("weights")
         with pytest.raises(ModelError, match="neither tag nor date") as silent:
-            fetched(f"{web.url}/esd.pt?signature=secret")
+            download(f"{web.url}/esd.pt?signature=secret")
     assert not any("secret" in str(error.value) for error in (missing, down, silent))
 
 
 def test_what_is_on_this_machine_is_not_copied(tmp_path: Path) -> None:
     path = tmp_path / "esd.pt"
     path.write_bytes(b"weights")
-    assert fetched(path.as_uri()) == path
+    assert download(path.as_uri()) == path
     with pytest.raises(ModelError, match=r"there is nothing at file://.*gone\.pt"):
-        fetched((tmp_path / "gone.pt").as_uri())
+        download((tmp_path / "gone.pt").as_uri())
 
 
 def test_a_web_server_is_asked_for_the_file_only_when_it_says_that_it_changed(tmp_path: Path) -> None:
@@ -182,13 +182,13 @@ def test_a_web_server_is_asked_for_the_file_only_when_it_says_that_it_changed(tm
     (tmp_path / "web" / "esd.pt").write_bytes(b"weights")
     os.utime(tmp_path / "web" / "esd.pt", (0, 0))
     with Web(tmp_path / "web") as web:
-        found = fetched(f"{web.url}/esd.pt")
+        found = download(f"{web.url}/esd.pt")
         assert found.read_bytes() == b"weights"
         before = len([request for request in web.asked if request.startswith("GET")])
-        assert fetched(f"{web.url}/esd.pt") == found
+        assert download(f"{web.url}/esd.pt") == found
         assert len([request for request in web.asked if request.startswith("GET")]) == before
         with pytest.raises(ModelError, match="there is nothing at http"):
-            fetched(f"{web.url}/gone.pt")
+            download(f"{web.url}/gone.pt")
 
 
 def test_a_young_file_whose_date_is_in_whole_seconds_is_fetched_again(tmp_path: Path) -> None:
@@ -200,7 +200,7 @@ def test_a_young_file_whose_date_is_in_whole_seconds_is_fetched_again(tmp_path: 
             for content in contents:
                 path.write_bytes(content)
                 os.utime(path, (now - age, now - age))
-                assert fetched(f"{web.url}/esd.pt").read_bytes() == content
+                assert download(f"{web.url}/esd.pt").read_bytes() == content
     assert len([request for request in web.asked if request.startswith("GET")]) == 3
 
 
@@ -216,8 +216,8 @@ def test_what_changes_as_it_is_fetched_is_refused(
     with monkeypatch.context() as patch:
         patch.setattr(type(memory), "get", meanwhile)
         with pytest.raises(ModelError, match="memory://bucket/erased changed as it was fetched: try again"):
-            fetched("memory://bucket/erased")
-    assert (fetched("memory://bucket/erased") / "unet" / "config.json").read_bytes() == b"other"
+            download("memory://bucket/erased")
+    assert (download("memory://bucket/erased") / "unet" / "config.json").read_bytes() == b"other"
 
 
 def test_a_web_server_that_cannot_say_so_is_refused(tmp_path: Path) -> None:
@@ -226,7 +226,7 @@ def test_a_web_server_that_cannot_say_so_is_refused(tmp_path: Path) -> None:
         Web(tmp_path, silent=("Last-Modified",)) as web,
         pytest.raises(ModelError, match=r"/esd\.pt has neither tag nor date, so nobody can tell .*: download it"),
     ):
-        fetched(f"{web.url}/esd.pt")
+        download(f"{web.url}/esd.pt")
 
 
 @pytest.mark.parametrize(
@@ -238,13 +238,13 @@ def test_a_web_server_that_cannot_say_so_is_refused(tmp_path: Path) -> None:
 )
 def test_what_cannot_be_had_is_one_error(memory: fsspec.AbstractFileSystem, url: str, reason: str) -> None:
     with pytest.raises(ModelError, match=reason):
-        fetched(url)
+        download(url)
 
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "s3fs", None)
     with pytest.raises(ModelError, match=r"s3://bucket/x.* s3fs"):
-        fetched("s3://bucket/x")
+        download("s3://bucket/x")
 
 
 def test_names_that_lead_out_are_refused(
@@ -254,7 +254,7 @@ def test_names_that_lead_out_are_refused(
     with monkeypatch.context() as patch:
         patch.setattr(type(memory), "find", lambda *_, **__: {"/bucket/erased/../../../../x": size})
         with pytest.raises(ModelError, match="'x' is no name inside a folder"):
-            fetched("memory://bucket/erased")
+            download("memory://bucket/erased")
     assert not list((tmp_path / "tmp").rglob("x"))
 
 
@@ -265,12 +265,12 @@ def test_a_copy_that_breaks_off_is_none(memory: fsspec.AbstractFileSystem, monke
     with monkeypatch.context() as patch:
         patch.setattr(type(memory), "get", breaks)
         with pytest.raises(ModelError, match=r"cannot be fetched: ConnectionError: reset by peer\. Try again"):
-            fetched("memory://bucket/erased")
-    assert (fetched("memory://bucket/erased") / "model_index.json").is_file()
+            download("memory://bucket/erased")
+    assert (download("memory://bucket/erased") / "model_index.json").is_file()
 
 
 def test_a_server_that_is_down_is_not_a_file_that_is_missing(tmp_path: Path) -> None:
     with Web(tmp_path) as web:
         url = f"{web.url}/esd.pt"
     with pytest.raises(ModelError, match=r"/esd\.pt cannot be fetched: ClientConnectorError: .*connect.*Try again"):
-        fetched(url)
+        download(url)

@@ -18,9 +18,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_unlearndiff.campaign.parts import Fingerprint, VictimSource
 from pytest_unlearndiff.core.errors import StoreError
-from pytest_unlearndiff.store.fingerprint import Fingerprints, _Hashed, _state, digest, write_atomically
+from pytest_unlearndiff.runs.model_cache import Fingerprint, ModelSpec
+from pytest_unlearndiff.store.hashing import Fingerprints, _Hashed, _state, digest, write_atomically
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(st.characters(exclude_categories=["Cs"])),
@@ -374,8 +374,8 @@ def test_a_folder_that_links_to_itself_is_read_once(pipeline: Path) -> None:
 
 def test_what_a_base_drew_does_not_answer_for_a_copy_of_it(pipeline: Path) -> None:
     """Which has to be loaded to be found out."""
-    source = VictimSource(shutil.copytree(pipeline, pipeline.with_name("copy")), pipeline)
+    source = ModelSpec(shutil.copytree(pipeline, pipeline.with_name("copy")), pipeline)
     victim, base = (Fingerprint.of(each, Fingerprints()) for each in (source, source.unerased))
     assert victim.victim != base.victim
     assert victim.target == base.target
-    assert victim.victim == Fingerprint.of(VictimSource(source.model), Fingerprints()).victim
+    assert victim.victim == Fingerprint.of(ModelSpec(source.model), Fingerprints()).victim

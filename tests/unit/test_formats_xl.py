@@ -17,8 +17,8 @@ from tiny import tiny_pipeline, tiny_xl
 from pytest_unlearndiff.core.errors import ModelError
 from pytest_unlearndiff.models.checkpoint import read_checkpoint
 from pytest_unlearndiff.models.formats.compvis_names import unet_names
-from pytest_unlearndiff.models.loading import Loaded, load_pipeline, load_victim, own_pipeline, weights_digest
-from pytest_unlearndiff.store.family import family_of
+from pytest_unlearndiff.models.loading import Loaded, load_pipeline, load_victim, weights_digest, wrap_pipeline
+from pytest_unlearndiff.sources.base_guess import family_of
 
 
 @pytest.fixture(scope="module")
@@ -222,7 +222,7 @@ def test_the_refiner_is_refused_by_name(tmp_path: Path) -> None:
 def test_a_pipeline_of_mixed_types_is_cast_to_the_unets() -> None:
     pipe = tiny_xl(2)
     pipe.text_encoder_2.half()
-    loaded = own_pipeline(pipe)
+    loaded = wrap_pipeline(pipe)
     assert loaded.notes == ("text_encoder_2 cast from float16 to float32, the UNet's type",)
     assert loaded.pipe.text_encoder_2.dtype == torch.float32
     assert pipe.text_encoder_2.dtype == torch.float16

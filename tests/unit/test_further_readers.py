@@ -11,12 +11,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pytest_unlearndiff.core.errors import JudgeError, Mistakes, ReportError
+from pytest_unlearndiff.core.errors import ErrorCollector, JudgeError, ReportError
 from pytest_unlearndiff.judges.q16 import _vectors
-from pytest_unlearndiff.plugin.gatefile import FileGate, read_gates
+from pytest_unlearndiff.plugin.gate_files import FileGate, read_gates
 from pytest_unlearndiff.reports.json_report import json_report
-from pytest_unlearndiff.reports.reading import Measured
-from pytest_unlearndiff.reports.reading import read_gates as read_report
+from pytest_unlearndiff.reports.stored_reports import StoredGate
+from pytest_unlearndiff.reports.stored_reports import read_gates as read_report
 
 from .sessions import record, session
 
@@ -42,7 +42,7 @@ def outcome(read: Any, error: type[Exception]) -> tuple[Any, str]:
 def test_any_bytes_are_gates_or_one_error(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "release.unlearndiff.yaml"
     path.write_bytes(content)
-    found = read_gates(path, mistakes := Mistakes())
+    found = read_gates(path, mistakes := ErrorCollector())
     assert found or mistakes, "a file that gates nothing is a mistake"
     assert all(path.name in said for said in mistakes)
     assert all(isinstance(gate, FileGate) for gate in found)
@@ -53,7 +53,7 @@ def test_any_bytes_are_gates_or_one_error(tmp_path: Path, content: bytes) -> Non
 def test_any_mapping_is_gates_or_one_error(tmp_path: Path, content: dict[str, Any]) -> None:
     path = tmp_path / "release.unlearndiff.yaml"
     path.write_text(json.dumps(content), encoding="utf-8")
-    found = read_gates(path, mistakes := Mistakes())
+    found = read_gates(path, mistakes := ErrorCollector())
     assert found or mistakes, "a file that gates nothing is a mistake"
     assert all(path.name in said for said in mistakes)
     assert all(isinstance(gate, FileGate) for gate in found)
@@ -73,7 +73,7 @@ def test_every_gate_comes_back_with_its_line(tmp_path: Path, gates: dict[str, di
     written = {json.dumps(name, ensure_ascii=False): json.dumps(k, ensure_ascii=False) for name, k in gates.items()}
     lines = [f"  {name}: {keywords}" for name, keywords in written.items()]
     path.write_text("\n".join(["gates:", *lines]) + "\n", encoding="utf-8")
-    found = read_gates(path, mistakes := Mistakes())
+    found = read_gates(path, mistakes := ErrorCollector())
     assert not mistakes
     assert [(gate.name, gate.line) for gate in found] == [(name, i) for i, name in enumerate(gates, start=2)]
     assert [gate.keywords for gate in found] == [{"concept": name, **keywords} for name, keywords in gates.items()]
@@ -85,7 +85,7 @@ def test_any_bytes_are_a_report_or_one_error(tmp_path: Path, content: bytes) -> 
     path = tmp_path / "report.json"
     path.write_bytes(content)
     found, said = outcome(lambda: read_report(path), ReportError)
-    assert path.name in said if found is None else all(isinstance(gate, Measured) for gate in found)
+    assert path.name in said if found is None else all(isinstance(gate, StoredGate) for gate in found)
 
 
 @fast
@@ -98,7 +98,7 @@ def test_any_value_in_a_report_is_a_report_or_one_error(tmp_path: Path, name: st
     place[name] = value
     path.write_text(json.dumps(report), encoding="utf-8")
     found, said = outcome(lambda: read_report(path), ReportError)
-    assert path.name in said if found is None else all(isinstance(gate, Measured) for gate in found)
+    assert path.name in said if found is None else all(isinstance(gate, StoredGate) for gate in found)
 
 
 @fast

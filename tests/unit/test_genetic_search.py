@@ -7,17 +7,17 @@ import torch
 from tiny import PROMPTS, tiny_pipeline
 
 from pytest_unlearndiff.attacks import build_attack
-from pytest_unlearndiff.attacks.genetic_search import PHRASES, GeneticLane, GeneticSearch
-from pytest_unlearndiff.core.attack_spec import AttackSpec, Genetic
-from pytest_unlearndiff.models.targets import Targets
-from pytest_unlearndiff.models.victim import Victim
+from pytest_unlearndiff.attacks.ring_a_bell import PHRASES, GeneticLane, GeneticSearch
+from pytest_unlearndiff.core.attack_config import AttackConfig, GeneticSchedule
+from pytest_unlearndiff.models.diffusion_model import DiffusionModel
+from pytest_unlearndiff.models.target_images import Targets
 
-SPEC = AttackSpec("ring-a-bell", word="church")
-SHORT = Genetic(rounds=2, generations=3, population=12)
+SPEC = AttackConfig("ring-a-bell", word="church")
+SHORT = GeneticSchedule(rounds=2, generations=3, population=12)
 
 
 def begin(
-    victim: Victim, targets: Targets, count: int = 1, schedule: Genetic = SHORT
+    victim: DiffusionModel, targets: Targets, count: int = 1, schedule: GeneticSchedule = SHORT
 ) -> tuple[GeneticSearch, list[GeneticLane]]:
     search = GeneticSearch(SPEC, schedule)
     return search, search.start(PROMPTS[:count], victim, targets, 0)
@@ -31,21 +31,23 @@ def states(*texts: str) -> torch.Tensor:
     return found
 
 
-def distance(lane: GeneticLane, row: tuple[int, ...], victim: Victim) -> float:
+def distance(lane: GeneticLane, row: tuple[int, ...], victim: DiffusionModel) -> float:
     """Squared distance of one candidate, worked out from its text."""
     vocabulary = victim.vocabulary
     ids = lane.slots.padded(vocabulary.typeable[list(row)].tolist(), vocabulary)
     return float((tiny_pipeline(0).text_encoder(ids[None])[0][0] - lane.wanted).square().sum())
 
 
-def test_it_wants_the_prompts_states_moved_in_the_words_direction(victim: Victim, targets: Targets) -> None:
+def test_it_wants_the_prompts_states_moved_in_the_words_direction(victim: DiffusionModel, targets: Targets) -> None:
     _, (lane,) = begin(victim, targets)
     with_it, without = states(*(p.format("church") for p in PHRASES)), states(*(p.format("").strip() for p in PHRASES))
     wanted = states(PROMPTS[0].text)[0] + 3 * (with_it - without).mean(0)
     torch.testing.assert_close(lane.wanted, wanted, atol=1e-5, rtol=1e-5)
 
 
-def test_a_generation_keeps_the_fitter_half_and_breeds_the_rest_from_it(victim: Victim, targets: Targets) -> None:
+def test_a_generation_keeps_the_fitter_half_and_breeds_the_rest_from_it(
+    victim: DiffusionModel, targets: Targets
+) -> None:
     search, (lane,) = begin(victim, targets)
     before = sorted(map(tuple, lane.population.tolist()), key=lambda row: distance(lane, row, victim))
     search._generation(lane)
@@ -57,7 +59,7 @@ def test_a_generation_keeps_the_fitter_half_and_breeds_the_rest_from_it(victim: 
         assert sum(token not in known for token, known in zip(child, genes, strict=True)) <= 1
 
 
-def test_the_best_ever_never_gets_lost_and_no_text_is_proposed_twice(victim: Victim, targets: Targets) -> None:
+def test_the_best_ever_never_gets_lost_and_no_text_is_proposed_twice(victim: DiffusionModel, targets: Targets) -> None:
     search, (lane,) = begin(victim, targets)
     first, second = (search.advance([lane], victim)[0] for _ in range(2))
     assert first != second
@@ -68,7 +70,7 @@ def test_the_best_ever_never_gets_lost_and_no_text_is_proposed_twice(victim: Vic
     assert (lane.steps, lane.forwards) == (6, 0)
 
 
-def test_lanes_together_do_what_each_does_alone(victim: Victim, targets: Targets) -> None:
+def test_lanes_together_do_what_each_does_alone(victim: DiffusionModel, targets: Targets) -> None:
     search, lanes = begin(victim, targets, 3)
     drawn = [search.advance(lanes, victim) for _ in range(2)]
     for n in range(3):
@@ -76,14 +78,14 @@ def test_lanes_together_do_what_each_does_alone(victim: Victim, targets: Targets
         assert [search.advance(alone, victim)[0] for _ in range(2)] == [row[n] for row in drawn]
 
 
-def test_without_crossover_and_mutation_children_are_their_mothers(victim: Victim, targets: Targets) -> None:
-    search, (lane,) = begin(victim, targets, schedule=Genetic(1, 1, population=12, crossover=0, mutation=0))
+def test_without_crossover_and_mutation_children_are_their_mothers(victim: DiffusionModel, targets: Targets) -> None:
+    search, (lane,) = begin(victim, targets, schedule=GeneticSchedule(1, 1, population=12, crossover=0, mutation=0))
     parents = lane.population[:6]
     children = search._children(parents, 40, lane)
     assert {tuple(row) for row in children.tolist()} <= {tuple(row) for row in parents.tolist()}
 
 
-def test_the_specification_builds_it_and_it_needs_a_word(victim: Victim, targets: Targets) -> None:
+def test_the_specification_builds_it_and_it_needs_a_word(victim: DiffusionModel, targets: Targets) -> None:
     assert isinstance(build_attack(SPEC, victim), GeneticSearch)
     with pytest.raises(ValueError, match="word"):
-        build_attack(AttackSpec("ring-a-bell"), victim).start(PROMPTS[:1], victim, targets, 0)
+        build_attack(AttackConfig("ring-a-bell"), victim).start(PROMPTS[:1], victim, targets, 0)

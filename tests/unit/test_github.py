@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pytest_unlearndiff.reports.github import append_summary, workflow_commands
-from pytest_unlearndiff.reports.session import SessionRecord
+from pytest_unlearndiff.reports.session import SessionReport
 
 from .sessions import hostile, record, retained, session
 
@@ -24,7 +24,7 @@ def test_an_annotation_stands_on_the_tests_line(monkeypatch: pytest.MonkeyPatch)
 
 def test_what_was_not_retained_is_annotated_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("GITHUB_WORKSPACE", raising=False)
-    found = SessionRecord([], retained=[retained(), retained("cat", verdict="PASS")])
+    found = SessionReport([], retained=[retained(), retained("cat", verdict="PASS")])
     [line] = workflow_commands(found, Path("/repo"))
     assert line.startswith(
         "::error file=/repo/test_x.py,title=unlearndiff retention INCOMPLETE%3A dog::retained concept"

@@ -12,17 +12,17 @@ from PIL import Image
 from tiny import shown, tiny_pipeline
 
 from pytest_unlearndiff.core.concept import Sampling
-from pytest_unlearndiff.core.drawing import Drawing
-from pytest_unlearndiff.core.guidance import STRENGTHS, Guidance
-from pytest_unlearndiff.models.guided import _Momentum
-from pytest_unlearndiff.models.victim import Victim
+from pytest_unlearndiff.core.defenses import STRENGTHS, Guidance
+from pytest_unlearndiff.core.drawing import GenerationRequest
+from pytest_unlearndiff.models.diffusion_model import DiffusionModel
+from pytest_unlearndiff.models.safe_latent_diffusion import _Momentum
 
 STEPS = 12
-DRAWINGS = [Drawing("a church", 1, 7.5), Drawing("a truck in noto style", 2, 7.5)]
+DRAWINGS = [GenerationRequest("a church", 1, 7.5), GenerationRequest("a truck in noto style", 2, 7.5)]
 
 
 def pictures(guidance: Guidance, *, steps: int = STEPS) -> list[Image.Image]:
-    return shown(Victim(tiny_pipeline(1), Sampling(steps=steps), guidance).generate(DRAWINGS))
+    return shown(DiffusionModel(tiny_pipeline(1), Sampling(steps=steps), guidance).generate(DRAWINGS))
 
 
 def same(left: list[Image.Image], right: list[Image.Image]) -> bool:
@@ -72,10 +72,10 @@ def test_safe_latent_diffusion_draws_as_the_authors_pipeline(strength: str) -> N
 
 def test_guidance_changes_pictures_and_only_while_it_is_asked_for() -> None:
     pipe = tiny_pipeline(1)
-    plain = shown(Victim(pipe, Sampling(steps=2)).generate(DRAWINGS))
-    avoided = Victim(pipe, Sampling(steps=2), Guidance(strength="max", concept="church"))
+    plain = shown(DiffusionModel(pipe, Sampling(steps=2)).generate(DRAWINGS))
+    avoided = DiffusionModel(pipe, Sampling(steps=2), Guidance(strength="max", concept="church"))
     assert not same(plain, shown(avoided.generate(DRAWINGS)))
-    assert same(plain, shown(Victim(pipe, Sampling(steps=2)).generate(DRAWINGS)))
+    assert same(plain, shown(DiffusionModel(pipe, Sampling(steps=2)).generate(DRAWINGS)))
     assert avoided.picture_forwards == 6
     assert not pipe.unet._forward_hooks
     assert not pipe.unet._forward_pre_hooks
@@ -97,7 +97,7 @@ def test_warm_up_by_timestep_ends_guidance_instead_of_delaying_it() -> None:
 
 def test_a_negative_prompt_is_the_pipelines_own() -> None:
     pipe = tiny_pipeline(1)
-    drawn = shown(Victim(pipe, Sampling(2, "own"), Guidance("church")).generate(DRAWINGS))
+    drawn = shown(DiffusionModel(pipe, Sampling(2, "own"), Guidance("church")).generate(DRAWINGS))
     wanted = pipe(
         DRAWINGS[0].text,
         negative_prompt="church",
@@ -106,7 +106,7 @@ def test_a_negative_prompt_is_the_pipelines_own() -> None:
         generator=torch.Generator("cpu").manual_seed(1),
     ).images[0]
     assert near(drawn[0], wanted)
-    assert not same(drawn, shown(Victim(pipe, Sampling(2, "own")).generate(DRAWINGS)))
+    assert not same(drawn, shown(DiffusionModel(pipe, Sampling(2, "own")).generate(DRAWINGS)))
 
 
 def test_guidance_in_words() -> None:

@@ -8,10 +8,10 @@ from random import Random
 from hypothesis import given as holds_for
 from hypothesis import strategies as st
 
-from pytest_unlearndiff.campaign.begun import Begun
-from pytest_unlearndiff.campaign.handout import ENDING, MAX_TRIES, Handout
 from pytest_unlearndiff.core.concept import Prompt
 from pytest_unlearndiff.core.outcome import Outcome, Status
+from pytest_unlearndiff.runs.begun import Begun
+from pytest_unlearndiff.workers.scheduler import ENDING, MAX_TRIES, Scheduler
 
 from .builders import prompts
 
@@ -31,7 +31,7 @@ def given(prompt: Prompt, rounds: int) -> Begun:
 
 
 def test_turns_are_brief_when_few_prompts_wait() -> None:
-    handout = Handout(prompts(8), workers=2)
+    handout = Scheduler(prompts(8), workers=2)
     seen = []
     while handout:
         for worker in "ab":
@@ -41,13 +41,13 @@ def test_turns_are_brief_when_few_prompts_wait() -> None:
                 handout.done(worker, prompt.digest)
     assert ENDING == 2
     assert seen == [False] * 3 + [True] * 3 + [False] * 2, "and not where as many are left as there are workers"
-    alone = Handout(prompts(8), workers=1)
+    alone = Scheduler(prompts(8), workers=1)
     alone.take("a", 8)
     assert not alone.brief("a")
 
 
 def test_whoever_is_free_goes_on_with_the_least_advanced() -> None:
-    handout, asked = Handout(prompts(4), workers=2), prompts(4)
+    handout, asked = Scheduler(prompts(4), workers=2), prompts(4)
     assert handout.take("a", 1) == [asked[0]]
     assert handout.take("b", 1) == [asked[1]]
     handout.give_back("a", [given(asked[0], 1)])
@@ -64,7 +64,7 @@ def test_whoever_is_free_goes_on_with_the_least_advanced() -> None:
 
 
 def test_what_a_lost_worker_went_on_with_starts_afresh_and_the_last_time_stays_with_one_worker() -> None:
-    handout, asked = Handout(prompts(3)), prompts(3)
+    handout, asked = Scheduler(prompts(3)), prompts(3)
     handout.take("a", 3)
     handout.give_back("a", [given(asked[0], 3)])
     assert handout.take("b", 1) == [given(asked[0], 3)]
@@ -80,7 +80,7 @@ def test_what_a_lost_worker_went_on_with_starts_afresh_and_the_last_time_stays_w
 
 
 def test_a_worker_is_handed_what_its_lanes_hold() -> None:
-    handout, asked = Handout(prompts(5)), digests(5)
+    handout, asked = Scheduler(prompts(5)), digests(5)
     assert [begin(p).digest for p in handout.take("a", 2)] == asked[:2]
     assert handout.take("a", 2) == []
     assert [begin(p).digest for p in handout.take("b", 2)] == asked[2:4]
@@ -92,33 +92,33 @@ def test_a_worker_is_handed_what_its_lanes_hold() -> None:
 
 
 def test_a_worker_with_less_memory_than_before_is_handed_nothing_more() -> None:
-    handout = Handout(prompts(9))
+    handout = Scheduler(prompts(9))
     handout.take("a", 4)
     handout.done("a", digests(9)[0])
     assert handout.take("a", 2) == []
 
 
 def test_where_little_is_left_every_worker_gets_an_even_share() -> None:
-    handout = Handout(prompts(9), workers=4)
+    handout = Scheduler(prompts(9), workers=4)
     assert [len(handout.take(worker, 8)) for worker in "abcd"] == [3, 2, 2, 2]
-    handout = Handout(prompts(20), workers=2)
+    handout = Scheduler(prompts(20), workers=2)
     assert [len(handout.take(worker, 8)) for worker in "ab"] == [8, 8]
     for digest in digests(20)[:7]:
         handout.done("a", digest)
     assert len(handout.take("a", 8)) == 4, "of the 13 that are left, b has 8, and nobody else is there for the others"
-    handout = Handout(prompts(3), workers=5)
+    handout = Scheduler(prompts(3), workers=5)
     assert [len(handout.take(worker, 8)) for worker in "abcde"] == [1, 1, 1, 0, 0]
 
 
 def test_what_a_lost_worker_had_is_tried_first_and_in_order() -> None:
-    handout, asked = Handout(prompts(6)), digests(6)
+    handout, asked = Scheduler(prompts(6)), digests(6)
     handout.take("a", 3)
     assert handout.lost("a", "gone") == []
     assert [begin(p).digest for p in handout.take("b", 4)] == asked[:4]
 
 
 def test_a_prompt_that_takes_its_workers_along_ends_in_an_error_and_takes_no_other_prompt_along() -> None:
-    handout, ended, workers = Handout(prompts(12)), list[Outcome](), 0
+    handout, ended, workers = Scheduler(prompts(12)), list[Outcome](), 0
     poison, fine = digests(12)[5], set[str]()
     while handout:
         workers += 1
@@ -140,7 +140,7 @@ def test_every_prompt_comes_to_one_end_whoever_is_lost(
     count: int, workers: int, lanes: int, chance: float, seed: int
 ) -> None:
     """Attacked, or in an error after MAX_TRIES lost workers; nobody holds more than its lanes, or what another has."""
-    random, handout = Random(seed), Handout(prompts(count), workers)
+    random, handout = Random(seed), Scheduler(prompts(count), workers)
     crew, hired = [f"worker {n}" for n in range(workers)], workers
     held: dict[str, list[Prompt]] = {worker: [] for worker in crew}
     ends, losses = Counter[str](), Counter[str]()
@@ -174,7 +174,7 @@ def test_every_prompt_comes_to_one_end_whoever_is_lost(
 
 
 def test_a_worker_that_has_more_than_its_share_of_what_is_left_waits() -> None:
-    handout = Handout(prompts(20), workers=2)
+    handout = Scheduler(prompts(20), workers=2)
     handout.take("a", 8)
     for prompt in handout.take("b", 8):
         handout.done("b", begin(prompt).digest)

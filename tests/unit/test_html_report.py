@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from pytest_unlearndiff.core.control import Control
+from pytest_unlearndiff.core.positive_control import Control
 from pytest_unlearndiff.reports import html_report as module
 from pytest_unlearndiff.reports.html_report import html_report
-from pytest_unlearndiff.reports.session import SessionRecord, Unmeasured
-from pytest_unlearndiff.store.pictures import Pictures
+from pytest_unlearndiff.reports.session import SessionReport, UnmeasuredTest
 from pytest_unlearndiff.store.store import Mode, Store
+from pytest_unlearndiff.store.thumbnails import Thumbnails
 
 from .sessions import HOSTILE, hostile, record, retained, session
 
@@ -55,7 +55,7 @@ class Page(HTMLParser):
         return [attributes for name, attributes in self.tags if name == tag]
 
 
-def page(found: SessionRecord, store: Store | None = None) -> Page:
+def page(found: SessionReport, store: Store | None = None) -> Page:
     return Page(html_report(found, store))
 
 
@@ -92,7 +92,7 @@ def test_the_positive_control_is_told() -> None:
 
 
 def test_what_was_not_measured_and_what_cut_the_session_short_is_told() -> None:
-    gate = Unmeasured("test_x.py::test_lora", "failed", "ModelError: there is nothing")
+    gate = UnmeasuredTest("test_x.py::test_lora", "failed", "ModelError: there is nothing")
     words = " ".join(page(session(unmeasured=[gate], cut_short="stopping after 1 failures")).text.split())
     assert "No gate was measured, 1 not measured" in words
     assert "test_x.py::test_lora failed: ModelError: there is nothing" in words
@@ -100,12 +100,12 @@ def test_what_was_not_measured_and_what_cut_the_session_short_is_told() -> None:
 
 
 def test_retention_stands_beside_robustness() -> None:
-    found = SessionRecord([record("r" * 10)], retained=[retained(), retained("cat", verdict="PASS", undecided=0)])
+    found = SessionReport([record("r" * 10)], retained=[retained(), retained("cat", verdict="PASS", undecided=0)])
     words = " ".join(page(found).text.split())
     assert "1 of 3 gates did not pass" in words
     assert "INCOMPLETE dog test_x.py::test_dog 8..9/10 = 80.0%..90.0% 10/10 1" in words
     assert "PASS cat test_x.py::test_cat 8/10 = 80.0%" in words
-    alone = page(SessionRecord([], retained=[retained()])).text
+    alone = page(SessionReport([], retained=[retained()])).text
     assert "INCOMPLETE" in alone
     assert "No gate was measured" not in alone
 
@@ -180,7 +180,7 @@ def test_hostile_text_stays_text() -> None:
     html = html_report(hostile(), None)
     found = Page(html)
     records = [record("gbre-", f"thing{i}") for i in range(len(HOSTILE))]
-    plain = Page(html_report(SessionRecord(records, retained=[retained()]), None))
+    plain = Page(html_report(SessionReport(records, retained=[retained()]), None))
     # As many scripts as ever, no element or handler of the attacker's, no expression evaluated.
     assert len(found.scripts) == 1
     assert {tag for tag, _ in found.tags} <= {tag for tag, _ in plain.tags} | {"p", "section", "ul", "li", "strong"}
@@ -194,11 +194,11 @@ def test_hostile_text_stays_text() -> None:
 
 
 @pytest.fixture
-def kept(tmp_path: Path) -> tuple[Store, SessionRecord]:
+def kept(tmp_path: Path) -> tuple[Store, SessionReport]:
     """A store with pictures of two prompts, one broken and one that resisted."""
     found = record("brg")
     store = Store(tmp_path, Mode.RO)
-    pictures = Pictures(store.folder(found.concept, found.key))
+    pictures = Thumbnails(store.folder(found.concept, found.key))
     red, blue = (Image.new("RGB", (64, 64), colour) for colour in ("red", "blue"))
     broken, resisted, _ = found.prompts
     assert broken.attacked is not None
@@ -209,7 +209,7 @@ def kept(tmp_path: Path) -> tuple[Store, SessionRecord]:
     return store, session(found)
 
 
-def test_base_erased_and_attacked_stand_side_by_side(kept: tuple[Store, SessionRecord]) -> None:
+def test_base_erased_and_attacked_stand_side_by_side(kept: tuple[Store, SessionReport]) -> None:
     store, found = kept
     broken, resisted, generated = page(found, store).data["gate-1"]["prompts"]
     base, victim, attacked = broken["pictures"]
@@ -219,13 +219,13 @@ def test_base_erased_and_attacked_stand_side_by_side(kept: tuple[Store, SessionR
     assert "pictures" not in generated
 
 
-def test_pictures_can_be_left_out(kept: tuple[Store, SessionRecord]) -> None:
+def test_pictures_can_be_left_out(kept: tuple[Store, SessionReport]) -> None:
     _, found = kept
     assert not [prompt for prompt in page(found).data["gate-1"]["prompts"] if "pictures" in prompt]
 
 
 def test_where_not_all_pictures_fit_the_successes_come_first(
-    kept: tuple[Store, SessionRecord], monkeypatch: pytest.MonkeyPatch
+    kept: tuple[Store, SessionReport], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store, found = kept
     size = sum(map(len, page(found, store).data["gate-1"]["prompts"][0]["pictures"]))

@@ -8,7 +8,7 @@ from PIL import Image
 from tiny import EMOJI
 from transformers import AutoModelForImageClassification
 
-from pytest_unlearndiff.core.concept import JudgeSpec
+from pytest_unlearndiff.core.concept import JudgeConfig
 from pytest_unlearndiff.core.errors import JudgeError
 from pytest_unlearndiff.judges import build_judge
 from pytest_unlearndiff.judges.image_classifier import ImageClassifier
@@ -64,4 +64,4 @@ def test_a_batch_is_judged_one_by_one(picture: Image.Image) -> None:
 )
 def test_mistakes_are_named(kind: str, options: dict[str, object], reason: str) -> None:
     with pytest.raises(JudgeError, match=reason):
-        build_judge(JudgeSpec(kind, options), "cpu")
+        build_judge(JudgeConfig(kind, options), "cpu")

@@ -20,12 +20,12 @@ from tiny import tiny_pipeline, tiny_xl
 from torch.nn.utils import prune
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from pytest_unlearndiff.campaign.parts import Fingerprint, VictimSource
 from pytest_unlearndiff.core.concept import Sampling
-from pytest_unlearndiff.core.drawing import Drawing
+from pytest_unlearndiff.core.drawing import GenerationRequest
+from pytest_unlearndiff.models.diffusion_model import DiffusionModel
 from pytest_unlearndiff.models.inference_behavior import inference_behavior
-from pytest_unlearndiff.models.victim import Victim
-from pytest_unlearndiff.store.fingerprint import Fingerprints
+from pytest_unlearndiff.runs.model_cache import Fingerprint, ModelSpec
+from pytest_unlearndiff.store.hashing import Fingerprints
 
 from .test_safety_checker import checked_pipeline
 
@@ -318,8 +318,8 @@ def test_what_the_libraries_can_be_told_is_hashed() -> None:
 SAME: dict[str, Callable[[Any], Any]] = {
     "made again": lambda p: None,
     "drawn and attacked": lambda p: (
-        Victim(p, Sampling(steps=2, scheduler="lms")).states(["a church"]),
-        Victim(p, Sampling(steps=2, scheduler="own")).generate([Drawing("a church", 1, 5.0)]),
+        DiffusionModel(p, Sampling(steps=2, scheduler="lms")).states(["a church"]),
+        DiffusionModel(p, Sampling(steps=2, scheduler="own")).generate([GenerationRequest("a church", 1, 5.0)]),
     ),
     "drawn by itself": lambda p: p("a church", num_inference_steps=1, output_type="np"),
     "compiled": lambda p: setattr(p, "unet", torch.compile(p.unet)),
@@ -381,7 +381,7 @@ def test_the_scheduler_of_a_scheduled_pipeline_is_in_the_key() -> None:
     """With ``sampling: {scheduler: own}`` it draws, and two may have the same configuration."""
 
     def key(pipe: Any) -> Fingerprint:
-        return Fingerprint.of(VictimSource(pipe=pipe), Fingerprints())
+        return Fingerprint.of(ModelSpec(pipe=pipe), Fingerprints())
 
     HASHED["scheduler's class"](other := tiny_pipeline())
     assert key(tiny_pipeline()) == key(tiny_pipeline())
@@ -393,7 +393,7 @@ def test_a_version_makes_a_fingerprint_complete() -> None:
     steered.unet.register_forward_hook(Hook())
 
     def key(pipe: Any, version: str = "", version_of: str = "") -> Fingerprint:
-        return Fingerprint.of(VictimSource(pipe=pipe, version=version, version_of=version_of), Fingerprints())
+        return Fingerprint.of(ModelSpec(pipe=pipe, version=version, version_of=version_of), Fingerprints())
 
     assert key(plain).complete
     assert not key(plain).unkept

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pytest_unlearndiff.core.outcome import Outcome, Status
-from pytest_unlearndiff.store.fingerprint import digest
+from pytest_unlearndiff.store.hashing import digest
 from pytest_unlearndiff.store.journal import SCHEMA, Journal
 
 from .builders import outcomes

@@ -11,7 +11,7 @@ import pytest
 
 from pytest_unlearndiff.core.gate import Gate
 from pytest_unlearndiff.reports.json_report import VERSION, document, json_report, schema
-from pytest_unlearndiff.reports.session import SessionRecord, Unmeasured
+from pytest_unlearndiff.reports.session import SessionReport, UnmeasuredTest
 
 from .sessions import TENTH, hostile, record, retained, session
 
@@ -19,13 +19,13 @@ VALIDATOR = jsonschema.Draft202012Validator(json.loads(schema()))
 
 SESSIONS = {
     "empty": session(),
-    "skipped": session(unmeasured=[Unmeasured("test_x.py::test_a", "skipped", "no model")]),
+    "skipped": session(unmeasured=[UnmeasuredTest("test_x.py::test_a", "skipped", "no model")]),
     "no limit": session(record("br", gate=Gate())),
     "every verdict": session(
         record("r" * 10, "a"), record("bbr", "b"), record("r-", "c"),
         record("bbb" + "r" * 35, "d", Gate(TENTH, Fraction(0), reading="upper")), created="2026-01-01T00:00:00+00:00",
     ),
-    "retention": SessionRecord([record("br")], retained=[retained("b"), retained("a", verdict="", base_drawn=None)]),
+    "retention": SessionReport([record("br")], retained=[retained("b"), retained("a", verdict="", base_drawn=None)]),
     "hostile": hostile(),
 }  # fmt: skip
 
@@ -101,10 +101,10 @@ def test_it_is_ascii_so_that_nothing_in_it_steers_a_terminal() -> None:
 @pytest.mark.parametrize("name", SESSIONS)
 def test_a_session_crosses_the_store_unchanged(name: str) -> None:
     found = SESSIONS[name]
-    assert SessionRecord.from_wire(json.loads(json.dumps(found.to_wire()))) == found
+    assert SessionReport.from_wire(json.loads(json.dumps(found.to_wire()))) == found
 
 
 def test_what_is_no_session_is_refused() -> None:
     for bad in ({}, {"gates": [{}], "unmeasured": [], "run": {}}, {"gates": [], "unmeasured": [{"a": 1}], "run": {}}):
         with pytest.raises(ValueError, match="not a"):
-            SessionRecord.from_wire(bad)
+            SessionReport.from_wire(bad)

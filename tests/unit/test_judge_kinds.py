@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from pytest_unlearndiff.core.concept import JudgeSpec
+from pytest_unlearndiff.core.concept import JudgeConfig
 from pytest_unlearndiff.core.errors import JudgeError
-from pytest_unlearndiff.core.judge_kinds import on_base, parts_of, problems
+from pytest_unlearndiff.core.judge_options import on_base, parts_of, problems
 
 ITSELF = {"concept": "church", "alternatives": ["dog", "cat"]}
 
@@ -26,17 +26,17 @@ def test_stages_that_cannot(stages: object) -> None:
 
 
 def test_a_judge_that_judges_with_the_base_gets_it_within_others_too(tmp_path: Path) -> None:
-    both = JudgeSpec("any-of", {"judges": [{"kind": "diffusion-classifier", **ITSELF}, {"kind": "nudenet"}]})
+    both = JudgeConfig("any-of", {"judges": [{"kind": "diffusion-classifier", **ITSELF}, {"kind": "nudenet"}]})
     itself, other = parts_of(on_base(both, tmp_path))
     assert itself.options["model"] == str(tmp_path)
     assert "model" not in other.options
 
 
 def test_one_that_names_its_own_keeps_it(tmp_path: Path) -> None:
-    own = JudgeSpec("diffusion-classifier", {**ITSELF, "model": "mine"})
+    own = JudgeConfig("diffusion-classifier", {**ITSELF, "model": "mine"})
     assert on_base(own, tmp_path) == own == on_base(own, None)
 
 
 def test_without_a_base_it_says_how_to_give_one() -> None:
     with pytest.raises(JudgeError, match="judges with the un-erased model: give it with --unlearndiff-base"):
-        on_base(JudgeSpec("diffusion-classifier", ITSELF), None)
+        on_base(JudgeConfig("diffusion-classifier", ITSELF), None)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pytest_unlearndiff.core.attack_spec import AttackSpec
+from pytest_unlearndiff.core.attack_config import AttackConfig
 from pytest_unlearndiff.store.key import AttackKey, differences
 
 from .builders import key
@@ -82,7 +82,7 @@ def test_a_key_that_somebody_changed_is_compared_all_the_same() -> None:
 
 
 def test_differences_say_what_they_come_from_and_not_all_that_follows() -> None:
-    fast, paper, none = (AttackSpec(*names) for names in (("unlearndiff",), ("unlearndiff", "paper"), ("none",)))
+    fast, paper, none = (AttackConfig(*names) for names in (("unlearndiff",), ("unlearndiff", "paper"), ("none",)))
     keys = [key(attack=spec.name, params=spec.params()).to_dict() for spec in (fast, paper, none)]
     assert differences(keys[0], keys[1]) == ["the schedule"]
     assert differences(keys[0], {**keys[2], "target": ""}) == ["attack (unlearndiff here, none there)"]

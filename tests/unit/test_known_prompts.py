@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from pytest_unlearndiff.attacks.controls import Transfer
-from pytest_unlearndiff.core.attack_spec import AttackSpec
+from pytest_unlearndiff.core.attack_config import AttackConfig
 from pytest_unlearndiff.core.concept import Prompt
 from pytest_unlearndiff.core.errors import ConceptError
 from pytest_unlearndiff.core.known_prompts import NOTHING_KNOWN, KnownPrompts, read_known
 from pytest_unlearndiff.reports.prompt_export import export
-from pytest_unlearndiff.reports.reading import Measured
+from pytest_unlearndiff.reports.stored_reports import StoredGate
 
 from .builders import prompts
 from .sessions import record
@@ -52,7 +52,7 @@ def test_the_original_seed_is_the_adversarial_prompts_where_it_is_not_told(tmp_p
 
 
 def test_what_was_exported_is_known_of_the_prompts_it_was_found_for(tmp_path: Path) -> None:
-    found = Measured.of(record("gbrbb"))
+    found = StoredGate.of(record("gbrbb"))
     path = tmp_path / "known.csv"
     path.write_text(export([found, found])[0])
     known = read_known(path)
@@ -60,13 +60,13 @@ def test_what_was_exported_is_known_of_the_prompts_it_was_found_for(tmp_path: Pa
     for asked, prompt in zip(prompts(5), found.prompts, strict=True):
         rows = known.of(asked)
         assert [row.drawing.text for row in rows] == ([prompt.adversarial] if prompt.adversarial else [])
-        assert AttackSpec("transfer", known=known).reaches(asked) is bool(prompt.adversarial)
-        assert AttackSpec().reaches(asked)
+        assert AttackConfig("transfer", known=known).reaches(asked) is bool(prompt.adversarial)
+        assert AttackConfig().reaches(asked)
 
 
 def test_the_content_counts_and_not_the_path(tmp_path: Path) -> None:
     known = listed(tmp_path, *ROWS)
-    assert AttackSpec("transfer", known=known).params() == {"known": known.content}
+    assert AttackConfig("transfer", known=known).params() == {"known": known.content}
     same = listed(tmp_path, *(row.replace("church 0", "chapel 1") for row in ROWS), name="copy.csv")
     assert (same, same.content) == (known, known.content)
     changed = [
@@ -82,7 +82,7 @@ def test_the_content_counts_and_not_the_path(tmp_path: Path) -> None:
 
 
 def test_it_travels_to_workers(tmp_path: Path) -> None:
-    spec = AttackSpec("transfer", known=listed(tmp_path, *ROWS))
+    spec = AttackConfig("transfer", known=listed(tmp_path, *ROWS))
     spec.known.of(Prompt("a church", 1, 7.5, 9))
     assert pickle.loads(pickle.dumps(spec)) == spec
 

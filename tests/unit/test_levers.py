@@ -14,12 +14,12 @@ from benchmark.contenders import mcnemar
 from benchmark.levers import FAST, LEVERS, Drafted, OnlyDown, RankedTogether
 from tiny import PROMPTS
 
-from pytest_unlearndiff.core.attack_spec import AttackSpec
-from pytest_unlearndiff.core.drawing import Drawing
+from pytest_unlearndiff.core.attack_config import AttackConfig
+from pytest_unlearndiff.core.drawing import GenerationRequest
 from pytest_unlearndiff.core.judgement import Evaluated, Judgement
 from pytest_unlearndiff.core.outcome import Outcome, Status
-from pytest_unlearndiff.models.targets import Targets
-from pytest_unlearndiff.models.victim import Victim
+from pytest_unlearndiff.models.diffusion_model import DiffusionModel
+from pytest_unlearndiff.models.target_images import Targets
 
 from .builders import outcome
 
@@ -30,18 +30,18 @@ def test_a_lever_costs_about_what_fast_does(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted({*LEVERS} - {"fast, drafts first"}))
-def test_a_lever_spends_what_it_says(name: str, victim: Victim, targets: Targets) -> None:
+def test_a_lever_spends_what_it_says(name: str, victim: DiffusionModel, targets: Targets) -> None:
     lever = LEVERS[name]
     two = replace(lever, schedule=replace(lever.schedule, rounds=2))
-    search = two.search(AttackSpec(), two.schedule, victim)
+    search = two.search(AttackConfig(), two.schedule, victim)
     lanes = search.start(PROMPTS[:1], victim, targets, 0)
     while any(search.advance(lanes, victim)):
         pass
     assert lanes[0].forwards == two.work(0)
 
 
-def test_ranked_together_one_slot_may_take_all(victim: Victim, targets: Targets) -> None:
-    search = RankedTogether(AttackSpec(), FAST, victim)
+def test_ranked_together_one_slot_may_take_all(victim: DiffusionModel, targets: Targets) -> None:
+    search = RankedTogether(AttackConfig(), FAST, victim)
     (lane,) = search.start(PROMPTS[:1], victim, targets, 0)
     slope = torch.zeros(3, victim.vocabulary.embeddings.shape[1])
     slope[1] = 1.0
@@ -53,8 +53,8 @@ def test_ranked_together_one_slot_may_take_all(victim: Victim, targets: Targets)
     assert swaps[: len(better)] == better
 
 
-def test_only_down_never_leaves_for_worse(victim: Victim, targets: Targets) -> None:
-    search = OnlyDown(AttackSpec(), FAST, victim)
+def test_only_down_never_leaves_for_worse(victim: DiffusionModel, targets: Targets) -> None:
+    search = OnlyDown(AttackConfig(), FAST, victim)
     (lane,) = search.start(PROMPTS[:1], victim, targets, 0)
     search._move(lane, {(1, 2, 3): 0.5, (1, 2, 4): 0.4})
     assert lane.choice == (1, 2, 4)
@@ -66,17 +66,17 @@ def test_only_down_never_leaves_for_worse(victim: Victim, targets: Targets) -> N
 
 @pytest.mark.parametrize("seen", [True, False])
 def test_only_drafts_that_show_the_concept_are_drawn_in_full_until_the_rounds_are_over(
-    seen: bool, victim: Victim, targets: Targets
+    seen: bool, victim: DiffusionModel, targets: Targets
 ) -> None:
-    judged: list[Drawing] = []
+    judged: list[GenerationRequest] = []
 
-    def judge(drawings: Sequence[Drawing]) -> list[Evaluated]:
+    def judge(drawings: Sequence[GenerationRequest]) -> list[Evaluated]:
         judged.extend(drawings)
         return [Evaluated(Judgement(seen, len(drawing.text), "")) for drawing in drawings]
 
     lever = LEVERS["fast, drafts first"]
     schedule = replace(lever.schedule, rounds=3)
-    search = Drafted(AttackSpec(), schedule, victim, judge)
+    search = Drafted(AttackConfig(), schedule, victim, judge)
     (lane,) = search.start(PROMPTS[:1], victim, targets, 0)
     drawn = list(itertools.takewhile(lambda it: it is not None, (search.advance([lane], victim)[0] for _ in range(99))))
     full = [drawing for drawing in drawn if drawing in judged]

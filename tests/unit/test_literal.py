@@ -13,20 +13,20 @@ from hypothesis import strategies as st
 from PIL import Image
 from tiny import PROMPTS, shown, tiny_pipeline
 
-from pytest_unlearndiff.attacks.lane import lane_generator
+from pytest_unlearndiff.attacks.base import lane_generator
 from pytest_unlearndiff.attacks.simplex import project
 from pytest_unlearndiff.attacks.simplex_search import SimplexSearch
-from pytest_unlearndiff.campaign.evaluation import Evaluation
-from pytest_unlearndiff.campaign.lanes import Engine
-from pytest_unlearndiff.core.attack_spec import AttackSpec, Simplex
+from pytest_unlearndiff.core.attack_config import AttackConfig, SimplexSchedule
 from pytest_unlearndiff.core.concept import Sampling
-from pytest_unlearndiff.core.drawing import Drawing
+from pytest_unlearndiff.core.drawing import GenerationRequest
 from pytest_unlearndiff.core.judgement import Judgement
 from pytest_unlearndiff.core.outcome import Outcome
-from pytest_unlearndiff.models.targets import Targets
-from pytest_unlearndiff.models.victim import Victim
+from pytest_unlearndiff.models.diffusion_model import DiffusionModel
+from pytest_unlearndiff.models.target_images import Targets
+from pytest_unlearndiff.runs.engine import Engine
+from pytest_unlearndiff.runs.evaluation import Evaluation
 
-SHORT = Simplex((0.25, 0.75), steps=4, typeable=False)
+SHORT = SimplexSchedule((0.25, 0.75), steps=4, typeable=False)
 FITTING = PROMPTS[:3]
 
 
@@ -39,9 +39,9 @@ def judge(images: Sequence[Image.Image]) -> list[Judgement]:
 @pytest.fixture(scope="module")
 def targets() -> Targets:
     """Target images as ``paper`` has them, whatever the victim's steps and the prompts' guidance."""
-    wanted = AttackSpec(schedule="paper").targets
+    wanted = AttackConfig(schedule="paper").targets
     assert wanted is not None
-    return Targets(Victim(tiny_pipeline(0), Sampling(wanted.steps)), guidance=wanted.guidance)
+    return Targets(DiffusionModel(tiny_pipeline(0), Sampling(wanted.steps)), guidance=wanted.guidance)
 
 
 @pytest.fixture(scope="module")
@@ -55,8 +55,8 @@ def test_the_schedule_is_the_papers() -> None:
     assert literal.forwards == 50 * (80 + 100)
 
 
-def test_a_step_agrees_with_the_lanes(literal: Literal, victim: Victim, targets: Targets) -> None:
-    search = SimplexSearch(AttackSpec(), SHORT, victim)
+def test_a_step_agrees_with_the_lanes(literal: Literal, victim: DiffusionModel, targets: Targets) -> None:
+    search = SimplexSearch(AttackConfig(), SHORT, victim)
     lanes = search.start(FITTING, victim, targets, 0)
     states = [lane.generator.get_state() for lane in lanes]
     search._step(lanes, victim)
@@ -72,8 +72,8 @@ def test_a_step_agrees_with_the_lanes(literal: Literal, victim: Victim, targets:
         torch.testing.assert_close(lane.u, u, atol=2e-5, rtol=0)  # the bisection's tolerance
 
 
-def test_errors_agree_to_the_last_digits(literal: Literal, victim: Victim, targets: Targets) -> None:
-    search = SimplexSearch(AttackSpec(), SHORT, victim)
+def test_errors_agree_to_the_last_digits(literal: Literal, victim: DiffusionModel, targets: Targets) -> None:
+    search = SimplexSearch(AttackConfig(), SHORT, victim)
     lanes = search.start(FITTING, victim, targets, 0)
     choices = torch.tensor([[5, 900, 31], [7, 7, 7], [1200, 0, 3]])
     states = [lane.generator.get_state() for lane in lanes]
@@ -85,18 +85,20 @@ def test_errors_agree_to_the_last_digits(literal: Literal, victim: Victim, targe
         torch.testing.assert_close(error, wanted, atol=1e-6, rtol=1e-5)
 
 
-def test_pictures_agree(literal: Literal, victim: Victim) -> None:
+def test_pictures_agree(literal: Literal, victim: DiffusionModel) -> None:
     for prompt in PROMPTS:
-        (mine,) = shown(victim.generate([Drawing(prompt.text, prompt.seed, prompt.guidance)]))
+        (mine,) = shown(victim.generate([GenerationRequest(prompt.text, prompt.seed, prompt.guidance)]))
         theirs = draw(literal.pipe, prompt.text, prompt.seed, prompt.guidance, 2)
         assert abs(np.asarray(mine).astype(int) - np.asarray(theirs)).max() <= 1
 
 
-def test_outcomes_agree_where_random_numbers_are_shared(literal: Literal, victim: Victim, targets: Targets) -> None:
+def test_outcomes_agree_where_random_numbers_are_shared(
+    literal: Literal, victim: DiffusionModel, targets: Targets
+) -> None:
     def told(outcome: Outcome) -> tuple[object, ...]:
         return outcome.prompt, outcome.status, outcome.evaluations, outcome.steps, outcome.forwards
 
-    search = SimplexSearch(AttackSpec(), SHORT, victim)
+    search = SimplexSearch(AttackConfig(), SHORT, victim)
     engine = Engine(search, victim, targets, Evaluation(victim, judge), 8, 0)
     batched = {outcome.prompt: told(outcome) for outcome in engine.run(FITTING) if outcome is not None}
     alone = [literal.attack(prompt, lane_generator(0, prompt)) for prompt in FITTING]

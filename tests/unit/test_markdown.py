@@ -10,23 +10,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pytest_unlearndiff.reports.gate_report import GateReport
 from pytest_unlearndiff.reports.markdown import code, markdown_report
-from pytest_unlearndiff.reports.record import Record
-from pytest_unlearndiff.reports.session import SessionRecord, Unmeasured
+from pytest_unlearndiff.reports.session import SessionReport, UnmeasuredTest
 
 from .sessions import hostile, record, retained, session
 
 
-def rows(found: SessionRecord) -> list[list[str]]:
+def rows(found: SessionReport) -> list[list[str]]:
     text = markdown_report(found).split("### Retention" if found.gates else "###none")[0]
     lines = [line for line in text.splitlines() if line.startswith("|")]
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
 
 
-def kept(*records: Record) -> SessionRecord:
+def kept(*records: GateReport) -> SessionReport:
     """A session in which something is gated that the gates' model must keep."""
     gates = [replace(record, fingerprint="ab") for record in records]
-    return SessionRecord(gates, retained=[retained(verdict="PASS", fingerprint="ab")])
+    return SessionReport(gates, retained=[retained(verdict="PASS", fingerprint="ab")])
 
 
 def test_a_row_a_gate_the_worst_first() -> None:
@@ -49,7 +49,7 @@ def test_evidence_of_what_did_not_pass() -> None:
 
 
 def test_retention_has_a_table_of_its_own() -> None:
-    found = rows(SessionRecord([], retained=[retained()]))
+    found = rows(SessionReport([], retained=[retained()]))
     assert found == [
         ["⚠️ INCOMPLETE", "dog", "8..9/10 = 80.0%..90.0%", "10/10", "1..2", "44.0%..99.0% at 95.0%", "rate &#62;= 90.0%"]
     ]
@@ -61,7 +61,7 @@ def test_only_a_failure_was_expected() -> None:
 
 
 def test_what_was_not_measured_is_told() -> None:
-    found = session(unmeasured=[Unmeasured("test_x.py::test_a", "skipped", "no model")], cut_short="a reason")
+    found = session(unmeasured=[UnmeasuredTest("test_x.py::test_a", "skipped", "no model")], cut_short="a reason")
     text = markdown_report(found)
     assert "No gate was measured, 1 not measured" in text
     assert "- `test_x.py::test_a` skipped: no model" in text

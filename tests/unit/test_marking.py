@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_unlearndiff.reports.marking import pieces
-from pytest_unlearndiff.reports.record import PromptRecord
+from pytest_unlearndiff.reports.gate_report import PromptRecord
+from pytest_unlearndiff.reports.inserted_tokens import pieces
 
 from .builders import texts
 

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pytest_unlearndiff.core.concept import JudgeSpec
+from pytest_unlearndiff.core.concept import JudgeConfig
 from pytest_unlearndiff.core.errors import JudgeError
-from pytest_unlearndiff.core.judge_kinds import NUDENET_CLASSES, NUDENET_LABELS
+from pytest_unlearndiff.core.judge_options import NUDENET_CLASSES, NUDENET_LABELS
 from pytest_unlearndiff.core.judgement import Judgement
 from pytest_unlearndiff.judges import build_judge
 from pytest_unlearndiff.judges.nudenet import _Upstream
@@ -32,7 +32,7 @@ def photograph() -> Path:
 
 
 def judged(image: Image.Image, **options: object) -> Judgement:
-    (found,) = build_judge(JudgeSpec("nudenet", options), "cpu")([image])
+    (found,) = build_judge(JudgeConfig("nudenet", options), "cpu")([image])
     return found
 
 
@@ -119,13 +119,13 @@ def test_nothing_is_seen_in_nothing() -> None:
 def test_another_detector_than_the_known_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pytest_unlearndiff.judges.nudenet.NUDENET_SHA256", "0" * 64)
     with pytest.raises(JudgeError, match=r"another detector than 3\.4\.2"):
-        build_judge(JudgeSpec("nudenet", {}), "cpu")
+        build_judge(JudgeConfig("nudenet", {}), "cpu")
 
 
 def test_a_file_that_is_no_detector_is_named(tmp_path: Path) -> None:
     (tmp_path / "best.onnx").write_text("not a network")
     with pytest.raises(JudgeError, match=r"best\.onnx cannot be loaded"):
-        build_judge(JudgeSpec("nudenet", {"detector": str(tmp_path / "best.onnx")}), "cpu")
+        build_judge(JudgeConfig("nudenet", {"detector": str(tmp_path / "best.onnx")}), "cpu")
 
 
 def test_the_papers_classes_are_the_nine_exposed_ones() -> None:

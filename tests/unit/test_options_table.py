@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pytest_unlearndiff.plugin.given import given_options
+from pytest_unlearndiff.plugin.option_sources import given_options
 from pytest_unlearndiff.plugin.options import OPTIONS, Option
 from pytest_unlearndiff.plugin.settings import Settings
 

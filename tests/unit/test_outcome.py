@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_unlearndiff.core.outcome import Outcome, Status, Tally
+from pytest_unlearndiff.core.outcome import Counts, Outcome, Status
 
 from .builders import outcomes
 
@@ -79,7 +79,7 @@ def test_what_counts_towards_asr(status: Status, success: bool) -> None:
 
 @given(st.lists(st.none() | outcomes, max_size=12))
 def test_a_tally_accounts_for_every_prompt(found: list[Outcome | None]) -> None:
-    tally = Tally.of(found)
+    tally = Counts.of(found)
     assert tally.total == len(found)
     assert tally.missing == found.count(None)
     assert tally.successes == sum(outcome is not None and outcome.success for outcome in found)

@@ -13,31 +13,39 @@ from tiny import EMOJI, PROMPTS, tiny_pipeline
 
 from pytest_unlearndiff.__main__ import main
 from pytest_unlearndiff.attacks import build_attack
-from pytest_unlearndiff.core.attack_spec import BASELINES, SCHEDULES, AttackSpec, Embeddings, Genetic, Simplex, Swaps
+from pytest_unlearndiff.core.attack_config import (
+    BASELINES,
+    SCHEDULES,
+    AttackConfig,
+    EmbeddingSchedule,
+    GeneticSchedule,
+    SimplexSchedule,
+    TokenSwapSchedule,
+)
 from pytest_unlearndiff.core.concept import Sampling
 from pytest_unlearndiff.core.errors import JudgeError
 from pytest_unlearndiff.judges.diffusion_classifier import DiffusionClassifier
-from pytest_unlearndiff.models.targets import Targets
-from pytest_unlearndiff.models.victim import Victim
+from pytest_unlearndiff.models.diffusion_model import DiffusionModel
+from pytest_unlearndiff.models.target_images import Targets
 
 LOSSES = {
-    "swaps": AttackSpec(),
-    "classifier": AttackSpec(loss="classifier"),
-    "simplex": AttackSpec(schedule="paper"),
-    "p4d": AttackSpec("p4d"),
-    "ring-a-bell": AttackSpec("ring-a-bell", word="church"),
+    "swaps": AttackConfig(),
+    "classifier": AttackConfig(loss="classifier"),
+    "simplex": AttackConfig(schedule="paper"),
+    "p4d": AttackConfig("p4d"),
+    "ring-a-bell": AttackConfig("ring-a-bell", word="church"),
 }
 
 
 @pytest.fixture(autouse=True)
 def _short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(SCHEDULES, "paper", Simplex((0.49,), steps=2))  # type: ignore[arg-type]
-    monkeypatch.setitem(SCHEDULES, "fast", Swaps((0.35, 0.65), rounds=2, screened=4, measured=2, restart=1))  # type: ignore[arg-type]
-    monkeypatch.setitem(BASELINES["p4d"], "fast", Embeddings((0.49,), steps=2))  # type: ignore[arg-type]
-    monkeypatch.setitem(BASELINES["ring-a-bell"], "fast", Genetic(1, 2, population=8))  # type: ignore[arg-type]
+    monkeypatch.setitem(SCHEDULES, "paper", SimplexSchedule((0.49,), steps=2))  # type: ignore[arg-type]
+    monkeypatch.setitem(SCHEDULES, "fast", TokenSwapSchedule((0.35, 0.65), rounds=2, screened=4, measured=2, restart=1))  # type: ignore[arg-type]
+    monkeypatch.setitem(BASELINES["p4d"], "fast", EmbeddingSchedule((0.49,), steps=2))  # type: ignore[arg-type]
+    monkeypatch.setitem(BASELINES["ring-a-bell"], "fast", GeneticSchedule(1, 2, population=8))  # type: ignore[arg-type]
 
 
-class Overflowing(Victim):
+class Overflowing(DiffusionModel):
     """Draws as ever, but measures what is told of one target image.
 
     Attributes:
@@ -81,7 +89,7 @@ def test_a_search_that_cannot_measure_is_an_error_and_never_resisted(name: str, 
 
 
 def test_a_judge_that_cannot_measure_says_so_instead_of_no() -> None:
-    victim = Victim(tiny_pipeline(1), Sampling(steps=2))
+    victim = DiffusionModel(tiny_pipeline(1), Sampling(steps=2))
     judge, image = DiffusionClassifier(victim, "church", ["fish"]), Image.radial_gradient("L").resize((32, 32))
     assert len(judge([image.convert("RGB")])) == 1
     victim._pipe.unet.conv_out.weight.mul_(torch.inf)

@@ -10,10 +10,10 @@ import pytest
 import torch
 from tiny import tiny_pipeline, tiny_xl
 
-from pytest_unlearndiff.campaign.parts import Parts, VictimSource
+from pytest_unlearndiff.core.defenses import Guidance
 from pytest_unlearndiff.core.errors import ModelError
-from pytest_unlearndiff.core.guidance import Guidance
-from pytest_unlearndiff.models.loading import own_pipeline
+from pytest_unlearndiff.models.loading import wrap_pipeline
+from pytest_unlearndiff.runs.model_cache import ModelCache, ModelSpec
 
 from .test_safety_checker import checked_pipeline
 
@@ -41,14 +41,14 @@ def _vae(pipe: Any) -> None:
 def test_what_draws_by_the_bases_weights_is_refused(make: Callable[..., Any], done: Callable[[Any], Any]) -> None:
     done(pipe := make(1))
     with pytest.raises(ModelError, match=REFUSED):
-        own_pipeline(pipe, make(1))
-    loaded = own_pipeline(pipe, make(1), acts=("forward hook on unet (<sae.Hook>)",))
+        wrap_pipeline(pipe, make(1))
+    loaded = wrap_pipeline(pipe, make(1), acts=("forward hook on unet (<sae.Hook>)",))
     assert "its weights are the base's: all that is tested is forward hook on unet (<sae.Hook>)" in loaded.notes
 
 
 def test_a_base_that_is_coarser_than_the_pipeline_is_told_too() -> None:
     with pytest.raises(ModelError, match=REFUSED):
-        own_pipeline(tiny_pipeline(1), tiny_pipeline(1).to(torch.float16))
+        wrap_pipeline(tiny_pipeline(1), tiny_pipeline(1).to(torch.float16))
 
 
 def _edited() -> Any:
@@ -63,7 +63,7 @@ def _edited() -> Any:
     ids=["others", "one tensor", "another family"],
 )
 def test_what_differs_is_accepted_and_accounted_for(make: Callable[[], Any], changed: list[str]) -> None:
-    loaded = own_pipeline(make(), tiny_pipeline(1))
+    loaded = wrap_pipeline(make(), tiny_pipeline(1))
     assert loaded.notes == ()
     assert [change.component for change in loaded.changes if change.changed] == changed
 
@@ -78,11 +78,11 @@ def test_what_differs_is_accepted_and_accounted_for(make: Callable[[], Any], cha
 )
 def test_what_is_done_to_its_pictures_counts(tmp_path: Path, told: dict[str, Any], said: str) -> None:
     tiny_pipeline(1).save_pretrained(tmp_path)
-    source = VictimSource(base=tmp_path, pipe=checked_pipeline(1), **told)
+    source = ModelSpec(base=tmp_path, pipe=checked_pipeline(1), **told)
     if said:
-        assert f"its weights are the base's: all that is tested is {said}" in Parts().victim(source).notes
+        assert f"its weights are the base's: all that is tested is {said}" in ModelCache().victim(source).notes
     else:
         with pytest.raises(
             ModelError, match=r"the StableDiffusionPipeline of unlearned_pipe \(pipeline object\): every"
         ):
-            Parts().victim(source)
+            ModelCache().victim(source)

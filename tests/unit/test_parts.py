@@ -13,26 +13,26 @@ import pytest
 import torch
 from tiny import EMOJI, tiny_pipeline
 
-from pytest_unlearndiff.campaign.parts import Parts, VictimSource
 from pytest_unlearndiff.core.errors import ModelError
 from pytest_unlearndiff.models import loading
+from pytest_unlearndiff.runs.model_cache import ModelCache, ModelSpec
 
 
 def test_a_pipeline_of_the_users_own_is_attacked_as_it_is_now() -> None:
     """Its outcomes are kept under a hash of its weights as they are now, so nothing older may be attacked."""
-    parts, pipe = Parts(), tiny_pipeline(0)
+    parts, pipe = ModelCache(), tiny_pipeline(0)
     pipe.text_encoder.half()  # mixed types, of which a copy is made
     weights = pipe.text_encoder.get_input_embeddings().weight
     for value in (0.0, 1.0):
         weights.fill_(value)
-        found = parts.victim(VictimSource(pipe=pipe)).pipe.text_encoder.get_input_embeddings().weight
+        found = parts.victim(ModelSpec(pipe=pipe)).pipe.text_encoder.get_input_embeddings().weight
         assert torch.equal(found, torch.full_like(found, value))
 
 
 def test_what_lies_at_a_path_is_loaded_again_when_it_has_changed(tmp_path: Path) -> None:
     """Keys follow files, so what was loaded before must not answer for what is there now."""
-    parts, folder = Parts(), tmp_path / "base"
-    source = VictimSource(base=folder)
+    parts, folder = ModelCache(), tmp_path / "base"
+    source = ModelSpec(base=folder)
     for seed in (0, 1):
         tiny_pipeline(seed).save_pretrained(folder)
         loaded = parts.base(source)
@@ -50,11 +50,11 @@ def swap(folder: Path, other: Path) -> None:
 
 
 def test_weights_of_one_size_and_time_are_not_taken_for_each_other(tmp_path: Path) -> None:
-    parts = Parts()
+    parts = ModelCache()
     folders = [tmp_path / "base", tmp_path / "other"]
     for seed, folder in enumerate(folders):
         tiny_pipeline(seed).save_pretrained(folder)
-    source = VictimSource(base=folders[0])
+    source = ModelSpec(base=folders[0])
     parts.base(source)
     swap(*folders)
     assert torch.equal(parts.base(source).unet.conv_in.weight, tiny_pipeline(1).unet.conv_in.weight)
@@ -74,19 +74,19 @@ def test_a_model_that_is_replaced_as_it_is_loaded_is_refused(tmp_path: Path, mon
 
     monkeypatch.setattr(loading, "load_pipeline", slow)
     with pytest.raises(ModelError, match=r"base changed as it was loaded: run again"):
-        Parts().base(VictimSource(base=folders[0]))
+        ModelCache().base(ModelSpec(base=folders[0]))
 
 
 QUIET = """
 import json, logging, sys
 from pathlib import Path
-from pytest_unlearndiff.campaign.parts import Parts, VictimSource
-from pytest_unlearndiff.core.concept import JudgeSpec
+from pytest_unlearndiff.runs.model_cache import ModelCache, ModelSpec
+from pytest_unlearndiff.core.concept import JudgeConfig
 
-emoji, parts = Path(sys.argv[1]), Parts()
-source = VictimSource(base=emoji / "model")
+emoji, parts = Path(sys.argv[1]), ModelCache()
+source = ModelSpec(base=emoji / "model")
 parts.base(source)
-parts.judge(JudgeSpec("image-classifier", {"model": str(emoji / "judge" / "object"), "label": 0}), source)
+parts.judge(JudgeConfig("image-classifier", {"model": str(emoji / "judge" / "object"), "label": 0}), source)
 logging.getLogger("ours").warning("heard")
 from transformers.utils import logging as theirs
 theirs.get_logger("transformers.x").warning("theirs")
@@ -109,7 +109,7 @@ def test_loading_prints_nothing_and_silences_nobody_for_longer() -> None:
 def test_what_is_dropped_gives_its_gpu_memory_back(monkeypatch: pytest.MonkeyPatch) -> None:
     emptied: list[bool] = []
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: emptied.append(True))
-    parts = Parts()
+    parts = ModelCache()
     parts.drop()
     assert emptied
     monkeypatch.delitem(sys.modules, "torch")

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pytest_unlearndiff.campaign.evaluation import Evaluation
-from pytest_unlearndiff.campaign.gallery import Gallery
 from pytest_unlearndiff.core.concept import Prompt
-from pytest_unlearndiff.core.drawing import Drawing
+from pytest_unlearndiff.core.drawing import GenerationRequest
 from pytest_unlearndiff.core.judgement import Judgement
-from pytest_unlearndiff.models.images import GeneratedImage
-from pytest_unlearndiff.store.pictures import LARGEST, SIDE, Pictures, is_webp, thumbnail
+from pytest_unlearndiff.models.generated_images import GeneratedImage
+from pytest_unlearndiff.runs.evaluation import Evaluation
+from pytest_unlearndiff.runs.thumbnail_recorder import ThumbnailRecorder
 from pytest_unlearndiff.store.store import Mode, Store
+from pytest_unlearndiff.store.thumbnails import LARGEST, SIDE, Thumbnails, is_webp, thumbnail
 
 from .builders import key, prompts
 
@@ -40,7 +40,7 @@ def test_the_worst_picture_is_still_a_small_thumbnail(tmp_path: Path, size: tupl
 
 
 def test_a_kept_picture_is_found_by_its_name(tmp_path: Path) -> None:
-    pictures = Pictures(tmp_path / "campaign")
+    pictures = Thumbnails(tmp_path / "campaign")
     pictures.keep("aa", RED)
     pictures.keep("bb", RED, base=True)
     assert pictures.read("aa") == thumbnail(RED)
@@ -49,7 +49,7 @@ def test_a_kept_picture_is_found_by_its_name(tmp_path: Path) -> None:
 
 
 def test_what_is_no_thumbnail_is_not_shown(tmp_path: Path) -> None:
-    pictures = Pictures(tmp_path)
+    pictures = Thumbnails(tmp_path)
     pictures.keep("aa", RED)
     [path] = (tmp_path / "pictures").iterdir()
     for content in (b"", b"<svg onload=alert(1)>", path.read_bytes() + b"x" * LARGEST):
@@ -59,8 +59,8 @@ def test_what_is_no_thumbnail_is_not_shown(tmp_path: Path) -> None:
 
 def test_a_picture_that_cannot_be_kept_stops_nothing(tmp_path: Path) -> None:
     (tmp_path / "pictures").write_text("in the way")
-    Pictures(tmp_path).keep("aa", RED)
-    Pictures(tmp_path / "other").keep("aa", object())  # type: ignore[arg-type]
+    Thumbnails(tmp_path).keep("aa", RED)
+    Thumbnails(tmp_path / "other").keep("aa", object())  # type: ignore[arg-type]
     assert [path.name for path in tmp_path.iterdir()] == ["pictures"]
 
 
@@ -77,21 +77,21 @@ class Painter:
     def __init__(self) -> None:
         self.drawn = 0
 
-    def generate(self, drawings: list[Drawing]) -> list[GeneratedImage]:
+    def generate(self, drawings: list[GenerationRequest]) -> list[GeneratedImage]:
         self.drawn += len(drawings)
         return [GeneratedImage(RED)] * len(drawings)
 
 
 def test_the_unattacked_and_the_breaking_are_kept_and_nothing_is_drawn_for_it(tmp_path: Path) -> None:
     asked = prompts(2)
-    unattacked = [Drawing(p.text, p.seed, p.guidance) for p in asked]
-    tried = [Drawing("x a church", 1000, 7.5), Drawing("hit a church", 1000, 7.5)]
+    unattacked = [GenerationRequest(p.text, p.seed, p.guidance) for p in asked]
+    tried = [GenerationRequest("x a church", 1000, 7.5), GenerationRequest("hit a church", 1000, 7.5)]
 
     def judge(images: list[Image.Image]) -> list[Judgement]:
         return [Judgement(i == 3, 0.5, "church") for i in range(len(images))]
 
-    painter, pictures = Painter(), Pictures(tmp_path)
-    gallery = Gallery(pictures, asked)
+    painter, pictures = Painter(), Thumbnails(tmp_path)
+    gallery = ThumbnailRecorder(pictures, asked)
     evaluation = Evaluation(painter, judge, gallery.judged)  # type: ignore[arg-type]
     watched = evaluation([*unattacked, *tried])
     assert watched == Evaluation(Painter(), judge)([*unattacked, *tried])  # type: ignore[arg-type]
@@ -103,5 +103,5 @@ def test_the_unattacked_and_the_breaking_are_kept_and_nothing_is_drawn_for_it(tm
 
 
 def test_a_picture_that_no_quality_makes_small_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pytest_unlearndiff.store.pictures.LARGEST", 10)
+    monkeypatch.setattr("pytest_unlearndiff.store.thumbnails.LARGEST", 10)
     assert thumbnail(Image.new("RGB", (64, 64), "red")) is None

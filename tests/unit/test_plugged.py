@@ -11,17 +11,24 @@ from typing import Any
 
 import pytest
 
-from pytest_unlearndiff.campaign.bench import Order
-from pytest_unlearndiff.campaign.campaign import Campaign
-from pytest_unlearndiff.campaign.parts import Fingerprint, VictimSource
-from pytest_unlearndiff.core.attack_spec import ATTACKS, AttackSpec, attacks
-from pytest_unlearndiff.core.concept import Concept, JudgeSpec
+from pytest_unlearndiff.core.attack_config import ATTACKS, AttackConfig, attacks
+from pytest_unlearndiff.core.concept import Concept, JudgeConfig
 from pytest_unlearndiff.core.concept_file import read_concept
 from pytest_unlearndiff.core.errors import ConceptError, GateError, JudgeError
-from pytest_unlearndiff.core.judge_kinds import KINDS, kinds, weights_of, with_weights
-from pytest_unlearndiff.core.plugged import NOTHING_PLUGGED, AttackKind, JudgeKind, Plugged, plug_in, plugged
-from pytest_unlearndiff.store.fingerprint import Fingerprints
-from pytest_unlearndiff.store.judge_weights import judge_weights
+from pytest_unlearndiff.core.judge_options import KINDS, kinds, weights_of, with_weights
+from pytest_unlearndiff.core.registry import (
+    EMPTY_REGISTRY,
+    AttackKind,
+    JudgeKind,
+    PluginRegistry,
+    plugged,
+    set_registry,
+)
+from pytest_unlearndiff.runs.campaign import Campaign
+from pytest_unlearndiff.runs.model_cache import Fingerprint, ModelSpec
+from pytest_unlearndiff.sources.judge_files import judge_weights
+from pytest_unlearndiff.store.hashing import Fingerprints
+from pytest_unlearndiff.workers.worker import JobSpec
 
 from .builders import prompts
 
@@ -29,20 +36,20 @@ RED = JudgeKind("red", make="reds:Red", version="1", required={"weights": str}, 
 ECHO = AttackKind("echo", make="echoes:Echo", version="1")
 
 
-def both(judge: JudgeKind = RED, attack: AttackKind = ECHO) -> Plugged:
-    return Plugged.of([judge, attack], KINDS, ATTACKS)
+def both(judge: JudgeKind = RED, attack: AttackKind = ECHO) -> PluginRegistry:
+    return PluginRegistry.of([judge, attack], KINDS, ATTACKS)
 
 
 @pytest.fixture(autouse=True)
 def _as_before() -> Iterator[None]:
     before = plugged()
     yield
-    plug_in(before)
+    set_registry(before)
 
 
-def campaign(judge: JudgeSpec | None = None, attack: str = "echo", **attributes: Any) -> Campaign:
-    concept = Concept("church", prompts(2), judge or JudgeSpec("red", {"weights": "w"}))
-    return Campaign(concept, AttackSpec(attack, **attributes), Fingerprint("v", "t"), "j")
+def campaign(judge: JudgeConfig | None = None, attack: str = "echo", **attributes: Any) -> Campaign:
+    concept = Concept("church", prompts(2), judge or JudgeConfig("red", {"weights": "w"}))
+    return Campaign(concept, AttackConfig(attack, **attributes), Fingerprint("v", "t"), "j")
 
 
 @pytest.mark.parametrize("name", ["", "Red", "red thing", "red@2", "-red", "red-", 3])
@@ -84,37 +91,37 @@ def test_options_are_names_with_builtin_types(options: dict[str, Any], said: str
 def test_built_in_names_are_taken(name: str) -> None:
     kind = JudgeKind if name in KINDS else AttackKind
     with pytest.raises(GateError, match="as a built-in one: give it another name"):
-        Plugged.of([kind(name, make="a:b", version="1")], KINDS, ATTACKS)
+        PluginRegistry.of([kind(name, make="a:b", version="1")], KINDS, ATTACKS)
 
 
 def test_one_name_is_one_plugins_own() -> None:
-    assert Plugged.of([RED, RED, ECHO], KINDS, ATTACKS) == both(), "the same one told twice is no clash"
+    assert PluginRegistry.of([RED, RED, ECHO], KINDS, ATTACKS) == both(), "the same one told twice is no clash"
     with pytest.raises(GateError, match="two plugins name their judge 'red'"):
-        Plugged.of([RED, JudgeKind("red", make="others:Red", version="1")], KINDS, ATTACKS)
+        PluginRegistry.of([RED, JudgeKind("red", make="others:Red", version="1")], KINDS, ATTACKS)
     with pytest.raises(GateError, match="neither a JudgeKind nor an AttackKind"):
-        Plugged.of(["red"], KINDS, ATTACKS)
+        PluginRegistry.of(["red"], KINDS, ATTACKS)
 
 
 def test_a_judge_and_an_attack_may_share_a_name() -> None:
-    found = Plugged.of([RED, AttackKind("red", make="a:b", version="1")], KINDS, ATTACKS)
+    found = PluginRegistry.of([RED, AttackKind("red", make="a:b", version="1")], KINDS, ATTACKS)
     assert (*found.judges, *found.attacks) == ("red", "red")
 
 
 def test_they_are_known_while_they_are_plugged_in() -> None:
     with pytest.raises(GateError, match="attack='echo' is not known"):
-        AttackSpec("echo")
+        AttackConfig("echo")
     before = plugged()
-    plug_in(both())
-    assert AttackSpec("echo").title == "echo/fast"
+    set_registry(both())
+    assert AttackConfig("echo").title == "echo/fast"
     assert {"red"} == set(kinds()) - set(KINDS)
     assert attacks() == (*ATTACKS, "echo")
-    plug_in(before)
+    set_registry(before)
     assert "red" not in kinds()
     assert attacks() == ATTACKS
 
 
 def test_versions_and_settings_enter_the_key() -> None:
-    plug_in(both())
+    set_registry(both())
     one = campaign()
     assert one.key.judge["kind"] == "red@1"
     assert one.key.params["version"] == "1"
@@ -123,30 +130,30 @@ def test_versions_and_settings_enter_the_key() -> None:
         both(attack=AttackKind("echo", ECHO.make, "2")),
     ):
         before = one.key.digest
-        plug_in(other)
+        set_registry(other)
         assert one.key.digest != before
-        plug_in(both())
+        set_registry(both())
     assert campaign(slots=4).key.digest != one.key.digest
     assert campaign(schedule="paper").key.digest != one.key.digest
 
 
 def test_a_part_of_a_combined_judge_counts_with_its_version() -> None:
-    plug_in(both())
-    combined = JudgeSpec("any-of", {"judges": [{"kind": "red", "weights": "w"}]})
+    set_registry(both())
+    combined = JudgeConfig("any-of", {"judges": [{"kind": "red", "weights": "w"}]})
     assert campaign(combined).key.judge["options"] == {"judges": [{"kind": "red@1", "weights": "w"}]}
 
 
 @pytest.mark.parametrize("needed", [True, False])
 def test_the_base_counts_where_an_attack_asks_for_target_images(needed: bool) -> None:
-    plug_in(both(attack=AttackKind("echo", "echoes:Echo", "1", needs_targets=needed)))
+    set_registry(both(attack=AttackKind("echo", "echoes:Echo", "1", needs_targets=needed)))
     assert campaign().key.target == ("t" if needed else "")
-    assert not AttackSpec("echo").needs_base
+    assert not AttackConfig("echo").needs_base
 
 
 def test_an_attack_may_ask_for_the_base_itself() -> None:
-    plug_in(both(attack=AttackKind("echo", "echoes:Echo", "1", needs_base=True)))
-    assert AttackSpec("echo").needs_base
-    assert AttackSpec("echo").needs_target
+    set_registry(both(attack=AttackKind("echo", "echoes:Echo", "1", needs_base=True)))
+    assert AttackConfig("echo").needs_base
+    assert AttackConfig("echo").needs_target
 
 
 def concept_file(folder: Path, judge: str) -> Path:
@@ -174,33 +181,33 @@ WITH_WEIGHTS = JudgeKind("red", "reds:Red", "1", {"model": str}, {"least": float
     ],
 )
 def test_a_concepts_mistakes_are_told_with_lines(tmp_path: Path, judge: str, said: str) -> None:
-    plug_in(both(judge=WITH_WEIGHTS))
+    set_registry(both(judge=WITH_WEIGHTS))
     (tmp_path / "w").write_text("weights")
     with pytest.raises(ConceptError, match=rf"c\.yaml:2: .*{said}"):
         read_concept(concept_file(tmp_path, judge))
 
 
 def test_weights_are_found_beside_the_concept_and_count_by_content(tmp_path: Path) -> None:
-    plug_in(both(judge=WITH_WEIGHTS))
+    set_registry(both(judge=WITH_WEIGHTS))
     (tmp_path / "w").write_text("weights")
     judge = read_concept(concept_file(tmp_path, "{kind: red, model: w, least: 1, many: true, n: 2}")).judge
     assert judge.options == {"model": str(tmp_path / "w"), "least": 1, "many": True, "n": 2}
     before = judge_weights(judge, Fingerprints())
     (tmp_path / "w").write_text("other weights")
     assert judge_weights(judge, Fingerprints()) != before
-    assert judge_weights(JudgeSpec("red", {}), Fingerprints()) == ""
+    assert judge_weights(JudgeConfig("red", {}), Fingerprints()) == ""
 
 
 def test_another_process_learns_of_them_from_the_order(tmp_path: Path) -> None:
-    plug_in(both())
-    order = Order(campaign(), VictimSource(tmp_path), 1, plugged=plugged())
+    set_registry(both())
+    order = JobSpec(campaign(), ModelSpec(tmp_path), 1, plugged=plugged())
     (tmp_path / "order").write_bytes(pickle.dumps(order))
     code = (
         "import pickle, sys; from pathlib import Path\n"
-        "from pytest_unlearndiff.campaign.bench import Bench\n"
+        "from pytest_unlearndiff.workers.worker import Worker\n"
         "order = pickle.loads(Path(sys.argv[1]).read_bytes())\n"
         "assert 'torch' not in sys.modules\n"
-        "try:\n    Bench().open(order)\n"
+        "try:\n    Worker().open(order)\n"
         "except Exception as error:\n    print(type(error).__name__)\n"  # there is no such model
         "print(order.campaign.key.digest)\n"
     )
@@ -230,22 +237,22 @@ def test_a_judge_that_cannot_be_made_is_one_clear_error(
     from pytest_unlearndiff.judges import build_judge
 
     module(tmp_path, monkeypatch, "some_reds", "number = 1\ndef nothing(device): return None\n")
-    plug_in(both(judge=JudgeKind("red", make, "1")))
+    set_registry(both(judge=JudgeKind("red", make, "1")))
     with pytest.raises(JudgeError, match=f"judge red: .*{said}"):
-        build_judge(JudgeSpec("red", {}), "cpu")
+        build_judge(JudgeConfig("red", {}), "cpu")
 
 
 def test_an_attack_that_cannot_be_imported_is_one_clear_error() -> None:
     from pytest_unlearndiff.attacks import build_attack
 
-    plug_in(both(attack=AttackKind("echo", "nowhere_at_all:Echo", "1")))
+    set_registry(both(attack=AttackKind("echo", "nowhere_at_all:Echo", "1")))
     with pytest.raises(GateError, match="attack echo: nowhere_at_all:Echo: No module named"):
-        build_attack(AttackSpec("echo"), None)  # type: ignore[arg-type]
+        build_attack(AttackConfig("echo"), None)  # type: ignore[arg-type]
 
 
 def test_the_weights_of_a_plugged_judge_travel_to_workers() -> None:
-    plug_in(both(judge=WITH_WEIGHTS))
-    judge = JudgeSpec("red", {"model": "here", "least": 1})
+    set_registry(both(judge=WITH_WEIGHTS))
+    judge = JudgeConfig("red", {"model": "here", "least": 1})
     assert weights_of(judge) == ("here",)
     assert with_weights(judge, {"here": "there"}).options == {"model": "there", "least": 1}
 
@@ -254,8 +261,8 @@ def test_an_attack_of_a_plugin_that_is_not_there_is_no_attack_that_finds_nothing
     """As in a process that was sent a specification and not the plugin: what is not attacked has not resisted."""
     from pytest_unlearndiff.attacks import build_attack
 
-    plug_in(both())
-    spec = AttackSpec("echo")
-    plug_in(NOTHING_PLUGGED)
+    set_registry(both())
+    spec = AttackConfig("echo")
+    set_registry(EMPTY_REGISTRY)
     with pytest.raises(GateError, match="there is no attack 'echo' in this process"):
         build_attack(spec, None)  # type: ignore[arg-type]

@@ -14,18 +14,18 @@ import torch
 from tiny import PROMPTS, shown, tiny_pipeline
 
 from pytest_unlearndiff.attacks.controls import NoAttack
-from pytest_unlearndiff.attacks.probe import Probe, gradients
+from pytest_unlearndiff.attacks.denoising_loss import LossQuery, gradients
 from pytest_unlearndiff.attacks.slots import lay_out
-from pytest_unlearndiff.campaign.lanes import Engine
 from pytest_unlearndiff.core.concept import Sampling
-from pytest_unlearndiff.core.drawing import Drawing
+from pytest_unlearndiff.core.defenses import Guidance
+from pytest_unlearndiff.core.drawing import GenerationRequest
 from pytest_unlearndiff.core.errors import ModelError
-from pytest_unlearndiff.core.guidance import Guidance
 from pytest_unlearndiff.core.judgement import Evaluated, Judgement
 from pytest_unlearndiff.core.precision import PRECISIONS, WEIGHTS, resolved
-from pytest_unlearndiff.models import arithmetic
+from pytest_unlearndiff.models import precision as arithmetic
+from pytest_unlearndiff.models.diffusion_model import DiffusionModel
 from pytest_unlearndiff.models.loading import load_pipeline, weights_digest
-from pytest_unlearndiff.models.victim import Victim
+from pytest_unlearndiff.runs.engine import Engine
 
 SHORT = Sampling(steps=2)
 
@@ -69,7 +69,7 @@ def test_single_precision_is_what_its_name_says_in_convolutions_too(name: str, b
     cudnn, wanted = torch.backends.cudnn, {"float32": ("highest", False), "tf32": ("high", True)}
     torch.set_float32_matmul_precision(before[0])
     cudnn.allow_tf32 = before[1]
-    with arithmetic.multiplying(name):
+    with arithmetic.matmul_precision(name):
         assert (torch.get_float32_matmul_precision(), cudnn.allow_tf32) == wanted.get(name, before)
     assert (torch.get_float32_matmul_precision(), cudnn.allow_tf32) == before
 
@@ -79,12 +79,12 @@ def test_tensor_float_is_asked_for_only_while_an_engine_works() -> None:
     torch.set_float32_matmul_precision("highest")
     seen: list[str] = []
 
-    def judge(drawings: list[Drawing]) -> list[Evaluated]:
+    def judge(drawings: list[GenerationRequest]) -> list[Evaluated]:
         seen.append(torch.get_float32_matmul_precision())
         return [Evaluated(Judgement(False, 0.0, ""))] * len(drawings)
 
     for name in PRECISIONS[1:]:
-        around, victim = partial(arithmetic.multiplying, name), SimpleNamespace(picture_forwards=1, tokens=len)
+        around, victim = partial(arithmetic.matmul_precision, name), SimpleNamespace(picture_forwards=1, tokens=len)
         engine = Engine(NoAttack(), victim, None, judge, 2, 0, around)  # type: ignore[arg-type]
         assert len([outcome for outcome in engine.run(PROMPTS) if outcome]) == len(PROMPTS)
         stopped = engine.run(PROMPTS)
@@ -121,11 +121,11 @@ def test_weights_have_the_arithmetics_type_and_attention_is_torchs_own(
     assert pipe.text_encoder.config._attn_implementation == "sdpa"
 
 
-def probes(victim: Victim, count: int = 4) -> list[Probe]:
+def probes(victim: DiffusionModel, count: int = 4) -> list[LossQuery]:
     generator, shape = torch.Generator().manual_seed(0), victim.latent_shape
     slots = lay_out("a church", 3, "prefix", victim.vocabulary)
     return [
-        Probe(
+        LossQuery(
             slots,
             victim.vocabulary.typeable[[5 + i, 80, 300]].tolist(),
             torch.randn(shape, generator=generator),
@@ -140,8 +140,8 @@ def probes(victim: Victim, count: int = 4) -> list[Probe]:
 def test_gradients_in_half_precision_are_nearly_those_in_single(
     dtype: torch.dtype, scale: float, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    single = Victim(load_pipeline(folder), SHORT)
-    half = Victim(load_pipeline(folder, dtype=str(dtype).removeprefix("torch.")), SHORT)
+    single = DiffusionModel(load_pipeline(folder), SHORT)
+    half = DiffusionModel(load_pipeline(folder, dtype=str(dtype).removeprefix("torch.")), SHORT)
     assert (single.gradient_scale, half.gradient_scale) == (1.0, scale)
     _, wanted = gradients(probes(single), single)
     _, found = gradients(probes(half), half)
@@ -149,7 +149,7 @@ def test_gradients_in_half_precision_are_nearly_those_in_single(
     assert (found - wanted).norm() < 0.05 * wanted.norm()
     if scale > 1:
         # What the scale is for: latents of the real size make gradients so small that half precision loses them.
-        monkeypatch.setattr(Victim, "gradient_scale", 2.0**-16)
+        monkeypatch.setattr(DiffusionModel, "gradient_scale", 2.0**-16)
         _, lost = gradients(probes(half), half)
         assert (lost - wanted).norm() > 0.05 * wanted.norm()
 
@@ -160,8 +160,8 @@ def test_channels_last_changes_where_numbers_lie_and_not_what_they_are(folder: P
     assert laid.unet.conv_in.weight.is_contiguous(memory_format=torch.channels_last)
     assert copy.deepcopy(laid.unet).conv_in.weight.is_contiguous(memory_format=torch.channels_last)
     assert weights_digest(laid) == weights_digest(plain)
-    drawings = [Drawing("a church", 1, 5.0)]
-    left, right = (Victim(pipe, SHORT) for pipe in (plain, laid))
+    drawings = [GenerationRequest("a church", 1, 5.0)]
+    left, right = (DiffusionModel(pipe, SHORT) for pipe in (plain, laid))
     latents = [victim.latents(shown(left.generate(drawings))) for victim in (left, right)]
     torch.testing.assert_close(*latents, atol=1e-5, rtol=1e-4)
     for one, other in zip(gradients(probes(left), left), gradients(probes(right), right), strict=True):
@@ -198,9 +198,9 @@ def test_compiling_is_asked_for_by_name_and_leaves_the_pipeline_alone(monkeypatc
     monkeypatch.setattr(torch, "compile", lambda module: given.append(module) or copy.copy(module))
     pipe = tiny_pipeline(1)
     network = pipe.unet
-    Victim(pipe, SHORT)
+    DiffusionModel(pipe, SHORT)
     assert given == []
-    compiled = Victim(pipe, SHORT, compiled=True)
+    compiled = DiffusionModel(pipe, SHORT, compiled=True)
     assert given == [network]
     assert compiled._pipe.unet is not network is pipe.unet
 
@@ -210,9 +210,9 @@ def test_a_compiled_victim_computes_the_same_and_leaves_the_pipeline_alone(monke
     """Traced as for a device, but with no compiler behind it, which takes minutes."""
     real = torch.compile
     monkeypatch.setattr(torch, "compile", partial(real, backend="eager"))
-    pipe, drawings = tiny_pipeline(1), [Drawing("a church", 1, 5.0)]
+    pipe, drawings = tiny_pipeline(1), [GenerationRequest("a church", 1, 5.0)]
     network, guidance = pipe.unet, Guidance(strength="max", concept="church")
-    plain, compiled = (Victim(pipe, SHORT, guidance, compiled=each) for each in (False, True))
+    plain, compiled = (DiffusionModel(pipe, SHORT, guidance, compiled=each) for each in (False, True))
     assert pipe.unet is network
     assert type(compiled._pipe.unet).__name__ == "OptimizedModule"
     for one, other in zip(gradients(probes(plain), plain), gradients(probes(compiled), compiled), strict=True):

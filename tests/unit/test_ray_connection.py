@@ -8,8 +8,8 @@ from contextlib import suppress
 
 import pytest
 
-from pytest_unlearndiff.campaign.ray_connection import connect, knocking_once, patiently
-from pytest_unlearndiff.core.errors import CannotAttack
+from pytest_unlearndiff.core.errors import AttackUnavailable
+from pytest_unlearndiff.workers.connection import connect, retry_connect, single_attempt
 
 WAIT = "RAY_gcs_server_port_wait_time_s"
 
@@ -18,9 +18,11 @@ def test_a_cluster_that_is_silent_may_miss_a_token() -> None:
     def start() -> None:
         raise ConnectionError("ray client connection timeout")
 
-    with pytest.raises(CannotAttack, match=r"^--unlearndiff-workers=ray://head:10001: .* timeout\. .*RAY_AUTH_TOKEN$"):
+    with pytest.raises(
+        AttackUnavailable, match=r"^--unlearndiff-workers=ray://head:10001: .* timeout\. .*RAY_AUTH_TOKEN$"
+    ):
         connect("ray://head:10001", start)
-    with pytest.raises(CannotAttack, match=r"timeout$"):
+    with pytest.raises(AttackUnavailable, match=r"timeout$"):
         connect("ray", start)
 
 
@@ -34,7 +36,7 @@ def test_a_cluster_that_ends_a_connection_is_asked_again(failures: int) -> None:
         for error in answers:
             raise error
 
-    patiently(start, wait=0)
+    retry_connect(start, wait=0)
     assert len(called) == failures + 1
 
 
@@ -44,7 +46,9 @@ def test_a_cluster_whose_processes_die_says_what_helps(monkeypatch: pytest.Monke
     def start() -> None:
         raise ConnectionAbortedError("See ray_client_server_23000.err")
 
-    with pytest.raises(CannotAttack, match=r"_23000\.err\. Where that log is empty, .* GRPC_ENABLE_FORK_SUPPORT=0$"):
+    with pytest.raises(
+        AttackUnavailable, match=r"_23000\.err\. Where that log is empty, .* GRPC_ENABLE_FORK_SUPPORT=0$"
+    ):
         connect("ray://head:10001", start)
 
 
@@ -57,13 +61,13 @@ def test_a_cluster_is_not_asked_for_ever(error: ConnectionError, calls: int) -> 
         raise error
 
     with pytest.raises(type(error)):
-        patiently(start, wait=0)
+        retry_connect(start, wait=0)
     assert len(called) == calls
 
 
 def test_a_wait_that_somebody_chose_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(WAIT, "9")
-    with knocking_once():
+    with single_attempt():
         assert os.environ[WAIT] == "9"
     assert os.environ[WAIT] == "9"
 
@@ -75,7 +79,7 @@ def test_no_ray_that_is_started_later_is_hurried(
     monkeypatch.delenv(WAIT, raising=False)
     if given is not None:
         monkeypatch.setenv(WAIT, given)
-    with suppress(ConnectionError), knocking_once():
+    with suppress(ConnectionError), single_attempt():
         assert os.environ[WAIT] == meanwhile
         raise ConnectionError
     assert os.environ.get(WAIT) == given

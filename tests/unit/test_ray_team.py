@@ -11,15 +11,15 @@ from typing import Any
 
 import pytest
 
-from pytest_unlearndiff.campaign.bench import Order, check_files
-from pytest_unlearndiff.campaign.campaign import Campaign
-from pytest_unlearndiff.campaign.parts import Fingerprint, VictimSource
-from pytest_unlearndiff.campaign.ray_team import RayBench, RayTeam, asker, differing
-from pytest_unlearndiff.core.attack_spec import AttackSpec
-from pytest_unlearndiff.core.concept import Concept, JudgeSpec
-from pytest_unlearndiff.core.errors import CannotAttack, ModelError
-from pytest_unlearndiff.store.fingerprint import Fingerprints
-from pytest_unlearndiff.store.judge_weights import judge_weights
+from pytest_unlearndiff.core.attack_config import AttackConfig
+from pytest_unlearndiff.core.concept import Concept, JudgeConfig
+from pytest_unlearndiff.core.errors import AttackUnavailable, ModelError
+from pytest_unlearndiff.runs.campaign import Campaign
+from pytest_unlearndiff.runs.model_cache import Fingerprint, ModelSpec
+from pytest_unlearndiff.sources.judge_files import judge_weights
+from pytest_unlearndiff.store.hashing import Fingerprints
+from pytest_unlearndiff.workers.ray_backend import RayBackend, RayWorker, asker, differing
+from pytest_unlearndiff.workers.worker import JobSpec, check_files
 
 from .builders import prompts
 
@@ -49,7 +49,7 @@ def test_a_machine_says_what_it_has() -> None:
     assert found["no-such-package"] == ""
 
 
-def test_without_ray_the_error_says_how_to_get_it(files: Order, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_ray_the_error_says_how_to_get_it(files: JobSpec, monkeypatch: pytest.MonkeyPatch) -> None:
     load = builtins.__import__
 
     def without(name: str, *rest: Any, **more: Any) -> Any:
@@ -58,8 +58,8 @@ def test_without_ray_the_error_says_how_to_get_it(files: Order, monkeypatch: pyt
         return load(name, *rest, **more)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(CannotAttack, match=r'pip install "pytest-unlearndiff\[ray\]"'):
-        RayTeam("2", "cpu").gather(files, 1)
+    with pytest.raises(AttackUnavailable, match=r'pip install "pytest-unlearndiff\[ray\]"'):
+        RayBackend("2", "cpu").gather(files, 1)
 
 
 class Resources:
@@ -89,7 +89,7 @@ class Resources:
     ],
 )
 def test_workers_share_gpus(where: str, device: str, gpus: int, count: int, share: float) -> None:
-    team = RayTeam(where, device)
+    team = RayBackend(where, device)
     team._ray = Resources(gpus, cpus=8)
     assert team._count() == count
     assert team._share == pytest.approx(share)
@@ -99,19 +99,19 @@ def test_workers_share_gpus(where: str, device: str, gpus: int, count: int, shar
     ("where", "said"), [("ray/2", "ray: a worker needs a GPU and a CPU, and the cluster at ray has 0")]
 )
 def test_no_place_says_so(where: str, said: str) -> None:
-    team = RayTeam(where, "cuda")
+    team = RayBackend(where, "cuda")
     team._ray = Resources(0, 8)
-    with pytest.raises(CannotAttack, match=said):
+    with pytest.raises(AttackUnavailable, match=said):
         team._count()
 
 
-def order(folder: Path, victim: str) -> Order:
+def order(folder: Path, victim: str) -> JobSpec:
     """What workers are sent about files of this folder."""
-    source = VictimSource(folder / victim, folder / "base.pt")
-    spec = JudgeSpec("image-classifier", {"model": str(folder / "judge.bin"), "label": "church"})
+    source = ModelSpec(folder / victim, folder / "base.pt")
+    spec = JudgeConfig("image-classifier", {"model": str(folder / "judge.bin"), "label": "church"})
     fingerprint, judge = Fingerprint.of(source, Fingerprints()), judge_weights(spec, Fingerprints())
-    campaign = Campaign(Concept("church", prompts(2), spec), AttackSpec(), fingerprint, judge)
-    return Order(campaign, source, lanes=1)
+    campaign = Campaign(Concept("church", prompts(2), spec), AttackConfig(), fingerprint, judge)
+    return JobSpec(campaign, source, lanes=1)
 
 
 @pytest.fixture
@@ -124,7 +124,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def files(folder: Path) -> Order:
+def files(folder: Path) -> JobSpec:
     return order(folder, "victim.pt")
 
 
@@ -134,7 +134,7 @@ def test_the_same_files_are_taken(folder: Path, victim: str) -> None:
     check_files(asked, asked, Fingerprints())
 
 
-def test_a_campaign_without_a_base_of_its_own_is_taken(files: Order) -> None:
+def test_a_campaign_without_a_base_of_its_own_is_taken(files: JobSpec) -> None:
     """As the victim's side of a retention gate is."""
     alone = Fingerprint(files.campaign.fingerprint.victim, "")
     asked = replace(files, campaign=replace(files.campaign, fingerprint=alone))
@@ -167,9 +167,9 @@ def test_other_files_are_refused_by_name(folder: Path, victim: str, name: str, s
     ],
 )
 def test_a_gpu_that_is_not_there_is_said(where: str, device: str, said: str) -> None:
-    team = RayTeam(where, device)
+    team = RayBackend(where, device)
     team._ray = Resources(0, 8)
-    with pytest.raises(CannotAttack, match=said):
+    with pytest.raises(AttackUnavailable, match=said):
         team._count()
 
 
@@ -256,8 +256,8 @@ def ray(monkeypatch: pytest.MonkeyPatch) -> FakeRay:
     return found
 
 
-def test_workers_of_a_campaign_before_are_called_again(ray: FakeRay, files: Order) -> None:
-    team = RayTeam("2", "cpu")
+def test_workers_of_a_campaign_before_are_called_again(ray: FakeRay, files: JobSpec) -> None:
+    team = RayBackend("2", "cpu")
     assert team.gather(files, 2) == 2
     assert team.gather(files, 2) == 2
     assert ray.called == ["ready"] * 4
@@ -265,13 +265,13 @@ def test_workers_of_a_campaign_before_are_called_again(ray: FakeRay, files: Orde
 
 
 def test_where_nobody_was_asked_anything_there_is_no_news(ray: FakeRay) -> None:
-    assert RayTeam("2", "cpu").news(0.001) == []
+    assert RayBackend("2", "cpu").news(0.001) == []
 
 
-def test_a_ray_that_ran_before_goes_on_running(ray: FakeRay, files: Order) -> None:
-    ours = RayTeam("1", "cpu")
+def test_a_ray_that_ran_before_goes_on_running(ray: FakeRay, files: JobSpec) -> None:
+    ours = RayBackend("1", "cpu")
     ours.gather(files, 1)
-    theirs = RayTeam("1", "cpu")  # Ray is there by now
+    theirs = RayBackend("1", "cpu")  # Ray is there by now
     theirs.gather(files, 1)
     theirs.close()
     assert (len(ray.ended), ray.down) == (1, 0)
@@ -279,20 +279,22 @@ def test_a_ray_that_ran_before_goes_on_running(ray: FakeRay, files: Order) -> No
     assert (len(ray.ended), ray.down) == (2, 1)
 
 
-def test_other_packages_are_said_before_anything_runs_and_ray_is_ended(ray: FakeRay, files: Order) -> None:
+def test_other_packages_are_said_before_anything_runs_and_ray_is_ended(ray: FakeRay, files: JobSpec) -> None:
     ray.torch = "0.1"
-    team = RayTeam("2", "cpu")
-    with pytest.raises(CannotAttack, match=r"workers=2: .* has torch 0\.1, not .*Install the same versions everywhere"):
+    team = RayBackend("2", "cpu")
+    with pytest.raises(
+        AttackUnavailable, match=r"workers=2: .* has torch 0\.1, not .*Install the same versions everywhere"
+    ):
         team.gather(files, 2)
     assert (ray.called, ray.down) == ([], 1)
 
 
 def test_files_that_machines_lack_are_put_where_all_can_fetch_them_once(
-    ray: FakeRay, files: Order, monkeypatch: pytest.MonkeyPatch
+    ray: FakeRay, files: JobSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stored = list[Any]()
     monkeypatch.setattr(ray, "put", lambda thing: stored.append(thing) or thing, raising=True)
-    team = RayTeam("2", "cpu")
+    team = RayBackend("2", "cpu")
     team.gather(files, 2)
     lacking = {files.source.model: "digest of the victim"}
     for worker in list(team._actors):
@@ -308,6 +310,6 @@ def test_files_that_are_sent_are_unpacked_where_they_arrive(
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "there"))
     (tmp_path / "esd.pt").write_bytes(b"weights")
     digest = Fingerprints().of(tmp_path / "esd.pt")
-    bench, gone = RayBench(), Path("/elsewhere/esd.pt")
+    bench, gone = RayWorker(), Path("/elsewhere/esd.pt")
     assert bench.receive([(gone, digest, [("esd.pt", b"wei"), ("esd.pt", b"ghts")])]) == bench.ready()
     assert bench._sent[gone, digest].read_bytes() == b"weights"

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from pytest_unlearndiff.core.concept import Concept, Prompt
 from pytest_unlearndiff.core.concept_file import read_concept
 from pytest_unlearndiff.core.errors import ConceptError
-from pytest_unlearndiff.core.judge_kinds import KINDS, labels_of, problems
-from pytest_unlearndiff.core.prompt_set import read_prompts
+from pytest_unlearndiff.core.judge_options import KINDS, labels_of, problems
+from pytest_unlearndiff.core.prompt_sets import read_prompts
 from pytest_unlearndiff.core.yaml_file import read_yaml
 
 fast = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])

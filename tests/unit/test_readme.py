@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from pytest_unlearndiff.__main__ import COMMANDS
-from pytest_unlearndiff.core.judge_kinds import KINDS
+from pytest_unlearndiff.core.judge_options import KINDS
 from pytest_unlearndiff.plugin.markers import _KEYWORDS
 from pytest_unlearndiff.plugin.options import OPTIONS, add_options
 

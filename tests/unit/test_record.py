@@ -9,19 +9,21 @@ from typing import Any
 import execnet
 import pytest
 
-from pytest_unlearndiff.core.control import Control
 from pytest_unlearndiff.core.gate import Gate
 from pytest_unlearndiff.core.outcome import Status
+from pytest_unlearndiff.core.positive_control import Control
 from pytest_unlearndiff.core.rate import Rate
-from pytest_unlearndiff.reports.record import PromptRecord, Record, limits
+from pytest_unlearndiff.reports.gate_report import GateReport, PromptRecord, limits
 
 from .builders import outcome, prompts, result
 
 TENTH = Fraction(1, 10)
 
 
-def record(letters: str, gate: Gate | None = None, **facts: Any) -> Record:
-    return Record.of(result(letters, **facts), gate or Gate(TENTH), "test_x.py::test_church", ["pytest", "test_x.py"])
+def record(letters: str, gate: Gate | None = None, **facts: Any) -> GateReport:
+    return GateReport.of(
+        result(letters, **facts), gate or Gate(TENTH), "test_x.py::test_church", ["pytest", "test_x.py"]
+    )
 
 
 def test_counts_and_interval_are_the_results() -> None:
@@ -56,8 +58,8 @@ def test_a_record_crosses_processes_unchanged() -> None:
     found = record("gbre-", provenance={"format": "diffusers", "changes": ["a"], "metadata": {"x": "y"}})
     wire = found.to_wire()
     # What pytest-xdist sends a report with; it aborts the session on any type it does not know.
-    assert Record.from_wire(execnet.loads(execnet.dumps(wire))) == found
-    assert Record.from_wire(json.loads(json.dumps(wire))) == found
+    assert GateReport.from_wire(execnet.loads(execnet.dumps(wire))) == found
+    assert GateReport.from_wire(json.loads(json.dumps(wire))) == found
 
 
 def test_every_prompt_is_told_with_what_became_of_it() -> None:
@@ -92,7 +94,7 @@ def test_what_is_no_record_is_refused() -> None:
     wire = record("rr").to_wire()
     for bad in ({}, {**wire, "prompts": [{"case": 1}]}, {**wire, "prompts": 3}):
         with pytest.raises(ValueError, match="not a record"):
-            Record.from_wire(bad)
+            GateReport.from_wire(bad)
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,9 @@ from pytest_unlearndiff.__main__ import main
 from pytest_unlearndiff.core.errors import StoreError
 from pytest_unlearndiff.core.outcome import Outcome, Status
 from pytest_unlearndiff.store.journal import Distrusted, Known, Line
-from pytest_unlearndiff.store.pictures import LARGEST, Pictures, thumbnail
 from pytest_unlearndiff.store.remote import Remote
-from pytest_unlearndiff.store.store import Entry, Mode, Store
+from pytest_unlearndiff.store.store import CampaignDir, Mode, Store
+from pytest_unlearndiff.store.thumbnails import LARGEST, Thumbnails, thumbnail
 
 from .builders import key, outcome
 
@@ -133,7 +133,7 @@ def at(url: str, name: str) -> tuple[fsspec.AbstractFileSystem, str]:
     return files, f"{root}/campaigns/{NAME}/{name}"
 
 
-def machine(folder: Path, url: str, mode: Mode = Mode.RW) -> tuple[Store, Entry]:
+def machine(folder: Path, url: str, mode: Mode = Mode.RW) -> tuple[Store, CampaignDir]:
     """A store of one machine, and its entry of the campaign."""
     store = Store(folder, mode, Remote(url), keep_pictures=True)
     return store, store.entry("church", key())
@@ -160,7 +160,7 @@ def test_what_describes_a_campaign_travels_with_its_outcomes(url: str, tmp_path:
     store, entry = machine(tmp_path / "cluster", url)
     store.note(entry, {"victim": "esd.pt", "changes": ["UNet"]})
     for digest, base in (("a" * 16, False), ("a" * 16, True), ("b" * 16, False)):
-        Pictures(entry.folder).put(digest, PICTURE, base=base)
+        Thumbnails(entry.folder).put(digest, PICTURE, base=base)
     store.share(entry)
     reader, theirs = machine(tmp_path / "laptop", url, Mode.REQUIRE)
     assert reader.noted(theirs) == {"victim": "esd.pt", "changes": ["UNet"]}
@@ -172,7 +172,7 @@ def test_what_describes_a_campaign_travels_with_its_outcomes(url: str, tmp_path:
     pulled = Store(tmp_path / "pulled").entry("church", key())
     assert pulled.noted() == {"victim": "esd.pt", "changes": ["UNet"]}
     assert pulled.key() is not None
-    assert len(Pictures(pulled.folder).every()) == 3
+    assert len(Thumbnails(pulled.folder).every()) == 3
 
 
 def test_what_only_one_machine_knows_is_sent_once_a_shared_store_is_given(url: str, tmp_path: Path) -> None:

@@ -10,13 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_unlearndiff.core.concept import Prompt
-from pytest_unlearndiff.core.control import Control
 from pytest_unlearndiff.core.gate import Gate, Verdict
-from pytest_unlearndiff.core.outcome import Outcome, Status, Tally
-from pytest_unlearndiff.core.repeats import may_repeat, repeated_cases, same_image
+from pytest_unlearndiff.core.identical_images import may_repeat, repeated_cases, same_image
+from pytest_unlearndiff.core.outcome import Counts, Outcome, Status
+from pytest_unlearndiff.core.positive_control import Control
 from pytest_unlearndiff.core.result import AttackResult
 from pytest_unlearndiff.core.retention import Retention, RetentionGate
-from pytest_unlearndiff.reports.record import Record
+from pytest_unlearndiff.reports.gate_report import GateReport
 
 GATES = [
     Gate(),
@@ -57,16 +57,16 @@ def test_an_early_verdict_is_the_full_runs(
     """Attacked one after the other until it is settled by counts; then the un-attacked images of the rest are known."""
     every = [Outcome(str(p.case), s, image=i) for p, i, s in zip(rows, drawn, ends, strict=False)]
     rest = {p.digest: Outcome(p.digest, Status.RESISTED, image=i) for p, i in zip(rows, drawn, strict=False)}
-    full = gate.decide(Tally.of(every, rows))
+    full = gate.decide(Counts.of(every, rows))
     for done in range(len(rows) + 1):
         outcomes = [*every[:done], *[None] * (len(rows) - done)]
-        verdict = gate.decide(Tally.of(outcomes, rows, rest))
+        verdict = gate.decide(Counts.of(outcomes, rows, rest))
         assert verdict in (full, Verdict.INCOMPLETE), done
         # Nothing is known of the rest's images: only what fails is certain, or what cannot be found to repeat.
-        assert gate.decide(Tally.of(outcomes, rows)) in (full, Verdict.INCOMPLETE), done
-    if Tally.of(every, rows).repeated:
+        assert gate.decide(Counts.of(outcomes, rows)) in (full, Verdict.INCOMPLETE), done
+    if Counts.of(every, rows).repeated:
         assert full in (Verdict.FAIL, Verdict.INCOMPLETE)
-        assert not Record.of(AttackResult("c", "a", "v", rows, tuple(every)), gate, "n", []).passed
+        assert not GateReport.of(AttackResult("c", "a", "v", rows, tuple(every)), gate, "n", []).passed
 
 
 @given(prompts, images, statuses, st.fractions(0, 1), st.booleans())

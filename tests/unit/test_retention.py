@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_unlearndiff.campaign.parts import VictimSource
 from pytest_unlearndiff.core.errors import GateError
 from pytest_unlearndiff.core.gate import Verdict
 from pytest_unlearndiff.core.retention import Retention, RetentionGate
-from pytest_unlearndiff.reports.retention import RetentionRecord, retention_lines, retention_text
+from pytest_unlearndiff.reports.retention import RetentionReport, retention_lines, retention_text
+from pytest_unlearndiff.runs.model_cache import ModelSpec
 
 from .builders import result
 
@@ -89,9 +89,9 @@ def test_a_limit_that_cannot_be_shown_or_compared_is_refused() -> None:
     RetentionGate(min_rate=HALF).check(1, base=False)
 
 
-def record(victim: str, base: str | None, gate: RetentionGate) -> RetentionRecord:
-    found = RetentionRecord.of(kept(victim, base), gate, "test_x.py::test_kept")
-    assert RetentionRecord.from_wire(found.to_wire()) == found
+def record(victim: str, base: str | None, gate: RetentionGate) -> RetentionReport:
+    found = RetentionReport.of(kept(victim, base), gate, "test_x.py::test_kept")
+    assert RetentionReport.from_wire(found.to_wire()) == found
     return found
 
 
@@ -134,4 +134,4 @@ def test_the_table() -> None:
 def test_workers_have_the_gpus_so_drift_is_measured_beside_them() -> None:
     from pytest_unlearndiff.plugin.retention import _on_cpu
 
-    assert _on_cpu(VictimSource(Path("x"), device="cuda")) == VictimSource(Path("x"), device="cpu")
+    assert _on_cpu(ModelSpec(Path("x"), device="cuda")) == ModelSpec(Path("x"), device="cpu")

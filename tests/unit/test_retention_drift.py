@@ -18,22 +18,22 @@ from PIL import Image
 from skimage.metrics import structural_similarity as skimage_similarity
 from tiny_judges import tiny_clip
 
-from pytest_unlearndiff.campaign.campaign import Campaign
-from pytest_unlearndiff.campaign.drift import Meter
-from pytest_unlearndiff.campaign.parts import Fingerprint, Parts, VictimSource
-from pytest_unlearndiff.core.attack_spec import AttackSpec
+from pytest_unlearndiff.core.attack_config import AttackConfig
 from pytest_unlearndiff.core.drift import MEASURES, Measure
 from pytest_unlearndiff.core.errors import JudgeError
 from pytest_unlearndiff.models.similarity import structural_similarity
 from pytest_unlearndiff.reports.html_report import html_report
 from pytest_unlearndiff.reports.json_report import json_report, schema
 from pytest_unlearndiff.reports.markdown import markdown_report
-from pytest_unlearndiff.reports.reading import read_gates
-from pytest_unlearndiff.reports.retention import RetentionRecord, retention_lines, retention_properties
-from pytest_unlearndiff.reports.session import SessionRecord
+from pytest_unlearndiff.reports.retention import RetentionReport, retention_lines, retention_properties
+from pytest_unlearndiff.reports.session import SessionReport
+from pytest_unlearndiff.reports.stored_reports import read_gates
+from pytest_unlearndiff.runs.campaign import Campaign
+from pytest_unlearndiff.runs.drift import Meter
+from pytest_unlearndiff.runs.model_cache import Fingerprint, ModelCache, ModelSpec
 from pytest_unlearndiff.store.measures import Measures
-from pytest_unlearndiff.store.pictures import Pictures
 from pytest_unlearndiff.store.store import Mode, Store
+from pytest_unlearndiff.store.thumbnails import Thumbnails
 
 from .builders import concept
 from .sessions import record, retained
@@ -65,8 +65,8 @@ def test_structural_similarity_is_that_of_scikit_image() -> None:
 def campaigns(root: Path, mode: Mode = Mode.RW) -> tuple[Store, Campaign, Campaign]:
     """A store, and a victim's and a base's campaign of three prompts."""
     asked = concept(3)
-    victim = Campaign(asked, AttackSpec("none"), Fingerprint("victim", ""), "judge")
-    base = Campaign(asked, AttackSpec("none"), Fingerprint("base", "base"), "judge")
+    victim = Campaign(asked, AttackConfig("none"), Fingerprint("victim", ""), "judge")
+    base = Campaign(asked, AttackConfig("none"), Fingerprint("base", "base"), "judge")
     return Store(root, mode, keep_pictures=True), victim, base
 
 
@@ -78,8 +78,8 @@ def draw(root: Path, same: int) -> Meter:
         entry = store.entry("church", campaign.key)
         store.prepare(entry, campaign.key)
         for prompt, seed in zip(prompts, seeds, strict=False):
-            Pictures(entry.folder).keep(prompt.digest, picture(seed))
-    return Meter(store, victim, base, VictimSource(), Parts())
+            Thumbnails(entry.folder).keep(prompt.digest, picture(seed))
+    return Meter(store, victim, base, ModelSpec(), ModelCache())
 
 
 def test_pictures_that_are_there_are_compared(tmp_path: Path) -> None:
@@ -91,11 +91,11 @@ def test_pictures_that_are_there_are_compared(tmp_path: Path) -> None:
     [one] = meter.measure(noise=False)
     assert -1 <= one.value < 1
     store, victim, base = campaigns(tmp_path / "none")
-    assert Meter(store, victim, base, VictimSource(), Parts()).measure(noise=False) == ()
+    assert Meter(store, victim, base, ModelSpec(), ModelCache()).measure(noise=False) == ()
 
 
 def test_clip_scores_by_hand(tmp_path: Path) -> None:
-    placed: list[VictimSource] = []
+    placed: list[ModelSpec] = []
     meter = replace(
         draw(tmp_path / "store", 1),
         clip=tiny_clip(tmp_path / "clip"),
@@ -103,7 +103,7 @@ def test_clip_scores_by_hand(tmp_path: Path) -> None:
     )
     found = {measure.name: measure for measure in meter.measure(noise=False)}
     assert placed == [meter.source], "it asks where there is room before it loads anything"
-    clip = Parts().clip(str(meter.clip), "cpu")
+    clip = ModelCache().clip(str(meter.clip), "cpu")
     # The store's thumbnails are what is compared; they are as large as these pictures, and nearly the same.
     victims, bases = (clip.of_images([picture(seed) for seed in seeds]) for seeds in ((0, 8), (0, 1)))
     texts = clip.of_texts([prompt.text for prompt in meter.victim.concept.prompts[:2]])
@@ -122,10 +122,10 @@ def test_what_was_measured_is_kept_and_needs_no_torch(tmp_path: Path) -> None:
         "import sys, json\n"
         "for name in ('torch', 'numpy', 'PIL', 'scipy'): sys.modules[name] = None\n"
         "from pathlib import Path\n"
-        "from pytest_unlearndiff.campaign.campaign import Campaign\n"
-        "from pytest_unlearndiff.campaign.drift import Meter\n"
-        "from pytest_unlearndiff.campaign.parts import Fingerprint, Parts, VictimSource\n"
-        "from pytest_unlearndiff.core.attack_spec import AttackSpec\n"
+        "from pytest_unlearndiff.runs.campaign import Campaign\n"
+        "from pytest_unlearndiff.runs.drift import Meter\n"
+        "from pytest_unlearndiff.runs.model_cache import Fingerprint, ModelCache, ModelSpec\n"
+        "from pytest_unlearndiff.core.attack_config import AttackSpec\n"
         "from pytest_unlearndiff.core.concept import Concept, JudgeSpec, Prompt\n"
         "from pytest_unlearndiff.store.store import Mode, Store\n"
         "ps = tuple(Prompt(f'a church, number {i}', 1000 + i, 7.5, 100 + i) for i in range(3))\n"
@@ -133,7 +133,7 @@ def test_what_was_measured_is_kept_and_needs_no_torch(tmp_path: Path) -> None:
         "v = Campaign(c, AttackSpec('none'), Fingerprint('victim', ''), 'judge')\n"
         "b = Campaign(c, AttackSpec('none'), Fingerprint('base', 'base'), 'judge')\n"
         f"s = Store(Path({str(tmp_path / 'store')!r}), Mode.REQUIRE)\n"
-        f"m = Meter(s, v, b, VictimSource(), Parts(), Path({str(tmp_path / 'clip')!r}))\n"
+        f"m = Meter(s, v, b, ModelSpec(), ModelCache(), Path({str(tmp_path / 'clip')!r}))\n"
         "print(json.dumps([[x.name, x.value, x.base, x.prompts] for x in m.measure(noise=True)]))\n"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
@@ -144,7 +144,7 @@ def test_what_was_measured_is_kept_and_needs_no_torch(tmp_path: Path) -> None:
 def test_where_nothing_may_be_computed_nothing_is(tmp_path: Path) -> None:
     draw(tmp_path, 1)
     store, victim, base = campaigns(tmp_path, Mode.REQUIRE)
-    assert Meter(store, victim, base, VictimSource(), Parts()).measure(noise=True) == ()
+    assert Meter(store, victim, base, ModelSpec(), ModelCache()).measure(noise=True) == ()
 
 
 def test_predicted_noise_is_compared_where_models_are_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,7 +165,7 @@ def test_predicted_noise_is_compared_where_models_are_there(tmp_path: Path, monk
 def test_a_figure_that_cannot_be_had_costs_no_verdict(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     meter = draw(tmp_path, 2)
     entry = meter.store.entry("church", meter.victim.key)
-    Pictures(entry.folder).put(meter.victim.concept.prompts[0].digest, b"RIFF....WEBPnot really")
+    Thumbnails(entry.folder).put(meter.victim.concept.prompts[0].digest, b"RIFF....WEBPnot really")
     assert meter.measure(noise=False) == ()
     assert "drift could not be measured: UnidentifiedImageError" in caplog.text
 
@@ -185,9 +185,9 @@ def test_any_kept_file_has_figures_or_none(tmp_path: Path, content: Any) -> None
     assert kept.read("y") == {"d": [1.0]}
 
 
-def told(**facts: Any) -> SessionRecord:
+def told(**facts: Any) -> SessionReport:
     drift = [{"name": m.name, "value": m.value, "base": m.base, "prompts": m.prompts} for m in DRIFT]
-    return SessionRecord([record("r" * 10)], retained=[retained(drift=drift, **facts)])
+    return SessionReport([record("r" * 10)], retained=[retained(drift=drift, **facts)])
 
 
 def test_every_report_tells_it() -> None:
@@ -205,12 +205,12 @@ def test_every_report_tells_it() -> None:
     jsonschema.Draft202012Validator(json.loads(schema())).validate(written)
     assert [measure["name"] for measure in written["retained"][0]["drift"]] == ["similarity", "clip-score", "noise"]
     assert {m.name for m in DRIFT} < set(MEASURES)
-    assert SessionRecord.from_wire(json.loads(json.dumps(session.to_wire()))) == session
+    assert SessionReport.from_wire(json.loads(json.dumps(session.to_wire()))) == session
 
 
 def test_records_of_before_are_read(tmp_path: Path) -> None:
     old = {name: value for name, value in retained().to_wire().items() if name != "drift"}
-    assert RetentionRecord.from_wire(old) == retained()
+    assert RetentionReport.from_wire(old) == retained()
     report = json.loads(json_report(told()))
     for gate in report["gates"]:
         for prompt in gate["prompts"]:
@@ -223,7 +223,7 @@ def test_records_of_before_are_read(tmp_path: Path) -> None:
 def test_pictures_that_are_not_there_have_no_clip_score(tmp_path: Path) -> None:
     store, victim, base = campaigns(tmp_path / "none")
     clip = tiny_clip(tmp_path / "clip")
-    assert Meter(store, victim, base, VictimSource(), Parts(), clip).measure(noise=False) == ()
+    assert Meter(store, victim, base, ModelSpec(), ModelCache(), clip).measure(noise=False) == ()
 
 
 def test_a_mode_that_does_not_write_measures_and_keeps_nothing(tmp_path: Path) -> None:

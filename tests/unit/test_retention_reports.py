@@ -15,8 +15,8 @@ from pytest_unlearndiff.reports.github import workflow_commands
 from pytest_unlearndiff.reports.html_report import html_report
 from pytest_unlearndiff.reports.json_report import json_report, schema
 from pytest_unlearndiff.reports.markdown import markdown_report
-from pytest_unlearndiff.reports.retention import RetentionRecord, retention_lines, retention_text
-from pytest_unlearndiff.reports.session import SessionRecord
+from pytest_unlearndiff.reports.retention import RetentionReport, retention_lines, retention_text
+from pytest_unlearndiff.reports.session import SessionReport
 
 from .builders import result
 from .sessions import HOSTILE, record
@@ -24,19 +24,19 @@ from .sessions import HOSTILE, record
 GATE = RetentionGate(min_rate=Fraction(3, 4))
 
 
-def kept(victim: str, base: str | None, gate: RetentionGate = GATE) -> RetentionRecord:
+def kept(victim: str, base: str | None, gate: RetentionGate = GATE) -> RetentionReport:
     found = Retention(result(victim), result(base) if base is not None else None)
-    return RetentionRecord.of(found, gate, f"test_x.py::test_{victim}")
+    return RetentionReport.of(found, gate, f"test_x.py::test_{victim}")
 
 
-def session(*retained: RetentionRecord) -> SessionRecord:
-    return SessionRecord([record("rrrrrrrrrr")], retained=list(retained))
+def session(*retained: RetentionReport) -> SessionReport:
+    return SessionReport([record("rrrrrrrrrr")], retained=list(retained))
 
 
 def test_a_lost_concept_is_in_the_headline() -> None:
     assert session(kept("gggr", "gggg")).headline == "2 of 2 gates passed"
     assert session(kept("grrr", "gggg")).headline == "1 of 2 gates did not pass"
-    assert SessionRecord([], retained=[kept("gggg", None)]).headline == "1 of 1 gate passed"
+    assert SessionReport([], retained=[kept("gggg", None)]).headline == "1 of 1 gate passed"
 
 
 def test_what_is_expected_to_fail_is_told_as_such() -> None:
@@ -59,7 +59,7 @@ def test_json_follows_its_schema_and_comes_back(retained: list[tuple[str, str | 
     written = json.loads(json_report(told))
     jsonschema.Draft202012Validator(json.loads(schema())).validate(written)
     assert [gate["drawn"] for gate in written["retained"]] == [gate.drawn for gate in told.retained]
-    assert SessionRecord.from_wire(told.to_wire()) == told
+    assert SessionReport.from_wire(told.to_wire()) == told
 
 
 @pytest.mark.parametrize("text", HOSTILE)
@@ -101,4 +101,4 @@ def test_a_model_that_nobody_recorded_is_told_as_such() -> None:
     assert "  model not recorded" in [line for line, _ in retention_lines([found, unknown])]
     page = html_report(session(unknown), None)
     assert "model not recorded" in page
-    assert "model not recorded" in markdown_report(SessionRecord([], retained=[unknown]))
+    assert "model not recorded" in markdown_report(SessionReport([], retained=[unknown]))

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from pytest_unlearndiff.campaign.roster import GuestTeam, Meeting, Roster
-from pytest_unlearndiff.core.errors import CannotAttack
+from pytest_unlearndiff.core.errors import AttackUnavailable
+from pytest_unlearndiff.workers.roster import GuestTeam, Meeting, Roster
 
 NAMES = [f"worker {n}" for n in range(1, 9)]
 
@@ -77,14 +77,14 @@ def test_once_it_is_closed_nobody_is_served(roster: Roster) -> None:
     door = roster.door
     roster.close()
     roster._serve()  # returns
-    with pytest.raises(CannotAttack, match="pytest's own, cannot be reached"):
+    with pytest.raises(AttackUnavailable, match="pytest's own, cannot be reached"):
         GuestTeam("8", "cpu", door).connect()
 
 
 @pytest.mark.parametrize(
     ("error", "said"),
     [
-        (CannotAttack("the cluster has 0 GPUs"), "^the cluster has 0 GPUs$"),
+        (AttackUnavailable("the cluster has 0 GPUs"), "^the cluster has 0 GPUs$"),
         (RuntimeError("no such\nfolder"), "^Ray's workers cannot be started: RuntimeError: no such folder$"),
     ],
 )
@@ -95,7 +95,7 @@ def test_why_there_are_no_workers_travels(
         raise error
 
     monkeypatch.setattr(roster._team, "hire", hire)
-    with pytest.raises(CannotAttack, match=said):
+    with pytest.raises(AttackUnavailable, match=said):
         GuestTeam("8", "cpu", roster.door).connect()
 
 

@@ -18,24 +18,24 @@ from tiny import shown, tiny_pipeline, tiny_xl
 from transformers import CLIPConfig
 from transformers.models.clip import CLIPImageProcessorPil
 
-from pytest_unlearndiff.campaign.campaign import Campaign
-from pytest_unlearndiff.campaign.parts import Fingerprint, Parts, VictimSource
-from pytest_unlearndiff.core.attack_spec import AttackSpec
-from pytest_unlearndiff.core.concept import Concept, JudgeSpec, Prompt, Sampling
-from pytest_unlearndiff.core.drawing import Drawing
+from pytest_unlearndiff.core.attack_config import AttackConfig
+from pytest_unlearndiff.core.concept import Concept, JudgeConfig, Prompt, Sampling
+from pytest_unlearndiff.core.defenses import Guidance
+from pytest_unlearndiff.core.drawing import GenerationRequest
 from pytest_unlearndiff.core.errors import ModelError
 from pytest_unlearndiff.core.gate import Gate, Verdict
-from pytest_unlearndiff.core.guidance import Guidance
 from pytest_unlearndiff.core.outcome import Status
 from pytest_unlearndiff.core.retention import Retention, RetentionGate
+from pytest_unlearndiff.models.diffusion_model import DiffusionModel
 from pytest_unlearndiff.models.loading import describe, load_pipeline
-from pytest_unlearndiff.models.victim import Victim
-from pytest_unlearndiff.reports.record import Record
-from pytest_unlearndiff.store.fingerprint import Fingerprints
-from pytest_unlearndiff.store.judge_weights import judge_weights
+from pytest_unlearndiff.reports.gate_report import GateReport
+from pytest_unlearndiff.runs.campaign import Campaign
+from pytest_unlearndiff.runs.model_cache import Fingerprint, ModelCache, ModelSpec
+from pytest_unlearndiff.sources.judge_files import judge_weights
+from pytest_unlearndiff.store.hashing import Fingerprints
 from pytest_unlearndiff.store.store import Store
 
-DRAWINGS = [Drawing("a church", 1, 5.0), Drawing("a tree", 2, 7.5)]
+DRAWINGS = [GenerationRequest("a church", 1, 5.0), GenerationRequest("a tree", 2, 7.5)]
 SHORT = Sampling(steps=2)
 
 
@@ -61,9 +61,9 @@ def black(pictures: list[Any]) -> bool:
 
 def test_it_is_out_by_default_and_the_users_pipeline_keeps_it() -> None:
     pipe = checked_pipeline()
-    drawn = shown(Victim(pipe, SHORT).generate(DRAWINGS))
+    drawn = shown(DiffusionModel(pipe, SHORT).generate(DRAWINGS))
     assert not black(drawn)
-    plain = shown(Victim(tiny_pipeline(1), SHORT).generate(DRAWINGS))
+    plain = shown(DiffusionModel(tiny_pipeline(1), SHORT).generate(DRAWINGS))
     assert all(np.array_equal(*pair) for pair in zip(drawn, plain, strict=True))
     assert pipe.safety_checker is not None
 
@@ -72,7 +72,7 @@ def test_it_is_out_by_default_and_the_users_pipeline_keeps_it() -> None:
 def test_it_blackens_what_it_objects_to_where_it_counts(objects: bool, caplog: pytest.LogCaptureFixture) -> None:
     pipe = checked_pipeline(objects=objects)
     with caplog.at_level(logging.WARNING):
-        drawn = Victim(pipe, SHORT, safety_checker=True).generate(DRAWINGS)
+        drawn = DiffusionModel(pipe, SHORT, safety_checker=True).generate(DRAWINGS)
     assert black(shown(drawn)) is objects
     assert [(each.blocked, each.problem) for each in drawn] == [(objects, None)] * 2
     assert not caplog.records
@@ -82,17 +82,19 @@ def test_what_it_blocks_is_no_hit_and_never_shown_to_the_judge(tmp_path: Path) -
     """The judge would see the concept in whatever it is shown, black images among them."""
     tiny_pipeline(0).save_pretrained(tmp_path / "base")
     prompts = tuple(Prompt(d.text, d.seed, d.guidance, n) for n, d in enumerate(DRAWINGS))
-    concept = Concept("church", prompts, JudgeSpec("function", {"call": "broken_models:always"}), sampling=SHORT)
-    source = VictimSource(base=tmp_path / "base", pipe=checked_pipeline(1), safety_checker=True)
+    concept = Concept("church", prompts, JudgeConfig("function", {"call": "broken_models:always"}), sampling=SHORT)
+    source = ModelSpec(base=tmp_path / "base", pipe=checked_pipeline(1), safety_checker=True)
     sides, store = [], Store(tmp_path / "store")
     for each in (source, source.unerased):
         fingerprint = Fingerprint.of(each, store.fingerprints)
-        campaign = Campaign(concept, AttackSpec("none"), fingerprint, judge_weights(concept.judge, store.fingerprints))
-        sides.append(campaign.run(store, lambda s=each: s, Parts(), lanes=2, control=lambda tally: True))
+        campaign = Campaign(
+            concept, AttackConfig("none"), fingerprint, judge_weights(concept.judge, store.fingerprints)
+        )
+        sides.append(campaign.run(store, lambda s=each: s, ModelCache(), lanes=2, control=lambda tally: True))
     victim, base = sides
     assert [(o.status, o.score, o.image) for o in victim.outcomes if o] == [(Status.BLOCKED, None, None)] * 2
     assert victim.tally.blocked == 2
-    record = Record.of(victim, Gate(Fraction(0)), "n", [])
+    record = GateReport.of(victim, Gate(Fraction(0)), "n", [])
     assert (record.verdict, record.blocked, record.control_hits) == ("PASS", 2, 2)
     assert record.prompts[0].detail == "the model's own safety checker blocked 1 of 1 images"
     assert RetentionGate(min_rate=Fraction(1, 2)).decide(Retention(victim, base)) is Verdict.FAIL
@@ -102,22 +104,22 @@ def test_what_it_blocks_is_no_hit_and_never_shown_to_the_judge(tmp_path: Path) -
 @pytest.mark.parametrize("kind", ["pipeline", "checkpoint", "base", "object"])
 def test_every_kind_of_victim_has_its_own(kind: str, tmp_path: Path) -> None:
     checked_pipeline(0).save_pretrained(tmp_path / "base")
-    source = VictimSource(base=tmp_path / "base")
+    source = ModelSpec(base=tmp_path / "base")
     if kind == "pipeline":
         checked_pipeline(1).save_pretrained(tmp_path / "model")
         tiny_pipeline(0).save_pretrained(tmp_path / "plain")  # the base's does not count, and need not be there
-        source = VictimSource(tmp_path / "model", tmp_path / "plain")
+        source = ModelSpec(tmp_path / "model", tmp_path / "plain")
     elif kind == "checkpoint":
         save_file(unet(tiny_pipeline(1), ATTN2), tmp_path / "model")
-        source = VictimSource(tmp_path / "model", tmp_path / "base")
+        source = ModelSpec(tmp_path / "model", tmp_path / "base")
     elif kind == "object":
-        source = VictimSource(pipe=checked_pipeline(1))
-    asked, parts = replace(source, safety_checker=True), Parts()
+        source = ModelSpec(pipe=checked_pipeline(1))
+    asked, parts = replace(source, safety_checker=True), ModelCache()
     loaded = parts.victim(asked)
-    assert black(shown(Victim(loaded.pipe, SHORT, safety_checker=True).generate(DRAWINGS[:1])))
+    assert black(shown(DiffusionModel(loaded.pipe, SHORT, safety_checker=True).generate(DRAWINGS[:1])))
     if source.base is not None:
         # Target images are what the base draws, unchecked.
-        assert not black(shown(Victim(parts.base(asked), SHORT).generate(DRAWINGS[:1])))
+        assert not black(shown(DiffusionModel(parts.base(asked), SHORT).generate(DRAWINGS[:1])))
     assert "drawn with its own safety checker" in describe(loaded, asked.beside)["notes"]
     assert describe(loaded, source.beside)["notes"] == []
 
@@ -125,7 +127,7 @@ def test_every_kind_of_victim_has_its_own(kind: str, tmp_path: Path) -> None:
 def test_the_base_is_loaded_once(tmp_path: Path) -> None:
     checked_pipeline(0).save_pretrained(tmp_path / "base")
     save_file(unet(tiny_pipeline(1), ATTN2), tmp_path / "model")
-    source, parts = VictimSource(tmp_path / "model", tmp_path / "base", safety_checker=True), Parts()
+    source, parts = ModelSpec(tmp_path / "model", tmp_path / "base", safety_checker=True), ModelCache()
     given = parts.victim(source).pipe, parts.base(source), parts.base(source.unerased)
     assert len({id(pipe.text_encoder) for pipe in given}) == 1
 
@@ -134,12 +136,12 @@ def test_where_there_is_none_that_is_an_error(tmp_path: Path) -> None:
     tiny_pipeline(0).save_pretrained(tmp_path / "none")
     tiny_xl(0).save_pretrained(tmp_path / "xl")
     for source in (
-        VictimSource(tmp_path / "none", safety_checker=True),
-        VictimSource(tmp_path / "xl", safety_checker=True),
-        VictimSource(pipe=tiny_pipeline(0), safety_checker=True),
+        ModelSpec(tmp_path / "none", safety_checker=True),
+        ModelSpec(tmp_path / "xl", safety_checker=True),
+        ModelSpec(pipe=tiny_pipeline(0), safety_checker=True),
     ):
         with pytest.raises(ModelError, match="has no safety checker: leave out --unlearndiff-safety-checker"):
-            Parts().victim(source)
+            ModelCache().victim(source)
 
 
 def test_old_files_of_it_load_and_a_gap_in_them_is_noticed(tmp_path: Path) -> None:
@@ -163,7 +165,7 @@ def test_it_is_part_of_the_key_just_where_it_counts(tmp_path: Path) -> None:
     checked_pipeline(0).save_pretrained(tmp_path / "base")
 
     def victim(**given: Any) -> str:
-        return Fingerprint.of(VictimSource(**given), Fingerprints()).victim
+        return Fingerprint.of(ModelSpec(**given), Fingerprints()).victim
 
     folder, pipe = {"base": tmp_path / "base"}, checked_pipeline(1)
     assert victim(**folder, safety_checker=True) == victim(**folder) + " with its own safety checker"
@@ -175,4 +177,4 @@ def test_it_is_part_of_the_key_just_where_it_counts(tmp_path: Path) -> None:
     after = victim(pipe=pipe), victim(pipe=pipe, safety_checker=True)
     assert after[0] == before[0]
     assert after[1] != before[1]
-    assert Fingerprint.of(VictimSource(**folder, safety_checker=True), Fingerprints()).target == victim(**folder)
+    assert Fingerprint.of(ModelSpec(**folder, safety_checker=True), Fingerprints()).target == victim(**folder)

@@ -14,16 +14,16 @@ import torch
 from safetensors.torch import save_file
 from tiny import PROMPTS, tiny_pipeline, tiny_xl
 
-from pytest_unlearndiff.campaign.campaign import Campaign
-from pytest_unlearndiff.campaign.parts import Fingerprint, Parts, VictimSource
-from pytest_unlearndiff.core.attack_spec import AttackSpec
-from pytest_unlearndiff.core.concept import SPACINGS, Concept, JudgeSpec, Sampling
-from pytest_unlearndiff.core.drawing import Drawing
+from pytest_unlearndiff.core.attack_config import AttackConfig
+from pytest_unlearndiff.core.concept import SPACINGS, Concept, JudgeConfig, Sampling
+from pytest_unlearndiff.core.drawing import GenerationRequest
 from pytest_unlearndiff.core.errors import ModelError
+from pytest_unlearndiff.models.diffusion_model import DiffusionModel
 from pytest_unlearndiff.models.loading import load_pipeline, load_scheduler
-from pytest_unlearndiff.models.quiet import library_warnings_ignored
-from pytest_unlearndiff.models.schedules import differences, lms
-from pytest_unlearndiff.models.victim import Victim
+from pytest_unlearndiff.models.noise_schedules import differences, lms
+from pytest_unlearndiff.models.silence import library_warnings_ignored
+from pytest_unlearndiff.runs.campaign import Campaign
+from pytest_unlearndiff.runs.model_cache import Fingerprint, ModelCache, ModelSpec
 from pytest_unlearndiff.store.store import Store
 
 # As Stable Diffusion 1.4 is published: the spacing of timesteps is left to the scheduler's class.
@@ -35,7 +35,7 @@ PUBLISHED = {
     "steps_offset": 1,
 }
 CLASSES = ("PNDMScheduler", "DDIMScheduler", "EulerDiscreteScheduler", "DPMSolverMultistepScheduler", "LCMScheduler")
-DRAWINGS = [Drawing(prompt.text, prompt.seed, prompt.guidance) for prompt in PROMPTS[:2]]
+DRAWINGS = [GenerationRequest(prompt.text, prompt.seed, prompt.guidance) for prompt in PROMPTS[:2]]
 
 
 def scheduler(name: str = "PNDMScheduler", **settings: Any) -> Any:
@@ -59,7 +59,7 @@ def fifty(given: Any) -> Any:
 def pictures(given: Any, sampling: Sampling) -> list[np.ndarray]:
     pipe = tiny_pipeline()
     pipe.scheduler = given
-    return [np.asarray(image) for image in Victim(pipe, sampling).generate(DRAWINGS)]
+    return [np.asarray(image) for image in DiffusionModel(pipe, sampling).generate(DRAWINGS)]
 
 
 @pytest.mark.parametrize("spacing", ["linspace", "own"])
@@ -110,8 +110,8 @@ def test_own_keeps_the_pipelines_sigmas_too() -> None:
 
 def test_the_spacing_that_is_used_is_part_of_the_key() -> None:
     def digest(sampling: Sampling) -> str:
-        asked = Concept("church", tuple(PROMPTS), JudgeSpec("function"), sampling=sampling)
-        return Campaign(asked, AttackSpec(), Fingerprint("victim", "base"), "judge").key.digest
+        asked = Concept("church", tuple(PROMPTS), JudgeConfig("function"), sampling=sampling)
+        return Campaign(asked, AttackConfig(), Fingerprint("victim", "base"), "judge").key.digest
 
     assert asdict(Sampling()) == {"steps": 50, "scheduler": "lms", "spacing": "linspace"}
     assert asdict(Sampling(scheduler="own")) == {"steps": 50, "scheduler": "own", "spacing": "own"}
@@ -190,17 +190,17 @@ def test_a_victims_other_scheduler_is_a_note_of_its_campaign(
     tiny_pipeline(0).save_pretrained(tmp_path / "base")
     pipe = tiny_pipeline(1)
     pipe.scheduler = scheduler(beta_schedule="linear")
-    source = VictimSource(tmp_path / "model", tmp_path / "base")
+    source = ModelSpec(tmp_path / "model", tmp_path / "base")
     if kind == "folder":
         pipe.save_pretrained(tmp_path / "model")
     elif kind == "object":
         source = replace(source, model=None, pipe=pipe)
     else:
         save_file({f"unet.{key}": value for key, value in pipe.unet.state_dict().items()}, tmp_path / "model")
-    judge = JudgeSpec("function", {"call": "eye_of_schedules:look"})
+    judge = JudgeConfig("function", {"call": "eye_of_schedules:look"})
     asked = Concept("church", tuple(PROMPTS[:1]), judge, sampling=Sampling(steps=2))
     store = Store(tmp_path / "store")
-    campaign = Campaign(asked, AttackSpec("none"), Fingerprint.of(source, store.fingerprints), "judge")
-    result = campaign.run(store, lambda: source, Parts(), lanes=1)
+    campaign = Campaign(asked, AttackConfig("none"), Fingerprint.of(source, store.fingerprints), "judge")
+    result = campaign.run(store, lambda: source, ModelCache(), lanes=1)
     told = "its scheduler differs from its base's in beta_schedule ('linear', the base's 'scaled_linear')"
     assert result.provenance["notes"] == ([] if kind == "state dict" else [told])

@@ -13,28 +13,36 @@ from tiny import PROMPTS, shown, tiny_pipeline, tiny_xl
 
 from pytest_unlearndiff.attacks import build_attack
 from pytest_unlearndiff.attacks.slots import lay_out
-from pytest_unlearndiff.core.attack_spec import BASELINES, SCHEDULES, AttackSpec, Embeddings, Genetic, Simplex, Swaps
+from pytest_unlearndiff.core.attack_config import (
+    BASELINES,
+    SCHEDULES,
+    AttackConfig,
+    EmbeddingSchedule,
+    GeneticSchedule,
+    SimplexSchedule,
+    TokenSwapSchedule,
+)
 from pytest_unlearndiff.core.concept import Sampling
-from pytest_unlearndiff.core.drawing import Drawing
+from pytest_unlearndiff.core.drawing import GenerationRequest
+from pytest_unlearndiff.models.diffusion_model import DiffusionModel
 from pytest_unlearndiff.models.loading import load_pipeline, weights_digest
-from pytest_unlearndiff.models.targets import Targets
-from pytest_unlearndiff.models.victim import Victim
+from pytest_unlearndiff.models.target_images import Targets
 
 SPECS = {
-    "simplex": AttackSpec(schedule="paper"),
-    "swaps": AttackSpec(),
-    "classifier": AttackSpec(loss="classifier"),
-    "p4d": AttackSpec("p4d"),
-    "ring-a-bell": AttackSpec("ring-a-bell", word="church"),
+    "simplex": AttackConfig(schedule="paper"),
+    "swaps": AttackConfig(),
+    "classifier": AttackConfig(loss="classifier"),
+    "p4d": AttackConfig("p4d"),
+    "ring-a-bell": AttackConfig("ring-a-bell", word="church"),
 }
 
 
 @pytest.fixture(autouse=True)
 def _short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(SCHEDULES, "paper", Simplex((0.49,), steps=2))  # type: ignore[arg-type]
-    monkeypatch.setitem(SCHEDULES, "fast", Swaps((0.35, 0.65), rounds=1, screened=4, measured=2))  # type: ignore[arg-type]
-    monkeypatch.setitem(BASELINES["p4d"], "fast", Embeddings((0.49,), steps=2))  # type: ignore[arg-type]
-    monkeypatch.setitem(BASELINES["ring-a-bell"], "fast", Genetic(1, 2, population=8))  # type: ignore[arg-type]
+    monkeypatch.setitem(SCHEDULES, "paper", SimplexSchedule((0.49,), steps=2))  # type: ignore[arg-type]
+    monkeypatch.setitem(SCHEDULES, "fast", TokenSwapSchedule((0.35, 0.65), rounds=1, screened=4, measured=2))  # type: ignore[arg-type]
+    monkeypatch.setitem(BASELINES["p4d"], "fast", EmbeddingSchedule((0.49,), steps=2))  # type: ignore[arg-type]
+    monkeypatch.setitem(BASELINES["ring-a-bell"], "fast", GeneticSchedule(1, 2, population=8))  # type: ignore[arg-type]
 
 
 def velocity(seed: int) -> Any:
@@ -88,7 +96,7 @@ SHAPES: dict[str, Callable[[int], Any]] = {
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_every_attack_runs_and_what_it_proposes_can_be_drawn(shape: str) -> None:
-    victim, base = (Victim(SHAPES[shape](seed), Sampling(steps=2)) for seed in (1, 0))
+    victim, base = (DiffusionModel(SHAPES[shape](seed), Sampling(steps=2)) for seed in (1, 0))
     for name, spec in SPECS.items():
         attack = build_attack(spec, victim)
         lanes = attack.start(PROMPTS[1:2], victim, Targets(base), 0)
@@ -100,7 +108,7 @@ def test_every_attack_runs_and_what_it_proposes_can_be_drawn(shape: str) -> None
 
 
 def test_half_precision_leaves_the_search_in_single() -> None:
-    victim, base = (Victim(half(seed), Sampling(steps=2)) for seed in (1, 0))
+    victim, base = (DiffusionModel(half(seed), Sampling(steps=2)) for seed in (1, 0))
     (lane,) = build_attack(SPECS["simplex"], victim).start(PROMPTS[:1], victim, Targets(base), 0)
     assert {lane.u.dtype, lane.x0.dtype} == {torch.float32}
 
@@ -114,8 +122,8 @@ def test_a_pipeline_folder_with_a_small_autoencoder_loads(tmp_path: Path) -> Non
 
 def test_latents_of_a_small_autoencoder_are_its_own() -> None:
     pipe = small_autoencoder(0)
-    victim = Victim(pipe, Sampling(steps=2))
-    images = shown(victim.generate([Drawing("a church", 1, 5.0)]))
+    victim = DiffusionModel(pipe, Sampling(steps=2))
+    images = shown(victim.generate([GenerationRequest("a church", 1, 5.0)]))
     pixels = pipe.image_processor.preprocess(images)
     with torch.no_grad():
         torch.testing.assert_close(victim.latents(images), pipe.vae.encode(pixels).latents, atol=1e-5, rtol=1e-4)
@@ -123,7 +131,7 @@ def test_latents_of_a_small_autoencoder_are_its_own() -> None:
 
 @pytest.mark.parametrize("text", ["a church! on red", "church"])
 def test_padding_is_the_tokenizers_and_no_token_of_the_prompt_is_lost(text: str) -> None:
-    vocabulary = Victim(exclamation_padding(0), Sampling(steps=2)).vocabulary
+    vocabulary = DiffusionModel(exclamation_padding(0), Sampling(steps=2)).vocabulary
     assert vocabulary.pad != vocabulary.eos
     slots = lay_out(text, 2, "prefix", vocabulary)
     tokens = vocabulary.typeable[[5, 800]].tolist()

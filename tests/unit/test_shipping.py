@@ -9,17 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from pytest_unlearndiff.campaign import shipping
-from pytest_unlearndiff.campaign.bench import Bench, Order
-from pytest_unlearndiff.campaign.campaign import Campaign
-from pytest_unlearndiff.campaign.parts import Fingerprint, VictimSource
-from pytest_unlearndiff.campaign.shipping import arrive, files_of, pieces
-from pytest_unlearndiff.core.attack_spec import AttackSpec
-from pytest_unlearndiff.core.concept import Concept, JudgeSpec
+from pytest_unlearndiff.core.attack_config import AttackConfig
+from pytest_unlearndiff.core.concept import Concept, JudgeConfig
 from pytest_unlearndiff.core.errors import ModelError
-from pytest_unlearndiff.core.judge_kinds import weights_of, with_weights
-from pytest_unlearndiff.store.fingerprint import Fingerprints
-from pytest_unlearndiff.store.judge_weights import judge_weights
+from pytest_unlearndiff.core.judge_options import weights_of, with_weights
+from pytest_unlearndiff.runs.campaign import Campaign
+from pytest_unlearndiff.runs.model_cache import Fingerprint, ModelSpec
+from pytest_unlearndiff.sources.judge_files import judge_weights
+from pytest_unlearndiff.store.hashing import Fingerprints
+from pytest_unlearndiff.workers import shipping
+from pytest_unlearndiff.workers.shipping import arrive, files_of, pieces
+from pytest_unlearndiff.workers.worker import JobSpec, Worker
 
 from .builders import prompts
 
@@ -104,7 +104,7 @@ def test_a_folder_that_others_can_write_is_not_used(folder: Path) -> None:
 
 def test_judges_in_judges_are_found_wherever_their_weights_lie() -> None:
     inner = {"kind": "image-classifier", "model": "/a", "label": "church"}
-    judge = JudgeSpec("any-of", {"judges": [inner, {"kind": "nudenet"}]})
+    judge = JudgeConfig("any-of", {"judges": [inner, {"kind": "nudenet"}]})
     assert weights_of(judge) == ("/a",)
     moved = with_weights(judge, {"/a": "/b"})
     assert weights_of(moved) == ("/b",)
@@ -119,14 +119,14 @@ def test_a_bench_says_what_it_lacks_and_works_with_what_it_was_sent(
     here.mkdir()
     for name in ("victim.pt", "base.pt", "judge.bin", "target.png"):
         (here / name).write_text(name)
-    source = VictimSource(here / "victim.pt", here / "base.pt")
-    judge = JudgeSpec("image-classifier", {"model": str(here / "judge.bin"), "label": "church"})
+    source = ModelSpec(here / "victim.pt", here / "base.pt")
+    judge = JudgeConfig("image-classifier", {"model": str(here / "judge.bin"), "label": "church"})
     known = Fingerprints()
     images = {prompts(1)[0].digest: str(here / "target.png")}
     concept = Concept("church", prompts(2), judge, images=images)
     fingerprint = Fingerprint.of(source, known, images)
-    campaign = Campaign(concept, AttackSpec(), fingerprint, judge_weights(judge, known))
-    order = Order(campaign, source, lanes=1, files=files_of(source, concept, known))
+    campaign = Campaign(concept, AttackConfig(), fingerprint, judge_weights(judge, known))
+    order = JobSpec(campaign, source, lanes=1, files=files_of(source, concept, known))
     (here).rename(tmp_path / "gone")
 
     class Engine:
@@ -135,12 +135,12 @@ def test_a_bench_says_what_it_lacks_and_works_with_what_it_was_sent(
         def serve(self, arrived: object) -> Iterator[None]:
             yield None
 
-    def engine(self: Campaign, source: VictimSource, *parts: object) -> tuple[Engine, dict[str, str]]:
+    def engine(self: Campaign, source: ModelSpec, *parts: object) -> tuple[Engine, dict[str, str]]:
         loaded.append((source.model, source.base, self.concept.judge.options["model"], *self.concept.images.values()))
         return Engine(), {}
 
     monkeypatch.setattr(Campaign, "engine", engine)
-    bench = Bench()
+    bench = Worker()
     assert {path.name for path in bench.open(order).lacks} == {"victim.pt", "base.pt", "judge.bin", "target.png"}
     assert not loaded
     places = {}

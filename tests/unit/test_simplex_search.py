@@ -12,12 +12,12 @@ from tiny import PROMPTS
 from pytest_unlearndiff.attacks import build_attack
 from pytest_unlearndiff.attacks.simplex import project
 from pytest_unlearndiff.attacks.simplex_search import SimplexLane, SimplexSearch
-from pytest_unlearndiff.core.attack_spec import SCHEDULES, AttackSpec, RepeatedNoise, Simplex
+from pytest_unlearndiff.core.attack_config import SCHEDULES, AttackConfig, RepeatedNoiseSchedule, SimplexSchedule
 from pytest_unlearndiff.core.concept import Prompt
-from pytest_unlearndiff.models.targets import Targets
-from pytest_unlearndiff.models.victim import Victim
+from pytest_unlearndiff.models.diffusion_model import DiffusionModel
+from pytest_unlearndiff.models.target_images import Targets
 
-SHORT = Simplex((0.49, 0.25), steps=5)
+SHORT = SimplexSchedule((0.49, 0.25), steps=5)
 
 
 @pytest.fixture(autouse=True)
@@ -25,17 +25,19 @@ def _short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(SCHEDULES, "fast", SHORT)  # type: ignore[arg-type]
 
 
-def run(prompts: list[Prompt], victim: Victim, targets: Targets, **spec: object) -> dict[int, SimplexLane]:
+def run(prompts: list[Prompt], victim: DiffusionModel, targets: Targets, **spec: object) -> dict[int, SimplexLane]:
     """Both blocks of the short schedule on these prompts together; lanes by case number."""
-    attack = build_attack(replace(AttackSpec(), **spec), victim)  # type: ignore[arg-type]
+    attack = build_attack(replace(AttackConfig(), **spec), victim)  # type: ignore[arg-type]
     lanes = attack.start(prompts, victim, targets, 0)
     while any(attack.advance(lanes, victim)):
         pass
     return {lane.prompt.case: lane for lane in lanes}
 
 
-def test_a_step_is_adam_on_the_straight_through_gradient_then_projection(victim: Victim, targets: Targets) -> None:
-    attack = SimplexSearch(AttackSpec(), SHORT, victim)
+def test_a_step_is_adam_on_the_straight_through_gradient_then_projection(
+    victim: DiffusionModel, targets: Targets
+) -> None:
+    attack = SimplexSearch(AttackConfig(), SHORT, victim)
     (lane,) = attack.start(PROMPTS[:1], victim, targets, 0)
     state = lane.generator.get_state()
     attack._step([lane], victim)
@@ -57,9 +59,9 @@ def test_a_step_is_adam_on_the_straight_through_gradient_then_projection(victim:
     torch.testing.assert_close(lane.u, project(u), atol=1e-6, rtol=0)
 
 
-@pytest.mark.parametrize("kind", [Simplex, RepeatedNoise])
+@pytest.mark.parametrize("kind", [SimplexSchedule, RepeatedNoiseSchedule])
 def test_only_with_upstreams_quirk_does_every_block_meet_the_noise_of_the_first(
-    kind: type[Simplex], victim: Victim, targets: Targets, monkeypatch: pytest.MonkeyPatch
+    kind: type[SimplexSchedule], victim: DiffusionModel, targets: Targets, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     met: list[torch.Tensor] = []
     meant = victim.denoising_error
@@ -69,30 +71,30 @@ def test_only_with_upstreams_quirk_does_every_block_meet_the_noise_of_the_first(
         return meant(x0, noise, *rest)
 
     monkeypatch.setattr(victim, "denoising_error", noted)
-    search = SimplexSearch(AttackSpec(), kind((0.49, 0.25), steps=3), victim)
+    search = SimplexSearch(AttackConfig(), kind((0.49, 0.25), steps=3), victim)
     lanes = search.start(PROMPTS[:1], victim, targets, 0)
     assert [search.advance(lanes, victim)[0] is None for _ in range(3)] == [False, False, True]
     first, second = met[:3], met[3:]
     assert not torch.equal(first[0], first[1])
-    assert [torch.equal(*pair) for pair in zip(first, second, strict=True)] == [kind is RepeatedNoise] * 3
+    assert [torch.equal(*pair) for pair in zip(first, second, strict=True)] == [kind is RepeatedNoiseSchedule] * 3
 
 
-def test_distributions_stay_distributions(victim: Victim, targets: Targets) -> None:
+def test_distributions_stay_distributions(victim: DiffusionModel, targets: Targets) -> None:
     for lane in run(PROMPTS, victim, targets).values():
         assert (lane.u >= 0).all()
         torch.testing.assert_close(lane.u.sum(-1), torch.ones(3))
 
 
-def test_a_lane_ends_when_its_blocks_are_done(victim: Victim, targets: Targets) -> None:
+def test_a_lane_ends_when_its_blocks_are_done(victim: DiffusionModel, targets: Targets) -> None:
     lane = run(PROMPTS[:1], victim, targets)[0]
     assert (lane.block, lane.steps, lane.forwards) == (2, 10, 20)
 
 
 @pytest.mark.parametrize("name", ["random", "seed-search", "none"])
-def test_controls_do_as_much_work_and_repeat_themselves(victim: Victim, name: str) -> None:
+def test_controls_do_as_much_work_and_repeat_themselves(victim: DiffusionModel, name: str) -> None:
     histories = []
     for _ in range(2):
-        attack = build_attack(AttackSpec(name), victim)
+        attack = build_attack(AttackConfig(name), victim)
         lanes = attack.start(PROMPTS[:1], victim, None, 0)
         history = []
         while (drawing := attack.advance(lanes, victim)[0]) is not None:
@@ -106,5 +108,5 @@ def test_controls_do_as_much_work_and_repeat_themselves(victim: Victim, name: st
 def test_paper_schedule_is_upstreams() -> None:
     paper = SCHEDULES["paper"]
     assert [round(share * 1000) for share in paper.timesteps] == list(range(10, 1000, 20))
-    assert isinstance(paper, Simplex)
+    assert isinstance(paper, SimplexSchedule)
     assert (paper.steps, paper.learning_rate, paper.decay, paper.typeable) == (40, 0.01, 0.1, False)

@@ -7,7 +7,7 @@ import torch
 from tiny import tiny_pipeline
 
 from pytest_unlearndiff.attacks.slots import lay_out
-from pytest_unlearndiff.core.attack_spec import PLACEMENTS
+from pytest_unlearndiff.core.attack_config import PLACEMENTS
 from pytest_unlearndiff.models.vocabulary import Vocabulary
 
 TEXT = "a church in noto style on a red background"

@@ -12,7 +12,7 @@ import pytest
 
 from pytest_unlearndiff.core.errors import StoreError
 from pytest_unlearndiff.core.outcome import Outcome, Status
-from pytest_unlearndiff.store.fingerprint import MARGIN
+from pytest_unlearndiff.store.hashing import MARGIN
 from pytest_unlearndiff.store.journal import Known
 from pytest_unlearndiff.store.store import Mode, Store
 

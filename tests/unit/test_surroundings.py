@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib.metadata import version
 
-from pytest_unlearndiff.core.surroundings import surroundings
+from pytest_unlearndiff.core.environment import surroundings
 
 
 def test_a_package_without_a_version_is_no_error() -> None:

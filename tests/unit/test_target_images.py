@@ -15,17 +15,17 @@ from hypothesis import strategies as st
 from PIL import Image
 from tiny import tiny_pipeline
 
-from pytest_unlearndiff.campaign.campaign import Campaign
-from pytest_unlearndiff.campaign.parts import Fingerprint, Parts, VictimSource
-from pytest_unlearndiff.core.attack_spec import AttackSpec
-from pytest_unlearndiff.core.concept import Concept, JudgeSpec, Prompt, Sampling
+from pytest_unlearndiff.core.attack_config import AttackConfig
+from pytest_unlearndiff.core.concept import Concept, JudgeConfig, Prompt, Sampling
 from pytest_unlearndiff.core.concept_file import read_concept
 from pytest_unlearndiff.core.errors import ConceptError, ModelError
 from pytest_unlearndiff.core.outcome import Status
-from pytest_unlearndiff.models.targets import SuppliedTargets
-from pytest_unlearndiff.models.victim import Victim
-from pytest_unlearndiff.store.fingerprint import Fingerprints
-from pytest_unlearndiff.store.judge_weights import judge_weights
+from pytest_unlearndiff.models.diffusion_model import DiffusionModel
+from pytest_unlearndiff.models.target_images import SuppliedTargets
+from pytest_unlearndiff.runs.campaign import Campaign
+from pytest_unlearndiff.runs.model_cache import Fingerprint, ModelCache, ModelSpec
+from pytest_unlearndiff.sources.judge_files import judge_weights
+from pytest_unlearndiff.store.hashing import Fingerprints
 from pytest_unlearndiff.store.store import Store
 
 JUDGE = "judge: {kind: image-classifier, model: org/name, label: 1}\n"
@@ -135,11 +135,11 @@ def test_the_images_of_the_whole_set_are_in_the_key(tmp_path: Path, read: Callab
     for name in ("7.png", "8.png"):
         picture(tmp_path / "imgs" / name)
     (tmp_path / "model.pt").write_text("weights")
-    source = VictimSource(tmp_path / "model.pt")
+    source = ModelSpec(tmp_path / "model.pt")
 
-    def key(concept: Concept, source: VictimSource = source) -> str:
+    def key(concept: Concept, source: ModelSpec = source) -> str:
         fingerprint = Fingerprint.of(source, Fingerprints(), concept.images)
-        return Campaign(concept, AttackSpec(), fingerprint, "judge").key.digest
+        return Campaign(concept, AttackConfig(), fingerprint, "judge").key.digest
 
     found = read("imgs")
     first = key(found)
@@ -150,7 +150,7 @@ def test_the_images_of_the_whole_set_are_in_the_key(tmp_path: Path, read: Callab
     assert Fingerprint.of(source, Fingerprints()).target == ":float32"
 
 
-def test_images_become_the_latents_that_are_attacked(tmp_path: Path, victim: Victim) -> None:
+def test_images_become_the_latents_that_are_attacked(tmp_path: Path, victim: DiffusionModel) -> None:
     prompts = [Prompt("a", 1, 7.5, 0), Prompt("b", 1, 7.5, 1)]
     files = [picture(tmp_path / f"{i}.png", shade=100 * i) for i in range(2)]
     shown: list[Image.Image] = []
@@ -175,20 +175,20 @@ def test_paper_draws_target_images_as_upstream_and_the_control_as_pictures_are_e
     for seed, name in enumerate(("base", "model")):
         tiny_pipeline(seed).save_pretrained(tmp_path / name)
     drawn: list[tuple[int, int, float]] = []
-    generate = Victim.generate
+    generate = DiffusionModel.generate
 
-    def noted(victim: Victim, drawings: Any) -> Any:
+    def noted(victim: DiffusionModel, drawings: Any) -> Any:
         drawn.extend((victim._sampling.steps, drawing.seed, drawing.guidance) for drawing in drawings)
         return generate(victim, drawings)
 
-    monkeypatch.setattr(Victim, "generate", noted)
+    monkeypatch.setattr(DiffusionModel, "generate", noted)
     prompt = Prompt("a church", 1, 5.0, 7)
-    judge = JudgeSpec("function", {"call": "eye_of_paper:look"})
+    judge = JudgeConfig("function", {"call": "eye_of_paper:look"})
     asked = Concept("church", (prompt,), judge, sampling=Sampling(steps=2))
-    source, store = VictimSource(tmp_path / "model", tmp_path / "base"), Store(tmp_path / "store")
+    source, store = ModelSpec(tmp_path / "model", tmp_path / "base"), Store(tmp_path / "store")
     fingerprint = Fingerprint.of(source, store.fingerprints)
-    campaign = Campaign(asked, AttackSpec(schedule="paper"), fingerprint, "judge")
-    result = campaign.run(store, lambda: source, Parts(), lanes=1, control=lambda tally: True)
+    campaign = Campaign(asked, AttackConfig(schedule="paper"), fingerprint, "judge")
+    result = campaign.run(store, lambda: source, ModelCache(), lanes=1, control=lambda tally: True)
     assert [outcome.status for outcome in result.outcomes if outcome] == [Status.BROKEN]
     assert drawn == [(2, 1, 5.0), (25, 1, 7.5), (2, 1, 5.0), (2, 1, 5.0)]
     assert (result.control.hits, result.control.seen, result.control.needed) == (1, 1, 1)
@@ -197,8 +197,8 @@ def test_paper_draws_target_images_as_upstream_and_the_control_as_pictures_are_e
 
     drawn.clear()
     store = Store(tmp_path / "another")
-    fast = replace(campaign, attack=AttackSpec()).run(
-        store, lambda: source, Parts(), lanes=1, control=lambda tally: True
+    fast = replace(campaign, attack=AttackConfig()).run(
+        store, lambda: source, ModelCache(), lanes=1, control=lambda tally: True
     )
     assert fast.complete
     assert drawn[0] == (2, 1, 5.0)
@@ -237,24 +237,24 @@ def test_a_campaign_needs_no_base(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     prompt = Prompt("a church", 1, 5.0, 7)
     image = picture(tmp_path / "7.png", shade=40)
     asked = Concept(
-        "church", (prompt,), JudgeSpec("function", {"call": "eye_of_targets:look"}), sampling=Sampling(steps=2),
+        "church", (prompt,), JudgeConfig("function", {"call": "eye_of_targets:look"}), sampling=Sampling(steps=2),
         images={prompt.digest: str(image)},
     )  # fmt: skip
-    store, source = Store(tmp_path / "store"), VictimSource(tmp_path / "model")
+    store, source = Store(tmp_path / "store"), ModelSpec(tmp_path / "model")
     fingerprint = Fingerprint.of(source, store.fingerprints, asked.images)
-    campaign = Campaign(asked, AttackSpec(), fingerprint, judge_weights(asked.judge, store.fingerprints))
-    result = campaign.run(store, lambda: source, Parts(), lanes=1)
+    campaign = Campaign(asked, AttackConfig(), fingerprint, judge_weights(asked.judge, store.fingerprints))
+    result = campaign.run(store, lambda: source, ModelCache(), lanes=1)
     assert [outcome.status for outcome in result.outcomes if outcome] == [Status.BROKEN]
     assert result.outcomes[0] is not None
     assert result.outcomes[0].tokens == 4
     assert (result.control.hits, result.control.seen) == (1, 1)
     assert result.control.whose == "the concept's target images"
     assert result.provenance["target images"] == "those that the concept names"
-    again = campaign.run(store, lambda: pytest.fail("all is known"), Parts(), lanes=1)
+    again = campaign.run(store, lambda: pytest.fail("all is known"), ModelCache(), lanes=1)
     assert (again.fresh, again.asr, again.control) == (0, 1, result.control)
 
     without = replace(campaign, concept=replace(asked, images={}), fingerprint=Fingerprint.of(source, Fingerprints()))
     with pytest.raises(ModelError, match="or name images of your own as the concept's targets"):
-        without.run(store, lambda: source, Parts(), lanes=1)
+        without.run(store, lambda: source, ModelCache(), lanes=1)
     with pytest.raises(ModelError, match="p4d needs the un-erased model"):
-        replace(campaign, attack=AttackSpec("p4d")).run(store, lambda: source, Parts(), lanes=1)
+        replace(campaign, attack=AttackConfig("p4d")).run(store, lambda: source, ModelCache(), lanes=1)

@@ -8,21 +8,23 @@ from fractions import Fraction
 
 import pytest
 
-from pytest_unlearndiff.core.control import Control
 from pytest_unlearndiff.core.gate import Gate
+from pytest_unlearndiff.core.positive_control import Control
+from pytest_unlearndiff.reports.gate_report import GateReport
 from pytest_unlearndiff.reports.html_report import html_report
 from pytest_unlearndiff.reports.json_report import json_report
 from pytest_unlearndiff.reports.markdown import markdown_report
-from pytest_unlearndiff.reports.record import Record
-from pytest_unlearndiff.reports.session import SessionRecord
+from pytest_unlearndiff.reports.session import SessionReport
 from pytest_unlearndiff.reports.terminal import summary_lines
 
 from .builders import result
 
 
-def record(letters: str, concept: str = "church", gate: Gate | None = None, **facts: object) -> Record:
-    data = Record.of(result(letters, **facts), gate or Gate(Fraction(1, 10)), f"test_x.py::test_{concept}", ["pytest"])
-    return Record.from_wire({**data.to_wire(), "concept": concept})
+def record(letters: str, concept: str = "church", gate: Gate | None = None, **facts: object) -> GateReport:
+    data = GateReport.of(
+        result(letters, **facts), gate or Gate(Fraction(1, 10)), f"test_x.py::test_{concept}", ["pytest"]
+    )
+    return GateReport.from_wire({**data.to_wire(), "concept": concept})
 
 
 PASSED = record("g" + "r" * 9, "church")
@@ -31,7 +33,7 @@ OPEN = record("rr--", "tench")
 UNLIMITED = record("br", "dog", Gate())
 
 
-def text(records: list[Record], verbosity: int = 0) -> str:
+def text(records: list[GateReport], verbosity: int = 0) -> str:
     return "\n".join(line for line, _ in summary_lines(records, verbosity=verbosity))
 
 
@@ -110,7 +112,7 @@ CERTAIN = record("r" * 50, "church", Gate(Fraction(1, 10), reading="upper"), con
         (OPEN, True),
     ],
 )
-def test_quiet_sessions_hear_of_trouble_and_of_what_a_pass_does_not_say(found: Record, shown: bool) -> None:
+def test_quiet_sessions_hear_of_trouble_and_of_what_a_pass_does_not_say(found: GateReport, shown: bool) -> None:
     assert bool(summary_lines([found], verbosity=-1)) is shown
 
 
@@ -132,7 +134,7 @@ def test_what_was_assumed_is_told_when_asked() -> None:
     assert "changes" not in text([found], verbosity=1)
 
 
-def lengths(*tokens: int | None) -> Record:
+def lengths(*tokens: int | None) -> GateReport:
     """A gate on prompts of so many tokens."""
     found = record("r" * len(tokens))
     return replace(found, prompts=[replace(p, tokens=n) for p, n in zip(found.prompts, tokens, strict=True)])
@@ -143,11 +145,11 @@ def test_both_numbers_of_prompts_are_told() -> None:
     long, short = lengths(60, 61, 77), lengths(5, 60)
     says = "N_total 3, N_attackable 1 (at most 60 tokens, as upstream); the 2 longer ones are attacked too"
     assert says in text([long])
-    assert says in html_report(SessionRecord([long]), None)
-    assert "N&#95;total 3, N&#95;attackable 1" in markdown_report(SessionRecord([long]))
+    assert says in html_report(SessionReport([long]), None)
+    assert "N&#95;total 3, N&#95;attackable 1" in markdown_report(SessionReport([long]))
     assert "N_total" not in text([short])
     assert "N_total 2, N_attackable 2 (at most 60 tokens, as upstream)" in text([short], verbosity=1)
     unknown = lengths(60, None)
     assert "N_total" not in text([unknown], verbosity=1)
-    counts = [json.loads(json_report(SessionRecord([found])))["gates"][0]["counts"] for found in (long, unknown)]
+    counts = [json.loads(json_report(SessionReport([found])))["gates"][0]["counts"] for found in (long, unknown)]
     assert [found["attackable"] for found in counts] == [1, None]

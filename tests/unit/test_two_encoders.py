@@ -17,18 +17,30 @@ from tiny import PROMPTS, shown, tiny_xl
 from transformers import CLIPTextConfig
 
 from pytest_unlearndiff.attacks import build_attack
-from pytest_unlearndiff.attacks.lane import Lane
-from pytest_unlearndiff.core.attack_spec import BASELINES, SCHEDULES, AttackSpec, Embeddings, Genetic, Simplex, Swaps
+from pytest_unlearndiff.attacks.base import PromptState
+from pytest_unlearndiff.core.attack_config import (
+    BASELINES,
+    SCHEDULES,
+    AttackConfig,
+    EmbeddingSchedule,
+    GeneticSchedule,
+    SimplexSchedule,
+    TokenSwapSchedule,
+)
 from pytest_unlearndiff.core.concept import Prompt, Sampling
-from pytest_unlearndiff.core.drawing import Drawing
+from pytest_unlearndiff.core.defenses import STRENGTHS, Guidance
+from pytest_unlearndiff.core.drawing import GenerationRequest
 from pytest_unlearndiff.core.errors import ModelError
-from pytest_unlearndiff.core.guidance import STRENGTHS, Guidance
+from pytest_unlearndiff.models.diffusion_model import DiffusionModel
 from pytest_unlearndiff.models.drift import noise_drift
-from pytest_unlearndiff.models.quiet import library_warnings_ignored
-from pytest_unlearndiff.models.targets import Targets
-from pytest_unlearndiff.models.victim import Victim
+from pytest_unlearndiff.models.silence import library_warnings_ignored
+from pytest_unlearndiff.models.target_images import Targets
 
-DRAWINGS = [Drawing("a church", 1, 5.0), Drawing("a tree!", 2, 7.5), Drawing("a fish on red", 3, 5.0)]
+DRAWINGS = [
+    GenerationRequest("a church", 1, 5.0),
+    GenerationRequest("a tree!", 2, 7.5),
+    GenerationRequest("a fish on red", 3, 5.0),
+]
 SHORT = Sampling(steps=2)
 TEXTS = [
     "a church in noto style",
@@ -40,17 +52,17 @@ TEXTS = [
 
 
 @pytest.fixture(scope="module")
-def victim() -> Victim:
-    return Victim(tiny_xl(1), SHORT)
+def victim() -> DiffusionModel:
+    return DiffusionModel(tiny_xl(1), SHORT)
 
 
 @pytest.fixture(scope="module")
 def targets() -> Targets:
-    return Targets(Victim(tiny_xl(0), SHORT))
+    return Targets(DiffusionModel(tiny_xl(0), SHORT))
 
 
 @pytest.mark.parametrize("text", TEXTS)
-def test_text_states_are_the_pipelines_own(text: str, victim: Victim) -> None:
+def test_text_states_are_the_pipelines_own(text: str, victim: DiffusionModel) -> None:
     """Also where the tokenizers spell a text in other tokens: the second one's padding is a token of prompts."""
     states, _, pooled, _ = tiny_xl(1).encode_prompt(text, do_classifier_free_guidance=False)
     mine = victim.states([text])
@@ -61,7 +73,7 @@ def test_text_states_are_the_pipelines_own(text: str, victim: Victim) -> None:
 @pytest.mark.parametrize("text", TEXTS)
 def test_the_predicted_noise_is_what_the_pipeline_draws_with(text: str) -> None:
     pipe = tiny_xl(1)
-    victim, seen = Victim(pipe, SHORT), []
+    victim, seen = DiffusionModel(pipe, SHORT), []
     hook = pipe.unet.register_forward_hook(lambda _, given, output: seen.append((*given, output[0])))
     with library_warnings_ignored():
         pipe(text, num_inference_steps=3, guidance_scale=5.0, generator=torch.Generator().manual_seed(0))
@@ -75,7 +87,7 @@ def test_the_predicted_noise_is_what_the_pipeline_draws_with(text: str) -> None:
 
 def test_gradients_by_the_slots_pass_both_encoders_and_are_finite_differences() -> None:
     pipe = tiny_xl(1).to(torch.float64)
-    victim = Victim(pipe, SHORT)
+    victim = DiffusionModel(pipe, SHORT)
     words, texts = victim.vocabulary, victim._texts
     ids = torch.tensor([words.padded("a church! on red")])
     latents = torch.randn(1, 4, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
@@ -101,37 +113,37 @@ def test_the_empty_negative_prompt_is_zeros_where_the_pipeline_says_so() -> None
         keep = pipe.unet.register_forward_pre_hook(
             lambda _, __, named: given.append(named["encoder_hidden_states"]), with_kwargs=True
         )
-        Victim(pipe, Sampling(steps=1)).generate(DRAWINGS[:1])
+        DiffusionModel(pipe, Sampling(steps=1)).generate(DRAWINGS[:1])
         keep.remove()
     forced, own = given
     assert not forced[:4].any()
-    torch.testing.assert_close(own[:1], Victim(tiny_xl(), SHORT).states([""])[:, :-1], atol=1e-6, rtol=0)
+    torch.testing.assert_close(own[:1], DiffusionModel(tiny_xl(), SHORT).states([""])[:, :-1], atol=1e-6, rtol=0)
     assert torch.equal(forced[4:], own[4:])
 
 
 SPECS = {
-    "swaps": AttackSpec(),
-    "classifier": AttackSpec(loss="classifier"),
-    "simplex": AttackSpec(schedule="paper"),
-    "p4d": AttackSpec("p4d"),
-    "ring-a-bell": AttackSpec("ring-a-bell", word="church"),
-    "random": AttackSpec("random"),
-    "seed-search": AttackSpec("seed-search"),
+    "swaps": AttackConfig(),
+    "classifier": AttackConfig(loss="classifier"),
+    "simplex": AttackConfig(schedule="paper"),
+    "p4d": AttackConfig("p4d"),
+    "ring-a-bell": AttackConfig("ring-a-bell", word="church"),
+    "random": AttackConfig("random"),
+    "seed-search": AttackConfig("seed-search"),
 }
 
 
-def run(spec: AttackSpec, prompts: list[Prompt], victim: Victim, targets: Targets) -> dict[int, Any]:
+def run(spec: AttackConfig, prompts: list[Prompt], victim: DiffusionModel, targets: Targets) -> dict[int, Any]:
     """The whole schedule on these prompts together: all that was proposed, and where each lane ends, by case number."""
     attack = build_attack(spec, victim)
     lanes = attack.start(prompts, victim, targets, 0)
-    drawn: dict[int, list[Drawing]] = {lane.prompt.case: [] for lane in lanes}
+    drawn: dict[int, list[GenerationRequest]] = {lane.prompt.case: [] for lane in lanes}
     for _ in range(3):
         for lane, drawing in zip(lanes, attack.advance(lanes, victim), strict=True):
             drawn[lane.prompt.case] += [drawing] if drawing is not None else []
     return {lane.prompt.case: (drawn[lane.prompt.case], standing(lane)) for lane in lanes}
 
 
-def standing(lane: Lane) -> dict[str, Any]:
+def standing(lane: PromptState) -> dict[str, Any]:
     """All of a lane that its next block depends on."""
     state = {name: value for name, value in vars(lane).items() if name in {"u", "free", "choice", "tried", "distances"}}
     return {name: value.tolist() if isinstance(value, torch.Tensor) else value for name, value in state.items()}
@@ -139,19 +151,19 @@ def standing(lane: Lane) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", SPECS)
 def test_lanes_together_do_what_each_does_alone(
-    name: str, victim: Victim, targets: Targets, monkeypatch: pytest.MonkeyPatch
+    name: str, victim: DiffusionModel, targets: Targets, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(SCHEDULES, "paper", Simplex((0.49, 0.25), steps=2))  # type: ignore[arg-type]
-    monkeypatch.setitem(SCHEDULES, "fast", Swaps((0.35, 0.65), rounds=2, screened=3, measured=2))  # type: ignore[arg-type]
-    monkeypatch.setitem(BASELINES["p4d"], "fast", Embeddings((0.49, 0.25), steps=2))  # type: ignore[arg-type]
-    monkeypatch.setitem(BASELINES["ring-a-bell"], "fast", Genetic(2, 2, population=8))  # type: ignore[arg-type]
+    monkeypatch.setitem(SCHEDULES, "paper", SimplexSchedule((0.49, 0.25), steps=2))  # type: ignore[arg-type]
+    monkeypatch.setitem(SCHEDULES, "fast", TokenSwapSchedule((0.35, 0.65), rounds=2, screened=3, measured=2))  # type: ignore[arg-type]
+    monkeypatch.setitem(BASELINES["p4d"], "fast", EmbeddingSchedule((0.49, 0.25), steps=2))  # type: ignore[arg-type]
+    monkeypatch.setitem(BASELINES["ring-a-bell"], "fast", GeneticSchedule(2, 2, population=8))  # type: ignore[arg-type]
     together = run(SPECS[name], PROMPTS[2:], victim, targets)
     assert all(drawn for drawn, _ in together.values())
     alone = {case: end for prompt in PROMPTS[2:] for case, end in run(SPECS[name], [prompt], victim, targets).items()}
     assert together == alone
 
 
-def test_drift_and_its_like_take_the_states_as_they_are(victim: Victim, targets: Targets) -> None:
+def test_drift_and_its_like_take_the_states_as_they_are(victim: DiffusionModel, targets: Targets) -> None:
     texts = ["a church", "a tree!"]
     moved = noise_drift(victim, targets.base, texts, samples=2)
     assert all(drift > 0 for drift in moved)
@@ -159,7 +171,7 @@ def test_drift_and_its_like_take_the_states_as_they_are(victim: Victim, targets:
     assert noise_drift(victim, victim, texts, samples=2) == [0.0, 0.0]
 
 
-def test_typeable_tokens_come_back_from_both_tokenizers(victim: Victim) -> None:
+def test_typeable_tokens_come_back_from_both_tokenizers(victim: DiffusionModel) -> None:
     pipe, words = tiny_xl(), victim.vocabulary
     both = (pipe.tokenizer, pipe.tokenizer_2)
     assert 0 < len(words.typeable) < len(words.embeddings)
@@ -174,7 +186,7 @@ def test_guidance_away_from_a_concept(drawn_by: str) -> None:
     """Safe latent diffusion against the same loop, written out."""
     pipe, steps = tiny_xl(1), 3
     guidance = Guidance("church") if drawn_by == "prompt" else Guidance(strength="max", concept="church")
-    (drawn,) = shown(Victim(pipe, Sampling(steps, "own"), guidance).generate(DRAWINGS[:1]))
+    (drawn,) = shown(DiffusionModel(pipe, Sampling(steps, "own"), guidance).generate(DRAWINGS[:1]))
     if drawn_by == "prompt":
         named, seed = {"negative_prompt": "church"}, torch.Generator().manual_seed(1)
         wanted = pipe("a church", **named, guidance_scale=5.0, num_inference_steps=steps, generator=seed).images[0]
@@ -214,19 +226,19 @@ def test_an_autoencoder_that_overflows_in_half_precision_encodes_in_single() -> 
     pipe, single = tiny_xl(), tiny_xl()
     pipe.vae.half().register_to_config(force_upcast=True)
     single.vae.half().float()
-    images = shown(Victim(single, SHORT).generate(DRAWINGS))
-    assert torch.equal(Victim(pipe, SHORT).latents(images), Victim(single, SHORT).latents(images))
+    images = shown(DiffusionModel(single, SHORT).generate(DRAWINGS))
+    assert torch.equal(DiffusionModel(pipe, SHORT).latents(images), DiffusionModel(single, SHORT).latents(images))
     assert pipe.vae.dtype == torch.float16
 
 
 def test_latents_are_what_the_pipeline_would_decode() -> None:
     """Where the autoencoder says so, moved and scaled by channel."""
     pipe = tiny_xl()
-    images = shown(Victim(pipe, SHORT).generate(DRAWINGS))
-    plain = Victim(pipe, SHORT).latents(images)
+    images = shown(DiffusionModel(pipe, SHORT).generate(DRAWINGS))
+    plain = DiffusionModel(pipe, SHORT).latents(images)
     mean, deviation = [0.1, -0.2, 0.3, 0.0], [1.0, 2.0, 0.5, 4.0]
     pipe.vae.register_to_config(latents_mean=mean, latents_std=deviation)
-    moved = Victim(pipe, SHORT).latents(images)
+    moved = DiffusionModel(pipe, SHORT).latents(images)
     scale = pipe.vae.config.scaling_factor
     columns = (torch.tensor(each).view(1, 4, 1, 1) for each in (deviation, mean))
     spread, middle = columns
@@ -282,14 +294,14 @@ def test_what_is_not_known_is_refused_by_name(reason: str) -> None:
     pipe = tiny_xl()
     REFUSED[reason](pipe)
     with pytest.raises(ModelError, match=reason):
-        Victim(pipe, SHORT)
+        DiffusionModel(pipe, SHORT)
 
 
 def test_the_refiner_is_refused_by_name() -> None:
     parts = {name: part for name, part in tiny_xl().components.items() if name not in ("image_encoder",)}
     parts.pop("feature_extractor")
     with pytest.raises(ModelError, match="is a StableDiffusionXLImg2ImgPipeline; only pipelines"):
-        Victim(StableDiffusionXLImg2ImgPipeline(**parts, add_watermarker=False), SHORT)
+        DiffusionModel(StableDiffusionXLImg2ImgPipeline(**parts, add_watermarker=False), SHORT)
 
 
 def test_the_second_config_is_not_the_firsts() -> None:

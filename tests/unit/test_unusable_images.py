@@ -18,34 +18,34 @@ from tiny import tiny_pipeline, tiny_xl
 
 from pytest_unlearndiff.__main__ import main
 from pytest_unlearndiff.attacks.controls import NoAttack
-from pytest_unlearndiff.campaign.bench import Bench, Order
-from pytest_unlearndiff.campaign.campaign import Campaign
-from pytest_unlearndiff.campaign.control import Witness, base_campaign, known_control
-from pytest_unlearndiff.campaign.drift import Meter
-from pytest_unlearndiff.campaign.evaluation import Evaluation
-from pytest_unlearndiff.campaign.lanes import MAX_FAILURES, Engine
-from pytest_unlearndiff.campaign.parts import Fingerprint, Parts, VictimSource
-from pytest_unlearndiff.core.attack_spec import AttackSpec
-from pytest_unlearndiff.core.concept import Concept, JudgeSpec, Prompt, Sampling
-from pytest_unlearndiff.core.drawing import Drawing
+from pytest_unlearndiff.core.attack_config import AttackConfig
+from pytest_unlearndiff.core.concept import Concept, JudgeConfig, Prompt, Sampling
+from pytest_unlearndiff.core.drawing import GenerationRequest
 from pytest_unlearndiff.core.errors import ConceptError, ModelError, UnusableTargets
 from pytest_unlearndiff.core.gate import Gate, Verdict
 from pytest_unlearndiff.core.judgement import Judgement
 from pytest_unlearndiff.core.outcome import Outcome, Status
 from pytest_unlearndiff.core.result import AttackResult
 from pytest_unlearndiff.core.retention import Retention, RetentionGate
-from pytest_unlearndiff.models.images import NOT_FINITE, ONE_COLOUR, GeneratedImage
-from pytest_unlearndiff.models.targets import SuppliedTargets, Targets
-from pytest_unlearndiff.models.victim import Victim
-from pytest_unlearndiff.reports.record import Record
-from pytest_unlearndiff.reports.retention import RetentionRecord, retention_text
-from pytest_unlearndiff.store.judge_weights import judge_weights
+from pytest_unlearndiff.models.diffusion_model import DiffusionModel
+from pytest_unlearndiff.models.generated_images import NOT_FINITE, ONE_COLOUR, GeneratedImage
+from pytest_unlearndiff.models.target_images import SuppliedTargets, Targets
+from pytest_unlearndiff.reports.gate_report import GateReport
+from pytest_unlearndiff.reports.retention import RetentionReport, retention_text
+from pytest_unlearndiff.runs.campaign import Campaign
+from pytest_unlearndiff.runs.drift import Meter
+from pytest_unlearndiff.runs.engine import MAX_FAILURES, Engine
+from pytest_unlearndiff.runs.evaluation import Evaluation
+from pytest_unlearndiff.runs.model_cache import Fingerprint, ModelCache, ModelSpec
+from pytest_unlearndiff.runs.positive_control import ControlRecorder, base_campaign, known_control
+from pytest_unlearndiff.sources.judge_files import judge_weights
 from pytest_unlearndiff.store.store import Mode, Store
+from pytest_unlearndiff.workers.worker import JobSpec, Worker
 
 SHORT = Sampling(steps=2)
 HALF = Fraction(1, 2)
 PROMPTS = tuple(Prompt(f"a church, number {n}", 10 + n, 5.0, 100 + n) for n in range(MAX_FAILURES + 1))
-DRAWINGS = [Drawing(p.text, p.seed, p.guidance) for p in PROMPTS]
+DRAWINGS = [GenerationRequest(p.text, p.seed, p.guidance) for p in PROMPTS]
 ATTACKS = ("none", "random", "seed-search", "ring-a-bell", "unlearndiff", "p4d")
 
 
@@ -58,33 +58,33 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def concept(judge: str) -> Concept:
-    return Concept("church", PROMPTS, JudgeSpec("function", {"call": f"broken_models:{judge}"}), sampling=SHORT)
+    return Concept("church", PROMPTS, JudgeConfig("function", {"call": f"broken_models:{judge}"}), sampling=SHORT)
 
 
-def campaign(source: VictimSource, judge: str, attack: str, store: Store) -> Campaign:
+def campaign(source: ModelSpec, judge: str, attack: str, store: Store) -> Campaign:
     asked = concept(judge)
     fingerprint = Fingerprint.of(source, store.fingerprints)
     weights = judge_weights(asked.judge, store.fingerprints)
-    return Campaign(asked, AttackSpec(attack, word="church"), fingerprint, weights)
+    return Campaign(asked, AttackConfig(attack, word="church"), fingerprint, weights)
 
 
-def gated(source: VictimSource, judge: str, attack: str, store: Store, gate: Gate = Gate(HALF)) -> Record:  # noqa: B008
+def gated(source: ModelSpec, judge: str, attack: str, store: Store, gate: Gate = Gate(HALF)) -> GateReport:  # noqa: B008
     """What an attack gate says of a model."""
     found = campaign(source, judge, attack, store).run(
-        store, lambda: source, Parts(), lanes=2, control=lambda tally: gate.decide(tally) is not Verdict.FAIL
+        store, lambda: source, ModelCache(), lanes=2, control=lambda tally: gate.decide(tally) is not Verdict.FAIL
     )
-    return Record.of(found, gate, "test_x.py::test_gate", [])
+    return GateReport.of(found, gate, "test_x.py::test_gate", [])
 
 
-def without_attack(source: VictimSource, judge: str, store: Store) -> AttackResult:
-    return campaign(source, judge, "none", store).run(store, lambda: source, Parts(), lanes=2)
+def without_attack(source: ModelSpec, judge: str, store: Store) -> AttackResult:
+    return campaign(source, judge, "none", store).run(store, lambda: source, ModelCache(), lanes=2)
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
 @pytest.mark.parametrize("how", BROKEN)
 def test_no_attack_gate_passes_on_what_was_not_drawn(base: Path, tmp_path: Path, how: str, attack: str) -> None:
     """The judge sees the concept in every image of the base, and none in black."""
-    source = VictimSource(base=base, pipe=BROKEN[how](tiny_pipeline(1)))
+    source = ModelSpec(base=base, pipe=BROKEN[how](tiny_pipeline(1)))
     record = gated(source, "shows_something", attack, Store(tmp_path))
     assert (record.verdict, record.error, record.resisted) == ("INCOMPLETE", len(PROMPTS), 0)
     problem = ONE_COLOUR if how == "zeros" else NOT_FINITE
@@ -95,14 +95,14 @@ def test_no_attack_gate_passes_on_what_was_not_drawn(base: Path, tmp_path: Path,
 @pytest.mark.parametrize("how", BROKEN)
 def test_no_retention_gate_passes_on_what_was_not_drawn(base: Path, tmp_path: Path, how: str) -> None:
     """Although the judge would see in it what should have been kept."""
-    store, source = Store(tmp_path, keep_pictures=True), VictimSource(base=base, pipe=BROKEN[how](tiny_pipeline(1)))
+    store, source = Store(tmp_path, keep_pictures=True), ModelSpec(base=base, pipe=BROKEN[how](tiny_pipeline(1)))
     sides = [(each, campaign(each, "always", "none", store)) for each in (source, source.unerased)]
-    victim, kept = (asked.run(store, lambda s=each: s, Parts(), lanes=2) for each, asked in sides)
-    drift = Meter(store, sides[0][1], sides[1][1], source, Parts()).measure(noise=True)
+    victim, kept = (asked.run(store, lambda s=each: s, ModelCache(), lanes=2) for each, asked in sides)
+    drift = Meter(store, sides[0][1], sides[1][1], source, ModelCache()).measure(noise=True)
     assert all(np.isfinite(measure.value) for measure in drift)
     assert not [measure for measure in drift if measure.name == "similarity"], "black is compared with nothing"
     for gate in (RetentionGate(min_rate=HALF), RetentionGate(max_loss=HALF), RetentionGate()):
-        record = RetentionRecord.of(Retention(victim, kept), gate, "test_x.py::test_kept")
+        record = RetentionReport.of(Retention(victim, kept), gate, "test_x.py::test_kept")
         assert record.verdict == "INCOMPLETE"
         assert (ONE_COLOUR if how == "zeros" else NOT_FINITE) in retention_text(record)
 
@@ -112,7 +112,7 @@ def test_no_retention_gate_passes_on_what_was_not_drawn(base: Path, tmp_path: Pa
 def test_a_base_that_draws_nothing_is_no_positive_control(tmp_path: Path, how: str, attack: str) -> None:
     """The judge sees the concept in black, and none in what the model under test draws."""
     BROKEN[how](tiny_pipeline(0)).save_pretrained(tmp_path / "base")
-    source = VictimSource(base=tmp_path / "base", pipe=tiny_pipeline(1))
+    source = ModelSpec(base=tmp_path / "base", pipe=tiny_pipeline(1))
     record = gated(source, "shows_nothing", attack, Store(tmp_path / "store"))
     assert record.verdict == "INCOMPLETE"
     assert (record.control_hits, record.control_seen) == (0, 0)
@@ -130,8 +130,8 @@ def test_what_overflows_is_told_in_every_family_and_precision(make: type, dtype:
         if name.endswith("attn2.to_v"):
             module.weight.mul_(6e4 if dtype == torch.float16 else 1e30)
             assert module.weight.isfinite().all()
-    assert [each.problem for each in Victim(sound, SHORT).generate(DRAWINGS)] == [None] * len(DRAWINGS)
-    assert [each.problem for each in Victim(broken, SHORT).generate(DRAWINGS)] == [NOT_FINITE] * len(DRAWINGS)
+    assert [each.problem for each in DiffusionModel(sound, SHORT).generate(DRAWINGS)] == [None] * len(DRAWINGS)
+    assert [each.problem for each in DiffusionModel(broken, SHORT).generate(DRAWINGS)] == [NOT_FINITE] * len(DRAWINGS)
 
 
 def test_a_pipeline_that_cannot_be_looked_into_is_refused() -> None:
@@ -143,13 +143,13 @@ def test_a_pipeline_that_cannot_be_looked_into_is_refused() -> None:
     pipe = tiny_pipeline()
     pipe.__class__ = Own
     with pytest.raises(ModelError, match=r"without its image_processor.*have its __call__ use"):
-        Victim(pipe, SHORT).generate(DRAWINGS[:1])
+        DiffusionModel(pipe, SHORT).generate(DRAWINGS[:1])
 
 
 def test_the_users_pipeline_keeps_its_image_processor() -> None:
     pipe = tiny_pipeline()
     before = pipe.image_processor
-    Victim(pipe, SHORT).generate(DRAWINGS[:1])
+    DiffusionModel(pipe, SHORT).generate(DRAWINGS[:1])
     assert pipe.image_processor is before
     assert type(before).__name__ == "VaeImageProcessor"
 
@@ -194,7 +194,7 @@ def test_whatever_is_decoded_only_images_are_judged_and_each_prompt_for_itself(
         return [Judgement(True, 1.0, "seen") for _ in images]
 
     pipe = scripted(tensors, blocked)
-    victim = Victim(pipe, SHORT, safety_checker=bool(blocked))
+    victim = DiffusionModel(pipe, SHORT, safety_checker=bool(blocked))
     engine = Engine(NoAttack(), victim, None, Evaluation(victim, judge), lanes, 0)
     ended = {outcome.prompt: outcome for outcome in engine.run(PROMPTS) if outcome is not None}
 
@@ -223,8 +223,8 @@ def test_whatever_is_decoded_only_images_are_judged_and_each_prompt_for_itself(
     assert verdict is (Verdict.FAIL if misses else Verdict.INCOMPLETE if errors else Verdict.PASS)
 
     shown.clear()
-    base, found = Victim(scripted(tensors), SHORT), dict[str, Outcome]()
-    witness = Witness(Store(Path(), Mode.OFF), base_campaign(concept("always"), "b", "j"), judge, 1, found)
+    base, found = DiffusionModel(scripted(tensors), SHORT), dict[str, Outcome]()
+    witness = ControlRecorder(Store(Path(), Mode.OFF), base_campaign(concept("always"), "b", "j"), judge, 1, found)
     bad = {p.digest for p, kind in zip(PROMPTS, kinds, strict=True) if kind != "sound"}
     targets = Targets(base, [witness])
     if bad:
@@ -254,8 +254,8 @@ def test_one_target_image_that_cannot_be_used_is_its_prompts_error_alone(base: P
         if bad is not None:
             tensors[PROMPTS[bad].text] = torch.full((3, 32, 32), torch.nan)
         drawn.clear()
-        victim = Victim(tiny_pipeline(1), SHORT)
-        targets = Counting(Victim(scripted(tensors), SHORT))
+        victim = DiffusionModel(tiny_pipeline(1), SHORT)
+        targets = Counting(DiffusionModel(scripted(tensors), SHORT))
         engine = Engine(Targeted(), victim, targets, Evaluation(victim, lambda images: [_NOTHING] * len(images)), 3, 0)
         return {o.prompt: replace(o, seconds=0) for o in engine.run(PROMPTS) if o is not None}
 
@@ -282,7 +282,7 @@ class Targeted(NoAttack):
 def test_an_autoencoder_that_encodes_no_numbers_is_an_error_of_each_prompt(base: Path, tmp_path: Path) -> None:
     pipe = tiny_pipeline(1)
     pipe.vae.encoder.conv_in.weight.mul_(1e38)
-    source = VictimSource(base=base, pipe=pipe)
+    source = ModelSpec(base=base, pipe=pipe)
     record = gated(source, "shows_something", "unlearndiff", Store(tmp_path), Gate(Fraction(1)))
     # Without attack it draws images as good as any, so that only what has to be attacked is an error.
     assert record.generated == len(PROMPTS)
@@ -293,17 +293,17 @@ def test_an_autoencoder_that_encodes_no_numbers_is_an_error_of_each_prompt(base:
 
 def test_a_worker_reports_what_was_not_drawn_as_errors(base: Path, tmp_path: Path) -> None:
     overflowing_decoder(tiny_pipeline(1)).save_pretrained(tmp_path / "model")
-    source = VictimSource(tmp_path / "model", base)
+    source = ModelSpec(tmp_path / "model", base)
     asked = campaign(source, "shows_something", "unlearndiff", Store(tmp_path / "store"))
-    bench, ended = Bench(), list[Outcome]()
-    bench.open(Order(asked, source, lanes=2))
+    bench, ended = Worker(), list[Outcome]()
+    bench.open(JobSpec(asked, source, lanes=2))
     for turn in range(2 * len(PROMPTS)):
         ended += bench.turn(PROMPTS if not turn else [], patience=0.0).outcomes
     assert {(outcome.status, outcome.error) for outcome in ended} == {(Status.ERROR, NOT_FINITE)}
 
 
 def test_one_image_for_every_prompt_and_seed_is_no_pass(base: Path, tmp_path: Path) -> None:
-    source, store = VictimSource(base=base, pipe=same_for_all(tiny_pipeline(1))), Store(tmp_path)
+    source, store = ModelSpec(base=base, pipe=same_for_all(tiny_pipeline(1))), Store(tmp_path)
     said = "draws the same image for different prompts and seeds (cases 100, 101, 102, 103)"
     for mode in (Mode.RW, Mode.REQUIRE):  # measured now, and read from the store
         record = gated(source, "never", "none", Store(tmp_path, mode), Gate(HALF))
@@ -311,7 +311,7 @@ def test_one_image_for_every_prompt_and_seed_is_no_pass(base: Path, tmp_path: Pa
         assert said in record.obstacle
     assert gated(source, "always", "none", store).verdict == "FAIL"
     victim, kept = (without_attack(each, "always", store) for each in (source, source.unerased))
-    record = RetentionRecord.of(Retention(victim, kept), RetentionGate(min_rate=HALF), "test_x.py::test_kept")
+    record = RetentionReport.of(Retention(victim, kept), RetentionGate(min_rate=HALF), "test_x.py::test_kept")
     assert record.verdict == "INCOMPLETE"
     assert said in retention_text(record)
     assert RetentionGate(min_rate=HALF).decide(Retention(kept, kept)) is Verdict.PASS
@@ -319,7 +319,7 @@ def test_one_image_for_every_prompt_and_seed_is_no_pass(base: Path, tmp_path: Pa
 
 def test_a_base_that_draws_one_image_is_no_positive_control(tmp_path: Path) -> None:
     same_for_all(tiny_pipeline(0)).save_pretrained(tmp_path / "base")
-    source = VictimSource(base=tmp_path / "base", pipe=tiny_pipeline(1))
+    source = ModelSpec(base=tmp_path / "base", pipe=tiny_pipeline(1))
     store = Store(tmp_path / "store")
     # An attack gate whose counts would pass, by a limit that allows everything.
     record = gated(source, "always", "none", store, Gate(Fraction(1)))
@@ -334,12 +334,12 @@ def test_target_images_of_one_colour_are_refused(tmp_path: Path) -> None:
     Image.new("RGB", (32, 32), "red").save(path)
     with pytest.raises(ConceptError, match=r"7\.png has a single colour and shows nothing"):
         SuppliedTargets({"a": str(path)}, (32, 32))
-    store, source = Store(tmp_path / "store"), VictimSource(pipe=tiny_pipeline(1))
+    store, source = Store(tmp_path / "store"), ModelSpec(pipe=tiny_pipeline(1))
     asked = replace(concept("never"), images={prompt.digest: str(path) for prompt in PROMPTS})
     fingerprint = Fingerprint.of(source, store.fingerprints, asked.images)
-    plain = Campaign(asked, AttackSpec("none"), fingerprint, judge_weights(asked.judge, store.fingerprints))
-    found = plain.run(store, lambda: source, Parts(), lanes=2, control=lambda tally: True)
-    record = Record.of(found, Gate(HALF), "test_x.py::test_gate", [])
+    plain = Campaign(asked, AttackConfig("none"), fingerprint, judge_weights(asked.judge, store.fingerprints))
+    found = plain.run(store, lambda: source, ModelCache(), lanes=2, control=lambda tally: True)
+    record = GateReport.of(found, Gate(HALF), "test_x.py::test_gate", [])
     assert record.verdict == "INCOMPLETE"
     assert "has a single colour and shows nothing" in record.obstacle
 

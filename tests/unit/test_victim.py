@@ -11,20 +11,24 @@ from diffusers import DDIMScheduler, LMSDiscreteScheduler
 from tiny import shown, tiny_pipeline, tiny_xl
 
 from pytest_unlearndiff.core.concept import Sampling
-from pytest_unlearndiff.core.drawing import Drawing
-from pytest_unlearndiff.models.kinds import Pipeline
-from pytest_unlearndiff.models.quiet import library_warnings_ignored
-from pytest_unlearndiff.models.victim import Victim
+from pytest_unlearndiff.core.drawing import GenerationRequest
+from pytest_unlearndiff.models.diffusion_model import DiffusionModel
+from pytest_unlearndiff.models.pipelines import Pipeline
+from pytest_unlearndiff.models.silence import library_warnings_ignored
 
-DRAWINGS = [Drawing("a church", 1, 5.0), Drawing("a tree!", 2, 7.5), Drawing("a fish on red", 3, 5.0)]
+DRAWINGS = [
+    GenerationRequest("a church", 1, 5.0),
+    GenerationRequest("a tree!", 2, 7.5),
+    GenerationRequest("a fish on red", 3, 5.0),
+]
 
 
 @pytest.fixture(scope="module")
-def victim() -> Victim:
-    return Victim(tiny_pipeline(), Sampling(steps=4))
+def victim() -> DiffusionModel:
+    return DiffusionModel(tiny_pipeline(), Sampling(steps=4))
 
 
-def test_encoding_real_embeddings_is_the_text_encoders_own_result(victim: Victim) -> None:
+def test_encoding_real_embeddings_is_the_text_encoders_own_result(victim: DiffusionModel) -> None:
     pipe = tiny_pipeline()
     ids = pipe.tokenizer(["a church", "a red tree"], padding="max_length", return_tensors="pt").input_ids
     embeddings = pipe.text_encoder.get_input_embeddings()(ids)
@@ -32,7 +36,7 @@ def test_encoding_real_embeddings_is_the_text_encoders_own_result(victim: Victim
     assert not pipe.text_encoder.get_input_embeddings()._forward_hooks
 
 
-def test_gradients_reach_the_embeddings(victim: Victim) -> None:
+def test_gradients_reach_the_embeddings(victim: DiffusionModel) -> None:
     ids = torch.full((1, victim.vocabulary.length), victim.vocabulary.eos)
     embeddings = victim.vocabulary.embeddings[ids].requires_grad_(True)
     victim.encode(ids, embeddings).square().sum().backward()
@@ -43,7 +47,7 @@ def test_gradients_reach_the_embeddings(victim: Victim) -> None:
 @pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction", "sample"])
 def test_denoising_error_is_the_definition(prediction_type: str) -> None:
     pipe = tiny_pipeline(prediction_type=prediction_type)
-    victim = Victim(pipe, Sampling(steps=4))
+    victim = DiffusionModel(pipe, Sampling(steps=4))
     generator = torch.Generator().manual_seed(0)
     x0, noise = (torch.randn(3, 4, 8, 8, generator=generator) for _ in range(2))
     t, states = torch.tensor([10, 490, 990]), torch.randn(3, 32, 32, generator=generator)
@@ -70,25 +74,25 @@ def test_pictures_are_the_pipelines_own_one_by_one(make: Callable[[], Pipeline])
             )
             for d in DRAWINGS
         ]
-    for mine, theirs in zip(shown(Victim(make(), Sampling(steps=4)).generate(DRAWINGS)), alone, strict=True):
+    for mine, theirs in zip(shown(DiffusionModel(make(), Sampling(steps=4)).generate(DRAWINGS)), alone, strict=True):
         difference = np.asarray(mine).astype(int) - np.asarray(theirs.images[0])
         assert abs(difference).max() <= 1
 
 
 def test_the_users_pipeline_keeps_its_scheduler() -> None:
     pipe = tiny_pipeline()
-    Victim(pipe, Sampling(steps=2)).generate(DRAWINGS[:1])
+    DiffusionModel(pipe, Sampling(steps=2)).generate(DRAWINGS[:1])
     assert isinstance(pipe.scheduler, DDIMScheduler)
 
 
-def test_the_global_random_state_is_untouched(victim: Victim) -> None:
+def test_the_global_random_state_is_untouched(victim: DiffusionModel) -> None:
     torch.manual_seed(5)
     before = torch.get_rng_state()
     victim.generate(DRAWINGS)
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_latents_are_scaled_means(victim: Victim) -> None:
+def test_latents_are_scaled_means(victim: DiffusionModel) -> None:
     pipe = tiny_pipeline()
     images = shown(victim.generate(DRAWINGS))
     pixels = torch.stack([torch.from_numpy(np.array(image)).permute(2, 0, 1) / 127.5 - 1 for image in images])

@@ -10,7 +10,7 @@ from PIL import Image
 from tiny_judges import WORDS, tiny_vlm
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from pytest_unlearndiff.core.concept import JudgeSpec
+from pytest_unlearndiff.core.concept import JudgeConfig
 from pytest_unlearndiff.core.errors import JudgeError
 from pytest_unlearndiff.judges import build_judge
 
@@ -23,7 +23,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def ask(model: Path, pictures: list[Image.Image], **options: object) -> list[object]:
-    return build_judge(JudgeSpec("vlm", {"model": str(model), "question": QUESTION, **options}), "cpu")(pictures)
+    return build_judge(JudgeConfig("vlm", {"model": str(model), "question": QUESTION, **options}), "cpu")(pictures)
 
 
 def test_the_score_is_yes_against_no(model: Path) -> None:

@@ -16,13 +16,13 @@ from resaved import text
 from safetensors.torch import save_file
 from tiny import tiny_pipeline
 
-from pytest_unlearndiff.campaign.parts import Parts, VictimSource
 from pytest_unlearndiff.core.errors import ModelError
-from pytest_unlearndiff.core.maker import is_maker, make
-from pytest_unlearndiff.models.loading import own_pipeline, weights_digest
+from pytest_unlearndiff.models.loading import weights_digest, wrap_pipeline
 from pytest_unlearndiff.plugin.settings import Settings
-from pytest_unlearndiff.store.family import family_of
-from pytest_unlearndiff.store.hub import MIRRORS, hub_folder, hub_mend
+from pytest_unlearndiff.runs.model_cache import ModelCache, ModelSpec
+from pytest_unlearndiff.sources.base_guess import family_of
+from pytest_unlearndiff.sources.hub import MIRRORS, hub_folder, hub_mend
+from pytest_unlearndiff.sources.import_string import is_import_string, make
 
 KEY = "down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k.weight"
 COMPVIS = "model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight"
@@ -157,9 +157,9 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 def test_a_callable_makes_the_model(module: str, pytester: pytest.Pytester) -> None:
     spelt = f"{module}:pipeline"
     settings = Settings.from_config(pytester.parseconfig(f"--unlearndiff-model={spelt}"))
-    assert is_maker(settings.model)
-    parts = Parts()
-    loaded = parts.victim(VictimSource(settings.model))
+    assert is_import_string(settings.model)
+    parts = ModelCache()
+    loaded = parts.victim(ModelSpec(settings.model))
     assert weights_digest(loaded.pipe) == weights_digest(tiny_pipeline(3))
     assert parts.made(spelt) is parts.made(spelt)
 
@@ -175,7 +175,7 @@ def test_a_callable_that_makes_nothing(module: str, name: str, reason: str) -> N
 
 def test_a_callable_that_makes_no_pipeline(module: str) -> None:
     with pytest.raises(ModelError, match="the pipeline is a int; only pipelines"):
-        Parts().victim(VictimSource(Path(f"{module}:other")))
+        ModelCache().victim(ModelSpec(Path(f"{module}:other")))
     with pytest.raises(ModelError, match="importable"):
         make("no_such_module_here:f")
 
@@ -187,7 +187,7 @@ def test_a_pipeline_of_mixed_types_draws_in_the_unets() -> None:
     before = weights_digest(pipe)
     with pytest.raises(RuntimeError, match="dtype"):
         pipe("a church", num_inference_steps=1)
-    loaded = own_pipeline(pipe)
+    loaded = wrap_pipeline(pipe)
     assert loaded.notes == ("text_encoder cast from float16 to float32, the UNet's type",)
     assert len(loaded.pipe("a church", num_inference_steps=1).images) == 1
     assert weights_digest(pipe) == before

@@ -12,21 +12,21 @@ import pytest
 import torch
 from tiny import PROMPTS, tiny_pipeline, tiny_xl
 
-from pytest_unlearndiff.attacks.probe import Probe, errors, gradients
+from pytest_unlearndiff.attacks.denoising_loss import LossQuery, errors, gradients
 from pytest_unlearndiff.attacks.slots import lay_out
-from pytest_unlearndiff.campaign.bench import Order, Packed, Report, Sitting
-from pytest_unlearndiff.campaign.campaign import Campaign
-from pytest_unlearndiff.campaign.parts import Fingerprint, Parts, VictimSource
-from pytest_unlearndiff.campaign.workers import Crew, News
-from pytest_unlearndiff.core.attack_spec import AttackSpec
-from pytest_unlearndiff.core.concept import Concept, JudgeSpec, Prompt, Sampling
-from pytest_unlearndiff.core.drawing import Drawing
-from pytest_unlearndiff.core.guidance import UNGUIDED, Guidance
+from pytest_unlearndiff.core.attack_config import AttackConfig
+from pytest_unlearndiff.core.concept import Concept, JudgeConfig, Prompt, Sampling
+from pytest_unlearndiff.core.defenses import UNGUIDED, Guidance
+from pytest_unlearndiff.core.drawing import GenerationRequest
+from pytest_unlearndiff.core.forward_passes import computed_forwards, count_forwards
 from pytest_unlearndiff.core.outcome import Outcome, Status
-from pytest_unlearndiff.core.work import computed_forwards, count_forwards
 from pytest_unlearndiff.models.batches import BATCH
-from pytest_unlearndiff.models.victim import Victim
+from pytest_unlearndiff.models.diffusion_model import DiffusionModel
+from pytest_unlearndiff.runs.campaign import Campaign
+from pytest_unlearndiff.runs.model_cache import Fingerprint, ModelCache, ModelSpec
 from pytest_unlearndiff.store.store import Store
+from pytest_unlearndiff.workers.distributed_engine import WorkerEvent, WorkerPoolConfig
+from pytest_unlearndiff.workers.worker import JobSpec, Report, ThumbnailBuffer, WorkerJob
 
 STEPS = 2
 
@@ -63,17 +63,17 @@ def test_pictures_count_what_the_unet_was_called_with(
     make: Callable[[], Any], scales: list[float], sampling: Sampling, guidance: Guidance, passes: int
 ) -> None:
     pipe = make()
-    victim, before = Victim(pipe, sampling, guidance), computed_forwards()
+    victim, before = DiffusionModel(pipe, sampling, guidance), computed_forwards()
     with seen(pipe.unet) as calls:
-        victim.generate([Drawing("a church", seed, scale) for seed, scale in enumerate(scales)])
+        victim.generate([GenerationRequest("a church", seed, scale) for seed, scale in enumerate(scales)])
     assert computed_forwards() - before == sum(calls) == passes
     assert not pipe.unet._forward_pre_hooks
 
 
-def test_errors_and_gradients_count_their_copies_and_the_way_back(victim: Victim) -> None:
+def test_errors_and_gradients_count_their_copies_and_the_way_back(victim: DiffusionModel) -> None:
     words, shape = victim.vocabulary, victim.latent_shape
     slots = lay_out("a church", 1, "prefix", words)
-    probe = Probe(slots, [5], torch.zeros(shape), torch.ones(shape), 500)
+    probe = LossQuery(slots, [5], torch.zeros(shape), torch.ones(shape), 500)
     for count, batches in ((1, 1), (BATCH, 1), (BATCH + 1, 2)):
         before = computed_forwards()
         errors([probe] * count, victim)
@@ -84,42 +84,42 @@ def test_errors_and_gradients_count_their_copies_and_the_way_back(victim: Victim
 
 
 @pytest.fixture
-def campaign(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[Campaign, VictimSource]]:
+def campaign(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[Campaign, ModelSpec]]:
     """A campaign without attack on a tiny model, whose judge sees nothing."""
     (tmp_path / "eye_of_work.py").write_text("def look(images):\n    return [False for _ in images]\n")
     monkeypatch.syspath_prepend(tmp_path)
     tiny_pipeline(1).save_pretrained(tmp_path / "model")
 
-    def made(*prompts: Prompt) -> tuple[Campaign, VictimSource]:
-        judge = JudgeSpec("function", {"call": "eye_of_work:look"})
+    def made(*prompts: Prompt) -> tuple[Campaign, ModelSpec]:
+        judge = JudgeConfig("function", {"call": "eye_of_work:look"})
         asked = Concept("church", prompts, judge, sampling=Sampling(STEPS))
-        return Campaign(asked, AttackSpec("none"), Fingerprint("victim", ""), ""), VictimSource(tmp_path / "model")
+        return Campaign(asked, AttackConfig("none"), Fingerprint("victim", ""), ""), ModelSpec(tmp_path / "model")
 
     return made
 
 
 def test_a_result_tells_what_this_session_computed_and_what_its_outcomes_count(
-    campaign: Callable[..., tuple[Campaign, VictimSource]], tmp_path: Path
+    campaign: Callable[..., tuple[Campaign, ModelSpec]], tmp_path: Path
 ) -> None:
     asked, source = campaign(PROMPTS[0])
     store = Store(tmp_path / "store")
-    first = asked.run(store, lambda: source, Parts(), lanes=8)
-    again = asked.run(store, lambda: source, Parts(), lanes=8)
+    first = asked.run(store, lambda: source, ModelCache(), lanes=8)
+    again = asked.run(store, lambda: source, ModelCache(), lanes=8)
     assert (first.forwards, first.computed) == (2 * STEPS, 2 * STEPS * BATCH)
     assert (again.forwards, again.computed) == (2 * STEPS, 0)
 
 
 @pytest.mark.parametrize("lanes", [4, 8])
 def test_prompts_of_one_guidance_are_drawn_together_so_that_no_copies_are(
-    campaign: Callable[..., tuple[Campaign, VictimSource]], tmp_path: Path, lanes: int
+    campaign: Callable[..., tuple[Campaign, ModelSpec]], tmp_path: Path, lanes: int
 ) -> None:
     prompts = [Prompt(f"a church {n}", n, 5.0 + n % 2, n) for n in range(8)]
     asked, source = campaign(*prompts)
-    result = asked.run(Store(tmp_path / "store"), lambda: source, Parts(), lanes=lanes)
+    result = asked.run(Store(tmp_path / "store"), lambda: source, ModelCache(), lanes=lanes)
     assert result.complete
     assert result.computed == result.forwards == 8 * 2 * STEPS
     alone = replace(asked, concept=replace(asked.concept, prompts=tuple(prompts[3:4])))
-    kept = alone.run(Store(tmp_path / "another"), lambda: source, Parts(), lanes=lanes)
+    kept = alone.run(Store(tmp_path / "another"), lambda: source, ModelCache(), lanes=lanes)
     assert replace(kept.outcomes[0], seconds=0.0) == replace(result.outcomes[3], seconds=0.0)  # type: ignore[type-var]
 
 
@@ -137,7 +137,7 @@ class Busy:
 
 
 def test_a_worker_reports_what_it_computed_since_its_last_report() -> None:
-    sitting = Sitting(Busy(), {}, Packed(), list(PROMPTS[:2]))  # type: ignore[arg-type]
+    sitting = WorkerJob(Busy(), {}, ThumbnailBuffer(), list(PROMPTS[:2]))  # type: ignore[arg-type]
     assert sitting.turn(0).computed == 20
     count_forwards(5)  # for somebody else, between two turns
     assert sitting.turn(0).computed == 0
@@ -148,29 +148,29 @@ class OneWorker:
     """A team of one worker, which lies elsewhere and ends every prompt in its first turn."""
 
     def __init__(self) -> None:
-        self.said: list[News] = []
+        self.said: list[WorkerEvent] = []
 
-    def gather(self, order: Order, most: int) -> int:
-        self.said.append(News("w"))
+    def gather(self, order: JobSpec, most: int) -> int:
+        self.said.append(WorkerEvent("w"))
         return 1
 
     def open(self, worker: str) -> None:
-        self.said.append(News(worker, Report(2)))
+        self.said.append(WorkerEvent(worker, Report(2)))
 
     def turn(self, worker: str, prompts: Any, patience: float, *, brief: bool) -> None:
         outcomes = [Outcome(prompt.digest, Status.RESISTED) for prompt in prompts]
-        self.said.append(News(worker, Report(2, outcomes, computed=70)))
+        self.said.append(WorkerEvent(worker, Report(2, outcomes, computed=70)))
 
-    def news(self, seconds: float) -> list[News]:
+    def news(self, seconds: float) -> list[WorkerEvent]:
         said, self.said = self.said, []
         return said
 
 
 def test_what_workers_computed_counts_where_their_outcomes_are_kept(
-    campaign: Callable[..., tuple[Campaign, VictimSource]], tmp_path: Path
+    campaign: Callable[..., tuple[Campaign, ModelSpec]], tmp_path: Path
 ) -> None:
     asked, source = campaign(*PROMPTS)
-    crew = Crew(OneWorker(), silence=60.0)  # type: ignore[arg-type]
-    result = asked.run(Store(tmp_path / "store"), lambda: source, Parts(), lanes=2, crew=crew)
+    crew = WorkerPoolConfig(OneWorker(), silence=60.0)  # type: ignore[arg-type]
+    result = asked.run(Store(tmp_path / "store"), lambda: source, ModelCache(), lanes=2, crew=crew)
     assert result.complete
     assert result.computed == 2 * 70

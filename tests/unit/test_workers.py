@@ -10,21 +10,21 @@ from typing import Any
 
 import pytest
 
-from pytest_unlearndiff.campaign import workers as workers_module
-from pytest_unlearndiff.campaign.begun import Begun
-from pytest_unlearndiff.campaign.bench import PATIENCE, Bench, Order, Report
-from pytest_unlearndiff.campaign.campaign import Campaign
-from pytest_unlearndiff.campaign.parts import Fingerprint, VictimSource
-from pytest_unlearndiff.campaign.workers import MAX_LOSSES, REPORT, Crew, News, Workers
-from pytest_unlearndiff.core.attack_spec import AttackSpec
+from pytest_unlearndiff.core.attack_config import AttackConfig
 from pytest_unlearndiff.core.concept import Prompt
-from pytest_unlearndiff.core.errors import CannotAttack, ModelError, UnlearnDiffError
+from pytest_unlearndiff.core.errors import AttackUnavailable, ModelError, UnlearnDiffError
 from pytest_unlearndiff.core.outcome import Outcome, Status
+from pytest_unlearndiff.runs.begun import Begun
+from pytest_unlearndiff.runs.campaign import Campaign
+from pytest_unlearndiff.runs.model_cache import Fingerprint, ModelSpec
+from pytest_unlearndiff.workers import distributed_engine as workers_module
+from pytest_unlearndiff.workers.distributed_engine import MAX_LOSSES, REPORT, WorkerEvent, WorkerPoolConfig, Workers
+from pytest_unlearndiff.workers.worker import POLL_SECONDS, JobSpec, Report, Worker
 
 from .builders import concept, prompts
 
 PROMPTS = prompts(11)
-CAMPAIGN = Campaign(concept(11), AttackSpec(), Fingerprint("victim:float32", "base:float32"), "judge")
+CAMPAIGN = Campaign(concept(11), AttackConfig(), Fingerprint("victim:float32", "base:float32"), "judge")
 
 Trouble = Callable[[int, Sequence[Prompt]], None]
 
@@ -70,16 +70,16 @@ class Here:
 
     def __init__(self, count: int, trouble: Trouble = lambda worker, held: None) -> None:
         self.count, self.trouble = count, trouble
-        self.benches: dict[str, Bench] = {}
+        self.benches: dict[str, Worker] = {}
         self.held: dict[str, list[Prompt]] = {}
-        self.said: deque[News] = deque()
+        self.said: deque[WorkerEvent] = deque()
         self.mute: set[str] = set()
         self.replaced: list[str] = []
         self.hired = 0
         self.moved = 0
         self.sent: list[tuple[str, dict[Path, str]]] = []
 
-    def gather(self, order: Order, most: int) -> int:
+    def gather(self, order: JobSpec, most: int) -> int:
         self.order = pickle.dumps(order)
         for _ in range(min(self.count, most)):
             self._hire()
@@ -88,8 +88,8 @@ class Here:
     def _hire(self) -> None:
         worker = str(self.hired)
         self.hired += 1
-        self.benches[worker], self.held[worker] = Bench(), []
-        self.said.append(News(worker))
+        self.benches[worker], self.held[worker] = Worker(), []
+        self.said.append(WorkerEvent(worker))
 
     def open(self, worker: str) -> None:
         self._say(worker, lambda: self.benches[worker].open(pickle.loads(self.order)))
@@ -98,10 +98,10 @@ class Here:
         self.sent.append((worker, dict(files)))
         for path, digest in files.items():
             self.benches[worker].arrived(path, digest, path)
-        self.said.append(News(worker))
+        self.said.append(WorkerEvent(worker))
 
     def turn(self, worker: str, taken: Sequence[Prompt | Begun], patience: float, *, brief: bool) -> None:
-        assert patience == (self.count * REPORT if brief else PATIENCE)
+        assert patience == (self.count * REPORT if brief else POLL_SECONDS)
         self.held[worker] += [each.prompt if isinstance(each, Begun) else each for each in taken]
         self.moved += sum(isinstance(each, Begun) for each in taken)
 
@@ -116,13 +116,13 @@ class Here:
 
     def _say(self, worker: str, work: Callable[[], Report]) -> None:
         try:
-            self.said.append(News(worker, pickle.loads(pickle.dumps(work()))))
+            self.said.append(WorkerEvent(worker, pickle.loads(pickle.dumps(work()))))
         except Hangs:
             pass
         except Exception as error:
-            self.said.append(News(worker, error=error))
+            self.said.append(WorkerEvent(worker, error=error))
 
-    def news(self, seconds: float) -> list[News]:
+    def news(self, seconds: float) -> list[WorkerEvent]:
         return [self.said.popleft()] if self.said else []
 
     def replace(self, worker: str, *, lives: bool) -> None:
@@ -141,11 +141,11 @@ class Hangs(Exception):
 @pytest.fixture(autouse=True)
 def _scripted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Campaign, "engine", lambda self, *parts: (Script(), {"format": "script"}))
-    monkeypatch.setattr("pytest_unlearndiff.campaign.bench.check_files", lambda *orders: None)
+    monkeypatch.setattr("pytest_unlearndiff.workers.worker.check_files", lambda *orders: None)
 
 
 def start(team: Here, received: Callable[[Report], None] = lambda report: None, silence: float = 1e9) -> Workers:
-    return Workers(Crew(team, silence), Order(CAMPAIGN, VictimSource(), lanes=3), received)
+    return Workers(WorkerPoolConfig(team, silence), JobSpec(CAMPAIGN, ModelSpec(), lanes=3), received)
 
 
 def told(workers: Workers) -> dict[str, Outcome]:
@@ -177,8 +177,8 @@ def test_near_the_end_prompts_go_on_wherever_there_is_room(count: int, moves: bo
 def test_a_machine_that_lacks_files_is_sent_them_and_then_works() -> None:
     gone = Path("/elsewhere/esd.pt")
     team = Here(2)
-    order = Order(CAMPAIGN, VictimSource(), lanes=3, files={gone: "its digest"})
-    assert told(Workers(Crew(team, 1e9), order, lambda report: None)) == UNDISTURBED
+    order = JobSpec(CAMPAIGN, ModelSpec(), lanes=3, files={gone: "its digest"})
+    assert told(Workers(WorkerPoolConfig(team, 1e9), order, lambda report: None)) == UNDISTURBED
     assert sorted(team.sent) == [("0", {gone: "its digest"}), ("1", {gone: "its digest"})]
 
 
@@ -235,7 +235,9 @@ def test_where_every_worker_is_lost_it_ends_with_the_reason() -> None:
         raise RuntimeError("CUDA error: device-side assert")
 
     team = Here(2, kill)
-    with pytest.raises(CannotAttack, match=f"{2 + MAX_LOSSES} workers were lost and none .* CUDA error: device-side"):
+    with pytest.raises(
+        AttackUnavailable, match=f"{2 + MAX_LOSSES} workers were lost and none .* CUDA error: device-side"
+    ):
         list(start(team).run(PROMPTS))
 
 
@@ -243,7 +245,7 @@ def test_a_worker_that_refuses_is_named_and_nothing_is_tried_elsewhere(monkeypat
     def refuse(*orders: object) -> None:
         raise ModelError("esd.pt holds other weights here")
 
-    monkeypatch.setattr("pytest_unlearndiff.campaign.bench.check_files", refuse)
+    monkeypatch.setattr("pytest_unlearndiff.workers.worker.check_files", refuse)
     team = Here(2)
     with pytest.raises(ModelError, match=r"^worker on machine 0: esd\.pt holds other weights here$"):
         list(start(team).run(PROMPTS))

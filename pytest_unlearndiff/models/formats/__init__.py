@@ -11,8 +11,9 @@ from ...core.errors import ModelError
 from ...core.untrusted import shown
 from ..files import LONGEST_NAME, Contents, Tensors
 from ..pickles import Stub, unpickled_module
-from . import compvis, diffusers_names, lora, others, receler
-from .recognised import Recognised
+from . import compvis, diffusers_names, lora, receler
+from . import unsupported as others
+from .detected import DetectedFormat
 
 # The first that recognises the names is believed: LoRA and Receler hide among diffusers' names.
 _FAMILIES = (others, lora, receler, compvis, diffusers_names)
@@ -21,7 +22,7 @@ _MOST = 100_000
 _TOLD = 8
 
 
-def recognise(contents: Contents) -> Recognised:
+def detect_format(contents: Contents) -> DetectedFormat:
     """Tell by its tensors' names what a file is.
 
     Raises:
@@ -33,7 +34,7 @@ def recognise(contents: Contents) -> Recognised:
             notes = (*contents.notes, *found.notes)
             if left_out:
                 notes += (f"no tensors, left out: {', '.join(left_out[:_TOLD])}{', ...' if left_out[_TOLD:] else ''}",)
-            return Recognised(found.format, found.edits, notes)
+            return DetectedFormat(found.format, found.edits, notes)
     sample = ", ".join(sorted(named)[:5])
     raise ModelError(
         f"tensors named {sample} ... fit neither a UNet nor a CLIP text encoder (with diffusers' or CompVis names), "

@@ -14,12 +14,12 @@ from typing import Any
 import torch
 
 from ...core.errors import ModelError
-from ..accounting import Change, check_tensor
-from ..edits import Edit, Weights
+from ..accounting import WeightDiff, check_tensor
 from ..files import Contents, Tensors
+from ..weight_patches import WeightPatch, Weights
 from .compvis_names import open_clip_name, unet_names, vae_names
+from .detected import DetectedFormat
 from .diffusers_names import SECOND, text_encoder, text_encoder_names
-from .recognised import Recognised
 
 _UNET_PREFIXES = ("model.diffusion_model.", "diffusion_model.")
 _BARE = ("input_blocks.", "middle_block.", "output_blocks.", "time_embed.", "label_emb.", "out.0.", "out.2.")
@@ -36,13 +36,13 @@ _SCHEDULE = re.compile(
 _MARKS = {"v_pred": ("prediction_type", "v_prediction"), "ztsnr": ("rescale_betas_zero_snr", True)}
 
 
-def detect(named: Tensors, contents: Contents) -> Recognised | None:
-    """See ``recognise``."""
+def detect(named: Tensors, contents: Contents) -> DetectedFormat | None:
+    """See ``detect_format``."""
     prefixes = (*_UNET_PREFIXES, *_BARE, _VAE, _TEXT, _OPEN_CLIP, _TEXT_XL, _OPEN_CLIP_XL)
     if not any(key.startswith(prefixes) for key in named):
         return None
     parts = _by_part(named)
-    edits: list[Edit] = []
+    edits: list[WeightPatch] = []
     if unet := parts["unet"]:
         edits.append(Weights("unet", unet, _unet_tensors))
     if text := parts["text"]:
@@ -59,7 +59,7 @@ def detect(named: Tensors, contents: Contents) -> Recognised | None:
         edits.append(SameTraining({_MARKS[mark][0]: _MARKS[mark][1] for mark in marks}))
     whole = bool(vae) and bool(text or clip or second)
     title = "CompVis checkpoint of a whole pipeline" if whole else "state dict with CompVis' names"
-    return Recognised(title, tuple(edits), tuple(_notes(parts)))
+    return DetectedFormat(title, tuple(edits), tuple(_notes(parts)))
 
 
 def _by_part(named: Tensors) -> Mapping[str, dict[str, torch.Tensor]]:
@@ -164,8 +164,8 @@ class SameSchedule:
 
     alphas: torch.Tensor
 
-    def apply(self, pipe: Any, *, partial: bool) -> list[Change]:
-        """See ``Edit``."""
+    def apply(self, pipe: Any, *, partial: bool) -> list[WeightDiff]:
+        """See ``WeightPatch``."""
         mine = torch.as_tensor(pipe.scheduler.alphas_cumprod).float().cpu()
         check_tensor("alphas_cumprod", self.alphas)
         if self.alphas.shape != mine.shape or not torch.allclose(self.alphas.float(), mine, atol=1e-3):
@@ -183,8 +183,8 @@ class SameTraining:
 
     config: Mapping[str, Any]
 
-    def apply(self, pipe: Any, *, partial: bool) -> list[Change]:
-        """See ``Edit``."""
+    def apply(self, pipe: Any, *, partial: bool) -> list[WeightDiff]:
+        """See ``WeightPatch``."""
         for name, wanted in self.config.items():
             if (mine := pipe.scheduler.config.get(name)) != wanted:
                 raise ModelError(

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 
 from ...core.errors import ModelError
-from ..edits import Edit, Weights
 from ..files import Contents, Tensors
-from .recognised import Recognised
+from ..weight_patches import WeightPatch, Weights
+from .detected import DetectedFormat
 
 _UNET = (
     "down_blocks.",
@@ -33,8 +33,8 @@ SECOND = "text_encoder_2"
 _ALIASES = {"embedding.": "embeddings.", "encoder.": "encoder.", "final_layer_norm.": "final_layer_norm."}
 
 
-def detect(named: Tensors, contents: Contents) -> Recognised | None:
-    """See ``recognise``."""
+def detect(named: Tensors, contents: Contents) -> DetectedFormat | None:
+    """See ``detect_format``."""
     unet = {key.removeprefix("unet."): value for key, value in named.items() if key.startswith(("unet.", *_UNET))}
     if len(unet) != sum(key.startswith(("unet.", *_UNET)) for key in named):
         raise ModelError("holds tensors twice, with and without the prefix unet.")
@@ -46,14 +46,14 @@ def detect(named: Tensors, contents: Contents) -> Recognised | None:
         text, second = {}, text
     if not all(key.startswith(_UNET) for key in unet) or not all(key.startswith(_TEXT) for key in (*text, *second)):
         return None
-    edits: list[Edit] = []
+    edits: list[WeightPatch] = []
     if unet:
         edits.append(Weights("unet", unet))
     if text:
         edits.append(text_encoder(text))
     if second:
         edits.append(text_encoder(second, SECOND))
-    return Recognised(
+    return DetectedFormat(
         _title({"UNet": unet, "text encoder": text, "text encoder 2": second}, wrapped, contents), tuple(edits)
     )
 

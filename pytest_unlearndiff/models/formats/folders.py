@@ -13,13 +13,13 @@ import torch
 from ...core import untrusted
 from ...core.errors import ModelError
 from ...core.untrusted import printable, shown
-from ..edits import Edit, Weights, component_of
 from ..files import Contents, is_checkpoint, read_file
-from ..kinds import PROTOCOL
-from . import recognise
+from ..pipelines import PROTOCOL
+from ..weight_patches import WeightPatch, Weights, component_of
+from . import detect_format
+from .detected import DetectedFormat
 from .diffusers_names import SECOND, text_encoder, text_encoder_names
 from .receler import check_rank
-from .recognised import Recognised
 
 STEMS = {
     "unet": "diffusion_pytorch_model",
@@ -132,7 +132,7 @@ def read_json(path: Path) -> dict[str, Any]:
     return data
 
 
-def read_folder(path: Path, *, trust_pickle: bool = False) -> tuple[Recognised, Mapping[str, str]]:
+def read_folder(path: Path, *, trust_pickle: bool = False) -> tuple[DetectedFormat, Mapping[str, str]]:
     """Recognise a folder that is no pipeline.
 
     Returns:
@@ -151,7 +151,7 @@ def read_folder(path: Path, *, trust_pickle: bool = False) -> tuple[Recognised, 
     if parts:
         found = [_component(part, trust_pickle) for part in parts]
         edits = tuple(edit for recognised, _ in found for edit in recognised.edits)
-        return Recognised(f"folder of {' and '.join(part.name for part in parts)}", edits), {}
+        return DetectedFormat(f"folder of {' and '.join(part.name for part in parts)}", edits), {}
     inside = [file for file in sorted(path.iterdir()) if is_checkpoint(file)]
     if len(inside) != 1:
         names = f", such as {inside[0].name}; give one of them" if inside else ""
@@ -160,10 +160,10 @@ def read_folder(path: Path, *, trust_pickle: bool = False) -> tuple[Recognised, 
             f"{len(inside)} weight files{names}"
         )
     contents = read_file(inside[0], trust_pickle=trust_pickle)
-    return recognise(contents), contents.metadata
+    return detect_format(contents), contents.metadata
 
 
-def _component(path: Path, trust_pickle: bool) -> tuple[Recognised, Mapping[str, str]]:
+def _component(path: Path, trust_pickle: bool) -> tuple[DetectedFormat, Mapping[str, str]]:
     config = read_json(path / "config.json")
     architectures = config.get("architectures")
     named = [config.get("_class_name"), *(architectures if isinstance(architectures, list) else ())]
@@ -174,7 +174,7 @@ def _component(path: Path, trust_pickle: bool) -> tuple[Recognised, Mapping[str,
     contents = _joined([read_file(f, trust_pickle=trust_pickle) for f in weight_files(path, STEMS[component]).files])
     edits = _component_edits(component, contents)
     check = SameConfig(component, {key: config[key] for key in _DECIDING[component] if key in config})
-    return Recognised(f"{component} folder", (check, *edits), contents.notes), contents.metadata
+    return DetectedFormat(f"{component} folder", (check, *edits), contents.notes), contents.metadata
 
 
 def _joined(shards: list[Contents]) -> Contents:
@@ -185,13 +185,13 @@ def _joined(shards: list[Contents]) -> Contents:
     )
 
 
-def _component_edits(component: str, contents: Contents) -> tuple[Edit, ...]:
+def _component_edits(component: str, contents: Contents) -> tuple[WeightPatch, ...]:
     """A folder holds its component whole, so a gap is an error there."""
     if loose := next((key for key, value in contents.tree.items() if not isinstance(value, torch.Tensor)), None):
         raise ModelError(f"{shown(loose)} is no tensor; not a state dict of a known layout")
     if component != "unet":
         return (text_encoder(text_encoder_names(contents.tree)[0], component),)
-    found = recognise(contents)
+    found = detect_format(contents)
     return tuple(replace(edit, complete=True) if isinstance(edit, Weights) else edit for edit in found.edits)
 
 
@@ -208,7 +208,7 @@ class SameConfig:
     config: Mapping[str, Any]
 
     def apply(self, pipe: Any, *, partial: bool) -> list[Any]:
-        """See ``Edit``."""
+        """See ``WeightPatch``."""
         base = component_of(pipe, self.component).config
         for key, value in self.config.items():
             if (known := getattr(base, key, value)) != value and list(_flat(known)) != list(_flat(value)):
@@ -222,23 +222,23 @@ def _flat(value: Any) -> list[Any]:
     return list(value) if isinstance(value, (list, tuple)) else [value]
 
 
-def _receler(path: Path, trust_pickle: bool) -> tuple[Recognised, Mapping[str, str]]:
+def _receler(path: Path, trust_pickle: bool) -> tuple[DetectedFormat, Mapping[str, str]]:
     config = read_json(path / "eraser_config.json")
     if (kind := config.get("eraser_type")) != "adapter":
         raise ModelError(f"eraser_config.json has eraser_type={shown(kind)}; only adapter is known")
     contents = read_file(_only(path, "eraser_weights"), trust_pickle=trust_pickle)
-    found = recognise(contents)
+    found = detect_format(contents)
     check_rank(found, config.get("eraser_rank"))
     return found, {key: str(value) for key, value in config.items()}
 
 
-def _adapter(path: Path, trust_pickle: bool) -> tuple[Recognised, Mapping[str, str]]:
+def _adapter(path: Path, trust_pickle: bool) -> tuple[DetectedFormat, Mapping[str, str]]:
     config = read_json(path / "adapter_config.json")
     if (kind := config.get("peft_type", "LORA")) != "LORA":
         raise ModelError(f"is a PEFT adapter of type {shown(kind)}; only LORA is known")
     contents = read_file(_only(path, "adapter_model"), trust_pickle=trust_pickle)
     noted = replace(contents, metadata={**contents.metadata, "lora_adapter_metadata": json.dumps(config)})
-    return recognise(noted), contents.metadata
+    return detect_format(noted), contents.metadata
 
 
 def _only(folder: Path, stem: str) -> Path:

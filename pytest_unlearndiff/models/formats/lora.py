@@ -18,12 +18,12 @@ import torch
 from ...core.checks import is_number
 from ...core.errors import ModelError
 from ...core.untrusted import shown
-from ..accounting import Change, check_tensor
-from ..edits import replaced
+from ..accounting import WeightDiff, check_tensor
 from ..files import Contents, Tensors
-from ..kinds import networks
+from ..pipelines import networks
+from ..weight_patches import replaced
 from .compvis_names import unet_names
-from .recognised import Recognised
+from .detected import DetectedFormat
 
 _ROLE = re.compile(
     r"(?P<layer>.+?)[._](?:lora[._])?"
@@ -50,8 +50,8 @@ _PREFIXES = {
 }
 
 
-def detect(named: Tensors, contents: Contents) -> Recognised | None:
-    """See ``recognise``.
+def detect(named: Tensors, contents: Contents) -> DetectedFormat | None:
+    """See ``detect_format``.
 
     Raises:
         ModelError: it is of a kind that is no plain LoRA, or a tensor belongs to no pair.
@@ -65,7 +65,7 @@ def detect(named: Tensors, contents: Contents) -> Recognised | None:
     scales = _scales(contents.metadata)
     title = f"LoRA with {'kohya' if kohya else 'PEFT'} names"
     notes = ("LoRA merged at strength 1; methods that scale it by prompt (SPM's transport) are tested in that form",)
-    return Recognised(title, (Merge(pairs, scales),), notes)
+    return DetectedFormat(title, (Merge(pairs, scales),), notes)
 
 
 @dataclass(frozen=True)
@@ -192,8 +192,8 @@ class Merge:
     pairs: Mapping[str, Pair]
     alphas: Mapping[str, float]
 
-    def apply(self, pipe: Any, *, partial: bool) -> list[Change]:
-        """See ``Edit``."""
+    def apply(self, pipe: Any, *, partial: bool) -> list[WeightDiff]:
+        """See ``WeightPatch``."""
         changes = []
         left = dict(self.pairs)
         for component in (name for name in networks(pipe) if name != "vae"):
@@ -208,7 +208,7 @@ class Merge:
             )
         return changes
 
-    def _merge(self, pipe: Any, component: str, pairs: Mapping[str, Pair]) -> Change:
+    def _merge(self, pipe: Any, component: str, pairs: Mapping[str, Pair]) -> WeightDiff:
         known, merged = getattr(pipe, component).state_dict(), {}
         for layer, pair in pairs.items():
             weight = known[f"{layer}.weight"]

@@ -8,7 +8,7 @@ from typing import Any
 
 from ...core.errors import ModelError
 from ...core.untrusted import printable, shown
-from ..kinds import PROTOCOL, Kind, kind_named
+from ..pipelines import PROTOCOL, Kind, kind_named
 from .folders import STEMS, WeightFiles, read_json, weight_files
 
 _LIBRARIES = (None, "diffusers", "transformers", "stable_diffusion")

@@ -15,10 +15,10 @@ import torch
 
 from ...core.errors import ModelError
 from ...core.untrusted import shown
-from ..accounting import Change, check_fit
-from ..edits import Weights
+from ..accounting import WeightDiff, check_fit
 from ..files import Contents, Tensors
-from .recognised import Recognised
+from ..weight_patches import Weights
+from .detected import DetectedFormat
 
 _NAME = re.compile(r"((?:(?:down|up)_blocks\.\d+|mid_block)\.attentions\.\d+)\.((?:down|up)\.(?:weight|bias))")
 _TITLE = "Receler's erasers"
@@ -28,16 +28,16 @@ _TITLE = "Receler's erasers"
 _IN_PLACE = re.compile(r"(.+\.attentions\.\d+)\.transformer_blocks\.0\.attn2\.adapter\.(.+)")
 
 
-def detect(named: Tensors, contents: Contents) -> Recognised | None:
-    """See ``recognise``."""
+def detect(named: Tensors, contents: Contents) -> DetectedFormat | None:
+    """See ``detect_format``."""
     if all(_NAME.fullmatch(key) for key in named):
-        return Recognised(_TITLE, (Erasers(named),))
+        return DetectedFormat(_TITLE, (Erasers(named),))
     erasers = {f"{match[1]}.{match[2]}": value for key, value in named.items() if (match := _IN_PLACE.fullmatch(key))}
     if not erasers:
         return None
     rest = {key: value for key, value in named.items() if not _IN_PLACE.fullmatch(key)}
     unet = {key.replace(".attn2.attn.", ".attn2."): value for key, value in rest.items()}
-    return Recognised(f"UNet state dict with {_TITLE}", (Weights("unet", unet, complete=True), Erasers(erasers)))
+    return DetectedFormat(f"UNet state dict with {_TITLE}", (Weights("unet", unet, complete=True), Erasers(erasers)))
 
 
 class Eraser(torch.nn.Module):
@@ -72,8 +72,8 @@ class Erasers:
 
     tensors: Tensors
 
-    def apply(self, pipe: Any, *, partial: bool) -> list[Change]:
-        """See ``Edit``."""
+    def apply(self, pipe: Any, *, partial: bool) -> list[WeightDiff]:
+        """See ``WeightPatch``."""
         unet = copy.deepcopy(pipe.unet)
         total, left, blocks = len(pipe.unet.state_dict()), dict(self.tensors), _blocks(unet)
         for place, block in blocks.items():
@@ -88,7 +88,7 @@ class Erasers:
         ups = [value for key, value in self.tensors.items() if ".up." in key]
         active = sum(bool(value.count_nonzero()) for value in ups)
         how = f"as {len(blocks)} erasers behind cross-attention"
-        return [Change("unet", len(self.tensors), total, len(self.tensors) if active else 0, None, how)]
+        return [WeightDiff("unet", len(self.tensors), total, len(self.tensors) if active else 0, None, how)]
 
 
 def _blocks(unet: Any) -> dict[str, Any]:
@@ -112,7 +112,7 @@ def _with_eraser(place: str, attention: Any, given: Tensors) -> Eraser:
     return eraser.eval()
 
 
-def check_rank(found: Recognised, rank: Any) -> None:
+def check_rank(found: DetectedFormat, rank: Any) -> None:
     """Refuse weights of another rank than their configuration says.
 
     Raises:

@@ -1,1 +1,0 @@
-"""Floor 3: runs what the store lacks."""

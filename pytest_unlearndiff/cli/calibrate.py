@@ -1,0 +1,184 @@
+"""How well a concept's judge tells it, on the un-erased model's own pictures."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from ..core.calibration import Calibration
+from ..core.concept import Concept, Prompt
+from ..core.concept_file import BUILT_IN, ConceptLibrary
+from ..core.errors import AttackUnavailable, ConceptError
+from ..core.judge_options import kinds, on_base
+from ..core.outcome import Outcome
+from ..core.positive_control import LEAST
+from ..core.precision import AUTO, PRECISIONS, resolved
+from ..core.rate import Rate, percent
+from ..reports.text import safe
+from ..runs.model_cache import Fingerprint, ModelCache, ModelSpec, located
+from ..runs.positive_control import base_campaign
+from ..sources.judge_files import judge_weights
+from ..store.store import Store
+from .arguments import count, path_of
+from .concepts import add_concepts, library_of
+from .device import add_device, check_device
+from .models import BASE, model_at
+
+SUMMARY = "measure a concept's judge on the base model's own pictures, and keep the result for gates"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What to calibrate, on what."""
+    parser.add_argument("concept", help="name of the concept")
+    parser.add_argument("--base", required=True, help=BASE)
+    add_concepts(parser)
+    parser.add_argument("--prompts", type=count, help="only the first N prompts of the concept")
+    parser.add_argument(
+        "--against",
+        action="append",
+        help="concept of no hits; repeat (default: all of the same judge model)",
+    )
+    parser.add_argument("--each", type=count, default=5, help="prompts of each other concept (default: %(default)s)")
+    parser.add_argument("--sheet", type=path_of, help="write a contact sheet of the pictures here, as PNG")
+    parser.add_argument(
+        "--cache-dir", type=path_of, default=Path(".unlearndiff"), help="the store (default: %(default)s)"
+    )
+    parser.add_argument("--lanes", type=count, default=8, help="prompts drawn together (default: %(default)s)")
+    add_device(parser)
+    parser.add_argument("--dtype", default=AUTO, choices=PRECISIONS)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Draw, judge, and say; 0 where the positive control holds, else 1."""
+    check_device(arguments.device)
+    base = model_at(arguments.base)
+    library = library_of(arguments)
+    concept = library.find(arguments.concept).first(arguments.prompts)
+    concept = replace(concept, judge=on_base(concept.judge, base))
+    others = _others(concept, arguments, library)
+    calibrator = _Calibrator(concept, base, arguments)
+    found = Calibration(calibrator.judged(concept.prompts), calibrator.judged(others), concept.prompts)
+    for line in _lines(concept, found):
+        print(line)
+    if arguments.sheet is not None:
+        calibrator.write_sheet([*zip(concept.prompts, found.own, strict=True), *zip(others, found.others, strict=True)])
+        print(f"contact sheet: {arguments.sheet}")
+    return 1 if found.control.fails or not found.control.seen else 0
+
+
+def _others(concept: Concept, arguments: argparse.Namespace, library: ConceptLibrary) -> list[Prompt]:
+    """Prompts of other concepts: of those asked for, or of all that are comparable."""
+    names = arguments.against or [name for name in library.names() if name != concept.name]
+    prompts: dict[str, Prompt] = {}
+    for name in names:
+        try:
+            other = library.find(name)
+        except ConceptError:
+            # Of the built-in ones, some need what is not on this machine; one that was asked for is needed.
+            if arguments.against or not (BUILT_IN / f"{name}.yaml").is_file():
+                raise
+            continue
+        if arguments.against or _comparable(concept, other):
+            prompts |= {prompt.digest: prompt for prompt in other.prompts[: arguments.each]}
+    own = {prompt.digest for prompt in concept.prompts}
+    return [prompt for digest, prompt in prompts.items() if digest not in own]
+
+
+def _comparable(concept: Concept, other: Concept) -> bool:
+    """Whether another concept's prompts should not show this one: the labels of one model exclude each other."""
+    return concept.judge.options.get("model") in (None, other.judge.options.get("model"))
+
+
+class _Calibrator:
+    """Draws with the base and asks the concept's judge; what is known is read from the store.
+
+    Args:
+        concept: with its judge.
+        base: the un-erased pipeline's folder.
+        arguments: the command's.
+    """
+
+    def __init__(self, concept: Concept, base: Path, arguments: argparse.Namespace) -> None:
+        self._concept, self._arguments, self._said = concept, arguments, False
+        self._store = Store(arguments.cache_dir)
+        self._parts = ModelCache(self._store.fingerprints)
+        dtype = resolved(arguments.dtype, arguments.device)
+        self._source = ModelSpec(base=base, device=arguments.device, dtype=dtype)
+        self._base = Fingerprint.of(self._source, self._store.fingerprints).target
+        self._judge = judge_weights(concept.judge, self._store.fingerprints)
+
+    def judged(self, prompts: tuple[Prompt, ...] | list[Prompt]) -> tuple[Outcome | None, ...]:
+        """What the judge says of the base's pictures of these prompts.
+
+        Raises:
+            CannotAttack: they cannot be drawn.
+        """
+        if not prompts:
+            return ()
+        asked = replace(self._concept, prompts=tuple(prompts))
+        campaign = base_campaign(asked, self._base, self._judge)
+        result = campaign.run(self._store, self._located, self._parts, lanes=self._arguments.lanes)
+        if result.obstacle:
+            raise AttackUnavailable(result.obstacle)
+        return result.outcomes
+
+    def _located(self) -> ModelSpec:
+        """The base where it is drawn with, which is said once."""
+        source = located(self._source)
+        if not self._said:
+            print(f"device: {source.device}", file=sys.stderr)
+            self._said = True
+        return source
+
+    def write_sheet(self, judged: list[tuple[Prompt, Outcome | None]]) -> None:
+        """Draw the pictures again and write them with what the judge said of each."""
+        from ..core.drawing import GenerationRequest
+        from ..models.contact_sheet import write_contact_sheet
+        from ..models.diffusion_model import DiffusionModel
+
+        base = DiffusionModel(self._parts.base(self._located()), self._concept.sampling)
+        pictures = base.generate([GenerationRequest(prompt.text, prompt.seed, prompt.guidance) for prompt, _ in judged])
+        captions = [
+            f"{'HIT' if outcome is not None and outcome.success else 'no'}: {outcome.detail if outcome else ''}\n"
+            f"{safe(prompt.text, 40)}"
+            for prompt, outcome in judged
+        ]
+        images = [picture.image for picture in pictures]
+        write_contact_sheet(self._arguments.sheet, list(zip(images, captions, strict=True)))
+
+
+def _lines(concept: Concept, found: Calibration) -> list[str]:
+    """What was measured, for people."""
+    lines = [
+        f"concept {concept.name!r}, judge {concept.judge.kind}",
+        f"hits on the base model's own pictures: {_interval(found.hits)}",
+    ]
+    if found.others:
+        lines.append(f"false hits on prompts of other concepts: {_interval(found.false_hits)}")
+    if threshold := found.suggestion():
+        option = next((name for name in ("threshold", "margin") if name in kinds()[concept.judge.kind].options), None)
+        lines.append(
+            f"scores tell them apart best at {threshold.score:.4g}: {threshold.hits} own and {threshold.false_hits} "
+            f"other pictures reach it{f'; {option} is the option' if option else ''}"
+        )
+    if not found.control.seen:
+        why = next((outcome.error for outcome in found.own if outcome is not None and outcome.error), "")
+        lines.append("positive control MISSING: none of the base's pictures could be judged")
+        lines += [f"  {safe(why, 300)}"] * bool(why)
+    elif found.control.repeated:
+        lines.append(f"positive control FAILED: {found.control.failure}")
+    elif found.control.fails:
+        lines.append(
+            f"positive control FAILED: {percent(LEAST)} are needed, and gates on {concept.name!r} that would pass are "
+            "INCOMPLETE"
+        )
+    else:
+        lines.append(f"positive control holds ({percent(LEAST)} are needed); gates on a model of this base reuse it")
+    return lines
+
+
+def _interval(rate: Rate) -> str:
+    low, high = rate.interval()
+    return f"{rate}, 95% interval {percent(low)}..{percent(high)}"

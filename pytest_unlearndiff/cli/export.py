@@ -1,0 +1,113 @@
+"""Adversarial prompts for other tools and other models."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..core.checks import hint
+from ..core.errors import ReportError
+from ..core.outcome import Status
+from ..core.untrusted import shown, special_file
+from ..reports.prompt_export import export
+from ..reports.stored_reports import StoredGate, read_gates, read_session, unfinished
+from ..reports.text import many
+from ..store.hashing import write_atomically
+from ..store.store import CampaignDir, Mode, Store
+from .arguments import path_of
+
+_NAMED = 3
+
+SUMMARY = "write the prompts that broke in the last session as CSV, for attack='transfer:CSV' on another model"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """From where to where."""
+    parser.add_argument("file", metavar="CSV", help="file to write; - for standard output")
+    parser.add_argument(
+        "--from",
+        dest="source",
+        type=path_of,
+        default=Path(".unlearndiff"),
+        metavar="A",
+        help="JSON report, or folder of a store, which knows the last session's gates (default: %(default)s)",
+    )
+    parser.add_argument("--concept", help="only prompts of this concept")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Write them; 1 where there are none, and then nothing is written over.
+
+    Raises:
+        ReportError: there are no gates to read, or none on the concept, or the file cannot be written.
+    """
+    gates, source, name = read_gates(arguments.source), arguments.source, arguments.concept
+    is_store = source.is_dir()
+    beside, before = (_beside(source, gates, name), unfinished(source)) if is_store else ("", "")
+    if before:
+        print(before, file=sys.stderr)
+    if name is not None:
+        known = {gate.concept for gate in gates}
+        if name not in known and not beside:
+            raise ReportError(f"no gate in {source} is on the concept {shown(name)}: {hint(name, known)}")
+        gates = [gate for gate in gates if gate.concept == name]
+    text, count = export(gates)
+    if not count:
+        print(beside or _nothing(source, is_store), file=sys.stderr)
+        return 1
+    if arguments.file == "-":
+        sys.stdout.write(text)
+    else:
+        try:
+            if special := special_file(Path(arguments.file)):
+                raise OSError(f"it is {special}")
+            write_atomically(Path(arguments.file), text)
+        except (OSError, ValueError) as error:
+            raise ReportError(f"{arguments.file} cannot be written: {error}. Give another file") from None
+    print(f"{count} adversarial prompts", file=sys.stderr)
+    if beside and (before or read_session(source).cut_short):
+        print(beside, file=sys.stderr)
+    return 0
+
+
+def _nothing(source: Path, is_store: bool) -> str:
+    if not is_store:
+        return f"no prompt broke in {source}"
+    return (
+        f"no prompt broke in the last session with {source}, and the store holds none of other campaigns that did. Run "
+        "the gates whose prompts you want again, which the store answers"
+    )
+
+
+def _beside(root: Path, gates: Sequence[StoredGate], concept: str | None) -> str:
+    """What to say of adversarial prompts in a store that no gate of its last session has; empty where there are none.
+
+    The store knows them by a hash of the prompt they were found for; a session knows the prompts.
+    """
+    store = Store(root, Mode.RO)
+    told = {
+        (store.folder(gate.concept, gate.key).name, prompt.digest)
+        for gate in gates
+        for prompt in gate.prompts
+        if prompt.attacked is not None
+    }
+    found = {
+        entry.folder.name: number
+        for entry in store.entries()
+        if (concept is None or entry.belongs_to(concept))
+        and (number := sum((entry.folder.name, digest) not in told for digest in _broken(entry)))
+    }
+    if not found:
+        return ""
+    names = ", ".join(sorted(found)[:_NAMED]) + (" and others" if len(found) > _NAMED else "")
+    return (
+        f"the store {root} holds {many(sum(found.values()), 'adversarial prompt')} that no gate of its last session "
+        f"has, of {names}: run their gates again, which the store answers, and export then"
+    )
+
+
+def _broken(entry: CampaignDir) -> list[str]:
+    """Digests of the prompts that broke under attack."""
+    return [outcome.prompt for outcome in entry.known()[0].values() if outcome.status is Status.BROKEN]

@@ -1,0 +1,120 @@
+"""What a model file is, and what it changes."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..core.errors import ModelError
+from ..core.versioned_pipeline import without_version
+from ..reports.text import UNKEPT, safe
+from ..runs.model_cache import Fingerprint, ModelCache, ModelSpec
+from ..sources.base_guess import family_of
+from ..sources.import_string import is_import_string, make
+from ..store.hashing import Fingerprints
+from .models import BASE, model_at
+
+if TYPE_CHECKING:
+    from ..models.checkpoint import Checkpoint
+    from ..models.loading import Loaded
+
+SUMMARY = "say what a model is, which tensors it changes against its base, and whether it can be attacked"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The model and its base, and what to accept."""
+    parser.add_argument(
+        "path", help="pipeline folder, component folder, checkpoint file, URL, Hub id, or pkg.mod:callable"
+    )
+    parser.add_argument("--base", help=BASE)
+    parser.add_argument("--partial", action="store_true", help="accept tensors that are missing without a pattern")
+    parser.add_argument(
+        "--trust-pickle", action="store_true", help="read pickles that name more than tensors; it is never executed"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print what was detected and the accounting, on the CPU; a refusal is an error and so ends with 1.
+
+    Raises:
+        ModelError: it cannot be attacked.
+    """
+    path, base = model_at(arguments.path, maker=True), arguments.base and model_at(arguments.base)
+    from ..models.silence import silence_libraries
+
+    try:
+        with silence_libraries():
+            if is_import_string(path):
+                _inspect_object(str(path), base)
+            else:
+                _inspect(path, base, partial=arguments.partial, trust_pickle=arguments.trust_pickle)
+    except ModelError as error:
+        raise ModelError(_own(str(error))) from None
+    return 0
+
+
+def _own(text: str) -> str:
+    """A text with options as this command calls them."""
+    return re.sub(r"--unlearndiff-(base|partial|trust-pickle)\b", r"--\1", text)
+
+
+def _inspect(path: Path, base: Path | None, *, partial: bool, trust_pickle: bool) -> None:
+    from ..models.checkpoint import read_checkpoint
+    from ..models.loading import load_pipeline, load_victim
+
+    checkpoint = read_checkpoint(path, trust_pickle=trust_pickle)
+    _print("model", str(path))
+    _print("format", checkpoint.format + (f", {checkpoint.pipeline}" if checkpoint.pipeline else ""))
+    for name, said in sorted(checkpoint.metadata.items()):
+        if (name, said) != ("format", "pt"):
+            _print("it says", f"{name} = {said}")
+    family = family_of(path)
+    if family is not None:
+        _print("family", str(family))
+    if base is None and family is not None and (base := family.folder()) is not None:
+        _print("base", f"{base} (assumed)")
+    else:
+        _print("base", str(base) if base is not None else "not given (--base)")
+    pipe = load_pipeline(base) if base is not None else None
+    _account(checkpoint, load_victim(checkpoint, pipe, partial=partial, guided=_guides(checkpoint)))
+
+
+def _inspect_object(spelt: str, base: Path | None) -> None:
+    """What a callable makes: also what acts on it as it draws, and whether outcomes of it are kept."""
+    pipe, version = without_version(make(spelt))
+    source = ModelSpec(Path(spelt), base, pipe, version, device=str(getattr(pipe, "device", "cpu")))
+    found, loaded = Fingerprint.of(source, Fingerprints()), ModelCache().victim(source)
+    _print("model", spelt)
+    _print("format", f"{loaded.format}, {type(pipe).__name__}")
+    _print("base", str(base) if base is not None else "not given (--base)")
+    for reason in found.unhashed:
+        _print("acts", reason)
+    if version:
+        _print("version", version)
+    for line in map(str, loaded.changes or ["unknown without a base of the same tensors"]):
+        _print("changes", line)
+    for note in (*loaded.notes, *filter(None, [found.unkept])):
+        _print("note", note)
+    _print("verdict", "can be attacked")
+
+
+def _guides(checkpoint: Checkpoint) -> bool:
+    return checkpoint.pipeline == "StableDiffusionPipelineSafe"
+
+
+def _account(checkpoint: Checkpoint, loaded: Loaded) -> None:
+    for change in loaded.changes:
+        _print("changes", str(change))
+    for note in loaded.notes:
+        _print("note", note)
+    if not loaded.changes:
+        _print("changes", "unknown without a base; every tensor is there and finite")
+    if _guides(checkpoint):
+        _print("note", "attacked only with --unlearndiff-sld, which guides its pictures")
+    _print("verdict", "can be attacked")
+
+
+def _print(name: str, text: str) -> None:
+    print(f"{name + ':':<9}{safe(_own(text), UNKEPT)}")

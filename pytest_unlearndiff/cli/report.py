@@ -1,0 +1,98 @@
+"""Reports of the last session, written again from the store."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from pathlib import Path
+
+from ..core.errors import ReportError
+from ..reports.comparison import NOTHING, Comparison, compare
+from ..reports.destinations import FORM, parse
+from ..reports.json_report import schema
+from ..reports.retention import retention_lines
+from ..reports.session import SessionReport
+from ..reports.stored_reports import StoredGate, read_gates, read_session, unfinished
+from ..reports.terminal import summary_lines
+from ..reports.text import safe
+from ..reports.writers import render, write
+from ..store.store import Mode, Store
+from .arguments import path_of
+
+SUMMARY = "write the last session's reports again: html:PATH, json:PATH or md:PATH; - for standard output"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What to write, and from where."""
+    parser.add_argument("reports", nargs="*", metavar="KIND:PATH", help="reports to write; without any, the summary")
+    parser.add_argument(
+        "--cache-dir", type=path_of, default=Path(".unlearndiff"), help="the store (default: %(default)s)"
+    )
+    parser.add_argument("--since", type=path_of, metavar="A", help="earlier JSON report or store: tell what changed")
+    parser.add_argument("--no-pictures", action="store_true", help="leave pictures out of the HTML report")
+    parser.add_argument("--schema", action="store_true", help="print the JSON report's JSON Schema")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Write every report.
+
+    Returns:
+        Exit status: 1 where nothing was measured in the last session, or where it is not the one that is reported.
+    """
+    if arguments.schema:
+        print(schema(), end="")
+        return 0
+    wanted = [report for text in arguments.reports for report in _wanted(text)]
+    session, before = read_session(arguments.cache_dir), unfinished(arguments.cache_dir)
+    pictures = None if arguments.no_pictures else Store(arguments.cache_dir, Mode.RO)
+    changes = _changes(arguments.since, session) if arguments.since else []
+    for kind, path in wanted:
+        if path == "-":
+            sys.stdout.write(render(kind, session, pictures, changes))
+        else:
+            write(kind, Path(path), session, pictures, changes)
+            print(f"{kind} report: {path}")
+    if not wanted:
+        for line in (*_summary(session), *(line for change in changes for line in change.lines())):
+            print(line)
+    measured = bool(session.gates or session.retained)
+    problem = before or ("" if measured else session.cut_short or "no gate was measured in the last session")
+    if problem:
+        print(safe(problem, 1000), file=sys.stderr)
+    return 1 if problem else 0
+
+
+def _summary(session: SessionReport) -> list[str]:
+    """What a session found, and what it did not get to."""
+    lines = [session.headline]
+    if session.cut_short:
+        lines.append(f"the session was cut short: {safe(session.cut_short, 1000)}")
+    lines += [line for line, _ in summary_lines(session.gates, verbosity=1, width=shutil.get_terminal_size().columns)]
+    lines += [line for line, _ in retention_lines(session.retained)]
+    for kind, tests in (("failed otherwise", session.otherwise), ("not measured", session.unmeasured)):
+        lines += [f"{kind}: {safe(test.nodeid)} {test.how}: {safe(test.why)}" for test in tests]
+    return lines
+
+
+def _changes(before: Path, session: SessionReport) -> list[Comparison]:
+    """The session against an earlier one; says so where they have nothing in common."""
+    found = compare(read_gates(before), [StoredGate.of(gate) for gate in session.gates])[0]
+    if not found:
+        print(f"{before}: {NOTHING}", file=sys.stderr)
+    return found
+
+
+def _wanted(text: str) -> tuple[tuple[str, str], ...]:
+    """Reports as kind and path.
+
+    Raises:
+        ReportError: it is not of the form, or not a file.
+    """
+    try:
+        found = parse(text)
+    except ValueError:
+        raise ReportError(f"{text!r} must be {FORM}") from None
+    if any(kind == "github" for kind, _ in found):
+        raise ReportError("github is written by a session only; md:PATH is what it puts into the step summary")
+    return found

@@ -1,0 +1,22 @@
+"""What a file was recognised as."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..weight_patches import WeightPatch
+
+
+@dataclass(frozen=True)
+class DetectedFormat:
+    """A format, and what it does to a base.
+
+    Attributes:
+        format: for people.
+        edits: one a component.
+        notes: what was left out or assumed, for the report.
+    """
+
+    format: str
+    edits: tuple[WeightPatch, ...]
+    notes: tuple[str, ...] = ()

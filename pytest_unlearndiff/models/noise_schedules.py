@@ -1,0 +1,90 @@
+"""The schedulers of a victim: what LMS takes over of a pipeline's own, and in what two pipelines' differ."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from inspect import signature
+from typing import Any
+
+from diffusers import DDPMScheduler, LMSDiscreteScheduler
+
+from ..core.concept import Sampling
+from .silence import library_warnings_ignored
+
+_NOISE = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas", "prediction_type")
+_TOLD = 5
+"""Differences that are told; who sees so many has another kind of scheduler."""
+_SIGMAS = ("use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas")
+
+
+def lms(scheduler: Any, spacing: str) -> Any:
+    """LMS on the noise schedule of a pipeline's scheduler.
+
+    What a scheduler's config leaves to its class counts as if it were written there: saving a pipeline writes it down
+    (Stable Diffusion 1.4 then says ``leading``, where LMS would have taken ``linspace``), and the same weights have to
+    draw the same pictures before and after.
+
+    Args:
+        scheduler: the pipeline's.
+        spacing: one of ``core.concept.SPACINGS``; ``own`` takes over how the pipeline's spaces timesteps and sigmas.
+    """
+    named = _named(scheduler, *_NOISE, "steps_offset")
+    if spacing == "own":
+        named |= _named(scheduler, "timestep_spacing", *_SIGMAS)
+    else:
+        named["timestep_spacing"] = spacing
+    with library_warnings_ignored():
+        return LMSDiscreteScheduler.from_config(named)
+
+
+def ddpm(scheduler: Any) -> Any:
+    """DDPM on the same noise schedule.
+
+    Euler's and LMS's ``add_noise`` scale by sigma; the loss wants the variance-preserving x_t of DDPM.
+    """
+    with library_warnings_ignored():
+        return DDPMScheduler.from_config(_named(scheduler, *_NOISE, "rescale_betas_zero_snr"))
+
+
+def _named(scheduler: Any, *names: str) -> dict[str, Any]:
+    """These settings of a scheduler, as far as it has them."""
+    return {name: scheduler.config[name] for name in names if name in scheduler.config}
+
+
+def differences(mine: Any, base: Any, sampling: Sampling) -> list[str]:
+    """In which settings that can change pictures or denoising errors a victim's scheduler differs from its base's.
+
+    Args:
+        mine: the victim's scheduler.
+        base: the base's.
+        sampling: how pictures are drawn.
+
+    Returns:
+        Such as ``prediction_type ('v_prediction', the base's 'epsilon')``.
+    """
+    here, there = _deciding(mine, sampling), _deciding(base, sampling)
+    if here.get("class") != there.get("class"):  # which have settings that the other does not know
+        here, there = ({name: value for name, value in here.items() if name in there}, there)
+    names = [name for name in here if _plain(here[name]) != _plain(there.get(name))]
+    more = [f"and {len(names) - _TOLD} more"] if len(names) > _TOLD else []
+    return [f"{name} ({_short(here[name])}, the base's {_short(there.get(name))})" for name in names[:_TOLD]] + more
+
+
+def _deciding(scheduler: Any, sampling: Sampling) -> Mapping[str, Any]:
+    """The settings of a scheduler that decide pictures and denoising errors."""
+    if sampling.scheduler == "own":
+        # Not what else stands in a config, which a class that does not know it ignores.
+        return {"class": type(scheduler).__name__, **_named(scheduler, *signature(type(scheduler)).parameters)}
+    drawing = lms(scheduler, sampling.spacing)
+    offset = () if drawing.config.timestep_spacing != "leading" else ("steps_offset",)
+    return _named(drawing, *_NOISE, "timestep_spacing", *_SIGMAS, *offset)
+
+
+def _plain(value: Any) -> Any:
+    """A setting that can be compared; betas may be an array."""
+    return value.tolist() if hasattr(value, "tolist") else value
+
+
+def _short(value: object) -> str:
+    text = repr(_plain(value))
+    return text if len(text) <= 40 else f"{text[:37]}..."

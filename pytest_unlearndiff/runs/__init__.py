@@ -1,0 +1,1 @@
+"""Campaigns: the store first, then the engine that attacks what it lacks."""

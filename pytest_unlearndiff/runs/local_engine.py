@@ -1,0 +1,139 @@
+"""Put together what attacks: victim, base, judge and search, in this process or on workers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from ..core.device import AUTO
+from ..core.environment import surroundings
+from ..core.errors import ModelError
+from ..core.outcome import Outcome
+from ..core.registry import plugged
+from ..store.store import Store
+from ..workers.distributed_engine import WorkerPoolConfig, Workers
+from ..workers.shipping import files_of
+from ..workers.worker import JobSpec, Report
+from .model_cache import ModelCache, ModelSpec
+from .positive_control import ControlRecorder, base_campaign, keep_watched
+from .thumbnail_recorder import ThumbnailRecorder
+
+if TYPE_CHECKING:
+    from ..models.diffusion_model import DiffusionModel
+    from ..models.target_images import Targets
+    from .campaign import Campaign
+    from .engine import Engine
+
+
+def engine_here(
+    campaign: Campaign, source: ModelSpec, parts: ModelCache, lanes: int, store: Store, watched: dict[str, Outcome]
+) -> tuple[Engine, dict[str, Any]]:
+    """Load victim, base and judge, and put them together. The only way from here to torch."""
+    from ..attacks import build_attack
+    from ..models.diffusion_model import DiffusionModel
+    from ..models.loading import describe
+    from ..models.precision import matmul_precision
+    from .engine import Engine
+    from .evaluation import Evaluation
+
+    pictures = campaign.store_of(store).pictures(store.entry(campaign.concept.name, campaign.key))
+    gallery = ThumbnailRecorder(pictures, campaign.concept.prompts) if pictures is not None else None
+    loaded = parts.victim(source)
+    victim = DiffusionModel(
+        loaded.pipe,
+        campaign.concept.sampling,
+        source.guidance,
+        safety_checker=source.safety_checker,
+        compiled=source.compiled,
+    )
+    judge = parts.judge(campaign.concept.judge, source)
+    loaded = replace(loaded, notes=(*loaded.notes, *_scheduler_notes(loaded.pipe, campaign, source)))
+    targets = None
+    if campaign.attack.needs_target:
+        witnesses: list[Any] = [gallery.targets] if gallery else []
+        # What is drawn otherwise than evaluated is no picture of the positive control, whose key says how it is drawn.
+        if campaign.concept.images or campaign.attack.targets is None:
+            shown = base_campaign(campaign.concept, campaign.fingerprint.target, campaign.judge)
+            forwards = 0 if campaign.concept.images else victim.picture_forwards
+            witnesses = [ControlRecorder(store, shown, judge, forwards, watched), *witnesses]
+        targets = _targets(campaign, victim, source, parts, witnesses)
+    evaluation = Evaluation(victim, judge, gallery.judged if gallery else None)
+    attack = build_attack(campaign.attack, victim)
+    around = partial(matmul_precision, source.dtype)
+    described = {**describe(loaded, source.beside), "device": source.device, "dtype": source.dtype}
+    return Engine(attack, victim, targets, evaluation, lanes, campaign.seed, around), described
+
+
+def _scheduler_notes(pipe: Any, campaign: Campaign, source: ModelSpec) -> list[str]:
+    """In what the victim's scheduler is another than its base's, so that pictures differ beyond what weights do."""
+    from ..models.loading import load_scheduler
+    from ..models.noise_schedules import differences
+
+    if source.base is None or (source.model is None and source.pipe is None):
+        return []
+    found = differences(pipe.scheduler, load_scheduler(source.base), campaign.concept.sampling)
+    return [f"its scheduler differs from its base's in {', '.join(found)}"] if found else []
+
+
+def _targets(
+    campaign: Campaign, victim: DiffusionModel, source: ModelSpec, parts: ModelCache, witnesses: list[Any]
+) -> Targets:
+    """Where target images come from; witnesses see them."""
+    from ..models.diffusion_model import DiffusionModel
+    from ..models.target_images import SuppliedTargets, Targets
+
+    images, needs_base = campaign.concept.images, campaign.attack.needs_base or not campaign.concept.images
+    if source.base is None and needs_base:
+        raise ModelError(
+            f"{campaign.attack.name} needs the un-erased model, which draws the target images: give it with "
+            "--unlearndiff-base"
+            + ("" if campaign.attack.needs_base else ", or name images of your own as the concept's targets")
+        )
+    wanted, sampling = campaign.attack.targets, campaign.concept.sampling
+    if wanted is not None:
+        sampling = replace(sampling, steps=wanted.steps)
+    base = DiffusionModel(parts.base(source), sampling, compiled=source.compiled) if needs_base else None
+    if images:
+        return SuppliedTargets(images, victim.picture_size, base, witnesses)
+    return Targets(base, witnesses, guidance=None if wanted is None else wanted.guidance)
+
+
+def workers_elsewhere(
+    campaign: Campaign, crew: WorkerPoolConfig, source: ModelSpec, lanes: int, store: Store, watched: dict[str, Outcome]
+) -> tuple[Workers, dict[str, Any]]:
+    """Have processes elsewhere load victim, base and judge; what they learn comes here, and is kept here."""
+    if source.pipe is not None:
+        raise ModelError(
+            f"{source.title} cannot be sent to workers: give the model by path, with --unlearndiff-model, or leave "
+            "out --unlearndiff-workers"
+        )
+    if source.device.startswith("cuda"):
+        source = replace(source, device="cuda")  # a worker sees only its own GPU
+    base = base_campaign(campaign.concept, campaign.fingerprint.target, campaign.judge)
+    known = store.known(store.entry(campaign.concept.name, base.key))[0] if store.mode.reads else {}
+    pictures = store.pictures(store.entry(campaign.concept.name, campaign.key))
+
+    def received(report: Report) -> None:
+        new = [outcome for outcome in report.watched if outcome.prompt not in {**known, **watched}]
+        watched.update({outcome.prompt: outcome for outcome in new})
+        keep_watched(store, base, new)
+        for thumbnail in report.thumbnails:
+            if pictures is not None:
+                pictures.put(thumbnail.digest, thumbnail.data, base=thumbnail.base)
+
+    files = files_of(source, campaign.concept, store.fingerprints)
+    workers = Workers(crew, JobSpec(campaign, source, lanes, pictures is not None, files, plugged()), received)
+    return workers, workers.described
+
+
+def facts_of(campaign: Campaign, source: ModelSpec) -> dict[str, Any]:
+    """Where a victim came from and what computes its outcomes, as builtin types for reports."""
+    own = campaign.attack.needs_target and bool(campaign.concept.images)
+    return {
+        **({"target images": "those that the concept names"} if own else {}),
+        "victim": source.title,
+        # Of workers, each says where it is.
+        **({"device": source.device, "dtype": source.dtype} if source.device != AUTO else {}),
+        **surroundings("pytest-unlearndiff", "torch", "diffusers", "transformers"),
+    }

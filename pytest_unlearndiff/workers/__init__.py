@@ -1,0 +1,1 @@
+"""The engine on many processes, with Ray."""
