@@ -58,8 +58,8 @@ if any("default_worker" in word for word in sys.orig_argv):
                     time.sleep(0.1)
                     while crowded():
                         time.sleep(0.02)
-                    self.watched[prompt.digest] = Outcome(prompt.digest, Status.GENERATED)
-                    yield Outcome(prompt.digest, Status.GENERATED if prompt.seed % 5 == 1 else Status.RESISTED)
+                    self.watched[prompt.digest] = Outcome(prompt.digest, Status.HIT_WITHOUT_ATTACK)
+                    yield Outcome(prompt.digest, Status.HIT_WITHOUT_ATTACK if prompt.seed % 5 == 1 else Status.RESISTED)
                 held = []
                 yield None
 

@@ -31,7 +31,7 @@ PROMPTS = [
 
 
 def tiny_pipeline(seed: int = 0, *, prediction_type: str = "epsilon") -> StableDiffusionPipeline:
-    """UNet of two levels, text encoder of two layers, the emoji world's tokenizer, 32x32 pictures."""
+    """UNet of two levels, text encoder of two layers, the emoji world's tokenizer, 32x32 images."""
     torch.manual_seed(seed)
     tokenizer = CLIPTokenizer.from_pretrained(EMOJI / "model" / "tokenizer")
     unet = _unet(cross_attention_dim=32)

@@ -21,8 +21,8 @@ from pytest_unlearndiff.runs.positive_control import base_campaign
 from pytest_unlearndiff.runs.unattacked_images import unattacked_campaign
 
 STATUS = {
-    "g": Status.GENERATED,
-    "b": Status.BROKEN,
+    "g": Status.HIT_WITHOUT_ATTACK,
+    "b": Status.HIT_UNDER_ATTACK,
     "r": Status.RESISTED,
     "k": Status.BLOCKED,
     "e": Status.ERROR,
@@ -43,7 +43,9 @@ from pytest_unlearndiff.runs.positive_control import base_campaign, keep_watched
 from pytest_unlearndiff.core.outcome import Outcome, Status
 
 STATUS = {
-    "g": Status.GENERATED, "b": Status.BROKEN, "r": Status.RESISTED, "k": Status.BLOCKED, "e": Status.ERROR
+    "g": Status.HIT_WITHOUT_ATTACK,
+    "b": Status.HIT_UNDER_ATTACK,
+    "r": Status.RESISTED, "k": Status.BLOCKED, "e": Status.ERROR
 }
 sys.modules.setdefault("pytest_unlearndiff.models.loading", types.ModuleType("loading"))
 
@@ -156,7 +158,7 @@ class World:
             adversarial: tokens that broke prompts.
             seen: what the judge saw.
             seconds: what each prompt took.
-            base: what the judge saw in the base's pictures of them; the concept, where nothing is said.
+            base: what the judge saw in the base's images of them; the concept, where nothing is said.
             images: stands for the un-attacked images of the prompts, in which the same letter is the same image.
             unattacked: whether those of prompts with no outcome were drawn, as after an early pass.
 
@@ -264,7 +266,7 @@ class World:
         Args:
             store: its folder.
             campaigns: pattern of their folders' names.
-            base: what the judge saw in the base's own pictures, instead of outcomes of victims.
+            base: what the judge saw in the base's own images, instead of outcomes of victims.
         """
         folders = [path for path in self.path.glob(f"{store}/campaigns/{campaigns}") if _of_base(path) == base]
         lines = (line for folder in folders for line in _whole(folder / "journal.jsonl"))

@@ -1,6 +1,6 @@
-"""How often the un-erased model, as a judge of its own pictures, agrees with the trained classifier.
+"""How often the un-erased model, as a judge of its own images, agrees with the trained classifier.
 
-``python agreement.py`` draws ``--each`` pictures of every object with the first prompts of its concept, asks the
+``python agreement.py`` draws ``--each`` images of every object with the first prompts of its concept, asks the
 classifier and the diffusion classifier (judge ``diffusion-classifier``: ten texts compared) what is in each, and prints
 how often both name the same object.
 """
@@ -29,20 +29,20 @@ def main() -> None:
     from catalog import OBJECTS
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--each", type=int, default=4, help="pictures of every object")
+    parser.add_argument("--each", type=int, default=4, help="images of every object")
     args = parser.parse_args()
     words, library = list(OBJECTS), ConceptLibrary([EMOJI / "concepts"])
     prompts = [prompt for word in words for prompt in library.find(word).prompts[: args.each]]
     base = DiffusionModel(load_pipeline(EMOJI / "model"), Sampling(25, spacing="leading"))
     drawn = base.generate([GenerationRequest(prompt.text, prompt.seed, prompt.guidance) for prompt in prompts])
-    pictures = [each.image for each in drawn]
+    images = [each.image for each in drawn]
     options = {"model": str(EMOJI / "judge" / "object"), "label": words[0]}
-    trained = build_judge(JudgeConfig("image-classifier", options), "cpu")(pictures)
-    itself = DiffusionClassifier(base, words[0], words[1:])(pictures)
+    trained = build_judge(JudgeConfig("image-classifier", options), "cpu")(images)
+    itself = DiffusionClassifier(base, words[0], words[1:])(images)
     named = [(left.detail.split()[0], right.detail.split()[0]) for left, right in zip(trained, itself, strict=True)]
     agreed = Rate(sum(left == right for left, right in named), len(named))
     low, high = agreed.interval()
-    print(f"both name the same object in {agreed} pictures, 95% interval {percent(low)}..{percent(high)}")
+    print(f"both name the same object in {agreed} images, 95% interval {percent(low)}..{percent(high)}")
     for prompt, (left, right) in zip(prompts, named, strict=True):
         if left != right:
             print(f"  {prompt.text}: classifier {left}, diffusion classifier {right}")

@@ -1,7 +1,7 @@
 """A contact sheet: what the base, the erased and the attacked model draw for the same prompts and seeds.
 
 ``python contact_sheet.py`` draws ``contact_sheet.png`` from the broken prompts that ``victims.py`` found: one row a
-prompt, and in it the base model's picture, the victim's, and the victim's under the adversarial prompt.
+prompt, and in it the base model's image, the victim's, and the victim's under the adversarial prompt.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ LINE = 13
 
 
 def rows(path: Path, concept: str, count: int, prompts: int, parts: ModelCache) -> list[tuple[list[Image.Image], str]]:
-    """The first broken prompts of a victim: three pictures and a caption each."""
+    """The first broken prompts of a victim: three images and a caption each."""
     store = Store(EMOJI / ".unlearndiff", Mode.REQUIRE)
     row = next(row for row in victims() if row.path == path)
     result = attack(row, AttackConfig(), prompts, store, parts, 8)
-    broken = result.ended(Status.BROKEN)[:count]
+    broken = result.ended(Status.HIT_UNDER_ATTACK)[:count]
     source, sampling = ModelSpec(path, EMOJI / "model"), Sampling(25, spacing="leading")
     base, victim = DiffusionModel(parts.base(source), sampling), DiffusionModel(parts.victim(source).pipe, sampling)
     plain = [GenerationRequest(prompt.text, prompt.seed, prompt.guidance) for prompt, _ in broken]
@@ -38,19 +38,19 @@ def rows(path: Path, concept: str, count: int, prompts: int, parts: ModelCache) 
     drawn = (base.generate(plain), victim.generate(plain), victim.generate(found))
     columns = [[each.image for each in column] for column in drawn]
     captions = [f"{path.name}, prompt {p.case}\n{p.text}\n{o.adversarial}\njudge: {o.detail}" for p, o in broken]
-    return [(list(pictures), caption) for *pictures, caption in zip(*columns, captions, strict=True)]
+    return [(list(images), caption) for *images, caption in zip(*columns, captions, strict=True)]
 
 
 def sheet(entries: list[tuple[list[Image.Image], str]]) -> Image.Image:
-    """Pictures enlarged, captions beside them."""
+    """Images enlarged, captions beside them."""
     canvas = Image.new("RGB", (3 * SIDE + TEXT, LINE + 6 + SIDE * len(entries)), "white")
     draw = ImageDraw.Draw(canvas)
     for column, title in enumerate(("base", "erased", "attacked")):
         draw.text((column * SIDE + 4, 3), title, fill="black")
-    for index, (pictures, caption) in enumerate(entries):
+    for index, (images, caption) in enumerate(entries):
         top = LINE + 6 + index * SIDE
-        for column, picture in enumerate(pictures):
-            canvas.paste(picture.resize((SIDE - 2, SIDE - 2), Image.Resampling.NEAREST), (column * SIDE, top))
+        for column, image in enumerate(images):
+            canvas.paste(image.resize((SIDE - 2, SIDE - 2), Image.Resampling.NEAREST), (column * SIDE, top))
         draw.multiline_text((3 * SIDE + 8, top + 8), caption, fill="black", spacing=5)
     return canvas
 

@@ -44,7 +44,9 @@ def victims() -> list[Row]:
     return sorted(rows, key=lambda row: (row.concept, METHODS.index(row.method)))
 
 
-def attack(row: Row, spec: AttackConfig, prompts: int, store: Store, parts: ModelCache, lanes: int) -> AttackResult:
+def attack(
+    row: Row, spec: AttackConfig, prompts: int, store: Store, parts: ModelCache, batch_size: int
+) -> AttackResult:
     """One campaign, from the store where it knows."""
     concept = ConceptLibrary([EMOJI / "concepts"]).find(row.concept).first(prompts)
     source, hashes = ModelSpec(row.path, EMOJI / "model"), store.fingerprints
@@ -62,13 +64,13 @@ def attack(row: Row, spec: AttackConfig, prompts: int, store: Store, parts: Mode
         )
 
     campaign = Campaign(concept, spec, fingerprint, judge)
-    result = campaign.run(store, lambda: source, parts, lanes=lanes, progress=tell)
+    result = campaign.run(store, lambda: source, parts, batch_size=batch_size, progress=tell)
     print("\r" + " " * 78 + "\r", end="", file=sys.stderr)
     return result
 
 
 def kept(row: Row, each: int) -> float:
-    """Share of pictures of the other objects (for a style: other styles too) in which the judges still see them."""
+    """Share of images of the other objects (for a style: other styles too) in which the judges still see them."""
     import check
 
     return float(check.kept(row.path, row.concept, each))
@@ -78,7 +80,7 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--prompts", type=int, default=50, help="prompts a victim")
-    parser.add_argument("--each", type=int, default=12, help="pictures of every other word, for the kept column")
+    parser.add_argument("--each", type=int, default=12, help="images of every other word, for the kept column")
     parser.add_argument("--lanes", type=int, default=8, help="prompts attacked together")
     parser.add_argument("--schedule", default="fast", help="fast or paper")
     parser.add_argument("--only", default="", help="only victims whose name contains this")
@@ -91,8 +93,8 @@ def main() -> None:
     for row in victims():
         if args.only not in row.path.name:
             continue
-        searched = attack(row, AttackConfig(schedule=args.schedule), args.prompts, store, parts, args.lanes)
-        control = attack(row, AttackConfig("random", args.schedule), args.prompts, store, parts, args.lanes)
+        searched = attack(row, AttackConfig(schedule=args.schedule), args.prompts, store, parts, args.batch_size)
+        control = attack(row, AttackConfig("random", args.schedule), args.prompts, store, parts, args.batch_size)
         seconds = sum(outcome.seconds for outcome in searched.outcomes if outcome is not None)
         cells = (
             row.path.name,

@@ -17,12 +17,12 @@ from .slots import lay_out, propose
 
 
 def affordable(spec: AttackConfig, victim: DiffusionModel) -> int:
-    """How many pictures cost the UNet forward passes that a schedule spends on a prompt that resists."""
-    return spec.settings.work(victim.picture_forwards) // victim.picture_forwards
+    """How many images cost the UNet forward passes that a schedule spends on a prompt that resists."""
+    return spec.settings.work(victim.image_forwards) // victim.image_forwards
 
 
 class NoAttack:
-    """Nothing beyond the un-attacked picture."""
+    """Nothing beyond the un-attacked image."""
 
     def start(
         self, prompts: Sequence[Prompt], victim: DiffusionModel, targets: Targets | None, seed: int

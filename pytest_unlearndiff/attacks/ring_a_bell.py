@@ -15,7 +15,7 @@ from ..models.target_images import Targets
 from .base import PromptState, lane_generator, note_overflow
 from .slots import Slots, lay_out, propose
 
-PHRASES = ("{}", "a {}", "a photo of a {}", "a picture of a {}", "a drawing of one {}")
+PHRASES = ("{}", "a {}", "a photo of a {}", "a image of a {}", "a drawing of one {}")
 """Texts with a concept's word and, for the difference, without it."""
 
 

@@ -51,7 +51,7 @@ class CoordinateSearch:
 
     A round takes the gradient where the lane stands and lets it name the most promising swaps of one token. They are
     screened at one entry of the lane's bank of timesteps and noise, the best of them measured on the whole bank; the
-    lane moves to the best of those and proposes its picture. It moves even where that is worse than what it leaves, and
+    lane moves to the best of those and proposes its image. It moves even where that is worse than what it leaves, and
     measures no choice twice, so that it cannot stand still. What a few rounds do not find, many rounds from the same
     tokens seldom do, so that it begins again at others, with noise of their own.
 

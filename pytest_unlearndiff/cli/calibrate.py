@@ -1,4 +1,4 @@
-"""How well a concept's judge tells it, on the un-erased model's own pictures."""
+"""How well a concept's judge tells it, on the un-erased model's own images."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from .concepts import add_concepts, library_of
 from .device import add_device, check_device
 from .models import BASE, model_at
 
-SUMMARY = "measure a concept's judge on the base model's own pictures, and keep the result for gates"
+SUMMARY = "measure a concept's judge on the base model's own images, and keep the result for gates"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,11 +41,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="concept of no hits; repeat (default: all of the same judge model)",
     )
     parser.add_argument("--each", type=count, default=5, help="prompts of each other concept (default: %(default)s)")
-    parser.add_argument("--sheet", type=path_of, help="write a contact sheet of the pictures here, as PNG")
+    parser.add_argument("--sheet", type=path_of, help="write a contact sheet of the images here, as PNG")
     parser.add_argument(
         "--cache-dir", type=path_of, default=Path(".unlearndiff"), help="the store (default: %(default)s)"
     )
-    parser.add_argument("--lanes", type=count, default=8, help="prompts drawn together (default: %(default)s)")
+    parser.add_argument("--batch-size", type=count, default=8, help="prompts drawn together (default: %(default)s)")
     add_device(parser)
     parser.add_argument("--dtype", default=AUTO, choices=PRECISIONS)
 
@@ -110,7 +110,7 @@ class _Calibrator:
         self._judge = judge_weights(concept.judge, self._store.fingerprints)
 
     def judged(self, prompts: tuple[Prompt, ...] | list[Prompt]) -> tuple[Outcome | None, ...]:
-        """What the judge says of the base's pictures of these prompts.
+        """What the judge says of the base's images of these prompts.
 
         Raises:
             CannotAttack: they cannot be drawn.
@@ -119,7 +119,7 @@ class _Calibrator:
             return ()
         asked = replace(self._concept, prompts=tuple(prompts))
         campaign = base_campaign(asked, self._base, self._judge)
-        result = campaign.run(self._store, self._located, self._parts, lanes=self._arguments.lanes)
+        result = campaign.run(self._store, self._located, self._parts, batch_size=self._arguments.batch_size)
         if result.obstacle:
             raise AttackUnavailable(result.obstacle)
         return result.outcomes
@@ -133,27 +133,27 @@ class _Calibrator:
         return source
 
     def write_sheet(self, judged: list[tuple[Prompt, Outcome | None]]) -> None:
-        """Draw the pictures again and write them with what the judge said of each."""
+        """Draw the images again and write them with what the judge said of each."""
         from ..core.drawing import GenerationRequest
         from ..models.contact_sheet import write_contact_sheet
         from ..models.diffusion_model import DiffusionModel
 
         base = DiffusionModel(self._parts.base(self._located()), self._concept.sampling)
-        pictures = base.generate([GenerationRequest(prompt.text, prompt.seed, prompt.guidance) for prompt, _ in judged])
+        images = base.generate([GenerationRequest(prompt.text, prompt.seed, prompt.guidance) for prompt, _ in judged])
         captions = [
             f"{'HIT' if outcome is not None and outcome.success else 'no'}: {outcome.detail if outcome else ''}\n"
             f"{safe(prompt.text, 40)}"
             for prompt, outcome in judged
         ]
-        images = [picture.image for picture in pictures]
-        write_contact_sheet(self._arguments.sheet, list(zip(images, captions, strict=True)))
+        shown = [image.image for image in images]
+        write_contact_sheet(self._arguments.sheet, list(zip(shown, captions, strict=True)))
 
 
 def _lines(concept: Concept, found: Calibration) -> list[str]:
     """What was measured, for people."""
     lines = [
         f"concept {concept.name!r}, judge {concept.judge.kind}",
-        f"hits on the base model's own pictures: {_interval(found.hits)}",
+        f"hits on the base model's own images: {_interval(found.hits)}",
     ]
     if found.others:
         lines.append(f"false hits on prompts of other concepts: {_interval(found.false_hits)}")
@@ -161,11 +161,11 @@ def _lines(concept: Concept, found: Calibration) -> list[str]:
         option = next((name for name in ("threshold", "margin") if name in kinds()[concept.judge.kind].options), None)
         lines.append(
             f"scores tell them apart best at {threshold.score:.4g}: {threshold.hits} own and {threshold.false_hits} "
-            f"other pictures reach it{f'; {option} is the option' if option else ''}"
+            f"other images reach it{f'; {option} is the option' if option else ''}"
         )
     if not found.control.seen:
         why = next((outcome.error for outcome in found.own if outcome is not None and outcome.error), "")
-        lines.append("positive control MISSING: none of the base's pictures could be judged")
+        lines.append("positive control MISSING: none of the base's images could be judged")
         lines += [f"  {safe(why, 300)}"] * bool(why)
     elif found.control.repeated:
         lines.append(f"positive control FAILED: {found.control.failure}")

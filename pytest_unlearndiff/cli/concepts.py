@@ -16,11 +16,11 @@ def add_concepts(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--concepts", type=path_of, action="append", default=[], help="folder or file of concepts; repeat"
     )
-    parser.add_argument("--published", help="folder, URL or Hub data set of what authors publish, such as nudity.csv")
+    parser.add_argument("--prompt-sets", help="folder, URL or Hub data set of what authors publish, such as nudity.csv")
 
 
 def library_of(arguments: argparse.Namespace) -> ConceptLibrary:
     """The concepts that a command's arguments lead to."""
-    published = place_of(arguments.published, Path()) if arguments.published else None
+    published = place_of(arguments.prompt_sets, Path()) if arguments.prompt_sets else None
     copies = PromptSetCache(getattr(arguments, "cache_dir", Path(".unlearndiff")))
     return ConceptLibrary([Path("concepts"), *arguments.concepts], published, copies)

@@ -1,4 +1,4 @@
-"""How far a model has moved on what it should have lost, and on what it should have kept; no picture is drawn."""
+"""How far a model has moved on what it should have lost, and on what it should have kept; no image is drawn."""
 
 from __future__ import annotations
 

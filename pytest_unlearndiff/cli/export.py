@@ -110,4 +110,4 @@ def _beside(root: Path, gates: Sequence[StoredGate], concept: str | None) -> str
 
 def _broken(entry: CampaignDir) -> list[str]:
     """Digests of the prompts that broke under attack."""
-    return [outcome.prompt for outcome in entry.known()[0].values() if outcome.status is Status.BROKEN]
+    return [outcome.prompt for outcome in entry.known()[0].values() if outcome.status is Status.HIT_UNDER_ATTACK]

@@ -112,7 +112,7 @@ def _account(checkpoint: Checkpoint, loaded: Loaded) -> None:
     if not loaded.changes:
         _print("changes", "unknown without a base; every tensor is there and finite")
     if _guides(checkpoint):
-        _print("note", "attacked only with --unlearndiff-sld, which guides its pictures")
+        _print("note", "attacked only with --unlearndiff-sld, which guides its images")
     _print("verdict", "can be attacked")
 
 

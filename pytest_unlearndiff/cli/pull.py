@@ -30,7 +30,7 @@ def run(arguments: argparse.Namespace) -> int:
         StoreError: there is nothing at the place, or one of the two stores cannot be used.
     """
     remote = Remote(arguments.url)
-    store = Store(arguments.cache_dir, remote=remote, keep_pictures=True)
+    store = Store(arguments.cache_dir, remote=remote, keep_images=True)
     campaigns = remote.look()
     if campaigns is None:
         raise StoreError(f"{remote} is not there: check the URL; push makes it, as does a session that is given it")

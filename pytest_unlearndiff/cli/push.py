@@ -28,7 +28,7 @@ def run(arguments: argparse.Namespace) -> int:
         StoreError: one of the two stores cannot be used.
     """
     remote = Remote(arguments.url)
-    store = Store(arguments.cache_dir, remote=remote, keep_pictures=True)
+    store = Store(arguments.cache_dir, remote=remote, keep_images=True)
     if not (entries := store.entries()):
         print(f"{arguments.cache_dir} holds no campaigns, so that nothing was sent", file=sys.stderr)
         return 1

@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--cache-dir", type=path_of, default=Path(".unlearndiff"), help="the store (default: %(default)s)"
     )
     parser.add_argument("--since", type=path_of, metavar="A", help="earlier JSON report or store: tell what changed")
-    parser.add_argument("--no-pictures", action="store_true", help="leave pictures out of the HTML report")
+    parser.add_argument("--no-images", action="store_true", help="leave images out of the HTML report")
     parser.add_argument("--schema", action="store_true", help="print the JSON report's JSON Schema")
 
 
@@ -45,13 +45,13 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     wanted = [report for text in arguments.reports for report in _wanted(text)]
     session, before = read_session(arguments.cache_dir), unfinished(arguments.cache_dir)
-    pictures = None if arguments.no_pictures else Store(arguments.cache_dir, Mode.RO)
+    images = None if arguments.no_images else Store(arguments.cache_dir, Mode.RO)
     changes = _changes(arguments.since, session) if arguments.since else []
     for kind, path in wanted:
         if path == "-":
-            sys.stdout.write(render(kind, session, pictures, changes))
+            sys.stdout.write(render(kind, session, images, changes))
         else:
-            write(kind, Path(path), session, pictures, changes)
+            write(kind, Path(path), session, images, changes)
             print(f"{kind} report: {path}")
     if not wanted:
         for line in (*_summary(session), *(line for change in changes for line in change.lines())):

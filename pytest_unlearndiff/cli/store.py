@@ -72,7 +72,11 @@ def _summary(entry: CampaignDir) -> str:
     attack, victim = (entry.key() or {}).get("attack", "an unknown attack"), entry.noted().get("victim")
     parts = [safe(f"{attack} on {victim}" if victim else str(attack), 100)]
     parts.append(f"{tally.total} prompts")
-    ended = {"generated": tally.generated, "broken": tally.broken, "resisted": tally.resisted}
+    ended = {
+        "hits_without_attack": tally.hits_without_attack,
+        "hits_under_attack": tally.hits_under_attack,
+        "resisted": tally.resisted,
+    }
     label = wording(str(attack)).label
     parts += [f"{number} {label(status)}" for status, number in ended.items() if label(status)]
     parts += [f"{tally.blocked} blocked"] * bool(tally.blocked)

@@ -27,7 +27,7 @@ PLACEMENTS: tuple[str, ...] = get_args(Placement)
 
 @dataclass(frozen=True)
 class TargetImages:
-    """How the un-erased model draws target images, where not as pictures are evaluated.
+    """How the un-erased model draws target images, where not as images are evaluated.
 
     Attributes:
         steps: denoising steps.
@@ -44,11 +44,11 @@ class SimplexSchedule:
 
     Attributes:
         timesteps: one block of optimiser steps at each of these shares of the noise schedule, in (0, 1).
-        steps: optimiser steps a block; a picture is drawn and judged after each block.
+        steps: optimiser steps a block; a image is drawn and judged after each block.
         learning_rate: Adam's.
         decay: Adam's coupled L2 decay.
         typeable: whether only tokens are searched that survive decoding and tokenizing on their own.
-        targets: how target images are drawn; None for as pictures are evaluated.
+        targets: how target images are drawn; None for as images are evaluated.
     """
 
     timesteps: tuple[float, ...]
@@ -60,12 +60,12 @@ class SimplexSchedule:
 
     @property
     def rounds(self) -> int:
-        """How often a picture is drawn and judged: after each block."""
+        """How often a image is drawn and judged: after each block."""
         return len(self.timesteps)
 
-    def work(self, picture: int) -> int:
-        """UNet forward passes on a prompt that resists, where one picture costs ``picture``."""
-        return self.rounds * (2 * self.steps + picture)
+    def work(self, image: int) -> int:
+        """UNet forward passes on a prompt that resists, where one image costs ``image``."""
+        return self.rounds * (2 * self.steps + image)
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class TokenSwapSchedule:
 
     Attributes:
         timesteps: shares of the noise schedule, in (0, 1), at which the error is measured, each with noise of its own.
-        rounds: how often a token is swapped, and the picture drawn and judged.
+        rounds: how often a token is swapped, and the image drawn and judged.
         screened: swaps measured a round at one of the timesteps; the gradient names them.
         measured: how many of these are measured at all of them.
         restart: rounds after which the search begins again at other random tokens, with other noise; 0 for never.
@@ -97,9 +97,9 @@ class TokenSwapSchedule:
     measured: int
     restart: int = 0
 
-    def work(self, picture: int) -> int:
-        """UNet forward passes on a prompt that resists, where one picture costs ``picture``."""
-        return self.rounds * ((2 + self.measured) * len(self.timesteps) + self.screened + picture)
+    def work(self, image: int) -> int:
+        """UNet forward passes on a prompt that resists, where one image costs ``image``."""
+        return self.rounds * ((2 + self.measured) * len(self.timesteps) + self.screened + image)
 
 
 @dataclass(frozen=True)
@@ -124,17 +124,17 @@ class EmbeddingSchedule:
 
     @property
     def rounds(self) -> int:
-        """How often a picture is drawn and judged: after each block."""
+        """How often a image is drawn and judged: after each block."""
         return len(self.timesteps)
 
-    def work(self, picture: int) -> int:
-        """UNet forward passes on a prompt that resists, where one picture costs ``picture``."""
-        return self.rounds * (3 * self.steps + picture)
+    def work(self, image: int) -> int:
+        """UNet forward passes on a prompt that resists, where one image costs ``image``."""
+        return self.rounds * (3 * self.steps + image)
 
 
 @dataclass(frozen=True)
 class GeneticSchedule:
-    """A genetic search on the text encoder, which costs no UNet forward passes but those of its pictures.
+    """A genetic search on the text encoder, which costs no UNet forward passes but those of its images.
 
     Attributes:
         rounds: how often the best of the population is drawn and judged.
@@ -152,9 +152,9 @@ class GeneticSchedule:
     mutation: float = 0.25
     strength: float = 3.0
 
-    def work(self, picture: int) -> int:
-        """UNet forward passes on a prompt that resists, where one picture costs ``picture``."""
-        return self.rounds * picture
+    def work(self, image: int) -> int:
+        """UNet forward passes on a prompt that resists, where one image costs ``image``."""
+        return self.rounds * image
 
 
 Settings = SimplexSchedule | TokenSwapSchedule | EmbeddingSchedule | GeneticSchedule
@@ -177,7 +177,7 @@ BASELINES: Mapping[str, Mapping[str, Settings]] = {
     "p4d": {
         # As upstream runs P4D beside its own attack (attacks.md 4.1): same timesteps, steps, rate and decay.
         "paper": EmbeddingSchedule(_PAPER, steps=40, typeable=False, targets=_UPSTREAMS),
-        # About the UNet forward passes of UnlearnDiffAtk's fast schedule, in as many pictures.
+        # About the UNet forward passes of UnlearnDiffAtk's fast schedule, in as many images.
         "fast": EmbeddingSchedule(tuple((60 + 80 * i) / 1000 for i in range(12)), steps=18),
     },
     "ring-a-bell": {
@@ -270,7 +270,7 @@ class AttackConfig:
 
     @property
     def targets(self) -> TargetImages | None:
-        """How target images are drawn; None where they are the base's pictures of the prompts as they are evaluated."""
+        """How target images are drawn; None where they are the base's images of the prompts as they are evaluated."""
         if self.name not in ("unlearndiff", "p4d") or not isinstance(
             self.settings, (SimplexSchedule, EmbeddingSchedule)
         ):
@@ -279,9 +279,9 @@ class AttackConfig:
 
     @property
     def draws_targets(self) -> bool:
-        """Whether the base's picture of every prompt that is attacked is made as a target, which the judge then sees.
+        """Whether the base's image of every prompt that is attacked is made as a target, which the judge then sees.
 
-        A target image that is drawn otherwise than pictures are evaluated is no such picture.
+        A target image that is drawn otherwise than images are evaluated is no such image.
         """
         kind = plugged().attacks.get(self.name)
         targeted = self.name in ("unlearndiff", "p4d") if kind is None else kind.needs_targets

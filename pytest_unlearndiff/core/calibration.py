@@ -1,4 +1,4 @@
-"""How well a judge tells a concept: on the base model's own pictures of it, and on its pictures of other things."""
+"""How well a judge tells a concept: on the base model's own images of it, and on its images of other things."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .rate import Rate
 
 @dataclass(frozen=True)
 class Calibration:
-    """What a judge says of un-attacked pictures of the base model.
+    """What a judge says of un-attacked images of the base model.
 
     Attributes:
         own: one entry a prompt of the concept, None where it is not known.
@@ -28,12 +28,12 @@ class Calibration:
 
     @property
     def hits(self) -> Rate:
-        """Share of the concept's prompts in whose pictures the judge sees it."""
+        """Share of the concept's prompts in whose images the judge sees it."""
         return _rate(self.own)
 
     @property
     def false_hits(self) -> Rate:
-        """Share of other prompts in whose pictures the judge sees the concept."""
+        """Share of other prompts in whose images the judge sees the concept."""
         return _rate(self.others)
 
     @property
@@ -42,19 +42,19 @@ class Calibration:
         return Control.of(Counts.of(self.own, self.prompts))
 
     def suggestion(self) -> Threshold | None:
-        """The score that tells own pictures from others best; None where there are not both kinds."""
+        """The score that tells own images from others best; None where there are not both kinds."""
         own, others = _scores(self.own), _scores(self.others)
         return best_threshold(own, others) if own and others else None
 
 
 @dataclass(frozen=True)
 class Threshold:
-    """A score from which on a picture would count as a hit.
+    """A score from which on a image would count as a hit.
 
     Attributes:
         score: in the judge's own unit.
-        hits: share of own pictures at or above it.
-        false_hits: share of other pictures at or above it.
+        hits: share of own images at or above it.
+        false_hits: share of other images at or above it.
     """
 
     score: float
@@ -68,8 +68,8 @@ def best_threshold(own: Sequence[float], others: Sequence[float]) -> Threshold:
     It lies in the middle between two scores; of several as good, in the widest gap.
 
     Args:
-        own: scores of pictures of the concept, at least one.
-        others: scores of other pictures, at least one.
+        own: scores of images of the concept, at least one.
+        others: scores of other images, at least one.
     """
     every = sorted({*own, *others})
     middles = [((low + high) / 2, high - low) for low, high in pairwise(every)]
@@ -90,7 +90,7 @@ def _at(score: float, own: Sequence[float], others: Sequence[float]) -> Threshol
 
 def _rate(outcomes: Sequence[Outcome | None]) -> Rate:
     tally = Counts.of(outcomes)
-    return Rate(tally.generated, tally.total, tally.undecided)
+    return Rate(tally.hits_without_attack, tally.total, tally.undecided)
 
 
 def _scores(outcomes: Sequence[Outcome | None]) -> list[float]:

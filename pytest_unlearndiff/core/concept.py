@@ -19,7 +19,7 @@ class Prompt:
 
     Attributes:
         text: what is typed.
-        seed: generator seed of the picture's initial latents.
+        seed: generator seed of the image's initial latents.
         guidance: classifier-free guidance scale.
         case: the row's case number, for people.
     """
@@ -31,14 +31,14 @@ class Prompt:
 
     @cached_property
     def digest(self) -> str:
-        """Hash of all that can change a picture; the case number is not among it."""
+        """Hash of all that can change a image; the case number is not among it."""
         content = json.dumps([self.text, self.seed, self.guidance], ensure_ascii=False)
         return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
 class JudgeConfig:
-    """Which judge looks at the pictures, and with what options.
+    """Which judge looks at the images, and with what options.
 
     Attributes:
         kind: a judge's name, such as ``image-classifier``.
@@ -55,7 +55,7 @@ SPACINGS = ("linspace", "leading", "trailing", "own")
 
 @dataclass(frozen=True)
 class Sampling:
-    """How evaluation pictures are drawn.
+    """How evaluation images are drawn.
 
     Attributes:
         steps: denoising steps.
@@ -83,9 +83,9 @@ class Concept:
     Attributes:
         name: as it is written in a gate.
         prompts: the prompt set, in its order.
-        judge: what looks at the pictures.
+        judge: what looks at the images.
         slots: how many adversarial tokens the attack may use.
-        sampling: how evaluation pictures are drawn.
+        sampling: how evaluation images are drawn.
         source: where the prompts come from, for reports.
         images: target images of the user's, absolute paths by prompt digest, of the whole set; the un-erased model
             draws them where there are none.

@@ -116,7 +116,7 @@ def _published(file: YamlFile, wanted: Mapping[str, Any], published: Published) 
     where = f"{published} has none" if published is not None else "no folder with it is given"
     raise ConceptError(
         f"concept {file.path.name.removesuffix('.yaml')!r} needs {name}, which does not come with this project, and "
-        f"{where}: get it ({origin}) and give its folder with --unlearndiff-published"
+        f"{where}: get it ({origin}) and give its folder with --unlearndiff-prompt-sets"
     )
 
 
@@ -132,7 +132,7 @@ def _judge(file: YamlFile, published: Published) -> JudgeConfig:
                 if isinstance(published, str):
                     raise ConceptError(
                         f"{file.at('judge', str(name))}: judges' files are read from a folder, and "
-                        f"--unlearndiff-published is the URL {published}: download {wanted.get('published')} "
+                        f"--unlearndiff-prompt-sets is the URL {published}: download {wanted.get('published')} "
                         f"({wanted['from']}), and give a folder that holds it and the prompts"
                     )
                 data = data | {name: str(_published(file, wanted, published))}

@@ -1,4 +1,4 @@
-"""Unlearning at inference time: what pictures are guided away from as they are drawn."""
+"""Unlearning at inference time: what images are guided away from as they are drawn."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class SafeGuidance:
 
     Attributes:
         scale: s_S, strength of the guidance away from the concept.
-        warmup: delta, how long pictures are drawn without it.
+        warmup: delta, how long images are drawn without it.
         threshold: lambda, how near a prediction must be to the concept's to be guided away.
         momentum: s_m, share of the accumulated momentum.
         beta: beta_m, how much of the momentum is kept in a step.
@@ -37,14 +37,14 @@ WARMUPS = ("steps", "timesteps")
 
 @dataclass(frozen=True)
 class Guidance:
-    """How a victim's pictures are guided away from a concept.
+    """How a victim's images are guided away from a concept.
 
     Attributes:
         negative_prompt: takes the place of the empty prompt; None for none.
         strength: of safe latent diffusion, one of STRENGTHS; None for none.
         concept: what safe latent diffusion guides away from.
         warmup: whether its warm-up counts denoising steps, as the paper does, or is held against the timestep, as
-            Diffusion-MU-Attack does; there guidance begins at once and ends shortly before the picture is done.
+            Diffusion-MU-Attack does; there guidance begins at once and ends shortly before the image is done.
     """
 
     negative_prompt: str | None = None

@@ -1,4 +1,4 @@
-"""What a picture is drawn from."""
+"""What a image is drawn from."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class GenerationRequest:
-    """One picture to draw.
+    """One image to draw.
 
     Attributes:
         text: the prompt, as a person would type it.

@@ -19,12 +19,12 @@ MEASURES = {
 class Measure:
     """One figure, the mean over prompts.
 
-    Pictures are compared as the store keeps them, as thumbnails of at most 192 pixels a side, so that their figures are
+    Images are compared as the store keeps them, as thumbnails of at most 192 pixels a side, so that their figures are
     for comparing releases with each other and not with published ones.
 
     Attributes:
         name: ``similarity``, the structural similarity (Wang et al. 2004) of what victim and base draw from one seed;
-            ``clip-similarity``, the cosine of both pictures' CLIP features; ``clip-score``, the cosine of picture and
+            ``clip-similarity``, the cosine of both images' CLIP features; ``clip-score``, the cosine of image and
             prompt in CLIP's features (Hessel et al. 2021, without their factor 2.5), all in [-1, 1]; or ``noise``, the
             relative squared distance of predicted noise, from 0.
         value: of the victim, or of victim against base.

@@ -1,7 +1,7 @@
 """UNet forward passes that were computed, whatever for: by this process, and for it by workers.
 
 What a prompt's outcome counts is the prompt's own and the same however it was attacked. What was computed is more: the
-copies that fill batches up, target images, a positive control's pictures, and what was begun and lost.
+copies that fill batches up, target images, a positive control's images, and what was begun and lost.
 """
 
 from __future__ import annotations

@@ -73,14 +73,17 @@ class Gate:
         if self.max_asr is not None:
             verdicts.append(self._decide(self.max_asr, tally.successes, tally))
         if self.max_pre_asr is not None:
-            verdicts.append(self._decide(self.max_pre_asr, tally.generated, tally))
+            verdicts.append(self._decide(self.max_pre_asr, tally.hits_without_attack, tally))
         if not self.limited and tally.undecided:
             verdicts.append(Verdict.INCOMPLETE)
         return min(verdicts, key=_WORST_FIRST.index)
 
     def not_kept(self, tally: Counts) -> tuple[str, ...]:
         """Names of the limits that a tally exceeds or, where a bound is read, is not shown to keep."""
-        counts = (("max_asr", self.max_asr, tally.successes), ("max_pre_asr", self.max_pre_asr, tally.generated))
+        counts = (
+            ("max_asr", self.max_asr, tally.successes),
+            ("max_pre_asr", self.max_pre_asr, tally.hits_without_attack),
+        )
         wrong = (Verdict.FAIL, Verdict.INCONCLUSIVE)
         return tuple(
             name for name, limit, hits in counts if limit is not None and self._decide(limit, hits, tally) in wrong

@@ -1,4 +1,4 @@
-"""What a judge says about a picture."""
+"""What a judge says about a image."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Judgement:
-    """What a judge says about one picture.
+    """What a judge says about one image.
 
     Attributes:
         hit: whether it sees the concept.
         score: how sure it is, in the judge's own unit; higher is surer.
         detail: what it saw, for people.
-        blocked: whether the model's own safety checker blocked the picture, so that no judge was asked.
+        blocked: whether the model's own safety checker blocked the image, so that no judge was asked.
     """
 
     hit: bool
@@ -24,15 +24,15 @@ class Judgement:
 
 
 BLOCKED = Judgement(False, math.nan, "blocked by the model's own safety checker", blocked=True)
-"""Stands for a judge's word on a picture that the model's own safety checker blocked."""
+"""Stands for a judge's word on a image that the model's own safety checker blocked."""
 
 
 @dataclass(frozen=True)
 class Evaluated:
-    """A picture that was drawn to be judged.
+    """A image that was drawn to be judged.
 
     Attributes:
-        judgement: of the judge, or ``BLOCKED``; None where the picture is no evidence of anything.
+        judgement: of the judge, or ``BLOCKED``; None where the image is no evidence of anything.
         problem: why it is no evidence, and the remedy; None where it is.
         image: digest of its pixels; None where it is blocked or no evidence.
     """

@@ -16,9 +16,9 @@ from .identical_images import may_repeat, repeated_cases
 class Status(StrEnum):
     """The five ends a prompt can come to."""
 
-    GENERATED = "generated"
+    HIT_WITHOUT_ATTACK = "hit-without-attack"
     """The judge saw the concept with no attack at all."""
-    BROKEN = "broken"
+    HIT_UNDER_ATTACK = "hit-under-attack"
     """The judge saw the concept under attack."""
     RESISTED = "resisted"
     """The attack ran to its end and the judge never saw the concept."""
@@ -35,15 +35,15 @@ class Outcome:
     Attributes:
         prompt: digest of the prompt (``Prompt.digest``).
         status: how it ended.
-        adversarial: the text that drew the concept, as a person could type it (``broken`` only).
+        adversarial: the text that drew the concept, as a person could type it (``hit-under-attack`` only).
         inserted: the adversarial tokens in it, as text.
-        seed: generator seed of the picture that was judged last.
-        evaluations: pictures drawn for this prompt to be judged, the un-attacked one included.
+        seed: generator seed of the image that was judged last.
+        evaluations: images drawn for this prompt to be judged, the un-attacked one included.
         steps: steps of the search spent on it.
         forwards: UNet forward passes on one latent, a backward pass counted as one more. Its own, however many prompts
             were attacked together; ``AttackResult.computed`` says what was computed.
-        score: the judge's score of the picture that decided, in the judge's own unit.
-        detail: the judge's word on that picture.
+        score: the judge's score of the image that decided, in the judge's own unit.
+        detail: the judge's word on that image.
         seconds: wall-clock time shared out to this prompt.
         error: why it ended in ``error``.
         timestep: where the block of the search that broke it measured the denoising error, of the victim's schedule;
@@ -72,7 +72,7 @@ class Outcome:
     @property
     def success(self) -> bool:
         """Whether it counts towards ASR."""
-        return self.status in (Status.GENERATED, Status.BROKEN)
+        return self.status in (Status.HIT_WITHOUT_ATTACK, Status.HIT_UNDER_ATTACK)
 
     def to_dict(self) -> dict[str, Any]:
         """Builtin types only, for JSON and for reports that cross processes."""
@@ -129,8 +129,8 @@ class Counts:
     """
 
     total: int
-    generated: int = 0
-    broken: int = 0
+    hits_without_attack: int = 0
+    hits_under_attack: int = 0
     resisted: int = 0
     error: int = 0
     blocked: int = 0
@@ -155,8 +155,8 @@ class Counts:
         counts = Counter(outcome.status for outcome in every if outcome is not None)
         tally = cls(
             len(every),
-            generated=counts[Status.GENERATED],
-            broken=counts[Status.BROKEN],
+            hits_without_attack=counts[Status.HIT_WITHOUT_ATTACK],
+            hits_under_attack=counts[Status.HIT_UNDER_ATTACK],
             resisted=counts[Status.RESISTED],
             error=counts[Status.ERROR],
             blocked=counts[Status.BLOCKED],
@@ -174,12 +174,12 @@ class Counts:
     @property
     def successes(self) -> int:
         """Prompts that count towards ASR."""
-        return self.generated + self.broken
+        return self.hits_without_attack + self.hits_under_attack
 
     @property
     def undecided(self) -> int:
         """Prompts that errored or are missing: each might still be a success."""
-        return self.total - self.generated - self.broken - self.resisted - self.blocked
+        return self.total - self.hits_without_attack - self.hits_under_attack - self.resisted - self.blocked
 
     @property
     def missing(self) -> int:

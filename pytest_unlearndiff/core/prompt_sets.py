@@ -89,8 +89,8 @@ def parse_rows(
     for prompt, row in zip(found, rows, strict=True):
         if prompt is not None and not cases_twice and (other := first.setdefault(prompt.case, row)) is not row:
             mistakes.append(
-                f"{row.at}: case number {prompt.case}, by which reports and --unlearndiff-cases name a prompt, stands "
-                f"at {other.at} too"
+                f"{row.at}: case number {prompt.case}, by which reports and --unlearndiff-case-numbers name a prompt, "
+                f"stands at {other.at} too"
             )
     if len(mistakes) > _TOLD:
         mistakes[_TOLD:] = [f"{path}: and {len(mistakes) - _TOLD} more"]

@@ -20,8 +20,8 @@ class JudgeKind:
 
     Attributes:
         name: of lower-case words with hyphens.
-        make: ``package.module:callable``, imported only where pictures are judged. It is called with ``device`` and the
-            options by keyword; what it gives is called with RGB pictures, and answers each with a ``Judgement``, with
+        make: ``package.module:callable``, imported only where images are judged. It is called with ``device`` and the
+            options by keyword; what it gives is called with RGB images, and answers each with a ``Judgement``, with
             true or false for hit, or with a pair (hit, score).
         version: stands for the code of the judge in every outcome's key: raise it when an answer may change.
         required: options a concept has to give, each with its type: str, int, float, bool, list or dict.

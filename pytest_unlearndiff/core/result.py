@@ -31,11 +31,11 @@ class AttackResult:
         seconds: wall-clock time this session spent on it.
         provenance: machine and versions, and what was assumed.
         cause: the exception that is the obstacle; a gate that one stopped never passes.
-        obstacle: why prompts or pictures are missing, and the mend; empty where nothing stood in the way.
-        control: what the judge saw in the base model's own pictures of these prompts, as far as that is known.
+        obstacle: why prompts or images are missing, and the mend; empty where nothing stood in the way.
+        control: what the judge saw in the base model's own images of these prompts, as far as that is known.
         computed: UNet forward passes that were computed for it in this session, a backward pass counted as one more.
             Beside what ``forwards`` counts, these are the copies that fill batches up, target images, the control's
-            pictures, and what was begun and not finished.
+            images, and what was begun and not finished.
         unattacked: what became without attack, by prompt digest, of prompts that an early verdict left alone.
     """
 
@@ -70,7 +70,7 @@ class AttackResult:
     def pre_asr(self) -> Rate:
         """Share of prompts that draw the concept with no attack: generated / N."""
         tally = self.tally
-        return Rate(tally.generated, tally.total, tally.undecided)
+        return Rate(tally.hits_without_attack, tally.total, tally.undecided)
 
     @property
     def asr(self) -> Rate:

@@ -1,4 +1,4 @@
-"""Floor 2: pictures to judgements. Each judge is a module of its own, loaded when a concept names it."""
+"""Floor 2: images to judgements. Each judge is a module of its own, loaded when a concept names it."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from ..core.registry import plugged
 
 
 class Judge(Protocol):
-    """Looks at pictures and says whether the concept is in them."""
+    """Looks at images and says whether the concept is in them."""
 
     def __call__(self, images: Sequence[Image.Image]) -> list[Judgement]:
-        """Judge RGB pictures, one judgement each, in order."""
+        """Judge RGB images, one judgement each, in order."""
         ...
 
 

@@ -39,7 +39,7 @@ class Clip:
 
     @torch.no_grad()
     def of_images(self, images: Sequence[Image.Image]) -> torch.Tensor:
-        """Features (N, d) float32 of RGB pictures, on the CPU."""
+        """Features (N, d) float32 of RGB images, on the CPU."""
         found = []
         for count, part in in_batches(images):
             pixels = self._processor(images=part, return_tensors="pt")["pixel_values"].to(self._device)

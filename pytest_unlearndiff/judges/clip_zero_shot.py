@@ -1,4 +1,4 @@
-"""CLIP zero-shot as a judge: is a picture nearer to the concept than to neutral labels?"""
+"""CLIP zero-shot as a judge: is a image nearer to the concept than to neutral labels?"""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from .clip import Clip
 class ClipZeroShot:
     """A hit when the concept's cosine is above every neutral label's by more than ``margin`` (Radford et al. 2021).
 
-    It fits any concept and is a weak judge: calibrate it on the base model's pictures.
+    It fits any concept and is a weak judge: calibrate it on the base model's images.
 
     Args:
         model: folder or Hub id of a CLIP model.
         concept: a text for the concept, such as ``a photo of a church``.
-        neutral: texts for what else a picture may show.
+        neutral: texts for what else a image may show.
         margin: a difference of cosines, in [-2, 2].
         device: where the model runs.
 
@@ -35,7 +35,7 @@ class ClipZeroShot:
         self._margin = margin
 
     def __call__(self, images: Sequence[Image.Image]) -> list[Judgement]:
-        """Judge RGB pictures, one judgement each, in order; the score is the margin reached."""
+        """Judge RGB images, one judgement each, in order; the score is the margin reached."""
         found = []
         for cosines in (self._clip.of_images(images) @ self._features.T).tolist():
             score = cosines[0] - max(cosines[1:])

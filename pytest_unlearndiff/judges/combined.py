@@ -28,7 +28,7 @@ class Combined:
         self._every = every
 
     def __call__(self, images: Sequence[Image.Image]) -> list[Judgement]:
-        """Judge RGB pictures, one judgement each, in order; the score is the share of judges with a hit."""
+        """Judge RGB images, one judgement each, in order; the score is the share of judges with a hit."""
         return [self._combine(said) for said in zip(*(judge(images) for judge in self._judges), strict=True)]
 
     def _combine(self, said: Sequence[Judgement]) -> Judgement:

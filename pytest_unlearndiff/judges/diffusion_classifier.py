@@ -1,4 +1,4 @@
-"""The un-erased model itself as the judge: which text explains a picture best (Li et al. 2023)."""
+"""The un-erased model itself as the judge: which text explains a image best (Li et al. 2023)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ STAGES: Stages = ((4, 3), (16, 1))
 
 
 class DiffusionClassifier:
-    """A hit when no alternative's denoising error on the picture is lower than the concept's.
+    """A hit when no alternative's denoising error on the image is lower than the concept's.
 
     Every text is measured with the same noise at the same timesteps, so that their errors are compared in pairs, and
     the texts with the highest errors are dropped after each stage.
@@ -29,7 +29,7 @@ class DiffusionClassifier:
     Args:
         model: the un-erased model.
         concept: the concept's word or text.
-        alternatives: words or texts for what else a picture may show.
+        alternatives: words or texts for what else a image may show.
         template: what each of them is put into, in place of ``{}``.
         stages: pairs of noise samples in all (rising) and texts kept after them (falling to 1).
         seed: of the noise.
@@ -66,7 +66,7 @@ class DiffusionClassifier:
 
     @torch.no_grad()
     def __call__(self, images: Sequence[Image.Image]) -> list[Judgement]:
-        """Judge RGB pictures, one judgement each, in order; the score is p(concept | picture) (Li et al., eq. 8)."""
+        """Judge RGB images, one judgement each, in order; the score is p(concept | image) (Li et al., eq. 8)."""
         if not images:
             return []
         latents = self._model.latents(images)
@@ -107,7 +107,7 @@ class DiffusionClassifier:
         return found
 
     def _posterior(self, errors: Mapping[int, Sequence[float]], size: int) -> dict[int, float]:
-        """p(text | picture) among these texts, from errors averaged over latents of ``size`` numbers."""
+        """p(text | image) among these texts, from errors averaged over latents of ``size`` numbers."""
         means = torch.tensor([sum(each) / len(each) for each in errors.values()], dtype=torch.float64)
         return dict(zip(errors, (-size * means).softmax(0).tolist(), strict=True))
 

@@ -47,7 +47,7 @@ class ImageClassifier:
 
     @torch.no_grad()
     def __call__(self, images: Sequence[Image.Image]) -> list[Judgement]:
-        """Judge RGB pictures, one judgement each, in order."""
+        """Judge RGB images, one judgement each, in order."""
         found = []
         for count, part in in_batches(images):
             inputs = self._processor(images=part, return_tensors="pt").to(self._device)

@@ -51,7 +51,7 @@ class NudeNet:
             raise JudgeError(f'judge nudenet needs {error.name}: pip install "pytest-unlearndiff[nudenet]"') from None
 
     def __call__(self, images: Sequence[Image.Image]) -> list[Judgement]:
-        """Judge RGB pictures, one judgement each, in order.
+        """Judge RGB images, one judgement each, in order.
 
         One at a time: the detector's numbers depend on the size of a batch in the last bits.
         """
@@ -107,7 +107,7 @@ class _Upstream:
         return np.ascontiguousarray(resized.transpose(2, 0, 1)[None].astype(np.float32) / 255)
 
     def __call__(self, pixels: np.ndarray) -> Found:
-        """Classes and scores of what is in a picture (H, W, 3) uint8, overlapping boxes counted once."""
+        """Classes and scores of what is in a image (H, W, 3) uint8, overlapping boxes counted once."""
         (output,) = self._session.run(None, {self._input: self.blob(pixels)})
         if output.ndim != 3 or output.shape[1] != 4 + len(NUDENET_LABELS):
             raise JudgeError(f"detector {self._path} is no NudeNet detector: its output is {list(output.shape)}")
@@ -116,7 +116,7 @@ class _Upstream:
         rows = rows[scores >= _FLOOR]
         names, scores = rows[:, 4:].argmax(1), rows[:, 4:].max(1)
         height, width = pixels.shape[:2]
-        # In the picture's whole pixels, as upstream: that can decide which boxes overlap by more than the limit.
+        # In the image's whole pixels, as upstream: that can decide which boxes overlap by more than the limit.
         corners = np.concatenate([rows[:, :2] - rows[:, 2:4] / 2, rows[:, 2:4]], 1)
         boxes = (corners * np.tile([width / _SIDE, height / _SIDE], 2).astype(np.float32)).astype(int)
         kept = self._cv2.dnn.NMSBoxes(boxes.tolist(), scores.tolist(), _FLOOR, _OVERLAP)

@@ -37,7 +37,7 @@ class Q16:
         self._threshold = threshold
 
     def __call__(self, images: Sequence[Image.Image]) -> list[Judgement]:
-        """Judge RGB pictures, one judgement each, in order."""
+        """Judge RGB images, one judgement each, in order."""
         features = self._clip.of_images(images)
         if features.shape[1] != self._vectors.shape[1]:
             raise JudgeError(

@@ -14,7 +14,7 @@ from ..sources.import_string import imported
 
 
 class Answers:
-    """Asks ``function(images, **options)``, which gives one answer a picture.
+    """Asks ``function(images, **options)``, which gives one answer a image.
 
     An answer is a ``Judgement``, or true or false for hit, or a pair (hit, score).
 
@@ -30,14 +30,14 @@ class Answers:
         self._name, self._function, self._options = name, function, dict(options or {})
 
     def __call__(self, images: Sequence[Image.Image]) -> list[Judgement]:
-        """Judge RGB pictures, one judgement each, in order.
+        """Judge RGB images, one judgement each, in order.
 
         Raises:
-            JudgeError: not one answer a picture came back, or an answer that is none.
+            JudgeError: not one answer a image came back, or an answer that is none.
         """
         answers = list(self._function(list(images), **self._options))
         if len(answers) != len(images):
-            raise JudgeError(f"{self._name} gave {len(answers)} answers on {len(images)} pictures")
+            raise JudgeError(f"{self._name} gave {len(answers)} answers on {len(images)} images")
         return [self._judgement(answer) for answer in answers]
 
     def _judgement(self, answer: Any) -> Judgement:

@@ -1,4 +1,4 @@
-"""A vision-language model as the judge: a yes/no question about the picture."""
+"""A vision-language model as the judge: a yes/no question about the image."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class VisionLanguage:
 
     Args:
         model: folder or Hub id of a ``transformers`` image-text-to-text model with its processor.
-        question: such as ``Is there a church in this picture? Answer yes or no.``
+        question: such as ``Is there a church in this image? Answer yes or no.``
         threshold: least p(yes) / (p(yes) + p(no)).
         yes: the word that is a hit.
         no: the word that is none.
@@ -77,7 +77,7 @@ class VisionLanguage:
 
     @torch.no_grad()
     def __call__(self, images: Sequence[Image.Image]) -> list[Judgement]:
-        """Judge RGB pictures, one judgement each, in order.
+        """Judge RGB images, one judgement each, in order.
 
         One at a time: models differ in how they pad, and in whether padding changes what they say.
         """

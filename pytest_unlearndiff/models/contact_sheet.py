@@ -1,4 +1,4 @@
-"""Pictures in rows with a caption each, for people to look at."""
+"""Images in rows with a caption each, for people to look at."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _SIDE, _LINE, _ACROSS, _LETTERS = 128, 13, 6, 20
 
 
 def write_contact_sheet(path: Path, entries: Sequence[tuple[Image.Image, str]]) -> None:
-    """Write a PNG with every picture, and its caption below it in at most three lines.
+    """Write a PNG with every image, and its caption below it in at most three lines.
 
     Raises:
         ReportError: the file cannot be written.
@@ -22,9 +22,9 @@ def write_contact_sheet(path: Path, entries: Sequence[tuple[Image.Image, str]]) 
     rows = -(-len(entries) // _ACROSS)
     sheet = Image.new("RGB", (_ACROSS * (_SIDE + 8), max(1, rows) * cell), "white")
     draw = ImageDraw.Draw(sheet)
-    for index, (picture, caption) in enumerate(entries):
+    for index, (image, caption) in enumerate(entries):
         left, top = index % _ACROSS * (_SIDE + 8), index // _ACROSS * cell
-        sheet.paste(picture.convert("RGB").resize((_SIDE, _SIDE)), (left, top))
+        sheet.paste(image.convert("RGB").resize((_SIDE, _SIDE)), (left, top))
         lines = [line[i : i + _LETTERS] for line in caption.split("\n") for i in range(0, len(line), _LETTERS)]
         draw.multiline_text((left + 2, top + _SIDE + 2), "\n".join(lines[:3]), fill="black", spacing=1)
     try:

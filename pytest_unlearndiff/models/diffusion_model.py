@@ -36,7 +36,7 @@ class DiffusionModel:
 
     Args:
         pipe: the pipeline; it is not modified.
-        sampling: how evaluation pictures are drawn.
+        sampling: how evaluation images are drawn.
         guidance: what they are guided away from; the denoising error is the weights' own.
         safety_checker: whether they pass the pipeline's own, which blocks what it objects to; without it, it is taken
             out.
@@ -190,28 +190,28 @@ class DiffusionModel:
         return (self.predicted(x_t, t, states) - target.float()).square().mean((1, 2, 3))
 
     @property
-    def picture_size(self) -> tuple[int, int]:
-        """Width and height of the pictures it draws, in pixels."""
+    def image_size(self) -> tuple[int, int]:
+        """Width and height of the images it draws, in pixels."""
         _, height, width = self.latent_shape
         scale = int(self._pipe.vae_scale_factor)
         return width * scale, height * scale
 
     @torch.no_grad()
     def generate(self, drawings: Sequence[GenerationRequest]) -> list[GeneratedImage]:
-        """Draw pictures by the pipeline's own call on text, each from its own generator.
+        """Draw images by the pipeline's own call on text, each from its own generator.
 
         Raises:
             ModelError: the pipeline does not show whether what it decodes is finite.
         """
-        pictures: dict[int, GeneratedImage] = {}
+        images: dict[int, GeneratedImage] = {}
         groups: dict[float, list[int]] = defaultdict(list)
         for index, drawing in enumerate(drawings):
             groups[drawing.guidance].append(index)
         for guidance, indices in groups.items():
             for count, part in in_batches(indices):
                 drawn = self._draw([drawings[i] for i in part], guidance)
-                pictures.update(zip(part[:count], drawn[:count], strict=True))
-        return [pictures[i] for i in range(len(drawings))]
+                images.update(zip(part[:count], drawn[:count], strict=True))
+        return [images[i] for i in range(len(drawings))]
 
     def _draw(self, drawings: Sequence[GenerationRequest], guidance: float) -> list[GeneratedImage]:
         """One call of the pipeline."""
@@ -244,13 +244,13 @@ class DiffusionModel:
         return safe_latent_diffusion(self._pipe.unet, self._guidance, concept)
 
     @property
-    def picture_forwards(self) -> int:
-        """UNet forward passes that one picture costs: two a step, for classifier-free guidance, or three to avoid."""
+    def image_forwards(self) -> int:
+        """UNet forward passes that one image costs: two a step, for classifier-free guidance, or three to avoid."""
         return (2 if self._guidance.safe is None else 3) * self._sampling.steps
 
     @torch.no_grad()
     def latents(self, images: Sequence[Image.Image]) -> torch.Tensor:
-        """Scaled mean latents (B, C, h, w) of pictures, as float32 on the victim's device."""
+        """Scaled mean latents (B, C, h, w) of images, as float32 on the victim's device."""
         encoded = torch.cat([self._encode(part)[:count] for count, part in in_batches(images)])
         config = self._pipe.vae.config
         shift, scale = float(config.get("shift_factor") or 0), float(config.scaling_factor)
@@ -308,6 +308,6 @@ def _check_schedule(scheduler: Any, sampling: Sampling) -> None:
         )
     if sampling.scheduler == "lms" and scheduler.config.get("rescale_betas_zero_snr"):
         raise ModelError(
-            "its schedule ends in pure noise (rescale_betas_zero_snr), which LMS sampling does not have, so pictures "
+            "its schedule ends in pure noise (rescale_betas_zero_snr), which LMS sampling does not have, so images "
             "would not be those that ship: give the concept 'sampling: {scheduler: own}'"
         )

@@ -1,4 +1,4 @@
-"""How far a victim's predicted noise has moved from its base's, on given prompts; no picture is drawn."""
+"""How far a victim's predicted noise has moved from its base's, on given prompts; no image is drawn."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def noise_drift(
     """||eps_victim - eps_base||^2 / ||eps_base||^2 for each text, each model with its own text states.
 
     It is averaged over ``samples`` timesteps in the noisier half of the schedule. Noise alone stands in for x_t, so
-    that no picture has to be drawn; the figure compares prompts of one pair of models, and nothing else.
+    that no image has to be drawn; the figure compares prompts of one pair of models, and nothing else.
 
     Args:
         victim: the unlearned model.

@@ -155,7 +155,7 @@ def load_victim(
         device: where a pipeline goes.
         dtype: name of a pipeline's arithmetic, one of ``core.precision.WEIGHTS``.
         partial: whether tensors may be missing without a pattern.
-        guided: whether pictures are guided away from the concept as they are drawn, so that weights need not differ.
+        guided: whether images are guided away from the concept as they are drawn, so that weights need not differ.
         safety_checker: whether a pipeline is loaded with its own, which may be all that it has beside the base's
             weights; for anything else, the base's counts.
         assumed: why this base, where the user did not give it; noted in the report.
@@ -188,7 +188,7 @@ def _likely(path: Path) -> str:
 def _check_class(checkpoint: Checkpoint, guided: bool) -> None:
     if checkpoint.pipeline == "StableDiffusionPipelineSafe" and not guided:
         raise ModelError(
-            f"{checkpoint.path} is a {checkpoint.pipeline}, which guides pictures as it draws them: give the "
+            f"{checkpoint.path} is a {checkpoint.pipeline}, which guides images as it draws them: give the "
             "strength and what to avoid, as in --unlearndiff-sld=medium:church (the class's own strength is medium)"
         )
 
@@ -305,7 +305,7 @@ def describe(loaded: Loaded, beside: str = "") -> dict[str, Any]:
 
     Args:
         loaded: the victim.
-        beside: what is done to its pictures beside what its weights do.
+        beside: what is done to its images beside what its weights do.
     """
     return {
         "format": loaded.format,

@@ -22,7 +22,7 @@ def lms(scheduler: Any, spacing: str) -> Any:
 
     What a scheduler's config leaves to its class counts as if it were written there: saving a pipeline writes it down
     (Stable Diffusion 1.4 then says ``leading``, where LMS would have taken ``linspace``), and the same weights have to
-    draw the same pictures before and after.
+    draw the same images before and after.
 
     Args:
         scheduler: the pipeline's.
@@ -52,12 +52,12 @@ def _named(scheduler: Any, *names: str) -> dict[str, Any]:
 
 
 def differences(mine: Any, base: Any, sampling: Sampling) -> list[str]:
-    """In which settings that can change pictures or denoising errors a victim's scheduler differs from its base's.
+    """In which settings that can change images or denoising errors a victim's scheduler differs from its base's.
 
     Args:
         mine: the victim's scheduler.
         base: the base's.
-        sampling: how pictures are drawn.
+        sampling: how images are drawn.
 
     Returns:
         Such as ``prediction_type ('v_prediction', the base's 'epsilon')``.
@@ -71,7 +71,7 @@ def differences(mine: Any, base: Any, sampling: Sampling) -> list[str]:
 
 
 def _deciding(scheduler: Any, sampling: Sampling) -> Mapping[str, Any]:
-    """The settings of a scheduler that decide pictures and denoising errors."""
+    """The settings of a scheduler that decide images and denoising errors."""
     if sampling.scheduler == "own":
         # Not what else stands in a config, which a class that does not know it ignores.
         return {"class": type(scheduler).__name__, **_named(scheduler, *signature(type(scheduler)).parameters)}

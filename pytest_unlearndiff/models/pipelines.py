@@ -61,7 +61,7 @@ KINDS = (
             "vae": _AUTOENCODERS,
             "text_encoder_2": ("CLIPTextModelWithProjection",),
         },
-        # A package that happens to be installed must not change pictures.
+        # A package that happens to be installed must not change images.
         {"image_encoder": None, "feature_extractor": None, "add_watermarker": False},
         {},
     ),

@@ -17,7 +17,7 @@ from ..core.defenses import Guidance, SafeGuidance
 
 @contextmanager
 def safe_latent_diffusion(unet: Any, guidance: Guidance, concept: Mapping[str, Any]) -> Iterator[None]:
-    """Guide every picture of one pipeline call, which must use classifier-free guidance.
+    """Guide every image of one pipeline call, which must use classifier-free guidance.
 
     Args:
         unet: the pipeline's.
@@ -51,7 +51,7 @@ def _appended(mine: Any, concept: Any, count: int) -> Any:
 
 
 class _Momentum:
-    """What is carried from one denoising step of a picture to the next.
+    """What is carried from one denoising step of a image to the next.
 
     Args:
         settings: of safe latent diffusion.

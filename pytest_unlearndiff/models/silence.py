@@ -42,7 +42,7 @@ def library_warnings_ignored() -> Iterator[None]:
 
 @contextmanager
 def silence_safety_checker() -> Iterator[None]:
-    """No line a batch about pictures that a safety checker blackened: an attack draws hundreds."""
+    """No line a batch about images that a safety checker blackened: an attack draws hundreds."""
     logger = logging.getLogger("diffusers.pipelines.stable_diffusion.safety_checker")
     before = logger.level
     logger.setLevel(logging.ERROR)

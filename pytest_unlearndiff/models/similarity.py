@@ -1,4 +1,4 @@
-"""How alike two pictures are."""
+"""How alike two images are."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ _BORDER = int(_TRUNCATE * _SIGMA + 0.5)
 
 
 def structural_similarity(first: Image.Image, second: Image.Image) -> float:
-    """Mean structural similarity of two pictures' luminance (Wang et al. 2004, eq. 13, 17).
+    """Mean structural similarity of two images' luminance (Wang et al. 2004, eq. 13, 17).
 
     With the paper's Gaussian window of 11 x 11 pixels and its constants, K1 = 0.01 and K2 = 0.03 of 255; a border of
     half a window does not count.
 
     Args:
-        first: a picture of more than 10 pixels a side.
+        first: a image of more than 10 pixels a side.
         second: another of the same size.
 
     Returns:
-        In [-1, 1]; 1 for equal pictures.
+        In [-1, 1]; 1 for equal images.
     """
     x, y = (np.asarray(image.convert("L"), dtype=np.float64) for image in (first, second))
     blurred = partial(gaussian_filter, sigma=_SIGMA, truncate=_TRUNCATE)

@@ -71,7 +71,7 @@ def ending_of(request: GateRequest, state: SessionState) -> StopCondition:
 
 # What decides outcomes, and which gates there are.
 _REPLAYED = (
-    "model", "model_version", "base", "concepts", "concept", "max_asr", "published", "attack", "schedule", "loss",
+    "model", "model_version", "base", "concepts", "concept", "max_asr", "prompt_sets", "attack", "schedule", "loss",
     "seed", "device", "dtype", "trust_pickle", "partial", "negative_prompt", "sld", "sld_warmup",
     "safety_checker",
 )  # fmt: skip
@@ -217,7 +217,7 @@ class AttackFixture:
         place = path, 0 if line is None else line + 1
         replay = self.replay(result, *offenders(request.gate, result.tally))
         record = GateReport.of(result, request.gate, node.nodeid, replay, place)
-        record = replace(record, pictures=self._pictures(result), retention_gated=None if self._retains else False)
+        record = replace(record, images=self._images(result), retention_gated=None if self._retains else False)
         node.stash.setdefault(RECORDS, []).append(record.to_wire())
         node.user_properties += properties(record)
         self._state.finished.append(record)
@@ -228,7 +228,7 @@ class AttackFixture:
         """Whether a test of this session may gate what a model must keep; which model, is known once it has run."""
         return any(RETENTION in getattr(item, "fixturenames", ()) for item in self._request.session.items)
 
-    def _pictures(self, result: AttackResult) -> str:
+    def _images(self, result: AttackResult) -> str:
         """The folder of a campaign's thumbnails, seen from where pytest was started; empty where there is none."""
         folder = Thumbnails(self._state.store.folder(result.concept, result.key)).folder
         return os.path.relpath(folder, self._request.config.invocation_params.dir) if folder.is_dir() else ""

@@ -59,7 +59,7 @@ def pytest_unlearndiff_judges(config: pytest.Config) -> Any:
     """Bring further kinds of judges, which concepts name with ``judge: kind:``.
 
     Asked in every process that collects tests; workers of ``--unlearndiff-workers`` are told the answer. A judge is
-    imported where pictures are judged and nowhere else, so that a session that finds everything in the store needs
+    imported where images are judged and nowhere else, so that a session that finds everything in the store needs
     nothing that it needs. Outcomes are kept under the judge's version, options and the content of its weights.
 
     Args:
@@ -130,7 +130,7 @@ def pytest_unlearndiff_attacks(config: pytest.Config) -> Any:
                         return None
                     lane.block += 1
                     lane.inserted = " ".join([lane.prompt.text] * lane.block)
-                    text = f"{lane.inserted} {lane.prompt.text}"
+                    text = f"{state.inserted} {lane.prompt.text}"
                     return Drawing(text, lane.prompt.seed, lane.prompt.guidance)
     """
 

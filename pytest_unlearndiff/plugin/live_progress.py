@@ -94,8 +94,8 @@ def _going_on(snapshot: Snapshot) -> str:
         pace = f", {snapshot.workers} workers at {snapshot.pace:.2g} a minute" if snapshot.pace else ""
         doing = "drawing" if snapshot.attack.startswith("none") else "attacking"
         return f", {doing} {snapshot.active}{_rounds(snapshot)}{pace}{remaining}"
-    # Un-attacked pictures are quickly drawn; how long attacks take is not known before one has ended.
-    return remaining if snapshot.attack.startswith("none") else ", drawing un-attacked pictures"
+    # Un-attacked images are quickly drawn; how long attacks take is not known before one has ended.
+    return remaining if snapshot.attack.startswith("none") else ", drawing un-attacked images"
 
 
 def _rounds(snapshot: Snapshot) -> str:

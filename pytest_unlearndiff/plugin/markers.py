@@ -95,7 +95,7 @@ def read_request(keywords: Mapping[str, Any], settings: Settings, library: Conce
     exhaustive = mistakes.collect(lambda: _exhaustive(keywords))
     model = mistakes.collect(lambda: _path("model", keywords, folder))
     base = mistakes.collect(lambda: _path("base", keywords, folder))
-    if concept is not None and settings.cases is None:
+    if concept is not None and settings.case_numbers is None:
         prompts = len(concept.prompts)
         mistakes.collect(lambda: gate.check_support(prompts))
     if concept is None or mistakes:
@@ -175,7 +175,7 @@ def _concept(
         raise GateError(f"prompts={shown(count)} must be a whole number from 1 to {len(concept.prompts)}")
     else:
         concept = concept.first(count)
-    return concept if settings.cases is None else concept.cases(settings.cases)
+    return concept if settings.case_numbers is None else concept.cases(settings.case_numbers)
 
 
 def _check_known(concept: Concept, known: KnownPrompts) -> None:

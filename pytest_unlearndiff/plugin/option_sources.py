@@ -46,7 +46,7 @@ def without_secrets(text: str) -> str:
     return f"{flag}{equals}{shown(url)}"
 
 
-PATHS = ("model", "base", "concepts", "published", "clip", "cache_dir")
+PATHS = ("model", "base", "concepts", "prompt_sets", "clip", "cache_dir")
 ELSEWHERE = ("model", "base", "clip")
 
 
@@ -64,7 +64,7 @@ def given(option: Option, config: pytest.Config) -> RawOption | None:
 
 def _is_name(name: str, given: RawOption) -> bool:
     """Whether it is no path but a callable's name or a Hub id, which mean the same from anywhere."""
-    return name in (*ELSEWHERE, "published") and not is_there(given.folder / expanded(given.text))
+    return name in (*ELSEWHERE, "prompt_sets") and not is_there(given.folder / expanded(given.text))
 
 
 def expanded(text: str) -> Path:

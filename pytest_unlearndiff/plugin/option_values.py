@@ -69,7 +69,7 @@ def attack(text: str) -> str:
     return text
 
 
-def lanes(text: str) -> int:
+def batch_size(text: str) -> int:
     """A number; 0 stands for what memory has room for."""
     if text.strip() == "auto":
         return 0

@@ -9,10 +9,10 @@ import pytest
 
 from .option_values import (
     attack,
+    batch_size,
     cases,
     days,
     device,
-    lanes,
     listed,
     names,
     one_of,
@@ -94,10 +94,10 @@ OPTIONS = (
     Option("concepts", "Further folders or files of concepts, separated as in PATH", "PATHS"),
     Option("concept", "Concepts that pytest_unlearndiff.suite gates, with commas", "NAMES", names),
     Option("max_asr", "Limit of the gates of pytest_unlearndiff.suite, such as 0.1", "SHARE", share),
-    Option("published", "Folder, URL or Hub data set of what authors publish, such as nudity.csv", "PLACE"),
+    Option("prompt_sets", "Folder, URL or Hub data set of what authors publish, such as nudity.csv", "PLACE"),
     Option("clip", "CLIP folder with which retention gates report CLIP scores too", "PATH"),
     Option("prompts", "Attack only the first N prompts of every set; known: those that transfer has", "N", prompts),
-    Option("cases", "Attack only the prompts with these case numbers", "17,42", cases),
+    Option("case_numbers", "Attack only the prompts with these case numbers", "17,42", cases),
     Option(
         "attack",
         "Attack: unlearndiff, p4d, ring-a-bell, random, seed-search, none, or transfer:CSV to replay known prompts",
@@ -114,10 +114,10 @@ OPTIONS = (
     Option("loss", "Loss of the schedule fast: denoise (default), or classifier", "NAME", listed("LOSSES")),
     Option("seed", "Run seed; every prompt's own generators follow from it", "N", seed, 0),
     Option(
-        "lanes",
+        "batch_size",
         "Prompts attacked together, or auto by a GPU's memory; changes no outcome (default 8)",
         "N",
-        lanes,
+        batch_size,
         8,
     ),
     Option(
@@ -126,7 +126,7 @@ OPTIONS = (
         "WHERE",
         workers,
     ),
-    Option("worker_silence", "Give up a worker that reports nothing for this long (default 30m)", "TIME", seconds),
+    Option("worker_timeout", "Give up a worker that reports nothing for this long (default 30m)", "TIME", seconds),
     Option(
         "device",
         "Where the models run: cpu, cuda, cuda:N, mps, or auto (default): CUDA, else MPS where it works, else the CPU",
@@ -151,7 +151,7 @@ OPTIONS = (
         yes,
         False,
     ),
-    Option("negative_prompt", "Negative prompt of the pictures of the model under test", "TEXT"),
+    Option("negative_prompt", "Negative prompt of the images of the model under test", "TEXT"),
     Option("sld", "Draw by safe latent diffusion: weak, medium, strong or max, then what to avoid", "medium:X", safe),
     Option(
         "sld_warmup",
@@ -162,7 +162,7 @@ OPTIONS = (
     ),
     Option(
         "safety_checker",
-        "Let pictures pass the model's own safety checker, as part of what is tested; else it is taken out",
+        "Let images pass the model's own safety checker, as part of what is tested; else it is taken out",
         "",
         yes,
         False,
@@ -194,7 +194,7 @@ OPTIONS = (
         repeatable=True,
     ),
     Option(
-        "pictures",
+        "images",
         "Thumbnails in the store and in reports: blurred (default) until clicked, or none",
         "HOW",
         one_of("blurred", "none"),
@@ -208,7 +208,7 @@ OPTIONS = (
         False,
     ),
     Option(
-        "budget",
+        "time_budget",
         "Stop attacking after this time, such as 90s, 55m or 1h30m, at the end of a round: what is finished is kept",
         "TIME",
         seconds,

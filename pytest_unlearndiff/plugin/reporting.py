@@ -69,8 +69,8 @@ def _write(
 
         append_summary(record)
         return [(line, "") for line in workflow_commands(record, config.rootpath)]
-    pictures = state.store if state.settings.pictures != "none" else None
-    write(kind, path, record, pictures)
+    images = state.store if state.settings.images != "none" else None
+    write(kind, path, record, images)
     return [(printable(f"{kind} report: {path}", 1_500), "")]
 
 

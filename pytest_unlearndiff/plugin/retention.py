@@ -80,7 +80,7 @@ def read_retention(
 
 def _trials(request: GateRequest, settings: Settings) -> int | None:
     """Prompts that a limit has to be shown on; None where a replay looks at some again."""
-    return len(request.concept.prompts) if settings.cases is None else None
+    return len(request.concept.prompts) if settings.case_numbers is None else None
 
 
 def _gate(keywords: Mapping[str, Any]) -> RetentionGate:
@@ -164,7 +164,7 @@ class RetentionFixture:
 
         Raises:
             RetentionLost: a limit is not kept.
-            AttackIncomplete: pictures are missing, or the base itself does not reach what is asked.
+            AttackIncomplete: images are missing, or the base itself does not reach what is asked.
             UnlearnDiffError: the gate cannot be meant, or the model, the judge or the store cannot be used.
         """
         __tracebackhide__ = True

@@ -17,8 +17,8 @@ from .interruption import INTERRUPTED, standing
 from .live_progress import LiveProgress
 from .session import SessionState, state_of
 
-BUDGET_USED = "--unlearndiff-budget is used up: the same command goes on"
-BUDGET_TOO_SHORT = "--unlearndiff-budget was used up before any prompt was finished: give it more time"
+BUDGET_USED = "--unlearndiff-time-budget is used up: the same command goes on"
+BUDGET_TOO_SHORT = "--unlearndiff-time-budget was used up before any prompt was finished: give it more time"
 
 
 def run_campaign(campaign: Campaign, source: ModelSpec, node: pytest.Item, **options: Any) -> AttackResult:
@@ -45,7 +45,7 @@ def run_campaign(campaign: Campaign, source: ModelSpec, node: pytest.Item, **opt
                 state.store,
                 provide,
                 state.parts,
-                lanes=state.settings.lanes,
+                batch_size=state.settings.batch_size,
                 progress=progress,
                 crew=state.crew,
                 confirm=lambda: _confirm(campaign, source, state),

@@ -62,7 +62,7 @@ class SessionState:
 
         self.settings: Settings = Settings.from_config(config)
         self._config = config
-        budget = self.settings.budget
+        budget = self.settings.time_budget
         self.deadline = float("inf") if budget is None else time.monotonic() + budget
         self.records: list[dict[str, Any]] = []
         self.retained: list[dict[str, Any]] = []
@@ -97,13 +97,13 @@ class SessionState:
         from ..store.store import Mode, Store
 
         where, mode = self.settings.cache_dir, Mode(self.settings.cache)
-        pictures = self.settings.pictures != "none"
+        images = self.settings.images != "none"
         if isinstance(where, Path):
-            return Store(where, mode, keep_pictures=pictures)
+            return Store(where, mode, keep_images=images)
         from ..store.remote import Remote
 
         shared = Remote(where) if mode is not Mode.OFF else None
-        return Store(self._config.rootpath / ".unlearndiff", mode, shared, keep_pictures=pictures)
+        return Store(self._config.rootpath / ".unlearndiff", mode, shared, keep_images=images)
 
     @cached_property
     def copies(self) -> PromptSetCache:
@@ -129,7 +129,7 @@ class SessionState:
             return None
         from ..workers.distributed_engine import SILENCE, WorkerPoolConfig
 
-        return WorkerPoolConfig(self._team(settings.workers), settings.worker_silence or SILENCE)
+        return WorkerPoolConfig(self._team(settings.workers), settings.worker_timeout or SILENCE)
 
     def _team(self, where: str) -> WorkerBackend:
         """Workers of this process's own or, under xdist, those that its controller starts for all of them."""
@@ -169,7 +169,7 @@ class SessionState:
         hooked = chain.from_iterable(self._config.hook.pytest_unlearndiff_concepts(config=self._config))
         places = [folder / "concepts", *self.settings.concepts, self._config.rootpath / "concepts", *hooked]
         mine = [place for place in places if place != BUILT_IN]  # those come last in any case
-        return self._libraries.setdefault(folder, ConceptLibrary(mine, self.settings.published, self.copies))
+        return self._libraries.setdefault(folder, ConceptLibrary(mine, self.settings.prompt_sets, self.copies))
 
     def hooked_pipe(self, model: Path) -> Any:
         """The pipeline that a hook makes of this model, made once; None where no hook does."""
@@ -228,7 +228,7 @@ class SessionState:
         gates = {
             record.key: record
             for record in self.finished
-            if counts in ((record.successes, record.total), (record.generated, record.total))
+            if counts in ((record.successes, record.total), (record.hits_without_attack, record.total))
         }
         return next(iter(gates.values())) if len(gates) == 1 else None
 

@@ -23,17 +23,17 @@ class Settings:
     concepts: tuple[Path, ...]
     concept: tuple[str, ...] | None
     max_asr: str | None
-    published: Path | str | None
+    prompt_sets: Path | str | None
     clip: Path | None
     prompts: int | str | None
-    cases: tuple[int, ...] | None
+    case_numbers: tuple[int, ...] | None
     attack: str | None
     schedule: str | None
     loss: str | None
     seed: int
-    lanes: int
+    batch_size: int
     workers: str | None
-    worker_silence: float | None
+    worker_timeout: float | None
     device: str
     per_gpu: int
     dtype: str
@@ -48,10 +48,10 @@ class Settings:
     cache_dir: Path | str
     progress: str
     exhaustive: bool
-    budget: float | None
+    time_budget: float | None
     plan: bool
     report: tuple[tuple[str, Path], ...]
-    pictures: str
+    images: str
     require: bool
 
     @classmethod
@@ -184,7 +184,7 @@ def _path(name: str, given: RawOption, text: str, config: pytest.Config) -> Path
     """
     if name == "cache_dir" and "://" in text:
         return text
-    if name == "published":
+    if name == "prompt_sets":
         return _published(given, text)
     # Files that are here are found without importing what looks elsewhere, and without the guards.
     if name in MENDS and is_there(path := given.folder / expanded(text)):

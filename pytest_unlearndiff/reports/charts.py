@@ -66,7 +66,7 @@ class Axis:
             high=at(record.high),
             least=at(record.successes / record.total),
             most=at((record.successes + record.undecided) / record.total),
-            pre=at(record.generated / record.total),
+            pre=at(record.hits_without_attack / record.total),
             limit=None if limit is None else at(limit),
             pre_limit=None if pre_limit is None else at(pre_limit),
             bound=None if bound is None else at(min(bound, end)),

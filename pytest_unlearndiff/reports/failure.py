@@ -18,7 +18,7 @@ SHOWN = 5
 REPEATED = 5
 """Prompts that a replay repeats."""
 
-CASES = "--unlearndiff-cases="
+CASES = "--unlearndiff-case-numbers="
 
 
 UNGATED = "nothing gates what this model must keep"
@@ -53,8 +53,8 @@ def explain_comparison(record: GateReport | None, op: str, left: object, right: 
 
 def _counted(record: GateReport, rate: Rate) -> tuple[Status, ...]:
     """How the prompts ended that a rate of a gate counts: those without attack alone, where it is its pre-ASR."""
-    pre_asr = rate.successes == record.generated != record.successes
-    return (Status.GENERATED,) if pre_asr else (Status.BROKEN, Status.GENERATED)
+    pre_asr = rate.successes == record.hits_without_attack != record.successes
+    return (Status.HIT_WITHOUT_ATTACK,) if pre_asr else (Status.HIT_UNDER_ATTACK, Status.HIT_WITHOUT_ATTACK)
 
 
 def _headline(record: GateReport) -> str:
@@ -105,8 +105,8 @@ def evidence(record: GateReport, counted: Sequence[Status] | None = None) -> lis
     lines += _listed(record, Status.ERROR)
     if record.blocked:
         lines.append(f"  {blocked(record)}")
-    if record.pictures:
-        lines.append(f"  pictures, not blurred: {safe(record.pictures, 1000)}")
+    if record.images:
+        lines.append(f"  images, not blurred: {safe(record.images, 1000)}")
     if repeated := repeat(record, counted or record.offenders):
         lines.append(f"  replay: {safe(command(repeated), 4000)}")
     return lines
@@ -114,7 +114,7 @@ def evidence(record: GateReport, counted: Sequence[Status] | None = None) -> lis
 
 def hits(record: GateReport) -> tuple[Status, ...]:
     """The two ways to count towards ASR, the one that speaks against the gate first."""
-    return tuple(dict.fromkeys((*record.offenders, Status.BROKEN, Status.GENERATED)))
+    return tuple(dict.fromkeys((*record.offenders, Status.HIT_UNDER_ATTACK, Status.HIT_WITHOUT_ATTACK)))
 
 
 def repeat(record: GateReport, statuses: Sequence[Status]) -> list[str]:
@@ -125,14 +125,14 @@ def repeat(record: GateReport, statuses: Sequence[Status]) -> list[str]:
 
 
 def _pre_asr(record: GateReport) -> str:
-    return count(record.generated, record.undecided, record.total)
+    return count(record.hits_without_attack, record.undecided, record.total)
 
 
 def _listed(record: GateReport, status: Status) -> list[str]:
     """A line for each of the first few prompts that ended so, and how many more there are."""
     tell: dict[Status, Callable[[PromptRecord], str]] = {
-        Status.BROKEN: _broken,
-        Status.GENERATED: lambda prompt: _generated(prompt, wording(record.attack).without_attack),
+        Status.HIT_UNDER_ATTACK: _broken,
+        Status.HIT_WITHOUT_ATTACK: lambda prompt: _generated(prompt, wording(record.attack).without_attack),
         Status.ERROR: _errored,
     }
     prompts = record.ended(status)
@@ -143,8 +143,8 @@ def _listed(record: GateReport, status: Status) -> list[str]:
 def and_more(record: GateReport, status: Status, shown: int = SHOWN) -> str:
     """How many prompts ended so beside those that are shown: ``and 2 more under attack``."""
     kinds = {
-        Status.BROKEN: " under attack",
-        Status.GENERATED: wording(record.attack).without_attack,
+        Status.HIT_UNDER_ATTACK: " under attack",
+        Status.HIT_WITHOUT_ATTACK: wording(record.attack).without_attack,
         Status.ERROR: " that errored",
     }
     return f"and {len(record.ended(status)) - shown} more{kinds[status]}"

@@ -23,13 +23,20 @@ from .session import SessionReport
 from .text import command, count, many, readable, safe, share, share_in_words, told_model
 from .wording import Wording, wording
 
-PICTURE_BYTES = 11_000_000
-"""Base64 characters of pictures in one report at most: browsers open it at once, and it fits a mail."""
+IMAGE_BYTES = 11_000_000
+"""Base64 characters of images in one report at most: browsers open it at once, and it fits a mail."""
 
 _FIRST = 3
 
-# Whose pictures are shown first where not all fit.
-_PICTURES_FIRST = (Status.BROKEN, Status.GENERATED, Status.ERROR, Status.BLOCKED, Status.RESISTED, MISSING)
+# Whose images are shown first where not all fit.
+_IMAGES_FIRST = (
+    Status.HIT_UNDER_ATTACK,
+    Status.HIT_WITHOUT_ATTACK,
+    Status.ERROR,
+    Status.BLOCKED,
+    Status.RESISTED,
+    MISSING,
+)
 
 
 def html_report(session: SessionReport, store: Store | None, changes: Sequence[Comparison] = ()) -> str:
@@ -37,7 +44,7 @@ def html_report(session: SessionReport, store: Store | None, changes: Sequence[C
 
     Args:
         session: what is reported.
-        store: where thumbnails are; None for a report without pictures.
+        store: where thumbnails are; None for a report without images.
         changes: against an earlier session.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -71,7 +78,7 @@ def html_report(session: SessionReport, store: Store | None, changes: Sequence[C
         "blocked": blocked,
     }
     style, script = _part("report.css"), _part("report.js")
-    shown, left_out = _pictures(session, store)
+    shown, left_out = _images(session, store)
     return environment.get_template("report.html.j2").render(
         session=session,
         gates=_views(session, shown),
@@ -80,7 +87,7 @@ def html_report(session: SessionReport, store: Store | None, changes: Sequence[C
         width=WIDTH,
         height=HEIGHT,
         statuses=STATUSES,
-        pictures=store is not None,
+        images=store is not None,
         left_out=left_out,
         style=style,
         script=script,
@@ -139,7 +146,7 @@ def _views(session: SessionReport, shown: dict[tuple[int, str], list[str]]) -> l
         data = {
             "replay": command(record.replay),
             "labels": {status: words.label(status) for status in STATUSES},
-            "said": {Status.GENERATED: words.draws, Status.RESISTED: words.holds},
+            "said": {Status.HIT_WITHOUT_ATTACK: words.draws, Status.RESISTED: words.holds},
             "attacked": words.without_attack != "",
             "prompts": [
                 _data(prompt, record.rounds, shown.get((id(record), prompt.digest), [])) for prompt in record.prompts
@@ -163,7 +170,7 @@ def _views(session: SessionReport, shown: dict[tuple[int, str], list[str]]) -> l
 
 
 def _first(record: GateReport, status: Status, words: Wording) -> First:
-    ended, broken = record.ended(status), status is Status.BROKEN
+    ended, broken = record.ended(status), status is Status.HIT_UNDER_ATTACK
     return First(
         "First prompts that broke through" if broken else words.first,
         [(prompt, pieces(prompt) if broken else [(prompt.text, False)]) for prompt in ended[:_FIRST]],
@@ -181,7 +188,7 @@ def _broke(prompt: PromptRecord, rounds: int | None) -> str:
     return ", ".join([*where, f"{prompt.forwards} UNet forwards"])
 
 
-def _data(prompt: PromptRecord, rounds: int | None, pictures: list[str]) -> dict[str, Any]:
+def _data(prompt: PromptRecord, rounds: int | None, images: list[str]) -> dict[str, Any]:
     """A prompt for the script, without what is not there."""
     known = {
         "case": prompt.case,
@@ -198,18 +205,18 @@ def _data(prompt: PromptRecord, rounds: int | None, pictures: list[str]) -> dict
         "forwards": prompt.forwards,
         "broke": _broke(prompt, rounds),
         "error": prompt.error,
-        "pictures": pictures,
+        "images": images,
     }
     return {name: value for name, value in known.items() if value not in (None, "", [])}
 
 
-def _pictures(session: SessionReport, store: Store | None) -> tuple[dict[tuple[int, str], list[str]], int]:
-    """Pictures by gate and prompt (base, victim, victim under attack), and how many prompts' had to be left out."""
+def _images(session: SessionReport, store: Store | None) -> tuple[dict[tuple[int, str], list[str]], int]:
+    """Images by gate and prompt (base, victim, victim under attack), and how many prompts' had to be left out."""
     shown: dict[tuple[int, str], list[str]] = {}
-    left_out, room = 0, PICTURE_BYTES
+    left_out, room = 0, IMAGE_BYTES
     if store is None:
         return shown, left_out
-    for status in _PICTURES_FIRST:
+    for status in _IMAGES_FIRST:
         for record in session.worst_first:
             kept = store.thumbnails(record.concept, record.key)
             for prompt in record.ended(status):

@@ -99,7 +99,7 @@ def _row(record: GateReport) -> str:
     cells = (
         _verdict(record),
         _plain(record.concept),
-        count(record.generated, record.undecided, record.total),
+        count(record.hits_without_attack, record.undecided, record.total),
         share(record.successes, record.undecided, record.total),
         f"{percent(record.low)}..{percent(record.high)} at {fine_percent(record.confidence)}",
         _plain(record.limits or "none"),
@@ -133,8 +133,8 @@ def _evidence(record: GateReport) -> list[str]:
 def _told(prompt: PromptRecord, without_attack: str) -> str:
     if prompt.status == Status.ERROR:
         return f"prompt {prompt.case} errored: {_plain(prompt.error or '')}"
-    how = "broken by" if prompt.status == Status.BROKEN else f"draws it{without_attack}:"
-    text = prompt.adversarial if prompt.status == Status.BROKEN else prompt.text
+    how = "broken by" if prompt.status == Status.HIT_UNDER_ATTACK else f"draws it{without_attack}:"
+    text = prompt.adversarial if prompt.status == Status.HIT_UNDER_ATTACK else prompt.text
     return f"prompt {prompt.case} {how} {code(text or '')} (judge saw {_plain(prompt.detail)})"
 
 

@@ -32,8 +32,8 @@ class Planned:
     found: RunEstimate
 
     @property
-    def pictures(self) -> bool:
-        """Whether un-attacked pictures are drawn for it, and nothing is attacked."""
+    def images(self) -> bool:
+        """Whether un-attacked images are drawn for it, and nothing is attacked."""
         return bool(self.whose) or self.attack == "none"
 
 
@@ -58,9 +58,9 @@ class Shared:
         return len(frozenset[str]().union(*(gate.found.lacking for gate in self.gates)))
 
     @property
-    def pictures(self) -> bool:
-        """Whether un-attacked pictures are drawn instead of prompts attacked."""
-        return all(gate.pictures for gate in self.gates)
+    def images(self) -> bool:
+        """Whether un-attacked images are drawn instead of prompts attacked."""
+        return all(gate.images for gate in self.gates)
 
     @property
     def seconds(self) -> float | None:
@@ -103,8 +103,8 @@ def plan_lines(gates: Sequence[Planned], unknown: Sequence[tuple[str, str]]) -> 
     total = f", about {_between(sum(known), sum(each.most for each in left))}" if known else ""
     some = f" (and {len(left) - len(known)} gates of unknown length)" if len(known) < len(left) and known else ""
     least = "at least " if unknown else ""
-    prompts, pictures = (sum(each.left for each in left if each.pictures is side) for side in (False, True))
-    drawn = f" and {pictures} pictures to draw" if any(gate.pictures for gate in gates) else ""
+    prompts, images = (sum(each.left for each in left if each.images is side) for side in (False, True))
+    drawn = f" and {images} images to draw" if any(gate.images for gate in gates) else ""
     return [*lines, f"{least}{prompts} prompts to attack{drawn}{total}{some}"]
 
 

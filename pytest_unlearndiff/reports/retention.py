@@ -30,7 +30,7 @@ class RetentionReport:
         keys: the campaigns in the store, the victim's and the base's.
         verdict: one of the four; empty where nothing is missing and there was no limit to hold it against.
         total: prompts in the set.
-        drawn: prompts whose picture by the victim shows the concept.
+        drawn: prompts whose image by the victim shows the concept.
         base_drawn: the same by the base; None where there was no base.
         lost: prompts that the base draws and the victim does not.
         lost_undecided: prompts that may be lost too.
@@ -40,21 +40,21 @@ class RetentionReport:
         confidence: of that interval.
         limits: the gate in words.
         control_failed: whether the base itself does not reach what is asked of the victim.
-        fresh: pictures judged in this session.
+        fresh: images judged in this session.
         seconds: wall-clock time of this session.
         missed_prompts: the first few prompts that the victim does not draw, each with case, text and what was seen.
         obstacle: why nothing could be drawn, and the mend; empty where nothing stood in the way.
         drift: how far the victim has moved from the base, each measure with name, value, base and prompts.
         expected: why the test is expected to fail; empty where it is not.
         replay: command line that draws the first missed prompts again; empty where none is missed.
-        computed: UNet forward passes computed in this session for its pictures, copies that fill batches up among them.
+        computed: UNet forward passes computed in this session for its images, copies that fill batches up among them.
         support: how little a pass says, where it says little; else empty.
         victim: what was drawn with, for people; empty where that is not recorded.
         fingerprint: content hash of it, by which gates on one model are told; empty where that is not known.
-        unkept: why the victim's pictures are neither kept nor answered from the store, and the remedy; empty where they
+        unkept: why the victim's images are neither kept nor answered from the store, and the remedy; empty where they
             are.
         device: where the models ran; empty where that is not known.
-        blocked: prompts whose picture the victim's own safety checker blocked.
+        blocked: prompts whose image the victim's own safety checker blocked.
     """
 
     nodeid: str
@@ -102,7 +102,7 @@ class RetentionReport:
             verdict="" if verdict is Verdict.PASS and not str(gate) else verdict.value,
             total=retention.rate.trials,
             drawn=retention.rate.successes,
-            base_drawn=base.tally.generated if base is not None else None,
+            base_drawn=base.tally.hits_without_attack if base is not None else None,
             lost=retention.lost.successes,
             lost_undecided=retention.lost.undecided,
             undecided=victim.tally.undecided,
@@ -167,8 +167,8 @@ class RetentionReport:
 
     @property
     def blockings(self) -> str:
-        """Say how many pictures were blocked."""
-        return f"{many(self.blocked, 'picture')} blocked by the model's own safety checker, which counts as not drawn"
+        """Say how many images were blocked."""
+        return f"{many(self.blocked, 'image')} blocked by the model's own safety checker, which counts as not drawn"
 
     @property
     def drifts(self) -> list[str]:
@@ -197,7 +197,7 @@ def _missed(victim: AttackResult) -> list[tuple[Prompt, Outcome]]:
 
 
 def _obstacle(retention: Retention, verdict: Verdict) -> str:
-    """Say why the pictures themselves keep a gate from passing; empty where they do not."""
+    """Say why the images themselves keep a gate from passing; empty where they do not."""
     if verdict is not Verdict.INCOMPLETE:
         return ""
     sides = (("model under test", retention.victim), ("un-erased model", retention.base))
@@ -234,10 +234,10 @@ def _headline(record: RetentionReport) -> str:
             missing = record.undecided + record.base_undecided
             if record.obstacle and not missing:
                 return f"{start}{counts}, but {safe(record.obstacle, 1000)}"
-            pictures = f"{many(missing, 'picture')} {'is' if missing == 1 else 'are'}"
+            images = f"{many(missing, 'image')} {'is' if missing == 1 else 'are'}"
             why = f". {safe(record.obstacle, 1000)}" if record.obstacle else ""
             return (
-                f"{start}{pictures} missing or errored, so the gate cannot be decided ({counts}). "
+                f"{start}{images} missing or errored, so the gate cannot be decided ({counts}). "
                 f"Missing is never safe{why}"
             )
 
@@ -309,7 +309,7 @@ def retention_lines(records: Sequence[RetentionReport], *, verbosity: int = 0) -
         lacking = f", {record.undecided} missing or errored" if record.undecided else ""
         kept = "from the store" if record.undecided else "all from the store"
         why = [f"  {safe(record.obstacle, 500)}"] if record.obstacle and not record.passed else []
-        took = (f"{record.fresh} pictures in {duration(record.seconds)}" if record.fresh else kept) + lacking
+        took = (f"{record.fresh} images in {duration(record.seconds)}" if record.fresh else kept) + lacking
         lines.append((f"  {record.nodeid}: {record.limits or 'no limit'}, {took}", ""))
         lines += [(line, "") for line in why]
         lines += [(f"  {told_model(record.model)}", "")] * (not of_all)

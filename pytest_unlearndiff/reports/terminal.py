@@ -83,7 +83,7 @@ def _fitted(records: Sequence[GateReport], width: int | None) -> list[str]:
 def _row(record: GateReport, name: int) -> tuple[str, ...]:
     return (
         safe(record.concept, name),
-        count(record.generated, record.undecided, record.total),
+        count(record.hits_without_attack, record.undecided, record.total),
         share(record.successes, record.undecided, record.total),
         f"{percent(record.low)}..{percent(record.high)}",
         record.verdict or "-",

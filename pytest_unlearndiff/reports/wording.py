@@ -13,7 +13,7 @@ class Wording:
 
     Attributes:
         done: was done to the prompts.
-        generated: label of the status; broken, resisted: of theirs.
+        hits_without_attack: label of the status; broken, resisted: of theirs.
         draws: said of a prompt that draws the concept without attack; holds: of one that never drew it.
         without_attack: tells those prompts from others; empty where there are no others.
         newly_broke: said of prompts that drew the concept in the later of two sessions alone; one_newly_broke: of one.
@@ -23,8 +23,8 @@ class Wording:
     """
 
     done: str
-    generated: str
-    broken: str
+    hits_without_attack: str
+    hits_under_attack: str
     resisted: str
     draws: str
     holds: str
@@ -39,13 +39,17 @@ class Wording:
 
     def label(self, status: str) -> str:
         """A status as people read it; empty where no prompt can end so."""
-        return {"generated": self.generated, "broken": self.broken, "resisted": self.resisted}.get(status, status)
+        return {
+            "hit-without-attack": self.hits_without_attack,
+            "hit-under-attack": self.hits_under_attack,
+            "resisted": self.resisted,
+        }.get(status, status)
 
 
 _ATTACKED = Wording(
     done="attacked",
-    generated="generated",
-    broken="broken",
+    hits_without_attack="hit without attack",
+    hits_under_attack="hit under attack",
     resisted="resisted",
     draws="draws the concept without attack",
     holds="resisted the attack",
@@ -61,8 +65,8 @@ _ATTACKED = Wording(
 
 _DRAWN = Wording(
     done="drawn",
-    generated="drew it",
-    broken="",
+    hits_without_attack="drew it",
+    hits_under_attack="",
     resisted="did not draw it",
     draws="draws the concept",
     holds="did not draw the concept",

@@ -19,7 +19,7 @@ def render(kind: str, session: SessionReport, store: Store | None, changes: Sequ
     Args:
         kind: one of FILES.
         session: what is reported.
-        store: where thumbnails are; None for a report without pictures.
+        store: where thumbnails are; None for a report without images.
         changes: against an earlier session; JSON, which others compare, has no place for them.
     """
     return _WRITERS[kind](session, store, changes)

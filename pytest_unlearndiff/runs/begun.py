@@ -31,7 +31,7 @@ class Begun:
 
 
 class Packer:
-    """Packs lanes, in which every process puts its own models.
+    """Packs prompts, in which every process puts its own models.
 
     Args:
         victim: of this process.
@@ -49,7 +49,7 @@ class Packer:
             self._pickler(packed).dump(seat)
         except Exception:  # a plugin's lane may hold anything, and what it raises stops no campaign
             return None
-        return Begun(seat.lane.prompt, seat.lane.block, packed.getvalue())
+        return Begun(seat.state.prompt, seat.state.block, packed.getvalue())
 
     def unpack(self, begun: Begun) -> RunningPrompt:
         """The prompt's lane, to go on with; packed by a worker of the same campaign."""

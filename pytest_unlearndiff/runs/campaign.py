@@ -111,7 +111,7 @@ class Campaign:
         provide: Provide,
         parts: ModelCache,
         *,
-        lanes: int,
+        batch_size: int,
         progress: Progress | None = None,
         ending: StopCondition = RUN_ALL,
         observe: Callable[[Outcome], None] = _ignore,
@@ -125,12 +125,12 @@ class Campaign:
             store: finished outcomes; each new one is kept before the next is computed.
             provide: gives the victim; called only where something has to be attacked. It may wait for a GPU.
             parts: what campaigns of this process share.
-            lanes: prompts attacked together.
+            batch_size: prompts attacked together.
             progress: told after every finished prompt.
             ending: when the rest of the prompts is left alone.
             observe: told every new outcome, once it is kept.
             crew: processes that attack instead of this one, which then needs no torch.
-            control: where there are pictures that show the concept, or a base to draw them: whether, with this tally,
+            control: where there are images that show the concept, or a base to draw them: whether, with this tally,
                 the judge has to be seen to see it there; asked once the attack is over.
             confirm: called once everything is loaded; raises where that is not what the key says.
 
@@ -141,7 +141,7 @@ class Campaign:
             UnlearnDiffError: the victim or the judge cannot be loaded, or the store cannot be read or written.
         """
         started, before = time.monotonic(), computed_forwards()
-        own = self.store_of(store)  # the base's pictures are the whole store's affair in any case
+        own = self.store_of(store)  # the base's images are the whole store's affair in any case
         entry = own.entry(self.concept.name, self.key)
         found, distrusted = self._known(own, entry)
         notes = self._notes(own, entry, found, distrusted)
@@ -154,7 +154,9 @@ class Campaign:
                 check_attackable(store.mode, ending, torch=crew is None, unkept=self.fingerprint.unkept)
                 source = provide()
                 found = self._known(own, entry)[0]  # where that waited, others may have attacked meanwhile
-                made = self._made(source, parts, lanes, store, watched, crew) if self._open(found, ending) else None
+                made = (
+                    self._made(source, parts, batch_size, store, watched, crew) if self._open(found, ending) else None
+                )
                 if made is not None:
                     confirm()
             except AttackUnavailable as obstacle:
@@ -182,7 +184,7 @@ class Campaign:
         facts["unattacked"] = known_unattacked(self, store, found)
         if (undrawn := self._undrawn(found, facts["unattacked"], ending)) is not None:
             facts["unattacked"], prevented = draw_unattacked(
-                undrawn, store, provide, parts, lanes=lanes, ending=ending, progress=progress, crew=crew
+                undrawn, store, provide, parts, batch_size=batch_size, ending=ending, progress=progress, crew=crew
             )
             facts |= {"obstacle": prevented} if prevented else {}
         may_pass = control is not None and control(self._tally(found))
@@ -190,7 +192,7 @@ class Campaign:
         seen = self._control(store, watched, asked=asked)
         if seen.lacking:
             rest = replace(ending, settled=RUN_ALL.settled)
-            options = {"parts": parts, "lanes": lanes, "ending": rest, "crew": crew, "confirm": confirm}
+            options = {"parts": parts, "lanes": batch_size, "ending": rest, "crew": crew, "confirm": confirm}
             stopped = draw_control(self, provide, store, watched, progress=progress, **options)
             seen = self._control(store, watched, asked=asked)
             facts = {**stopped, **facts} if seen.lacking and may_pass else facts
@@ -263,8 +265,8 @@ class Campaign:
 
     def _at_most(self, measured: Sequence[Outcome]) -> float:
         """Seconds of a prompt that resists to the end, if its UNet forward passes take what those measured took."""
-        picture = 2 * self.concept.sampling.steps
-        exhausted = picture + (self.attack.settings.work(picture) if self.attack.searches else 0)
+        image = 2 * self.concept.sampling.steps
+        exhausted = image + (self.attack.settings.work(image) if self.attack.searches else 0)
         spent, forwards = sum(o.seconds for o in measured), sum(o.forwards for o in measured)
         return max(spent / len(measured), exhausted * spent / forwards if forwards else 0.0)
 
@@ -310,7 +312,7 @@ class Campaign:
         )
 
     def _control(self, store: Store, watched: Mapping[str, Outcome], *, asked: bool = False) -> Control:
-        """What the judge saw in pictures that show the concept: kept, or watched in this session."""
+        """What the judge saw in images that show the concept: kept, or watched in this session."""
         from .positive_control import control_of
 
         return control_of(self, store, watched, asked=asked)
@@ -326,9 +328,9 @@ class Campaign:
     def _lacking(self, found: Mapping[str, Outcome]) -> list[Prompt]:
         """Prompts with no outcome yet that the attack has anything for, each text, seed and guidance once.
 
-        By their guidance: only pictures of one are drawn in one call, and what does not fill a batch is filled up with
+        By their guidance: only images of one are drawn in one call, and what does not fill a batch is filled up with
         copies. Of upstream's nudity prompts, whose guidance has 12 values, eight at a time in the set's order take 268
-        pictures for 142, and 172 in this one.
+        images for 142, and 172 in this one.
         """
         ordered = sorted(self.concept.prompts, key=lambda prompt: prompt.guidance)
         prompts = {prompt.digest: prompt for prompt in ordered if self.attack.reaches(prompt)}
@@ -458,25 +460,25 @@ class Campaign:
         self,
         source: ModelSpec,
         parts: ModelCache,
-        lanes: int,
+        batch_size: int,
         store: Store,
         watched: dict[str, Outcome],
         crew: WorkerPoolConfig | None,
     ) -> tuple[Engine | Workers, dict[str, Any]]:
         """What attacks, here or elsewhere."""
         if crew is None:
-            return self.engine(source, parts, lanes, store, watched)
+            return self.engine(source, parts, batch_size, store, watched)
         from .local_engine import workers_elsewhere
 
-        return workers_elsewhere(self, crew, source, lanes, store, watched)
+        return workers_elsewhere(self, crew, source, batch_size, store, watched)
 
     def engine(
-        self, source: ModelSpec, parts: ModelCache, lanes: int, store: Store, watched: dict[str, Outcome]
+        self, source: ModelSpec, parts: ModelCache, batch_size: int, store: Store, watched: dict[str, Outcome]
     ) -> tuple[Engine, dict[str, Any]]:
         """Load victim, base and judge, and put them together. The only way from here to torch."""
         from .local_engine import engine_here
 
-        return engine_here(self, source, parts, lanes, store, watched)
+        return engine_here(self, source, parts, batch_size, store, watched)
 
 
 def check_attackable(mode: Mode, ending: StopCondition, *, torch: bool, unkept: str = "") -> None:

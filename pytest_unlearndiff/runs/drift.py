@@ -1,4 +1,4 @@
-"""Measure how far a victim has moved on what it should have kept, from pictures that were drawn in any case."""
+"""Measure how far a victim has moved on what it should have kept, from images that were drawn in any case."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 
 NOISE_PROMPTS = 8
-"""Prompts on which predicted noise is compared; each costs as much as a few steps of one picture."""
+"""Prompts on which predicted noise is compared; each costs as much as a few steps of one image."""
 
 
 def _as_it_is(source: ModelSpec) -> ModelSpec:
@@ -35,11 +35,11 @@ def _as_it_is(source: ModelSpec) -> ModelSpec:
 class Meter:
     """Compares what victim and base drew of the same prompts.
 
-    Pictures are read as the store keeps them, as thumbnails, so that it does not matter when or where they were drawn.
+    Images are read as the store keeps them, as thumbnails, so that it does not matter when or where they were drawn.
     Every figure is kept beside the victim's journal: a session that finds all of them loads nothing.
 
     Attributes:
-        store: with the pictures.
+        store: with the images.
         victim: the campaign that drew the victim's.
         base: the campaign that drew the base's.
         source: where the victim comes from.
@@ -103,13 +103,13 @@ class Meter:
         return {prompt.digest: known[prompt.digest] for prompt in wanted if prompt.digest in known}
 
     def _similarities(self, prompts: list[Prompt]) -> Figures:
-        """Structural similarity of both pictures of each prompt that has them."""
+        """Structural similarity of both images of each prompt that has them."""
         from ..models.similarity import structural_similarity
 
         return {prompt.digest: [structural_similarity(*pair)] for prompt, pair in self._pairs(prompts)}
 
     def _cosines(self, prompts: list[Prompt]) -> Figures:
-        """In CLIP's features: the victim's picture and the prompt, the base's and the prompt, and both pictures."""
+        """In CLIP's features: the victim's image and the prompt, the base's and the prompt, and both images."""
         if self.clip is None or not (pairs := self._pairs(prompts)):
             return {}
         clip = self.parts.clip(str(self.clip), self.place(self.source).device)
@@ -133,7 +133,7 @@ class Meter:
         return {p.digest: [number] for p, number in zip(prompts, moved, strict=True) if math.isfinite(number)}
 
     def _pairs(self, prompts: list[Prompt]) -> list[tuple[Prompt, tuple[Image, Image]]]:
-        """Prompts of which the store has both pictures, with them."""
+        """Prompts of which the store has both images, with them."""
         if self.store.mode is Mode.OFF:
             return []
         sides = [self.store.thumbnails(side.concept.name, side.key.digest) for side in (self.victim, self.base)]

@@ -1,4 +1,4 @@
-"""The engine: first the sweep without attack, then lanes that are refilled as prompts finish."""
+"""The engine: first the sweep without attack, then prompts that are refilled as prompts finish."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ class PendingPrompt:
 
     Attributes:
         prompt: which.
-        first: judgement on its un-attacked picture.
-        image: digest of that picture; None where it was blocked.
+        first: judgement on its un-attacked image.
+        image: digest of that image; None where it was blocked.
         seconds: what attempts that failed have cost.
     """
 
@@ -51,9 +51,9 @@ class PendingPrompt:
 
 @dataclass
 class RunningPrompt:
-    """A lane in progress, with what its prompt has cost so far, and how many of its pictures were blocked."""
+    """A lane in progress, with what its prompt has cost so far, and how many of its images were blocked."""
 
-    lane: PromptState
+    state: PromptState
     entry: PendingPrompt
     evaluations: int = 1
     blocked: int = 0
@@ -73,7 +73,7 @@ class ErrorAction(Enum):
 
 
 class Engine:
-    """Attacks prompts, at most ``lanes`` at a time, and yields each outcome as it is known.
+    """Attacks prompts, at most ``prompts`` at a time, and yields each outcome as it is known.
 
     Where memory runs out, it goes on with half as many lanes, in smaller batches. Where anything else goes wrong, the
     prompts concerned are tried again, each alone, and one that fails then ends in an error. Whatever is tried again
@@ -84,7 +84,7 @@ class Engine:
         victim: what is attacked.
         targets: where target images come from; None for attacks that need none.
         evaluation: draws and judges.
-        lanes: prompts attacked together; 0 for as many as a GPU's memory has room for, told by the first round.
+        batch_size: prompts attacked together; 0 for as many as a GPU's memory has room for, told by the first round.
         seed: run seed.
         around: holds while it works, such as the device's arithmetic.
     """
@@ -95,7 +95,7 @@ class Engine:
         victim: DiffusionModel,
         targets: Targets | None,
         evaluation: Evaluation,
-        lanes: int,
+        batch_size: int,
         seed: int,
         around: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
@@ -103,8 +103,8 @@ class Engine:
         self._victim = victim
         self._targets = targets
         self._evaluate = evaluation
-        self._grows = not lanes
-        self._lanes = lanes or _start()
+        self._grows = not batch_size
+        self._batch_size = batch_size or _start()
         self._seed = seed
         self._around = around
         self._failures = 0
@@ -135,9 +135,9 @@ class Engine:
         return tuple(seat.evaluations for seat in self._seats)
 
     @property
-    def lanes(self) -> int:
+    def batch_size(self) -> int:
         """Prompts attacked together; fewer than at first where memory ran out."""
-        return self._lanes
+        return self._batch_size
 
     def serve(self, arrived: Callable[[], Sequence[Prompt | Begun]]) -> Generator[Outcome | None]:
         """Outcomes of prompts that come in one after the other; it never ends by itself.
@@ -153,7 +153,7 @@ class Engine:
         yield from self._computed(self._served(arrived))
 
     def give_back(self) -> list[Begun]:
-        """What is in lanes, between two rounds, for other processes to go on with.
+        """What is in prompts, between two rounds, for other processes to go on with.
 
         What cannot be packed stays, and so does a prompt that is tried alone because something failed.
         """
@@ -191,10 +191,10 @@ class Engine:
                 yield None
 
     def _sweep(self, prompts: Sequence[Prompt], waiting: list[PendingPrompt]) -> Generator[Outcome | None]:
-        """Judge the un-attacked pictures; those without the concept wait to be attacked."""
+        """Judge the un-attacked images; those without the concept wait to be attacked."""
         queue = Queue(prompts)
         while queue:
-            part, started = queue.take(self._lanes), time.monotonic()
+            part, started = queue.take(self._batch_size), time.monotonic()
             ended: list[Outcome] = []
             try:
                 evaluated = self._evaluate([GenerationRequest(p.text, p.seed, p.guidance) for p in part])
@@ -217,14 +217,14 @@ class Engine:
             yield None
 
     def _unattacked(self, prompt: Prompt, evaluated: Evaluated, seconds: float) -> Outcome:
-        """The outcome of a prompt that its un-attacked picture ends: a hit, or no evidence of anything."""
+        """The outcome of a prompt that its un-attacked image ends: a hit, or no evidence of anything."""
         judgement = evaluated.judgement
         return Outcome(
             prompt.digest,
-            Status.ERROR if judgement is None else Status.GENERATED,
+            Status.ERROR if judgement is None else Status.HIT_WITHOUT_ATTACK,
             seed=prompt.seed,
             evaluations=1,
-            forwards=self._victim.picture_forwards,
+            forwards=self._victim.image_forwards,
             score=judgement.score if judgement is not None else None,
             detail=judgement.detail if judgement is not None else "",
             seconds=seconds,
@@ -238,14 +238,14 @@ class Engine:
         return Outcome(prompt.digest, Status.ERROR, seed=prompt.seed, error=_said(error), tokens=tokens)
 
     def _attacked(self, waiting: Sequence[PendingPrompt]) -> Generator[Outcome | None]:
-        """Attack what waits, in lanes that are refilled as prompts finish."""
+        """Attack what waits, in prompts that are refilled as prompts finish."""
         queue, self._seats = Queue(waiting), []
         while queue or self._seats:
             yield from self._turn(queue, self._seats)
 
     def _turn(self, queue: Queue[PendingPrompt], seats: list[RunningPrompt]) -> Iterator[Outcome | None]:
-        """One round of work on the lanes, and what becomes of it."""
-        taken, started = queue.take(self._lanes, len(seats)), time.monotonic()
+        """One round of work on the prompts, and what becomes of it."""
+        taken, started = queue.take(self._batch_size, len(seats)), time.monotonic()
         self.active = len(seats) + len(taken)
         try:
             ended = self._round(queue, seats, taken)
@@ -272,7 +272,7 @@ class Engine:
         seats += new
         ended = self._advance(seats) if seats else []
         if meter is not None and seats:
-            self._grows, self._lanes = False, meter.fitting(len(seats), self._lanes)
+            self._grows, self._batch_size = False, meter.fitting(len(seats), self._batch_size)
         for seat, _ in ended:
             seats.remove(seat)
         for _ in (*ended, *lost):
@@ -285,7 +285,9 @@ class Engine:
         lost: list[Outcome] = []
         while taken:
             try:
-                lanes = self._attack.start([entry.prompt for entry in taken], self._victim, self._targets, self._seed)
+                batch_size = self._attack.start(
+                    [entry.prompt for entry in taken], self._victim, self._targets, self._seed
+                )
             except UnusableTargets as error:
                 lost += [self._failed(e, said) for e in taken if (said := error.problems.get(e.prompt.digest))]
                 rest = [entry for entry in taken if entry.prompt.digest not in error.problems]
@@ -293,11 +295,11 @@ class Engine:
                     raise
                 taken = rest
             else:
-                return [_seat(lane, entry) for lane, entry in zip(lanes, taken, strict=True)], lost
+                return [_seat(state, entry) for state, entry in zip(batch_size, taken, strict=True)], lost
         return [], lost
 
     def _meter(self) -> MemoryMeter | None:
-        """What measures this round, where the number of lanes follows from it."""
+        """What measures this round, where the number of prompts follows from it."""
         if not self._grows:
             return None
         from ..models.memory import MemoryMeter
@@ -307,7 +309,7 @@ class Engine:
     def _unseated(
         self, seats: list[RunningPrompt], taken: Sequence[PendingPrompt], seconds: float
     ) -> list[PendingPrompt]:
-        """Clear the lanes; returns their prompts, and those that did not get as far as a lane, to start afresh."""
+        """Clear the prompts; returns their prompts, and those that did not get as far as a lane, to start afresh."""
         spent = {seat.entry.prompt: seat.seconds for seat in seats}
         entries = list(dict.fromkeys([*(seat.entry for seat in seats), *taken]))
         seats.clear()
@@ -320,7 +322,7 @@ class Engine:
             Status.ERROR,
             seed=entry.prompt.seed,
             evaluations=1,
-            forwards=self._victim.picture_forwards,
+            forwards=self._victim.image_forwards,
             score=_score(entry.first),
             detail=entry.first.detail,
             seconds=entry.seconds,
@@ -340,7 +342,7 @@ class Engine:
         if isinstance(error, UnlearnDiffError):
             raise error
         if out_of_memory(error) and self._shrink():
-            _LOG.warning("out of memory: going on with %d lanes, in smaller batches", self._lanes)
+            _LOG.warning("out of memory: going on with %d lanes, in smaller batches", self._batch_size)
             return ErrorAction.SMALLER
         if concerned > 1:
             return ErrorAction.ALONE
@@ -352,23 +354,23 @@ class Engine:
         return ErrorAction.GIVE_UP
 
     def _shrink(self) -> bool:
-        """Halve lanes and batches; returns whether there was anything to halve."""
+        """Halve prompts and batches; returns whether there was anything to halve."""
         from ..models.batches import halve_batches
 
-        self._grows, fewer, self._lanes = False, self._lanes > 1, max(1, self._lanes // 2)
+        self._grows, fewer, self._batch_size = False, self._batch_size > 1, max(1, self._batch_size // 2)
         return halve_batches() or fewer
 
     def _advance(self, seats: Sequence[RunningPrompt]) -> list[tuple[RunningPrompt, Outcome]]:
-        """One block on every lane, then the judge; returns the lanes that came to an end."""
+        """One block on every lane, then the judge; returns the prompts that came to an end."""
         started = time.monotonic()
-        drawings = self._attack.advance([seat.lane for seat in seats], self._victim)
+        drawings = self._attack.advance([seat.state for seat in seats], self._victim)
         evaluated = iter(self._evaluate([drawing for drawing in drawings if drawing is not None]))
         share = (time.monotonic() - started) / len(seats)
         ended = []
         for seat, drawing in zip(seats, drawings, strict=True):
             seat.seconds += share
             if drawing is None:
-                ended.append((seat, self._outcome(seat, self._exhausted(seat), seat.lane.error)))
+                ended.append((seat, self._outcome(seat, self._exhausted(seat), seat.state.error)))
                 continue
             found = next(evaluated)
             seat.evaluations += 1
@@ -379,37 +381,37 @@ class Engine:
             seat.last = drawing, found.judgement
             seat.blocked += found.judgement.blocked
             if found.judgement.hit:
-                ended.append((seat, self._outcome(seat, Status.BROKEN)))
+                ended.append((seat, self._outcome(seat, Status.HIT_UNDER_ATTACK)))
         return ended
 
     def _exhausted(self, seat: RunningPrompt) -> Status:
         """Decide how a prompt ends whose attack has nothing more to try."""
-        if seat.lane.error:
+        if seat.state.error:
             return Status.ERROR
         return Status.BLOCKED if seat.blocked else Status.RESISTED
 
     def _outcome(self, seat: RunningPrompt, status: Status, error: str | None = None) -> Outcome:
-        lane = seat.lane
+        state = seat.state
         drawing, judgement = seat.last or (None, seat.entry.first)
-        broken = status is Status.BROKEN
+        broken = status is Status.HIT_UNDER_ATTACK
         detail = judgement.detail
         if status is Status.BLOCKED:
             detail = f"the model's own safety checker blocked {seat.blocked} of {seat.evaluations} images"
         return Outcome(
-            lane.prompt.digest,
+            state.prompt.digest,
             status,
             adversarial=drawing.text if broken and drawing else None,
-            inserted=lane.inserted if broken else None,
-            seed=drawing.seed if drawing else lane.prompt.seed,
+            inserted=state.inserted if broken else None,
+            seed=drawing.seed if drawing else state.prompt.seed,
             evaluations=seat.evaluations,
-            steps=lane.steps,
-            forwards=lane.forwards + seat.evaluations * self._victim.picture_forwards,
+            steps=state.steps,
+            forwards=state.forwards + seat.evaluations * self._victim.image_forwards,
             score=_score(judgement),
             detail=detail,
             seconds=seat.seconds,
             error=error,
-            timestep=lane.timestep if broken else None,
-            tokens=self._victim.tokens(lane.prompt.text),
+            timestep=state.timestep if broken else None,
+            tokens=self._victim.tokens(state.prompt.text),
             image=seat.entry.image,
         )
 
@@ -420,8 +422,8 @@ def _start() -> int:
     return START
 
 
-def _seat(lane: PromptState, entry: PendingPrompt) -> RunningPrompt:
-    return RunningPrompt(lane, entry, blocked=int(entry.first.blocked), seconds=entry.seconds)
+def _seat(state: PromptState, entry: PendingPrompt) -> RunningPrompt:
+    return RunningPrompt(state, entry, blocked=int(entry.first.blocked), seconds=entry.seconds)
 
 
 def _score(judgement: Judgement) -> float | None:

@@ -1,4 +1,4 @@
-"""Draw what a prompt makes and ask the judge, never twice for the same picture."""
+"""Draw what a prompt makes and ask the judge, never twice for the same image."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 
 
 class Evaluation:
-    """Judgements by (text, seed, guidance), which decide a picture.
+    """Judgements by (text, seed, guidance), which decide a image.
 
-    A picture that is no evidence of anything, or that the model's own safety checker blocked, is never shown to the
+    A image that is no evidence of anything, or that the model's own safety checker blocked, is never shown to the
     judge.
 
     Args:
         victim: draws.
         judge: judges.
-        shown: told of every picture that has a judgement, and of that.
+        shown: told of every image that has a judgement, and of that.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class Evaluation:
         self._known: dict[GenerationRequest, Evaluated] = {}
 
     def __call__(self, drawings: Sequence[GenerationRequest]) -> list[Evaluated]:
-        """Evaluations of these pictures, in order."""
+        """Evaluations of these images, in order."""
         new = [drawing for drawing in dict.fromkeys(drawings) if drawing not in self._known]
         if new:
             images = self._victim.generate(new)

@@ -106,7 +106,7 @@ class GpuSlots:
                     return held.device
                 if overdue():
                     raise AttackUnavailable(
-                        f"no place on {' or '.join(wanted)} became free within --unlearndiff-budget"
+                        f"no place on {' or '.join(wanted)} became free within --unlearndiff-time-budget"
                     )
                 # At the first look, others may have held the queue only while they found their place.
                 if next(looks) == 1:

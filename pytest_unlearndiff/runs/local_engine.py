@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def engine_here(
-    campaign: Campaign, source: ModelSpec, parts: ModelCache, lanes: int, store: Store, watched: dict[str, Outcome]
+    campaign: Campaign, source: ModelSpec, parts: ModelCache, batch_size: int, store: Store, watched: dict[str, Outcome]
 ) -> tuple[Engine, dict[str, Any]]:
     """Load victim, base and judge, and put them together. The only way from here to torch."""
     from ..attacks import build_attack
@@ -37,8 +37,8 @@ def engine_here(
     from .engine import Engine
     from .evaluation import Evaluation
 
-    pictures = campaign.store_of(store).pictures(store.entry(campaign.concept.name, campaign.key))
-    gallery = ThumbnailRecorder(pictures, campaign.concept.prompts) if pictures is not None else None
+    images = campaign.store_of(store).images(store.entry(campaign.concept.name, campaign.key))
+    gallery = ThumbnailRecorder(images, campaign.concept.prompts) if images is not None else None
     loaded = parts.victim(source)
     victim = DiffusionModel(
         loaded.pipe,
@@ -52,21 +52,21 @@ def engine_here(
     targets = None
     if campaign.attack.needs_target:
         witnesses: list[Any] = [gallery.targets] if gallery else []
-        # What is drawn otherwise than evaluated is no picture of the positive control, whose key says how it is drawn.
+        # What is drawn otherwise than evaluated is no image of the positive control, whose key says how it is drawn.
         if campaign.concept.images or campaign.attack.targets is None:
             shown = base_campaign(campaign.concept, campaign.fingerprint.target, campaign.judge)
-            forwards = 0 if campaign.concept.images else victim.picture_forwards
+            forwards = 0 if campaign.concept.images else victim.image_forwards
             witnesses = [ControlRecorder(store, shown, judge, forwards, watched), *witnesses]
         targets = _targets(campaign, victim, source, parts, witnesses)
     evaluation = Evaluation(victim, judge, gallery.judged if gallery else None)
     attack = build_attack(campaign.attack, victim)
     around = partial(matmul_precision, source.dtype)
     described = {**describe(loaded, source.beside), "device": source.device, "dtype": source.dtype}
-    return Engine(attack, victim, targets, evaluation, lanes, campaign.seed, around), described
+    return Engine(attack, victim, targets, evaluation, batch_size, campaign.seed, around), described
 
 
 def _scheduler_notes(pipe: Any, campaign: Campaign, source: ModelSpec) -> list[str]:
-    """In what the victim's scheduler is another than its base's, so that pictures differ beyond what weights do."""
+    """In what the victim's scheduler is another than its base's, so that images differ beyond what weights do."""
     from ..models.loading import load_scheduler
     from ..models.noise_schedules import differences
 
@@ -83,7 +83,7 @@ def _targets(
     from ..models.diffusion_model import DiffusionModel
     from ..models.target_images import SuppliedTargets, Targets
 
-    images, needs_base = campaign.concept.images, campaign.attack.needs_base or not campaign.concept.images
+    target_images, needs_base = campaign.concept.images, campaign.attack.needs_base or not campaign.concept.images
     if source.base is None and needs_base:
         raise ModelError(
             f"{campaign.attack.name} needs the un-erased model, which draws the target images: give it with "
@@ -94,13 +94,18 @@ def _targets(
     if wanted is not None:
         sampling = replace(sampling, steps=wanted.steps)
     base = DiffusionModel(parts.base(source), sampling, compiled=source.compiled) if needs_base else None
-    if images:
-        return SuppliedTargets(images, victim.picture_size, base, witnesses)
+    if target_images:
+        return SuppliedTargets(target_images, victim.image_size, base, witnesses)
     return Targets(base, witnesses, guidance=None if wanted is None else wanted.guidance)
 
 
 def workers_elsewhere(
-    campaign: Campaign, crew: WorkerPoolConfig, source: ModelSpec, lanes: int, store: Store, watched: dict[str, Outcome]
+    campaign: Campaign,
+    crew: WorkerPoolConfig,
+    source: ModelSpec,
+    batch_size: int,
+    store: Store,
+    watched: dict[str, Outcome],
 ) -> tuple[Workers, dict[str, Any]]:
     """Have processes elsewhere load victim, base and judge; what they learn comes here, and is kept here."""
     if source.pipe is not None:
@@ -112,18 +117,18 @@ def workers_elsewhere(
         source = replace(source, device="cuda")  # a worker sees only its own GPU
     base = base_campaign(campaign.concept, campaign.fingerprint.target, campaign.judge)
     known = store.known(store.entry(campaign.concept.name, base.key))[0] if store.mode.reads else {}
-    pictures = store.pictures(store.entry(campaign.concept.name, campaign.key))
+    images = store.images(store.entry(campaign.concept.name, campaign.key))
 
     def received(report: Report) -> None:
         new = [outcome for outcome in report.watched if outcome.prompt not in {**known, **watched}]
         watched.update({outcome.prompt: outcome for outcome in new})
         keep_watched(store, base, new)
         for thumbnail in report.thumbnails:
-            if pictures is not None:
-                pictures.put(thumbnail.digest, thumbnail.data, base=thumbnail.base)
+            if images is not None:
+                images.put(thumbnail.digest, thumbnail.data, base=thumbnail.base)
 
     files = files_of(source, campaign.concept, store.fingerprints)
-    workers = Workers(crew, JobSpec(campaign, source, lanes, pictures is not None, files, plugged()), received)
+    workers = Workers(crew, JobSpec(campaign, source, batch_size, images is not None, files, plugged()), received)
     return workers, workers.described
 
 

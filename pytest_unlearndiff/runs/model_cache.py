@@ -39,8 +39,8 @@ class ModelSpec:
         compiled: whether to have torch compile the UNets; like the device, it is not part of the key.
         trust_pickle: whether pickles may be read that name more than tensors; it is never executed.
         partial: whether a checkpoint may lack tensors without a pattern.
-        guidance: how its pictures are guided away from a concept as they are drawn.
-        safety_checker: whether its pictures pass its pipeline's own safety checker before the judge sees them.
+        guidance: how its images are guided away from a concept as they are drawn.
+        safety_checker: whether its images pass its pipeline's own safety checker before the judge sees them.
         assumed: why this base, where it was not given.
     """
 
@@ -60,7 +60,7 @@ class ModelSpec:
 
     @property
     def unerased(self) -> ModelSpec:
-        """The base as a victim: nothing is put into it, and nothing is done to its pictures."""
+        """The base as a victim: nothing is put into it, and nothing is done to its images."""
         plain = replace(self, model=None, pipe=None, version="", version_of="", assumed="")
         return replace(plain, guidance=UNGUIDED, safety_checker=False)
 
@@ -70,7 +70,7 @@ class ModelSpec:
 
     @property
     def beside(self) -> str:
-        """What is done to pictures beside what the weights do, in words, for reports and keys; empty for nothing."""
+        """What is done to images beside what the weights do, in words, for reports and keys; empty for nothing."""
         checked = "its own safety checker" if self.safety_checker else ""
         return " and ".join(filter(None, (str(self.guidance), checked)))
 

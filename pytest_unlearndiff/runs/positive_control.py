@@ -1,4 +1,4 @@
-"""The base model's own pictures, judged: kept as a campaign without attack, and read by gates as positive control."""
+"""The base model's own images, judged: kept as a campaign without attack, and read by gates as positive control."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def base_campaign(concept: Concept, base: str, judge: str) -> Campaign:
 def known_control(
     store: Store, concept: Concept, base: str, judge: str, watched: Mapping[str, Outcome] | None = None
 ) -> Control:
-    """What is known of the judge on the base's own pictures of these prompts; nothing is drawn.
+    """What is known of the judge on the base's own images of these prompts; nothing is drawn.
 
     Args:
         store: asked where its mode allows.
@@ -104,7 +104,7 @@ def is_asked(tally: Counts, *, may_pass: bool) -> bool:
 
 
 def _known_of_others(campaign: Campaign, store: Store) -> Control | None:
-    """What the judge saw in pictures of any prompts of this concept, such as those that were gated before these."""
+    """What the judge saw in images of any prompts of this concept, such as those that were gated before these."""
     if not store.mode.reads:
         return None
     shown = base_campaign(campaign.concept, campaign.fingerprint.target, campaign.judge)
@@ -141,7 +141,7 @@ def draw_control(
         provide: gives the victim and its base; called only where something has to be looked at.
         store: what is known already is not drawn again.
         watched: takes what the judge said, by prompt digest.
-        progress: told after every picture.
+        progress: told after every image.
         **options: further ones of ``Campaign.run``.
 
     Returns:
@@ -198,7 +198,7 @@ def _look(
 
 
 def keep_watched(store: Store, campaign: Campaign, outcomes: Sequence[Outcome]) -> None:
-    """Keep what was learned of the base's pictures, where the store keeps anything.
+    """Keep what was learned of the base's images, where the store keeps anything.
 
     Args:
         store: where.
@@ -226,7 +226,7 @@ class ControlRecorder:
         store: where it is kept.
         campaign: the base's.
         judge: the concept's.
-        forwards: UNet forward passes that one picture costs.
+        forwards: UNet forward passes that one image costs.
         found: takes what this session learns, by prompt digest.
     """
 
@@ -241,7 +241,7 @@ class ControlRecorder:
         self._found = found
 
     def __call__(self, prompts: Sequence[Prompt], images: Sequence[GeneratedImage]) -> None:
-        """Judge the pictures of prompts of which nothing is known yet; one that is no evidence is an error."""
+        """Judge the images of prompts of which nothing is known yet; one that is no evidence is an error."""
         known = {**(self._store.known(self._entry)[0] if self._store.mode.reads else {}), **self._found}
         new = [(p, image) for p, image in zip(prompts, images, strict=True) if p.digest not in known]
         if not new:
@@ -257,7 +257,7 @@ class ControlRecorder:
             return replace(drew, error=evaluated.problem)
         return replace(
             drew,
-            status=Status.GENERATED if judgement.hit else Status.RESISTED,
+            status=Status.HIT_WITHOUT_ATTACK if judgement.hit else Status.RESISTED,
             score=judgement.score,
             detail=judgement.detail,
             # One image of the user's may stand for several prompts.

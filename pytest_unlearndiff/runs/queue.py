@@ -29,9 +29,9 @@ class Queue(Generic[T]):
         """Whether the next are taken one at a time."""
         return bool(self._alone)
 
-    def take(self, lanes: int, busy: int = 0) -> list[T]:
-        """The next entries, for those of the lanes that are not busy; one to be alone waits until none is."""
-        room = (1 if not busy else 0) if self._alone else lanes - busy
+    def take(self, batch_size: int, busy: int = 0) -> list[T]:
+        """The next entries, for those of the prompts that are not busy; one to be alone waits until none is."""
+        room = (1 if not busy else 0) if self._alone else batch_size - busy
         return [self._waiting.popleft() for _ in range(min(max(room, 0), len(self._waiting)))]
 
     def add(self, entries: Iterable[T]) -> None:

@@ -1,4 +1,4 @@
-"""Which pictures of a campaign are kept for people: the un-attacked, the breaking, and the targets."""
+"""Which images of a campaign are kept for people: the un-attacked, the breaking, and the targets."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ if TYPE_CHECKING:
 
 
 class ThumbnailRecorder:
-    """Looks on as pictures are drawn; none is drawn for it.
+    """Looks on as images are drawn; none is drawn for it.
 
     Args:
-        pictures: keeps thumbnails.
+        images: keeps thumbnails.
         prompts: the prompt set.
     """
 
-    def __init__(self, pictures: Thumbnails, prompts: Iterable[Prompt]) -> None:
-        self._pictures = pictures
+    def __init__(self, images: Thumbnails, prompts: Iterable[Prompt]) -> None:
+        self._images = images
         self._asked = {prompt.digest for prompt in prompts}
 
     def judged(self, drawing: GenerationRequest, image: Image, judgement: Judgement) -> None:
-        """Keep the victim's picture of a prompt as it stands in the set, and every hit."""
+        """Keep the victim's image of a prompt as it stands in the set, and every hit."""
         digest = Prompt(drawing.text, drawing.seed, drawing.guidance, case=0).digest
         if judgement.hit or digest in self._asked:
-            self._pictures.keep(digest, image)
+            self._images.keep(digest, image)
 
     def targets(self, prompts: Sequence[Prompt], images: Sequence[GeneratedImage]) -> None:
-        """Keep the base's pictures of prompts, those that are evidence of nothing left out."""
+        """Keep the base's images of prompts, those that are evidence of nothing left out."""
         for prompt, each in zip(prompts, images, strict=True):
             if each.problem is None:
-                self._pictures.keep(prompt.digest, each.image, base=True)
+                self._images.keep(prompt.digest, each.image, base=True)

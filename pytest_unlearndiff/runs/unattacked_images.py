@@ -54,7 +54,7 @@ def draw_unattacked(
     provide: Callable[[], ModelSpec],
     parts: ModelCache,
     *,
-    lanes: int,
+    batch_size: int,
     ending: StopCondition,
     progress: Progress | None,
     crew: WorkerPoolConfig | None,
@@ -66,7 +66,7 @@ def draw_unattacked(
         store: what is known already is not drawn again.
         provide: gives the victim; called only where something has to be drawn.
         parts: what campaigns of this process share.
-        lanes: prompts drawn together.
+        batch_size: prompts drawn together.
         ending: of the attack; its deadline holds.
         progress: told after every image.
         crew: processes that draw instead of this one.
@@ -76,7 +76,7 @@ def draw_unattacked(
     """
     rest = replace(ending, settled=RUN_ALL.settled)
     try:
-        result = undrawn.run(store, provide, parts, lanes=lanes, progress=progress, ending=rest, crew=crew)
+        result = undrawn.run(store, provide, parts, batch_size=batch_size, progress=progress, ending=rest, crew=crew)
     except Exception as error:
         said = str(error) if isinstance(error, UnlearnDiffError) else f"{type(error).__name__}: {error}"
         return {}, f"{_STOPPED}: {said}"

@@ -60,7 +60,7 @@ class AttackKey:
         victim: fingerprint of the victim's weights.
         target: fingerprint of what target images are made from.
         judge: kind, options and fingerprint of the judge.
-        sampling: how evaluation pictures are drawn.
+        sampling: how evaluation images are drawn.
         seed: run seed of the attack's own generators.
     """
 
@@ -117,7 +117,7 @@ def _parts(key: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]
 def _difference(name: str, here: object, there: object) -> str:
     """A difference for people, to whom fingerprints say nothing."""
     if name == "victim" and _weights(here) == _weights(there):
-        return "the victim's version, or what acts on its pictures beside its weights"
+        return "the victim's version, or what acts on its images beside its weights"
     return _NAMED.get(name) or f"{name} ({_short(here)} here, {_short(there)} there)"
 
 

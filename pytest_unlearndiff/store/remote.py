@@ -14,7 +14,7 @@ from .hashing import write_atomically
 from .journal import LARGEST, Distrusted, Known, Line, Lines, parse, superseded
 from .key import digest_in, is_campaign, read_facts, read_key
 from .regular_files import METADATA, is_regular, read_regular
-from .thumbnails import LARGEST as LARGEST_PICTURE
+from .thumbnails import LARGEST as LARGEST_IMAGE
 from .thumbnails import is_name, is_whole
 
 if TYPE_CHECKING:
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 _EVERY_SECONDS = 30.0
 
-_MOST_PICTURES = 5_000
-_JOURNAL, _KEY, _FACTS, _PICTURES = "journal.jsonl", "key.json", "facts.json", "pictures"
+_MOST_IMAGES = 5_000
+_JOURNAL, _KEY, _FACTS, _IMAGES = "journal.jsonl", "key.json", "facts.json", "images"
 _ASIDE = "distrusted.jsonl"
 
 
@@ -130,7 +130,7 @@ class Remote:
         """
         with self._reaching("read"):
             files, _ = self._files()
-            names = sorted(self._pictures(campaign).items())[:_MOST_PICTURES]
+            names = sorted(self._images(campaign).items())[:_MOST_IMAGES]
             if not names:
                 return {}
             sizes = [size for _, (_, size) in names]
@@ -186,10 +186,10 @@ class Remote:
         if not thumbnails:
             return
         with self._reaching("read"):
-            there = self._pictures(campaign)
+            there = self._images(campaign)
         for name, data in thumbnails.items():
             if name not in there:
-                self._put(f"{campaign}/{_PICTURES}/{name}", data)
+                self._put(f"{campaign}/{_IMAGES}/{name}", data)
 
     def _is_own(self, campaign: str) -> bool:
         """Whether a campaign's folder says nothing else than that it is this campaign's."""
@@ -222,16 +222,16 @@ class Remote:
                 if files.exists(path := f"{root}/campaigns/{campaign}/{name}"):
                     files.rm(path, recursive=True)
 
-    def _pictures(self, campaign: str) -> dict[str, tuple[str, int]]:
+    def _images(self, campaign: str) -> dict[str, tuple[str, int]]:
         """Path and size of every thumbnail by its name."""
         files, root = self._files()
         try:
-            found = files.ls(f"{root}/campaigns/{campaign}/{_PICTURES}", detail=True)
+            found = files.ls(f"{root}/campaigns/{campaign}/{_IMAGES}", detail=True)
         except (FileNotFoundError, NotADirectoryError):
             return {}
         paths = ((str(info["name"]), info) for info in found if info["type"] == "file")
         sizes = {_last(path): (path, int(info.get("size") or 0)) for path, info in paths}
-        return {name: (path, size) for name, (path, size) in sizes.items() if is_name(name) and size <= LARGEST_PICTURE}
+        return {name: (path, size) for name, (path, size) in sizes.items() if is_name(name) and size <= LARGEST_IMAGE}
 
     def _get(self, name: str, limit: int) -> bytes | None:
         """The content of a file below ``campaigns``; None where it is not there."""

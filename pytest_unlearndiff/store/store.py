@@ -204,16 +204,16 @@ class Store:
         root: the folder, usually ``.unlearndiff`` at pytest's rootdir.
         mode: how it is used.
         remote: a store shared between machines, whose outcomes count as this one's and which is told of new ones.
-        keep_pictures: whether thumbnails are kept where outcomes are.
+        keep_images: whether thumbnails are kept where outcomes are.
     """
 
     def __init__(
-        self, root: Path, mode: Mode = Mode.RW, remote: Remote | None = None, *, keep_pictures: bool = False
+        self, root: Path, mode: Mode = Mode.RW, remote: Remote | None = None, *, keep_images: bool = False
     ) -> None:
         self.root = root
         self.mode = mode
         self._remote = remote
-        self._keep_pictures = keep_pictures
+        self._keep_images = keep_images
         self._attempts: dict[str, dict[str, int]] = {}
         self._behind: set[str] = set()
         self.fingerprints = Fingerprints(root / "fingerprints.json" if mode is not Mode.OFF else None)
@@ -231,9 +231,9 @@ class Store:
         """Where the campaign with a key of this digest is, if it is kept."""
         return self.named(f"{_folder_name(concept)}-{digest}").folder
 
-    def pictures(self, entry: CampaignDir) -> Thumbnails | None:
+    def images(self, entry: CampaignDir) -> Thumbnails | None:
         """Where this session keeps thumbnails of a campaign; None where it keeps none."""
-        return Thumbnails(entry.folder) if self._keep_pictures and self.mode.writes else None
+        return Thumbnails(entry.folder) if self._keep_images and self.mode.writes else None
 
     def thumbnails(self, concept: str, digest: str) -> Thumbnails:
         """Thumbnails of the campaign with a key of this digest, to be shown: those here, and those shared."""
@@ -347,7 +347,7 @@ class Store:
             return 0
         sent = self._remote.add(campaign, mine.values())
         self._remote.describe(campaign, *entry.described)
-        if self._keep_pictures:
+        if self._keep_images:
             self._remote.lend(campaign, Thumbnails(entry.folder).every())
         return sent
 
@@ -390,7 +390,7 @@ class Store:
                 entry.keep(line.outcome, line.attempt)
         if not entry.noted() and (facts := self._remote.facts(campaign)):
             entry.note(facts)
-        if self._keep_pictures:
+        if self._keep_images:
             Thumbnails(entry.folder).take(self._remote.thumbnails(campaign))
         return len(new), distrusted
 
@@ -480,7 +480,7 @@ def _nearest(key: AttackKey, others: Iterable[tuple[_T, Mapping[str, Any]]]) -> 
     found = [
         (each, differences(wanted, other), other.get("attack") != key.attack)
         for each, other in others
-        # Pictures that nothing attacked, such as the base's, say nothing of an attack.
+        # Images that nothing attacked, such as the base's, say nothing of an attack.
         if key.attack == "none" or other.get("attack") != "none"
     ]
     # Another attack is further away than any other settings of this one.

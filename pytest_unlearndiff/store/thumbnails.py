@@ -1,4 +1,4 @@
-"""Thumbnails of the pictures a person will want to see, beside a campaign's journal."""
+"""Thumbnails of the images a person will want to see, beside a campaign's journal."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ _QUALITIES = (80, 60, 40, 20, 5)
 class Thumbnails:
     """Thumbnails by name: what the victim drew for a prompt, and what the base drew for it.
 
-    A picture is named by the digest of text, seed and guidance, as prompts are: those decide it.
+    A image is named by the digest of text, seed and guidance, as prompts are: those decide it.
 
     Args:
-        folder: the campaign's; a folder for the pictures is made in it by the first one.
+        folder: the campaign's; a folder for the images is made in it by the first one.
     """
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder / "pictures"
+        self._folder = folder / "images"
 
     @property
     def folder(self) -> Path:
@@ -45,11 +45,11 @@ class Thumbnails:
         """Keep a thumbnail; where that fails, there is none, and nothing else happens.
 
         Args:
-            digest: of what the picture was drawn from.
-            image: the picture; it is not modified.
+            digest: of what the image was drawn from.
+            image: the image; it is not modified.
             base: whether the un-erased model drew it.
         """
-        # A picture for people is never worth an outcome: a full disk or a Pillow without WebP costs only the picture.
+        # A image for people is never worth an outcome: a full disk or a Pillow without WebP costs only the image.
         with suppress(Exception):
             if (data := thumbnail(image)) is not None:
                 self.put(digest, data, base=base)
@@ -134,12 +134,12 @@ def is_whole(name: str, data: bytes) -> bool:
 
 
 def is_webp(data: bytes) -> bool:
-    """Whether these bytes begin as a WebP picture does (RFC 9649, section 2.4)."""
+    """Whether these bytes begin as a WebP image does (RFC 9649, section 2.4)."""
     return data[:4] == b"RIFF" and data[8:12] == b"WEBP"
 
 
 def thumbnail(image: Image) -> bytes | None:
-    """A picture as WebP of at most SIDE pixels a side and LARGEST bytes; None where none is that small."""
+    """A image as WebP of at most SIDE pixels a side and LARGEST bytes; None where none is that small."""
     small = image.convert("RGB")
     small.thumbnail((SIDE, SIDE))
     for quality in _QUALITIES:

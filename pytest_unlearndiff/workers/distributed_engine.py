@@ -177,12 +177,12 @@ class Workers:
                     self._losses = 0
                 yield outcome
             self._handout.give_back(news.worker, news.report.begun)
-            self._idle[news.worker] = news.report.lanes
+            self._idle[news.worker] = news.report.batch_size
 
     def _hand_out(self) -> None:
         """Let every worker that waits go on, if it has anything to do."""
-        for worker, lanes in list(self._idle.items()):
-            taken = self._handout.take(worker, lanes)
+        for worker, batch_size in list(self._idle.items()):
+            taken = self._handout.take(worker, batch_size)
             if taken or self._handout.holds(worker):
                 del self._idle[worker]
                 self._ask(worker)

@@ -64,8 +64,8 @@ class Scheduler:
             return False
         return 1 < self.workers < self._left and len(self._waiting) <= ENDING * self.workers
 
-    def take(self, worker: str, lanes: int) -> list[Prompt | Begun]:
-        """What a worker is handed now, so that it has ``lanes`` prompts in hand, or one that has to be alone.
+    def take(self, worker: str, batch_size: int) -> list[Prompt | Begun]:
+        """What a worker is handed now, so that it has ``prompts`` prompts in hand, or one that has to be alone.
 
         Where there is less left than lanes, nobody has more than an even share of it in hand.
         """
@@ -77,7 +77,7 @@ class Scheduler:
             taken = []
         else:
             there = len(self._waiting) + len(self._begun)
-            taken = [self._next() for _ in range(min(self._room(len(held), lanes), there) if there else 0)]
+            taken = [self._next() for _ in range(min(self._room(len(held), batch_size), there) if there else 0)]
         for each in taken:
             prompt = each.prompt if isinstance(each, Begun) else each
             held[prompt.digest] = prompt
@@ -121,12 +121,12 @@ class Scheduler:
                 self._waiting.appendleft(prompt)
         return ended
 
-    def _room(self, held: int, lanes: int) -> int:
+    def _room(self, held: int, batch_size: int) -> int:
         """How many more a worker may take that has so many in hand."""
-        if self._left >= lanes * self.workers:
-            return max(lanes - held, 0)
+        if self._left >= batch_size * self.workers:
+            return max(batch_size - held, 0)
         least, over = divmod(self._left, self.workers)
-        return max(min(lanes, least + (sum(len(each) > least for each in self._held.values()) < over)) - held, 0)
+        return max(min(batch_size, least + (sum(len(each) > least for each in self._held.values()) < over)) - held, 0)
 
     def _last_try(self, digest: str) -> bool:
         return self._losses[digest] == MAX_TRIES - 1

@@ -39,16 +39,16 @@ class JobSpec:
     Attributes:
         campaign: whose prompts they will be handed.
         source: where the victim comes from, on the machine that sent the order.
-        lanes: prompts that a worker attacks together.
-        pictures: whether thumbnails are wanted.
+        batch_size: prompts that a worker attacks together.
+        keep_images: whether thumbnails are wanted.
         files: every file and folder it needs, with its content hash; what a machine lacks is sent to it.
         plugged: judges and attacks that plugins add where pytest runs; workers import what they need of them.
     """
 
     campaign: Campaign
     source: ModelSpec
-    lanes: int
-    pictures: bool = False
+    batch_size: int
+    keep_images: bool = False
     files: Mapping[Path, str] = field(default_factory=dict)
     plugged: PluginRegistry = EMPTY_REGISTRY
 
@@ -56,15 +56,15 @@ class JobSpec:
         """The same order where files lie elsewhere."""
         model, base = (places.get(path, path) if path else None for path in (self.source.model, self.source.base))
         named, concept = {str(old): str(new) for old, new in places.items()}, self.campaign.concept
-        images = {prompt: named.get(path, path) for prompt, path in concept.images.items()}
-        concept = replace(concept, judge=with_weights(concept.judge, named), images=images)
+        target_images = {prompt: named.get(path, path) for prompt, path in concept.images.items()}
+        concept = replace(concept, judge=with_weights(concept.judge, named), images=target_images)
         source = replace(self.source, model=model, base=base)
         return replace(self, campaign=replace(self.campaign, concept=concept), source=source)
 
 
 @dataclass(frozen=True)
 class Thumbnail:
-    """A picture for people, as ``Thumbnails.put`` takes it."""
+    """A image for people, as ``Thumbnails.put`` takes it."""
 
     digest: str
     data: bytes
@@ -76,17 +76,17 @@ class Report:
     """What a worker says.
 
     Attributes:
-        lanes: prompts it can attack together.
+        batch_size: prompts it can attack together.
         outcomes: of prompts that came to their end.
         begun: prompts that it gives back unfinished.
-        watched: what the judge said of the base's own pictures.
-        thumbnails: pictures to keep.
+        watched: what the judge said of the base's own images.
+        thumbnails: images to keep.
         described: what was loaded, in the first report only.
         lacks: files of the order that are not there; nothing was loaded, and nothing can be attacked without them.
         computed: UNet forward passes that were computed since the report before.
     """
 
-    lanes: int
+    batch_size: int
     outcomes: Sequence[Outcome] = ()
     begun: Sequence[Begun] = ()
     watched: Sequence[Outcome] = ()
@@ -123,7 +123,7 @@ class NullStore(Store):
         super().__init__(Path(), Mode.OFF)
         self._packed = packed
 
-    def pictures(self, entry: CampaignDir) -> ThumbnailBuffer | None:
+    def images(self, entry: CampaignDir) -> ThumbnailBuffer | None:
         """Where thumbnails go."""
         return self._packed
 
@@ -157,7 +157,7 @@ class WorkerJob:
         for outcome in watched:
             del self.watched[outcome.prompt]
         computed = computed_forwards() - before
-        return Report(self.engine.lanes, ended, begun, watched, thumbnails, computed=computed)
+        return Report(self.engine.batch_size, ended, begun, watched, thumbnails, computed=computed)
 
 
 class Worker:
@@ -186,15 +186,15 @@ class Worker:
         set_registry(order.plugged)
         sent = {path: self._sent[path, digest] for path, digest in order.files.items() if (path, digest) in self._sent}
         if lacks := [path for path in order.files if path not in sent and not path.exists()]:
-            return Report(order.lanes, lacks=lacks)
+            return Report(order.batch_size, lacks=lacks)
         here = order.moved(sent)
         check_files(order, here, self._fingerprints)
         watched, packed = dict[str, Outcome](), ThumbnailBuffer()
-        store = NullStore(packed if order.pictures else None)
+        store = NullStore(packed if order.keep_images else None)
         # The files are compared before that: what a device is good for is no part of what they are.
-        engine, described = here.campaign.engine(located(here.source), self._parts, order.lanes, store, watched)
+        engine, described = here.campaign.engine(located(here.source), self._parts, order.batch_size, store, watched)
         self._sittings[sender] = WorkerJob(engine, watched, packed)
-        return Report(engine.lanes, described=described)
+        return Report(engine.batch_size, described=described)
 
     def turn(
         self,

@@ -31,7 +31,7 @@ class Row:
         victim: its name, or ``all``.
         attack: its name.
         prompts: how many were attacked.
-        generated: hits with no attack.
+        hits_without_attack: hits with no attack.
         successes: hits, those included.
         exhaustion: F of a prompt that resists.
         forwards: F spent.
@@ -45,7 +45,7 @@ class Row:
     victim: str
     attack: str
     prompts: int
-    generated: int
+    hits_without_attack: int
     successes: int
     exhaustion: int
     forwards: int
@@ -68,7 +68,7 @@ def row(victim: str, attack: str, exhausted: int, found: Found, reference: Found
         victim,
         attack,
         prompts=len(outcomes),
-        generated=sum(outcome.status is Status.GENERATED for outcome in outcomes),
+        hits_without_attack=sum(outcome.status is Status.HIT_WITHOUT_ATTACK for outcome in outcomes),
         successes=sum(outcome.success for outcome in outcomes),
         exhaustion=exhausted,
         forwards=sum(outcome.forwards for outcome in outcomes),
@@ -101,13 +101,13 @@ def rows(
     for victim in victims:
         reference = found.get((victim.name, against), {})
         for attack in attacks:
-            exhausted = exhaustion(attack, victim.picture)
+            exhausted = exhaustion(attack, victim.image)
             table.append(row(victim.name, attack, exhausted, found[victim.name, attack], reference))
     if len(victims) > 1:
         for attack in attacks:
             reference = _joined(found.get((victim.name, against), {}) for victim in victims)
             together = _joined(found[victim.name, attack] for victim in victims)
-            exhausted = max(exhaustion(attack, victim.picture) for victim in victims)
+            exhausted = max(exhaustion(attack, victim.image) for victim in victims)
             table.append(row("all", attack, exhausted, together, reference))
     return table
 
@@ -134,7 +134,7 @@ def markdown(table: Sequence[Row], against: str) -> str:
         cells = (
             line.victim,
             line.attack,
-            f"{line.generated}/{line.prompts}",
+            f"{line.hits_without_attack}/{line.prompts}",
             f"{line.successes}/{line.prompts} = {line.successes / line.prompts:.0%}",
             f"{line.exhaustion:,}",
             f"{line.forwards:,}",
@@ -157,12 +157,14 @@ def main() -> None:
     parser.add_argument("--attacks", nargs="+", default=["literal", "paper", "fast", "random"], choices=names)
     parser.add_argument("--levers", action="store_true", help="fast and its levers instead")
     parser.add_argument("--against", default="paper", choices=names, help="what the others are paired with")
-    parser.add_argument("--lanes", type=int, default=8, help="prompts attacked together, by attacks that have lanes")
+    parser.add_argument(
+        "--batch-size", type=int, default=8, help="prompts attacked together, by attacks that have lanes"
+    )
     parser.add_argument("--kept", action="store_true", help="attack nothing: print what is kept")
     parser.add_argument("--common", action="store_true", help="count only prompts that every attack was run on")
     parser.add_argument("--json", action="store_true", help="print JSON")
     args = parser.parse_args()
-    bench = Worker(Store(EMOJI / ".unlearndiff"), ModelCache(), args.lanes, args.kept)
+    bench = Worker(Store(EMOJI / ".unlearndiff"), ModelCache(), args.batch_size, args.kept)
     attacks, against = (("fast", *LEVERS), "fast") if args.levers else (args.attacks, args.against)
     victims = [DiffusionModel.find(name, args.prompts) for name in args.victims]
     table = rows(victims, attacks, against, bench, common=args.common)

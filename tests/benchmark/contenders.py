@@ -81,8 +81,8 @@ class DiffusionModel:
         return ModelSpec(self.path, EMOJI / "model")
 
     @property
-    def picture(self) -> int:
-        """UNet forward passes that one picture costs."""
+    def image(self) -> int:
+        """UNet forward passes that one image costs."""
         return 2 * self.concept.sampling.steps
 
 
@@ -117,7 +117,7 @@ class Worker:
             return self._lever(victim, LEVERS[attack])
         campaign = self.campaign(victim, ATTACKS[attack])
         store = Store(self.store.root, type(self.store.mode).REQUIRE) if self.kept else self.store
-        result = campaign.run(store, lambda: victim.source, self.parts, lanes=self.lanes, progress=_tell)
+        result = campaign.run(store, lambda: victim.source, self.parts, batch_size=self.lanes, progress=_tell)
         return {outcome.prompt: outcome for outcome in result.outcomes if outcome is not None}
 
     def _literal(self, victim: DiffusionModel) -> dict[str, Outcome]:
@@ -179,15 +179,15 @@ def _tell(snapshot: Snapshot) -> None:
     print(f"{snapshot.concept} {snapshot.attack} {done}/{tally.total}, {tally.successes} hits", file=sys.stderr)
 
 
-def exhaustion(attack: str, picture: int) -> int:
-    """UNet forward passes that a prompt costs which resists to the end, its un-attacked picture included."""
+def exhaustion(attack: str, image: int) -> int:
+    """UNet forward passes that a prompt costs which resists to the end, its un-attacked image included."""
     if attack == "literal":
-        return picture + BLOCKS * (2 * STEPS + picture)
+        return image + BLOCKS * (2 * STEPS + image)
     if attack in LEVERS:
-        return picture + LEVERS[attack].work(picture)
+        return image + LEVERS[attack].work(image)
     spec = ATTACKS[attack]
-    work = spec.settings.work(picture)
-    return picture + (work // picture * picture if spec.name in ("random", "seed-search") else work)
+    work = spec.settings.work(image)
+    return image + (work // image * image if spec.name in ("random", "seed-search") else work)
 
 
 def mcnemar(only_first: int, only_second: int) -> float:

@@ -98,7 +98,7 @@ def pipeline(pairs: Sequence[tuple[str, str]]) -> Any:
 
 
 class RandomTargets(Targets):
-    """Latents of no picture."""
+    """Latents of no image."""
 
     def latents(self, prompts: Sequence[Prompt], victim: DiffusionModel) -> torch.Tensor:
         """Standard normal latents (B, 4, 64, 64)."""
@@ -128,16 +128,16 @@ def main() -> None:
     pipe = timed("build the pipeline", lambda: pipeline(merges(args.merges)))
     victim = DiffusionModel(pipe, Sampling(steps=args.steps))
     literal = Literal(pipe, pipe, lambda images: [], 5, args.steps)
-    (lane,) = RandomTargets(victim).latents([PROMPT], victim)[:, None]
+    (state,) = RandomTargets(victim).latents([PROMPT], victim)[:, None]
     u = torch.full((5, len(literal.table)), 1 / len(literal.table))
     adam = torch.optim.Adam([u], lr=RATE, weight_decay=DECAY)
     generator = torch.Generator().manual_seed(0)
     for n in range(args.steps):
-        timed(f"literal step {n + 1}", lambda: literal.step(u, adam, PROMPT, lane, 500, generator))
+        timed(f"literal step {n + 1}", lambda: literal.step(u, adam, PROMPT, state, 500, generator))
     search = cast(SimplexSearch, build_attack(AttackConfig(schedule="paper", slots=5), victim))
-    lanes = search.start([PROMPT] * args.batch, victim, RandomTargets(victim), 0)
+    batch_size = search.start([PROMPT] * args.batch, victim, RandomTargets(victim), 0)
     for n in range(args.steps):
-        timed(f"step {n + 1} of {args.batch} lanes", lambda: search._step(lanes, victim))
+        timed(f"step {n + 1} of {args.batch} lanes", lambda: search._step(batch_size, victim))
     drawing = GenerationRequest(PROMPT.text, PROMPT.seed, PROMPT.guidance)
     timed(f"evaluation of {args.steps} LMS steps", lambda: victim.generate([drawing]))
     print(f"vocabulary: {len(pipe.tokenizer):,}, typeable: {len(victim.vocabulary.typeable):,}")

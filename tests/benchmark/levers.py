@@ -78,7 +78,7 @@ class WholeVocabulary(CoordinateSearch):
 class Drafted(CoordinateSearch):
     """What is measured is drawn in a fifth of the steps, and in full only where the judge sees the concept there.
 
-    Pictures that are left when the rounds are over go to the drafts that came nearest.
+    Images that are left when the rounds are over go to the drafts that came nearest.
 
     Args:
         spec: as ``CoordinateSearch``'s.
@@ -88,9 +88,9 @@ class Drafted(CoordinateSearch):
     """
 
     STEPS = 5
-    """One of so many steps of a picture is a draft's."""
-    PICTURES = 6
-    """Full pictures a prompt, at most."""
+    """One of so many steps of a image is a draft's."""
+    IMAGES = 6
+    """Full images a prompt, at most."""
 
     def __init__(
         self,
@@ -122,20 +122,20 @@ class Drafted(CoordinateSearch):
         super().advance(lanes, victim)
         for lane in lanes:
             measured = self._schedule.measured if lane.block > before[lane] else 0
-            lane.forwards += measured * victim.picture_forwards // self.STEPS
+            lane.forwards += measured * victim.image_forwards // self.STEPS
         return [self._next(lane, victim) for lane in lanes]
 
     def _next(self, lane: SwapLane, victim: DiffusionModel) -> GenerationRequest | None:
-        """A draft to draw in full, or a picture that is known already where another round comes first."""
+        """A draft to draw in full, or a image that is known already where another round comes first."""
         over, drafts = lane.block == self._schedule.rounds, self._drafts[lane]
         best = max(drafts, key=lambda draft: (draft[0].hit, draft[0].score), default=None)
-        if best is not None and self._drawn[lane] < self.PICTURES and (best[0].hit or over):
+        if best is not None and self._drawn[lane] < self.IMAGES and (best[0].hit or over):
             drafts.remove(best)
             self._drawn[lane] += 1
             return self._drawing(lane, best[1])
         if over:
             return None
-        lane.forwards -= victim.picture_forwards  # the engine counts it, but does not draw it again
+        lane.forwards -= victim.image_forwards  # the engine counts it, but does not draw it again
         return GenerationRequest(lane.prompt.text, lane.prompt.seed, lane.prompt.guidance)
 
 
@@ -153,12 +153,12 @@ class Lever:
     schedule: TokenSwapSchedule
     saved: int = 0
 
-    def work(self, picture: int) -> int:
+    def work(self, image: int) -> int:
         """As ``TokenSwapSchedule.work``."""
         if self.search is Drafted:
-            drafts = self.schedule.rounds * self.schedule.measured * picture // Drafted.STEPS
-            return self.schedule.work(0) + drafts + Drafted.PICTURES * picture
-        return self.schedule.work(picture) - self.saved * self.schedule.rounds
+            drafts = self.schedule.rounds * self.schedule.measured * image // Drafted.STEPS
+            return self.schedule.work(0) + drafts + Drafted.IMAGES * image
+        return self.schedule.work(image) - self.saved * self.schedule.rounds
 
 
 LEVERS = {

@@ -53,12 +53,12 @@ class Literal:
     Args:
         pipe: the victim, a Stable Diffusion pipeline.
         base: the un-erased one, which draws target images.
-        judge: says whether a picture shows the concept.
+        judge: says whether a image shows the concept.
         slots: adversarial tokens before the prompt.
-        sampling_steps: LMS steps of a picture; the published numbers use 50.
+        sampling_steps: LMS steps of a image; the published numbers use 50.
         blocks: timesteps to go through.
         steps: optimiser steps at each.
-        spacing: of the timesteps of pictures; upstream's is ``linspace``.
+        spacing: of the timesteps of images; upstream's is ``linspace``.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class Literal:
 
     @property
     def forwards(self) -> int:
-        """UNet forward passes on a prompt that resists, its un-attacked picture not counted."""
+        """UNet forward passes on a prompt that resists, its un-attacked image not counted."""
         return self.blocks * (2 * self.steps + 2 * self.sampling_steps)
 
     def attack(self, prompt: Prompt, generator: torch.Generator) -> Outcome:
@@ -118,7 +118,7 @@ class Literal:
 
         judgement = self.evaluate(prompt.text, prompt, spent)
         if judgement.hit:
-            return ended(Status.GENERATED, judgement)
+            return ended(Status.HIT_WITHOUT_ATTACK, judgement)
         x0 = self.target(prompt)
         u = torch.full((self.slots, len(self.table)), 1 / len(self.table))
         optimiser = torch.optim.Adam([u], lr=RATE, weight_decay=DECAY)
@@ -131,7 +131,7 @@ class Literal:
             text = self.decode([*inserted, *self.body(prompt)])
             judgement = self.evaluate(text, prompt, spent)
             if judgement.hit:
-                return ended(Status.BROKEN, judgement, text, self.decode(inserted))
+                return ended(Status.HIT_UNDER_ATTACK, judgement, text, self.decode(inserted))
         return ended(Status.RESISTED, judgement)
 
     def step(
@@ -196,19 +196,19 @@ class Literal:
         return str(self.pipe.tokenizer.decode(ids, skip_special_tokens=True)).strip()
 
     def target(self, prompt: Prompt) -> torch.Tensor:
-        """Latent (1, C, h, w) of the picture that the un-erased model draws."""
-        picture = draw(self.base, prompt.text, prompt.seed, TARGET_GUIDANCE, TARGET_STEPS, self.spacing)
-        pixels = self.pipe.image_processor.preprocess(picture)
+        """Latent (1, C, h, w) of the image that the un-erased model draws."""
+        image = draw(self.base, prompt.text, prompt.seed, TARGET_GUIDANCE, TARGET_STEPS, self.spacing)
+        pixels = self.pipe.image_processor.preprocess(image)
         with torch.no_grad():
             mean: torch.Tensor = self.pipe.vae.encode(pixels).latent_dist.mean
         return mean * float(self.pipe.vae.config.scaling_factor)
 
     def evaluate(self, text: str, prompt: Prompt, spent: Spent) -> Judgement:
         """Draw the text, whether it was drawn before or not, and ask the judge."""
-        picture = draw(self.pipe, text, prompt.seed, prompt.guidance, self.sampling_steps, self.spacing)
+        image = draw(self.pipe, text, prompt.seed, prompt.guidance, self.sampling_steps, self.spacing)
         spent.evaluations += 1
         spent.forwards += 2 * self.sampling_steps
-        return self.judge([picture])[0]
+        return self.judge([image])[0]
 
 
 def lms(pipe: Any, steps: int, spacing: str) -> Any:
@@ -233,7 +233,7 @@ def onto_simplex(row: torch.Tensor) -> torch.Tensor:
 
 @torch.no_grad()
 def draw(pipe: Any, text: str, seed: int, guidance: float, steps: int, spacing: str = "linspace") -> Image.Image:
-    """One picture by LMS, the unconditional and the conditional prediction each in a call of its own."""
+    """One image by LMS, the unconditional and the conditional prediction each in a call of its own."""
     scheduler = lms(pipe, steps, spacing)
     nothing, something = (_encode(pipe, words) for words in ("", text))
     size = pipe.unet.config.sample_size

@@ -65,14 +65,14 @@ class Run:
 
 
 def simulate(
-    durations: Sequence[float], workers: int, lanes: int, cost: float = REPORT, *, staying: bool = False
+    durations: Sequence[float], workers: int, batch_size: int, cost: float = REPORT, *, staying: bool = False
 ) -> Run:
     """Attack prompts of these durations, each in a lane.
 
     Args:
         durations: seconds that each prompt takes.
         workers: how many.
-        lanes: of each.
+        batch_size: prompts of each worker.
         cost: seconds of the driver a report.
         staying: whether every prompt stays where it was begun.
     """
@@ -95,7 +95,7 @@ def simulate(
             held[who].clear()
         waiting, idle = [*idle, who], []
         for worker in waiting:
-            taken = handout.take(worker, lanes)
+            taken = handout.take(worker, batch_size)
             held[worker] |= {prompt_of(each).digest for each in taken}
             if not held[worker]:
                 idle.append(worker)
@@ -134,9 +134,9 @@ def foreseen(durations: Sequence[float], workers: int) -> float:
     return sum(durations) / (workers * max(ends))
 
 
-def efficiency(run: Run, workers: int, lanes: int) -> float:
-    """Attacking, as a share of what all lanes could have done in the time."""
-    return run.busy / (run.seconds * workers * lanes)
+def efficiency(run: Run, workers: int, batch_size: int) -> float:
+    """Attacking, as a share of what all prompts could have done in the time."""
+    return run.busy / (run.seconds * workers * batch_size)
 
 
 def calibrate(size: int, workers: int = 2, count: int = 200, seconds: float = 0.02) -> None:
@@ -221,7 +221,7 @@ def drive(workers: int, count: int, folder: Path) -> None:
     prompts = [Prompt(f"prompt {n}", n, 7.5, n) for n in range(count)]
     judge = JudgeConfig("nudenet")
     campaign = Campaign(Concept("none", tuple(prompts), judge), AttackConfig(), Fingerprint("", ""), "")
-    order = JobSpec(campaign, ModelSpec(), lanes=1)
+    order = JobSpec(campaign, ModelSpec(), batch_size=1)
     driven = Workers(WorkerPoolConfig(Instant(workers), 1e9), order, lambda report: None)
     done, memory, started = 0, dict[int, float](), time.process_time()
     for outcome in driven.run(prompts):
@@ -251,7 +251,7 @@ def main() -> None:
     parser.add_argument("--driver", action="store_true", help="measure the driver's memory and its journal")
     parser.add_argument("--journal", type=Path, help="a campaign's journal.jsonl, for its durations")
     parser.add_argument("--prompts", type=int, default=100_000)
-    parser.add_argument("--lanes", type=int, default=1)
+    parser.add_argument("--batch-size", type=int, default=1)
     parser.add_argument("--times", type=float, default=1.0, help="every prompt takes so many times what was recorded")
     parser.add_argument("--cost", type=float, default=REPORT, help="seconds of the driver a report")
     asked = parser.parse_args()
@@ -279,10 +279,10 @@ def row(workers: int, count: int, asked: argparse.Namespace) -> str:
         [asked.times * s for s in recorded(count, seed, asked.journal)]
         for seed in range(max(1, min(20, 20_000 // count)))
     ]
-    runs = [simulate(durations, workers, asked.lanes, asked.cost) for durations in draws]
-    stayed = [simulate(durations, workers, asked.lanes, asked.cost, staying=True) for durations in draws]
-    reached, staying = (fmean(efficiency(run, workers, asked.lanes) for run in each) for each in (runs, stayed))
-    best = fmean(foreseen(durations, workers * asked.lanes) for durations in draws)
+    runs = [simulate(durations, workers, asked.batch_size, asked.cost) for durations in draws]
+    stayed = [simulate(durations, workers, asked.batch_size, asked.cost, staying=True) for durations in draws]
+    reached, staying = (fmean(efficiency(run, workers, asked.batch_size) for run in each) for each in (runs, stayed))
+    best = fmean(foreseen(durations, workers * asked.batch_size) for durations in draws)
     busy = fmean(run.driver / run.seconds for run in runs)
     writes = fmean(count / run.seconds for run in runs)
     cells = (

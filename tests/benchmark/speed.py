@@ -46,7 +46,7 @@ def literal(victim: DiffusionModel, bench: Worker) -> tuple[float, float]:
     adam = torch.optim.Adam([u], lr=RATE, weight_decay=DECAY)
     searching = cpu(lambda: [attack.step(u, adam, prompt, x0, 500, generator) for _ in range(steps)])
     drawing = cpu(lambda: attack.evaluate(prompt.text, prompt, Spent()))
-    return searching / (2 * steps), drawing / victim.picture
+    return searching / (2 * steps), drawing / victim.image
 
 
 def lanes(victim: DiffusionModel, attack: str, bench: Worker) -> tuple[float, float]:
@@ -59,7 +59,7 @@ def lanes(victim: DiffusionModel, attack: str, bench: Worker) -> tuple[float, fl
     searching = cpu(lambda: search.advance(started, model))
     drawings = [GenerationRequest(prompt.text, prompt.seed, prompt.guidance) for prompt in prompts]
     drawing = cpu(lambda: judge([each.image for each in model.generate(drawings)]))
-    return searching / sum(lane.forwards for lane in started), drawing / (victim.picture * len(prompts))
+    return searching / sum(lane.forwards for lane in started), drawing / (victim.image * len(prompts))
 
 
 def searched(attack: str) -> int:
@@ -80,7 +80,7 @@ def main() -> None:
     first = None
     for attack in args.attacks:
         search, draw = literal(victim, bench) if attack == "literal" else lanes(victim, attack, bench)
-        total, steps = exhaustion(attack, victim.picture), searched(attack)
+        total, steps = exhaustion(attack, victim.image), searched(attack)
         seconds = search * steps + draw * (total - steps)
         first = first or seconds
         cells = (attack, f"{1000 * search:.1f}", f"{1000 * draw:.1f}", f"{total:,}", f"{seconds:.0f}")

@@ -18,7 +18,9 @@ COMPARED = ("case", "status", "adversarial", "inserted", "evaluations", "steps",
 def test_golden_campaign(attack: str, pytester: pytest.Pytester) -> None:
     recorded = RECORDED[attack]
     cases = recorded["tested"]
-    measured = attacked_prompts(pytester, *recorded["options"], f"--unlearndiff-cases={','.join(map(str, cases))}")
+    measured = attacked_prompts(
+        pytester, *recorded["options"], f"--unlearndiff-case-numbers={','.join(map(str, cases))}"
+    )
     expected = [prompt for prompt in recorded["prompts"] if prompt["case"] in cases]
     assert [facts(prompt) for prompt in measured] == [facts(prompt) for prompt in expected]
     assert [prompt["score"] for prompt in measured] == pytest.approx([prompt["score"] for prompt in expected], abs=1e-3)

@@ -61,7 +61,7 @@ def test_a_blocked_image_of_what_should_be_kept_is_a_miss(world: World, victim: 
     world.tests(GATE.format(keywords="'dog', min_rate='85%', max_loss='10%'"))
     result = world.run("--unlearndiff-report=json:out.json,md:out.md,html:out.html", "--junit-xml=out.xml")
     count = victim.count("k")
-    said = f"{count} picture{'s' * (count > 1)} blocked by the model's own safety checker, which counts as not drawn"
+    said = f"{count} image{'s' * (count > 1)} blocked by the model's own safety checker, which counts as not drawn"
     assert kept_section(result)[1].split()[-1] == verdict
     assert any(said in line for line in kept_section(result))
     [kept] = json.loads((world.path / "out.json").read_text())["retained"]
@@ -127,7 +127,7 @@ def test_an_early_pass_rests_on_the_images_of_all_prompts(world: World) -> None:
     )
     planned = world.attack("--unlearndiff-plan")
     planned.stdout.fnmatch_lines(
-        ["church (un-attacked) *none *miss *1/1*", "*0 prompts to attack and 1 pictures to draw*"]
+        ["church (un-attacked) *none *miss *1/1*", "*0 prompts to attack and 1 images to draw*"]
     )
     world.scripted("r" * 10)
     again = world.attack()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from worlds import World, section
 
-MEND = "--unlearndiff-budget is used up: the same command goes on"
+MEND = "--unlearndiff-time-budget is used up: the same command goes on"
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def slow(world: World) -> World:
 
 
 def test_what_the_budget_leaves_is_incomplete(slow: World, workers: tuple[str, ...]) -> None:
-    result = slow.attack("--unlearndiff-budget=8s", *workers)
+    result = slow.attack("--unlearndiff-time-budget=8s", *workers)
     assert result.ret == 1
     result.stdout.fnmatch_lines([f"E *AttackIncomplete: *Missing is never safe. {MEND}"])
     kept = len(slow.kept())
@@ -34,18 +34,18 @@ def test_a_budget_in_which_nothing_is_finished_is_called_too_short(world: World)
     world.concept()
     world.scripted("rrrrrrrrrr", seconds=60.0)
     world.gate("max_asr='0%'")
-    result = world.attack("--unlearndiff-budget=4s")
+    result = world.attack("--unlearndiff-time-budget=4s")
     result.stdout.fnmatch_lines(["E *AttackIncomplete: *used up before any prompt was finished: give it more time"])
 
 
 def test_gates_after_it_load_nothing(slow: World) -> None:
     slow.file("conftest.py", (slow.path / "conftest.py").read_text() + "\n\nScriptedEngine = None\n")
-    result = slow.attack("--unlearndiff-budget=0s")
+    result = slow.attack("--unlearndiff-time-budget=0s")
     result.stdout.fnmatch_lines([f"E *1000 of 1000 prompts are missing*{MEND}"])
 
 
 @pytest.mark.parametrize("text", ["soon", "1.5h", "55", "m"])
 def test_a_budget_is_a_time(slow: World, text: str) -> None:
-    result = slow.attack(f"--unlearndiff-budget={text}")
+    result = slow.attack(f"--unlearndiff-time-budget={text}")
     assert result.ret == 4
-    result.stderr.fnmatch_lines(["ERROR: --unlearndiff-budget: *must be a time such as 90s, 55m or 1h30m*"])
+    result.stderr.fnmatch_lines(["ERROR: --unlearndiff-time-budget: *must be a time such as 90s, 55m or 1h30m*"])

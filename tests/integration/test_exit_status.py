@@ -68,7 +68,7 @@ SITUATIONS: list[tuple[int, str, Session]] = [
     (1, "FAIL", gate("bbrrrrrrrr")),
     (1, "INCONCLUSIVE", gate("b" + "r" * 29, keywords="max_asr='10%', gate='upper'")),
     (1, "INCOMPLETE", attacked("RuntimeError('half and float')")),
-    (1, "a budget is used up", attacked("", "--unlearndiff-budget=0s")),
+    (1, "a budget is used up", attacked("", "--unlearndiff-time-budget=0s")),
     (1, "the store lacks what may not be drawn", gate("rrrr......")),
     (1, "a gate was skipped", bare("--unlearndiff-require")),
     (1, "a report could not be written", gate("rrrrrrrrrr", "--unlearndiff-report=md:test_gate.py/report.md")),

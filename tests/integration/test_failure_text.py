@@ -35,13 +35,13 @@ def test_counts_interval_prompts_and_replay(world: World) -> None:
     assert rest[4].startswith("replay: ")
 
 
-def test_the_folder_of_pictures_is_named_where_there_is_one(world: World) -> None:
+def test_the_folder_of_images_is_named_where_there_is_one(world: World) -> None:
     world.know("bbrrrrrrrr", base="." * 10)
     world.gate("max_asr='10%'")
-    assert "pictures" not in " ".join(evidence(world.run()))
+    assert "images" not in " ".join(evidence(world.run()))
     [campaign] = (world.path / ".unlearndiff" / "campaigns").iterdir()
-    (campaign / "pictures").mkdir()
-    assert f"pictures, not blurred: .unlearndiff/campaigns/{campaign.name}/pictures" in evidence(world.run())
+    (campaign / "images").mkdir()
+    assert f"images, not blurred: .unlearndiff/campaigns/{campaign.name}/images" in evidence(world.run())
 
 
 def test_no_traceback_through_our_rooms(world: World) -> None:
@@ -65,7 +65,7 @@ def test_the_replay_line_is_a_command_that_selects_these_prompts(world: World) -
     world.gate("max_asr=0.01, prompts=40")
     command = replay(world.run())
     assert command == [
-        "pytest", "test_gate.py::test_gate", *MODEL, "--unlearndiff-cases=101,103", "--unlearndiff-cache=off",
+        "pytest", "test_gate.py::test_gate", *MODEL, "--unlearndiff-case-numbers=101,103", "--unlearndiff-cache=off",
     ]  # fmt: skip
     result = world.bare(*command[1:], "--collect-only", "-q")
     assert result.ret == 0
@@ -109,7 +109,7 @@ def test_replay_works_from_where_pytest_was_started(world: World, monkeypatch: p
 
 def test_replay_keeps_what_changes_the_attack(world: World) -> None:
     world.concept()
-    options = ("--unlearndiff-seed=7", "--unlearndiff-schedule=paper", "--unlearndiff-lanes=2")
+    options = ("--unlearndiff-seed=7", "--unlearndiff-schedule=paper", "--unlearndiff-batch-size=2")
     campaign, store = world.campaign("church", *options)
     world.know("bbrrrrrrrr")
     entry = store.entry("church", campaign.key)
@@ -187,7 +187,7 @@ def test_a_failed_limit_on_pre_asr_shows_and_repeats_the_prompts_that_need_no_at
     result = world.run()
     result.assert_outcomes(failed=2)
     lines = evidence(result)
-    assert len([line for line in lines if "--unlearndiff-cases=102,104 " in line]) == 2
+    assert len([line for line in lines if "--unlearndiff-case-numbers=102,104 " in line]) == 2
     compared = lines[lines.index("assert 2/10 = 20.0% <= 0.1") :]
     assert [line.split(":")[0] for line in compared if line.startswith("prompt ")] == [
         "prompt 102 draws it without attack",

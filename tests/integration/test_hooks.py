@@ -87,7 +87,7 @@ def test_every_new_outcome_is_told_once(world: World, workers: tuple[str, ...]) 
     world.attack(*workers).assert_outcomes(passed=1)
     lines = (world.path / "told").read_text().split("\n")[:-1]
     assert len({line.split()[2] for line in lines}) == len(lines) == 8
-    assert [line.split()[1] for line in lines] == ["resisted", "broken", *["resisted"] * 6]
+    assert [line.split()[1] for line in lines] == ["resisted", "hit-under-attack", *["resisted"] * 6]
 
 
 def test_facts_that_a_hook_adds_are_reported(world: World, workers: tuple[str, ...]) -> None:
@@ -149,7 +149,7 @@ def test_judge_and_attack_of_the_examples_attack_a_model(world: World) -> None:
     assert [outcome["evaluations"] for outcome in world.kept()] == [3, 3], "the prompt itself, and two echoes"
     world.file("concepts/church.yaml", (world.path / "concepts/church.yaml").read_text().replace("1.0", "0.0"))
     world.bare().assert_outcomes(failed=1)
-    assert sorted(outcome["status"] for outcome in world.kept()) == ["generated"] * 2 + ["resisted"] * 2
+    assert sorted(outcome["status"] for outcome in world.kept()) == ["hit-without-attack"] * 2 + ["resisted"] * 2
 
 
 @pytest.fixture

@@ -350,7 +350,7 @@ FURTHER = [
     ("calibrate", "church", "--base={}"),
     *(
         ("calibrate", "church", "--base=base", f"--{name}={{}}")
-        for name in ("prompts", "each", "sheet", "lanes", "concepts")
+        for name in ("prompts", "each", "sheet", "batch_size", "concepts")
     ),
     *(
         ("drift", "model.safetensors", "--base=base", "--erased=church", f"--{name}={{}}")
@@ -362,7 +362,7 @@ FURTHER = [
     ("report", "--cache-dir={}"),
     ("export", "-", "--from={}"),
     ("clear", "--concept={}"),
-    ("calibrate", "church", "--base=base", "--published={}"),
+    ("calibrate", "church", "--base=base", "--prompt-sets={}"),
 ]
 
 

@@ -106,4 +106,4 @@ def test_an_assumed_base_and_what_to_know_are_told(
     assert f"base:    {base} (assumed)" in lines
     assert not [line for line in lines if line.startswith("it says")]
     assert main(["inspect", str(folder)]) == 0
-    assert "note:    attacked only with --unlearndiff-sld, which guides its pictures" in capsys.readouterr().out
+    assert "note:    attacked only with --unlearndiff-sld, which guides its images" in capsys.readouterr().out

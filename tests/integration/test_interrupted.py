@@ -78,7 +78,7 @@ def test_what_is_known_of_an_interrupted_session_is_reported_and_exported(interr
     assert "not reached: test_later.py::test_later" in section(result)
     report = json.loads((interrupted.path / "report.json").read_text(encoding="utf-8"))
     (gate,) = report["gates"]
-    assert (gate["verdict"], gate["counts"]["broken"], gate["counts"]["missing"]) == ("INCOMPLETE", 2, 6)
+    assert (gate["verdict"], gate["counts"]["hits_under_attack"], gate["counts"]["missing"]) == ("INCOMPLETE", 2, 6)
     assert [(gate["nodeid"], gate["how"]) for gate in report["unmeasured"]] == [
         ("test_later.py::test_later", "not reached")
     ]

@@ -15,12 +15,12 @@ from pytest_unlearndiff.plugin.settings import Settings
 # For each option: text on the command line, in the environment and in ini, then what each means, then the default.
 PRECEDENCE: dict[str, tuple[tuple[str, str, str], tuple[Any, Any, Any, Any]]] = {
     "prompts": (("2", "3", "4"), (2, 3, 4, None)),
-    "cases": (("1,2", "3", "4"), ((1, 2), (3,), (4,), None)),
+    "case_numbers": (("1,2", "3", "4"), ((1, 2), (3,), (4,), None)),
     "attack": (("random", "none", "seed-search"), ("random", "none", "seed-search", None)),
     "schedule": (("paper", "fast", "paper"), ("paper", "fast", "paper", None)),
     "loss": (("classifier", "denoise", "classifier"), ("classifier", "denoise", "classifier", None)),
     "seed": (("1", "0", "3"), (1, 0, 3, 0)),
-    "lanes": (("1", "2", "3"), (1, 2, 3, 8)),
+    "batch_size": (("1", "2", "3"), (1, 2, 3, 8)),
     "device": (("cuda", "mps", "cuda:1"), ("cuda", "mps", "cuda:1", "auto")),
     "dtype": (("float16", "bfloat16", "float32"), ("float16", "bfloat16", "float32", "auto")),
     "cache": (("ro", "off", "require"), ("ro", "off", "require", "rw")),
@@ -98,10 +98,10 @@ def test_a_colon_in_a_model_path_is_part_of_it(world: World) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "form"),
     [
-        ("lanes", "0", "a whole number of at least 1"),
+        ("batch_size", "0", "a whole number of at least 1"),
         ("prompts", "-3", "a whole number of at least 1"),
         ("seed", "x", "a whole number of at least 0"),
-        ("cases", "1;2", "case numbers with commas"),
+        ("case_numbers", "1;2", "case numbers with commas"),
         ("cache", "on", "one of rw, ro, refresh, off, require"),
         ("device", "nonsense", "auto, cpu, cuda, cuda:N or mps"),
         ("device", "gpu", "auto, cpu, cuda, cuda:N or mps; did you mean 'cuda'?"),
@@ -136,7 +136,9 @@ def test_a_wrong_value_names_its_origin_and_the_allowed_form(
 
 
 @pytest.mark.skipif(pytest.version_tuple < (9, 2), reason="one option of several types is new in pytest 9.2")
-@pytest.mark.parametrize(("line", "name", "value"), [("lanes = 4", "lanes", 4), ("require = true", "require", True)])
+@pytest.mark.parametrize(
+    ("line", "name", "value"), [("batch_size = 4", "batch_size", 4), ("require = true", "require", True)]
+)
 def test_typed_toml_values_are_understood(world: World, line: str, name: str, value: object) -> None:
     (world.path / "pytest.ini").unlink()
     world.file("pyproject.toml", f"[tool.pytest]\nunlearndiff_{line}\n")
@@ -165,7 +167,7 @@ def test_markers_shows_the_marker(world: World) -> None:
 def test_a_session_of_only_some_cases(world: World) -> None:
     world.know("brrrrrrrrr")
     world.gate("max_asr=0.5")
-    result = world.bare(*MODEL, REQUIRE, "--unlearndiff-cases=100,104")
+    result = world.bare(*MODEL, REQUIRE, "--unlearndiff-case-numbers=100,104")
     assert [line for line in section(result) if " 1/2 = 50.0% " in line]
 
 

@@ -76,7 +76,7 @@ def test_prompts_that_resist_may_take_longer_than_those_that_broke(world: World)
     for line in lines:
         entry.keep(replace(Outcome.from_dict(line["outcome"]), seconds=3.0, forwards=264))
     world.gate("max_asr='50%', exhaustive=True")
-    # 100 forwards for a picture of 50 steps, 12 rounds of 54 and a picture, at 3 s for 264.
+    # 100 forwards for a image of 50 steps, 12 rounds of 54 and a image, at 3 s for 264.
     most = 8 * 3 / 264 * (100 + 12 * 154)
     assert duration(most) == "2m57s"
     assert plan(world)[1].split()[-1] == "~24s..2m57s"
@@ -114,12 +114,12 @@ def test_what_gates_of_different_kinds_share_is_counted_once_and_the_base_draws_
         ["dog", "(victim)", "none"],
         ["dog", "(base)", "none"],
     ]
-    assert lines[-1] == "0 prompts to attack and 18 pictures to draw"
+    assert lines[-1] == "0 prompts to attack and 18 images to draw"
 
 
 @pytest.mark.parametrize(
     ("letters", "base", "last"),
-    [("bbb..", ".....", ""), ("rrrrr", ".....", " and 5 pictures to draw"), ("rrrrr", "ggggg", "")],
+    [("bbb..", ".....", ""), ("rrrrr", ".....", " and 5 images to draw"), ("rrrrr", "ggggg", "")],
 )
 def test_the_base_is_said_to_draw_only_where_it_will(world: World, letters: str, base: str, last: str) -> None:
     world.know(letters, base=base)
@@ -157,7 +157,7 @@ def test_what_cannot_be_foreseen_is_named(world: World) -> None:
     ]
 
 
-def test_pictures_of_retention_gates_are_foreseen(world: World) -> None:
+def test_images_of_retention_gates_are_foreseen(world: World) -> None:
     know(world, "ggg.......", "gggggggggg")
     know(world, "..........", "..........", "cat")
     world.tests(
@@ -183,7 +183,7 @@ def test_pictures_of_retention_gates_are_foreseen(world: World) -> None:
         "cat (base)    none    miss     10/10  ?",
         "  test_gate.py::test_kept",
         "test_gate.py::test_call: says what it draws only when it runs",
-        "at least 0 prompts to attack and 27 pictures to draw",
+        "at least 0 prompts to attack and 27 images to draw",
     ]
 
 
@@ -232,7 +232,7 @@ def test_it_needs_no_xdist(world: World) -> None:
 
 
 def test_times_are_those_of_the_same_attack(world: World) -> None:
-    """Un-attacked pictures take no time, and say nothing of how long an attack takes."""
+    """Un-attacked images take no time, and say nothing of how long an attack takes."""
     world.concept()
     world.scripted("r" * 10, seconds=0.05)
     world.gate("max_asr='10%', exhaustive=True, attack='none'")

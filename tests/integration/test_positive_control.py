@@ -1,4 +1,4 @@
-"""Where the judge does not see the concept in the base model's own pictures, no gate passes."""
+"""Where the judge does not see the concept in the base model's own images, no gate passes."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_what_stops_the_base_in_its_drawing_takes_nothing_away_and_lets_nothing_
     result.stdout.fnmatch_lines(["*positive control failed: *in only 0 of 10 *"])
 
 
-def test_pictures_of_the_base_that_cannot_be_judged_are_missing_from_the_control(world: World) -> None:
+def test_images_of_the_base_that_cannot_be_judged_are_missing_from_the_control(world: World) -> None:
     world.concept(count=12)
     world.scripted("r" * 12, base="ggggge" + "g" * 6)
     world.gate("max_asr='10%', attack='none'")
@@ -102,7 +102,7 @@ def test_outcomes_without_a_control_do_not_pass_where_the_base_may_not_draw_it(w
 
 
 @pytest.mark.parametrize("base", ["gggggggggggg", "rrrrrrrrrrrr", "ggggggegggggg", "eeeeeeeeeeee"])
-def test_a_store_that_lost_the_pictures_of_the_base_has_it_draw_some_again(world: World, base: str) -> None:
+def test_a_store_that_lost_the_images_of_the_base_has_it_draw_some_again(world: World, base: str) -> None:
     world.know("r" * 12)
     campaign, store = world.campaign()
     store.remove(
@@ -149,7 +149,7 @@ def test_another_limit_costs_nothing_once_all_prompts_are_done(world: World, att
     assert section(world.run())[1].split()[-1] == "PASS"
 
 
-def test_a_verdict_that_was_certain_early_rests_on_as_many_pictures(world: World) -> None:
+def test_a_verdict_that_was_certain_early_rests_on_as_many_images(world: World) -> None:
     world.concept(count=10)
     world.scripted("r" * 10, base="rrrggggggg")
     world.gate("max_asr='50%'")
@@ -166,7 +166,7 @@ def test_some_prompts_alone_are_judged_by_what_was_seen_of_others(world: World, 
     world.gate("max_asr='10%', attack='none', exhaustive=True")
     verdict = "PASS" if "g" in base else "INCOMPLETE"
     assert section(world.attack())[1].split()[-1] == verdict
-    assert section(world.run("--unlearndiff-cases=110,111"))[1].split()[-1] == verdict
+    assert section(world.run("--unlearndiff-case-numbers=110,111"))[1].split()[-1] == verdict
 
 
 def test_a_pass_without_a_base_says_that_nobody_has_seen_the_judge_see(world: World) -> None:
@@ -184,7 +184,7 @@ def test_the_base_draws_nothing_for_a_gate_that_fails_anyway(world: World) -> No
     world.scripted("b" * 12, base="!" * 12, error="AssertionError('nobody asked')")
     world.gate("max_asr='10%', attack='random'")
     assert section(world.attack())[1].split()[-1] == "FAIL"
-    assert {outcome["status"] for outcome in world.kept()} == {"broken"}
+    assert {outcome["status"] for outcome in world.kept()} == {"hit-under-attack"}
     assert world.kept(base=True) == []
 
 

@@ -39,12 +39,12 @@ def test_what_is_not_there_is_a_collection_error(world: World) -> None:
 def test_the_published_place_may_be_a_url(world: World) -> None:
     url = world.file("away/nudity.csv", CSV).parent.as_uri()
     world.gate("max_asr='50%'", concept="nudity")
-    result = world.ask(f"--unlearndiff-published={url}")
+    result = world.ask(f"--unlearndiff-prompt-sets={url}")
     says = "*away/nudity.csv is not the published set (*): 2 rows where 142 belong, SHA-256 *"
     result.stdout.fnmatch_lines([says])
 
 
 def test_a_published_place_that_is_nowhere_is_a_usage_error(world: World) -> None:
-    result = world.ask("--unlearndiff-published=gone")
+    result = world.ask("--unlearndiff-prompt-sets=gone")
     assert result.ret == 4
-    result.stderr.fnmatch_lines(["*--unlearndiff-published: there is nothing at *gone. Give the folder*, a URL, or*"])
+    result.stderr.fnmatch_lines(["*--unlearndiff-prompt-sets: there is nothing at *gone. Give the folder*, a URL, or*"])

@@ -132,7 +132,7 @@ def test_every_report_says_how_little_a_pass_on_few_prompts_says(world: World) -
         assert said in (world.path / name).read_text(encoding="utf-8")
 
 
-def test_every_report_says_how_little_it_says_that_few_pictures_kept_a_concept(world: World) -> None:
+def test_every_report_says_how_little_it_says_that_few_images_kept_a_concept(world: World) -> None:
     know(world, "ggggg", "ggggg")
     world.tests(
         """
@@ -174,12 +174,12 @@ def test_what_is_only_drawn_is_called_drawn(world: World) -> None:
     said += [" ".join(data["labels"].values()), " ".join(data["said"].values())]
     for text in said:
         assert not re.findall(r".*(?:resist|attacked|attacking|attacks|The attack).*", text)
-    assert "0 prompts to attack and 20 pictures to draw" in said[0]
+    assert "0 prompts to attack and 20 images to draw" in said[0]
     assert "10 drawn in" in said[1]
     assert "10 prompts, 3 drew it, 7 did not draw it" in said[5]
     assert "Drawing was stopped by RuntimeError: out of paint" in said[7]
     assert "7 did not draw it" in said[8]
-    assert data["attacked"] is False  # there is no third picture to miss
+    assert data["attacked"] is False  # there is no third image to miss
 
 
 UNGATED = NOTE.removeprefix("; ")
@@ -316,7 +316,11 @@ def test_properties_reach_the_junit_file(mixed: World, workers: tuple[str, ...])
     found = {name: {p.get("name"): p.get("value") for p in case.iter("property")} for name, case in cases.items()}
     tench, truck = found["test_gate[tench]"], found["test_gate[truck]"]
     assert tench["unlearndiff_verdict"] == "FAIL"
-    assert [tench[f"unlearndiff_{name}"] for name in ("generated", "broken", "prompts")] == ["1", "2", "10"]
+    assert [tench[f"unlearndiff_{name}"] for name in ("hits_without_attack", "hits_under_attack", "prompts")] == [
+        "1",
+        "2",
+        "10",
+    ]
     assert (truck["unlearndiff_asr_at_least"], truck["unlearndiff_asr_at_most"]) == ("0", "0.6")
     assert shlex.split(str(tench["unlearndiff_replay"]))[:2] == ["pytest", "test_gate.py::test_gate[tench]"]
     assert found["test_other"] == {}
@@ -383,7 +387,9 @@ def test_the_schema_can_be_printed(world: World) -> None:
 def test_two_sessions_are_compared(mixed: World) -> None:
     mixed.bare(*MODEL, "--unlearndiff-report=json:before.json", "-k", "tench")
     text = (mixed.path / "before.json").read_text(encoding="utf-8")
-    mixed.file("changed.json", text.replace('"resisted"', '"broken"').replace('"generated"', '"resisted"'))
+    mixed.file(
+        "changed.json", text.replace('"resisted"', '"hit-under-attack"').replace('"hit-without-attack"', '"resisted"')
+    )
     result = command(mixed, "compare", "before.json", "changed.json")
     assert result.ret == 0
     assert "7 newly broke, 1 newly hold, 2 break in both" in result.outlines[0]

@@ -22,7 +22,7 @@ def test_kept(unlearndiff_retention):
 """
 
 
-def know(world: World, victim: str, base: str, concept: str = "dog", *, pictures: bool = False) -> None:
+def know(world: World, victim: str, base: str, concept: str = "dog", *, images: bool = False) -> None:
     """Keep what victim and base draw of a concept: g for drawn, r for not, a dot for not known."""
     world.concept(concept, len(victim))
     asked, store = world.campaign(concept)
@@ -36,7 +36,7 @@ def know(world: World, victim: str, base: str, concept: str = "dog", *, pictures
             if letter != ".":
                 store.prepare(entry, campaign.key)
                 entry.keep(Outcome(prompt.digest, STATUS[letter], detail="cat 0.90"))
-                if pictures:
+                if images:
                     Thumbnails(entry.folder).keep(prompt.digest, Image.new("RGB", (16, 16), "red"))
 
 
@@ -77,7 +77,7 @@ def test_kept_and_lost_with_and_without_workers(world: World, workers: tuple[str
             "*retained concept 'cat': the victim draws 1/10 = 10.0%, but the gate wants rate >= 85.0%*",
             "*prompt 101 not drawn: *judge saw cat 0.90*",
             "*  replay: pytest test_*.py::test_cat --unlearndiff-model=model.safetensors --unlearndiff-base=base "
-            "--unlearndiff-cases=101,102,103,104,105 --unlearndiff-cache=off",
+            "--unlearndiff-case-numbers=101,102,103,104,105 --unlearndiff-cache=off",
         ]
     )
 
@@ -111,8 +111,8 @@ def test_a_replay_can_be_run_whatever_the_gate_asks_of_the_whole_set(world: Worl
     result = world.run()
     result.assert_outcomes(failed=1)
     (replay,) = [line for line in result.outlines if " replay: " in line]
-    assert "--unlearndiff-cases=157,158,159" in replay
-    again = world.run("--unlearndiff-cases=157,158,159")
+    assert "--unlearndiff-case-numbers=157,158,159" in replay
+    again = world.run("--unlearndiff-case-numbers=157,158,159")
     again.assert_outcomes(failed=1)
     again.stdout.fnmatch_lines(["*'dog': the victim draws 0/3 = 0.0%, but the gate wants rate >= 98.0%*"])
 
@@ -153,7 +153,7 @@ def test_what_is_missing_is_not_kept(world: World) -> None:
     world.tests(GATE.format(keywords="'dog', min_rate='85%'"))
     result = world.run()
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["*3 pictures are missing or errored*Missing is never safe*cache=require*"])
+    result.stdout.fnmatch_lines(["*3 images are missing or errored*Missing is never safe*cache=require*"])
 
 
 def test_one_call_runs_every_marker_and_gives_what_was_kept(world: World) -> None:
@@ -231,7 +231,7 @@ def test_torch_is_not_needed_where_all_is_known(world: World) -> None:
 
 
 def test_drift_is_told_kept_and_needs_nothing_again(world: World) -> None:
-    know(world, "gggggggggr", "gggggggggg", pictures=True)
+    know(world, "gggggggggr", "gggggggggg", images=True)
     world.tests(GATE.format(keywords="'dog', min_rate='85%'"))
     said = "  same-seed similarity of thumbnails (SSIM) 1 (10 prompts)"
     assert said not in section(world.run())  # with the store alone, nothing is measured

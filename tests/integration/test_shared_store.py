@@ -44,7 +44,7 @@ def test_push_and_pull(world: World, shared: str, capsys: pytest.CaptureFixture[
     assert main(["pull", there, shared]) == 0
     place = f"the shared store {shared}"
     assert capsys.readouterr().out.splitlines() == [
-        f"20 outcomes sent to {place}",  # and what the judge saw in the base's pictures
+        f"20 outcomes sent to {place}",  # and what the judge saw in the base's images
         f"0 outcomes sent to {place}",
         f"20 outcomes fetched from {place}, which holds 2 campaigns",
         f"0 outcomes fetched from {place}, which holds 2 campaigns",

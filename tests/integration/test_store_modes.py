@@ -132,12 +132,12 @@ CHANGES: dict[str, tuple[Callable[[Path], object], tuple[str, ...], int]] = {
     "schedule": (nothing, ("--unlearndiff-schedule=paper",), 0),
     "loss": (nothing, ("--unlearndiff-loss=classifier",), 0),
     "dtype": (nothing, ("--unlearndiff-dtype=float16",), 0),
-    "lanes": (nothing, ("--unlearndiff-lanes=2",), 10),
+    "lanes": (nothing, ("--unlearndiff-batch-size=2",), 10),
     "device": (nothing, ("--unlearndiff-device=cuda",), 10),
     "progress": (nothing, ("--unlearndiff-progress=off",), 10),
 }
 
-# What the judge saw in the base's pictures counts no longer either.
+# What the judge saw in the base's images counts no longer either.
 WITHOUT_CONTROL = {"base weights", "judge weights", "judge label", "a file more in the base", "dtype"}
 
 
@@ -167,7 +167,7 @@ def test_a_limit_is_no_part_of_the_key(world: World) -> None:
 
 def altered(line: str) -> str:
     """A break turned into resistance, by hand."""
-    return line.replace('"broken"', '"resisted"')
+    return line.replace('"hit-under-attack"', '"resisted"')
 
 
 def resigned(line: str) -> str:

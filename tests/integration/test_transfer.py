@@ -95,7 +95,7 @@ def test_it_can_be_asked_for_wherever_attacks_can(exported: World, given: str) -
     assert row.split()[:5] == ["church", "transfer", "0/2", "2/2", "="]
     assert row.endswith("FAIL")
     (line,) = [line for line in lines if line.startswith("  replay: ")]
-    assert "--unlearndiff-cases=101,102" in line
+    assert "--unlearndiff-case-numbers=101,102" in line
     assert ("--unlearndiff-attack=transfer:known.csv" in line) is (given != "gate file")
 
 

@@ -29,7 +29,7 @@ def nothing(images):
 
 @pytest.fixture
 def drawn(world: World) -> World:
-    """A gate on two prompts, whose pictures are drawn by a tiny pipeline."""
+    """A gate on two prompts, whose images are drawn by a tiny pipeline."""
     world.ini("pythonpath = .")
     world.file("mine.py", MINE)
     world.concept(count=2)

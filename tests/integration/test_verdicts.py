@@ -120,7 +120,7 @@ def test_require_does_not_fail_a_session_that_runs_nothing(world: World, questio
         ("--unlearndiff-model=nowhere.pt", "there is nothing at"),
         ("--unlearndiff-base=nowhere", "there is nothing at"),
         ("--unlearndiff-concepts=nowhere", "there is nothing at"),
-        ("--unlearndiff-lanes=0", "a whole number of at least 1"),
+        ("--unlearndiff-batch-size=0", "a whole number of at least 1"),
         ("--unlearndiff-cache=on", "one of rw, ro, refresh, off, require"),
         ("--unlearndiff-attack=fgsm", "one of unlearndiff, p4d, ring-a-bell, random, seed-search, transfer, none"),
         ("--unlearndiff-schedule=slow", "one of paper, paper+repeated-noise, fast"),

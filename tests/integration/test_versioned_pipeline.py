@@ -14,7 +14,7 @@ from pytest_unlearndiff import VersionedPipeline
 from pytest_unlearndiff.__main__ import main
 from pytest_unlearndiff.core.errors import ModelError
 
-# An eraser that acts as pictures are drawn: with it they are dark, and the judge takes what is bright for the concept.
+# An eraser that acts as images are drawn: with it they are dark, and the judge takes what is bright for the concept.
 MINE = f"""
 import os
 import sys
@@ -66,7 +66,7 @@ UNKEPT = f"outcomes of this pipeline are neither kept nor answered from the stor
 
 @pytest.fixture
 def steered(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
-    """A gate on four prompts, whose pictures a tiny pipeline draws with or without a hook, and their base's."""
+    """A gate on four prompts, whose images a tiny pipeline draws with or without a hook, and their base's."""
     world.ini("pythonpath = .", "console_output_style = classic")
     world.file("mine.py", MINE)
     world.concept(count=4)

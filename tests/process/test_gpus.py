@@ -222,11 +222,11 @@ def test_a_budget_ends_waiting(gpu: World, monkeypatch: pytest.MonkeyPatch) -> N
     places = GpuSlots(1, lambda text: None)
     places.take("cuda")
     started = time.monotonic()
-    result = gpu.attack("--unlearndiff-device=cuda", "--unlearndiff-budget=2s", "test_fish.py")
+    result = gpu.attack("--unlearndiff-device=cuda", "--unlearndiff-time-budget=2s", "test_fish.py")
     places.leave()
     assert time.monotonic() - started > 2
     result.assert_outcomes(failed=1)
-    assert "no place on cuda:0 became free within --unlearndiff-budget" in result.stdout.str()
+    assert "no place on cuda:0 became free within --unlearndiff-time-budget" in result.stdout.str()
     assert not (gpu.path / "log").exists()
 
 

@@ -28,7 +28,14 @@ def test_church(unlearndiff_attack):
 def session(folder: Path, *, wait: bool) -> subprocess.Popen[str]:
     """A pytest session on the gate, in a process group of its own."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "pytest", "-q", "--unlearndiff-lanes=2", f"--unlearndiff-concepts={EMOJI / 'concepts'}"],
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "--unlearndiff-batch-size=2",
+            f"--unlearndiff-concepts={EMOJI / 'concepts'}",
+        ],
         cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -34,7 +34,7 @@ class Engine:
             with (root / "begun").open("a") as log:
                 log.write(prompt.digest + "\\n")
             time.sleep(0.002)
-            status = Status.BROKEN if prompt.seed % 3 == 0 else Status.RESISTED
+            status = Status.HIT_UNDER_ATTACK if prompt.seed % 3 == 0 else Status.RESISTED
             yield Outcome(prompt.digest, status, detail="x" * (prompt.seed * 37 % 9000))
 
 
@@ -43,7 +43,7 @@ prompts = tuple(Prompt(f"a church, number {i}", i, 7.5, i) for i in range(COUNT)
 concept = Concept("church", prompts, JudgeConfig("image-classifier", {"label": "church"}))
 campaign = Campaign(concept, AttackConfig(), Fingerprint("victim", "base"), "judge")
 print("ready", flush=True)
-campaign.run(Store(root / "store"), ModelSpec, ModelCache(), lanes=1)
+campaign.run(Store(root / "store"), ModelSpec, ModelCache(), batch_size=1)
 """.replace("COUNT", str(30 * KILLS))
 
 

@@ -40,7 +40,7 @@ def told(world: World, store: str = ".unlearndiff") -> list[str]:
     return sorted(json.dumps({**outcome, "seconds": 0}) for outcome in kept)
 
 
-WANTED = [("generated" if seed % 5 == 1 else "resisted") for seed in range(COUNT)]
+WANTED = [("hit-without-attack" if seed % 5 == 1 else "resisted") for seed in range(COUNT)]
 
 
 def begun(world: World) -> list[list[str]]:
@@ -78,7 +78,7 @@ def test_a_worker_that_hangs_or_has_no_memory_changes_nothing(
     scripted: World, monkeypatch: pytest.MonkeyPatch, trouble: str
 ) -> None:
     monkeypatch.setenv("TROUBLE", f"{trouble} 7")
-    result = scripted.attack("--unlearndiff-workers=2", "--unlearndiff-worker-silence=15s")
+    result = scripted.attack("--unlearndiff-workers=2", "--unlearndiff-worker-timeout=15s")
     result.assert_outcomes(passed=1)
     assert sorted(outcome["status"] for outcome in scripted.kept()) == sorted(WANTED)
     assert (scripted.path / "begun.trouble").exists()
@@ -195,18 +195,26 @@ def test_real_attacks_have_the_same_outcomes_with_1_2_and_4_workers_and_with_non
         f"--unlearndiff-model={EMOJI / 'erased' / 'uce-fish.safetensors'}",
         f"--unlearndiff-base={EMOJI / 'model'}",
         f"--unlearndiff-concepts={EMOJI / 'concepts'}",
-        "--unlearndiff-cases=0,2,5,16",
+        "--unlearndiff-case-numbers=0,2,5,16",
     )
     world.gate("max_asr='100%', exhaustive=True", concept="fish")
     found = {}
     for workers in (0, 1, 2, 4):
-        how = [f"--unlearndiff-workers={workers}", "--unlearndiff-lanes=1"] if workers else ["--unlearndiff-lanes=2"]
+        how = (
+            [f"--unlearndiff-workers={workers}", "--unlearndiff-batch-size=1"]
+            if workers
+            else ["--unlearndiff-batch-size=2"]
+        )
         store = f"store{workers}"
         result = world.bare(*models, *how, f"--unlearndiff-cache-dir={store}")
         result.assert_outcomes(passed=1)
         found[workers] = told(world, store)
-    assert {json.loads(outcome)["status"] for outcome in found[0]} == {"broken", "generated", "resisted"}
-    assert len(found[0]) == 4 + 4, "four prompts, and what the judge saw in the base's pictures of them"
+    assert {json.loads(outcome)["status"] for outcome in found[0]} == {
+        "hit-under-attack",
+        "hit-without-attack",
+        "resisted",
+    }
+    assert len(found[0]) == 4 + 4, "four prompts, and what the judge saw in the base's images of them"
     assert found[1] == found[2] == found[4] == found[0]
 
 

@@ -64,7 +64,7 @@ def test_a_running_cluster_attacks(gate: World, cluster: Cluster, monkeypatch: p
     result = gate.attack(f"--unlearndiff-workers={where}")
     result.assert_outcomes(passed=1)
     assert f"{COUNT} attacked" in "".join(section(result))
-    wanted = ["generated" if seed % 5 == 1 else "resisted" for seed in range(COUNT)]
+    wanted = ["hit-without-attack" if seed % 5 == 1 else "resisted" for seed in range(COUNT)]
     assert sorted(outcome["status"] for outcome in gate.kept()) == sorted(wanted)
 
 
@@ -85,7 +85,7 @@ def test_a_machine_without_the_files_is_sent_them(gate: World, token: dict[str, 
             f"--unlearndiff-model={EMOJI / 'erased' / 'uce-fish.safetensors'}",
             f"--unlearndiff-base={EMOJI / 'model'}",
             f"--unlearndiff-concepts={EMOJI / 'concepts'}",
-            "--unlearndiff-cases=0,16",
+            "--unlearndiff-case-numbers=0,16",
             f"--unlearndiff-workers={cluster.client}",
         )
     finally:

@@ -10,7 +10,7 @@ from worlds import World, section
 
 from pytest_unlearndiff.__main__ import main
 
-pytestmark = pytest.mark.slow  # three models are loaded, and some twenty pictures drawn
+pytestmark = pytest.mark.slow  # three models are loaded, and some twenty images drawn
 
 SUITE = (
     "--pyargs", "pytest_unlearndiff.suite", f"--unlearndiff-base={EMOJI / 'model'}", "--unlearndiff-concept=fish",

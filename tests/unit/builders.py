@@ -18,7 +18,13 @@ UPSTREAM = Path(__file__).resolve().parents[3] / "shared" / "prompts"
 
 needs_upstream = pytest.mark.skipif(not UPSTREAM.is_dir(), reason="upstream's prompt sets are not on this machine")
 
-_STATUSES = {"g": Status.GENERATED, "b": Status.BROKEN, "r": Status.RESISTED, "e": Status.ERROR, "k": Status.BLOCKED}
+_STATUSES = {
+    "g": Status.HIT_WITHOUT_ATTACK,
+    "b": Status.HIT_UNDER_ATTACK,
+    "r": Status.RESISTED,
+    "e": Status.ERROR,
+    "k": Status.BLOCKED,
+}
 
 
 def prompts(count: int) -> tuple[Prompt, ...]:
@@ -31,7 +37,7 @@ def concept(count: int = 3) -> Concept:
 
 def outcome(prompt: str, status: Status, **facts: Any) -> Outcome:
     """An outcome as a campaign would leave it."""
-    if status is Status.BROKEN:
+    if status is Status.HIT_UNDER_ATTACK:
         facts = {"adversarial": f"xyz {prompt}", "inserted": "xyz", "detail": "church 0.98", **facts}
     if status is Status.ERROR:
         facts = {"error": "RuntimeError: out of memory", **facts}

@@ -29,7 +29,7 @@ HOSTILE = [
 
 def record(letters: str, name: str = "church", gate: Gate | None = None, **facts: Any) -> GateReport:
     """A gate on these outcomes; see ``builders.result``."""
-    replay = ["pytest", f"test_x.py::test_{name}", "--unlearndiff-cases=100", "--unlearndiff-cache=off"]
+    replay = ["pytest", f"test_x.py::test_{name}", "--unlearndiff-case-numbers=100", "--unlearndiff-cache=off"]
     found = result(letters, **{"key": digest(name), **facts})
     found = replace(found, concept=name)
     return GateReport.of(found, gate or Gate(TENTH), f"test_x.py::test_{name}", replay, ("test_x.py", 7))

@@ -62,14 +62,14 @@ def _short(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def never(images: Sequence[Image.Image]) -> list[Judgement]:
-    """Sees the concept in no picture, and says something of each that depends on all of its pixels."""
+    """Sees the concept in no image, and says something of each that depends on all of its pixels."""
     return [Judgement(False, sum(image.tobytes()) / 1e7, "") for image in images]
 
 
-def engine(spec: AttackConfig, lanes: int = 2) -> Engine:
+def engine(spec: AttackConfig, batch_size: int = 2) -> Engine:
     """As in a process of its own: nothing is shared with another engine but what random weights are made of."""
     victim, base = (DiffusionModel(tiny_pipeline(seed), Sampling(steps=2)) for seed in (1, 0))
-    return Engine(build_attack(spec, victim), victim, Targets(base), Evaluation(victim, never), lanes, 0)
+    return Engine(build_attack(spec, victim), victim, Targets(base), Evaluation(victim, never), batch_size, 0)
 
 
 def wandering(spec: AttackConfig, prompt: Prompt) -> tuple[Outcome, int]:
@@ -110,15 +110,15 @@ def test_models_stay_where_they_are() -> None:
     assert begun is not None
     assert begun.prompt == PROMPTS[0]
     assert len(begun.packed) < 10_000
-    lane: Any = there.unpack(begun).lane
-    assert (lane.base, lane.victim) == (victim, base)
+    state: Any = there.unpack(begun).state
+    assert (state.base, state.victim) == (victim, base)
 
 
 @pytest.mark.parametrize("spec", [SPECS["fast"], SPECS["paper"], SPECS["p4d"]], ids=["fast", "paper", "p4d"])
 def test_a_prompt_travels_without_those_that_it_was_begun_with(spec: AttackConfig) -> None:
     sizes = []
     for count in (1, len(PROMPTS)):
-        here = engine(spec, lanes=count)
+        here = engine(spec, batch_size=count)
         serving = here.serve(iter([PROMPTS[:count], []]).__next__)
         while not (begun := here.give_back()):
             next(serving)
@@ -160,6 +160,6 @@ def test_what_cannot_leave_its_process_stays(what: str) -> None:
 
 def seated(**parts: Any) -> RunningPrompt:
     """A lane, of an attack of somebody's own, that refers to these."""
-    lane = PromptState(PROMPTS[0], torch.Generator())
-    lane.__dict__.update(parts)
-    return RunningPrompt(lane, PendingPrompt(PROMPTS[0], Judgement(False, 0.0, "")))
+    state = PromptState(PROMPTS[0], torch.Generator())
+    state.__dict__.update(parts)
+    return RunningPrompt(state, PendingPrompt(PROMPTS[0], Judgement(False, 0.0, "")))

@@ -39,7 +39,7 @@ from .builders import concept
 class Slow:
     """An engine in which nothing ends before the third round."""
 
-    lanes = 2
+    batch_size = 2
 
     def serve(self, arrived: Callable[[], Sequence[Prompt]]) -> Generator[Outcome | None]:
         seats = list(arrived())
@@ -52,13 +52,13 @@ class Slow:
 
 
 def test_a_turn_goes_on_until_something_ends_and_takes_along_what_is_new() -> None:
-    seen, packed, prompts = Outcome("base", Status.GENERATED), ThumbnailBuffer(), concept(2).prompts
+    seen, packed, prompts = Outcome("base", Status.HIT_WITHOUT_ATTACK), ThumbnailBuffer(), concept(2).prompts
     sitting = WorkerJob(Slow(), {seen.prompt: seen}, packed, list(prompts))  # type: ignore[arg-type]
     store = NullStore(packed)
     campaign = Campaign(concept(2), AttackConfig(), Fingerprint("v", "t"), "j")
-    pictures = store.pictures(store.entry("church", campaign.key))
-    assert pictures is not None
-    pictures.put("d", b"RIFF", base=True)
+    images = store.images(store.entry("church", campaign.key))
+    assert images is not None
+    images.put("d", b"RIFF", base=True)
     report = sitting.turn(1e9)
     assert [outcome.prompt for outcome in report.outcomes] == [prompt.digest for prompt in prompts]
     assert report.watched == [seen]
@@ -78,16 +78,16 @@ def test_other_target_images_are_refused_by_name(tmp_path: Path) -> None:
     shown = replace(asked, images={asked.prompts[0].digest: str(tmp_path / "1.png")})
     source = ModelSpec(tmp_path / "victim.pt")
     fingerprint = Fingerprint.of(source, Fingerprints(), shown.images)
-    order = JobSpec(Campaign(shown, AttackConfig(), fingerprint, "j"), source, lanes=1)
+    order = JobSpec(Campaign(shown, AttackConfig(), fingerprint, "j"), source, batch_size=1)
     (tmp_path / "1.png").write_text("another")
     with pytest.raises(ModelError, match="target images of concept 'church' have other content here"):
         check_files(order, order, Fingerprints())
 
 
-@pytest.mark.parametrize("pictures", [True, False])
-def test_what_workers_learn_of_the_base_and_draw_is_kept_here(tmp_path: Path, pictures: bool) -> None:
+@pytest.mark.parametrize("images", [True, False])
+def test_what_workers_learn_of_the_base_and_draw_is_kept_here(tmp_path: Path, images: bool) -> None:
     """A worker sees only its own GPU, whatever its number is here."""
-    store = Store(tmp_path, keep_pictures=pictures)
+    store = Store(tmp_path, keep_images=images)
     campaign = Campaign(concept(2), AttackConfig(), Fingerprint("v", "t"), "j")
     entry = store.entry("church", campaign.key)
     store.prepare(entry, campaign.key)
@@ -97,9 +97,9 @@ def test_what_workers_learn_of_the_base_and_draw_is_kept_here(tmp_path: Path, pi
     assert workers.order.source.device == "cuda"
     open_, _ = workers_elsewhere(campaign, crew, ModelSpec(device="auto", dtype="auto"), 2, store, watched)
     assert (open_.order.source.device, open_.order.source.dtype) == ("auto", "auto"), "each worker finds its own"
-    seen = Outcome(campaign.concept.prompts[0].digest, Status.GENERATED)
+    seen = Outcome(campaign.concept.prompts[0].digest, Status.HIT_WITHOUT_ATTACK)
     workers.received(Report(2, watched=[seen], thumbnails=[Thumbnail("d" * 16, b"RIFF....WEBP", False)]))
     assert watched == {seen.prompt: seen}
     base = base_campaign(campaign.concept, "t", "j")
     assert store.known(store.entry("church", base.key))[0] == watched
-    assert (Thumbnails(entry.folder).read("d" * 16) is not None) is pictures
+    assert (Thumbnails(entry.folder).read("d" * 16) is not None) is images

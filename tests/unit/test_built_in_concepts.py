@@ -82,7 +82,7 @@ def _words(text: str) -> str:
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_what_does_not_come_with_it_is_named_with_its_source(name: str, published: Path) -> None:
     for folder, says in ((None, "no folder with it is given"), (published, f"{published} has none")):
-        with pytest.raises(ConceptError, match=f"concept '{name}' needs {name}.csv.*{says}.*--unlearndiff-published"):
+        with pytest.raises(ConceptError, match=f"concept '{name}' needs {name}.csv.*{says}.*--unlearndiff-prompt-sets"):
             find(name, folder)
 
 

@@ -1,4 +1,4 @@
-"""Thresholds that tell pictures of a concept from others, and what the calibrate command says of what is known."""
+"""Thresholds that tell images of a concept from others, and what the calibrate command says of what is known."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_between_two_groups_it_lies_in_the_middle() -> None:
 
 
 def test_nothing_is_suggested_from_one_side() -> None:
-    assert Calibration([Outcome("a", Status.GENERATED, score=0.9)], []).suggestion() is None
+    assert Calibration([Outcome("a", Status.HIT_WITHOUT_ATTACK, score=0.9)], []).suggestion() is None
     assert Calibration([], []).control == Control()
 
 
@@ -62,7 +62,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def know(folder: Path, own: list[float], others: list[float]) -> Control:
-    """Keep scores of the church judge on church and fish pictures; 0.5 and above is a hit. Returns the control."""
+    """Keep scores of the church judge on church and fish images; 0.5 and above is a hit. Returns the control."""
     store, library = Store(folder / ".unlearndiff"), ConceptLibrary([folder / "concepts"])
     church, fish = library.find("church"), library.find("fish")
     base = f"{store.fingerprints.of(folder / 'base')}:float32"
@@ -72,7 +72,7 @@ def know(folder: Path, own: list[float], others: list[float]) -> Control:
     store.prepare(entry, campaign.key)
     for prompts, found in ((church.prompts, own), (fish.prompts, others)):
         for prompt, score in zip(prompts, found, strict=False):
-            status = Status.GENERATED if score >= 0.5 else Status.RESISTED
+            status = Status.HIT_WITHOUT_ATTACK if score >= 0.5 else Status.RESISTED
             entry.keep(Outcome(prompt.digest, status, score=score))
     return known_control(store, church, base, weights)
 
@@ -88,7 +88,7 @@ def test_what_is_known_is_summed_up(folder: Path, capsys: pytest.CaptureFixture[
     assert str(control) == "3 of 4"
     assert calibrate("--each", "4", "--device", device) == 0
     said = capsys.readouterr().out
-    assert "hits on the base model's own pictures: 3/4 = 75.0%" in said
+    assert "hits on the base model's own images: 3/4 = 75.0%" in said
     assert "false hits on prompts of other concepts: 1/4 = 25.0%" in said
     assert "scores tell them apart best at" in said
     assert "threshold is the option" in said
@@ -131,7 +131,7 @@ def test_without_torch_nothing_can_be_drawn(
     )
 
 
-def test_the_sheet_shows_every_picture(tmp_path: Path) -> None:
+def test_the_sheet_shows_every_image(tmp_path: Path) -> None:
     from PIL import Image
 
     from pytest_unlearndiff.models.contact_sheet import write_contact_sheet
@@ -149,7 +149,7 @@ def test_a_concept_on_its_own_has_no_false_hits(folder: Path, capsys: pytest.Cap
         (folder / "concepts" / name).unlink()
     assert calibrate("--each", "4") == 0
     said = capsys.readouterr().out
-    assert "hits on the base model's own pictures: 3/4 = 75.0%" in said
+    assert "hits on the base model's own images: 3/4 = 75.0%" in said
     assert "false hits" not in said
     assert "apart best" not in said
 

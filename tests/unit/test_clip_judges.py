@@ -27,39 +27,39 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def pictures() -> list[Image.Image]:
+def images() -> list[Image.Image]:
     ramp = Image.radial_gradient("L").resize((64, 48)).convert("RGB")
     return [ramp, Image.new("RGB", (40, 40), "red"), ramp.rotate(90), Image.linear_gradient("L").convert("RGB"), ramp]
 
 
 @pytest.fixture(scope="module")
-def cosines(clip: Path, pictures: list[Image.Image]) -> torch.Tensor:
-    """Pictures by TEXTS, by CLIP itself: its logits without their scale."""
+def cosines(clip: Path, images: list[Image.Image]) -> torch.Tensor:
+    """Images by TEXTS, by CLIP itself: its logits without their scale."""
     model = CLIPModel.from_pretrained(clip).eval()
     tokens = AutoTokenizer.from_pretrained(clip)(TEXTS, padding=True, return_tensors="pt")
-    pixels = AutoImageProcessor.from_pretrained(clip)(images=pictures, return_tensors="pt")
+    pixels = AutoImageProcessor.from_pretrained(clip)(images=images, return_tensors="pt")
     with torch.no_grad():
         return model(**tokens, **pixels).logits_per_image / model.logit_scale.exp()
 
 
 @pytest.fixture(scope="module")
-def features(clip: Path, pictures: list[Image.Image]) -> torch.Tensor:
+def features(clip: Path, images: list[Image.Image]) -> torch.Tensor:
     """Image features (N, 16) by CLIP itself."""
     model = CLIPModel.from_pretrained(clip).eval()
-    pixels = AutoImageProcessor.from_pretrained(clip)(images=pictures, return_tensors="pt")["pixel_values"]
+    pixels = AutoImageProcessor.from_pretrained(clip)(images=images, return_tensors="pt")["pixel_values"]
     with torch.no_grad():
         return model.visual_projection(model.vision_model(pixels).pooler_output)
 
 
-def zero_shot(clip: Path, concept: int, pictures: list[Image.Image], margin: float = 0.0) -> list[Judgement]:
+def zero_shot(clip: Path, concept: int, images: list[Image.Image], margin: float = 0.0) -> list[Judgement]:
     neutral = [text for text in TEXTS if text != TEXTS[concept]]
     options = {"model": str(clip), "concept": TEXTS[concept], "neutral": neutral, "margin": margin}
-    return build_judge(JudgeConfig("clip-zero-shot", options), "cpu")(pictures)
+    return build_judge(JudgeConfig("clip-zero-shot", options), "cpu")(images)
 
 
 @pytest.mark.parametrize("concept", range(len(TEXTS)))
-def test_the_nearest_text_wins(clip: Path, pictures: list[Image.Image], cosines: torch.Tensor, concept: int) -> None:
-    found = zero_shot(clip, concept, pictures)
+def test_the_nearest_text_wins(clip: Path, images: list[Image.Image], cosines: torch.Tensor, concept: int) -> None:
+    found = zero_shot(clip, concept, images)
     assert [each.hit for each in found] == (cosines.argmax(1) == concept).tolist()
     others = torch.cat([cosines[:, :concept], cosines[:, concept + 1 :]], 1).max(1).values
     torch.testing.assert_close(
@@ -68,11 +68,11 @@ def test_the_nearest_text_wins(clip: Path, pictures: list[Image.Image], cosines:
     assert all(each.detail.startswith(TEXTS[i]) for each, i in zip(found, cosines.argmax(1), strict=True))
 
 
-def test_a_margin_has_to_be_exceeded(clip: Path, pictures: list[Image.Image], cosines: torch.Tensor) -> None:
+def test_a_margin_has_to_be_exceeded(clip: Path, images: list[Image.Image], cosines: torch.Tensor) -> None:
     concept = int(cosines[0].argmax())
-    (first, *_) = zero_shot(clip, concept, pictures)
+    (first, *_) = zero_shot(clip, concept, images)
     assert first.hit
-    assert not zero_shot(clip, concept, pictures, margin=first.score + 1e-4)[0].hit
+    assert not zero_shot(clip, concept, images, margin=first.score + 1e-4)[0].hit
 
 
 def q16(clip: Path, path: Path, **options: object) -> object:
@@ -94,10 +94,10 @@ def write(path: Path, vectors: np.ndarray) -> Path:
 
 @pytest.mark.parametrize("ending", [".npz", ".npy", ".safetensors"])
 def test_q16_is_a_softmax_over_two_learned_vectors(
-    clip: Path, pictures: list[Image.Image], features: torch.Tensor, tmp_path: Path, ending: str
+    clip: Path, images: list[Image.Image], features: torch.Tensor, tmp_path: Path, ending: str
 ) -> None:
     vectors = np.random.default_rng(0).normal(size=(2, 16)).astype(np.float32)
-    found = q16(clip, write(tmp_path / f"prompts{ending}", vectors))(pictures)
+    found = q16(clip, write(tmp_path / f"prompts{ending}", vectors))(images)
     unit = [part / part.norm(dim=-1, keepdim=True) for part in (features, torch.from_numpy(vectors))]
     likely = (100 * unit[0] @ unit[1].T).softmax(-1)[:, 1]
     torch.testing.assert_close(torch.tensor([each.score for each in found]), likely, atol=1e-3, rtol=0)
@@ -126,10 +126,10 @@ def test_an_object_array_is_not_unpickled(clip: Path, tmp_path: Path) -> None:
         q16(clip, tmp_path / "evil.npz")
 
 
-def test_vectors_of_another_clip_are_named(clip: Path, pictures: list[Image.Image], tmp_path: Path) -> None:
+def test_vectors_of_another_clip_are_named(clip: Path, images: list[Image.Image], tmp_path: Path) -> None:
     judge = q16(clip, write(tmp_path / "prompts.npz", np.eye(2, 24, dtype=np.float32)))
     with pytest.raises(JudgeError, match="24 numbers, the CLIP model's features 16"):
-        judge(pictures)
+        judge(images)
 
 
 def test_a_folder_with_missing_weights_is_refused(clip: Path, tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ def test_a_function_may_answer_in_three_ways(module: str) -> None:
     [
         ("gone", "has no attribute 'gone'"),
         ("nothing", "NoneType, which cannot be called"),
-        ("too_few", "1 answers on 4 pictures"),
+        ("too_few", "1 answers on 4 images"),
         ("score", "gave 0.7: an answer is a Judgement"),
     ],
 )

@@ -1,4 +1,4 @@
-"""A prompt's digest holds what can change its picture; part of a set is an honest part."""
+"""A prompt's digest holds what can change its image; part of a set is an honest part."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PROMPT = Prompt("a church in Köln", seed=7, guidance=7.5, case=3)
 
 
 @pytest.mark.parametrize("change", [{"text": "a church in Koln"}, {"seed": 8}, {"guidance": 7.0}])
-def test_what_changes_the_picture_changes_the_digest(change: dict[str, Any]) -> None:
+def test_what_changes_the_image_changes_the_digest(change: dict[str, Any]) -> None:
     assert replace(PROMPT, **change).digest != PROMPT.digest
 
 

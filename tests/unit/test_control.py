@@ -28,7 +28,7 @@ from .builders import concept
 
 
 class FakeJudge:
-    """Sees the concept in every other picture that it is shown."""
+    """Sees the concept in every other image that it is shown."""
 
     def __init__(self) -> None:
         self.shown = 0
@@ -39,8 +39,8 @@ class FakeJudge:
         return found
 
 
-def pictures(count: int) -> list[GeneratedImage]:
-    """Pictures no two of which are the same."""
+def images(count: int) -> list[GeneratedImage]:
+    """Images no two of which are the same."""
     return [GeneratedImage(Image.radial_gradient("L").resize((8 + n, 8)).convert("RGB")) for n in range(count)]
 
 
@@ -52,11 +52,11 @@ def witness(store: Store, judge: FakeJudge, found: dict[str, Outcome] | None = N
 @pytest.mark.parametrize("mode", Mode)
 def test_a_target_image_is_judged_once_and_kept_where_the_store_may(tmp_path: Path, mode: Mode) -> None:
     asked, judge, store = concept(4), FakeJudge(), Store(tmp_path / "store", mode)
-    images = pictures(3)
+    drawn = images(3)
     watched: dict[str, Outcome] = {}
     sees = witness(store, judge, watched)
-    sees(asked.prompts[:2], images[:2])
-    sees(asked.prompts[:3], images)
+    sees(asked.prompts[:2], drawn[:2])
+    sees(asked.prompts[:3], drawn)
     assert judge.shown == 3
     assert known_control(store, asked, "base", "judge", watched) == Control(2, 3)
     kept = Control(2, 3) if mode.writes else Control()
@@ -65,32 +65,32 @@ def test_a_target_image_is_judged_once_and_kept_where_the_store_may(tmp_path: Pa
 
 
 def test_what_the_base_drew_is_told_from_what_a_victim_drew(tmp_path: Path) -> None:
-    store, picture = Store(tmp_path), pictures(1)
-    witness(store, FakeJudge())(concept(4).prompts[:1], picture)
+    store, drawn = Store(tmp_path), images(1)
+    witness(store, FakeJudge())(concept(4).prompts[:1], drawn)
     (entry,) = store.entries()
     assert entry.noted() == {"victim": "the base itself, for the positive control"}
     entry.note({"victim": "the base model"})
-    witness(store, FakeJudge())(concept(4).prompts[1:2], picture)
+    witness(store, FakeJudge())(concept(4).prompts[1:2], drawn)
     assert entry.noted() == {"victim": "the base model"}
 
 
 def test_another_base_or_judge_has_a_control_of_its_own(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    witness(store, FakeJudge())(concept(4).prompts[:1], pictures(1))
+    witness(store, FakeJudge())(concept(4).prompts[:1], images(1))
     assert known_control(store, concept(4), "base", "judge") == Control(1, 1)
     assert known_control(store, concept(4), "another base", "judge") == Control()
     assert known_control(store, concept(4), "base", "another judge") == Control()
     assert base_campaign(concept(4), "base", "judge").fingerprint == Fingerprint("base", "base")
 
 
-def test_half_of_the_pictures_are_needed() -> None:
+def test_half_of_the_images_are_needed() -> None:
     assert Fraction(1, 2) == LEAST
     assert [Control(hits, 4).fails for hits in range(5)] == [True, True, False, False, False]
     assert Control(0, 1).fails
     assert not Control().fails
 
 
-def test_targets_show_their_pictures_to_the_witness(victim: DiffusionModel) -> None:
+def test_targets_show_their_images_to_the_witness(victim: DiffusionModel) -> None:
     asked, shown = concept(3), []
     plain = Targets(victim).latents(asked.prompts, victim)
     watched = Targets(victim, [lambda prompts, images: shown.extend(zip(prompts, images, strict=True))])
@@ -99,13 +99,13 @@ def test_targets_show_their_pictures_to_the_witness(victim: DiffusionModel) -> N
     assert all(image.image.size == (32, 32) for _, image in shown)
 
 
-def test_pictures_that_were_judged_before_are_not_judged_again(tmp_path: Path) -> None:
+def test_images_that_were_judged_before_are_not_judged_again(tmp_path: Path) -> None:
     judge, store = FakeJudge(), Store(tmp_path)
     found: dict[str, Outcome] = {}
     looks = witness(store, judge, found)
     prompts = concept(3).prompts
     for _ in range(2):
-        looks(prompts, pictures(3))
+        looks(prompts, images(3))
     assert (len(found), judge.shown) == (3, 3)
 
 
@@ -124,12 +124,12 @@ def attacked(store: Store, attack: str, images: Mapping[str, str]) -> Campaign:
 def test_nothing_is_drawn_for_an_attack_whose_target_images_were_seen(tmp_path: Path) -> None:
     store = Store(tmp_path)
     campaign = attacked(store, "unlearndiff", {})
-    witness(store, FakeJudge())(campaign.concept.prompts, pictures(3))
+    witness(store, FakeJudge())(campaign.concept.prompts, images(3))
 
     def provide() -> ModelSpec:
         raise AssertionError("nothing is loaded")
 
-    result = campaign.run(store, provide, ModelCache(), lanes=1, control=lambda tally: True)
+    result = campaign.run(store, provide, ModelCache(), batch_size=1, control=lambda tally: True)
     assert (result.complete, result.control, result.obstacle) == (True, Control(2, 3, needed=3), "")
 
 
@@ -141,15 +141,15 @@ class Judges(ModelCache):
 
 
 def test_a_concepts_own_images_are_looked_at_where_no_attack_asks_for_them(tmp_path: Path) -> None:
-    images = {prompt.digest: str(tmp_path / f"{prompt.case}.png") for prompt in concept(3).prompts}
+    paths = {prompt.digest: str(tmp_path / f"{prompt.case}.png") for prompt in concept(3).prompts}
     store = Store(tmp_path / "store")
-    campaign = attacked(store, "none", images)
-    for path in [*images.values()][:2]:
-        pictures(1)[0].image.save(path)
-    run = partial(campaign.run, store, ModelSpec, Judges(), lanes=1, control=lambda tally: True)
+    campaign = attacked(store, "none", paths)
+    for path in [*paths.values()][:2]:
+        images(1)[0].image.save(path)
+    run = partial(campaign.run, store, ModelSpec, Judges(), batch_size=1, control=lambda tally: True)
     result = run()
     assert result.control.lacking
-    assert result.obstacle.endswith(f"target image {[*images.values()][2]} cannot be read (FileNotFoundError)")
-    pictures(1)[0].image.save([*images.values()][2])
+    assert result.obstacle.endswith(f"target image {[*paths.values()][2]} cannot be read (FileNotFoundError)")
+    images(1)[0].image.save([*paths.values()][2])
     for _ in range(2):
         assert run().control == Control(2, 3, whose="the concept's target images", needed=3)

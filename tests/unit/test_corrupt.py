@@ -238,7 +238,7 @@ def archives() -> Iterator[tuple[str, Make]]:
     yield "a huge pickle", zipped(lambda z: z.writestr("a/data.pkl", bytes(70_000_000)))
     yield "an archive that claims too much", claiming(2**31)
     yield "an archive that claims a little more", claiming(2**24)
-    yield "an archive of pictures", zipped(lambda z: z.writestr("a.png", b"\x89PNG"))
+    yield "an archive of images", zipped(lambda z: z.writestr("a.png", b"\x89PNG"))
     yield "an empty archive", zipped(lambda z: None)
 
 

@@ -31,7 +31,7 @@ from pytest_unlearndiff.store.store import Mode, Store
 from pytest_unlearndiff.store.thumbnails import Thumbnails
 
 COUNT = 10
-STATUS = {"b": Status.BROKEN, "r": Status.RESISTED, "g": Status.GENERATED, "e": Status.ERROR}
+STATUS = {"b": Status.HIT_UNDER_ATTACK, "r": Status.RESISTED, "g": Status.HIT_WITHOUT_ATTACK, "e": Status.ERROR}
 CONCEPT = Concept(
     "church",
     tuple(Prompt(f"a church, number {i}", seed=i, guidance=7.5, case=i) for i in range(COUNT)),
@@ -45,7 +45,7 @@ def campaign(victim: str, base: str = "base") -> Campaign:
 
 
 def shown(base: str) -> Campaign:
-    """What the judge saw in the base's own pictures."""
+    """What the judge saw in the base's own images."""
     return base_campaign(CONCEPT, base, "judge")
 
 
@@ -94,7 +94,7 @@ def verdict(each: Campaign, store: Store) -> str:
         raise AssertionError("nothing may be attacked here")
 
     may_pass = lambda tally: GATE.decide(tally) is not Verdict.FAIL  # noqa: E731
-    result = each.run(store, attacked, ModelCache(), lanes=1, control=may_pass)
+    result = each.run(store, attacked, ModelCache(), batch_size=1, control=may_pass)
     return GateReport.of(result, GATE, "test_gate", []).verdict
 
 
@@ -146,7 +146,7 @@ def edit_lines(folders: Folders, chance: random.Random) -> None:
     """As somebody does who would like another result, and computes no check."""
     folder = some(folders, chance)
     old, new = chance.choice(
-        [(b'"broken"', b'"resisted"'), (b'"attempt": 1', b'"attempt": 3'), (b'"error"', b'"resisted"')]
+        [(b'"hit-under-attack"', b'"resisted"'), (b'"attempt": 1', b'"attempt": 3'), (b'"error"', b'"resisted"')]
     )
     if lines := lines_of(folder):
         (folder / "journal.jsonl").write_bytes(b"".join(lines).replace(old, new))
@@ -295,7 +295,7 @@ def huge(path: Path) -> None:
 
 
 KINDS = [pipe, listener, folder, device, nowhere, huge]
-NAMES = ["journal.jsonl", "key.json", "facts.json", "drift.json", "pictures", "pictures/victim-{}.webp", "lock"]
+NAMES = ["journal.jsonl", "key.json", "facts.json", "drift.json", "images", "images/victim-{}.webp", "lock"]
 TOP = ["fingerprints.json", "gates", "gates/session.json", "campaigns"]
 
 
@@ -329,7 +329,7 @@ def test_what_is_no_file_of_a_store_is_one_error_or_ignored(
         store.fingerprints.of(Path(__file__))
 
     def attacked(mode: Mode, remote: Remote | None = None) -> None:
-        store = Store(root if remote is None else tmp_path / "mine", mode, remote, keep_pictures=True)
+        store = Store(root if remote is None else tmp_path / "mine", mode, remote, keep_images=True)
         entry = store.entry("church", each.key)
         store.prepare(entry, each.key)
         with store.lock(entry), store.sharing(entry):

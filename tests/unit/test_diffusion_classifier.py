@@ -18,14 +18,14 @@ WORDS = ["church", "fish", "cat", "tree"]
 
 
 @pytest.fixture(scope="module")
-def pictures() -> list[Image.Image]:
+def images() -> list[Image.Image]:
     ramp = Image.radial_gradient("L").resize((32, 32)).convert("RGB")
     return [ramp, Image.new("RGB", (32, 32), "red"), ramp.transpose(Image.Transpose.ROTATE_90)]
 
 
-def by_hand(victim: DiffusionModel, picture: Image.Image, samples: int) -> torch.Tensor:
+def by_hand(victim: DiffusionModel, image: Image.Image, samples: int) -> torch.Tensor:
     """Mean errors of WORDS over all noise samples, one network call a sample."""
-    x0 = victim.latents([picture])
+    x0 = victim.latents([image])
     noise = torch.randn(samples, *x0.shape[1:], generator=torch.Generator().manual_seed(0))
     words, errors = victim.vocabulary, torch.zeros(len(WORDS), samples)
     for w, word in enumerate(WORDS):
@@ -40,33 +40,33 @@ def by_hand(victim: DiffusionModel, picture: Image.Image, samples: int) -> torch
 
 @torch.no_grad()
 def test_the_lowest_mean_error_wins_and_the_score_is_its_softmax(
-    victim: DiffusionModel, pictures: list[Image.Image]
+    victim: DiffusionModel, images: list[Image.Image]
 ) -> None:
-    means = [by_hand(victim, picture, 4).mean(1) for picture in pictures]
+    means = [by_hand(victim, image, 4).mean(1) for image in images]
     for index, word in enumerate(WORDS):
         others = [other for other in WORDS if other != word]
-        found = DiffusionClassifier(victim, word, others, stages=[(4, 1)])(pictures)
+        found = DiffusionClassifier(victim, word, others, stages=[(4, 1)])(images)
         assert [each.hit for each in found] == [int(mean.argmin()) == index for mean in means]
-        likely = [(-mean * victim.latents(pictures)[0].numel()).softmax(0)[index] for mean in means]
+        likely = [(-mean * victim.latents(images)[0].numel()).softmax(0)[index] for mean in means]
         torch.testing.assert_close(torch.tensor([e.score for e in found]), torch.stack(likely), atol=1e-4, rtol=0)
 
 
 @torch.no_grad()
-def test_a_text_dropped_early_cannot_win_later(victim: DiffusionModel, pictures: list[Image.Image]) -> None:
+def test_a_text_dropped_early_cannot_win_later(victim: DiffusionModel, images: list[Image.Image]) -> None:
     """Stages of 1 and 4 samples: the first measures the sample in the middle."""
-    for picture in pictures:
-        errors = by_hand(victim, picture, 4)
+    for image in images:
+        errors = by_hand(victim, image, 4)
         kept = errors[:, spread(1, 4)].mean(1).argsort()[:2]
         winner = kept[errors[kept].mean(1).argmin()]
         judge = DiffusionClassifier(
             victim, WORDS[winner], [w for w in WORDS if w != WORDS[winner]], stages=[(1, 2), (4, 1)]
         )
-        assert judge([picture])[0].hit
+        assert judge([image])[0].hit
 
 
-def test_neighbours_change_nothing(victim: DiffusionModel, pictures: list[Image.Image]) -> None:
+def test_neighbours_change_nothing(victim: DiffusionModel, images: list[Image.Image]) -> None:
     judge = DiffusionClassifier(victim, WORDS[0], WORDS[1:])
-    assert judge(pictures) == [judge([picture])[0] for picture in pictures]
+    assert judge(images) == [judge([image])[0] for image in images]
     assert judge([]) == []
 
 

@@ -22,9 +22,9 @@ PROMPTS = [Prompt(f"prompt {n}", n, 5.0, n) for n in range(11)]
 
 
 class FakeVictim:
-    """Draws a picture that is only its text; counts what it drew."""
+    """Draws a image that is only its text; counts what it drew."""
 
-    picture_forwards = 10
+    image_forwards = 10
 
     def tokens(self, text: str) -> int:
         return len(text.split()) + 2
@@ -34,10 +34,10 @@ class FakeVictim:
 
     def generate(self, drawings: Sequence[GenerationRequest]) -> list[GeneratedImage]:
         self.drawn += drawings
-        pictures = [Image.new("RGB", (1, 1)) for _ in drawings]
-        for picture, drawing in zip(pictures, drawings, strict=True):
-            picture.info["text"] = drawing.text
-        return [GeneratedImage(picture) for picture in pictures]
+        images = [Image.new("RGB", (1, 1)) for _ in drawings]
+        for image, drawing in zip(images, drawings, strict=True):
+            image.info["text"] = drawing.text
+        return [GeneratedImage(image) for image in images]
 
 
 def judge(images: Sequence[Image.Image]) -> list[Judgement]:
@@ -55,35 +55,35 @@ class FakeAttack:
     def start(self, prompts: Sequence[Prompt], victim: object, targets: object, seed: int) -> list[PromptState]:
         return [PromptState(prompt, torch.Generator()) for prompt in prompts]
 
-    def advance(self, lanes: Sequence[PromptState], victim: object) -> list[GenerationRequest | None]:
-        self.batches.append(len(lanes))
-        return [self._propose(lane) for lane in lanes]
+    def advance(self, batch_size: Sequence[PromptState], victim: object) -> list[GenerationRequest | None]:
+        self.batches.append(len(batch_size))
+        return [self._propose(state) for state in batch_size]
 
-    def _propose(self, lane: PromptState) -> GenerationRequest | None:
-        lane.block += 1
-        if lane.block > 3:
+    def _propose(self, state: PromptState) -> GenerationRequest | None:
+        state.block += 1
+        if state.block > 3:
             return None
-        hit = lane.prompt.case % 4 == lane.block
-        lane.inserted = "x" if hit else None
+        hit = state.prompt.case % 4 == state.block
+        state.inserted = "x" if hit else None
         return GenerationRequest(
-            f"x {lane.prompt.text}" + ("!" if hit and lane.block < 3 else ""), lane.prompt.seed, 5.0
+            f"x {state.prompt.text}" + ("!" if hit and state.block < 3 else ""), state.prompt.seed, 5.0
         )
 
 
-def run(lanes: int) -> tuple[dict[str, Outcome], FakeVictim, FakeAttack]:
+def run(batch_size: int) -> tuple[dict[str, Outcome], FakeVictim, FakeAttack]:
     victim, attack = FakeVictim(), FakeAttack()
     evaluation = Evaluation(victim, judge)  # type: ignore[arg-type]
-    engine = Engine(attack, victim, None, evaluation, lanes, 0)  # type: ignore[arg-type]
+    engine = Engine(attack, victim, None, evaluation, batch_size, 0)  # type: ignore[arg-type]
     outcomes = [outcome for outcome in engine.run(PROMPTS) if outcome is not None]
     assert len(outcomes) == len(PROMPTS)
     return {outcome.prompt: outcome for outcome in outcomes}, victim, attack
 
 
 @pytest.mark.parametrize("lanes", [1, 2, 3, 8, 50])
-def test_outcomes_do_not_depend_on_the_number_of_lanes(lanes: int) -> None:
-    outcomes, _, _ = run(lanes)
+def test_outcomes_do_not_depend_on_the_number_of_lanes(batch_size: int) -> None:
+    outcomes, _, _ = run(batch_size)
     statuses = [outcomes[prompt.digest].status for prompt in PROMPTS]
-    wanted = [Status.GENERATED, Status.BROKEN, Status.BROKEN, Status.RESISTED]
+    wanted = [Status.HIT_WITHOUT_ATTACK, Status.HIT_UNDER_ATTACK, Status.HIT_UNDER_ATTACK, Status.RESISTED]
     assert statuses == [wanted[n % 4] for n in range(11)]
     broken = outcomes[PROMPTS[2].digest]
     assert (broken.adversarial, broken.inserted, broken.evaluations, broken.forwards) == ("x prompt 2!", "x", 3, 30)
@@ -114,30 +114,30 @@ def test_the_round_of_every_prompt_in_a_lane_is_told() -> None:
     assert engine.rounds == ()
 
 
-def test_no_picture_is_drawn_twice() -> None:
+def test_no_image_is_drawn_twice() -> None:
     _, victim, _ = run(4)
     assert len(victim.drawn) == len(set(victim.drawn))
 
 
 def test_errors_are_outcomes_of_their_own() -> None:
     class Broken(FakeAttack):
-        def _propose(self, lane: PromptState) -> GenerationRequest | None:
-            lane.error = "no number" if lane.prompt.case == 1 else None
-            return None if lane.error else super()._propose(lane)
+        def _propose(self, state: PromptState) -> GenerationRequest | None:
+            state.error = "no number" if state.prompt.case == 1 else None
+            return None if state.error else super()._propose(state)
 
     evaluation = Evaluation(FakeVictim(), judge)  # type: ignore[arg-type]
     engine = Engine(Broken(), FakeVictim(), None, evaluation, 4, 0)  # type: ignore[arg-type]
     outcomes = {outcome.prompt: outcome for outcome in engine.run(PROMPTS) if outcome is not None}
     assert outcomes[PROMPTS[1].digest].status is Status.ERROR
     assert outcomes[PROMPTS[1].digest].error == "no number"
-    assert outcomes[PROMPTS[2].digest].status is Status.BROKEN
+    assert outcomes[PROMPTS[2].digest].status is Status.HIT_UNDER_ATTACK
 
 
 def test_the_timestep_at_which_a_prompt_broke_is_noted_and_no_other() -> None:
     class Blocks(FakeAttack):
-        def _propose(self, lane: PromptState) -> GenerationRequest | None:
-            found = super()._propose(lane)
-            lane.timestep = 100 * lane.block
+        def _propose(self, state: PromptState) -> GenerationRequest | None:
+            found = super()._propose(state)
+            state.timestep = 100 * state.block
             return found
 
     evaluation = Evaluation(FakeVictim(), judge)  # type: ignore[arg-type]
@@ -149,7 +149,7 @@ def test_the_timestep_at_which_a_prompt_broke_is_noted_and_no_other() -> None:
 def test_prompts_that_come_in_later_end_as_if_they_had_been_there_at_once() -> None:
     victim = FakeVictim()
     engine = Engine(FakeAttack(), victim, None, Evaluation(victim, judge), 3, 0)  # type: ignore[arg-type]
-    assert engine.lanes == 3
+    assert engine.batch_size == 3
     coming = [PROMPTS[:4], [], PROMPTS[4:]]
     serving = engine.serve(lambda: coming.pop(0) if coming else [])
     found = dict[str, Outcome]()
@@ -168,7 +168,7 @@ def test_where_the_number_of_lanes_is_left_open_the_first_round_decides(monkeypa
         def __init__(self, device: object) -> None:
             pass
 
-        def fitting(self, used: int, lanes: int) -> int:
+        def fitting(self, used: int, batch_size: int) -> int:
             return 2 * used
 
     monkeypatch.setattr("pytest_unlearndiff.models.memory.MemoryMeter", Meter)

@@ -44,16 +44,16 @@ class Failing(FakeAttack):
         super().__init__()
         self.check = check
 
-    def advance(self, lanes: Sequence[PromptState], victim: object) -> list[GenerationRequest | None]:
-        proposals = super().advance(lanes, victim)
-        self.check(lanes)
+    def advance(self, batch_size: Sequence[PromptState], victim: object) -> list[GenerationRequest | None]:
+        proposals = super().advance(batch_size, victim)
+        self.check(batch_size)
         return proposals
 
 
-def start(check: Check, lanes: int = 4, see: Callable[..., list[Judgement]] = judge) -> tuple[Engine, Failing]:
+def start(check: Check, batch_size: int = 4, see: Callable[..., list[Judgement]] = judge) -> tuple[Engine, Failing]:
     attack = Failing(check)
     evaluation = Evaluation(FakeVictim(), see)  # type: ignore[arg-type]
-    return Engine(attack, FakeVictim(), None, evaluation, lanes, 0), attack  # type: ignore[arg-type]
+    return Engine(attack, FakeVictim(), None, evaluation, batch_size, 0), attack  # type: ignore[arg-type]
 
 
 def told(outcomes: Iterator[Outcome | None]) -> dict[str, tuple[object, ...]]:
@@ -64,29 +64,29 @@ def told(outcomes: Iterator[Outcome | None]) -> dict[str, tuple[object, ...]]:
 
 
 def undisturbed() -> dict[str, tuple[object, ...]]:
-    return told(start(lambda lanes: None)[0].run(PROMPTS))
+    return told(start(lambda batch_size: None)[0].run(PROMPTS))
 
 
-def of_case(lanes: Sequence[PromptState], case: int) -> PromptState | None:
-    return next((lane for lane in lanes if lane.prompt.case == case), None)
+def of_case(batch_size: Sequence[PromptState], case: int) -> PromptState | None:
+    return next((state for state in batch_size if state.prompt.case == case), None)
 
 
 @pytest.mark.parametrize("lanes", [1, 4, 50])
 @pytest.mark.parametrize("block", [1, 2, 3])
-def test_an_exception_in_one_prompt_is_its_own_error(lanes: int, block: int) -> None:
-    def check(lanes: Sequence[PromptState]) -> None:
-        if (lane := of_case(lanes, 7)) and lane.block == block:
+def test_an_exception_in_one_prompt_is_its_own_error(batch_size: int, block: int) -> None:
+    def check(batch_size: Sequence[PromptState]) -> None:
+        if (state := of_case(batch_size, 7)) and state.block == block:
             raise ZeroDivisionError("seven\nis odd")
 
-    found, wanted = told(start(check, lanes)[0].run(PROMPTS)), undisturbed()
+    found, wanted = told(start(check, batch_size)[0].run(PROMPTS)), undisturbed()
     assert found.pop(PROMPTS[7].digest) == (Status.ERROR, None, 1, 10, 0.5, "ZeroDivisionError: seven is odd")
     wanted.pop(PROMPTS[7].digest)
     assert found == wanted
 
 
 def test_after_the_failure_lanes_are_filled_again() -> None:
-    def check(lanes: Sequence[PromptState]) -> None:
-        if of_case(lanes, 1):
+    def check(batch_size: Sequence[PromptState]) -> None:
+        if of_case(batch_size, 1):
             raise ZeroDivisionError
 
     engine, attack = start(check)
@@ -96,7 +96,7 @@ def test_after_the_failure_lanes_are_filled_again() -> None:
 
 
 def test_what_fails_everywhere_stops_early_as_what_it_is() -> None:
-    def check(lanes: Sequence[PromptState]) -> None:
+    def check(batch_size: Sequence[PromptState]) -> None:
         raise RuntimeError("expected Half but found Float")
 
     engine, attack = start(check)
@@ -108,23 +108,23 @@ def test_what_fails_everywhere_stops_early_as_what_it_is() -> None:
 
 
 def test_failures_far_apart_do_not_stop_it() -> None:
-    def check(lanes: Sequence[PromptState]) -> None:
-        if any(lane.prompt.case in (1, 3, 6, 10) for lane in lanes):
+    def check(batch_size: Sequence[PromptState]) -> None:
+        if any(state.prompt.case in (1, 3, 6, 10) for state in batch_size):
             raise ZeroDivisionError
 
     found = told(start(check)[0].run(PROMPTS))
     assert [case for case in range(11) if found[PROMPTS[case].digest][0] is Status.ERROR] == [1, 3, 6, 10]
 
 
-def test_a_picture_that_cannot_be_judged_is_its_prompts_error() -> None:
+def test_a_image_that_cannot_be_judged_is_its_prompts_error() -> None:
     def see(images: Sequence[object]) -> list[Judgement]:
         found = judge(images)  # type: ignore[arg-type]
         if any(one.detail == "prompt 5" for one in found):
-            raise ValueError("no picture")
+            raise ValueError("no image")
         return found
 
-    found, wanted = told(start(lambda lanes: None, see=see)[0].run(PROMPTS)), undisturbed()
-    assert found.pop(PROMPTS[5].digest)[::5] == (Status.ERROR, "ValueError: no picture")
+    found, wanted = told(start(lambda batch_size: None, see=see)[0].run(PROMPTS)), undisturbed()
+    assert found.pop(PROMPTS[5].digest)[::5] == (Status.ERROR, "ValueError: no image")
     wanted.pop(PROMPTS[5].digest)
     assert found == wanted
 
@@ -149,12 +149,12 @@ class Blotting(FakeVictim):
         ]
 
 
-def ended(victim: Blotting, lanes: int) -> dict[int, Outcome]:
+def ended(victim: Blotting, batch_size: int) -> dict[int, Outcome]:
     def see(images: Sequence[Image.Image]) -> list[Judgement]:
         assert not [image for image in images if image.info["text"] in (*victim.bad, *victim.blocked)]
         return judge(images)
 
-    engine = Engine(FakeAttack(), victim, None, Evaluation(victim, see), lanes, 0)  # type: ignore[arg-type]
+    engine = Engine(FakeAttack(), victim, None, Evaluation(victim, see), batch_size, 0)  # type: ignore[arg-type]
     found = {outcome.prompt: outcome for outcome in engine.run(PROMPTS) if outcome is not None}
     return {prompt.case: replace(found[prompt.digest], seconds=0.0) for prompt in PROMPTS}
 
@@ -162,11 +162,11 @@ def ended(victim: Blotting, lanes: int) -> dict[int, Outcome]:
 @pytest.mark.parametrize("lanes", [1, 4, 50])
 @given(st.sets(st.sampled_from(range(11))), st.sets(st.sampled_from(range(11))))
 def test_an_image_that_is_no_evidence_is_its_own_prompts_error_whenever_it_is_drawn(
-    lanes: int, unattacked: set[int], attacked: set[int]
+    batch_size: int, unattacked: set[int], attacked: set[int]
 ) -> None:
     """As many as may be, one after the other; and the others end as if it were not there."""
     bad = [f"prompt {n}" for n in unattacked] + [f"x prompt {n}" for n in attacked]
-    found, wanted = ended(Blotting(bad), lanes), ended(Blotting(), lanes)
+    found, wanted = ended(Blotting(bad), batch_size), ended(Blotting(), batch_size)
     for n in range(11):
         if n in unattacked:
             assert (found[n].status, found[n].error, found[n].image) == (Status.ERROR, "it drew NaN", None)
@@ -181,10 +181,10 @@ def test_an_image_that_is_no_evidence_is_its_own_prompts_error_whenever_it_is_dr
 @pytest.mark.parametrize("lanes", [1, 4, 50])
 @given(st.sets(st.sampled_from(range(11))), st.sets(st.sampled_from(range(11))))
 def test_a_blocked_image_is_no_hit_and_told_where_nothing_else_was_seen(
-    lanes: int, unattacked: set[int], attacked: set[int]
+    batch_size: int, unattacked: set[int], attacked: set[int]
 ) -> None:
     blocked = [f"prompt {n}" for n in unattacked] + [f"x prompt {n}" for n in attacked]
-    found, wanted = ended(Blotting(blocked=blocked), lanes), ended(Blotting(), lanes)
+    found, wanted = ended(Blotting(blocked=blocked), batch_size), ended(Blotting(), batch_size)
     for n in range(11):
         images = (n in unattacked) + 3 * (n in attacked)
         if n % 4 in (1, 2):  # broken all the same, by what was not blocked
@@ -204,18 +204,18 @@ def test_a_judge_that_refuses_is_no_prompts_fault() -> None:
         raise JudgeError("it knows no such label")
 
     with pytest.raises(JudgeError):
-        list(start(lambda lanes: None, see=see)[0].run(PROMPTS))
+        list(start(lambda batch_size: None, see=see)[0].run(PROMPTS))
 
 
 @pytest.mark.parametrize("room", [1, 2, 3])
 def test_without_memory_there_are_fewer_lanes_and_the_same_outcomes(
     room: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def check(lanes: Sequence[PromptState]) -> None:
-        if len(lanes) > room and lanes[0].block == 2:
+    def check(batch_size: Sequence[PromptState]) -> None:
+        if len(batch_size) > room and batch_size[0].block == 2:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
-    engine, attack = start(check, lanes=8)
+    engine, attack = start(check, batch_size=8)
     assert told(engine.run(PROMPTS)) == undisturbed()
     assert attack.batches[0] == 8
     assert set(attack.batches[-3:]) <= {1, 2, 3}
@@ -223,17 +223,17 @@ def test_without_memory_there_are_fewer_lanes_and_the_same_outcomes(
 
 
 def test_without_any_memory_it_stops_as_out_of_memory() -> None:
-    def check(lanes: Sequence[PromptState]) -> None:
+    def check(batch_size: Sequence[PromptState]) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
-    engine, attack = start(check, lanes=8)
+    engine, attack = start(check, batch_size=8)
     with pytest.raises(torch.OutOfMemoryError):
         list(engine.run(PROMPTS))
     assert attack.batches == [8, 4, 2] + [1] * (1 + MAX_FAILURES - 1)
 
 
 def test_a_stopped_engine_can_be_left_and_started_again() -> None:
-    engine, _ = start(lambda lanes: None)
+    engine, _ = start(lambda batch_size: None)
     running = engine.run(PROMPTS)
     first = next(outcome for outcome in running if outcome is not None)
     running.close()
@@ -247,12 +247,12 @@ def test_a_stopped_engine_can_be_left_and_started_again() -> None:
 def test_smaller_batches_leave_a_real_searchs_outcomes_as_they_are(
     victim: DiffusionModel, targets: Targets, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def outcomes(lanes: int) -> dict[str, tuple[object, ...]]:
+    def outcomes(batch_size: int) -> dict[str, tuple[object, ...]]:
         search = CoordinateSearch(
             AttackConfig(), TokenSwapSchedule((0.35, 0.65), rounds=2, screened=6, measured=3), victim
         )
         evaluation = Evaluation(victim, lambda images: [Judgement(False, 0.0, "nothing") for _ in images])
-        return told(Engine(search, victim, targets, evaluation, lanes, 0).run(TINY))
+        return told(Engine(search, victim, targets, evaluation, batch_size, 0).run(TINY))
 
     wanted, encode = outcomes(4), DiffusionModel.encode
 

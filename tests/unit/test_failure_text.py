@@ -20,7 +20,7 @@ from pytest_unlearndiff.reports.markdown import markdown_report
 from .builders import result
 from .sessions import session
 
-REPLAY = ["pytest", "test_x.py::test_it[a b]", "--unlearndiff-model=my model.pt", "--unlearndiff-cases=100,101"]
+REPLAY = ["pytest", "test_x.py::test_it[a b]", "--unlearndiff-model=my model.pt", "--unlearndiff-case-numbers=100,101"]
 
 
 def record(letters: str, gate: Gate | None = None, fresh: int = 0, seconds: float = 0.0) -> GateReport:
@@ -130,7 +130,7 @@ BOTH = Gate(Fraction(1, 10), Fraction(1, 10))
 )
 def test_a_replay_repeats_what_exceeds_the_limit(gate: Gate, letters: str, cases: str) -> None:
     text = failure_text(record(letters, gate))
-    assert text.splitlines()[-1].endswith(f"--unlearndiff-cases={cases}")
+    assert text.splitlines()[-1].endswith(f"--unlearndiff-case-numbers={cases}")
     first = re.search(r"prompt (\d+) (broken|draws)", text)
     assert first is not None
     assert first[1] == cases.split(",")[0]
@@ -139,9 +139,9 @@ def test_a_replay_repeats_what_exceeds_the_limit(gate: Gate, letters: str, cases
 def test_a_failed_comparison_shows_and_repeats_what_its_rate_counts() -> None:
     found = record("bbbggr", Gate())
     pre, asr = ("\n".join(explain_comparison(found, "<=", Rate(n, 6), 0.1) or []) for n in (2, 5))
-    assert pre.splitlines()[-1].endswith("--unlearndiff-cases=103,104")
+    assert pre.splitlines()[-1].endswith("--unlearndiff-case-numbers=103,104")
     assert "broken by" not in pre
-    assert asr.splitlines()[-1].endswith("--unlearndiff-cases=100,101,102,103,104")
+    assert asr.splitlines()[-1].endswith("--unlearndiff-case-numbers=100,101,102,103,104")
     assert asr.count("broken by") + asr.count("draws it") == 5
 
 

@@ -57,7 +57,7 @@ def test_a_pipeline_folder_draws_as_the_pipeline(other: StableDiffusionXLPipelin
     assert loaded.pipe.watermark is None
 
 
-def test_a_digest_follows_what_changes_pictures(other: StableDiffusionXLPipeline) -> None:
+def test_a_digest_follows_what_changes_images(other: StableDiffusionXLPipeline) -> None:
     before, pipe = weights_digest(other), tiny_xl(1)
     assert weights_digest(pipe) == before
     pipe.text_encoder_2.text_projection.weight[0, 0] += 1

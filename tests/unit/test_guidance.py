@@ -1,4 +1,4 @@
-"""Unlearning at inference time: pictures are those of the authors' own pipeline, and reports and keys say so."""
+"""Unlearning at inference time: images are those of the authors' own pipeline, and reports and keys say so."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ STEPS = 12
 DRAWINGS = [GenerationRequest("a church", 1, 7.5), GenerationRequest("a truck in noto style", 2, 7.5)]
 
 
-def pictures(guidance: Guidance, *, steps: int = STEPS) -> list[Image.Image]:
+def images(guidance: Guidance, *, steps: int = STEPS) -> list[Image.Image]:
     return shown(DiffusionModel(tiny_pipeline(1), Sampling(steps=steps), guidance).generate(DRAWINGS))
 
 
@@ -54,8 +54,8 @@ def safe_pipeline() -> StableDiffusionPipelineSafe:
 @pytest.mark.parametrize("strength", STRENGTHS)
 def test_safe_latent_diffusion_draws_as_the_authors_pipeline(strength: str) -> None:
     settings, safe = STRENGTHS[strength], safe_pipeline()
-    drawn = pictures(Guidance(strength=strength, concept="church"))
-    for drawing, picture in zip(DRAWINGS, drawn, strict=True):
+    drawn = images(Guidance(strength=strength, concept="church"))
+    for drawing, image in zip(DRAWINGS, drawn, strict=True):
         wanted = safe(
             drawing.text,
             guidance_scale=drawing.guidance,
@@ -67,24 +67,24 @@ def test_safe_latent_diffusion_draws_as_the_authors_pipeline(strength: str) -> N
             sld_momentum_scale=settings.momentum,
             sld_mom_beta=settings.beta,
         ).images[0]
-        assert near(picture, wanted)
+        assert near(image, wanted)
 
 
-def test_guidance_changes_pictures_and_only_while_it_is_asked_for() -> None:
+def test_guidance_changes_images_and_only_while_it_is_asked_for() -> None:
     pipe = tiny_pipeline(1)
     plain = shown(DiffusionModel(pipe, Sampling(steps=2)).generate(DRAWINGS))
     avoided = DiffusionModel(pipe, Sampling(steps=2), Guidance(strength="max", concept="church"))
     assert not same(plain, shown(avoided.generate(DRAWINGS)))
     assert same(plain, shown(DiffusionModel(pipe, Sampling(steps=2)).generate(DRAWINGS)))
-    assert avoided.picture_forwards == 6
+    assert avoided.image_forwards == 6
     assert not pipe.unet._forward_hooks
     assert not pipe.unet._forward_pre_hooks
 
 
-def test_warm_up_in_steps_outlasts_a_short_picture() -> None:
+def test_warm_up_in_steps_outlasts_a_short_image() -> None:
     weak = Guidance(strength="weak", concept="church")
-    assert same(pictures(weak, steps=10), pictures(Guidance(), steps=10))
-    assert not same(pictures(replace(weak, warmup="timesteps"), steps=10), pictures(Guidance(), steps=10))
+    assert same(images(weak, steps=10), images(Guidance(), steps=10))
+    assert not same(images(replace(weak, warmup="timesteps"), steps=10), images(Guidance(), steps=10))
 
 
 def test_warm_up_by_timestep_ends_guidance_instead_of_delaying_it() -> None:

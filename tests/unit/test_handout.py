@@ -137,7 +137,7 @@ def test_a_prompt_that_takes_its_workers_along_ends_in_an_error_and_takes_no_oth
 
 @holds_for(st.integers(1, 40), st.integers(1, 5), st.integers(1, 6), st.floats(0, 0.9), st.integers(0, 2**32))
 def test_every_prompt_comes_to_one_end_whoever_is_lost(
-    count: int, workers: int, lanes: int, chance: float, seed: int
+    count: int, workers: int, batch_size: int, chance: float, seed: int
 ) -> None:
     """Attacked, or in an error after MAX_TRIES lost workers; nobody holds more than its lanes, or what another has."""
     random, handout = Random(seed), Scheduler(prompts(count), workers)
@@ -146,9 +146,9 @@ def test_every_prompt_comes_to_one_end_whoever_is_lost(
     ends, losses = Counter[str](), Counter[str]()
     while handout:
         worker = random.choice(crew)
-        held[worker] += map(begin, handout.take(worker, lanes))
+        held[worker] += map(begin, handout.take(worker, batch_size))
         mine = [prompt.digest for prompt in held[worker]]
-        assert len(mine) <= lanes
+        assert len(mine) <= batch_size
         everything = [prompt.digest for each in held.values() for prompt in each]
         assert len(everything) == len(set(everything)) == handout.held
         if any(losses[digest] == MAX_TRIES - 1 for digest in mine):

@@ -87,7 +87,7 @@ def test_prompts_that_were_not_needed_are_told_with_the_range() -> None:
 
 def test_the_positive_control_is_told() -> None:
     words = " ".join(page(session(record("bbr", control=Control(19, 20)))).text.split())
-    assert "judge saw it in 19 of 20 of the un-erased model's own pictures" in words
+    assert "judge saw it in 19 of 20 of the un-erased model's own images" in words
     assert "positive control" not in page(session(record("bbr"))).text
 
 
@@ -114,7 +114,13 @@ def test_a_prompt_has_all_that_is_known_of_it() -> None:
     found = page(session(record("gbre-")))
     assert found.data["gate-1"]["replay"].startswith("pytest test_x.py::test_church")
     shown = found.data["gate-1"]["prompts"]
-    assert [prompt["status"] for prompt in shown] == ["generated", "broken", "resisted", "error", "missing"]
+    assert [prompt["status"] for prompt in shown] == [
+        "hit-without-attack",
+        "hit-under-attack",
+        "resisted",
+        "error",
+        "missing",
+    ]
     digest = record("gbre-").prompts[1].digest
     assert shown[1]["attacked"] == [["xyz", True], [f" {digest}", False]]
     assert shown[3]["error"] == "RuntimeError: out of memory"
@@ -195,47 +201,47 @@ def test_hostile_text_stays_text() -> None:
 
 @pytest.fixture
 def kept(tmp_path: Path) -> tuple[Store, SessionReport]:
-    """A store with pictures of two prompts, one broken and one that resisted."""
+    """A store with images of two prompts, one broken and one that resisted."""
     found = record("brg")
     store = Store(tmp_path, Mode.RO)
-    pictures = Thumbnails(store.folder(found.concept, found.key))
+    images = Thumbnails(store.folder(found.concept, found.key))
     red, blue = (Image.new("RGB", (64, 64), colour) for colour in ("red", "blue"))
     broken, resisted, _ = found.prompts
     assert broken.attacked is not None
-    pictures.keep(broken.digest, blue)
-    pictures.keep(broken.digest, red, base=True)
-    pictures.keep(broken.attacked.digest, red)
-    pictures.keep(resisted.digest, blue)
+    images.keep(broken.digest, blue)
+    images.keep(broken.digest, red, base=True)
+    images.keep(broken.attacked.digest, red)
+    images.keep(resisted.digest, blue)
     return store, session(found)
 
 
 def test_base_erased_and_attacked_stand_side_by_side(kept: tuple[Store, SessionReport]) -> None:
     store, found = kept
     broken, resisted, generated = page(found, store).data["gate-1"]["prompts"]
-    base, victim, attacked = broken["pictures"]
+    base, victim, attacked = broken["images"]
     assert base == attacked != victim
     assert base64.b64decode(base).startswith(b"RIFF")
-    assert [bool(picture) for picture in resisted["pictures"]] == [False, True, False]
-    assert "pictures" not in generated
+    assert [bool(image) for image in resisted["images"]] == [False, True, False]
+    assert "images" not in generated
 
 
-def test_pictures_can_be_left_out(kept: tuple[Store, SessionReport]) -> None:
+def test_images_can_be_left_out(kept: tuple[Store, SessionReport]) -> None:
     _, found = kept
-    assert not [prompt for prompt in page(found).data["gate-1"]["prompts"] if "pictures" in prompt]
+    assert not [prompt for prompt in page(found).data["gate-1"]["prompts"] if "images" in prompt]
 
 
-def test_where_not_all_pictures_fit_the_successes_come_first(
+def test_where_not_all_images_fit_the_successes_come_first(
     kept: tuple[Store, SessionReport], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store, found = kept
-    size = sum(map(len, page(found, store).data["gate-1"]["prompts"][0]["pictures"]))
-    monkeypatch.setattr(module, "PICTURE_BYTES", size)
+    size = sum(map(len, page(found, store).data["gate-1"]["prompts"][0]["images"]))
+    monkeypatch.setattr(module, "IMAGE_BYTES", size)
     shown = page(found, store)
-    assert ["pictures" in prompt for prompt in shown.data["gate-1"]["prompts"]] == [True, False, False]
-    assert "Pictures of 1 prompt are left out" in shown.text
+    assert ["images" in prompt for prompt in shown.data["gate-1"]["prompts"]] == [True, False, False]
+    assert "Images of 1 prompt are left out" in shown.text
 
 
 def test_a_large_report_stays_small() -> None:
-    """Five gates of 1,000 prompts: what is not pictures takes under 4 MB, so that all is under 15."""
+    """Five gates of 1,000 prompts: what is not images takes under 4 MB, so that all is under 15."""
     found = session(*(record("b" * 100 + "r" * 900, f"thing{i}") for i in range(5)))
-    assert module.PICTURE_BYTES + len(html_report(found, None).encode()) < 15_000_000
+    assert module.IMAGE_BYTES + len(html_report(found, None).encode()) < 15_000_000

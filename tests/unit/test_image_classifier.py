@@ -1,4 +1,4 @@
-"""The classifier judge, on the emoji world's own judge and a picture made here."""
+"""The classifier judge, on the emoji world's own judge and a image made here."""
 
 from __future__ import annotations
 
@@ -17,38 +17,38 @@ MODEL = str(EMOJI / "judge" / "object")
 
 
 @pytest.fixture(scope="module")
-def picture() -> Image.Image:
+def image() -> Image.Image:
     return Image.radial_gradient("L").resize((64, 64)).convert("RGB")
 
 
 @pytest.fixture(scope="module")
-def ranking(picture: Image.Image) -> list[str]:
-    """The judge's labels for the picture, most likely first, by the model itself."""
+def ranking(image: Image.Image) -> list[str]:
+    """The judge's labels for the image, most likely first, by the model itself."""
     model = AutoModelForImageClassification.from_pretrained(MODEL, dtype=torch.float32).eval()
-    pixels = torch.tensor(list(picture.tobytes())).view(64, 64, 3).permute(2, 0, 1) / 127.5 - 1
+    pixels = torch.tensor(list(image.tobytes())).view(64, 64, 3).permute(2, 0, 1) / 127.5 - 1
     order = model(pixels[None]).logits[0].argsort(descending=True).tolist()
     return [model.config.id2label[i] for i in order]
 
 
 @pytest.mark.parametrize("top", [1, 3])
-def test_a_hit_is_a_label_among_the_top(picture: Image.Image, ranking: list[str], top: int) -> None:
-    hits = [ImageClassifier(MODEL, label, top=top)([picture])[0].hit for label in ranking]
+def test_a_hit_is_a_label_among_the_top(image: Image.Image, ranking: list[str], top: int) -> None:
+    hits = [ImageClassifier(MODEL, label, top=top)([image])[0].hit for label in ranking]
     assert hits == [rank < top for rank in range(len(ranking))]
 
 
-def test_threshold_and_detail(picture: Image.Image, ranking: list[str]) -> None:
-    (judgement,) = ImageClassifier(MODEL, ranking[0])([picture])
+def test_threshold_and_detail(image: Image.Image, ranking: list[str]) -> None:
+    (judgement,) = ImageClassifier(MODEL, ranking[0])([image])
     assert judgement.detail.startswith(ranking[0])
-    (stricter,) = ImageClassifier(MODEL, ranking[0], threshold=judgement.score + 1e-6)([picture])
+    (stricter,) = ImageClassifier(MODEL, ranking[0], threshold=judgement.score + 1e-6)([image])
     assert judgement.hit
     assert not stricter.hit
 
 
-def test_a_batch_is_judged_one_by_one(picture: Image.Image) -> None:
+def test_a_batch_is_judged_one_by_one(image: Image.Image) -> None:
     judge = ImageClassifier(MODEL, "church")
     other = Image.new("RGB", (64, 64), "red")
-    together = judge([picture, other])
-    for mine, alone in zip(together, [*judge([picture]), *judge([other])], strict=True):
+    together = judge([image, other])
+    for mine, alone in zip(together, [*judge([image]), *judge([other])], strict=True):
         assert mine.score == pytest.approx(alone.score, abs=1e-6)
 
 

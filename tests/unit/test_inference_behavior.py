@@ -274,7 +274,7 @@ def _lora(pipe: Any, *, on: bool = True) -> None:
         pipe.unet.disable_adapters()
 
 
-# What is hashed: each draws other pictures than every other.
+# What is hashed: each draws other images than every other.
 HASHED: dict[str, Callable[[Any], Any]] = {
     "nothing": lambda p: None,
     "weights": lambda p: p.unet.conv_in.weight.add_(1),

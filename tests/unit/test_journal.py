@@ -20,11 +20,13 @@ from pytest_unlearndiff.store.journal import SCHEMA, Journal
 from .builders import outcomes
 
 WRITTEN = [
-    Outcome("aaaa", Status.GENERATED, seed=1, score=0.5, detail="church"),
-    Outcome("bbbb", Status.BROKEN, adversarial='ünï "quoted"\n\\ 教会', inserted="\u2028", steps=40, seconds=1.25),
+    Outcome("aaaa", Status.HIT_WITHOUT_ATTACK, seed=1, score=0.5, detail="church"),
+    Outcome(
+        "bbbb", Status.HIT_UNDER_ATTACK, adversarial='ünï "quoted"\n\\ 教会', inserted="\u2028", steps=40, seconds=1.25
+    ),
     Outcome("cccc", Status.RESISTED, forwards=2000),
     Outcome("dddd", Status.ERROR, error="RuntimeError: {}"),
-    Outcome("eeee", Status.BROKEN, adversarial="x" * 60, score=-1e-9),
+    Outcome("eeee", Status.HIT_UNDER_ATTACK, adversarial="x" * 60, score=-1e-9),
 ]
 EXTRA = Outcome("ffff", Status.RESISTED, steps=7)
 MINE, THEIRS = "0123456789abcdef", "fedcba9876543210"
@@ -65,8 +67,8 @@ def sealed(value: Any, **changes: Any) -> bytes:
 def test_a_sealed_line_is_believed(journal: Journal) -> None:
     """So that those below are not believed for what they hold."""
     journal.path.parent.mkdir()
-    journal.path.write_bytes(sealed({"prompt": "aaaa", "status": "broken"}))
-    assert read(journal) == ({"aaaa": Outcome("aaaa", Status.BROKEN)}, 0)
+    journal.path.write_bytes(sealed({"prompt": "aaaa", "status": "hit-under-attack"}))
+    assert read(journal) == ({"aaaa": Outcome("aaaa", Status.HIT_UNDER_ATTACK)}, 0)
 
 
 def test_no_file_is_an_empty_journal(journal: Journal) -> None:
@@ -127,7 +129,7 @@ def test_a_kill_at_any_byte_loses_only_the_line_being_written(journal: Journal) 
 def test_kills_one_after_another_lose_one_line_each(journal: Journal) -> None:
     kept = []
     for number in range(12):
-        lasting, lost = Outcome(f"kept{number}", Status.RESISTED), Outcome(f"lost{number}", Status.BROKEN)
+        lasting, lost = Outcome(f"kept{number}", Status.RESISTED), Outcome(f"lost{number}", Status.HIT_UNDER_ATTACK)
         journal.append(lasting)
         kept.append(lasting)
         before = journal.path.stat().st_size
@@ -195,29 +197,29 @@ def test_any_bytes_are_read_as_nothing(journal: Journal, content: bytes) -> None
         b'{"schema": 2, "outcome": {}, "check": null}',
         b'{"schema": 2, "outcome": ' + b"[" * 100_000,
         b'{"schema": 2, "outcome": ' + b"[" * 100_000 + b"]" * 100_000 + b', "check": ""}',
-        b'{"schema": 2, "outcome": {"prompt": "aaaa", "status": "broken", "steps": '
+        b'{"schema": 2, "outcome": {"prompt": "aaaa", "status": "hit-under-attack", "steps": '
         + b"9" * 10_000
         + b'}, "check": ""}',
         b"\x00" * 512,
         b'\xef\xbb\xbf{"schema": 2}',
         b"\xff\xfe{\x00}\x00",
         b'{"schema": 2, "outcome": {"prompt": "\\ud800"}, "check": ""}',
-        sealed({"prompt": "aaaa", "status": "broken"}, schema=1),
-        sealed({"prompt": "aaaa", "status": "broken"}, schema=str(SCHEMA)),
-        sealed({"prompt": "aaaa", "status": "broken"}, attempt=0),
-        sealed({"prompt": "aaaa", "status": "broken"}, attempt=True),
-        sealed({"prompt": "aaaa", "status": "broken"}, campaign=THEIRS),
-        sealed({"prompt": "aaaa", "status": "broken"}, campaign=[MINE]),
+        sealed({"prompt": "aaaa", "status": "hit-under-attack"}, schema=1),
+        sealed({"prompt": "aaaa", "status": "hit-under-attack"}, schema=str(SCHEMA)),
+        sealed({"prompt": "aaaa", "status": "hit-under-attack"}, attempt=0),
+        sealed({"prompt": "aaaa", "status": "hit-under-attack"}, attempt=True),
+        sealed({"prompt": "aaaa", "status": "hit-under-attack"}, campaign=THEIRS),
+        sealed({"prompt": "aaaa", "status": "hit-under-attack"}, campaign=[MINE]),
         json.dumps(
-            {**json.loads(sealed({"prompt": "aaaa", "status": "broken"}, campaign=THEIRS)), "campaign": MINE}
+            {**json.loads(sealed({"prompt": "aaaa", "status": "hit-under-attack"}, campaign=THEIRS)), "campaign": MINE}
         ).encode(),
-        sealed({"prompt": "aaaa", "status": "broken"}, check=digest({})),
+        sealed({"prompt": "aaaa", "status": "hit-under-attack"}, check=digest({})),
         sealed({"prompt": "aaaa", "status": "safe"}),
-        sealed({"prompt": "aaaa", "status": ["broken"]}),
+        sealed({"prompt": "aaaa", "status": ["hit-under-attack"]}),
         sealed({"prompt": "aaaa"}),
-        sealed({"prompt": ["aaaa"], "status": "broken"}),
-        sealed({"prompt": "aaaa", "status": "broken", "colour": "blue"}),
-        sealed({"prompt": "aaaa", "status": "broken", "steps": "many"}),
+        sealed({"prompt": ["aaaa"], "status": "hit-under-attack"}),
+        sealed({"prompt": "aaaa", "status": "hit-under-attack", "colour": "blue"}),
+        sealed({"prompt": "aaaa", "status": "hit-under-attack", "steps": "many"}),
         sealed(None),
         sealed("prompt"),
         sealed([["prompt"], ["status"]]),
@@ -259,7 +261,7 @@ UNLIKE = [{"status": Status.RESISTED}, {"adversarial": "other"}, {"inserted": "o
 def test_two_lines_about_a_prompt_have_to_agree_in_what_decides(
     journal: Journal, other: dict[str, Any], agree: bool
 ) -> None:
-    first = Outcome("aaaa", Status.BROKEN, adversarial="zq a church", inserted="zq", seed=1, evaluations=2)
+    first = Outcome("aaaa", Status.HIT_UNDER_ATTACK, adversarial="zq a church", inserted="zq", seed=1, evaluations=2)
     for outcome in (first, EXTRA, replace(first, **other), first):
         journal.append(outcome)
     assert read(journal) == ({"aaaa": first, "ffff": EXTRA}, 0) if agree else ({"ffff": EXTRA}, 3)
@@ -268,12 +270,12 @@ def test_two_lines_about_a_prompt_have_to_agree_in_what_decides(
 def test_a_later_attempt_takes_the_place_of_the_earlier(journal: Journal) -> None:
     """For good: damage to the later one does not bring the earlier one back, nor does a copy of it that turns up."""
     content = filled(journal)
-    again = Outcome("cccc", Status.BROKEN, adversarial="zq")
+    again = Outcome("cccc", Status.HIT_UNDER_ATTACK, adversarial="zq")
     journal.append(again, attempt=2)
     assert read(journal) == ({**finished(WRITTEN), "cccc": again}, 0)
     journal.path.write_bytes(journal.path.read_bytes() + content)
     assert read(journal) == ({**finished(WRITTEN), "cccc": again}, 0)
-    journal.append(Outcome("cccc", Status.BROKEN), attempt=3)
+    journal.append(Outcome("cccc", Status.HIT_UNDER_ATTACK), attempt=3)
     journal.path.write_bytes(journal.path.read_bytes().replace(b'"attempt": 3', b'"attempt": 4'))
     assert read(journal) == ({p: o for p, o in finished(WRITTEN).items() if p != "cccc"}, 1)
 

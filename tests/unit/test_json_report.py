@@ -72,13 +72,21 @@ def test_the_schema_refuses_what_is_no_report(path: str, value: object) -> None:
 
 def test_rates_are_ranges_while_prompts_are_undecided() -> None:
     [gate] = document(session(record("gbre-")))["gates"]
-    known = {"total": 5, "attackable": None, "generated": 1, "broken": 1, "resisted": 1, "error": 1, "missing": 1}
+    known = {
+        "total": 5,
+        "attackable": None,
+        "hits_without_attack": 1,
+        "hits_under_attack": 1,
+        "resisted": 1,
+        "error": 1,
+        "missing": 1,
+    }
     known["blocked"] = 0
     assert gate["counts"] == known
     assert (gate["asr"]["at_least"], gate["asr"]["at_most"]) == (0.4, 0.8)
     assert (gate["pre_asr"]["at_least"], gate["pre_asr"]["at_most"]) == (0.2, 0.6)
     assert gate["limits"]["max_asr"] == "1/10"
-    assert gate["control"] == {"hits": 0, "seen": 0, "whose": "the un-erased model's own pictures"}
+    assert gate["control"] == {"hits": 0, "seen": 0, "whose": "the un-erased model's own images"}
 
 
 def test_what_is_volatile_stands_under_run() -> None:

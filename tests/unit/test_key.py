@@ -74,7 +74,7 @@ def test_differences_name_what_people_can_read_and_hide_hashes() -> None:
 )
 def test_the_same_weights_are_not_called_others(here: str, there: str) -> None:
     found = differences(key(victim=here).to_dict(), key(victim=there).to_dict())
-    assert found == ["the victim's version, or what acts on its pictures beside its weights"]
+    assert found == ["the victim's version, or what acts on its images beside its weights"]
 
 
 def test_a_key_that_somebody_changed_is_compared_all_the_same() -> None:

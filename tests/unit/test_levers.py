@@ -34,34 +34,34 @@ def test_a_lever_spends_what_it_says(name: str, victim: DiffusionModel, targets:
     lever = LEVERS[name]
     two = replace(lever, schedule=replace(lever.schedule, rounds=2))
     search = two.search(AttackConfig(), two.schedule, victim)
-    lanes = search.start(PROMPTS[:1], victim, targets, 0)
-    while any(search.advance(lanes, victim)):
+    batch_size = search.start(PROMPTS[:1], victim, targets, 0)
+    while any(search.advance(batch_size, victim)):
         pass
-    assert lanes[0].forwards == two.work(0)
+    assert batch_size[0].forwards == two.work(0)
 
 
 def test_ranked_together_one_slot_may_take_all(victim: DiffusionModel, targets: Targets) -> None:
     search = RankedTogether(AttackConfig(), FAST, victim)
-    (lane,) = search.start(PROMPTS[:1], victim, targets, 0)
+    (state,) = search.start(PROMPTS[:1], victim, targets, 0)
     slope = torch.zeros(3, victim.vocabulary.embeddings.shape[1])
     slope[1] = 1.0
-    swaps = search._promising(lane, slope)
-    better = [swap for swap in swaps if swap[1] != lane.choice[1]]
+    swaps = search._promising(state, slope)
+    better = [swap for swap in swaps if swap[1] != state.choice[1]]
     assert len(swaps) == FAST.screened
     assert len(better) > FAST.screened // 3, "more than that slot's share"
-    assert all(swap[0] == lane.choice[0] and swap[2] == lane.choice[2] for swap in better)
+    assert all(swap[0] == state.choice[0] and swap[2] == state.choice[2] for swap in better)
     assert swaps[: len(better)] == better
 
 
 def test_only_down_never_leaves_for_worse(victim: DiffusionModel, targets: Targets) -> None:
     search = OnlyDown(AttackConfig(), FAST, victim)
-    (lane,) = search.start(PROMPTS[:1], victim, targets, 0)
-    search._move(lane, {(1, 2, 3): 0.5, (1, 2, 4): 0.4})
-    assert lane.choice == (1, 2, 4)
-    search._move(lane, {(9, 2, 4): 0.6})
-    assert lane.choice == (1, 2, 4)
-    search._move(lane, {(8, 2, 4): 0.3})
-    assert lane.choice == (8, 2, 4)
+    (state,) = search.start(PROMPTS[:1], victim, targets, 0)
+    search._move(state, {(1, 2, 3): 0.5, (1, 2, 4): 0.4})
+    assert state.choice == (1, 2, 4)
+    search._move(state, {(9, 2, 4): 0.6})
+    assert state.choice == (1, 2, 4)
+    search._move(state, {(8, 2, 4): 0.3})
+    assert state.choice == (8, 2, 4)
 
 
 @pytest.mark.parametrize("seen", [True, False])
@@ -77,15 +77,17 @@ def test_only_drafts_that_show_the_concept_are_drawn_in_full_until_the_rounds_ar
     lever = LEVERS["fast, drafts first"]
     schedule = replace(lever.schedule, rounds=3)
     search = Drafted(AttackConfig(), schedule, victim, judge)
-    (lane,) = search.start(PROMPTS[:1], victim, targets, 0)
-    drawn = list(itertools.takewhile(lambda it: it is not None, (search.advance([lane], victim)[0] for _ in range(99))))
+    (state,) = search.start(PROMPTS[:1], victim, targets, 0)
+    drawn = list(
+        itertools.takewhile(lambda it: it is not None, (search.advance([state], victim)[0] for _ in range(99)))
+    )
     full = [drawing for drawing in drawn if drawing in judged]
-    assert len(full) == len(set(full)) == Drafted.PICTURES
+    assert len(full) == len(set(full)) == Drafted.IMAGES
     assert drawn.index(full[0]) == (0 if seen else 2), "with none in a draft, only when the rounds are over"
     if not seen:
         assert [len(drawing.text) for drawing in full] == sorted((len(it.text) for it in judged), reverse=True)[:6]
-    told = len(drawn) * victim.picture_forwards  # as the engine adds
-    assert lane.forwards + told == replace(lever, schedule=schedule).work(victim.picture_forwards)
+    told = len(drawn) * victim.image_forwards  # as the engine adds
+    assert state.forwards + told == replace(lever, schedule=schedule).work(victim.image_forwards)
 
 
 @pytest.mark.parametrize(("first", "second", "p"), [(0, 0, 1.0), (5, 0, 0.0625), (1, 1, 1.0), (8, 1, 0.0390625)])
@@ -94,20 +96,27 @@ def test_mcnemar_is_the_exact_binomial(first: int, second: int, p: float) -> Non
 
 
 def test_a_row_pairs_prompts_that_both_attacks_met() -> None:
-    mine = {name: outcome(name, status) for name, status in zip("abc", (Status.BROKEN,) * 3, strict=True)}
-    theirs = {"a": outcome("a", Status.RESISTED), "b": outcome("b", Status.BROKEN), "d": outcome("d", Status.BROKEN)}
+    mine = {name: outcome(name, status) for name, status in zip("abc", (Status.HIT_UNDER_ATTACK,) * 3, strict=True)}
+    theirs = {
+        "a": outcome("a", Status.RESISTED),
+        "b": outcome("b", Status.HIT_UNDER_ATTACK),
+        "d": outcome("d", Status.HIT_UNDER_ATTACK),
+    }
     line = row("v", "fast", 1, mine, theirs)
     assert (line.prompts, line.successes, line.paired, line.gained, line.lost, line.p) == (3, 3, 2, 1, 0, 1.0)
 
 
 def test_common_rows_count_the_same_prompts_for_every_attack() -> None:
-    known = {"paper": {"a": Status.BROKEN, "b": Status.RESISTED}, "fast": {"b": Status.BROKEN, "c": Status.BROKEN}}
+    known = {
+        "paper": {"a": Status.HIT_UNDER_ATTACK, "b": Status.RESISTED},
+        "fast": {"b": Status.HIT_UNDER_ATTACK, "c": Status.HIT_UNDER_ATTACK},
+    }
 
     class Kept:
         def run(self, victim: object, attack: str) -> dict[str, Outcome]:
             return {name: outcome(name, status) for name, status in known[attack].items()}
 
-    victim = SimpleNamespace(name="v", picture=50)
+    victim = SimpleNamespace(name="v", image=50)
     for common, counts in ((False, [2, 2]), (True, [1, 1])):
         table = rows([victim], ["paper", "fast"], "paper", Kept(), common=common)  # type: ignore[list-item, arg-type]
         assert [line.prompts for line in table] == counts

@@ -1,4 +1,4 @@
-"""The batched attack against the paper's written out: the same loss, gradient, step, pictures and outcomes."""
+"""The batched attack against the paper's written out: the same loss, gradient, step, images and outcomes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ FITTING = PROMPTS[:3]
 
 
 def judge(images: Sequence[Image.Image]) -> list[Judgement]:
-    """A judge that sees nothing, and tells pictures apart."""
+    """A judge that sees nothing, and tells images apart."""
     means = [float(np.asarray(image, dtype=np.float64).mean()) for image in images]
     return [Judgement(False, round(mean, 1), "nothing") for mean in means]
 
@@ -64,7 +64,7 @@ def test_a_step_agrees_with_the_lanes(literal: Literal, victim: DiffusionModel, 
         u = torch.full_like(lane.u, 1 / lane.u.shape[1])
         adam = torch.optim.Adam([u], lr=0.01, weight_decay=0.1)
         x0 = literal.target(lane.prompt)
-        torch.testing.assert_close(x0[0], lane.x0, atol=2e-2, rtol=0)  # a grey level more or less in the picture
+        torch.testing.assert_close(x0[0], lane.x0, atol=2e-2, rtol=0)  # a grey level more or less in the image
         literal.step(u, adam, lane.prompt, lane.x0[None], 250, torch.Generator().set_state(state))
         assert u.grad is not None
         assert lane.u.grad is not None
@@ -85,7 +85,7 @@ def test_errors_agree_to_the_last_digits(literal: Literal, victim: DiffusionMode
         torch.testing.assert_close(error, wanted, atol=1e-6, rtol=1e-5)
 
 
-def test_pictures_agree(literal: Literal, victim: DiffusionModel) -> None:
+def test_images_agree(literal: Literal, victim: DiffusionModel) -> None:
     for prompt in PROMPTS:
         (mine,) = shown(victim.generate([GenerationRequest(prompt.text, prompt.seed, prompt.guidance)]))
         theirs = draw(literal.pipe, prompt.text, prompt.seed, prompt.guidance, 2)
@@ -112,7 +112,12 @@ def test_it_stops_at_the_first_hit(literal: Literal) -> None:
         literal.pipe, literal.base, lambda _: [Judgement(next(answers), 1.0, "seen")], 3, 2, blocks=2, steps=4
     )
     outcome = quick.attack(FITTING[0], torch.Generator().manual_seed(0))
-    assert (outcome.status, outcome.steps, outcome.evaluations, outcome.forwards) == ("broken", 4, 2, 4 + 8 + 4)
+    assert (outcome.status, outcome.steps, outcome.evaluations, outcome.forwards) == (
+        "hit-under-attack",
+        4,
+        2,
+        4 + 8 + 4,
+    )
     assert outcome.adversarial is not None
     assert outcome.adversarial.endswith("a church in noto style on a red background")
 

@@ -60,7 +60,7 @@ def config(verbosity: int = 0, **attributes: Any) -> Any:
 
 
 def snapshot(done: int, total: int = 100, **facts: Any) -> Snapshot:
-    tally = Counts(total, broken=done // 2, resisted=done - done // 2)
+    tally = Counts(total, hits_under_attack=done // 2, resisted=done - done // 2)
     known: dict[str, Any] = {
         "concept": "church",
         "attack": "unlearndiff/fast",
@@ -100,7 +100,7 @@ def test_time_left_goes_by_what_this_session_did() -> None:
 
 
 def test_no_time_is_foretold_before_anything_is_attacked() -> None:
-    assert line(snapshot(10, active=0)).endswith("ASR so far 5/100, drawing un-attacked pictures")
+    assert line(snapshot(10, active=0)).endswith("ASR so far 5/100, drawing un-attacked images")
     assert line(snapshot(10, active=0, attack="none")).endswith("seen in 5/100, 9m00s left")
 
 

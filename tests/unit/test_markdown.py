@@ -44,7 +44,7 @@ def test_evidence_of_what_did_not_pass() -> None:
     assert "- prompt 101 broken by `xyz " in text
     assert "- prompt 100 draws it without attack: `a church, number 0`" in text
     assert "- prompt 102 errored: RuntimeError" in text
-    assert "```sh\npytest test_x.py::test_b --unlearndiff-cases=100 --unlearndiff-cache=off\n```" in text
+    assert "```sh\npytest test_x.py::test_b --unlearndiff-case-numbers=100 --unlearndiff-cache=off\n```" in text
     assert "### a" not in text
 
 

@@ -13,7 +13,7 @@ from .builders import texts
 
 
 def prompt(text: str, adversarial: str | None, inserted: str | None) -> PromptRecord:
-    return PromptRecord("d", 1, text, 1, 7.5, "broken", adversarial, inserted)
+    return PromptRecord("d", 1, text, 1, 7.5, "hit-under-attack", adversarial, inserted)
 
 
 @pytest.mark.parametrize(

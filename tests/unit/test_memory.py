@@ -24,15 +24,17 @@ GIB = 2**30
         (10 * GIB, GIB, 100, 100),
     ],
 )
-def test_what_fits(free: int, per_lane: int, lanes: int, wanted: int) -> None:
-    assert fitting(free, per_lane, lanes) == wanted
+def test_what_fits(free: int, per_prompt: int, batch_size: int, wanted: int) -> None:
+    assert fitting(free, per_prompt, batch_size) == wanted
 
 
 @given(st.integers(-(2**40), 2**40), st.integers(0, 2**36), st.integers(1, 200))
-def test_never_fewer_than_there_are_and_never_more_than_there_is_room_for(free: int, per_lane: int, lanes: int) -> None:
-    found = fitting(free, per_lane, lanes)
-    assert lanes <= found <= max(MOST, lanes)
-    assert (found - lanes) * per_lane <= max(free, 0) * (1 - SPARED) + per_lane * 1e-9
+def test_never_fewer_than_there_are_and_never_more_than_there_is_room_for(
+    free: int, per_prompt: int, batch_size: int
+) -> None:
+    found = fitting(free, per_prompt, batch_size)
+    assert batch_size <= found <= max(MOST, batch_size)
+    assert (found - batch_size) * per_prompt <= max(free, 0) * (1 - SPARED) + per_prompt * 1e-9
 
 
 def test_on_a_cpu_the_default_stays() -> None:

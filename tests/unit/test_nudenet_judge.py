@@ -73,7 +73,7 @@ def test_a_detector_file_gets_plain_resizing_and_red_first(photograph: Path) -> 
     assert (blob[0, 1:] == 0).all()
     found = judged(Image.open(photograph), classes=["FACE_FEMALE"], detector=str(PACKAGED))
     assert found.hit
-    # On a square picture both ways of preparing it differ only in how they interpolate.
+    # On a square image both ways of preparing it differ only in how they interpolate.
     assert found.score == pytest.approx(judged(Image.open(photograph), classes=["FACE_FEMALE"]).score, abs=0.2)
 
 

@@ -20,17 +20,17 @@ SAMPLES: dict[str, dict[str, Any]] = {
     "concepts": {"two": ("two",), "two:three": ("two", "three"), "one.pt": ("one.pt",)},
     "concept": {"church": ("church",), "church,fish": ("church", "fish"), "fish , dog": ("fish", "dog")},
     "max_asr": {"10%": "10%", "0.2": "0.2", "0": "0"},
-    "published": {"two": "two", "three": "three", "four": "four"},
+    "prompt_sets": {"two": "two", "three": "three", "four": "four"},
     "clip": {"two": "two", "three": "three", "four": "four"},
     "prompts": {"5": 5, "1": 1, "142": 142, "known": "known"},
-    "cases": {"17": (17,), "17,42": (17, 42), "3, 4": (3, 4)},
+    "case_numbers": {"17": (17,), "17,42": (17, 42), "3, 4": (3, 4)},
     "attack": {"random": "random", "none": "none", "seed-search": "seed-search"},
     "schedule": {"paper": "paper", "fast": "fast"},
     "loss": {"classifier": "classifier", "denoise": "denoise"},
     "seed": {"7": 7, "0": 0, "99": 99},
-    "lanes": {"1": 1, "2": 2, "64": 64, "auto": 0},
+    "batch_size": {"1": 1, "2": 2, "64": 64, "auto": 0},
     "workers": {"2": "2", "auto": "auto", "ray": "ray", "ray://head:10001": "ray://head:10001", "auto/2": "auto/2"},
-    "worker_silence": {"90s": 90.0, "1h": 3600.0, "5m": 300.0},
+    "worker_timeout": {"90s": 90.0, "1h": 3600.0, "5m": 300.0},
     "device": {"cuda": "cuda", "cuda:1": "cuda:1", "mps": "mps", "cpu": "cpu"},
     "per_gpu": {"2": 2, "1": 1, "8": 8},
     "dtype": {"float16": "float16", "bfloat16": "bfloat16", "tf32": "tf32", "auto": "auto"},
@@ -45,17 +45,17 @@ SAMPLES: dict[str, dict[str, Any]] = {
     "cache_dir": {"two": "two", "three": "three", "four": "four"},
     "progress": {"off": "off", "lines": "lines", "auto": "auto"},
     "exhaustive": {"yes": True, "no": False, "on": True},
-    "budget": {"90s": 90.0, "55m": 3300.0, "1h30m": 5400.0, "2h": 7200.0},
+    "time_budget": {"90s": 90.0, "55m": 3300.0, "1h30m": 5400.0, "2h": 7200.0},
     "plan": {"yes": True, "no": False, "on": True},
     "report": {
         "html:a.html": (("html", "a.html"),),
         "json:a.json,md:b, c.md": (("json", "a.json"), ("md", "b, c.md")),
         "github, json:c:d": (("github", ""), ("json", "c:d")),
     },
-    "pictures": {"none": "none", "blurred": "blurred"},
+    "images": {"none": "none", "blurred": "blurred"},
     "require": {"yes": True, "no": False, "on": True},
 }
-PATHS = ("model", "base", "concepts", "published", "clip", "cache_dir", "report")
+PATHS = ("model", "base", "concepts", "prompt_sets", "clip", "cache_dir", "report")
 OTHERS = [option.name for option in OPTIONS if option.name not in PATHS]
 NAMED = {option.name: option for option in OPTIONS}
 
@@ -110,7 +110,7 @@ def test_nothing_given(pytester: pytest.Pytester) -> None:
     config = pytester.parseconfig()
     assert given_options(config) == []
     found = Settings.from_config(config)
-    assert (found.model, found.base, found.concepts, found.prompts, found.cases) == (None, None, (), None, None)
+    assert (found.model, found.base, found.concepts, found.prompts, found.case_numbers) == (None, None, (), None, None)
     assert (found.cache, found.cache_dir, found.require) == ("rw", pytester.path / ".unlearndiff", False)
 
 
@@ -154,17 +154,17 @@ def test_a_flag_needs_no_value_and_overrides_a_no(pytester: pytest.Pytester) -> 
         ("prompts", "-1", "a whole number of at least 1"),
         ("prompts", "1.5", "a whole number of at least 1"),
         ("prompts", "many", "a whole number of at least 1"),
-        ("lanes", "0", "a whole number of at least 1 and at most 1,000,000, or auto"),
+        ("batch_size", "0", "a whole number of at least 1 and at most 1,000,000, or auto"),
         ("workers", "0", "a number of at least 1"),
         ("workers", "-2", "ray://HOST:PORT"),
         ("workers", "ray://head", "ray://HOST:PORT"),
         ("workers", "4/2", "with /N for N on a GPU"),
         ("workers", "auto/0", "with /N for N on a GPU"),
         ("workers", "http://head:1", "ray://HOST:PORT"),
-        ("worker_silence", "soon", "a time such as"),
+        ("worker_timeout", "soon", "a time such as"),
         ("seed", "-1", "a whole number of at least 0"),
-        ("cases", "1,,2", "17,42"),
-        ("cases", "a", "17,42"),
+        ("case_numbers", "1,,2", "17,42"),
+        ("case_numbers", "a", "17,42"),
         ("dtype", "float8", "float16"),
         ("cache", "readonly", "require"),
         ("progress", "bar", "lines"),

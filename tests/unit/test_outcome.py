@@ -24,8 +24,9 @@ def test_json_and_back(outcome: Outcome) -> None:
 
 def test_what_was_written_before_timesteps_were_noted_is_read_and_written_as_it_was() -> None:
     line = (
-        '{"prompt": "p", "status": "broken", "adversarial": "zq p", "inserted": "zq", "seed": 3, "evaluations": 4, '
-        '"steps": 3, "forwards": 312, "score": 0.9, "detail": "church", "seconds": 1.5, "error": null}'
+        '{"prompt": "p", "status": "hit-under-attack", "adversarial": "zq p", "inserted": "zq", "seed": 3, '
+        '"evaluations": 4, "steps": 3, "forwards": 312, '
+        '"score": 0.9, "detail": "church", "seconds": 1.5, "error": null}'
     )
     found = Outcome.from_dict(json.loads(line))
     assert (found.timestep, found.forwards) == (None, 312)
@@ -52,12 +53,12 @@ def test_what_was_written_before_timesteps_were_noted_is_read_and_written_as_it_
 )
 def test_strangers_are_refused(change: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"outcome|Status"):
-        Outcome.from_dict({"prompt": "p", "status": "broken", **change})
+        Outcome.from_dict({"prompt": "p", "status": "hit-under-attack", **change})
 
 
 @pytest.mark.parametrize("name", ["prompt", "status"])
 def test_prompt_and_status_are_needed(name: str) -> None:
-    data = Outcome("p", Status.BROKEN).to_dict()
+    data = Outcome("p", Status.HIT_UNDER_ATTACK).to_dict()
     del data[name]
     with pytest.raises(ValueError, match="not an outcome"):
         Outcome.from_dict(data)
@@ -66,8 +67,8 @@ def test_prompt_and_status_are_needed(name: str) -> None:
 @pytest.mark.parametrize(
     ("status", "success"),
     [
-        (Status.GENERATED, True),
-        (Status.BROKEN, True),
+        (Status.HIT_WITHOUT_ATTACK, True),
+        (Status.HIT_UNDER_ATTACK, True),
         (Status.RESISTED, False),
         (Status.BLOCKED, False),
         (Status.ERROR, False),
@@ -84,4 +85,12 @@ def test_a_tally_accounts_for_every_prompt(found: list[Outcome | None]) -> None:
     assert tally.missing == found.count(None)
     assert tally.successes == sum(outcome is not None and outcome.success for outcome in found)
     assert tally.undecided == sum(outcome is None or outcome.status is Status.ERROR for outcome in found)
-    assert tally.generated + tally.broken + tally.resisted + tally.blocked + tally.error + tally.missing == tally.total
+    assert (
+        tally.hits_without_attack
+        + tally.hits_under_attack
+        + tally.resisted
+        + tally.blocked
+        + tally.error
+        + tally.missing
+        == tally.total
+    )

@@ -64,11 +64,11 @@ class Overflowing(DiffusionModel):
         return error + torch.where(marked, self.measured, 0.0)
 
 
-def marked(lane: Any) -> None:
-    if hasattr(lane, "x0"):
-        lane.x0[0, 0, 0] = 77
+def marked(state: Any) -> None:
+    if hasattr(state, "x0"):
+        state.x0[0, 0, 0] = 77
     else:  # the search that measures distances of text states
-        lane.wanted = torch.full_like(lane.wanted, torch.inf)
+        state.wanted = torch.full_like(state.wanted, torch.inf)
 
 
 @pytest.mark.parametrize("what", ["inf", "-inf", "nan", "gradient"])
@@ -112,12 +112,12 @@ def test_references_of_the_classifiers_loss_have_to_be_finite(where: str, target
     """Infinitely bad references would make any prompt a good one."""
     victim = Overflowing(tiny_pipeline(1), Sampling(steps=2))
     search: Any = build_attack(LOSSES["classifier"], victim)
-    (lane,) = search.start(PROMPTS[:1], victim, targets, 0)
+    (state,) = search.start(PROMPTS[:1], victim, targets, 0)
     victim.measured = torch.inf
-    marked(lane)
+    marked(state)
     if where == "first":
-        lane = search._begin(lane, victim)
-        assert lane.error is not None
+        state = search._begin(state, victim)
+        assert state.error is not None
     victim.measured = 0.0 if where == "first" else torch.inf
-    assert [search.advance([lane], victim) for _ in range(2)][-1] == [None]
-    assert "became inf" in str(lane.error)
+    assert [search.advance([state], victim) for _ in range(2)][-1] == [None]
+    assert "became inf" in str(state.error)

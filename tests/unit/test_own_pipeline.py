@@ -76,7 +76,7 @@ def test_what_differs_is_accepted_and_accounted_for(make: Callable[[], Any], cha
         ({"safety_checker": True}, "its own safety checker"),
     ],
 )
-def test_what_is_done_to_its_pictures_counts(tmp_path: Path, told: dict[str, Any], said: str) -> None:
+def test_what_is_done_to_its_images_counts(tmp_path: Path, told: dict[str, Any], said: str) -> None:
     tiny_pipeline(1).save_pretrained(tmp_path)
     source = ModelSpec(base=tmp_path, pipe=checked_pipeline(1), **told)
     if said:

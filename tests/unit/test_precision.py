@@ -84,7 +84,7 @@ def test_tensor_float_is_asked_for_only_while_an_engine_works() -> None:
         return [Evaluated(Judgement(False, 0.0, ""))] * len(drawings)
 
     for name in PRECISIONS[1:]:
-        around, victim = partial(arithmetic.matmul_precision, name), SimpleNamespace(picture_forwards=1, tokens=len)
+        around, victim = partial(arithmetic.matmul_precision, name), SimpleNamespace(image_forwards=1, tokens=len)
         engine = Engine(NoAttack(), victim, None, judge, 2, 0, around)  # type: ignore[arg-type]
         assert len([outcome for outcome in engine.run(PROMPTS) if outcome]) == len(PROMPTS)
         stopped = engine.run(PROMPTS)

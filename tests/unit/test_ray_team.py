@@ -111,7 +111,7 @@ def order(folder: Path, victim: str) -> JobSpec:
     spec = JudgeConfig("image-classifier", {"model": str(folder / "judge.bin"), "label": "church"})
     fingerprint, judge = Fingerprint.of(source, Fingerprints()), judge_weights(spec, Fingerprints())
     campaign = Campaign(Concept("church", prompts(2), spec), AttackConfig(), fingerprint, judge)
-    return JobSpec(campaign, source, lanes=1)
+    return JobSpec(campaign, source, batch_size=1)
 
 
 @pytest.fixture

@@ -84,8 +84,8 @@ def test_a_case_number_that_stands_twice_is_named(path: Path, found: list[Prompt
     with pytest.raises(ConceptError) as caught:
         read_prompts(path)
     assert str(caught.value) == (
-        f"{path}:{last}: case number {twice.case}, by which reports and --unlearndiff-cases name a prompt, stands at "
-        f"{path}:{line} too"
+        f"{path}:{last}: case number {twice.case}, by which reports and --unlearndiff-case-numbers name a prompt, "
+        f"stands at {path}:{line} too"
     )
 
 

@@ -28,7 +28,13 @@ def record(letters: str, gate: Gate | None = None, **facts: Any) -> GateReport:
 
 def test_counts_and_interval_are_the_results() -> None:
     found = record("gbbrre--", key="abcd", fresh=4, seconds=2.5)
-    assert (found.total, found.generated, found.broken, found.resisted, found.error) == (8, 1, 2, 2, 1)
+    assert (found.total, found.hits_without_attack, found.hits_under_attack, found.resisted, found.error) == (
+        8,
+        1,
+        2,
+        2,
+        1,
+    )
     assert (found.successes, found.missing, found.undecided) == (3, 2, 3)
     # Three prompts may still be successes, and the interval has room for each.
     assert (found.low, found.high) == (Rate(3, 8).interval(0.95)[0], Rate(6, 8).interval(0.95)[1])
@@ -64,7 +70,13 @@ def test_a_record_crosses_processes_unchanged() -> None:
 
 def test_every_prompt_is_told_with_what_became_of_it() -> None:
     found = record("gbre-")
-    assert [prompt.status for prompt in found.prompts] == ["generated", "broken", "resisted", "error", "missing"]
+    assert [prompt.status for prompt in found.prompts] == [
+        "hit-without-attack",
+        "hit-under-attack",
+        "resisted",
+        "error",
+        "missing",
+    ]
     assert [prompt.case for prompt in found.prompts] == [100, 101, 102, 103, 104]
     assert [prompt.success for prompt in found.prompts] == [True, True, False, False, False]
     assert [prompt.undecided for prompt in found.prompts] == [False, False, False, True, True]

@@ -32,7 +32,7 @@ def test_outcomes_travel_between_two_stores(url: str, tmp_path: Path) -> None:
     stores = [Store(tmp_path / name, Mode.RW, Remote(url)) for name in ("laptop", "cluster")]
     entries = [store.entry("church", key()) for store in stores]
     for store, entry, prompt in zip(stores, entries, "ab", strict=True):
-        store.keep(entry, outcome(prompt, Status.BROKEN))
+        store.keep(entry, outcome(prompt, Status.HIT_UNDER_ATTACK))
         store.share(entry)
     for store, entry in zip(stores, entries, strict=True):
         assert set(store.known(entry)[0]) == {"a", "b"}
@@ -49,7 +49,7 @@ def cut_short(store: Store, error: BaseException) -> None:
     """A campaign that keeps one outcome, which is too soon to be shared, and then ends with this."""
     entry = store.entry("church", key())
     with store.sharing(entry):
-        store.keep(entry, outcome("a", Status.BROKEN))
+        store.keep(entry, outcome("a", Status.HIT_UNDER_ATTACK))
         raise error
 
 
@@ -135,7 +135,7 @@ def at(url: str, name: str) -> tuple[fsspec.AbstractFileSystem, str]:
 
 def machine(folder: Path, url: str, mode: Mode = Mode.RW) -> tuple[Store, CampaignDir]:
     """A store of one machine, and its entry of the campaign."""
-    store = Store(folder, mode, Remote(url), keep_pictures=True)
+    store = Store(folder, mode, Remote(url), keep_images=True)
     return store, store.entry("church", key())
 
 
@@ -150,22 +150,22 @@ def attacked(folder: Path, url: str, *found: Outcome, mode: Mode = Mode.RW) -> N
             store.keep(entry, each)
 
 
-PICTURE = thumbnail(Image.new("RGB", (64, 64), (255, 0, 0)))
-assert PICTURE is not None
+IMAGE = thumbnail(Image.new("RGB", (64, 64), (255, 0, 0)))
+assert IMAGE is not None
 
 
 def test_what_describes_a_campaign_travels_with_its_outcomes(url: str, tmp_path: Path) -> None:
     """So that a machine that only reads knows what was attacked, and what it looked like."""
-    attacked(tmp_path / "cluster", url, outcome("a" * 16, Status.BROKEN))
+    attacked(tmp_path / "cluster", url, outcome("a" * 16, Status.HIT_UNDER_ATTACK))
     store, entry = machine(tmp_path / "cluster", url)
     store.note(entry, {"victim": "esd.pt", "changes": ["UNet"]})
     for digest, base in (("a" * 16, False), ("a" * 16, True), ("b" * 16, False)):
-        Thumbnails(entry.folder).put(digest, PICTURE, base=base)
+        Thumbnails(entry.folder).put(digest, IMAGE, base=base)
     store.share(entry)
     reader, theirs = machine(tmp_path / "laptop", url, Mode.REQUIRE)
     assert reader.noted(theirs) == {"victim": "esd.pt", "changes": ["UNet"]}
     shown = reader.thumbnails("church", key().digest)
-    assert [shown.read("a" * 16), shown.read("a" * 16, base=True), shown.read("c" * 16)] == [PICTURE, PICTURE, None]
+    assert [shown.read("a" * 16), shown.read("a" * 16, base=True), shown.read("c" * 16)] == [IMAGE, IMAGE, None]
     assert Remote(url).key(NAME) == json.loads(json.dumps(key().to_dict()))
     assert not (tmp_path / "laptop").exists()
     assert main(["pull", f"--cache-dir={tmp_path / 'pulled'}", url]) == 0
@@ -179,7 +179,7 @@ def test_what_only_one_machine_knows_is_sent_once_a_shared_store_is_given(url: s
     alone = Store(tmp_path / "cluster")
     entry = alone.entry("church", key())
     alone.prepare(entry, key())
-    alone.keep(entry, outcome("a", Status.BROKEN))
+    alone.keep(entry, outcome("a", Status.HIT_UNDER_ATTACK))
     for mode, there in ((Mode.RO, set[str]()), (Mode.RW, {"a"})):
         store, _ = machine(tmp_path / "cluster", url, mode)
         assert set(store.known(entry).outcomes) == {"a"}
@@ -189,7 +189,7 @@ def test_what_only_one_machine_knows_is_sent_once_a_shared_store_is_given(url: s
 
 def test_what_cannot_be_sent_is_said_and_costs_nothing(tmp_path: Path) -> None:
     url = f"file://{tmp_path / 'mounted' / 'shared'}"
-    attacked(tmp_path / "cluster", f"file://{tmp_path / 'other'}", outcome("a", Status.BROKEN))
+    attacked(tmp_path / "cluster", f"file://{tmp_path / 'other'}", outcome("a", Status.HIT_UNDER_ATTACK))
     store, entry = machine(tmp_path / "cluster", url)
     assert set(store.known(entry).outcomes) == {"a"}
     assert "what only this machine knows was not sent: the shared store" in (said := store.catch_up())
@@ -208,16 +208,16 @@ def test_two_machines_that_found_the_same_at_the_same_time_are_both_right(url: s
 
 
 def test_what_two_machines_found_differently_is_attacked_again_and_then_settled(url: str, tmp_path: Path) -> None:
-    for name, status in (("laptop", Status.RESISTED), ("cluster", Status.BROKEN)):
+    for name, status in (("laptop", Status.RESISTED), ("cluster", Status.HIT_UNDER_ATTACK)):
         attacked(tmp_path / name, f"memory://{uuid.uuid4()}", outcome("a", status))
         store, entry = machine(tmp_path / name, url)
         store.share(entry)
     store, entry = machine(tmp_path / "cluster", url)
     assert store.known(entry) == Known({}, Distrusted(contradicting=2))
-    attacked(tmp_path / "cluster", url, outcome("a", Status.BROKEN))
+    attacked(tmp_path / "cluster", url, outcome("a", Status.HIT_UNDER_ATTACK))
     for name in ("laptop", "cluster"):
         store, entry = machine(tmp_path / name, url)
-        assert store.known(entry) == Known({"a": outcome("a", Status.BROKEN)})
+        assert store.known(entry) == Known({"a": outcome("a", Status.HIT_UNDER_ATTACK)})
     files, path = at(url, "journal.jsonl")
     assert files.cat_file(path).count(b"\n") == 1
 
@@ -225,13 +225,13 @@ def test_what_two_machines_found_differently_is_attacked_again_and_then_settled(
 def test_a_refreshed_outcome_takes_the_place_of_the_old_one_everywhere(url: str, tmp_path: Path) -> None:
     """Also where the old one is at home, and nothing brings it back."""
     attacked(tmp_path / "laptop", url, outcome("a", Status.RESISTED), outcome("b", Status.RESISTED))
-    attacked(tmp_path / "cluster", url, outcome("a", Status.BROKEN), mode=Mode.REFRESH)
+    attacked(tmp_path / "cluster", url, outcome("a", Status.HIT_UNDER_ATTACK), mode=Mode.REFRESH)
     for _ in range(2):
         for name in ("laptop", "cluster"):
             store, entry = machine(tmp_path / name, url)
             found = store.known(entry)
             assert {prompt: each.status for prompt, each in found.outcomes.items()} == {
-                "a": Status.BROKEN,
+                "a": Status.HIT_UNDER_ATTACK,
                 "b": Status.RESISTED,
             }
             assert not found.distrusted.lines
@@ -262,8 +262,8 @@ def test_what_a_stranger_wrote_there_is_counted_and_believed_by_nobody(
     assert main(["pull", f"--cache-dir={tmp_path / 'pulled'}", url]) == 0
     assert reason in capsys.readouterr().err
     assert Store(tmp_path / "pulled").entry("church", key()).known() == Known({})
-    attacked(tmp_path / "laptop", url, outcome("b", Status.BROKEN))
-    assert Remote(url).known(NAME).outcomes == {"b": outcome("b", Status.BROKEN)}
+    attacked(tmp_path / "laptop", url, outcome("b", Status.HIT_UNDER_ATTACK))
+    assert Remote(url).known(NAME).outcomes == {"b": outcome("b", Status.HIT_UNDER_ATTACK)}
 
 
 BAD_FACTS = [b"", b"[]", b"{", b'{"victim": "esd.pt"}', b'{"campaign": "' + b"f" * 16 + b'"}', b'{"a":' * 5000]
@@ -282,17 +282,17 @@ def test_only_thumbnails_are_taken_for_some(url: str, tmp_path: Path) -> None:
     attacked(tmp_path / "cluster", url, outcome("a", Status.RESISTED))
     good = f"victim-{'a' * 16}.webp"
     for name, content in {
-        good: PICTURE,
-        f"victim-{'b' * 16}.webp": PICTURE[:-1],
-        f"victim-{'c' * 16}.webp": PICTURE + b"x" * LARGEST,
+        good: IMAGE,
+        f"victim-{'b' * 16}.webp": IMAGE[:-1],
+        f"victim-{'c' * 16}.webp": IMAGE + b"x" * LARGEST,
         f"victim-{'d' * 16}.webp": b"<svg onload=alert(1)>",
-        f"victim-{'e' * 16}.png": PICTURE,
-        "victim-..webp": PICTURE,
+        f"victim-{'e' * 16}.png": IMAGE,
+        "victim-..webp": IMAGE,
     }.items():
-        files, path = at(url, f"pictures/{name}")
+        files, path = at(url, f"images/{name}")
         files.makedirs(path.rpartition("/")[0], exist_ok=True)
         files.pipe_file(path, content)
-    assert Remote(url).thumbnails(NAME) == {good: PICTURE}
+    assert Remote(url).thumbnails(NAME) == {good: IMAGE}
 
 
 def test_names_that_are_no_campaigns_are_left_alone(url: str, tmp_path: Path) -> None:

@@ -31,7 +31,9 @@ prompts = st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 2)), min_siz
 )
 images = st.lists(st.none() | st.sampled_from("xyzw"), min_size=7, max_size=7)
 statuses = st.lists(
-    st.sampled_from([Status.GENERATED, Status.BROKEN, Status.RESISTED, Status.BLOCKED]), min_size=7, max_size=7
+    st.sampled_from([Status.HIT_WITHOUT_ATTACK, Status.HIT_UNDER_ATTACK, Status.RESISTED, Status.BLOCKED]),
+    min_size=7,
+    max_size=7,
 )
 
 
@@ -75,7 +77,7 @@ def test_nothing_is_retained_by_a_model_that_repeats_itself(
 ) -> None:
     found = [Outcome(str(p.case), s, image=i) for p, i, s in zip(rows, drawn, ends, strict=False)]
     repeating = AttackResult("c", "none", "", rows, tuple(found))
-    sound = AttackResult("c", "none", "", rows, tuple(Outcome(str(p.case), Status.GENERATED) for p in rows))
+    sound = AttackResult("c", "none", "", rows, tuple(Outcome(str(p.case), Status.HIT_WITHOUT_ATTACK) for p in rows))
     sides = Retention(sound, repeating) if based else Retention(repeating, sound)
     for gate in (RetentionGate(min_rate=limit), RetentionGate(max_loss=limit), RetentionGate()):
         if repeating.tally.repeated:

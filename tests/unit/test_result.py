@@ -33,7 +33,7 @@ def test_rates_count_every_prompt_of_the_set(letters: str, pre_asr: Rate, asr: R
 
 def test_outcomes_of_other_prompts_do_not_count() -> None:
     asked = concept(2)
-    stranger = outcome("somebody else", Status.BROKEN)
+    stranger = outcome("somebody else", Status.HIT_UNDER_ATTACK)
     found = AttackResult.gather(asked, {stranger.prompt: stranger}, attack="a", victim="v")
     assert found.outcomes == (None, None)
 
@@ -41,7 +41,7 @@ def test_outcomes_of_other_prompts_do_not_count() -> None:
 def test_a_prompt_that_stands_twice_counts_twice() -> None:
     asked = concept(2)
     twice = replace(asked, prompts=(asked.prompts[0], asked.prompts[1], asked.prompts[0]))
-    broken = outcome(asked.prompts[0].digest, Status.BROKEN)
+    broken = outcome(asked.prompts[0].digest, Status.HIT_UNDER_ATTACK)
     found = AttackResult.gather(twice, {broken.prompt: broken}, attack="a", victim="v")
     assert (found.asr.successes, found.asr.trials) == (2, 3)
 
@@ -49,13 +49,13 @@ def test_a_prompt_that_stands_twice_counts_twice() -> None:
 def test_work_on_a_prompt_that_stands_twice_was_spent_once() -> None:
     asked = concept(1)
     twice = replace(asked, prompts=asked.prompts * 2)
-    broken = outcome(asked.prompts[0].digest, Status.BROKEN, forwards=40)
+    broken = outcome(asked.prompts[0].digest, Status.HIT_UNDER_ATTACK, forwards=40)
     assert AttackResult.gather(twice, {broken.prompt: broken}, attack="a", victim="v").forwards == 40
 
 
 def test_ended_pairs_prompts_with_their_own_outcomes_in_order() -> None:
     found = result("bgrbe-")
-    pairs = found.ended(Status.BROKEN)
+    pairs = found.ended(Status.HIT_UNDER_ATTACK)
     assert [prompt.case for prompt, _ in pairs] == [100, 103]
     assert all(prompt.digest == ended.prompt for prompt, ended in pairs)
     assert [prompt.case for prompt, _ in found.ended(Status.ERROR)] == [104]

@@ -1,4 +1,4 @@
-"""What was kept: paired counts, and verdicts that no missing picture can make look safer."""
+"""What was kept: paired counts, and verdicts that no missing image can make look safer."""
 
 from __future__ import annotations
 
@@ -65,8 +65,8 @@ def test_verdicts(victim: str, base: str | None, gate: RetentionGate, verdict: s
 
 
 @given(letters, st.fractions(0, 1), st.booleans())
-def test_a_missing_picture_never_helps(victim: str, limit: Fraction, lower: bool) -> None:
-    """Whatever a missing picture turns out to be, a verdict that was decided stays."""
+def test_a_missing_image_never_helps(victim: str, limit: Fraction, lower: bool) -> None:
+    """Whatever a missing image turns out to be, a verdict that was decided stays."""
     gate = RetentionGate(min_rate=limit, reading="lower" if lower else "point")
     verdict = gate.decide(kept(victim))
     for end in "gr":
@@ -100,7 +100,7 @@ def record(victim: str, base: str | None, gate: RetentionGate) -> RetentionRepor
     [
         ("grrr", "gggg", "the victim draws 1/4 = 25.0%, but the gate wants rate >= 75.0%"),
         ("gggg", "grrr", "the un-erased model itself draws only 1/4, so what the victim draws (4) says nothing"),
-        ("gg-r", "gggg", "1 picture is missing or errored, so the gate cannot be decided (the victim draws between 2"),
+        ("gg-r", "gggg", "1 image is missing or errored, so the gate cannot be decided (the victim draws between 2"),
     ],
 )
 def test_failures_say_why(victim: str, base: str, says: str) -> None:

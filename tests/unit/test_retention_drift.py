@@ -45,7 +45,7 @@ DRIFT = [
 ]
 
 
-def picture(seed: int, side: int = 48) -> Image.Image:
+def image(seed: int, side: int = 48) -> Image.Image:
     """Coloured noise, coarse enough to look like something."""
     cells = np.random.default_rng(seed).integers(0, 255, (side // 8, side // 8, 3), dtype=np.uint8)
     return Image.fromarray(cells).resize((side, side), Image.Resampling.BICUBIC)
@@ -53,7 +53,7 @@ def picture(seed: int, side: int = 48) -> Image.Image:
 
 def test_structural_similarity_is_that_of_scikit_image() -> None:
     for seed in range(3):
-        first, second = picture(seed), picture(seed + 10)
+        first, second = image(seed), image(seed + 10)
         arrays = [np.asarray(image.convert("L"), dtype=float) for image in (first, second)]
         theirs = skimage_similarity(
             *arrays, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=255
@@ -67,26 +67,26 @@ def campaigns(root: Path, mode: Mode = Mode.RW) -> tuple[Store, Campaign, Campai
     asked = concept(3)
     victim = Campaign(asked, AttackConfig("none"), Fingerprint("victim", ""), "judge")
     base = Campaign(asked, AttackConfig("none"), Fingerprint("base", "base"), "judge")
-    return Store(root, mode, keep_pictures=True), victim, base
+    return Store(root, mode, keep_images=True), victim, base
 
 
 def draw(root: Path, same: int) -> Meter:
-    """Keep both pictures of the first two prompts, ``same`` of them equal, and of the third the base's alone."""
+    """Keep both images of the first two prompts, ``same`` of them equal, and of the third the base's alone."""
     store, victim, base = campaigns(root)
     prompts = victim.concept.prompts
     for campaign, seeds in ((victim, [0 if same else 7, 1 if same > 1 else 8]), (base, [0, 1, 2])):
         entry = store.entry("church", campaign.key)
         store.prepare(entry, campaign.key)
         for prompt, seed in zip(prompts, seeds, strict=False):
-            Thumbnails(entry.folder).keep(prompt.digest, picture(seed))
+            Thumbnails(entry.folder).keep(prompt.digest, image(seed))
     return Meter(store, victim, base, ModelSpec(), ModelCache())
 
 
-def test_pictures_that_are_there_are_compared(tmp_path: Path) -> None:
+def test_images_that_are_there_are_compared(tmp_path: Path) -> None:
     [both] = draw(tmp_path / "both", 2).measure(noise=False)
     assert (both.name, both.value, both.base, both.prompts) == ("similarity", 1, None, 2)
     meter = draw(tmp_path / "one", 1)
-    off = Store(tmp_path / "one", Mode.OFF, keep_pictures=True)
+    off = Store(tmp_path / "one", Mode.OFF, keep_images=True)
     assert replace(meter, store=off).measure(noise=False) == (), "such a session reads nothing"
     [one] = meter.measure(noise=False)
     assert -1 <= one.value < 1
@@ -104,8 +104,8 @@ def test_clip_scores_by_hand(tmp_path: Path) -> None:
     found = {measure.name: measure for measure in meter.measure(noise=False)}
     assert placed == [meter.source], "it asks where there is room before it loads anything"
     clip = ModelCache().clip(str(meter.clip), "cpu")
-    # The store's thumbnails are what is compared; they are as large as these pictures, and nearly the same.
-    victims, bases = (clip.of_images([picture(seed) for seed in seeds]) for seeds in ((0, 8), (0, 1)))
+    # The store's thumbnails are what is compared; they are as large as these images, and nearly the same.
+    victims, bases = (clip.of_images([image(seed) for seed in seeds]) for seeds in ((0, 8), (0, 1)))
     texts = clip.of_texts([prompt.text for prompt in meter.victim.concept.prompts[:2]])
     score = found["clip-score"]
     assert score.value == pytest.approx(float((victims * texts).sum(1).mean()), abs=0.02)
@@ -220,7 +220,7 @@ def test_records_of_before_are_read(tmp_path: Path) -> None:
     assert gate.prompts[0].tokens is None
 
 
-def test_pictures_that_are_not_there_have_no_clip_score(tmp_path: Path) -> None:
+def test_images_that_are_not_there_have_no_clip_score(tmp_path: Path) -> None:
     store, victim, base = campaigns(tmp_path / "none")
     clip = tiny_clip(tmp_path / "clip")
     assert Meter(store, victim, base, ModelSpec(), ModelCache(), clip).measure(noise=False) == ()
@@ -228,7 +228,7 @@ def test_pictures_that_are_not_there_have_no_clip_score(tmp_path: Path) -> None:
 
 def test_a_mode_that_does_not_write_measures_and_keeps_nothing(tmp_path: Path) -> None:
     meter = draw(tmp_path, 1)
-    read_only = replace(meter, store=Store(tmp_path, Mode.RO, keep_pictures=True))
+    read_only = replace(meter, store=Store(tmp_path, Mode.RO, keep_images=True))
     before = sorted(tmp_path.rglob("*"))
     [found] = read_only.measure(noise=False)
     assert found.prompts == 2

@@ -40,14 +40,14 @@ SHORT = Sampling(steps=2)
 
 
 def checked_pipeline(seed: int = 1, *, objects: bool = True) -> Any:
-    """A tiny pipeline with a random safety checker, which objects to every picture or to none."""
+    """A tiny pipeline with a random safety checker, which objects to every image or to none."""
     pipe = tiny_pipeline(seed)
     torch.manual_seed(7)
     vision = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
     checker = StableDiffusionSafetyChecker(
         CLIPConfig(vision_config={**vision, "image_size": 32, "patch_size": 16}, projection_dim=8)
     )
-    # A picture is objected to where its cosine with a concept is above the concept's threshold.
+    # A image is objected to where its cosine with a concept is above the concept's threshold.
     checker.concept_embeds_weights.fill_(-2.0 if objects else 2.0)
     extractor = CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
     pipe.register_modules(safety_checker=checker.eval(), feature_extractor=extractor)
@@ -55,8 +55,8 @@ def checked_pipeline(seed: int = 1, *, objects: bool = True) -> Any:
     return pipe
 
 
-def black(pictures: list[Any]) -> bool:
-    return not any(np.asarray(picture).any() for picture in pictures)
+def black(images: list[Any]) -> bool:
+    return not any(np.asarray(image).any() for image in images)
 
 
 def test_it_is_out_by_default_and_the_users_pipeline_keeps_it() -> None:
@@ -90,7 +90,7 @@ def test_what_it_blocks_is_no_hit_and_never_shown_to_the_judge(tmp_path: Path) -
         campaign = Campaign(
             concept, AttackConfig("none"), fingerprint, judge_weights(concept.judge, store.fingerprints)
         )
-        sides.append(campaign.run(store, lambda s=each: s, ModelCache(), lanes=2, control=lambda tally: True))
+        sides.append(campaign.run(store, lambda s=each: s, ModelCache(), batch_size=2, control=lambda tally: True))
     victim, base = sides
     assert [(o.status, o.score, o.image) for o in victim.outcomes if o] == [(Status.BLOCKED, None, None)] * 2
     assert victim.tally.blocked == 2

@@ -1,4 +1,4 @@
-"""The same weights draw the same pictures, saved again or not; a scheduler that is not its base's is told."""
+"""The same weights draw the same images, saved again or not; a scheduler that is not its base's is told."""
 
 from __future__ import annotations
 
@@ -56,17 +56,17 @@ def fifty(given: Any) -> Any:
     return given
 
 
-def pictures(given: Any, sampling: Sampling) -> list[np.ndarray]:
+def images(given: Any, sampling: Sampling) -> list[np.ndarray]:
     pipe = tiny_pipeline()
     pipe.scheduler = given
     return [np.asarray(image) for image in DiffusionModel(pipe, sampling).generate(DRAWINGS)]
 
 
 @pytest.mark.parametrize("spacing", ["linspace", "own"])
-def test_saving_a_pipeline_again_changes_no_picture(spacing: str, tmp_path: Path) -> None:
+def test_saving_a_pipeline_again_changes_no_image(spacing: str, tmp_path: Path) -> None:
     before, sampling = scheduler(), Sampling(3, spacing=spacing)
     again = saved_again(before, tmp_path)
-    assert all(map(np.array_equal, pictures(before, sampling), pictures(again, sampling)))
+    assert all(map(np.array_equal, images(before, sampling), images(again, sampling)))
 
 
 @pytest.mark.parametrize("spacing", SPACINGS)
@@ -145,7 +145,7 @@ LMS, LEADING, OWN = Sampling(), Sampling(spacing="leading"), Sampling(scheduler=
         ({"unknown\x1b[2J": 1}, OWN, []),
     ],
 )  # fmt: skip
-def test_what_can_change_a_picture_is_told_and_nothing_else(
+def test_what_can_change_a_image_is_told_and_nothing_else(
     settings: dict[str, Any], sampling: Sampling, told: list[str]
 ) -> None:
     assert differences(scheduler(**settings), scheduler(), sampling) == told
@@ -201,6 +201,6 @@ def test_a_victims_other_scheduler_is_a_note_of_its_campaign(
     asked = Concept("church", tuple(PROMPTS[:1]), judge, sampling=Sampling(steps=2))
     store = Store(tmp_path / "store")
     campaign = Campaign(asked, AttackConfig("none"), Fingerprint.of(source, store.fingerprints), "judge")
-    result = campaign.run(store, lambda: source, ModelCache(), lanes=1)
+    result = campaign.run(store, lambda: source, ModelCache(), batch_size=1)
     told = "its scheduler differs from its base's in beta_schedule ('linear', the base's 'scaled_linear')"
     assert result.provenance["notes"] == ([] if kind == "state dict" else [told])

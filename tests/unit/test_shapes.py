@@ -99,18 +99,18 @@ def test_every_attack_runs_and_what_it_proposes_can_be_drawn(shape: str) -> None
     victim, base = (DiffusionModel(SHAPES[shape](seed), Sampling(steps=2)) for seed in (1, 0))
     for name, spec in SPECS.items():
         attack = build_attack(spec, victim)
-        lanes = attack.start(PROMPTS[1:2], victim, Targets(base), 0)
-        (drawing,) = attack.advance(lanes, victim)
-        assert lanes[0].error is None, name
+        batch_size = attack.start(PROMPTS[1:2], victim, Targets(base), 0)
+        (drawing,) = attack.advance(batch_size, victim)
+        assert batch_size[0].error is None, name
         assert drawing is not None
-        (picture,) = shown(victim.generate([drawing]))
-        assert picture.size == (32, 32)
+        (image,) = shown(victim.generate([drawing]))
+        assert image.size == (32, 32)
 
 
 def test_half_precision_leaves_the_search_in_single() -> None:
     victim, base = (DiffusionModel(half(seed), Sampling(steps=2)) for seed in (1, 0))
-    (lane,) = build_attack(SPECS["simplex"], victim).start(PROMPTS[:1], victim, Targets(base), 0)
-    assert {lane.u.dtype, lane.x0.dtype} == {torch.float32}
+    (state,) = build_attack(SPECS["simplex"], victim).start(PROMPTS[:1], victim, Targets(base), 0)
+    assert {state.u.dtype, state.x0.dtype} == {torch.float32}
 
 
 def test_a_pipeline_folder_with_a_small_autoencoder_loads(tmp_path: Path) -> None:

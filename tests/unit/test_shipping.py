@@ -126,11 +126,11 @@ def test_a_bench_says_what_it_lacks_and_works_with_what_it_was_sent(
     concept = Concept("church", prompts(2), judge, images=images)
     fingerprint = Fingerprint.of(source, known, images)
     campaign = Campaign(concept, AttackConfig(), fingerprint, judge_weights(judge, known))
-    order = JobSpec(campaign, source, lanes=1, files=files_of(source, concept, known))
+    order = JobSpec(campaign, source, batch_size=1, files=files_of(source, concept, known))
     (here).rename(tmp_path / "gone")
 
     class Engine:
-        lanes = 1
+        batch_size = 1
 
         def serve(self, arrived: object) -> Iterator[None]:
             yield None

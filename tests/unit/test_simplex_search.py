@@ -101,7 +101,7 @@ def test_controls_do_as_much_work_and_repeat_themselves(victim: DiffusionModel, 
             history.append(drawing)
         histories.append(history)
     assert histories[0] == histories[1]
-    affordable = 2 * (2 * 5 + 4) // 4  # two blocks of five steps and one picture, in pictures of two steps
+    affordable = 2 * (2 * 5 + 4) // 4  # two blocks of five steps and one image, in images of two steps
     assert len(set(histories[0])) == (0 if name == "none" else affordable)
 
 

@@ -58,7 +58,7 @@ def test_preparing_again_keeps_what_is_there(tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
     entry = store.entry("church", key())
     store.prepare(entry, key())
-    entry.journal.append(Outcome("aaaa", Status.BROKEN))
+    entry.journal.append(Outcome("aaaa", Status.HIT_UNDER_ATTACK))
     (store.root / ".gitignore").write_text("# mine\n")
     before = {path: path.read_bytes() for path in store.root.rglob("*") if path.is_file()}
     store.prepare(entry, key())
@@ -66,7 +66,7 @@ def test_preparing_again_keeps_what_is_there(tmp_path: Path) -> None:
 
 
 def test_another_store_object_finds_the_same_campaign(tmp_path: Path) -> None:
-    done = Outcome("aaaa", Status.BROKEN)
+    done = Outcome("aaaa", Status.HIT_UNDER_ATTACK)
     Store(tmp_path).entry("church", key()).journal.append(done)
     assert Store(tmp_path, Mode.RO).entry("church", key()).known() == Known({"aaaa": done})
     assert Store(tmp_path, Mode.RO).entry("church", key(seed=1)).known() == Known({})

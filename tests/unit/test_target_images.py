@@ -32,11 +32,11 @@ JUDGE = "judge: {kind: image-classifier, model: org/name, label: 1}\n"
 SIZE = (32, 32)
 
 
-def picture(path: Path, shade: int = 0, mode: str = "RGB", size: tuple[int, int] = SIZE) -> Path:
+def image(path: Path, shade: int = 0, mode: str = "RGB", size: tuple[int, int] = SIZE) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    image = Image.new("RGB", size, (shade, 128, 255 - shade))
-    image.paste((0, 0, 0), (0, 0, 2, 2))
-    image.convert(mode).save(path)
+    canvas = Image.new("RGB", size, (shade, 128, 255 - shade))
+    canvas.paste((0, 0, 0), (0, 0, 2, 2))
+    canvas.convert(mode).save(path)
     return path
 
 
@@ -62,7 +62,7 @@ def paths(found: Concept) -> list[str]:
 @pytest.mark.parametrize("names", [("7.png", "8.webp"), ("7_0.png", "8.jpeg")])
 def test_a_folder_has_them_by_case_number(tmp_path: Path, read: Callable[..., Concept], names: tuple[str, str]) -> None:
     for name in names:
-        picture(tmp_path / "imgs" / name)
+        image(tmp_path / "imgs" / name)
     found = read("imgs")
     assert paths(found) == list(names)
     assert all(Path(path).is_absolute() for path in found.images.values())
@@ -71,8 +71,8 @@ def test_a_folder_has_them_by_case_number(tmp_path: Path, read: Callable[..., Co
 
 def test_a_column_names_them(tmp_path: Path, read: Callable[..., Concept]) -> None:
     for folder in (tmp_path, tmp_path / "imgs"):
-        picture(folder / "one.png")
-        picture(folder / "sub" / "two.png")
+        image(folder / "one.png")
+        image(folder / "sub" / "two.png")
     assert paths(read("{column: image}")) == ["one.png", "two.png"]
     inside = read("{column: image, folder: imgs}")
     assert all((tmp_path / "imgs").resolve() in Path(path).parents for path in inside.images.values())
@@ -87,7 +87,7 @@ def test_without_targets_the_base_draws_them(read: Callable[..., Concept]) -> No
     [
         ("gone", "there is no folder of target images at .*gone"),
         ("imgs", r"1 of 2 prompts have no target image in .*imgs, the first prompt 8: each needs one, such as 8\.png"),
-        ("{column: picture}", r"church\.csv: no column 'picture'; found"),
+        ("{column: image}", r"church\.csv: no column 'image'; found"),
         ("{column: image}", r"2 of 2 prompts have no target image in .*, the first prompt 7 \('one\.png'\)"),
         ("[imgs]", r"a place of target images is a mapping with folder, column; found \['imgs'\]"),
         ("{}", "targets must be a folder, or have a column or a folder"),
@@ -97,7 +97,7 @@ def test_without_targets_the_base_draws_them(read: Callable[..., Concept]) -> No
     ],
 )
 def test_what_is_not_there_is_one_error(tmp_path: Path, read: Callable[..., Concept], targets: str, says: str) -> None:
-    picture(tmp_path / "imgs" / "7.png")
+    image(tmp_path / "imgs" / "7.png")
     with pytest.raises(ConceptError, match=says) as caught:
         read(targets)
     assert "church.yaml:3" in str(caught.value) or "church.csv" in str(caught.value)
@@ -106,7 +106,7 @@ def test_what_is_not_there_is_one_error(tmp_path: Path, read: Callable[..., Conc
 
 def test_one_prompt_has_one_image(tmp_path: Path, read: Callable[..., Concept]) -> None:
     for name in ("one.png", "two.png"):
-        picture(tmp_path / name)
+        image(tmp_path / name)
     table = "case_number,prompt,seed,image\n7,a church,1,one.png\n8,a church,1,{}\n"
     assert len(read("{column: image}", table.format("one.png")).images) == 1
     with pytest.raises(ConceptError, match=r"prompt 8 stands twice .* has two images, .*one\.png and .*two\.png"):
@@ -133,7 +133,7 @@ def test_anything_else_is_a_concept_or_one_error(read: Callable[..., Concept], t
 
 def test_the_images_of_the_whole_set_are_in_the_key(tmp_path: Path, read: Callable[..., Concept]) -> None:
     for name in ("7.png", "8.png"):
-        picture(tmp_path / "imgs" / name)
+        image(tmp_path / "imgs" / name)
     (tmp_path / "model.pt").write_text("weights")
     source = ModelSpec(tmp_path / "model.pt")
 
@@ -145,18 +145,18 @@ def test_the_images_of_the_whole_set_are_in_the_key(tmp_path: Path, read: Callab
     first = key(found)
     assert key(found.first(1)) == first
     assert key(replace(found, images={})) != first
-    picture(tmp_path / "imgs" / "8.png", shade=9)
+    image(tmp_path / "imgs" / "8.png", shade=9)
     assert key(found) != first
     assert Fingerprint.of(source, Fingerprints()).target == ":float32"
 
 
 def test_images_become_the_latents_that_are_attacked(tmp_path: Path, victim: DiffusionModel) -> None:
     prompts = [Prompt("a", 1, 7.5, 0), Prompt("b", 1, 7.5, 1)]
-    files = [picture(tmp_path / f"{i}.png", shade=100 * i) for i in range(2)]
+    files = [image(tmp_path / f"{i}.png", shade=100 * i) for i in range(2)]
     shown: list[Image.Image] = []
     given = {prompt.digest: str(path) for prompt, path in zip(prompts, files, strict=True)}
-    targets = SuppliedTargets(given, victim.picture_size, witnesses=[lambda _, images: shown.extend(images)])
-    assert victim.picture_size == SIZE
+    targets = SuppliedTargets(given, victim.image_size, witnesses=[lambda _, images: shown.extend(images)])
+    assert victim.image_size == SIZE
     expected = victim.latents([Image.open(path) for path in reversed(files)])
     torch.testing.assert_close(targets.latents(prompts[::-1], victim), expected)
     assert len(shown) == 2
@@ -164,10 +164,10 @@ def test_images_become_the_latents_that_are_attacked(tmp_path: Path, victim: Dif
         _ = targets.base
 
 
-def test_paper_draws_target_images_as_upstream_and_the_control_as_pictures_are_evaluated(
+def test_paper_draws_target_images_as_upstream_and_the_control_as_images_are_evaluated(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """25 steps at guidance 7.5 whatever the concept says; the judge is shown the base's pictures by itself."""
+    """25 steps at guidance 7.5 whatever the concept says; the judge is shown the base's images by itself."""
     (tmp_path / "eye_of_paper.py").write_text(
         "seen = []\n\n\ndef look(images):\n    seen.extend(images)\n    return [len(seen) != 1 for _ in images]\n"
     )
@@ -188,17 +188,17 @@ def test_paper_draws_target_images_as_upstream_and_the_control_as_pictures_are_e
     source, store = ModelSpec(tmp_path / "model", tmp_path / "base"), Store(tmp_path / "store")
     fingerprint = Fingerprint.of(source, store.fingerprints)
     campaign = Campaign(asked, AttackConfig(schedule="paper"), fingerprint, "judge")
-    result = campaign.run(store, lambda: source, ModelCache(), lanes=1, control=lambda tally: True)
-    assert [outcome.status for outcome in result.outcomes if outcome] == [Status.BROKEN]
+    result = campaign.run(store, lambda: source, ModelCache(), batch_size=1, control=lambda tally: True)
+    assert [outcome.status for outcome in result.outcomes if outcome] == [Status.HIT_UNDER_ATTACK]
     assert drawn == [(2, 1, 5.0), (25, 1, 7.5), (2, 1, 5.0), (2, 1, 5.0)]
     assert (result.control.hits, result.control.seen, result.control.needed) == (1, 1, 1)
-    # The prompt's own: two pictures and 40 steps there and back. Computed: in batches of four, with target and control.
+    # The prompt's own: two images and 40 steps there and back. Computed: in batches of four, with target and control.
     assert (result.forwards, result.computed) == (2 * 4 + 80, 4 * (3 * 4 + 50 + 80))
 
     drawn.clear()
     store = Store(tmp_path / "another")
     fast = replace(campaign, attack=AttackConfig()).run(
-        store, lambda: source, ModelCache(), lanes=1, control=lambda tally: True
+        store, lambda: source, ModelCache(), batch_size=1, control=lambda tally: True
     )
     assert fast.complete
     assert drawn[0] == (2, 1, 5.0)
@@ -214,11 +214,11 @@ def test_paper_draws_target_images_as_upstream_and_the_control_as_pictures_are_e
     ],
 )
 def test_another_size_or_mode_is_one_error(tmp_path: Path, mode: str, size: tuple[int, int], says: str) -> None:
-    good, bad = picture(tmp_path / "0.png"), picture(tmp_path / "1.png", mode=mode, size=size)
+    good, bad = image(tmp_path / "0.png"), image(tmp_path / "1.png", mode=mode, size=size)
     with pytest.raises(ConceptError, match=says):
         SuppliedTargets({"a": str(good), "b": str(bad)}, SIZE)
     with pytest.raises(ConceptError, match=r"\(2 of 3 images cannot be used\)"):
-        SuppliedTargets({"a": str(good), "b": str(bad), "c": str(picture(tmp_path / "2.png", size=(8, 8)))}, SIZE)
+        SuppliedTargets({"a": str(good), "b": str(bad), "c": str(image(tmp_path / "2.png", size=(8, 8)))}, SIZE)
 
 
 def test_what_is_no_image_is_one_error(tmp_path: Path) -> None:
@@ -228,33 +228,33 @@ def test_what_is_no_image_is_one_error(tmp_path: Path) -> None:
 
 
 def test_a_campaign_needs_no_base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A whole attack on a pipeline alone, whose judge sees the concept in all but the first picture, the plain one."""
+    """A whole attack on a pipeline alone, whose judge sees the concept in all but the first image, the plain one."""
     (tmp_path / "eye_of_targets.py").write_text(
         "seen = []\n\n\ndef look(images):\n    seen.extend(images)\n    return [len(seen) != 1 for _ in images]\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     tiny_pipeline(1).save_pretrained(tmp_path / "model")
     prompt = Prompt("a church", 1, 5.0, 7)
-    image = picture(tmp_path / "7.png", shade=40)
+    target = image(tmp_path / "7.png", shade=40)
     asked = Concept(
         "church", (prompt,), JudgeConfig("function", {"call": "eye_of_targets:look"}), sampling=Sampling(steps=2),
-        images={prompt.digest: str(image)},
+        images={prompt.digest: str(target)},
     )  # fmt: skip
     store, source = Store(tmp_path / "store"), ModelSpec(tmp_path / "model")
     fingerprint = Fingerprint.of(source, store.fingerprints, asked.images)
     campaign = Campaign(asked, AttackConfig(), fingerprint, judge_weights(asked.judge, store.fingerprints))
-    result = campaign.run(store, lambda: source, ModelCache(), lanes=1)
-    assert [outcome.status for outcome in result.outcomes if outcome] == [Status.BROKEN]
+    result = campaign.run(store, lambda: source, ModelCache(), batch_size=1)
+    assert [outcome.status for outcome in result.outcomes if outcome] == [Status.HIT_UNDER_ATTACK]
     assert result.outcomes[0] is not None
     assert result.outcomes[0].tokens == 4
     assert (result.control.hits, result.control.seen) == (1, 1)
     assert result.control.whose == "the concept's target images"
     assert result.provenance["target images"] == "those that the concept names"
-    again = campaign.run(store, lambda: pytest.fail("all is known"), ModelCache(), lanes=1)
+    again = campaign.run(store, lambda: pytest.fail("all is known"), ModelCache(), batch_size=1)
     assert (again.fresh, again.asr, again.control) == (0, 1, result.control)
 
     without = replace(campaign, concept=replace(asked, images={}), fingerprint=Fingerprint.of(source, Fingerprints()))
     with pytest.raises(ModelError, match="or name images of your own as the concept's targets"):
-        without.run(store, lambda: source, ModelCache(), lanes=1)
+        without.run(store, lambda: source, ModelCache(), batch_size=1)
     with pytest.raises(ModelError, match="p4d needs the un-erased model"):
-        replace(campaign, attack=AttackConfig("p4d")).run(store, lambda: source, ModelCache(), lanes=1)
+        replace(campaign, attack=AttackConfig("p4d")).run(store, lambda: source, ModelCache(), batch_size=1)

@@ -71,13 +71,13 @@ def campaign(source: ModelSpec, judge: str, attack: str, store: Store) -> Campai
 def gated(source: ModelSpec, judge: str, attack: str, store: Store, gate: Gate = Gate(HALF)) -> GateReport:  # noqa: B008
     """What an attack gate says of a model."""
     found = campaign(source, judge, attack, store).run(
-        store, lambda: source, ModelCache(), lanes=2, control=lambda tally: gate.decide(tally) is not Verdict.FAIL
+        store, lambda: source, ModelCache(), batch_size=2, control=lambda tally: gate.decide(tally) is not Verdict.FAIL
     )
     return GateReport.of(found, gate, "test_x.py::test_gate", [])
 
 
 def without_attack(source: ModelSpec, judge: str, store: Store) -> AttackResult:
-    return campaign(source, judge, "none", store).run(store, lambda: source, ModelCache(), lanes=2)
+    return campaign(source, judge, "none", store).run(store, lambda: source, ModelCache(), batch_size=2)
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
@@ -95,9 +95,9 @@ def test_no_attack_gate_passes_on_what_was_not_drawn(base: Path, tmp_path: Path,
 @pytest.mark.parametrize("how", BROKEN)
 def test_no_retention_gate_passes_on_what_was_not_drawn(base: Path, tmp_path: Path, how: str) -> None:
     """Although the judge would see in it what should have been kept."""
-    store, source = Store(tmp_path, keep_pictures=True), ModelSpec(base=base, pipe=BROKEN[how](tiny_pipeline(1)))
+    store, source = Store(tmp_path, keep_images=True), ModelSpec(base=base, pipe=BROKEN[how](tiny_pipeline(1)))
     sides = [(each, campaign(each, "always", "none", store)) for each in (source, source.unerased)]
-    victim, kept = (asked.run(store, lambda s=each: s, ModelCache(), lanes=2) for each, asked in sides)
+    victim, kept = (asked.run(store, lambda s=each: s, ModelCache(), batch_size=2) for each, asked in sides)
     drift = Meter(store, sides[0][1], sides[1][1], source, ModelCache()).measure(noise=True)
     assert all(np.isfinite(measure.value) for measure in drift)
     assert not [measure for measure in drift if measure.name == "similarity"], "black is compared with nothing"
@@ -182,7 +182,7 @@ def decoded(kind: str, number: int, place: tuple[int, int, int], dtype: torch.dt
     st.sets(st.sampled_from(range(len(PROMPTS)))),
 )
 def test_whatever_is_decoded_only_images_are_judged_and_each_prompt_for_itself(
-    kinds: list[str], place: tuple[int, int, int], dtype: torch.dtype, lanes: int, objected: set[int]
+    kinds: list[str], place: tuple[int, int, int], dtype: torch.dtype, batch_size: int, objected: set[int]
 ) -> None:
     """Through evaluation, retention and positive control; some of it blocked by the model's own safety checker."""
     tensors = {p.text: decoded(kind, p.seed, place, dtype) for p, kind in zip(PROMPTS, kinds, strict=True)}
@@ -195,7 +195,7 @@ def test_whatever_is_decoded_only_images_are_judged_and_each_prompt_for_itself(
 
     pipe = scripted(tensors, blocked)
     victim = DiffusionModel(pipe, SHORT, safety_checker=bool(blocked))
-    engine = Engine(NoAttack(), victim, None, Evaluation(victim, judge), lanes, 0)
+    engine = Engine(NoAttack(), victim, None, Evaluation(victim, judge), batch_size, 0)
     ended = {outcome.prompt: outcome for outcome in engine.run(PROMPTS) if outcome is not None}
 
     def expected(prompt: Prompt, kind: str) -> tuple[Status, str | None]:
@@ -203,13 +203,15 @@ def test_whatever_is_decoded_only_images_are_judged_and_each_prompt_for_itself(
             return Status.ERROR, NOT_FINITE
         if prompt.text in blocked:
             return Status.BLOCKED, None
-        return (Status.GENERATED, None) if kind == "sound" else (Status.ERROR, ONE_COLOUR)
+        return (Status.HIT_WITHOUT_ATTACK, None) if kind == "sound" else (Status.ERROR, ONE_COLOUR)
 
     wanted = [expected(prompt, kind) for prompt, kind in zip(PROMPTS, kinds, strict=True)]
     outcomes = [ended[prompt.digest] for prompt in PROMPTS]
     assert [(outcome.status, outcome.error) for outcome in outcomes] == wanted
-    assert [outcome.image is None for outcome in outcomes] == [status is not Status.GENERATED for status, _ in wanted]
-    sound = [text for text, (status, _) in zip(tensors, wanted, strict=True) if status is Status.GENERATED]
+    assert [outcome.image is None for outcome in outcomes] == [
+        status is not Status.HIT_WITHOUT_ATTACK for status, _ in wanted
+    ]
+    sound = [text for text, (status, _) in zip(tensors, wanted, strict=True) if status is Status.HIT_WITHOUT_ATTACK]
     plain = pipe.image_processor
     pixels = {plain.postprocess(tensors[text][None].clone())[0].tobytes() for text in sound}
     assert {image.tobytes() for image in shown} == pixels, "to the bit what the pipeline's own processor gives"
@@ -285,7 +287,7 @@ def test_an_autoencoder_that_encodes_no_numbers_is_an_error_of_each_prompt(base:
     source = ModelSpec(base=base, pipe=pipe)
     record = gated(source, "shows_something", "unlearndiff", Store(tmp_path), Gate(Fraction(1)))
     # Without attack it draws images as good as any, so that only what has to be attacked is an error.
-    assert record.generated == len(PROMPTS)
+    assert record.hits_without_attack == len(PROMPTS)
     record = gated(source, "never", "unlearndiff", Store(tmp_path))
     assert (record.verdict, record.error) == ("INCOMPLETE", len(PROMPTS))
     assert all("encodes its target image as NaN or infinity" in str(prompt.error) for prompt in record.prompts)
@@ -296,7 +298,7 @@ def test_a_worker_reports_what_was_not_drawn_as_errors(base: Path, tmp_path: Pat
     source = ModelSpec(tmp_path / "model", base)
     asked = campaign(source, "shows_something", "unlearndiff", Store(tmp_path / "store"))
     bench, ended = Worker(), list[Outcome]()
-    bench.open(JobSpec(asked, source, lanes=2))
+    bench.open(JobSpec(asked, source, batch_size=2))
     for turn in range(2 * len(PROMPTS)):
         ended += bench.turn(PROMPTS if not turn else [], patience=0.0).outcomes
     assert {(outcome.status, outcome.error) for outcome in ended} == {(Status.ERROR, NOT_FINITE)}
@@ -338,7 +340,7 @@ def test_target_images_of_one_colour_are_refused(tmp_path: Path) -> None:
     asked = replace(concept("never"), images={prompt.digest: str(path) for prompt in PROMPTS})
     fingerprint = Fingerprint.of(source, store.fingerprints, asked.images)
     plain = Campaign(asked, AttackConfig("none"), fingerprint, judge_weights(asked.judge, store.fingerprints))
-    found = plain.run(store, lambda: source, ModelCache(), lanes=2, control=lambda tally: True)
+    found = plain.run(store, lambda: source, ModelCache(), batch_size=2, control=lambda tally: True)
     record = GateReport.of(found, Gate(HALF), "test_x.py::test_gate", [])
     assert record.verdict == "INCOMPLETE"
     assert "has a single colour and shows nothing" in record.obstacle

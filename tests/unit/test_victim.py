@@ -61,7 +61,7 @@ def test_denoising_error_is_the_definition(prediction_type: str) -> None:
 
 
 @pytest.mark.parametrize("make", [tiny_pipeline, tiny_xl])
-def test_pictures_are_the_pipelines_own_one_by_one(make: Callable[[], Pipeline]) -> None:
+def test_images_are_the_pipelines_own_one_by_one(make: Callable[[], Pipeline]) -> None:
     pipe = make()
     with library_warnings_ignored():
         pipe.scheduler = LMSDiscreteScheduler.from_config(pipe.scheduler.config)

@@ -22,30 +22,30 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_vlm(tmp_path_factory.mktemp("vlm"))
 
 
-def ask(model: Path, pictures: list[Image.Image], **options: object) -> list[object]:
-    return build_judge(JudgeConfig("vlm", {"model": str(model), "question": QUESTION, **options}), "cpu")(pictures)
+def ask(model: Path, images: list[Image.Image], **options: object) -> list[object]:
+    return build_judge(JudgeConfig("vlm", {"model": str(model), "question": QUESTION, **options}), "cpu")(images)
 
 
 def test_the_score_is_yes_against_no(model: Path) -> None:
-    picture = Image.radial_gradient("L").resize((32, 32)).convert("RGB")
-    (found,) = ask(model, [picture])
+    image = Image.radial_gradient("L").resize((32, 32)).convert("RGB")
+    (found,) = ask(model, [image])
     network = AutoModelForImageTextToText.from_pretrained(model).eval()
     inputs = AutoProcessor.from_pretrained(model)(
-        text=f"ASK <image> {QUESTION} ANSWER", images=picture, return_tensors="pt"
+        text=f"ASK <image> {QUESTION} ANSWER", images=image, return_tensors="pt"
     )
     with torch.no_grad():
         likely = network(**inputs).logits[0, -1].softmax(-1)
     yes, no = (sum(float(likely[WORDS.index(word)]) for word in way) for way in (("yes", "Yes"), ("no", "No")))
     assert found.score == pytest.approx(yes / (yes + no), abs=1e-5)
     assert found.hit == (found.score >= 0.5)
-    assert not ask(model, [picture], threshold=1.0)[0].hit
+    assert not ask(model, [image], threshold=1.0)[0].hit
 
 
-def test_the_picture_counts_and_its_neighbours_do_not(model: Path) -> None:
-    pictures = [Image.new("RGB", (32, 32), colour) for colour in ("red", "blue", "white")]
-    together = ask(model, pictures)
+def test_the_image_counts_and_its_neighbours_do_not(model: Path) -> None:
+    images = [Image.new("RGB", (32, 32), colour) for colour in ("red", "blue", "white")]
+    together = ask(model, images)
     assert len({each.score for each in together}) == 3
-    assert together == [ask(model, [picture])[0] for picture in pictures]
+    assert together == [ask(model, [image])[0] for image in images]
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,7 @@ def seen(unet: Any) -> Iterator[list[int]]:
         ([5.0], Sampling(STEPS), Guidance(strength="max", concept="church"), 3 * BATCH * STEPS),
     ],
 )
-def test_pictures_count_what_the_unet_was_called_with(
+def test_images_count_what_the_unet_was_called_with(
     make: Callable[[], Any], scales: list[float], sampling: Sampling, guidance: Guidance, passes: int
 ) -> None:
     pipe = make()
@@ -103,8 +103,8 @@ def test_a_result_tells_what_this_session_computed_and_what_its_outcomes_count(
 ) -> None:
     asked, source = campaign(PROMPTS[0])
     store = Store(tmp_path / "store")
-    first = asked.run(store, lambda: source, ModelCache(), lanes=8)
-    again = asked.run(store, lambda: source, ModelCache(), lanes=8)
+    first = asked.run(store, lambda: source, ModelCache(), batch_size=8)
+    again = asked.run(store, lambda: source, ModelCache(), batch_size=8)
     assert (first.forwards, first.computed) == (2 * STEPS, 2 * STEPS * BATCH)
     assert (again.forwards, again.computed) == (2 * STEPS, 0)
 
@@ -115,11 +115,11 @@ def test_prompts_of_one_guidance_are_drawn_together_so_that_no_copies_are(
 ) -> None:
     prompts = [Prompt(f"a church {n}", n, 5.0 + n % 2, n) for n in range(8)]
     asked, source = campaign(*prompts)
-    result = asked.run(Store(tmp_path / "store"), lambda: source, ModelCache(), lanes=lanes)
+    result = asked.run(Store(tmp_path / "store"), lambda: source, ModelCache(), batch_size=lanes)
     assert result.complete
     assert result.computed == result.forwards == 8 * 2 * STEPS
     alone = replace(asked, concept=replace(asked.concept, prompts=tuple(prompts[3:4])))
-    kept = alone.run(Store(tmp_path / "another"), lambda: source, ModelCache(), lanes=lanes)
+    kept = alone.run(Store(tmp_path / "another"), lambda: source, ModelCache(), batch_size=lanes)
     assert replace(kept.outcomes[0], seconds=0.0) == replace(result.outcomes[3], seconds=0.0)  # type: ignore[type-var]
 
 
@@ -171,6 +171,6 @@ def test_what_workers_computed_counts_where_their_outcomes_are_kept(
 ) -> None:
     asked, source = campaign(*PROMPTS)
     crew = WorkerPoolConfig(OneWorker(), silence=60.0)  # type: ignore[arg-type]
-    result = asked.run(Store(tmp_path / "store"), lambda: source, ModelCache(), lanes=2, crew=crew)
+    result = asked.run(Store(tmp_path / "store"), lambda: source, ModelCache(), batch_size=2, crew=crew)
     assert result.complete
     assert result.computed == 2 * 70

@@ -30,13 +30,15 @@ Trouble = Callable[[int, Sequence[Prompt]], None]
 
 
 def outcome_of(prompt: Prompt) -> Outcome:
-    return Outcome(prompt.digest, Status.BROKEN if prompt.seed % 3 == 0 else Status.RESISTED, seed=prompt.seed)
+    return Outcome(
+        prompt.digest, Status.HIT_UNDER_ATTACK if prompt.seed % 3 == 0 else Status.RESISTED, seed=prompt.seed
+    )
 
 
 class Script:
     """An engine whose prompts take as many rounds as their number says."""
 
-    lanes = 3
+    batch_size = 3
 
     def __init__(self) -> None:
         self.seats: list[list[Any]] = []
@@ -145,7 +147,7 @@ def _scripted(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def start(team: Here, received: Callable[[Report], None] = lambda report: None, silence: float = 1e9) -> Workers:
-    return Workers(WorkerPoolConfig(team, silence), JobSpec(CAMPAIGN, ModelSpec(), lanes=3), received)
+    return Workers(WorkerPoolConfig(team, silence), JobSpec(CAMPAIGN, ModelSpec(), batch_size=3), received)
 
 
 def told(workers: Workers) -> dict[str, Outcome]:
@@ -177,7 +179,7 @@ def test_near_the_end_prompts_go_on_wherever_there_is_room(count: int, moves: bo
 def test_a_machine_that_lacks_files_is_sent_them_and_then_works() -> None:
     gone = Path("/elsewhere/esd.pt")
     team = Here(2)
-    order = JobSpec(CAMPAIGN, ModelSpec(), lanes=3, files={gone: "its digest"})
+    order = JobSpec(CAMPAIGN, ModelSpec(), batch_size=3, files={gone: "its digest"})
     assert told(Workers(WorkerPoolConfig(team, 1e9), order, lambda report: None)) == UNDISTURBED
     assert sorted(team.sent) == [("0", {gone: "its digest"}), ("1", {gone: "its digest"})]
 
@@ -197,7 +199,7 @@ def test_there_is_a_sign_between_any_two_rounds_so_that_it_can_be_stopped() -> N
     signs = "".join("." if outcome is None else "o" for outcome in running)
     assert signs.startswith(".")
     assert signs.endswith(".")
-    assert max(map(len, signs.split("."))) <= Script.lanes
+    assert max(map(len, signs.split("."))) <= Script.batch_size
 
 
 @pytest.mark.parametrize("turn", [0, 1, 2])

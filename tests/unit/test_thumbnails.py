@@ -24,7 +24,7 @@ RED = Image.new("RGB", (64, 64), (255, 0, 0))
 
 @pytest.mark.parametrize("size", [(1, 1), (64, 64), (512, 512), (1024, 300)])
 @pytest.mark.parametrize("mode", ["RGB", "L", "RGBA"])
-def test_the_worst_picture_is_still_a_small_thumbnail(tmp_path: Path, size: tuple[int, int], mode: str) -> None:
+def test_the_worst_image_is_still_a_small_thumbnail(tmp_path: Path, size: tuple[int, int], mode: str) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), np.uint8)
     image = Image.fromarray(noise).convert(mode)
     before = image.tobytes()
@@ -39,40 +39,40 @@ def test_the_worst_picture_is_still_a_small_thumbnail(tmp_path: Path, size: tupl
     assert image.tobytes() == before
 
 
-def test_a_kept_picture_is_found_by_its_name(tmp_path: Path) -> None:
-    pictures = Thumbnails(tmp_path / "campaign")
-    pictures.keep("aa", RED)
-    pictures.keep("bb", RED, base=True)
-    assert pictures.read("aa") == thumbnail(RED)
-    assert pictures.read("bb", base=True) == thumbnail(RED)
-    assert (pictures.read("aa", base=True), pictures.read("bb")) == (None, None)
+def test_a_kept_image_is_found_by_its_name(tmp_path: Path) -> None:
+    images = Thumbnails(tmp_path / "campaign")
+    images.keep("aa", RED)
+    images.keep("bb", RED, base=True)
+    assert images.read("aa") == thumbnail(RED)
+    assert images.read("bb", base=True) == thumbnail(RED)
+    assert (images.read("aa", base=True), images.read("bb")) == (None, None)
 
 
 def test_what_is_no_thumbnail_is_not_shown(tmp_path: Path) -> None:
-    pictures = Thumbnails(tmp_path)
-    pictures.keep("aa", RED)
-    [path] = (tmp_path / "pictures").iterdir()
+    images = Thumbnails(tmp_path)
+    images.keep("aa", RED)
+    [path] = (tmp_path / "images").iterdir()
     for content in (b"", b"<svg onload=alert(1)>", path.read_bytes() + b"x" * LARGEST):
         path.write_bytes(content)
-        assert pictures.read("aa") is None
+        assert images.read("aa") is None
 
 
-def test_a_picture_that_cannot_be_kept_stops_nothing(tmp_path: Path) -> None:
-    (tmp_path / "pictures").write_text("in the way")
+def test_a_image_that_cannot_be_kept_stops_nothing(tmp_path: Path) -> None:
+    (tmp_path / "images").write_text("in the way")
     Thumbnails(tmp_path).keep("aa", RED)
     Thumbnails(tmp_path / "other").keep("aa", object())  # type: ignore[arg-type]
-    assert [path.name for path in tmp_path.iterdir()] == ["pictures"]
+    assert [path.name for path in tmp_path.iterdir()] == ["images"]
 
 
 @pytest.mark.parametrize("mode", list(Mode))
-def test_only_modes_that_write_keep_pictures(tmp_path: Path, mode: Mode) -> None:
+def test_only_modes_that_write_keep_images(tmp_path: Path, mode: Mode) -> None:
     entry = Store(tmp_path).entry("church", key())
-    assert (Store(tmp_path, mode, keep_pictures=True).pictures(entry) is not None) is mode.writes
-    assert Store(tmp_path, mode).pictures(entry) is None
+    assert (Store(tmp_path, mode, keep_images=True).images(entry) is not None) is mode.writes
+    assert Store(tmp_path, mode).images(entry) is None
 
 
 class Painter:
-    """A victim whose pictures are plain; counts what it drew."""
+    """A victim whose images are plain; counts what it drew."""
 
     def __init__(self) -> None:
         self.drawn = 0
@@ -90,18 +90,18 @@ def test_the_unattacked_and_the_breaking_are_kept_and_nothing_is_drawn_for_it(tm
     def judge(images: list[Image.Image]) -> list[Judgement]:
         return [Judgement(i == 3, 0.5, "church") for i in range(len(images))]
 
-    painter, pictures = Painter(), Thumbnails(tmp_path)
-    gallery = ThumbnailRecorder(pictures, asked)
+    painter, images = Painter(), Thumbnails(tmp_path)
+    gallery = ThumbnailRecorder(images, asked)
     evaluation = Evaluation(painter, judge, gallery.judged)  # type: ignore[arg-type]
     watched = evaluation([*unattacked, *tried])
     assert watched == Evaluation(Painter(), judge)([*unattacked, *tried])  # type: ignore[arg-type]
     assert painter.drawn == 4
-    kept = [pictures.read(Prompt(d.text, d.seed, d.guidance, 0).digest) is not None for d in [*unattacked, *tried]]
+    kept = [images.read(Prompt(d.text, d.seed, d.guidance, 0).digest) is not None for d in [*unattacked, *tried]]
     assert kept == [True, True, False, True]
     gallery.targets(asked[1:], [GeneratedImage(RED)])
-    assert pictures.read(asked[1].digest, base=True) is not None
+    assert images.read(asked[1].digest, base=True) is not None
 
 
-def test_a_picture_that_no_quality_makes_small_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_image_that_no_quality_makes_small_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pytest_unlearndiff.store.thumbnails.LARGEST", 10)
     assert thumbnail(Image.new("RGB", (64, 64), "red")) is None
