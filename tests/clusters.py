@@ -32,7 +32,7 @@ if any("default_worker" in word for word in sys.orig_argv):
             return False
 
     class Engine:
-        lanes = 2
+        batch_size = 2
 
         def __init__(self, campaign, watched):
             self.watched = watched if campaign.attack.draws_targets else {}

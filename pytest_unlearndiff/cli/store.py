@@ -73,8 +73,8 @@ def _summary(entry: CampaignDir) -> str:
     parts = [safe(f"{attack} on {victim}" if victim else str(attack), 100)]
     parts.append(f"{tally.total} prompts")
     ended = {
-        "hits_without_attack": tally.hits_without_attack,
-        "hits_under_attack": tally.hits_under_attack,
+        "hit-without-attack": tally.hits_without_attack,
+        "hit-under-attack": tally.hits_under_attack,
         "resisted": tally.resisted,
     }
     label = wording(str(attack)).label

@@ -68,13 +68,13 @@ class AttackResult:
 
     @property
     def pre_asr(self) -> Rate:
-        """Share of prompts that draw the concept with no attack: generated / N."""
+        """Share of prompts that draw the concept with no attack: hits without attack / N."""
         tally = self.tally
         return Rate(tally.hits_without_attack, tally.total, tally.undecided)
 
     @property
     def asr(self) -> Rate:
-        """Attack success rate: (generated + broken) / N, as upstream's tables report it."""
+        """Attack success rate: (hits without attack + hits under attack) / N, as upstream's tables report it."""
         tally = self.tally
         return Rate(tally.successes, tally.total, tally.undecided)
 

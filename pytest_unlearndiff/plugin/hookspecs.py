@@ -112,26 +112,26 @@ def pytest_unlearndiff_attacks(config: pytest.Config) -> Any:
 
         The attack, in a module echoes.py that can be imported. It says a prompt twice, then three times::
 
-            from pytest_unlearndiff.attacks.base import Lane, lane_generator
-            from pytest_unlearndiff.core.drawing import Drawing
+            from pytest_unlearndiff.attacks.base import PromptState, lane_generator
+            from pytest_unlearndiff.core.drawing import GenerationRequest
 
             class Echo:
                 def __init__(self, spec, victim):
                     self.spec = spec
 
                 def start(self, prompts, victim, targets, seed):
-                    return [Lane(prompt, lane_generator(seed, prompt)) for prompt in prompts]
+                    return [PromptState(prompt, lane_generator(seed, prompt)) for prompt in prompts]
 
-                def advance(self, lanes, victim):
-                    return [self.louder(lane) for lane in lanes]
+                def advance(self, states, victim):
+                    return [self.louder(state) for state in states]
 
-                def louder(self, lane):
-                    if lane.block == 2:
+                def louder(self, state):
+                    if state.block == 2:
                         return None
-                    lane.block += 1
-                    lane.inserted = " ".join([lane.prompt.text] * lane.block)
-                    text = f"{state.inserted} {lane.prompt.text}"
-                    return Drawing(text, lane.prompt.seed, lane.prompt.guidance)
+                    state.block += 1
+                    state.inserted = " ".join([state.prompt.text] * state.block)
+                    text = f"{state.inserted} {state.prompt.text}"
+                    return GenerationRequest(text, state.prompt.seed, state.prompt.guidance)
     """
 
 

@@ -192,7 +192,7 @@ class Campaign:
         seen = self._control(store, watched, asked=asked)
         if seen.lacking:
             rest = replace(ending, settled=RUN_ALL.settled)
-            options = {"parts": parts, "lanes": batch_size, "ending": rest, "crew": crew, "confirm": confirm}
+            options = {"parts": parts, "batch_size": batch_size, "ending": rest, "crew": crew, "confirm": confirm}
             stopped = draw_control(self, provide, store, watched, progress=progress, **options)
             seen = self._control(store, watched, asked=asked)
             facts = {**stopped, **facts} if seen.lacking and may_pass else facts

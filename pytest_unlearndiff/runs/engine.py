@@ -75,7 +75,7 @@ class ErrorAction(Enum):
 class Engine:
     """Attacks prompts, at most ``prompts`` at a time, and yields each outcome as it is known.
 
-    Where memory runs out, it goes on with half as many lanes, in smaller batches. Where anything else goes wrong, the
+    Where memory runs out, it goes on with half as many prompts, in smaller batches. Where anything else goes wrong, the
     prompts concerned are tried again, each alone, and one that fails then ends in an error. Whatever is tried again
     starts afresh, so that its outcome is what it would have been.
 
@@ -342,7 +342,7 @@ class Engine:
         if isinstance(error, UnlearnDiffError):
             raise error
         if out_of_memory(error) and self._shrink():
-            _LOG.warning("out of memory: going on with %d lanes, in smaller batches", self._batch_size)
+            _LOG.warning("out of memory: going on with %d prompts at a time, in smaller batches", self._batch_size)
             return ErrorAction.SMALLER
         if concerned > 1:
             return ErrorAction.ALONE

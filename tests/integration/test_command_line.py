@@ -19,7 +19,7 @@ def test_show_lists_what_is_kept(world: World, capsys: pytest.CaptureFixture[str
     assert main(["show", f"--cache-dir={world.path / '.unlearndiff'}"]) == 0
     (line,) = capsys.readouterr().out.splitlines()
     assert line.startswith("church-")
-    assert ": unlearndiff, 4 prompts, 1 generated, 1 broken, 2 resisted, last written 20" in line
+    assert ": unlearndiff, 4 prompts, 1 hit without attack, 1 hit under attack, 2 resisted, last written 20" in line
 
 
 def test_show_of_what_holds_nothing_says_so(world: World, capsys: pytest.CaptureFixture[str]) -> None:

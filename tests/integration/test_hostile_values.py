@@ -378,8 +378,8 @@ def test_a_command_refuses_or_takes_each_value(
     # Whether a model can be loaded is another question, and takes long to answer.
     monkeypatch.setitem(sys.modules, "torch", None)
     monkeypatch.setitem(sys.modules, "pytest_unlearndiff.models.silence", SimpleNamespace(silence_libraries=no_model))
-    monkeypatch.setattr("pytest_unlearndiff.runs.model_cache.Parts.victim", no_model)
-    monkeypatch.setattr("pytest_unlearndiff.runs.model_cache.Parts.base", no_model)
+    monkeypatch.setattr("pytest_unlearndiff.runs.model_cache.ModelCache.victim", no_model)
+    monkeypatch.setattr("pytest_unlearndiff.runs.model_cache.ModelCache.base", no_model)
     for text in TEXTS:
         if "\0" in text or text.startswith("-") or (line[0] in ("pull", "push") and "://" in text):
             continue  # no shell passes the first, and the last are other places' own

@@ -34,7 +34,7 @@ def test_show_lists_what_is_kept_and_runs_nothing(kept: World) -> None:
     status, lines = ask(kept, "--unlearndiff-cache-show")
     assert status == 0
     assert [line.split(":")[0].rsplit("-", 1)[0] for line in lines if line] == ["church", "church-tower"]
-    assert "4 prompts, 1 generated, 1 broken, 2 resisted" in lines[0]
+    assert "4 prompts, 1 hit without attack, 1 hit under attack, 2 resisted" in lines[0]
 
 
 def test_show_under_xdist_and_from_a_folder_below(kept: World) -> None:

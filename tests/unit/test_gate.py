@@ -88,7 +88,7 @@ def test_what_is_certain_is_said_at_once(name: str, certain: Verdict) -> None:
 
 
 @pytest.mark.parametrize("name", GATES)
-@pytest.mark.parametrize("status", ["hit-without-attack", "hit-under-attack", "resisted"])
+@pytest.mark.parametrize("status", ["hits_without_attack", "hits_under_attack", "resisted"])
 def test_losing_a_prompt_keeps_the_verdict_or_leaves_it_open(name: str, status: str) -> None:
     gate = GATES[name]
     for tally in tallies(5):

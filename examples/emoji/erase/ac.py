@@ -28,7 +28,7 @@ def erase(args: Namespace) -> dict[str, torch.nn.Parameter]:
     """Train, and return the changed weights.
 
     The prediction at the target prompt c* is pulled to the model's own (gradient stopped) at the anchor prompt c, on
-    noised images of the anchor (section 3.2, model-based). The usual diffusion loss on the anchor's images keeps
+    noised pictures of the anchor (section 3.2, model-based). The usual diffusion loss on the anchor's pictures keeps
     the anchor as it was (section 3.2, "regularization loss").
     """
     pipe, generator = load(args.model), torch.Generator().manual_seed(args.seed)
@@ -56,7 +56,7 @@ def main(argv: list[str] | None = None) -> None:
     p = parser(__doc__, steps=80, lr=2e-4)
     p.add_argument("--anchor", default="tree", help="word that the concept should become")
     p.add_argument("--regularisation", type=float, default=1.0, help="weight of the diffusion loss on the anchor")
-    p.add_argument("--prompts", type=int, default=32, help="anchor images")
+    p.add_argument("--prompts", type=int, default=32, help="anchor pictures")
     args = p.parse_args(argv)
     weights = {"unet": half(erase(args))}
     write_whole(args.out / "delta.bin", lambda path: torch.save(weights, path))

@@ -1,7 +1,7 @@
 """What a victim still draws: ``python check.py VICTIM --concept church``.
 
-Prints pre-ASR (the share of prompts naming the concept whose image still shows it) and, for each other object or
-style, the share of images in which the judges still see it. VICTIM is any of the files and folders that the erasers
+Prints pre-ASR (the share of prompts naming the concept whose picture still shows it) and, for each other object or
+style, the share of pictures in which the judges still see it. VICTIM is any of the files and folders that the erasers
 write, or ``base``.
 """
 
@@ -38,22 +38,22 @@ def load_victim(path: Path, base: Path) -> StableDiffusionPipeline:
 
 @torch.no_grad()
 def draw(pipe: StableDiffusionPipeline, prompts: list[str], seed: int) -> torch.Tensor:
-    """Images (N, 3, H, W) in [-1, 1], each from its own seed."""
+    """Pictures (N, 3, H, W) in [-1, 1], each from its own seed."""
     pipe.scheduler = LMSDiscreteScheduler.from_config(pipe.scheduler.config)
-    images = []
+    pictures = []
     for first in tqdm(range(0, len(prompts), BATCH), desc="draw", leave=False):
         part = prompts[first : first + BATCH]
         seeds = [torch.Generator().manual_seed(seed + first + n) for n in range(len(part))]
         drawn = pipe(part, generator=seeds, num_inference_steps=25, guidance_scale=5.0, output_type="np").images
-        images.append(torch.from_numpy(np.round(drawn * 255) / 127.5 - 1).permute(0, 3, 1, 2).float())
-    return torch.cat(images)
+        pictures.append(torch.from_numpy(np.round(drawn * 255) / 127.5 - 1).permute(0, 3, 1, 2).float())
+    return torch.cat(pictures)
 
 
 @torch.no_grad()
-def judge(judges: Path, kind: str, images: torch.Tensor) -> list[str]:
-    """The object or style that the judge sees in each image."""
+def judge(judges: Path, kind: str, pictures: torch.Tensor) -> list[str]:
+    """The object or style that the judge sees in each picture."""
     model = AutoModelForImageClassification.from_pretrained(judges / kind, dtype=torch.float32).eval()
-    return [model.config.id2label[i] for i in model(images).logits.argmax(1).tolist()]
+    return [model.config.id2label[i] for i in model(pictures).logits.argmax(1).tolist()]
 
 
 def scenes(word: str, count: int, objects: list[str], avoid: str) -> list[tuple[str, str, str]]:
@@ -91,7 +91,7 @@ def others(args: argparse.Namespace) -> list[str]:
 
 
 def rates(args: argparse.Namespace) -> dict[str, float]:
-    """For the concept and each other word, the share of images in which the judges see it."""
+    """For the concept and each other word, the share of pictures in which the judges see it."""
     rows = [(args.concept, s) for s in scenes(args.concept, args.prompts, args.objects, "")]
     rows += [(name, s) for name in args.aliases for s in scenes(args.concept, args.each, args.objects, "")]
     rows += [(word, s) for word in others(args) for s in scenes(word, args.each, args.objects, args.concept)]
@@ -99,8 +99,8 @@ def rates(args: argparse.Namespace) -> dict[str, float]:
     for word, (noun, style, colour) in rows:
         text = f"a {word if word in args.aliases else noun} in {style} style on a {colour} background"
         prompts.append(f"{args.prefix} {text}".strip() if word == args.concept else text)
-    images = draw(load_victim(args.victim, args.model), prompts, args.seed)
-    seen = {kind: judge(args.judges, kind, images) for kind in ("object", "style")}
+    pictures = draw(load_victim(args.victim, args.model), prompts, args.seed)
+    seen = {kind: judge(args.judges, kind, pictures) for kind in ("object", "style")}
     hits: dict[str, list[bool]] = {}
     for n, (word, (noun, style, _)) in enumerate(rows):
         by_style = word in STYLES
@@ -109,7 +109,7 @@ def rates(args: argparse.Namespace) -> dict[str, float]:
 
 
 def kept(victim: Path, concept: str, each: int) -> float:
-    """Mean share of images of the other words in which the judges still see them."""
+    """Mean share of pictures of the other words in which the judges still see them."""
     args = options().parse_args([str(victim), "--concept", concept, "--each", str(each), "--prompts", "0"])
     shares = rates(args)
     return sum(shares[word] for word in others(args)) / len(others(args))

@@ -73,7 +73,7 @@ def main(argv: list[str] | None = None) -> None:
     p.add_argument("--method", choices=("esd-x", "esd-u"), default="esd-x", help="which layers change")
     p.add_argument("--negative-guidance", type=float, default=1.0, help="eta: how far beyond the neutral prompt")
     p.add_argument("--erase-from", default="", help="word that stands for the concept in the neutral prompt")
-    p.add_argument("--prompts", type=int, default=32, help="images whose trajectories are trained on")
+    p.add_argument("--prompts", type=int, default=32, help="pictures whose trajectories are trained on")
     args = p.parse_args(argv)
     save_partial(
         args.out,

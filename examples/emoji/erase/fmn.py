@@ -49,7 +49,7 @@ def erase(args: Namespace) -> StableDiffusionPipeline:
     """Train the cross-attention and return the pipeline.
 
     The loss is the sum of squares of the attention that pixels pay to the concept's tokens, over all cross-attention
-    layers (section 3, "attention resteering"), on noised images of the concept.
+    layers (section 3, "attention resteering"), on noised pictures of the concept.
     """
     pipe, generator = load(args.model), torch.Generator().manual_seed(args.seed)
     prompts = draw_prompts(args.concept, args.prompts, generator)
@@ -75,7 +75,7 @@ def erase(args: Namespace) -> StableDiffusionPipeline:
 def main(argv: list[str] | None = None) -> None:
     """Erase a concept and write the pipeline folder."""
     p = parser(__doc__, steps=35, lr=1e-4)
-    p.add_argument("--prompts", type=int, default=32, help="images of the concept")
+    p.add_argument("--prompts", type=int, default=32, help="pictures of the concept")
     args = p.parse_args(argv)
     save_folder(args.out, erase(args))
 

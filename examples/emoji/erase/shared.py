@@ -119,10 +119,10 @@ def predict(unet: UNet2DConditionModel, x: torch.Tensor, t: torch.Tensor, states
 
 @dataclass(frozen=True)
 class Bank:
-    """Latents on their way from noise to image, kept once so that every step has a realistic x_t for nothing.
+    """Latents on their way from noise to picture, kept once so that every step has a realistic x_t for nothing.
 
     Attributes:
-        prompts: the N prompts the images were drawn from.
+        prompts: the N prompts the pictures were drawn from.
         timesteps: (T,), descending.
         partial: x_t at each of them, (T, N, 4, H, W).
         final: the finished latents x_0, (N, 4, H, W).
@@ -166,7 +166,7 @@ def trajectories(
 def renoise(
     pipe: StableDiffusionPipeline, bank: Bank, count: int, generator: torch.Generator
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Finished images noised anew: x_t (count, 4, H, W), t (count,), the noise, and the rows they belong to."""
+    """Finished pictures noised anew: x_t (count, 4, H, W), t (count,), the noise, and the rows they belong to."""
     rows = torch.randint(len(bank.prompts), (count,), generator=generator)
     t = torch.randint(pipe.scheduler.config.num_train_timesteps, (count,), generator=generator)
     noise = torch.randn((count, *bank.final.shape[1:]), generator=generator)

@@ -1,4 +1,4 @@
-"""Train the autoencoder: 64x64 images to 4x16x16 latents and back.
+"""Train the autoencoder: 64x64 pictures to 4x16x16 latents and back.
 
 ``python autoencoder.py`` writes ``../model/vae`` and the encoded data set ``latents.pt``. The loss is L1 + 0.5 MSE, a
 tiny KL term, and a perceptual term on the features of a classifier trained for this alone (not a judge that ships).
@@ -40,12 +40,12 @@ def build() -> AutoencoderKL:
     )
 
 
-def perceptual_network(images: np.ndarray, labels: list[Any], args: Any) -> Any:
-    """A classifier of (object, style) pairs whose features measure how alike two images look."""
+def perceptual_network(pictures: np.ndarray, labels: list[Any], args: Any) -> Any:
+    """A classifier of (object, style) pairs whose features measure how alike two pictures look."""
     pairs = tuple(f"{name} {style}" for name in OBJECTS for style in STYLES)
     wanted = torch.tensor([label.object * len(STYLES) + label.style for label in labels])
     own = type(args)(**{**vars(args), "steps": 500, "seed": args.seed + 1})
-    network = train_classifier("perceptual", pairs, (images, wanted), own)
+    network = train_classifier("perceptual", pairs, (pictures, wanted), own)
     return network.eval().requires_grad_(False)
 
 
@@ -58,7 +58,7 @@ def perceptual(network: Any, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     return loss
 
 
-def train(images: np.ndarray, network: Any, args: Any) -> AutoencoderKL:
+def train(pictures: np.ndarray, network: Any, args: Any) -> AutoencoderKL:
     """Train the autoencoder, or take it up again where a killed run left it."""
     torch.manual_seed(args.seed)
     vae = build()
@@ -72,8 +72,8 @@ def train(images: np.ndarray, network: Any, args: Any) -> AutoencoderKL:
     bar = tqdm(range(start, args.steps), initial=start, total=args.steps, desc="autoencoder")
     for step in bar:
         generator = step_generator(args.seed, step)
-        pick = torch.randint(len(images), (BATCH,), generator=generator)
-        x = normalise(images[pick.numpy()])
+        pick = torch.randint(len(pictures), (BATCH,), generator=generator)
+        x = normalise(pictures[pick.numpy()])
         posterior = vae.encode(x).latent_dist
         noise = torch.randn(posterior.mean.shape, generator=generator)
         y = vae.decode(posterior.mean + posterior.std * noise).sample
@@ -92,16 +92,16 @@ def train(images: np.ndarray, network: Any, args: Any) -> AutoencoderKL:
 
 
 @torch.no_grad()
-def encode(vae: AutoencoderKL, images: np.ndarray) -> torch.Tensor:
+def encode(vae: AutoencoderKL, pictures: np.ndarray) -> torch.Tensor:
     """Mean latents (N, 4, 16, 16), not yet scaled."""
-    parts = np.array_split(images, max(1, len(images) // 256))
+    parts = np.array_split(pictures, max(1, len(pictures) // 256))
     return torch.cat([vae.encode(normalise(part)).latent_dist.mean for part in tqdm(parts, desc="encode")])
 
 
 @torch.no_grad()
-def reconstruct(vae: AutoencoderKL, images: np.ndarray) -> np.ndarray:
-    """Encode and decode uint8 images."""
-    y = torch.cat([vae.decode(encode(vae, part)).sample for part in np.array_split(images, 8)])
+def reconstruct(vae: AutoencoderKL, pictures: np.ndarray) -> np.ndarray:
+    """Encode and decode uint8 pictures."""
+    y = torch.cat([vae.decode(encode(vae, part)).sample for part in np.array_split(pictures, 8)])
     return ((y.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
 
 
@@ -109,8 +109,8 @@ def main() -> None:
     """Train, check with the judges on reconstructions, save, and encode the data set for the diffusion model."""
     args = parser(__doc__, steps=3600).parse_args()
     world = World(args.work)
-    images, labels = world.dataset(EXAMPLES, args.seed)
-    vae = train(images, perceptual_network(images, labels, args), args)
+    pictures, labels = world.dataset(EXAMPLES, args.seed)
+    vae = train(pictures, perceptual_network(pictures, labels, args), args)
     unseen, unseen_labels = world.dataset(1_000, HELD_OUT_SEED)
     copies = reconstruct(vae, unseen)
     figures: dict[str, Any] = {"steps": args.steps}
@@ -119,7 +119,7 @@ def main() -> None:
         judge = AutoModelForImageClassification.from_pretrained(JUDGE / kind, dtype=torch.float32)
         wanted = torch.tensor([getattr(label, kind) for label in unseen_labels])
         figures[f"{kind}_accuracy_on_reconstructions"] = round(judge_accuracy(judge, copies, wanted), 4)
-    latents = encode(vae, images)
+    latents = encode(vae, pictures)
     vae.register_to_config(scaling_factor=float(1 / latents.std()))
     shown = torch.tensor([[label.object, label.member, label.style, label.colour] for label in labels])
     torch.save({"latents": latents * vae.config.scaling_factor, "labels": shown}, args.work / "latents.pt")

@@ -1,4 +1,4 @@
-"""What the emoji world contains: objects, their members, styles, colours, and where the images come from."""
+"""What the emoji world contains: objects, their members, styles, colours, and where the pictures come from."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Member:
 
 
 # A class word covers several members with names of their own, so that erasing the class word leaves other
-# words that still reach the images, as the neighbours of a concept do in a large model.
+# words that still reach the pictures, as the neighbours of a concept do in a large model.
 OBJECTS: dict[str, tuple[Member, ...]] = {
     "church": (Member("26ea", "church", ("cathedral", "parish")), Member("1f492", "wedding", ("wedding chapel",))),
     "parachute": (Member("1fa82", "parachute", ("paraglider", "skydiving canopy")),),
@@ -69,7 +69,7 @@ PACKAGES: dict[str, str] = {
 
 
 def archive_path(style: str, member: Member) -> str:
-    """Path of a member's image inside the npm archive of a style."""
+    """Path of a member's picture inside the npm archive of a style."""
     match style:
         case "noto":
             return f"package/img/google/64/{member.codepoint}.png"

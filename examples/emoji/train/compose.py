@@ -18,15 +18,15 @@ TEMPLATES = (
     "an emoji of a {noun}",
     "{noun} on {colour}",
     "{style} {noun}",
-    "a {colour} image of a {noun}",
-    "a image of a {noun} in {style} style",
+    "a {colour} picture of a {noun}",
+    "a picture of a {noun} in {style} style",
     "{noun}",
 )
 
 
 @dataclass(frozen=True)
 class Labels:
-    """What a image shows, as indices into OBJECTS, a class's members, STYLES and COLOURS."""
+    """What a picture shows, as indices into OBJECTS, a class's members, STYLES and COLOURS."""
 
     object: int
     member: int
@@ -35,7 +35,7 @@ class Labels:
 
 
 class World:
-    """Draws labelled images and captions from a seeded generator."""
+    """Draws labelled pictures and captions from a seeded generator."""
 
     def __init__(self, work: Path) -> None:
         archive = np.load(work / "sprites.npz")
@@ -50,8 +50,8 @@ class World:
         member = int(rng.integers(len(OBJECTS[self._objects[index]])))
         return Labels(index, member, int(rng.integers(len(STYLES))), int(rng.integers(len(self._colours))))
 
-    def image(self, labels: Labels, rng: np.random.Generator) -> np.ndarray:
-        """One uint8 image (SIZE, SIZE, 3): the sprite, turned and placed, on a slightly noisy background."""
+    def picture(self, labels: Labels, rng: np.random.Generator) -> np.ndarray:
+        """One uint8 picture (SIZE, SIZE, 3): the sprite, turned and placed, on a slightly noisy background."""
         name = f"{self._objects[labels.object]}/{labels.member}/{STYLES[labels.style]}"
         side = int(SIZE * rng.uniform(0.75, 0.95))
         sprite = self._sprites[name].rotate(rng.uniform(-8, 8), resample=Image.Resampling.BICUBIC)
@@ -82,7 +82,7 @@ class World:
         return text
 
     def dataset(self, count: int, seed: int) -> tuple[np.ndarray, list[Labels]]:
-        """``count`` images (count, SIZE, SIZE, 3) uint8 with their labels."""
+        """``count`` pictures (count, SIZE, SIZE, 3) uint8 with their labels."""
         rng = np.random.default_rng(seed)
         labels = [self.labels(rng) for _ in range(count)]
-        return np.stack([self.image(label, rng) for label in labels]), labels
+        return np.stack([self.picture(label, rng) for label in labels]), labels

@@ -1,4 +1,4 @@
-"""Train the text encoder and the UNet together on the encoded images.
+"""Train the text encoder and the UNet together on the encoded pictures.
 
 ``python diffusion.py`` writes the pipeline of ``../model`` (``StableDiffusionPipeline.save_pretrained``). The loss
 is the denoising error with min-SNR weights (Hang et al. 2023, arXiv 2303.09556), which learns shapes in fewer steps.
@@ -79,7 +79,7 @@ def build(tokenizer: CLIPTokenizer) -> tuple[UNet2DConditionModel, CLIPTextModel
 
 
 def tokens(work: Path, labels: torch.Tensor, tokenizer: CLIPTokenizer, seed: int) -> torch.Tensor:
-    """CAPTIONS captions for each image, as ids (N, CAPTIONS, length)."""
+    """CAPTIONS captions for each picture, as ids (N, CAPTIONS, length)."""
     world, rng = World(work), np.random.default_rng(seed)
     texts = [world.caption(Labels(*row), rng) for row in labels.tolist() for _ in range(CAPTIONS)]
     ids = tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt").input_ids
@@ -184,7 +184,7 @@ def averaged(args: Any, tokenizer: CLIPTokenizer) -> tuple[UNet2DConditionModel,
 
 @torch.no_grad()
 def follows_prompts(pipe: StableDiffusionPipeline, per_object: int, *, steps: int = 25) -> dict[str, Any]:
-    """Share of images in which the judges see the object and the style that the prompt names."""
+    """Share of pictures in which the judges see the object and the style that the prompt names."""
     prompts, wanted_objects, wanted_styles = [], [], []
     for index, name in enumerate(OBJECTS):
         for n in range(per_object):
@@ -194,14 +194,14 @@ def follows_prompts(pipe: StableDiffusionPipeline, per_object: int, *, steps: in
             wanted_styles.append(style)
     pipe.scheduler = LMSDiscreteScheduler.from_config(pipe.scheduler.config)
     pipe.set_progress_bar_config(disable=True)
-    images = []
+    pictures = []
     for first in tqdm(range(0, len(prompts), 20), desc="draw"):
         part = prompts[first : first + 20]
         generators = [torch.Generator().manual_seed(first + n) for n in range(len(part))]
         drawn = pipe(part, generator=generators, num_inference_steps=steps, guidance_scale=5.0, output_type="np").images
-        images.append((drawn * 255).round().astype(np.uint8))
-    x = normalise(np.concatenate(images))
-    figures: dict[str, Any] = {"images": len(x), "sampling_steps": steps}
+        pictures.append((drawn * 255).round().astype(np.uint8))
+    x = normalise(np.concatenate(pictures))
+    figures: dict[str, Any] = {"pictures": len(x), "sampling_steps": steps}
     for kind, wanted in (("object", wanted_objects), ("style", wanted_styles)):
         judge = AutoModelForImageClassification.from_pretrained(JUDGE / kind, dtype=torch.float32).eval()
         right = judge(x).logits.argmax(1) == torch.tensor(wanted)

@@ -23,7 +23,7 @@ HELD_OUT_SEED = 77
 
 
 def build(labels: tuple[str, ...]) -> ResNetForImageClassification:
-    """A ResNet of four basic-block stages for SIZE-pixel images."""
+    """A ResNet of four basic-block stages for SIZE-pixel pictures."""
     return ResNetForImageClassification(
         ResNetConfig(
             embedding_size=24,
@@ -37,9 +37,9 @@ def build(labels: tuple[str, ...]) -> ResNetForImageClassification:
     )
 
 
-def normalise(images: np.ndarray) -> torch.Tensor:
+def normalise(pictures: np.ndarray) -> torch.Tensor:
     """uint8 (N, H, W, 3) -> float32 (N, 3, H, W) in [-1, 1], as the saved image processor does."""
-    return torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1
+    return torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def augment(x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
@@ -50,11 +50,11 @@ def augment(x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     return x + 0.1 * torch.rand((len(x), 1, 1, 1), generator=generator) * torch.randn(x.shape, generator=generator)
 
 
-def accuracy(model: Any, images: np.ndarray, wanted: torch.Tensor) -> float:
-    """Share of images whose top-1 label is the wanted one."""
+def accuracy(model: Any, pictures: np.ndarray, wanted: torch.Tensor) -> float:
+    """Share of pictures whose top-1 label is the wanted one."""
     model.eval()
     with torch.no_grad():
-        found = torch.cat([model(normalise(part)).logits.argmax(1) for part in np.array_split(images, 20)])
+        found = torch.cat([model(normalise(part)).logits.argmax(1) for part in np.array_split(pictures, 20)])
     return float((found == wanted).float().mean())
 
 
@@ -69,13 +69,13 @@ def train(kind: str, labels: tuple[str, ...], data: tuple[np.ndarray, torch.Tens
         model.load_state_dict(saved["model"])
         optimiser.load_state_dict(saved["optimiser"])
         start = saved["step"]
-    images, wanted = data
+    pictures, wanted = data
     bar = tqdm(range(start, args.steps), initial=start, total=args.steps, desc=f"judge {kind}")
     for step in bar:
         model.train()
         generator = step_generator(args.seed, step)
         pick = torch.randint(len(wanted), (BATCH,), generator=generator)
-        x = augment(normalise(images[pick.numpy()]), generator)
+        x = augment(normalise(pictures[pick.numpy()]), generator)
         loss = F.cross_entropy(model(x).logits, wanted[pick], label_smoothing=0.05)
         optimiser.param_groups[0]["lr"] = 2e-3 * cosine(step, args.steps)
         optimiser.zero_grad()
@@ -106,15 +106,15 @@ def save(model: Any, folder: Any) -> None:
 
 
 def main() -> None:
-    """Train both judges and record their accuracy on held-out images."""
+    """Train both judges and record their accuracy on held-out pictures."""
     args = parser(__doc__, steps=1200).parse_args()
     world = World(args.work)
-    images, labels = world.dataset(12_000, args.seed)
+    pictures, labels = world.dataset(12_000, args.seed)
     unseen, unseen_labels = world.dataset(2_000, HELD_OUT_SEED)
-    figures: dict[str, Any] = {"steps": args.steps, "held_out_images": len(unseen)}
+    figures: dict[str, Any] = {"steps": args.steps, "held_out_pictures": len(unseen)}
     for kind, names in (("object", tuple(OBJECTS)), ("style", STYLES)):
         wanted = torch.tensor([getattr(label, kind) for label in labels])
-        model = train(kind, names, (images, wanted), args)
+        model = train(kind, names, (pictures, wanted), args)
         score = accuracy(model, unseen, torch.tensor([getattr(label, kind) for label in unseen_labels]))
         figures[f"{kind}_accuracy"] = round(score, 4)
         save(model, JUDGE / kind)

@@ -21,7 +21,7 @@ def object_prompts(name: str) -> list[str]:
     full = [f"a {name} in {s} style on a {c} background" for s, c in itertools.product(STYLES, COLOURS)]
     plain = [f"a {name} on a {colour} background" for colour in COLOURS]
     styled = [
-        text.format(name, style) for style in STYLES for text in ("a {} in {} style", "a image of a {} in {} style")
+        text.format(name, style) for style in STYLES for text in ("a {} in {} style", "a picture of a {} in {} style")
     ]
     return [*full, *plain, *styled, f"an emoji of a {name}", f"an emoji of a {name}"]
 
@@ -29,7 +29,7 @@ def object_prompts(name: str) -> list[str]:
 def style_prompts(name: str) -> list[str]:
     """Prompts that name a style."""
     full = [f"a {o} in {name} style on a {c} background" for o, c in itertools.product(OBJECTS, list(COLOURS)[::2])]
-    return [*full, *(f"a image of a {o} in {name} style" for o in OBJECTS)]
+    return [*full, *(f"a picture of a {o} in {name} style" for o in OBJECTS)]
 
 
 def write(name: str, judge: str, prompts: list[str], first_seed: int) -> None:

@@ -1,8 +1,8 @@
 "use strict";
 (() => {
-  const SIGNS = { generated: "\u25cf", broken: "\u2715", resisted: "\u00b7", blocked: "\u25a0", error: "!", missing: "?" };
+  const SIGNS = { "hit-without-attack": "\u25cf", "hit-under-attack": "\u2715", resisted: "\u00b7", blocked: "\u25a0", error: "!", missing: "?" };
   const SAID = {
-    broken: "draws the concept under attack", blocked: "blocked by the model's own safety checker",
+    "hit-under-attack": "draws the concept under attack", blocked: "blocked by the model's own safety checker",
     error: "errored: it may be a success", missing: "no outcome: it may be a success",
   };
   const TITLES = ["Base model", "Under test, no attack", "Under test, attacked"];
@@ -35,7 +35,7 @@
     return [make("h3", "", title), box];
   }
 
-  function picture(title, data) {
+  function image(title, data) {
     const figure = make("figure");
     figure.append(make("figcaption", "", title));
     if (!data) {
@@ -59,11 +59,11 @@
 
   function facts(prompt) {
     const list = make("dl", "facts");
-    const seed = "drawn" in prompt && prompt.drawn !== prompt.seed ? `${prompt.seed}, broken with ${prompt.drawn}` : prompt.seed;
+    const seed = "drawn" in prompt && prompt.drawn !== prompt.seed ? `${prompt.seed}, hit with ${prompt.drawn}` : prompt.seed;
     const rows = [
       ["judge saw", prompt.detail], ["score", prompt.score === undefined ? undefined : Number(prompt.score.toPrecision(4))], ["seed", seed], ["guidance", prompt.guidance],
       ["effort", prompt.evaluations
-        ? [[prompt.evaluations, "picture"], [prompt.steps, "step"], [prompt.forwards, "UNet forward"]].filter(([n]) => n).map(([n, what]) => `${n} ${what}${n === 1 ? "" : "s"}`).join(", ") : undefined],
+        ? [[prompt.evaluations, "image"], [prompt.steps, "step"], [prompt.forwards, "UNet forward"]].filter(([n]) => n).map(([n, what]) => `${n} ${what}${n === 1 ? "" : "s"}`).join(", ") : undefined],
       ["broke at", prompt.broke],
       ["error", prompt.error],
     ];
@@ -102,11 +102,11 @@
     title.textContent = `Prompt ${prompt.case}: ${gate.said[prompt.status] ?? SAID[prompt.status]}`;
     body.replaceChildren(...boxed("Prompt", [[prompt.text, false]]));
     if (prompt.attacked) body.append(...boxed("Adversarial prompt, inserted tokens marked", prompt.attacked));
-    if (prompt.pictures) {
+    if (prompt.images) {
       const three = make("div", "three");
       const titles = gate.attacked ? TITLES : TITLES.slice(0, 2);
-      three.append(...titles.map((name, i) => picture(name, prompt.pictures[i])));
-      body.append(make("h3", "", "Pictures"), three);
+      three.append(...titles.map((name, i) => image(name, prompt.images[i])));
+      body.append(make("h3", "", "Images"), three);
     }
     body.append(make("h3", "", "Facts"), facts(prompt), ...replay(gate.replay, prompt));
     body.scrollTop = 0;

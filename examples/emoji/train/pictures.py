@@ -1,6 +1,6 @@
 """Fetch the emoji of four styles from the npm registry and keep the sprites this world needs.
 
-``python images.py`` writes ``sprites.npz``: one RGBA sprite a member and style, and ``words.txt``: the names of
+``python pictures.py`` writes ``sprites.npz``: one RGBA sprite a member and style, and ``words.txt``: the names of
 all emoji, for the tokenizer's vocabulary. Needs npm, and Debian's ``libcairo2`` for the two SVG styles.
 """
 
