@@ -24,5 +24,5 @@ fi
 # Model, base and store lie where every node sees them under the same path.
 export RAY_ADDRESS="$address:$port"
 srun --nodes=1 --ntasks=1 --nodelist="$head" --overlap \
-  python -m pytest gates --unlearndiff-workers=ray --unlearndiff-device=cuda --unlearndiff-budget=7h30m \
+  python -m pytest gates --unlearndiff-workers=ray --unlearndiff-device=cuda --unlearndiff-time-budget=7h30m \
   --unlearndiff-model=/shared/models/release.safetensors --unlearndiff-base=/shared/models/base

@@ -43,7 +43,7 @@ def test_a_module_of_its_own_that_is_missing_is_no_missing_package(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setitem(sys.modules, "pytest_unlearndiff.models.silence", None)
-    with pytest.raises(ModuleNotFoundError, match="quiet"):
+    with pytest.raises(ModuleNotFoundError, match="silence"):
         main(["inspect", str(tmp_path)])
 
 

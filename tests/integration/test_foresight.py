@@ -8,7 +8,7 @@ import os
 import pytest
 from worlds import MODEL, REQUIRE, World
 
-from pytest_unlearndiff.plugin import foresight
+from pytest_unlearndiff.plugin import preflight
 
 TOKENIZER = json.dumps({"model_max_length": 32})
 
@@ -77,8 +77,8 @@ def test_a_file_that_cannot_be_read(gate: World, monkeypatch: pytest.MonkeyPatch
     def refuse(path: object) -> None:
         raise PermissionError("not yours")
 
-    monkeypatch.setattr(foresight, "file_kind", refuse)
-    [said] = foresight._no_model(gate.path / "model.safetensors")
+    monkeypatch.setattr(preflight, "file_kind", refuse)
+    [said] = preflight._no_model(gate.path / "model.safetensors")
     assert said.endswith("model.safetensors cannot be read: not yours")
 
 

@@ -79,7 +79,7 @@ def run(batch_size: int) -> tuple[dict[str, Outcome], FakeVictim, FakeAttack]:
     return {outcome.prompt: outcome for outcome in outcomes}, victim, attack
 
 
-@pytest.mark.parametrize("lanes", [1, 2, 3, 8, 50])
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 8, 50])
 def test_outcomes_do_not_depend_on_the_number_of_lanes(batch_size: int) -> None:
     outcomes, _, _ = run(batch_size)
     statuses = [outcomes[prompt.digest].status for prompt in PROMPTS]

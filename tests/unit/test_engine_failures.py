@@ -71,7 +71,7 @@ def of_case(batch_size: Sequence[PromptState], case: int) -> PromptState | None:
     return next((state for state in batch_size if state.prompt.case == case), None)
 
 
-@pytest.mark.parametrize("lanes", [1, 4, 50])
+@pytest.mark.parametrize("batch_size", [1, 4, 50])
 @pytest.mark.parametrize("block", [1, 2, 3])
 def test_an_exception_in_one_prompt_is_its_own_error(batch_size: int, block: int) -> None:
     def check(batch_size: Sequence[PromptState]) -> None:
@@ -159,7 +159,7 @@ def ended(victim: Blotting, batch_size: int) -> dict[int, Outcome]:
     return {prompt.case: replace(found[prompt.digest], seconds=0.0) for prompt in PROMPTS}
 
 
-@pytest.mark.parametrize("lanes", [1, 4, 50])
+@pytest.mark.parametrize("batch_size", [1, 4, 50])
 @given(st.sets(st.sampled_from(range(11))), st.sets(st.sampled_from(range(11))))
 def test_an_image_that_is_no_evidence_is_its_own_prompts_error_whenever_it_is_drawn(
     batch_size: int, unattacked: set[int], attacked: set[int]
@@ -178,7 +178,7 @@ def test_an_image_that_is_no_evidence_is_its_own_prompts_error_whenever_it_is_dr
             assert found[n] == wanted[n]
 
 
-@pytest.mark.parametrize("lanes", [1, 4, 50])
+@pytest.mark.parametrize("batch_size", [1, 4, 50])
 @given(st.sets(st.sampled_from(range(11))), st.sets(st.sampled_from(range(11))))
 def test_a_blocked_image_is_no_hit_and_told_where_nothing_else_was_seen(
     batch_size: int, unattacked: set[int], attacked: set[int]
@@ -219,7 +219,7 @@ def test_without_memory_there_are_fewer_lanes_and_the_same_outcomes(
     assert told(engine.run(PROMPTS)) == undisturbed()
     assert attack.batches[0] == 8
     assert set(attack.batches[-3:]) <= {1, 2, 3}
-    assert "going on with 4 lanes" in caplog.text
+    assert "going on with 4 prompts at a time" in caplog.text
 
 
 def test_without_any_memory_it_stops_as_out_of_memory() -> None:

@@ -13,7 +13,7 @@ GIB = 2**30
 
 
 @pytest.mark.parametrize(
-    ("free", "per_lane", "lanes", "wanted"),
+    ("free", "per_prompt", "batch_size", "wanted"),
     [
         (0, GIB, 8, 8),
         (-GIB, GIB, 8, 8),

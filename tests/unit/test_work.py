@@ -109,24 +109,24 @@ def test_a_result_tells_what_this_session_computed_and_what_its_outcomes_count(
     assert (again.forwards, again.computed) == (2 * STEPS, 0)
 
 
-@pytest.mark.parametrize("lanes", [4, 8])
+@pytest.mark.parametrize("batch_size", [4, 8])
 def test_prompts_of_one_guidance_are_drawn_together_so_that_no_copies_are(
-    campaign: Callable[..., tuple[Campaign, ModelSpec]], tmp_path: Path, lanes: int
+    campaign: Callable[..., tuple[Campaign, ModelSpec]], tmp_path: Path, batch_size: int
 ) -> None:
     prompts = [Prompt(f"a church {n}", n, 5.0 + n % 2, n) for n in range(8)]
     asked, source = campaign(*prompts)
-    result = asked.run(Store(tmp_path / "store"), lambda: source, ModelCache(), batch_size=lanes)
+    result = asked.run(Store(tmp_path / "store"), lambda: source, ModelCache(), batch_size=batch_size)
     assert result.complete
     assert result.computed == result.forwards == 8 * 2 * STEPS
     alone = replace(asked, concept=replace(asked.concept, prompts=tuple(prompts[3:4])))
-    kept = alone.run(Store(tmp_path / "another"), lambda: source, ModelCache(), batch_size=lanes)
+    kept = alone.run(Store(tmp_path / "another"), lambda: source, ModelCache(), batch_size=batch_size)
     assert replace(kept.outcomes[0], seconds=0.0) == replace(result.outcomes[3], seconds=0.0)  # type: ignore[type-var]
 
 
 class Busy:
     """An engine that computes ten passes a prompt."""
 
-    lanes = 2
+    batch_size = 2
 
     def serve(self, arrived: Callable[[], Any]) -> Iterator[Outcome | None]:
         while True:
