@@ -18,7 +18,7 @@ from .slots import lay_out, propose
 
 def affordable(spec: AttackConfig, victim: DiffusionModel) -> int:
     """How many images cost the UNet forward passes that a schedule spends on a prompt that resists."""
-    return spec.settings.work(victim.image_forwards) // victim.image_forwards
+    return spec.settings.work(victim.forwards_per_image) // victim.forwards_per_image
 
 
 class NoAttack:

@@ -133,6 +133,6 @@ def _predictions(lanes: Sequence[EmbeddingLane], probes: Sequence[LossQuery]) ->
         t = torch.tensor([probe.t for _, probe in part], device=base.device)
         ids = torch.stack([lane.plain for lane, _ in part]).to(base.device)
         states = base.encode(ids, base.vocabulary.embeddings[ids])
-        x_t, _ = base.noised(x0, noise, t)
-        found.append(base.predicted(x_t, t, states)[:count])
+        x_t, _ = base.add_noise(x0, noise, t)
+        found.append(base.predict(x_t, t, states)[:count])
     return torch.cat(found)

@@ -47,7 +47,7 @@ class DiffusionClassifier:
     ) -> None:
         self._model = model
         self._words = [concept, *alternatives]
-        self._states = self._model.states([template.format(word) for word in self._words])
+        self._states = self._model.encode_prompts([template.format(word) for word in self._words])
         self._stages = stages
         self._seed = seed
 
@@ -69,7 +69,7 @@ class DiffusionClassifier:
         """Judge RGB images, one judgement each, in order; the score is p(concept | image) (Li et al., eq. 8)."""
         if not images:
             return []
-        latents = self._model.latents(images)
+        latents = self._model.encode_images(images)
         most = self._stages[-1][0]
         noise = torch.randn(most, *latents.shape[1:], generator=torch.Generator("cpu").manual_seed(self._seed))
         return [self._judge(x0, noise.to(x0)) for x0 in latents]

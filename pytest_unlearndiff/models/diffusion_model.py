@@ -24,7 +24,7 @@ from .generated_images import FiniteCheck, GeneratedImage
 from .pipelines import Pipeline
 from .safe_latent_diffusion import safe_latent_diffusion
 from .silence import library_warnings_ignored, silence_safety_checker, tracing_warnings_ignored
-from .text_conditioning import concept_conditions, texts_of
+from .text_conditioning import concept_conditions, text_conditioning
 from .vocabulary import Vocabulary
 
 
@@ -60,10 +60,10 @@ class DiffusionModel:
             self._pipe.safety_checker = None
         self._checked = safety_checker
         self._finite = FiniteCheck(self._pipe)
-        self._texts = texts_of(self._pipe)
+        self._texts = text_conditioning(self._pipe)
         self._quietly = tracing_warnings_ignored if compiled else nullcontext
         if compiled:
-            self._pipe.unet = arithmetic.compiled(pipe.unet)
+            self._pipe.unet = arithmetic.compile_network(pipe.unet)
         _check_schedule(pipe.scheduler, sampling)
         if sampling.scheduler == "lms":
             self._pipe.scheduler = schedules.lms(pipe.scheduler, sampling.spacing)
@@ -122,7 +122,7 @@ class DiffusionModel:
         return len(self.vocabulary.ids(text)) + 2
 
     @torch.no_grad()
-    def states(self, texts: Sequence[str]) -> torch.Tensor:
+    def encode_prompts(self, texts: Sequence[str]) -> torch.Tensor:
         """Text states (N, ...) of texts, too long ones cut as the tokenizer would."""
         words = self.vocabulary
         rows = [words.padded(text) for text in texts]
@@ -132,7 +132,7 @@ class DiffusionModel:
             found.append(self.encode(batch, words.embeddings[batch])[:count])
         return torch.cat(found)
 
-    def noised(self, x0: torch.Tensor, noise: torch.Tensor, t: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def add_noise(self, x0: torch.Tensor, noise: torch.Tensor, t: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Noised latents x_t and what the UNet should predict there.
 
         Args:
@@ -149,7 +149,7 @@ class DiffusionModel:
                 target = noise
         return self._noise.add_noise(x0, noise, t), target
 
-    def predicted(self, x_t: torch.Tensor, t: torch.Tensor, states: torch.Tensor) -> torch.Tensor:
+    def predict(self, x_t: torch.Tensor, t: torch.Tensor, states: torch.Tensor) -> torch.Tensor:
         """The UNet's prediction (B, C, h, w) float32, without guidance.
 
         Args:
@@ -169,7 +169,7 @@ class DiffusionModel:
         noise: torch.Tensor,
         t: torch.Tensor,
         states: torch.Tensor,
-        wanted: torch.Tensor | None = None,
+        target: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Per-sample denoising error, ||eps - eps_theta(x_t | c)||^2 averaged over the latent (paper, eq. 5).
 
@@ -180,14 +180,14 @@ class DiffusionModel:
             noise: standard normal, same shape.
             t: timesteps (B,) int64.
             states: text states (B, ...).
-            wanted: what the UNet should predict instead (B, C, h, w).
+            target: what the UNet should predict (B, C, h, w), if not the noise, velocity or sample of ``add_noise``.
 
         Returns:
             Errors (B,) float32.
         """
-        x_t, target = self.noised(x0, noise, t)
-        target = target if wanted is None else wanted
-        return (self.predicted(x_t, t, states) - target.float()).square().mean((1, 2, 3))
+        x_t, default = self.add_noise(x0, noise, t)
+        target = default if target is None else target
+        return (self.predict(x_t, t, states) - target.float()).square().mean((1, 2, 3))
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -244,12 +244,12 @@ class DiffusionModel:
         return safe_latent_diffusion(self._pipe.unet, self._guidance, concept)
 
     @property
-    def image_forwards(self) -> int:
+    def forwards_per_image(self) -> int:
         """UNet forward passes that one image costs: two a step, for classifier-free guidance, or three to avoid."""
         return (2 if self._guidance.safe is None else 3) * self._sampling.steps
 
     @torch.no_grad()
-    def latents(self, images: Sequence[Image.Image]) -> torch.Tensor:
+    def encode_images(self, images: Sequence[Image.Image]) -> torch.Tensor:
         """Scaled mean latents (B, C, h, w) of images, as float32 on the victim's device."""
         encoded = torch.cat([self._encode(part)[:count] for count, part in in_batches(images)])
         config = self._pipe.vae.config

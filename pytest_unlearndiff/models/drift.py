@@ -33,13 +33,13 @@ def noise_drift(
     noise = torch.randn(shape, generator=torch.Generator("cpu").manual_seed(seed)).to(base.device)
     half = base.timesteps // 2
     t = torch.tensor([half + (2 * s + 1) * half // (2 * samples) for s in range(samples)], device=base.device)
-    states = victim.states(texts), base.states(texts)
+    states = victim.encode_prompts(texts), base.encode_prompts(texts)
     pairs = [(text, sample) for text in range(len(texts)) for sample in range(samples)]
     found: list[float] = []
     for count, part in in_batches(pairs):
         chosen, drawn = (torch.tensor(column, device=base.device) for column in zip(*part, strict=True))
         moved, here = (
-            model.predicted(noise[drawn], t[drawn], mine[chosen])
+            model.predict(noise[drawn], t[drawn], mine[chosen])
             for model, mine in zip((victim, base), states, strict=True)
         )
         found += ((moved - here).square().sum((1, 2, 3)) / here.square().sum((1, 2, 3)))[:count].tolist()

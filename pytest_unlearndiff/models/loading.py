@@ -23,7 +23,7 @@ from .formats.folders import WeightFiles
 from .formats.pipelines import CHECKER, NO_CHECKER, check_index, check_whole, part_files
 from .inference_behavior import uncompiled
 from .pipelines import Kind, Pipeline, kind_named, kind_of, networks
-from .precision import placed, weights_type
+from .precision import to_device, weights_type
 from .silence import library_warnings_ignored
 
 
@@ -75,7 +75,7 @@ def load_pipeline(
         check_whole(pipe, files)
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from None
-    return freeze(placed(pipe, device))
+    return freeze(to_device(pipe, device))
 
 
 def _found(path: str | Path) -> Path:

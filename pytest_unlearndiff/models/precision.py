@@ -18,7 +18,7 @@ def weights_type(precision: str) -> torch.dtype:
     return found
 
 
-def placed(pipe: Any, device: str) -> Any:
+def to_device(pipe: Any, device: str) -> Any:
     """A pipeline on a device, laid out as its kernels want it.
 
     Raises:
@@ -46,7 +46,7 @@ def channels_last(pipe: Any) -> None:
         module.to(memory_format=torch.channels_last)
 
 
-def compiled(module: Any) -> Any:
+def compile_network(module: Any) -> Any:
     """A network that ``torch.compile`` makes kernels of when it is first called; the module itself is as before."""
     return torch.compile(module)
 

@@ -57,7 +57,7 @@ class Targets:
             witness(prompts, images)
         self._drawn = dict(zip(prompts, images, strict=True))
         _raise({p: f"its target image is unusable: {each.problem}" for p, each in self._drawn.items() if each.problem})
-        found = victim.latents([each.image for each in images])
+        found = victim.encode_images([each.image for each in images])
         finite = found.isfinite().flatten(1).all(1).tolist()
         _raise({prompt: _NO_LATENTS for prompt, good in zip(prompts, finite, strict=True) if not good})
         self._drawn = {}

@@ -13,7 +13,7 @@ from .pipelines import kind_of
 from .vocabulary import Vocabulary
 
 
-class Texts(Protocol):
+class TextConditioning(Protocol):
     """What a family of pipelines has to say of its text encoders; all else of an attack is common to all."""
 
     @property
@@ -30,16 +30,16 @@ class Texts(Protocol):
         ...
 
 
-def texts_of(pipe: Any) -> Texts:
+def text_conditioning(pipe: Any) -> TextConditioning:
     """How a pipeline reads text.
 
     Raises:
         ModelError: its kind is not known, or its tokenizers have no tokens in common.
     """
-    return TwoEncoders(pipe) if "text_encoder_2" in kind_of(pipe).networks else OneEncoder(pipe)
+    return DualEncoder(pipe) if "text_encoder_2" in kind_of(pipe).networks else SingleEncoder(pipe)
 
 
-class OneEncoder:
+class SingleEncoder:
     """Stable Diffusion 1.x and 2.x: the last states of one CLIP text encoder.
 
     Args:
@@ -51,20 +51,20 @@ class OneEncoder:
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
-        """See ``Texts``."""
+        """See ``TextConditioning``."""
         return Vocabulary(self._pipe.tokenizer, _table(self._pipe.text_encoder))
 
     def encode(self, ids: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
-        """See ``Texts``; states (B, L, d)."""
+        """See ``TextConditioning``; states (B, L, d)."""
         states: torch.Tensor = _read(self._pipe.text_encoder, ids, embeddings)[0]
         return states
 
     def conditions(self, states: torch.Tensor, latents: torch.Tensor) -> dict[str, Any]:
-        """See ``Texts``."""
+        """See ``TextConditioning``."""
         return {"encoder_hidden_states": states.to(self._pipe.unet.dtype)}
 
 
-class TwoEncoders:
+class DualEncoder:
     """Stable Diffusion XL (Podell et al. 2023, section 2.1): penultimate states of two encoders, side by side.
 
     Both have CLIP's vocabulary, so one set of ids is attacked; a token's embedding is its two embeddings (d1 + d2) one
@@ -93,13 +93,13 @@ class TwoEncoders:
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
-        """See ``Texts``."""
+        """See ``TextConditioning``."""
         tables = [_table(encoder) for encoder in (self._pipe.text_encoder, self._pipe.text_encoder_2)]
         return Vocabulary(self._pipe.tokenizer, torch.cat(tables, -1), [self._pipe.tokenizer_2])
 
     @cached_property
-    def _second(self) -> SecondSpelling:
-        return SecondSpelling(self._pipe.tokenizer, self._pipe.tokenizer_2)
+    def _second(self) -> TokenizerBridge:
+        return TokenizerBridge(self._pipe.tokenizer, self._pipe.tokenizer_2)
 
     @property
     def _widths(self) -> tuple[int, int]:
@@ -108,7 +108,7 @@ class TwoEncoders:
         return one.hidden_size + two.hidden_size, two.projection_dim
 
     def encode(self, ids: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
-        """See ``Texts``."""
+        """See ``TextConditioning``."""
         one, two = self._pipe.text_encoder, self._pipe.text_encoder_2
         width = one.config.hidden_size
         first, second = embeddings[..., :width], embeddings[..., width:]
@@ -122,7 +122,7 @@ class TwoEncoders:
         return torch.cat([_filled(states, full), _filled(reads[1].text_embeds.unsqueeze(1), full)], 1)
 
     def conditions(self, states: torch.Tensor, latents: torch.Tensor) -> dict[str, Any]:
-        """See ``Texts``."""
+        """See ``TextConditioning``."""
         states, (width, pooled) = states.to(self._pipe.unet.dtype), self._widths
         scale = self._pipe.vae_scale_factor
         height, breadth = (scale * side for side in latents.shape[-2:])
@@ -137,7 +137,7 @@ class TwoEncoders:
         }
 
 
-class SecondSpelling:
+class TokenizerBridge:
     """The ids that a second tokenizer of the same vocabulary gives to what a first one has spelt.
 
     They differ in the padding, and in words that hold one of the second's special tokens: that of Stable Diffusion XL
@@ -223,7 +223,7 @@ def _filled(rows: torch.Tensor, width: int) -> torch.Tensor:
     return torch.nn.functional.pad(rows, (0, width - rows.shape[-1]))
 
 
-def concept_conditions(texts: Texts, text: str, latents: torch.Tensor) -> Mapping[str, Any]:
+def concept_conditions(texts: TextConditioning, text: str, latents: torch.Tensor) -> Mapping[str, Any]:
     """What the UNet is given for one text (leading dimension 1), too long ones cut as the tokenizer would."""
     words = texts.vocabulary
     ids = torch.tensor([words.padded(text)], device=latents.device)

@@ -54,7 +54,7 @@ class Weights:
         check_fit(self.component, known, given)
         if not partial:
             (check_complete if self.complete else check_partial)(self.component, known, given)
-        return [replaced(pipe, self.component, given)]
+        return [apply_weights(pipe, self.component, given)]
 
 
 def component_of(pipe: Any, component: str) -> Any:
@@ -68,7 +68,7 @@ def component_of(pipe: Any, component: str) -> Any:
     return module
 
 
-def replaced(pipe: Any, component: str, tensors: Tensors, how: str = "") -> WeightDiff:
+def apply_weights(pipe: Any, component: str, tensors: Tensors, how: str = "") -> WeightDiff:
     """Give a pipeline its own copy of a component with these tensors in it, which have been checked to fit."""
     module = getattr(pipe, component)
     mine = copy.deepcopy(module)

@@ -55,7 +55,7 @@ def engine_here(
         # What is drawn otherwise than evaluated is no image of the positive control, whose key says how it is drawn.
         if campaign.concept.images or campaign.attack.targets is None:
             shown = base_campaign(campaign.concept, campaign.fingerprint.target, campaign.judge)
-            forwards = 0 if campaign.concept.images else victim.image_forwards
+            forwards = 0 if campaign.concept.images else victim.forwards_per_image
             witnesses = [ControlRecorder(store, shown, judge, forwards, watched), *witnesses]
         targets = _targets(campaign, victim, source, parts, witnesses)
     evaluation = Evaluation(victim, judge, gallery.judged if gallery else None)

@@ -122,7 +122,7 @@ class Drafted(CoordinateSearch):
         super().advance(lanes, victim)
         for lane in lanes:
             measured = self._schedule.measured if lane.block > before[lane] else 0
-            lane.forwards += measured * victim.image_forwards // self.STEPS
+            lane.forwards += measured * victim.forwards_per_image // self.STEPS
         return [self._next(lane, victim) for lane in lanes]
 
     def _next(self, lane: SwapLane, victim: DiffusionModel) -> GenerationRequest | None:
@@ -135,7 +135,7 @@ class Drafted(CoordinateSearch):
             return self._drawing(lane, best[1])
         if over:
             return None
-        lane.forwards -= victim.image_forwards  # the engine counts it, but does not draw it again
+        lane.forwards -= victim.forwards_per_image  # the engine counts it, but does not draw it again
         return GenerationRequest(lane.prompt.text, lane.prompt.seed, lane.prompt.guidance)
 
 

@@ -25,7 +25,7 @@ def images() -> list[Image.Image]:
 
 def by_hand(victim: DiffusionModel, image: Image.Image, samples: int) -> torch.Tensor:
     """Mean errors of WORDS over all noise samples, one network call a sample."""
-    x0 = victim.latents([image])
+    x0 = victim.encode_images([image])
     noise = torch.randn(samples, *x0.shape[1:], generator=torch.Generator().manual_seed(0))
     words, errors = victim.vocabulary, torch.zeros(len(WORDS), samples)
     for w, word in enumerate(WORDS):
@@ -47,7 +47,7 @@ def test_the_lowest_mean_error_wins_and_the_score_is_its_softmax(
         others = [other for other in WORDS if other != word]
         found = DiffusionClassifier(victim, word, others, stages=[(4, 1)])(images)
         assert [each.hit for each in found] == [int(mean.argmin()) == index for mean in means]
-        likely = [(-mean * victim.latents(images)[0].numel()).softmax(0)[index] for mean in means]
+        likely = [(-mean * victim.encode_images(images)[0].numel()).softmax(0)[index] for mean in means]
         torch.testing.assert_close(torch.tensor([e.score for e in found]), torch.stack(likely), atol=1e-4, rtol=0)
 
 

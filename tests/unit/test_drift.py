@@ -29,7 +29,7 @@ def test_the_arithmetic_by_hand(victim: DiffusionModel) -> None:
         shares = []
         for sample, t in ((0, 625), (1, 875)):
             moved, here = (
-                model.predicted(noise[sample : sample + 1], torch.tensor([t]), model.states([text])).flatten()
+                model.predict(noise[sample : sample + 1], torch.tensor([t]), model.encode_prompts([text])).flatten()
                 for model in (victim, base)
             )
             shares.append(float((moved - here).norm() ** 2 / here.norm() ** 2))
@@ -44,7 +44,7 @@ def test_a_text_is_measured_the_same_beside_others(victim: DiffusionModel) -> No
 def test_states_are_those_of_the_pipeline(victim: DiffusionModel) -> None:
     pipe = tiny_pipeline(1)
     tokens = pipe.tokenizer(TEXTS, padding="max_length", truncation=True, return_tensors="pt").input_ids
-    torch.testing.assert_close(victim.states(TEXTS), pipe.text_encoder(tokens)[0])
+    torch.testing.assert_close(victim.encode_prompts(TEXTS), pipe.text_encoder(tokens)[0])
 
 
 @pytest.mark.slow

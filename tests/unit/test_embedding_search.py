@@ -33,7 +33,7 @@ def test_a_step_is_adam_at_the_nearest_tokens_towards_the_base_models_prediction
     base, erased = tiny_pipeline(0), tiny_pipeline(1)
     plain = base.tokenizer(PROMPTS[0].text, padding="max_length", return_tensors="pt").input_ids
     t = torch.tensor([250])
-    x_t, _ = victim.noised(lane.x0[None], noise, t)
+    x_t, _ = victim.add_noise(lane.x0[None], noise, t)
     wanted = base.unet(x_t, t, encoder_hidden_states=base.text_encoder(plain)[0]).sample
     tokens = vocabulary.typeable[nearest(before, vocabulary.embeddings[vocabulary.typeable])]
     ids = lane.slots.padded(tokens.tolist(), vocabulary)[None]

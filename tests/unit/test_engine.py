@@ -24,7 +24,7 @@ PROMPTS = [Prompt(f"prompt {n}", n, 5.0, n) for n in range(11)]
 class FakeVictim:
     """Draws a image that is only its text; counts what it drew."""
 
-    image_forwards = 10
+    forwards_per_image = 10
 
     def tokens(self, text: str) -> int:
         return len(text.split()) + 2

@@ -76,7 +76,7 @@ def test_guidance_changes_images_and_only_while_it_is_asked_for() -> None:
     avoided = DiffusionModel(pipe, Sampling(steps=2), Guidance(strength="max", concept="church"))
     assert not same(plain, shown(avoided.generate(DRAWINGS)))
     assert same(plain, shown(DiffusionModel(pipe, Sampling(steps=2)).generate(DRAWINGS)))
-    assert avoided.image_forwards == 6
+    assert avoided.forwards_per_image == 6
     assert not pipe.unet._forward_hooks
     assert not pipe.unet._forward_pre_hooks
 

@@ -318,7 +318,7 @@ def test_what_the_libraries_can_be_told_is_hashed() -> None:
 SAME: dict[str, Callable[[Any], Any]] = {
     "made again": lambda p: None,
     "drawn and attacked": lambda p: (
-        DiffusionModel(p, Sampling(steps=2, scheduler="lms")).states(["a church"]),
+        DiffusionModel(p, Sampling(steps=2, scheduler="lms")).encode_prompts(["a church"]),
         DiffusionModel(p, Sampling(steps=2, scheduler="own")).generate([GenerationRequest("a church", 1, 5.0)]),
     ),
     "drawn by itself": lambda p: p("a church", num_inference_steps=1, output_type="np"),

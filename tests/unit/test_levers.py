@@ -86,8 +86,8 @@ def test_only_drafts_that_show_the_concept_are_drawn_in_full_until_the_rounds_ar
     assert drawn.index(full[0]) == (0 if seen else 2), "with none in a draft, only when the rounds are over"
     if not seen:
         assert [len(drawing.text) for drawing in full] == sorted((len(it.text) for it in judged), reverse=True)[:6]
-    told = len(drawn) * victim.image_forwards  # as the engine adds
-    assert state.forwards + told == replace(lever, schedule=schedule).work(victim.image_forwards)
+    told = len(drawn) * victim.forwards_per_image  # as the engine adds
+    assert state.forwards + told == replace(lever, schedule=schedule).work(victim.forwards_per_image)
 
 
 @pytest.mark.parametrize(("first", "second", "p"), [(0, 0, 1.0), (5, 0, 0.0625), (1, 1, 1.0), (8, 1, 0.0390625)])

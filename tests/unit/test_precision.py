@@ -84,7 +84,7 @@ def test_tensor_float_is_asked_for_only_while_an_engine_works() -> None:
         return [Evaluated(Judgement(False, 0.0, ""))] * len(drawings)
 
     for name in PRECISIONS[1:]:
-        around, victim = partial(arithmetic.matmul_precision, name), SimpleNamespace(image_forwards=1, tokens=len)
+        around, victim = partial(arithmetic.matmul_precision, name), SimpleNamespace(forwards_per_image=1, tokens=len)
         engine = Engine(NoAttack(), victim, None, judge, 2, 0, around)  # type: ignore[arg-type]
         assert len([outcome for outcome in engine.run(PROMPTS) if outcome]) == len(PROMPTS)
         stopped = engine.run(PROMPTS)
@@ -162,7 +162,7 @@ def test_channels_last_changes_where_numbers_lie_and_not_what_they_are(folder: P
     assert weights_digest(laid) == weights_digest(plain)
     drawings = [GenerationRequest("a church", 1, 5.0)]
     left, right = (DiffusionModel(pipe, SHORT) for pipe in (plain, laid))
-    latents = [victim.latents(shown(left.generate(drawings))) for victim in (left, right)]
+    latents = [victim.encode_images(shown(left.generate(drawings))) for victim in (left, right)]
     torch.testing.assert_close(*latents, atol=1e-5, rtol=1e-4)
     for one, other in zip(gradients(probes(left), left), gradients(probes(right), right), strict=True):
         torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)

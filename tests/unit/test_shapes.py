@@ -126,7 +126,7 @@ def test_latents_of_a_small_autoencoder_are_its_own() -> None:
     images = shown(victim.generate([GenerationRequest("a church", 1, 5.0)]))
     pixels = pipe.image_processor.preprocess(images)
     with torch.no_grad():
-        torch.testing.assert_close(victim.latents(images), pipe.vae.encode(pixels).latents, atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(victim.encode_images(images), pipe.vae.encode(pixels).latents, atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("text", ["a church! on red", "church"])

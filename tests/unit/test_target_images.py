@@ -157,7 +157,7 @@ def test_images_become_the_latents_that_are_attacked(tmp_path: Path, victim: Dif
     given = {prompt.digest: str(path) for prompt, path in zip(prompts, files, strict=True)}
     targets = SuppliedTargets(given, victim.image_size, witnesses=[lambda _, images: shown.extend(images)])
     assert victim.image_size == SIZE
-    expected = victim.latents([Image.open(path) for path in reversed(files)])
+    expected = victim.encode_images([Image.open(path) for path in reversed(files)])
     torch.testing.assert_close(targets.latents(prompts[::-1], victim), expected)
     assert len(shown) == 2
     with pytest.raises(ModelError, match="needs the un-erased model itself: give it with --unlearndiff-base"):

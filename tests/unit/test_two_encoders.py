@@ -65,7 +65,7 @@ def targets() -> Targets:
 def test_text_states_are_the_pipelines_own(text: str, victim: DiffusionModel) -> None:
     """Also where the tokenizers spell a text in other tokens: the second one's padding is a token of prompts."""
     states, _, pooled, _ = tiny_xl(1).encode_prompt(text, do_classifier_free_guidance=False)
-    mine = victim.states([text])
+    mine = victim.encode_prompts([text])
     torch.testing.assert_close(mine[:, :-1], states, atol=1e-6, rtol=0)
     torch.testing.assert_close(mine[:, -1, : pooled.shape[1]], pooled, atol=1e-6, rtol=0)
 
@@ -79,9 +79,9 @@ def test_the_predicted_noise_is_what_the_pipeline_draws_with(text: str) -> None:
         pipe(text, num_inference_steps=3, guidance_scale=5.0, generator=torch.Generator().manual_seed(0))
     hook.remove()
     assert len(seen) == 3
-    states = victim.states([text])
+    states = victim.encode_prompts([text])
     for latents, t, predicted in seen:
-        mine = victim.predicted(latents[1:], t[None], states)
+        mine = victim.predict(latents[1:], t[None], states)
         torch.testing.assert_close(mine, predicted[1:], atol=1e-6, rtol=1e-5)
 
 
@@ -117,7 +117,9 @@ def test_the_empty_negative_prompt_is_zeros_where_the_pipeline_says_so() -> None
         keep.remove()
     forced, own = given
     assert not forced[:4].any()
-    torch.testing.assert_close(own[:1], DiffusionModel(tiny_xl(), SHORT).states([""])[:, :-1], atol=1e-6, rtol=0)
+    torch.testing.assert_close(
+        own[:1], DiffusionModel(tiny_xl(), SHORT).encode_prompts([""])[:, :-1], atol=1e-6, rtol=0
+    )
     assert torch.equal(forced[4:], own[4:])
 
 
@@ -227,7 +229,9 @@ def test_an_autoencoder_that_overflows_in_half_precision_encodes_in_single() -> 
     pipe.vae.half().register_to_config(force_upcast=True)
     single.vae.half().float()
     images = shown(DiffusionModel(single, SHORT).generate(DRAWINGS))
-    assert torch.equal(DiffusionModel(pipe, SHORT).latents(images), DiffusionModel(single, SHORT).latents(images))
+    assert torch.equal(
+        DiffusionModel(pipe, SHORT).encode_images(images), DiffusionModel(single, SHORT).encode_images(images)
+    )
     assert pipe.vae.dtype == torch.float16
 
 
@@ -235,10 +239,10 @@ def test_latents_are_what_the_pipeline_would_decode() -> None:
     """Where the autoencoder says so, moved and scaled by channel."""
     pipe = tiny_xl()
     images = shown(DiffusionModel(pipe, SHORT).generate(DRAWINGS))
-    plain = DiffusionModel(pipe, SHORT).latents(images)
+    plain = DiffusionModel(pipe, SHORT).encode_images(images)
     mean, deviation = [0.1, -0.2, 0.3, 0.0], [1.0, 2.0, 0.5, 4.0]
     pipe.vae.register_to_config(latents_mean=mean, latents_std=deviation)
-    moved = DiffusionModel(pipe, SHORT).latents(images)
+    moved = DiffusionModel(pipe, SHORT).encode_images(images)
     scale = pipe.vae.config.scaling_factor
     columns = (torch.tensor(each).view(1, 4, 1, 1) for each in (deviation, mean))
     spread, middle = columns

@@ -97,4 +97,4 @@ def test_latents_are_scaled_means(victim: DiffusionModel) -> None:
     images = shown(victim.generate(DRAWINGS))
     pixels = torch.stack([torch.from_numpy(np.array(image)).permute(2, 0, 1) / 127.5 - 1 for image in images])
     expected = pipe.vae.encode(pixels).latent_dist.mean * pipe.vae.config.scaling_factor
-    torch.testing.assert_close(victim.latents(images), expected, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(victim.encode_images(images), expected, atol=1e-5, rtol=1e-4)

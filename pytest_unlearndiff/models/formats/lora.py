@@ -21,7 +21,7 @@ from ...core.untrusted import shown
 from ..accounting import WeightDiff, check_tensor
 from ..files import Contents, Tensors
 from ..pipelines import networks
-from ..weight_patches import replaced
+from ..weight_patches import apply_weights
 from .compvis_names import unet_names
 from .detected import DetectedFormat
 
@@ -223,7 +223,7 @@ class Merge:
         if bad := next((key for key, value in merged.items() if not value.isfinite().all()), None):
             raise ModelError(f"{bad} becomes NaN or infinity")
         ranks = sorted({pair.rank for pair in pairs.values()})
-        return replaced(pipe, component, merged, f"merged from LoRA of rank {', '.join(map(str, ranks))}")
+        return apply_weights(pipe, component, merged, f"merged from LoRA of rank {', '.join(map(str, ranks))}")
 
 
 def _shapes(weight: torch.Tensor) -> tuple[tuple[int, ...], ...]:
