@@ -8,7 +8,7 @@ import time
 from contextlib import suppress
 
 import pytest
-from integration.test_reports import command
+from plugin.test_reports import command
 from worlds import World
 
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from builders import concept
 
 from pytest_unlearndiff.core.attack_config import AttackConfig
 from pytest_unlearndiff.core.concept import Prompt
@@ -32,8 +33,6 @@ from pytest_unlearndiff.workers.worker import (
     WorkerJob,
     check_files,
 )
-
-from .builders import concept
 
 
 class Slow:

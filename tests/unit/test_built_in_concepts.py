@@ -6,13 +6,12 @@ import re
 from pathlib import Path
 
 import pytest
+from builders import UPSTREAM, needs_upstream
 
 from pytest_unlearndiff.core.concept import Concept
 from pytest_unlearndiff.core.concept_file import BUILT_IN, ConceptLibrary
 from pytest_unlearndiff.core.errors import ConceptError
 from pytest_unlearndiff.core.prompt_sets import read_prompts
-
-from .builders import UPSTREAM, needs_upstream
 
 # Class numbers of ImageNet-1k, as the paper's code names them.
 IMAGENETTE = {

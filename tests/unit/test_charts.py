@@ -6,13 +6,12 @@ from dataclasses import replace
 from fractions import Fraction
 
 import pytest
+from sessions import record
 
 from pytest_unlearndiff.core.gate import Gate
 from pytest_unlearndiff.core.rate import Rate
 from pytest_unlearndiff.reports.charts import HEIGHT, WIDTH, Axis, efforts, scale, tick
 from pytest_unlearndiff.reports.gate_report import GateReport
-
-from .sessions import record
 
 
 def costing(letters: str, *forwards: int) -> GateReport:

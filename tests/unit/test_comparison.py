@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sessions import hostile, record, retained, session
 
 from pytest_unlearndiff.__main__ import main
 from pytest_unlearndiff.core.errors import ReportError, StoreError
@@ -22,8 +23,6 @@ from pytest_unlearndiff.reports.markdown import markdown_report
 from pytest_unlearndiff.reports.prompt_export import export
 from pytest_unlearndiff.reports.stored_reports import StoredGate, read_gates, read_session
 from pytest_unlearndiff.store.last_session import Gates
-
-from .sessions import hostile, record, retained, session
 
 
 def measured(letters: str, name: str = "church") -> StoredGate:

@@ -7,11 +7,10 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from builders import concept
 
 from pytest_unlearndiff.core.concept import Prompt
 from pytest_unlearndiff.core.errors import ConceptError
-
-from .builders import concept
 
 PROMPT = Prompt("a church in Köln", seed=7, guidance=7.5, case=3)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
+from builders import UPSTREAM, needs_upstream
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,8 +16,6 @@ from pytest_unlearndiff.core.concept import JudgeConfig, Prompt, Sampling
 from pytest_unlearndiff.core.concept_file import ConceptLibrary, read_concept
 from pytest_unlearndiff.core.errors import ConceptError
 from pytest_unlearndiff.core.prompt_sets import parse_rows, read_prompts
-
-from .builders import UPSTREAM, needs_upstream
 
 ROWS = {
     "church": 50,

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from builders import concept
 from PIL import Image
 
 from pytest_unlearndiff.core.attack_config import AttackConfig
@@ -23,8 +24,6 @@ from pytest_unlearndiff.runs.campaign import Campaign
 from pytest_unlearndiff.runs.model_cache import Fingerprint, ModelCache, ModelSpec
 from pytest_unlearndiff.runs.positive_control import ControlRecorder, base_campaign, known_control
 from pytest_unlearndiff.store.store import Mode, Store
-
-from .builders import concept
 
 
 class FakeJudge:

@@ -9,6 +9,8 @@ from fractions import Fraction
 from typing import Any
 
 import pytest
+from builders import result
+from sessions import session
 
 from pytest_unlearndiff.core.gate import Gate
 from pytest_unlearndiff.core.rate import Rate
@@ -16,9 +18,6 @@ from pytest_unlearndiff.reports.failure import explain_comparison, failure_text,
 from pytest_unlearndiff.reports.gate_report import GateReport
 from pytest_unlearndiff.reports.html_report import html_report
 from pytest_unlearndiff.reports.markdown import markdown_report
-
-from .builders import result
-from .sessions import session
 
 REPLAY = ["pytest", "test_x.py::test_it[a b]", "--unlearndiff-model=my model.pt", "--unlearndiff-case-numbers=100,101"]
 

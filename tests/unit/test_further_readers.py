@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sessions import record, session
 
 from pytest_unlearndiff.core.errors import ErrorCollector, JudgeError, ReportError
 from pytest_unlearndiff.judges.q16 import _vectors
@@ -17,8 +18,6 @@ from pytest_unlearndiff.plugin.gate_files import FileGate, read_gates
 from pytest_unlearndiff.reports.json_report import json_report
 from pytest_unlearndiff.reports.stored_reports import StoredGate
 from pytest_unlearndiff.reports.stored_reports import read_gates as read_report
-
-from .sessions import record, session
 
 fast = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)

@@ -6,11 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from sessions import hostile, record, retained, session
 
 from pytest_unlearndiff.reports.github import append_summary, workflow_commands
 from pytest_unlearndiff.reports.session import SessionReport
-
-from .sessions import hostile, record, retained, session
 
 
 def test_an_annotation_stands_on_the_tests_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from random import Random
 
+from builders import prompts
 from hypothesis import given as holds_for
 from hypothesis import strategies as st
 
@@ -12,8 +13,6 @@ from pytest_unlearndiff.core.concept import Prompt
 from pytest_unlearndiff.core.outcome import Outcome, Status
 from pytest_unlearndiff.runs.begun import Begun
 from pytest_unlearndiff.workers.scheduler import ENDING, MAX_TRIES, Scheduler
-
-from .builders import prompts
 
 
 def digests(count: int) -> list[str]:

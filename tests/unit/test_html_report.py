@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from sessions import HOSTILE, hostile, record, retained, session
 
 from pytest_unlearndiff.core.positive_control import Control
 from pytest_unlearndiff.reports import html_report as module
@@ -19,8 +20,6 @@ from pytest_unlearndiff.reports.html_report import html_report
 from pytest_unlearndiff.reports.session import SessionReport, UnmeasuredTest
 from pytest_unlearndiff.store.store import Mode, Store
 from pytest_unlearndiff.store.thumbnails import Thumbnails
-
-from .sessions import HOSTILE, hostile, record, retained, session
 
 
 class Page(HTMLParser):

@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from builders import outcomes
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pytest_unlearndiff.core.outcome import Outcome, Status
 from pytest_unlearndiff.store.hashing import digest
 from pytest_unlearndiff.store.journal import SCHEMA, Journal
-
-from .builders import outcomes
 
 WRITTEN = [
     Outcome("aaaa", Status.HIT_WITHOUT_ATTACK, seed=1, score=0.5, detail="church"),

@@ -8,12 +8,11 @@ from typing import Any
 
 import jsonschema
 import pytest
+from sessions import TENTH, hostile, record, retained, session
 
 from pytest_unlearndiff.core.gate import Gate
 from pytest_unlearndiff.reports.json_report import VERSION, document, json_report, schema
 from pytest_unlearndiff.reports.session import SessionReport, UnmeasuredTest
-
-from .sessions import TENTH, hostile, record, retained, session
 
 VALIDATOR = jsonschema.Draft202012Validator(json.loads(schema()))
 

@@ -6,11 +6,10 @@ from dataclasses import fields
 from typing import Any
 
 import pytest
+from builders import key
 
 from pytest_unlearndiff.core.attack_config import AttackConfig
 from pytest_unlearndiff.store.key import AttackKey, differences
-
-from .builders import key
 
 # One other value a field. A new field fails the first test until it is listed here.
 CHANGES: dict[str, list[Any]] = {

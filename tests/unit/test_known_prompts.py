@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 import torch
+from builders import prompts
+from sessions import record
 
 from pytest_unlearndiff.attacks.controls import Transfer
 from pytest_unlearndiff.core.attack_config import AttackConfig
@@ -16,9 +18,6 @@ from pytest_unlearndiff.core.errors import ConceptError
 from pytest_unlearndiff.core.known_prompts import NOTHING_KNOWN, KnownPrompts, read_known
 from pytest_unlearndiff.reports.prompt_export import export
 from pytest_unlearndiff.reports.stored_reports import StoredGate
-
-from .builders import prompts
-from .sessions import record
 
 HEAD = "prompt,evaluation_seed,evaluation_guidance,original_prompt,original_seed,inserted,detail"
 ROWS = (

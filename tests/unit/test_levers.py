@@ -12,6 +12,7 @@ import torch
 from benchmark.compare import row, rows
 from benchmark.contenders import mcnemar
 from benchmark.levers import FAST, LEVERS, Drafted, OnlyDown, RankedTogether
+from builders import outcome
 from tiny import PROMPTS
 
 from pytest_unlearndiff.core.attack_config import AttackConfig
@@ -20,8 +21,6 @@ from pytest_unlearndiff.core.judgement import Evaluated, Judgement
 from pytest_unlearndiff.core.outcome import Outcome, Status
 from pytest_unlearndiff.models.diffusion_model import DiffusionModel
 from pytest_unlearndiff.models.target_images import Targets
-
-from .builders import outcome
 
 
 @pytest.mark.parametrize("name", LEVERS)

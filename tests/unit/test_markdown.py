@@ -9,12 +9,11 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sessions import hostile, record, retained, session
 
 from pytest_unlearndiff.reports.gate_report import GateReport
 from pytest_unlearndiff.reports.markdown import code, markdown_report
 from pytest_unlearndiff.reports.session import SessionReport, UnmeasuredTest
-
-from .sessions import hostile, record, retained, session
 
 
 def rows(found: SessionReport) -> list[list[str]]:

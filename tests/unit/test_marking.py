@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from builders import texts
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_unlearndiff.reports.gate_report import PromptRecord
 from pytest_unlearndiff.reports.inserted_tokens import pieces
-
-from .builders import texts
 
 
 def prompt(text: str, adversarial: str | None, inserted: str | None) -> PromptRecord:

@@ -7,12 +7,11 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from builders import outcomes
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_unlearndiff.core.outcome import Counts, Outcome, Status
-
-from .builders import outcomes
 
 
 @given(outcomes)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from builders import prompts
 
 from pytest_unlearndiff.core.attack_config import ATTACKS, AttackConfig, attacks
 from pytest_unlearndiff.core.concept import Concept, JudgeConfig
@@ -29,8 +30,6 @@ from pytest_unlearndiff.runs.model_cache import Fingerprint, ModelSpec
 from pytest_unlearndiff.sources.judge_files import judge_weights
 from pytest_unlearndiff.store.hashing import Fingerprints
 from pytest_unlearndiff.workers.worker import JobSpec
-
-from .builders import prompts
 
 RED = JudgeKind("red", make="reds:Red", version="1", required={"weights": str}, optional={"least": float})
 ECHO = AttackKind("echo", make="echoes:Echo", version="1")

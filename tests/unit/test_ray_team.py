@@ -10,6 +10,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from builders import prompts
 
 from pytest_unlearndiff.core.attack_config import AttackConfig
 from pytest_unlearndiff.core.concept import Concept, JudgeConfig
@@ -20,8 +21,6 @@ from pytest_unlearndiff.sources.judge_files import judge_weights
 from pytest_unlearndiff.store.hashing import Fingerprints
 from pytest_unlearndiff.workers.ray_backend import RayBackend, RayWorker, asker, differing
 from pytest_unlearndiff.workers.worker import JobSpec, check_files
-
-from .builders import prompts
 
 
 @pytest.mark.parametrize(

@@ -8,14 +8,13 @@ from typing import Any
 
 import execnet
 import pytest
+from builders import outcome, prompts, result
 
 from pytest_unlearndiff.core.gate import Gate
 from pytest_unlearndiff.core.outcome import Status
 from pytest_unlearndiff.core.positive_control import Control
 from pytest_unlearndiff.core.rate import Rate
 from pytest_unlearndiff.reports.gate_report import GateReport, PromptRecord, limits
-
-from .builders import outcome, prompts, result
 
 TENTH = Fraction(1, 10)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import fsspec
 import pytest
+from builders import key, outcome
 from PIL import Image
 
 from pytest_unlearndiff.__main__ import main
@@ -17,8 +18,6 @@ from pytest_unlearndiff.store.journal import Distrusted, Known, Line
 from pytest_unlearndiff.store.remote import Remote
 from pytest_unlearndiff.store.store import CampaignDir, Mode, Store
 from pytest_unlearndiff.store.thumbnails import LARGEST, Thumbnails, thumbnail
-
-from .builders import key, outcome
 
 NAME = f"church-{key().digest}"
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from builders import concept, outcome, result
 
 from pytest_unlearndiff.core.outcome import Status
 from pytest_unlearndiff.core.rate import Rate
 from pytest_unlearndiff.core.result import AttackResult
-
-from .builders import concept, outcome, result
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
+from builders import result
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,8 +15,6 @@ from pytest_unlearndiff.core.gate import Verdict
 from pytest_unlearndiff.core.retention import Retention, RetentionGate
 from pytest_unlearndiff.reports.retention import RetentionReport, retention_lines, retention_text
 from pytest_unlearndiff.runs.model_cache import ModelSpec
-
-from .builders import result
 
 # g: drawn, r: not drawn, e: errored, -: missing.
 letters = st.text("gre-", min_size=1, max_size=12)

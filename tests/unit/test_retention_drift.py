@@ -12,9 +12,11 @@ from typing import Any
 import jsonschema
 import numpy as np
 import pytest
+from builders import concept
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from sessions import record, retained
 from skimage.metrics import structural_similarity as skimage_similarity
 from tiny_judges import tiny_clip
 
@@ -34,9 +36,6 @@ from pytest_unlearndiff.runs.model_cache import Fingerprint, ModelCache, ModelSp
 from pytest_unlearndiff.store.measures import Measures
 from pytest_unlearndiff.store.store import Mode, Store
 from pytest_unlearndiff.store.thumbnails import Thumbnails
-
-from .builders import concept
-from .sessions import record, retained
 
 DRIFT = [
     Measure("similarity", 0.8412, None, 9),

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import jsonschema
 import pytest
+from builders import result
+from sessions import HOSTILE, record
 
 from pytest_unlearndiff.core.retention import Retention, RetentionGate
 from pytest_unlearndiff.reports.github import workflow_commands
@@ -17,9 +19,6 @@ from pytest_unlearndiff.reports.json_report import json_report, schema
 from pytest_unlearndiff.reports.markdown import markdown_report
 from pytest_unlearndiff.reports.retention import RetentionReport, retention_lines, retention_text
 from pytest_unlearndiff.reports.session import SessionReport
-
-from .builders import result
-from .sessions import HOSTILE, record
 
 GATE = RetentionGate(min_rate=Fraction(3, 4))
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from builders import prompts
 
 from pytest_unlearndiff.core.attack_config import AttackConfig
 from pytest_unlearndiff.core.concept import Concept, JudgeConfig
@@ -20,8 +21,6 @@ from pytest_unlearndiff.store.hashing import Fingerprints
 from pytest_unlearndiff.workers import shipping
 from pytest_unlearndiff.workers.shipping import arrive, files_of, pieces
 from pytest_unlearndiff.workers.worker import JobSpec, Worker
-
-from .builders import prompts
 
 
 @pytest.fixture(autouse=True)

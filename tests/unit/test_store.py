@@ -9,14 +9,13 @@ import threading
 from pathlib import Path
 
 import pytest
+from builders import key
 
 from pytest_unlearndiff.core.errors import StoreError
 from pytest_unlearndiff.core.outcome import Outcome, Status
 from pytest_unlearndiff.store.hashing import MARGIN
 from pytest_unlearndiff.store.journal import Known
 from pytest_unlearndiff.store.store import Mode, Store
-
-from .builders import key
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from dataclasses import replace
 from fractions import Fraction
 
 import pytest
+from builders import result
 
 from pytest_unlearndiff.core.gate import Gate
 from pytest_unlearndiff.core.positive_control import Control
@@ -16,8 +17,6 @@ from pytest_unlearndiff.reports.json_report import json_report
 from pytest_unlearndiff.reports.markdown import markdown_report
 from pytest_unlearndiff.reports.session import SessionReport
 from pytest_unlearndiff.reports.terminal import summary_lines
-
-from .builders import result
 
 
 def record(letters: str, concept: str = "church", gate: Gate | None = None, **facts: object) -> GateReport:

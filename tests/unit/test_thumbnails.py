@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from builders import key, prompts
 from PIL import Image
 
 from pytest_unlearndiff.core.concept import Prompt
@@ -16,8 +17,6 @@ from pytest_unlearndiff.runs.evaluation import Evaluation
 from pytest_unlearndiff.runs.thumbnail_recorder import ThumbnailRecorder
 from pytest_unlearndiff.store.store import Mode, Store
 from pytest_unlearndiff.store.thumbnails import LARGEST, SIDE, Thumbnails, is_webp, thumbnail
-
-from .builders import key, prompts
 
 RED = Image.new("RGB", (64, 64), (255, 0, 0))
 

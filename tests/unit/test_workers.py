@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from builders import concept, prompts
 
 from pytest_unlearndiff.core.attack_config import AttackConfig
 from pytest_unlearndiff.core.concept import Prompt
@@ -20,8 +21,6 @@ from pytest_unlearndiff.runs.model_cache import Fingerprint, ModelSpec
 from pytest_unlearndiff.workers import distributed_engine as workers_module
 from pytest_unlearndiff.workers.distributed_engine import MAX_LOSSES, REPORT, WorkerEvent, WorkerPoolConfig, Workers
 from pytest_unlearndiff.workers.worker import POLL_SECONDS, JobSpec, Report, Worker
-
-from .builders import concept, prompts
 
 PROMPTS = prompts(11)
 CAMPAIGN = Campaign(concept(11), AttackConfig(), Fingerprint("victim:float32", "base:float32"), "judge")

@@ -20,7 +20,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 from pytest_unlearndiff.core.concept import Prompt
 from pytest_unlearndiff.models.generated_images import GeneratedImage
 
-EMOJI = Path(__file__).resolve().parent.parent / "examples" / "emoji"
+EMOJI = Path(__file__).resolve().parents[2] / "examples" / "emoji"
 
 PROMPTS = [
     Prompt("a church in noto style on a red background", 1, 5.0, 0),

@@ -6,13 +6,13 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
+from builders import result
+
 from pytest_unlearndiff.core.gate import Gate
 from pytest_unlearndiff.reports.gate_report import GateReport
 from pytest_unlearndiff.reports.retention import RetentionReport
 from pytest_unlearndiff.reports.session import SessionReport, UnmeasuredTest
 from pytest_unlearndiff.store.hashing import digest
-
-from .builders import result
 
 TENTH = Fraction(1, 10)
 
