@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 
 from ..core.outcome import Counts
-from ..reports.text import safe
+from ..reports.text import many, safe
 from ..reports.wording import wording
 from ..store.store import CampaignDir, Store
 from .arguments import path_of
@@ -31,14 +31,13 @@ def add_removal(parser: argparse.ArgumentParser) -> None:
     """Which store, and whether it is meant."""
     add_store(parser)
     parser.add_argument("--yes", action="store_true", help="delete; without it only say what would be deleted")
-    parser.set_defaults(meant="--yes")
 
 
 def remove(arguments: argparse.Namespace, unwanted: Callable[[CampaignDir], bool]) -> int:
     """Delete campaigns, where ``--yes`` is given.
 
     Args:
-        arguments: with ``cache_dir``, ``yes`` and ``meant``, which is what ``yes`` is called where it is given.
+        arguments: with ``cache_dir`` and ``yes``.
         unwanted: which ones.
 
     Returns:
@@ -51,11 +50,11 @@ def remove(arguments: argparse.Namespace, unwanted: Callable[[CampaignDir], bool
         print("nothing to delete")
         return 0
     if not arguments.yes:
-        print(f"{len(entries)} campaigns would be deleted: add {arguments.meant}")
+        print(f"{many(len(entries), 'campaign')} would be deleted: add --yes")
         return 1
     for entry in entries:
         store.remove(entry)
-    print(f"{len(entries)} campaigns deleted")
+    print(f"{many(len(entries), 'campaign')} deleted")
     return 0
 
 

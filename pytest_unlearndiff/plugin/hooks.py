@@ -37,17 +37,6 @@ def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
 
 
 @pytest.hookimpl
-def pytest_cmdline_main(config: pytest.Config) -> int | None:
-    """Look after the store instead of running tests, where that is asked."""
-    asked = (config.getoption(f"unlearndiff_cache_{what}") for what in ("show", "clear", "prune"))
-    if all(given is None for given in asked) or config.option.help:
-        return None
-    from .maintenance import maintain
-
-    return maintain(config)
-
-
-@pytest.hookimpl
 def pytest_configure(config: pytest.Config) -> None:
     """Register the marker; refuse bad options before anything is collected."""
     config.addinivalue_line("markers", MARKER)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import re
 from collections.abc import Callable
 
@@ -170,13 +169,3 @@ def seconds(text: str) -> float:
         raise ValueError("a time such as 90s, 55m or 1h30m")
     hours, minutes, seconds = (int(part or 0) for part in found.groups())
     return 3600.0 * hours + 60.0 * minutes + seconds
-
-
-def days(text: str) -> float:
-    """A number of days above zero; argparse tells what is none."""
-    from ..core import untrusted
-
-    try:
-        return untrusted.days(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{untrusted.shown(text)} must be {error}") from None

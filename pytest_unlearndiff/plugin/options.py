@@ -11,7 +11,6 @@ from .option_values import (
     attack,
     batch_size,
     cases,
-    days,
     device,
     listed,
     names,
@@ -225,35 +224,9 @@ OPTIONS = (
 )
 
 
-MEANT = "--unlearndiff-cache-yes"
-
-
-def _add_maintenance(group: pytest.OptionGroup) -> None:
-    """What is done instead of running tests: on the command line only, since nobody wants it each time."""
-    flag = {"action": "store_const", "const": True, "default": None}
-    group.addoption("--unlearndiff-cache-show", **flag, help="List the campaigns of the store, without running tests")
-    group.addoption(
-        "--unlearndiff-cache-clear",
-        nargs="?",
-        const="",
-        metavar="CONCEPT",
-        help=f"Delete the campaigns of the store, all or one concept's, with {MEANT}; no tests are run",
-    )
-    group.addoption(
-        "--unlearndiff-cache-prune",
-        nargs="?",
-        const=0.0,
-        type=days,
-        metavar="DAYS",
-        help=f"Delete campaigns of older attack versions, and those not written for DAYS, with {MEANT}; runs no tests",
-    )
-    group.addoption(MEANT, action="store_true", help="Delete what is to be cleared or pruned; else it is only listed")
-
-
 def add_options(parser: pytest.Parser) -> None:
     """Declare every option on the command line and in ini files."""
     group = parser.getgroup("unlearndiff", "unlearned diffusion models under adversarial prompts")
-    _add_maintenance(group)
     for option in OPTIONS:
         if option.metavar:
             action = "append" if option.repeatable else "store"

@@ -141,9 +141,3 @@ def test_what_fails_early_needs_nothing_of_the_rest(world: World) -> None:
     world.without_torch()
     world.gate("max_asr='10%'")
     assert row(world.attack())[-1] == "FAIL"
-
-
-def test_the_store_shows_how_many_were_blocked(world: World) -> None:
-    world.know("rkrkrrrrrr")
-    shown = world.bare("--unlearndiff-cache-show").stdout.str()
-    assert "8 resisted, 2 blocked" in shown

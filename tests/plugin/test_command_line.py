@@ -15,11 +15,14 @@ from pytest_unlearndiff.__main__ import main
 
 
 def test_show_lists_what_is_kept(world: World, capsys: pytest.CaptureFixture[str]) -> None:
-    world.know("gbrr.", base=".....")
+    world.know("gbrrk.", base="......")
     assert main(["show", f"--cache-dir={world.path / '.unlearndiff'}"]) == 0
     (line,) = capsys.readouterr().out.splitlines()
     assert line.startswith("church-")
-    assert ": unlearndiff, 4 prompts, 1 hit without attack, 1 hit under attack, 2 resisted, last written 20" in line
+    assert (
+        ": unlearndiff, 5 prompts, 1 hit without attack, 1 hit under attack, 2 resisted, 1 blocked, last written 20"
+        in line
+    )
 
 
 def test_show_of_what_holds_nothing_says_so(world: World, capsys: pytest.CaptureFixture[str]) -> None:
@@ -82,6 +85,17 @@ def test_clear_asks_before_it_deletes(world: World, store: str, capsys: pytest.C
     assert main(["clear", store, "--yes"]) == 0
     assert campaigns(world) == []
     assert main(["clear", store, "--yes"]) == 0
+
+
+def test_clear_says_what_cannot_be_deleted(
+    store: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(path: object) -> None:
+        raise OSError("read-only")
+
+    monkeypatch.setattr("shutil.rmtree", refuse)
+    assert main(["clear", store, "--yes"]) == 1
+    assert "cannot be deleted: read-only" in capsys.readouterr().err
 
 
 def test_clear_one_concept(world: World, store: str) -> None:
