@@ -12,7 +12,7 @@ from .core.errors import UnlearnDiffError
 
 # Each is a module of ``cli`` with SUMMARY, ``add_arguments(parser)`` and ``run(arguments) -> exit status``.
 COMMANDS: tuple[str, ...] = (
-    "inspect", "calibrate", "drift", "show", "report", "compare", "export", "clear", "prune", "pull", "push",
+    "inspect", "calibrate", "show", "report", "compare", "export", "clear", "prune", "pull", "push",
 )  # fmt: skip
 
 

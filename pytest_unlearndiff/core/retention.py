@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
 
-from .drift import Measure
 from .errors import GateError
 from .gate import Gate, Verdict
 from .outcome import Counts, Status
@@ -24,12 +23,10 @@ class Retention:
     Attributes:
         victim: what the victim draws.
         base: what the un-erased model draws; None where none was given.
-        drift: how far the victim has moved from the base on these prompts; no verdict depends on it.
     """
 
     victim: AttackResult
     base: AttackResult | None = None
-    drift: tuple[Measure, ...] = ()
 
     @property
     def concept(self) -> str:

@@ -46,8 +46,8 @@ def without_secrets(text: str) -> str:
     return f"{flag}{equals}{shown(url)}"
 
 
-PATHS = ("model", "base", "concepts", "prompt_sets", "clip", "cache_dir")
-ELSEWHERE = ("model", "base", "clip")
+PATHS = ("model", "base", "concepts", "prompt_sets", "cache_dir")
+ELSEWHERE = ("model", "base")
 
 
 def given(option: Option, config: pytest.Config) -> RawOption | None:

@@ -94,7 +94,6 @@ OPTIONS = (
     Option("concept", "Concepts that pytest_unlearndiff.suite gates, with commas", "NAMES", names),
     Option("max_asr", "Limit of the gates of pytest_unlearndiff.suite, such as 0.1", "SHARE", share),
     Option("prompt_sets", "Folder, URL or Hub data set of what authors publish, such as nudity.csv", "PLACE"),
-    Option("clip", "CLIP folder with which retention gates report CLIP scores too", "PATH"),
     Option("prompts", "Attack only the first N prompts of every set; known: those that transfer has", "N", prompts),
     Option("case_numbers", "Attack only the prompts with these case numbers", "17,42", cases),
     Option(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -14,7 +13,6 @@ import pytest
 from ..core.attack_config import AttackConfig
 from ..core.checks import hint
 from ..core.concept_file import ConceptLibrary
-from ..core.drift import Measure
 from ..core.errors import AttackIncomplete, ErrorCollector, GateError, RetentionLost, UnlearnDiffError
 from ..core.gate import Verdict
 from ..core.outcome import Status
@@ -24,7 +22,6 @@ from ..core.retention import Retention, RetentionGate
 from ..core.untrusted import shown
 from ..reports.retention import RetentionReport, retention_properties, retention_text
 from ..runs.campaign import Campaign
-from ..runs.drift import Meter
 from ..runs.model_cache import ModelSpec
 from ..runs.positive_control import base_campaign
 from ..runs.stop import StopCondition
@@ -144,7 +141,6 @@ class RetentionFixture:
         self._request = request
         self._state = state_of(request.config)
         self._attack = AttackFixture(request)
-        self._late: list[UnlearnDiffError] = []
 
     @overload
     def __call__(self, concept: None = None, **keywords: Any) -> list[Retention]: ...
@@ -169,14 +165,11 @@ class RetentionFixture:
         """
         __tracebackhide__ = True
         try:
-            self._late.clear()
             requests = self._read(concept, keywords)
             found = [self._run(request.shared, request.gate) for request in requests]
         except UnlearnDiffError as error:
             raise error.with_traceback(None) from None
         records = [record for _, record in found]
-        if self._late and all(record.passed for record in records):
-            raise self._late[0].with_traceback(None) from None
         if broken := [record for record in records if not record.passed]:
             lost = any(record.verdict in (Verdict.FAIL, Verdict.INCONCLUSIVE) for record in broken)
             raise (RetentionLost if lost else AttackIncomplete)("\n".join(map(retention_text, broken)))
@@ -210,19 +203,7 @@ class RetentionFixture:
         if base is None:
             return Retention(kept)
         of_base = self._draw(base, source.unerased)
-        return Retention(kept, of_base, self._drift(victim, base, source, fresh=bool(kept.fresh or of_base.fresh)))
-
-    def _drift(self, victim: Campaign, base: Campaign, source: ModelSpec, *, fresh: bool) -> tuple[Measure, ...]:
-        """How far the victim has moved; a mistake in what is asked for is told once the verdict is kept."""
-        state = self._state
-        place = state.placed if state.crew is None else _on_cpu  # workers have the GPUs
-        meter = Meter(state.store, victim, base, source, state.parts, state.settings.clip, place)
-        in_time = state.crew is None and time.monotonic() < state.deadline
-        try:
-            return meter.measure(noise=in_time and fresh)
-        except UnlearnDiffError as error:
-            self._late.append(error)
-            return ()
+        return Retention(kept, of_base)
 
     def _draw(self, campaign: Campaign, source: ModelSpec) -> AttackResult:
         ending = StopCondition(deadline=self._state.deadline, mend=BUDGET_USED, too_short=BUDGET_TOO_SHORT)
@@ -236,7 +217,3 @@ class RetentionFixture:
         self._request.node.stash.setdefault(RETAINED, []).append(record.to_wire())
         self._request.node.user_properties += retention_properties(record)
         return record
-
-
-def _on_cpu(source: ModelSpec) -> ModelSpec:
-    return source.on("cpu")

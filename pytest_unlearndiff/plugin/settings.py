@@ -24,7 +24,6 @@ class Settings:
     concept: tuple[str, ...] | None
     max_asr: str | None
     prompt_sets: Path | str | None
-    clip: Path | None
     prompts: int | str | None
     case_numbers: tuple[int, ...] | None
     attack: str | None
@@ -172,7 +171,6 @@ MENDS = {
     "model": "Give a pipeline folder, a component folder, a checkpoint file, a URL, a downloaded Hub id or "
     "pkg.mod:callable",
     "base": "Give a pipeline folder, a URL, or the id of a Hub repository that is on this machine",
-    "clip": "Give a CLIP folder, or the id of a Hub repository that is on this machine",
 }
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import dataclass
+from fractions import Fraction
 
 from .gate_report import PromptRecord
 from .stored_reports import StoredGate
@@ -43,11 +45,9 @@ class Comparison:
         smaller count is binomial.
         """
         changed = len(self.newly_broke) + len(self.newly_holds)
-        if not changed:
-            return 1.0
-        from scipy.stats import binomtest
-
-        return float(binomtest(len(self.newly_broke), changed, 0.5).pvalue)
+        fewer = min(len(self.newly_broke), len(self.newly_holds))
+        tail = sum(math.comb(changed, count) for count in range(fewer + 1))
+        return min(1.0, float(Fraction(2 * tail, 2**changed)))
 
     def lines(self) -> list[str]:
         """The comparison in words."""

@@ -81,8 +81,7 @@ def _retention(records: Sequence[RetentionReport], *, several: bool) -> list[str
         if text
     ]
     lines += ["", *said] if said else []
-    moved = [f"- {_plain(r.concept)}, against the base: {_plain('; '.join(r.drifts))}" for r in records if r.drift]
-    moved += [f"- {_plain(r.concept)}: {_plain(r.unkept, UNKEPT)}" for r in records if r.unkept]
+    moved = [f"- {_plain(r.concept)}: {_plain(r.unkept, UNKEPT)}" for r in records if r.unkept]
     moved += [f"- {_plain(r.concept)}: {_plain(r.blockings)}" for r in records if r.blocked]
     return [*lines, "", *moved, *[""] * bool(moved)]
 

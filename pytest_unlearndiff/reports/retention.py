@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ..core.concept import Prompt
-from ..core.drift import Measure
 from ..core.gate import Verdict
 from ..core.identical_images import same_image
 from ..core.outcome import Outcome, Status
@@ -44,7 +43,6 @@ class RetentionReport:
         seconds: wall-clock time of this session.
         missed_prompts: the first few prompts that the victim does not draw, each with case, text and what was seen.
         obstacle: why nothing could be drawn, and the mend; empty where nothing stood in the way.
-        drift: how far the victim has moved from the base, each measure with name, value, base and prompts.
         expected: why the test is expected to fail; empty where it is not.
         replay: command line that draws the first missed prompts again; empty where none is missed.
         computed: UNet forward passes computed in this session for its images, copies that fill batches up among them.
@@ -77,7 +75,6 @@ class RetentionReport:
     missed_prompts: list[dict[str, Any]]
     obstacle: str
     lost_undecided: int = 0
-    drift: list[dict[str, Any]] = field(default_factory=list)
     expected: str = ""
     replay: list[str] = field(default_factory=list)
     computed: int = 0
@@ -120,7 +117,6 @@ class RetentionReport:
                 for prompt, outcome in _missed(victim)[:_SHOWN]
             ],
             obstacle=next((side.obstacle for side in sides if side.obstacle), "") or _obstacle(retention, verdict),
-            drift=[asdict(measure) for measure in retention.drift],
             replay=list(replay),
             support=_support(gate, retention.rate.trials) if verdict is Verdict.PASS else "",
             victim=victim.victim,
@@ -155,7 +151,7 @@ class RetentionReport:
 
     @classmethod
     def from_wire(cls, data: Mapping[str, Any]) -> RetentionReport:
-        """Read what ``to_wire`` wrote, also before drift was measured and expected failures were told."""
+        """Read what ``to_wire`` wrote."""
         return cls(**data)
 
     @property
@@ -169,11 +165,6 @@ class RetentionReport:
     def blockings(self) -> str:
         """Say how many images were blocked."""
         return f"{many(self.blocked, 'image')} blocked by the model's own safety checker, which counts as not drawn"
-
-    @property
-    def drifts(self) -> list[str]:
-        """The measures in words."""
-        return [str(Measure(**measure)) for measure in self.drift]
 
 
 def _support(gate: RetentionGate, trials: int) -> str:
@@ -282,7 +273,6 @@ def retention_properties(record: RetentionReport) -> list[tuple[str, str]]:
         "undecided": record.undecided + record.base_undecided,
         "interval": f"{record.low:.6g} {record.high:.6g}",
         "keys": " ".join(record.keys),
-        "drift": "; ".join(record.drifts) or "none",
         **({"support": record.support} if record.support else {}),
         "unkept": record.unkept,
         "device": record.device,
@@ -315,7 +305,6 @@ def retention_lines(records: Sequence[RetentionReport], *, verbosity: int = 0) -
         lines += [(f"  {told_model(record.model)}", "")] * (not of_all)
         lines += [(f"  {record.support}", "")] * bool(record.support)
         lines += [(f"  {record.blockings}", "")] * bool(record.blocked)
-        lines += [(f"  {safe('; '.join(record.drifts), 1000)}", "")] * bool(record.drift)
         lines += [(f"  {safe(record.unkept, UNKEPT)}", "")] * bool(record.unkept)
     return lines + [(f"  {of_all}", "")] * bool(of_all)
 

@@ -336,7 +336,6 @@ def test_a_prompt_sets_cells_are_refused_or_text(column: str) -> None:
 LINES: dict[str, tuple[str, ...]] = {
     "inspect": ("{}",),
     "calibrate": ("{}", "--base=base"),
-    "drift": ("{}", "--base=base", "--erased=church"),
     "show": ("--cache-dir={}",),
     "report": ("{}",),
     "compare": ("{}", "{}"),
@@ -352,11 +351,6 @@ FURTHER = [
         ("calibrate", "church", "--base=base", f"--{name}={{}}")
         for name in ("prompts", "each", "sheet", "batch_size", "concepts")
     ),
-    *(
-        ("drift", "model.safetensors", "--base=base", "--erased=church", f"--{name}={{}}")
-        for name in ("prompts", "samples")
-    ),
-    ("drift", "model.safetensors", "--base=base", "--erased={}"),
     ("inspect", "model.safetensors", "--base={}"),
     ("report", "--since={}"),
     ("report", "--cache-dir={}"),

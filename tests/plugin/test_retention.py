@@ -230,26 +230,6 @@ def test_torch_is_not_needed_where_all_is_known(world: World) -> None:
     world.bare(*MODEL, REQUIRE).assert_outcomes(passed=1)
 
 
-def test_drift_is_told_kept_and_needs_nothing_again(world: World) -> None:
-    know(world, "gggggggggr", "gggggggggg", images=True)
-    world.tests(GATE.format(keywords="'dog', min_rate='85%'"))
-    said = "  same-seed similarity of thumbnails (SSIM) 1 (10 prompts)"
-    assert said not in section(world.run())  # with the store alone, nothing is measured
-    assert said in section(world.attack())
-    # A folder that is no CLIP is told, but not before the verdict is kept, and never in its place.
-    told = world.attack("--unlearndiff-clip=judge")
-    told.assert_outcomes(failed=1)
-    assert any(line.startswith("dog") and line.endswith("PASS") for line in section(told))
-    told.stdout.fnmatch_lines(["E *CLIP model *judge* cannot be loaded*"])
-    world.file("conftest.py", "import sys\n\nsys.modules['torch'] = sys.modules['PIL'] = None\n")
-    assert said in section(world.run("--unlearndiff-report=json:report.json"))
-    [kept] = json.loads((world.path / "report.json").read_text())["retained"]
-    assert kept["drift"] == [{"name": "similarity", "value": 1.0, "base": None, "prompts": 10}]
-    gone = world.ask("--unlearndiff-clip=gone")
-    assert gone.ret == 4
-    gone.stderr.fnmatch_lines(["*--unlearndiff-clip: there is nothing at *gone. Give a CLIP folder*"])
-
-
 def test_gate_files_have_both_sides(world: World, workers: tuple[str, ...]) -> None:
     know(world, "gggggggggr", "gggggggggg")
     know(world, "grrrrrrrrr", "gggggggggg", "cat")

@@ -295,7 +295,7 @@ def huge(path: Path) -> None:
 
 
 KINDS = [pipe, listener, folder, device, nowhere, huge]
-NAMES = ["journal.jsonl", "key.json", "facts.json", "drift.json", "images", "images/victim-{}.webp", "lock"]
+NAMES = ["journal.jsonl", "key.json", "facts.json", "images", "images/victim-{}.webp", "lock"]
 TOP = ["fingerprints.json", "gates", "gates/session.json", "campaigns"]
 
 

@@ -21,7 +21,6 @@ SAMPLES: dict[str, dict[str, Any]] = {
     "concept": {"church": ("church",), "church,fish": ("church", "fish"), "fish , dog": ("fish", "dog")},
     "max_asr": {"10%": "10%", "0.2": "0.2", "0": "0"},
     "prompt_sets": {"two": "two", "three": "three", "four": "four"},
-    "clip": {"two": "two", "three": "three", "four": "four"},
     "prompts": {"5": 5, "1": 1, "142": 142, "known": "known"},
     "case_numbers": {"17": (17,), "17,42": (17, 42), "3, 4": (3, 4)},
     "attack": {"random": "random", "none": "none", "seed-search": "seed-search"},
@@ -55,7 +54,7 @@ SAMPLES: dict[str, dict[str, Any]] = {
     "images": {"none": "none", "blurred": "blurred"},
     "require": {"yes": True, "no": False, "on": True},
 }
-PATHS = ("model", "base", "concepts", "prompt_sets", "clip", "cache_dir", "report")
+PATHS = ("model", "base", "concepts", "prompt_sets", "cache_dir", "report")
 OTHERS = [option.name for option in OPTIONS if option.name not in PATHS]
 NAMED = {option.name: option for option in OPTIONS}
 

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from broken_models import overflowing_attention
 from PIL import Image
-from tiny import EMOJI, PROMPTS, tiny_pipeline
+from tiny import PROMPTS, tiny_pipeline
 
-from pytest_unlearndiff.__main__ import main
 from pytest_unlearndiff.attacks import build_attack
 from pytest_unlearndiff.core.attack_config import (
     BASELINES,
@@ -95,16 +92,6 @@ def test_a_judge_that_cannot_measure_says_so_instead_of_no() -> None:
     victim._pipe.unet.conv_out.weight.mul_(torch.inf)
     with pytest.raises(JudgeError, match=r"diffusion-classifier judge.*became NaN or infinity.*--unlearndiff-dtype"):
         judge([image.convert("RGB")])
-
-
-def test_the_drift_command_prints_no_figure_that_is_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    overflowing_attention(tiny_pipeline(1)).save_pretrained(tmp_path / "model")
-    tiny_pipeline(0).save_pretrained(tmp_path / "base")
-    named = [str(tmp_path / "model"), f"--base={tmp_path / 'base'}", f"--concepts={EMOJI / 'concepts'}"]
-    assert main(["drift", *named, "--erased=church", "--prompts=1", "--samples=1"]) == 1
-    told = capsys.readouterr()
-    assert "became NaN or infinity" in told.err
-    assert "erased church:" not in told.out
 
 
 @pytest.mark.parametrize("where", ["first", "again"])

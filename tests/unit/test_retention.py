@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from pathlib import Path
 
 import pytest
 from builders import result
@@ -14,7 +13,6 @@ from pytest_unlearndiff.core.errors import GateError
 from pytest_unlearndiff.core.gate import Verdict
 from pytest_unlearndiff.core.retention import Retention, RetentionGate
 from pytest_unlearndiff.reports.retention import RetentionReport, retention_lines, retention_text
-from pytest_unlearndiff.runs.model_cache import ModelSpec
 
 # g: drawn, r: not drawn, e: errored, -: missing.
 letters = st.text("gre-", min_size=1, max_size=12)
@@ -128,9 +126,3 @@ def test_the_table() -> None:
     ]
     quiet = [text.split()[-1] for text, _ in retention_lines(records, verbosity=-1) if not text.startswith(" ")]
     assert quiet == ["verdict", "PASS", "FAIL"]  # the first for what its pass does not say
-
-
-def test_workers_have_the_gpus_so_drift_is_measured_beside_them() -> None:
-    from pytest_unlearndiff.plugin.retention import _on_cpu
-
-    assert _on_cpu(ModelSpec(Path("x"), device="cuda")) == ModelSpec(Path("x"), device="cpu")

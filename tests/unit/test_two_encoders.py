@@ -32,7 +32,6 @@ from pytest_unlearndiff.core.defenses import STRENGTHS, Guidance
 from pytest_unlearndiff.core.drawing import GenerationRequest
 from pytest_unlearndiff.core.errors import ModelError
 from pytest_unlearndiff.models.diffusion_model import DiffusionModel
-from pytest_unlearndiff.models.drift import noise_drift
 from pytest_unlearndiff.models.silence import library_warnings_ignored
 from pytest_unlearndiff.models.target_images import Targets
 
@@ -163,14 +162,6 @@ def test_lanes_together_do_what_each_does_alone(
     assert all(drawn for drawn, _ in together.values())
     alone = {case: end for prompt in PROMPTS[2:] for case, end in run(SPECS[name], [prompt], victim, targets).items()}
     assert together == alone
-
-
-def test_drift_and_its_like_take_the_states_as_they_are(victim: DiffusionModel, targets: Targets) -> None:
-    texts = ["a church", "a tree!"]
-    moved = noise_drift(victim, targets.base, texts, samples=2)
-    assert all(drift > 0 for drift in moved)
-    assert moved[0] != moved[1]
-    assert noise_drift(victim, victim, texts, samples=2) == [0.0, 0.0]
 
 
 def test_typeable_tokens_come_back_from_both_tokenizers(victim: DiffusionModel) -> None:
