@@ -28,9 +28,7 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     Where ``CI`` or ``BUILD_NUMBER`` is set, pytest no longer cuts its last lines to the width of the terminal.
     """
     for name in list(os.environ):
-        if name.startswith(
-            ("UNLEARNDIFF_", "PYTEST_XDIST_", "PYTEST_ADDOPTS", "GITHUB_", "BUILD_NUMBER", "CI", "RAY_")
-        ):
+        if name.startswith(("PYTEST_XDIST_", "PYTEST_ADDOPTS", "GITHUB_", "BUILD_NUMBER", "CI", "RAY_")):
             monkeypatch.delenv(name)
     monkeypatch.setenv("COLUMNS", "80")
     # A test module that is written anew within a second would else be taken from its compiled file.

@@ -15,9 +15,8 @@ LONGEST = 200
 class VersionedPipeline:
     """A pipeline that more than its weights acts on at inference, such as a hook, and the version of all that.
 
-    An ``unlearned_pipe`` fixture, a ``pkg.mod:callable`` or the ``pytest_unlearndiff_load_pipeline`` hook returns it
-    in place of the pipeline. Outcomes are kept under the version and the weights' hash: give another version whenever
-    the pipeline would draw anything else.
+    An ``unlearned_pipe`` fixture or a ``pkg.mod:callable`` returns it in place of the pipeline. Outcomes are kept under
+    the version and the hash of the weights: give another version whenever the pipeline would draw anything else.
 
     Attributes:
         pipe: the pipeline.

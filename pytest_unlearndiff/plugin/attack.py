@@ -169,9 +169,6 @@ class AttackFixture:
         if is_import_string(source.model):
             giver = str(source.model)
             return self._given(source, self._state.parts.made(giver), giver, giver)
-        if source.model is not None and (pipe := self._state.hooked_pipe(source.model)) is not None:
-            giver = "pytest_unlearndiff_load_pipeline"
-            return self._given(replace(source, model=None), pipe, giver, f"{giver} of {source.model.name}")
         return source
 
     @property

@@ -22,14 +22,11 @@ def unlearned_pipe(pytestconfig: pytest.Config) -> Any:
     weights are then fingerprinted from memory. Where hooks or other code of yours act as it draws, return it as
     ``pytest_unlearndiff.VersionedPipeline(pipe, version)``, so that outcomes may be kept.
     """
-    from ..core.versioned_pipeline import without_version
     from .attack import session_source
 
     state = state_of(pytestconfig)
     if state.settings.model is None:
         pytest.skip(NO_MODEL)
-    if (hooked := state.hooked_pipe(state.settings.model)) is not None:
-        return without_version(hooked)[0]
     return state.parts.victim(state.placed(session_source(state.settings), for_good=True)).pipe
 
 

@@ -2,38 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
     from ..core.outcome import Outcome
-
-
-@pytest.hookspec(firstresult=True)
-def pytest_unlearndiff_load_pipeline(config: pytest.Config, model: Path) -> Any:
-    """Load the pipeline under test from a place that this project cannot read.
-
-    Asked once a session for each model. Outcomes are kept under the content of the pipeline's weights, so it is loaded
-    even where the store knows every outcome.
-
-    Args:
-        config: the session's.
-        model: what ``--unlearndiff-model`` or a gate's ``model`` leads to.
-
-    Returns:
-        A pipeline as ``unlearned_pipe`` gives one, perhaps as a ``VersionedPipeline``, or None to leave it to others.
-
-    Example:
-        A conftest.py that knows one more format::
-
-            def pytest_unlearndiff_load_pipeline(config, model):
-                if model.suffix == ".ours":
-                    from ours import load
-
-                    return load(model)
-    """
 
 
 @pytest.hookspec

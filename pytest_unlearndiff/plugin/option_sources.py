@@ -1,4 +1,4 @@
-"""Where a user gives an option: on the command line, in the environment or in the ini file, in that order."""
+"""Where a user gives an option: on the command line or in the ini file, in that order."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class RawOption(NamedTuple):
 
 
 def given_options(config: pytest.Config) -> list[tuple[Option, str]]:
-    """What the session says to this plugin, in any of the three places, as text for the command line."""
+    """What the session says to this plugin, in either place, as text for the command line."""
     found = ((option, given(option, config)) for option in OPTIONS)
     start = config.invocation_params.dir
     return [(option, _seen_from(start, option.name, what)) for option, what in found if what is not None]
@@ -55,8 +55,6 @@ def given(option: Option, config: pytest.Config) -> RawOption | None:
     start = config.invocation_params.dir
     if (text := config.getoption(option.ini)) is not None:
         return RawOption(option.flag, ",".join(text) if option.repeatable else text, start)
-    if text := os.environ.get(option.variable):
-        return RawOption(f"environment variable {option.variable}", text, start)
     if (value := config.getini(option.ini)) not in (None, ""):
         return RawOption(f"ini option {option.ini}", str(value), config.rootpath)
     return None

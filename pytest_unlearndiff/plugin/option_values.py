@@ -139,7 +139,7 @@ def share(text: str) -> str:
 
 
 def yes(text: str) -> bool:
-    """Yes or no, as ini files and environments spell it."""
+    """Yes or no, as ini files spell it."""
     if text.lower() not in ("1", "true", "yes", "on", "0", "false", "no", "off", ""):
         raise ValueError("yes or no")
     return text.lower() in ("1", "true", "yes", "on")

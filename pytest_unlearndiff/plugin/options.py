@@ -1,4 +1,4 @@
-"""Every option once: command line, environment and ini, in that order, into frozen settings."""
+"""Every option once: command line and ini, in that order, into frozen settings."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _INI_TYPE: Any = str | int | bool if pytest.version_tuple >= (9, 2) else "string
 
 # Named tuples: every pytest start makes these classes, and a frozen dataclass takes several times as long to make.
 class Option(NamedTuple):
-    """One setting, under three names: ``--unlearndiff-x-y``, ``UNLEARNDIFF_X_Y`` and ini ``unlearndiff_x_y``.
+    """One setting, under two names: ``--unlearndiff-x-y`` and ini ``unlearndiff_x_y``.
 
     Attributes:
         name: with underscores.
@@ -74,11 +74,6 @@ class Option(NamedTuple):
     def ini(self) -> str:
         """Its name in ini files, and of the attribute that holds it on the command line."""
         return f"unlearndiff_{self.name}"
-
-    @property
-    def variable(self) -> str:
-        """Its name in the environment."""
-        return self.ini.upper()
 
 
 OPTIONS = (

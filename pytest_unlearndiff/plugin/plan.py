@@ -136,8 +136,6 @@ def _source(session: pytest.Session, item: pytest.Item, request: GateRequest, st
         raise _NotForeseen(f"its model is made by an unlearned_pipe fixture{unsure}")
     if is_import_string(source.model):
         raise _NotForeseen(f"its model is made by {source.model}{unsure}")
-    if source.model is not None and state.hooks_load:
-        raise _NotForeseen(f"its model is loaded by a pytest_unlearndiff_load_pipeline hook{unsure}")
     if source.model is None:
         raise _NotForeseen("would be skipped: no model under test")
     return source

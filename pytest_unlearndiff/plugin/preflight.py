@@ -20,7 +20,7 @@ def foreseen(request: GateRequest, item: pytest.Item, state: SessionState) -> It
     if request.model is None and overridden(item.session, item):
         return
     model, base = request.model or state.settings.model, request.base or state.settings.base
-    if model is None or is_import_string(model) or state.hooks_load:
+    if model is None or is_import_string(model):
         return
     yield from _no_model(model)
     if base is not None and base.is_dir() and not (base / INDEX).is_file():

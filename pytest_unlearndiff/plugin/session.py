@@ -71,7 +71,6 @@ class SessionState:
         self.interrupted = ""
         self._begun = False
         self._stays = False
-        self._hooked: dict[Path, Any] = {}
         self._libraries: dict[Path, ConceptLibrary] = {}
         self.unmeasured: list[UnmeasuredTest] = []
         self.unreached: list[tuple[str, str]] = []
@@ -171,13 +170,6 @@ class SessionState:
         mine = [place for place in places if place != BUILT_IN]  # those come last in any case
         return self._libraries.setdefault(folder, ConceptLibrary(mine, self.settings.prompt_sets, self.copies))
 
-    def hooked_pipe(self, model: Path) -> Any:
-        """The pipeline that a hook makes of this model, made once; None where no hook does."""
-        if model not in self._hooked:
-            hook = self._config.hook.pytest_unlearndiff_load_pipeline
-            self._hooked[model] = hook(config=self._config, model=model)
-        return self._hooked[model]
-
     @cached_property
     def _gpus(self) -> GpuSlots:
         from ..runs.gpu_slots import GpuSlots
@@ -214,11 +206,6 @@ class SessionState:
         if "_gpus" in vars(self) and not self._stays and self._gpus.awaited():
             self.parts.drop()
             self._gpus.leave()
-
-    @property
-    def hooks_load(self) -> bool:
-        """Whether a hook may want to load models."""
-        return bool(self._config.hook.pytest_unlearndiff_load_pipeline.get_hookimpls())
 
     def gate_of(self, *sides: object) -> GateReport | None:
         """The running test's gate that a compared rate comes from; None where two gates may be meant."""

@@ -55,7 +55,7 @@ class Settings:
 
     @classmethod
     def from_config(cls, config: pytest.Config) -> Settings:
-        """Read every option: command line before environment before ini before default.
+        """Read every option: command line before ini before default.
 
         Raises:
             pytest.UsageError: a value is not of the allowed form, or a model path does not exist.

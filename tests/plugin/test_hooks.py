@@ -9,6 +9,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
+import torch  # noqa: F401  # loaded once: sessions in this process drop what they were the first to import
 import worlds
 from worlds import World, section
 
@@ -23,7 +24,7 @@ def add(world: World, code: str) -> None:
 
 def test_each_hook_says_how_to_implement_it() -> None:
     hooks = [value for name, value in vars(hookspecs).items() if name.startswith("pytest_unlearndiff_")]
-    assert len(hooks) == 6
+    assert len(hooks) == 5
     for hook in hooks:
         assert f"def {hook.__name__}({', '.join(inspect.signature(hook).parameters)}):" in (hook.__doc__ or "")
 
@@ -43,33 +44,6 @@ def test_concepts_from_a_hook(world: World, workers: tuple[str, ...]) -> None:
         """,
     )
     world.run(*workers).assert_outcomes(passed=1)
-
-
-def test_a_pipeline_from_a_hook(world: World, workers: tuple[str, ...]) -> None:
-    """Its weights are what counts, so changed weights behind the same path are another campaign."""
-    world.concept()
-    world.scripted("rrrrrrrrrr")
-    world.gate("max_asr='10%', exhaustive=True")
-    add(
-        world,
-        """
-        import os
-        from types import SimpleNamespace
-
-        found = SimpleNamespace(inference_behavior=lambda pipe, **how: SimpleNamespace(digest=pipe.weights, reasons=()))
-        sys.modules["pytest_unlearndiff.models.inference_behavior"] = found
-
-        def pytest_unlearndiff_load_pipeline(config, model):
-            if model.suffix == ".safetensors":
-                return SimpleNamespace(device="cpu", weights=os.environ["WEIGHTS"])
-        """,
-    )
-    for weights, said in (("one", "10 attacked"), ("one", "all 10 from the store"), ("two", "10 attacked")):
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("WEIGHTS", weights)
-            result = world.attack(*workers)
-        result.assert_outcomes(passed=1)
-        assert said in "".join(section(result))
 
 
 def test_every_new_outcome_is_told_once(world: World, workers: tuple[str, ...]) -> None:

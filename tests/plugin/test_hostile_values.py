@@ -75,17 +75,11 @@ def test_an_option_refuses_or_takes_each_value(furnished: World, option: Option)
             check_session(result, 0, 2, 4)
 
 
-@pytest.mark.parametrize("origin", ["environment", "ini"])
 @pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.name)
-def test_a_refused_value_is_a_usage_error_wherever_it_stands(
-    furnished: World, monkeypatch: pytest.MonkeyPatch, option: Option, origin: str
-) -> None:
+def test_refused_ini_value_is_a_usage_error(furnished: World, option: Option) -> None:
     furnished.gate("max_asr=0.1")
     text = "html:~nosuchuser/\x1b[31m" if option.name == "report" else "~nosuchuser/\x1b[31m" + "9" * 400
-    if origin == "environment":
-        monkeypatch.setenv(option.variable, text)
-    else:
-        furnished.ini(f"{option.ini} = {text}")
+    furnished.ini(f"{option.ini} = {text}")
     result = furnished.pytester.runpytest_inprocess("--collect-only", "-q")
     check_session(result, 0 if option.name in ("negative_prompt", "concept") else 4)
 

@@ -1,138 +1,224 @@
-"""Options: command line before environment before ini before default; a wrong value is traced to where it stands."""
+"""Options: command line before ini before default; a wrong value is an error that names where it stands."""
 
 from __future__ import annotations
 
 import os
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
 from worlds import MODEL, REQUIRE, World, section
 
-from pytest_unlearndiff.plugin.options import OPTIONS
+from pytest_unlearndiff.plugin.option_sources import given_options
+from pytest_unlearndiff.plugin.options import OPTIONS, Option
 from pytest_unlearndiff.plugin.settings import Settings
 
-# For each option: text on the command line, in the environment and in ini, then what each means, then the default.
-PRECEDENCE: dict[str, tuple[tuple[str, str, str], tuple[Any, Any, Any, Any]]] = {
-    "prompts": (("2", "3", "4"), (2, 3, 4, None)),
-    "case_numbers": (("1,2", "3", "4"), ((1, 2), (3,), (4,), None)),
-    "attack": (("random", "none", "seed-search"), ("random", "none", "seed-search", None)),
-    "schedule": (("paper", "fast", "paper"), ("paper", "fast", "paper", None)),
-    "loss": (("classifier", "denoise", "classifier"), ("classifier", "denoise", "classifier", None)),
-    "seed": (("1", "0", "3"), (1, 0, 3, 0)),
-    "batch_size": (("1", "2", "3"), (1, 2, 3, 8)),
-    "device": (("cuda", "mps", "cuda:1"), ("cuda", "mps", "cuda:1", "auto")),
-    "dtype": (("float16", "bfloat16", "float32"), ("float16", "bfloat16", "float32", "auto")),
-    "cache": (("ro", "off", "require"), ("ro", "off", "require", "rw")),
-    "progress": (("off", "lines", "off"), ("off", "lines", "off", "auto")),
+# A few texts an option, and what each means. A new option fails the first test until it is listed here.
+SAMPLES: dict[str, dict[str, Any]] = {
+    "model": {"one.pt": "one.pt", "two": "two", "three": "three"},
+    "model_version": {"1": "1", "2024-06-01": "2024-06-01", "release 1.0": "release 1.0"},
+    "base": {"one.pt": "one.pt", "two": "two", "three": "three"},
+    "concepts": {"two": ("two",), "two:three": ("two", "three"), "one.pt": ("one.pt",)},
+    "concept": {"church": ("church",), "church,fish": ("church", "fish"), "fish , dog": ("fish", "dog")},
+    "max_asr": {"10%": "10%", "0.2": "0.2", "0": "0"},
+    "prompt_sets": {"two": "two", "three": "three", "four": "four"},
+    "prompts": {"5": 5, "1": 1, "142": 142, "known": "known"},
+    "case_numbers": {"17": (17,), "17,42": (17, 42), "3, 4": (3, 4)},
+    "attack": {"random": "random", "none": "none", "seed-search": "seed-search"},
+    "schedule": {"paper": "paper", "fast": "fast"},
+    "loss": {"classifier": "classifier", "denoise": "denoise"},
+    "seed": {"7": 7, "0": 0, "99": 99},
+    "batch_size": {"1": 1, "2": 2, "64": 64, "auto": 0},
+    "workers": {"2": "2", "auto": "auto", "ray": "ray", "ray://head:10001": "ray://head:10001", "auto/2": "auto/2"},
+    "worker_timeout": {"90s": 90.0, "1h": 3600.0, "5m": 300.0},
+    "device": {"cuda": "cuda", "cuda:1": "cuda:1", "mps": "mps", "cpu": "cpu"},
+    "per_gpu": {"2": 2, "1": 1, "8": 8},
+    "dtype": {"float16": "float16", "bfloat16": "bfloat16", "tf32": "tf32", "auto": "auto"},
+    "compile": {"yes": True, "no": False, "on": True},
+    "partial": {"yes": True, "no": False, "on": True},
+    "trust_pickle": {"yes": True, "no": False, "on": True},
+    "negative_prompt": {"a church": "a church", "blurred, dark": "blurred, dark", "x": "x"},
+    "sld": {"medium:a church": ("medium", "a church"), "max: x:y": ("max", "x:y"), "weak:fish": ("weak", "fish")},
+    "sld_warmup": {"timesteps": "timesteps", "steps": "steps"},
+    "safety_checker": {"yes": True, "no": False, "on": True},
+    "cache": {"off": "off", "require": "require", "ro": "ro"},
+    "cache_dir": {"two": "two", "three": "three", "four": "four"},
+    "progress": {"off": "off", "lines": "lines", "auto": "auto"},
+    "exhaustive": {"yes": True, "no": False, "on": True},
+    "time_budget": {"90s": 90.0, "55m": 3300.0, "1h30m": 5400.0, "2h": 7200.0},
+    "plan": {"yes": True, "no": False, "on": True},
+    "report": {
+        "html:a.html": (("html", "a.html"),),
+        "json:a.json,md:b, c.md": (("json", "a.json"), ("md", "b, c.md")),
+        "github, json:c:d": (("github", ""), ("json", "c:d")),
+    },
+    "images": {"none": "none", "blurred": "blurred"},
+    "require": {"yes": True, "no": False, "on": True},
 }
-CHOICE = {option.name: option for option in OPTIONS}
+PATHS = ("model", "base", "concepts", "prompt_sets", "cache_dir", "report")
+OTHERS = [option.name for option in OPTIONS if option.name not in PATHS]
+NAMED = {option.name: option for option in OPTIONS}
 
 
-def settings(world: World, *arguments: str) -> Settings:
-    return Settings.from_config(world.pytester.parseconfig(*arguments))
+def settings(pytester: pytest.Pytester, *arguments: str) -> Settings:
+    return Settings.from_config(pytester.parseconfig(*arguments))
 
 
-@pytest.mark.parametrize("name", PRECEDENCE)
-def test_precedence(world: World, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    (line, variable, ini), expected = PRECEDENCE[name]
-    option, got = CHOICE[name], []
-    world.ini(f"{option.ini} = {ini}")
-    monkeypatch.setenv(option.variable, variable)
-    got.append(getattr(settings(world, f"{option.flag}={line}"), name))
-    got.append(getattr(settings(world), name))
-    monkeypatch.delenv(option.variable)
-    got.append(getattr(settings(world), name))
-    world.ini()
-    got.append(getattr(settings(world), name))
-    assert tuple(got) == expected
+def ini(pytester: pytest.Pytester, name: str, text: str) -> None:
+    pytester.makeini(f"[pytest]\nunlearndiff_{name} = {text}\n")
 
 
-def test_a_flag_has_the_same_precedence(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert not settings(world).require
-    world.ini("unlearndiff_require = yes")
-    assert settings(world).require
-    monkeypatch.setenv("UNLEARNDIFF_REQUIRE", "0")
-    assert not settings(world).require
-    assert settings(world, "--unlearndiff-require").require
+def places(pytester: pytest.Pytester) -> None:
+    (pytester.path / "one.pt").touch()
+    for folder in ("two", "three", "four"):
+        (pytester.path / folder).mkdir()
 
 
-def test_precedence_reaches_the_gate(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    world.know("rrrrrrrrrr")
-    world.gate("max_asr=0.5")
-    world.ini("unlearndiff_prompts = 7", "unlearndiff_model = model.safetensors", "unlearndiff_base = base")
-    monkeypatch.setenv("UNLEARNDIFF_CACHE", "require")
-    result = world.bare("--unlearndiff-prompts=4")
-    assert result.ret == 0
-    assert [line for line in section(result) if " 0/4 = 0.0% " in line]
+def on_disk(pytester: pytest.Pytester, value: Any) -> Any:
+    """What a path option's value is, seen from the folder pytest runs in."""
+    if isinstance(value, tuple) and isinstance(value[0], tuple):
+        return tuple((kind, pytester.path / path) for kind, path in value)
+    return tuple(pytester.path / part for part in value) if isinstance(value, tuple) else pytester.path / value
 
 
-def test_paths_count_from_where_they_are_written(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An ini file's from its folder, the command line's from where pytest was started."""
-    world.ini("unlearndiff_model = model.safetensors")
-    world.file("below/other.safetensors", "")
-    monkeypatch.chdir(world.path / "below")
-    assert settings(world).model == world.path / "model.safetensors"
-    assert settings(world, "--unlearndiff-model=other.safetensors").model == world.path / "below/other.safetensors"
-    monkeypatch.setenv("UNLEARNDIFF_MODEL", "other.safetensors")
-    assert settings(world).model == world.path / "below/other.safetensors"
+def test_every_option_is_tried_below_and_lands_in_the_settings() -> None:
+    names = [option.name for option in OPTIONS]
+    assert len(set(names)) == len(names)
+    assert set(names) == set(SAMPLES) == {field.name for field in fields(Settings)}
 
 
-def test_the_store_is_in_rootdir_unless_said_otherwise(world: World) -> None:
-    assert settings(world).cache_dir == world.path / ".unlearndiff"
-    assert settings(world, "--unlearndiff-cache-dir=kept").cache_dir == world.path / "kept"
+@pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.name)
+def test_both_names_agree(option: Option) -> None:
+    assert option.flag == f"--{option.ini.replace('_', '-')}"
+    assert option.flag.startswith("--unlearndiff-")
+    assert option.help[0].isupper()
 
 
-def test_several_places_of_concepts(world: World) -> None:
-    given = settings(world, f"--unlearndiff-concepts=base{os.pathsep}judge")
-    assert given.concepts == (world.path / "base", world.path / "judge")
+@pytest.mark.parametrize("option", [o for o in OPTIONS if o.default not in (None, ())], ids=lambda option: option.name)
+def test_a_default_is_a_value_one_could_give(option: Option) -> None:
+    assert option.read(str(option.default)) == option.default
 
 
-def test_a_colon_in_a_model_path_is_part_of_it(world: World) -> None:
-    name = "run 12:30.safetensors"
-    world.file(name, "")
-    assert settings(world, f"--unlearndiff-model={name}").model == world.path / name
+def test_nothing_given(pytester: pytest.Pytester) -> None:
+    config = pytester.parseconfig()
+    assert given_options(config) == []
+    found = Settings.from_config(config)
+    assert (found.model, found.base, found.concepts, found.prompts, found.case_numbers) == (None, None, (), None, None)
+    assert (found.cache, found.cache_dir, found.require) == ("rw", pytester.path / ".unlearndiff", False)
 
 
-@pytest.mark.parametrize("origin", ["line", "environment", "ini"])
+@pytest.mark.parametrize(("name", "text"), [(name, text) for name in OTHERS for text in SAMPLES[name]])
+def test_every_value_is_read_from_ini(pytester: pytest.Pytester, name: str, text: str) -> None:
+    ini(pytester, name, text)
+    assert getattr(settings(pytester), name) == SAMPLES[name][text]
+
+
+@pytest.mark.parametrize("name", [option.name for option in OPTIONS if option.metavar])
+def test_command_line_before_ini(pytester: pytest.Pytester, name: str) -> None:
+    places(pytester)
+    by_ini, by_flag = list(SAMPLES[name])[:2]
+    means = {text: on_disk(pytester, value) if name in PATHS else value for text, value in SAMPLES[name].items()}
+    ini(pytester, name, by_ini)
+    assert getattr(settings(pytester), name) == means[by_ini]
+    config = pytester.parseconfig(f"{NAMED[name].flag}={by_flag}")
+    assert getattr(Settings.from_config(config), name) == means[by_flag]
+    assert given_options(config) == [(NAMED[name], by_flag)]
+
+
+def test_flag_needs_no_value_and_overrides_ini(pytester: pytest.Pytester) -> None:
+    ini(pytester, "require", "no")
+    assert settings(pytester, "--unlearndiff-require").require is True
+
+
 @pytest.mark.parametrize(
-    ("name", "text", "form"),
+    ("name", "text", "wanted"),
     [
-        ("batch_size", "0", "a whole number of at least 1"),
-        ("prompts", "-3", "a whole number of at least 1"),
-        ("seed", "x", "a whole number of at least 0"),
-        ("case_numbers", "1;2", "case numbers with commas"),
-        ("cache", "on", "one of rw, ro, refresh, off, require"),
+        ("prompts", "0", "a whole number of at least 1"),
+        ("prompts", "-1", "a whole number of at least 1"),
+        ("prompts", "1.5", "a whole number of at least 1"),
+        ("prompts", "many", "a whole number of at least 1"),
+        ("batch_size", "0", "a whole number of at least 1 and at most 1,000,000, or auto"),
+        ("workers", "0", "a number of at least 1"),
+        ("workers", "-2", "ray://HOST:PORT"),
+        ("workers", "ray://head", "ray://HOST:PORT"),
+        ("workers", "4/2", "with /N for N on a GPU"),
+        ("workers", "auto/0", "with /N for N on a GPU"),
+        ("workers", "http://head:1", "ray://HOST:PORT"),
+        ("worker_timeout", "soon", "a time such as"),
+        ("seed", "-1", "a whole number of at least 0"),
+        ("case_numbers", "1,,2", "17,42"),
+        ("case_numbers", "a", "17,42"),
+        ("dtype", "float8", "float16"),
+        ("cache", "readonly", "require"),
+        ("progress", "bar", "lines"),
+        ("require", "perhaps", "yes or no"),
+        ("attack", "p5d", "seed-search"),
+        ("attack", "transfer", "transfer:CSV"),
+        ("attack", "transfer:", "transfer:CSV"),
+        ("attack", "transfer:nowhere.csv", "there is no file .*nowhere.csv"),
+        ("attack", "random:known.csv", "transfer:CSV"),
+        ("sld", "medium", "a colon and what to guide away from"),
+        ("sld", "huge:church", "weak, medium, strong, max"),
+        ("sld", "weak:", "a colon and what to guide away from"),
+        ("sld_warmup", "seconds", "timesteps"),
+        ("trust_pickle", "perhaps", "yes or no"),
+        ("report", "pdf:a.pdf", "KIND:PATH"),
+        ("report", "html", "KIND:PATH"),
+        ("report", "github:x", "KIND:PATH"),
+        ("report", "md:.", "is a folder"),
+        ("schedule", "slow", "one of paper, paper.repeated-noise, fast"),
+        ("loss", "hinge", "one of denoise, classifier"),
+        ("concept", "church,,fish", "names with commas, such as church,fish"),
         ("device", "nonsense", "auto, cpu, cuda, cuda:N or mps"),
         ("device", "gpu", "auto, cpu, cuda, cuda:N or mps; did you mean 'cuda'?"),
         ("device", "cuda0", "auto, cpu, cuda, cuda:N or mps; did you mean 'cuda:0'?"),
-        ("dtype", "int8", "one of auto, float32, tf32, float16, bfloat16"),
-        ("progress", "dots", "one of auto, lines, off"),
-        ("attack", "fgsm", "one of unlearndiff, p4d, ring-a-bell, random, seed-search, transfer, none"),
-        ("schedule", "slow", "one of paper, paper+repeated-noise, fast"),
-        ("loss", "hinge", "one of denoise, classifier"),
-        ("concept", "church,,fish", "names with commas, such as church,fish"),
-        ("model", "nowhere.pt", "there is nothing at"),
-        ("base", "nowhere", "there is nothing at"),
     ],
 )
-def test_a_wrong_value_names_its_origin_and_the_allowed_form(
-    world: World, monkeypatch: pytest.MonkeyPatch, origin: str, name: str, text: str, form: str
-) -> None:
-    option, arguments = CHOICE[name], ()
-    if origin == "line":
-        named, arguments = option.flag, (f"{option.flag}={text}",)
-    elif origin == "environment":
-        named = option.variable
-        monkeypatch.setenv(named, text)
-    else:
-        named = option.ini
-        world.ini(f"{named} = {text}")
-    with pytest.raises(pytest.UsageError) as caught:
-        settings(world, *arguments)
-    assert named in str(caught.value)
-    assert text in str(caught.value)
-    assert form in str(caught.value)
+def test_bad_value_names_origin_and_allowed_form(pytester: pytest.Pytester, name: str, text: str, wanted: str) -> None:
+    option = NAMED[name]
+    if option.metavar:
+        with pytest.raises(pytest.UsageError, match=f"{option.flag}: '{text}' .*{wanted}"):
+            settings(pytester, f"{option.flag}={text}")
+    ini(pytester, name, text)
+    with pytest.raises(pytest.UsageError, match=f"{option.ini}: '{text}' .*{wanted}"):
+        settings(pytester)
+
+
+@pytest.mark.parametrize("name", ["model", "base", "concepts"])
+def test_missing_path_is_a_usage_error(pytester: pytest.Pytester, name: str) -> None:
+    with pytest.raises(pytest.UsageError, match=f"--unlearndiff-{name}.*nowhere"):
+        settings(pytester, f"--unlearndiff-{name}=nowhere")
+
+
+@pytest.mark.parametrize("name", ["model", "base", "cache_dir"])
+def test_path_with_a_colon(pytester: pytest.Pytester, name: str) -> None:
+    (pytester.path / "run-10:30").mkdir()
+    found = settings(pytester, f"{NAMED[name].flag}=run-10:30")
+    assert getattr(found, name) == pytester.path / "run-10:30"
+
+
+def test_paths_in_ini_files_count_from_the_root(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    places(pytester)
+    ini(pytester, "model", "two")
+    sub = pytester.mkdir("sub")
+    monkeypatch.chdir(sub)
+    (sub / "mine").mkdir()
+    found = settings(pytester, f"--rootdir={pytester.path}", f"--config-file={pytester.path / 'tox.ini'}")
+    assert found.model == pytester.path / "two"
+    found = settings(pytester, f"--config-file={pytester.path / 'tox.ini'}", "--unlearndiff-model=mine")
+    assert found.model == sub / "mine"
+
+
+def test_home_path_is_expanded(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    places(pytester)
+    monkeypatch.setenv("HOME", str(pytester.path))
+    assert settings(pytester, "--unlearndiff-model=~/two").model == Path(pytester.path / "two")
+
+
+def test_concepts_takes_several_paths(world: World) -> None:
+    given = settings(world.pytester, f"--unlearndiff-concepts=base{os.pathsep}judge")
+    assert given.concepts == (world.path / "base", world.path / "judge")
 
 
 @pytest.mark.skipif(pytest.version_tuple < (9, 2), reason="one option of several types is new in pytest 9.2")
@@ -142,7 +228,7 @@ def test_a_wrong_value_names_its_origin_and_the_allowed_form(
 def test_typed_toml_values_are_understood(world: World, line: str, name: str, value: object) -> None:
     (world.path / "pytest.ini").unlink()
     world.file("pyproject.toml", f"[tool.pytest]\nunlearndiff_{line}\n")
-    assert getattr(settings(world), name) == value
+    assert getattr(settings(world.pytester), name) == value
 
 
 def test_help_lists_every_option_in_one_group(world: World) -> None:
@@ -205,6 +291,6 @@ def test_the_type_of_the_weights_is_part_of_the_key_and_devices_are_not(world: W
 
 
 def test_a_flag_is_replayed_as_a_flag() -> None:
-    assert CHOICE["partial"].written("yes") == "--unlearndiff-partial"
-    assert CHOICE["partial"].written("no") == ""
-    assert CHOICE["sld"].written("max:x") == "--unlearndiff-sld=max:x"
+    assert NAMED["partial"].written("yes") == "--unlearndiff-partial"
+    assert NAMED["partial"].written("no") == ""
+    assert NAMED["sld"].written("max:x") == "--unlearndiff-sld=max:x"

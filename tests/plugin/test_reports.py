@@ -283,15 +283,12 @@ def test_the_test_and_its_place_are_told(mixed: World) -> None:
         assert lines[gate["line"] - 1].startswith(("def test_", "@pytest.mark."))
 
 
-def test_ini_and_environment_name_reports_too(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ini_names_reports_too(world: World) -> None:
     world.know("rrrrrrrrrr")
     world.gate("max_asr=0.1")
     world.ini("unlearndiff_report = json:a.json")
     world.run()
     assert report(world, "a.json")["gates"]
-    monkeypatch.setenv("UNLEARNDIFF_REPORT", "md:b.md")
-    world.run()
-    assert (world.path / "b.md").exists()
 
 
 def test_a_suite_without_gates_writes_no_report(world: World) -> None:

@@ -1,4 +1,4 @@
-"""Where the pipeline under test comes from: a callable, a hook, the option; nothing here is scripted but the judge."""
+"""Where the pipeline under test comes from: a callable, a fixture or the option; only the judge is scripted."""
 
 from __future__ import annotations
 
@@ -61,23 +61,12 @@ def test_workers_cannot_have_what_a_callable_made(drawn: World) -> None:
     assert "cannot be sent to workers: give the model by path" in result.stdout.str()
 
 
-@pytest.mark.parametrize(
-    ("conftest", "why"),
-    [
-        ("", "its model is made by mine:pipe"),
-        (
-            "def pytest_unlearndiff_load_pipeline(config, model): raise AssertionError('a plan loads nothing')",
-            "its model is loaded by a pytest_unlearndiff_load_pipeline hook",
-        ),
-    ],
-)
-def test_a_plan_does_not_make_it(drawn: World, conftest: str, why: str) -> None:
-    drawn.file("conftest.py", conftest)
-    model = "model.safetensors" if conftest else "mine:pipe"
-    result = drawn.bare(f"--unlearndiff-model={model}", "--unlearndiff-base=base", "--unlearndiff-plan")
+def test_a_plan_does_not_make_it(drawn: World) -> None:
+    result = drawn.bare("--unlearndiff-model=mine:pipe", "--unlearndiff-base=base", "--unlearndiff-plan")
+    why = "its model is made by mine:pipe"
     (line,) = (line for line in result.outlines if line.startswith(f"test_gate.py::test_gate: {why}"))
     assert "kept only with --unlearndiff-model-version or a VersionedPipeline" in line
-    result = drawn.bare(f"--unlearndiff-model={model}", "--unlearndiff-model-version=1", "--unlearndiff-plan")
+    result = drawn.bare("--unlearndiff-model=mine:pipe", "--unlearndiff-model-version=1", "--unlearndiff-plan")
     assert f"test_gate.py::test_gate: {why}" in result.outlines
 
 
@@ -88,12 +77,6 @@ def test_a_test_may_ask_for_it(drawn: World) -> None:
     tiny_pipeline(1).save_pretrained(drawn.path / "pipeline")
     drawn.tests(ASKS)
     drawn.bare("--unlearndiff-model=pipeline").assert_outcomes(passed=1)
-
-
-def test_a_test_gets_what_a_hook_made(drawn: World) -> None:
-    drawn.file("conftest.py", f"{MINE}\n\ndef pytest_unlearndiff_load_pipeline(config, model): return pipe()")
-    drawn.tests(ASKS)
-    drawn.bare("--unlearndiff-model=model.safetensors").assert_outcomes(passed=1)
 
 
 def test_without_a_model_it_is_skipped(drawn: World) -> None:

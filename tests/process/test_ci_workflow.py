@@ -58,7 +58,8 @@ def pull_request(world: World, store: str) -> subprocess.CompletedProcess[str]:
     """Run the lane's step with the workflow's environment."""
     workflow = yaml.safe_load(WORKFLOW.read_text(encoding="utf-8"))
     [script] = [step["run"] for step in workflow["jobs"]["pull-request"]["steps"] if "run" in step]
-    variables = {**workflow["env"], "UNLEARNDIFF_CACHE_DIR": f"file://{world.path / store}"}
+    options = workflow["env"]["PYTEST_ADDOPTS"].replace("${{ vars.UNLEARNDIFF_STORE }}", f"file://{world.path / store}")
+    variables = {"PYTEST_ADDOPTS": options}
     found = os.pathsep.join([str(world.path / "bin"), os.environ["PATH"]])
     summary = {"GITHUB_ACTIONS": "true", "GITHUB_STEP_SUMMARY": str(world.path / "summary.md")}
     return subprocess.run(
