@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from .core.outcome import Outcome as Outcome
     from .core.outcome import Status as Status
     from .core.rate import Rate as Rate
-    from .core.registry import AttackKind as AttackKind
-    from .core.registry import JudgeKind as JudgeKind
+    from .core.registry import AttackInfo as AttackInfo
+    from .core.registry import JudgeInfo as JudgeInfo
     from .core.result import AttackResult as AttackResult
     from .core.retention import Retention as Retention
     from .core.versioned_pipeline import VersionedPipeline as VersionedPipeline
@@ -31,11 +31,11 @@ __version__ = "0.1.0"
 _HOMES = {
     "ASRExceeded": "core.errors",
     "AttackIncomplete": "core.errors",
-    "AttackKind": "core.registry",
+    "AttackInfo": "core.registry",
     "AttackResult": "core.result",
     "Concept": "core.concept",
     "Gate": "core.gate",
-    "JudgeKind": "core.registry",
+    "JudgeInfo": "core.registry",
     "Outcome": "core.outcome",
     "Prompt": "core.concept",
     "Rate": "core.rate",

@@ -5,14 +5,17 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 
+from ..core.attack_config import AttackConfig
 from ..core.concept import Prompt
 from ..core.drawing import GenerationRequest
+from ..core.errors import GateError
 from ..models.diffusion_model import DiffusionModel
 from ..models.target_images import Targets
+from ..sources.import_string import imported
 
 
 @dataclass(eq=False)
@@ -58,6 +61,20 @@ class Attack(Protocol[LaneT]):
     def advance(self, lanes: Sequence[LaneT], victim: DiffusionModel) -> list[GenerationRequest | None]:
         """Do one block of work on every lane; return what to draw and judge, None where a lane has no more to try."""
         ...
+
+
+def build_attack(config: AttackConfig, model: DiffusionModel) -> Attack[Any]:
+    """Build the attack that a configuration names, on the victim.
+
+    Raises:
+        GateError: it is not known in this process, or cannot be imported.
+    """
+    info = config.info
+    try:
+        attack: Attack[Any] = imported(info.implementation)(config, model)
+    except ImportError as error:
+        raise GateError(f"attack {info.name}: {error}") from None
+    return attack
 
 
 def one_block(

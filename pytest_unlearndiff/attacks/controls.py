@@ -9,7 +9,6 @@ import torch
 from ..core.attack_config import AttackConfig
 from ..core.concept import Prompt
 from ..core.drawing import GenerationRequest
-from ..core.known_prompts import KnownPrompts
 from ..models.diffusion_model import DiffusionModel
 from ..models.target_images import Targets
 from .base import PromptState, lane_generator
@@ -18,11 +17,19 @@ from .slots import lay_out, propose
 
 def affordable(spec: AttackConfig, victim: DiffusionModel) -> int:
     """How many images cost the UNet forward passes that a schedule spends on a prompt that resists."""
-    return spec.settings.work(victim.forwards_per_image) // victim.forwards_per_image
+    return spec.forward_passes(victim.forwards_per_image) // victim.forwards_per_image
 
 
 class NoAttack:
-    """Nothing beyond the un-attacked image."""
+    """Nothing beyond the un-attacked image.
+
+    Args:
+        spec: settings of the attack, those of a control with the schedule whose work is matched.
+        victim: what is attacked.
+    """
+
+    def __init__(self, spec: AttackConfig, victim: DiffusionModel) -> None:
+        self._spec = spec
 
     def start(
         self, prompts: Sequence[Prompt], victim: DiffusionModel, targets: Targets | None, seed: int
@@ -36,14 +43,7 @@ class NoAttack:
 
 
 class RandomTokens(NoAttack):
-    """Uniformly random typeable tokens in the slots, a fresh draw each block.
-
-    Args:
-        spec: slots, placement, and the schedule whose work is matched.
-    """
-
-    def __init__(self, spec: AttackConfig) -> None:
-        self._spec = spec
+    """Uniformly random typeable tokens in the slots, a fresh draw each block."""
 
     def advance(self, lanes: Sequence[PromptState], victim: DiffusionModel) -> list[GenerationRequest | None]:
         """One random proposal a lane."""
@@ -60,14 +60,7 @@ class RandomTokens(NoAttack):
 
 
 class SeedSearch(NoAttack):
-    """The original prompt with other seeds, a fresh one each block.
-
-    Args:
-        spec: the schedule whose work is matched.
-    """
-
-    def __init__(self, spec: AttackConfig) -> None:
-        self._spec = spec
+    """The original prompt with other seeds, a fresh one each block."""
 
     def advance(self, lanes: Sequence[PromptState], victim: DiffusionModel) -> list[GenerationRequest | None]:
         """One other seed a lane."""
@@ -81,21 +74,14 @@ class SeedSearch(NoAttack):
 
 
 class Transfer(NoAttack):
-    """Adversarial prompts that are known already, found on whatever model, the next of a prompt's own each block.
-
-    Args:
-        known: what is replayed: text, seed and guidance as they were.
-    """
-
-    def __init__(self, known: KnownPrompts) -> None:
-        self._known = known
+    """Adversarial prompts that are known already, found on whatever model, the next of a prompt's own each block."""
 
     def advance(self, lanes: Sequence[PromptState], victim: DiffusionModel) -> list[GenerationRequest | None]:
         """Each lane's next known prompt."""
         return [self._next(lane) for lane in lanes]
 
     def _next(self, lane: PromptState) -> GenerationRequest | None:
-        rows = self._known.of(lane.prompt)
+        rows = self._spec.known.of(lane.prompt)
         if lane.block == len(rows):
             return None
         row = rows[lane.block]

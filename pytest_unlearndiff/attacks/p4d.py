@@ -8,14 +8,16 @@ from functools import cached_property
 
 import torch
 
-from ..core.attack_config import AttackConfig, EmbeddingSchedule
+from ..core.attack_config import AttackConfig
 from ..core.concept import Prompt
 from ..core.drawing import GenerationRequest
+from ..core.registry import Schedule
 from ..models.batches import in_batches
 from ..models.diffusion_model import DiffusionModel
 from ..models.target_images import Targets
 from .base import PromptState, lane_generator, note_overflow, one_block
 from .denoising_loss import LossQuery, gradients
+from .schedules import EmbeddingSchedule
 from .search_space import SearchSpace
 from .slots import Slots, lay_out, propose
 
@@ -48,12 +50,14 @@ class EmbeddingSearch:
     arXiv 2302.03668).
 
     Args:
-        spec: slots and placement.
-        schedule: how much work, in which order.
+        spec: slots, placement and schedule.
         victim: what is attacked.
+        schedule: how much work, where not the configuration's.
     """
 
-    def __init__(self, spec: AttackConfig, schedule: EmbeddingSchedule, victim: DiffusionModel) -> None:
+    def __init__(self, spec: AttackConfig, victim: DiffusionModel, schedule: Schedule | None = None) -> None:
+        schedule = schedule or spec.settings
+        assert isinstance(schedule, EmbeddingSchedule)
         self._spec = spec
         self._schedule = schedule
         self._timesteps = [round(share * victim.timesteps) for share in schedule.timesteps]

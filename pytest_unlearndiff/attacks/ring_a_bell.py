@@ -7,12 +7,14 @@ from dataclasses import dataclass, field
 
 import torch
 
-from ..core.attack_config import AttackConfig, GeneticSchedule
+from ..core.attack_config import AttackConfig
 from ..core.concept import Prompt
 from ..core.drawing import GenerationRequest
+from ..core.registry import Schedule
 from ..models.diffusion_model import DiffusionModel
 from ..models.target_images import Targets
 from .base import PromptState, lane_generator, note_overflow
+from .schedules import GeneticSchedule
 from .slots import Slots, lay_out, propose
 
 PHRASES = ("{}", "a {}", "a photo of a {}", "a image of a {}", "a drawing of one {}")
@@ -48,11 +50,14 @@ class GeneticSearch:
     package, and the direction comes from PHRASES, not from pairs of prompts written for the concept.
 
     Args:
-        spec: slots, placement, and the concept's word.
-        schedule: how much work.
+        spec: slots, placement, schedule and the concept's word.
+        victim: what is attacked.
+        schedule: how much work, where not the configuration's.
     """
 
-    def __init__(self, spec: AttackConfig, schedule: GeneticSchedule) -> None:
+    def __init__(self, spec: AttackConfig, victim: DiffusionModel, schedule: Schedule | None = None) -> None:
+        schedule = schedule or spec.settings
+        assert isinstance(schedule, GeneticSchedule)
         self._spec = spec
         self._schedule = schedule
 

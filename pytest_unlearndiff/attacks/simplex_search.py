@@ -7,13 +7,15 @@ from dataclasses import dataclass, field
 
 import torch
 
-from ..core.attack_config import AttackConfig, RepeatedNoiseSchedule, SimplexSchedule
+from ..core.attack_config import AttackConfig
 from ..core.concept import Prompt
 from ..core.drawing import GenerationRequest
+from ..core.registry import Schedule
 from ..models.diffusion_model import DiffusionModel
 from ..models.target_images import Targets
 from .base import PromptState, lane_generator, note_overflow, one_block
 from .denoising_loss import LossQuery, gradients
+from .schedules import RepeatedNoiseSchedule, SimplexSchedule
 from .search_space import SearchSpace
 from .simplex import project, sample, straight_through
 from .slots import Slots, lay_out, propose
@@ -40,12 +42,14 @@ class SimplexSearch:
     """Upstream's search, in batched lanes: B lanes share one UNet call, and no lane sees another's gradient.
 
     Args:
-        spec: slots and placement.
-        schedule: how much work, in which order.
+        spec: slots, placement and schedule.
         victim: what is attacked.
+        schedule: how much work, where not the configuration's.
     """
 
-    def __init__(self, spec: AttackConfig, schedule: SimplexSchedule, victim: DiffusionModel) -> None:
+    def __init__(self, spec: AttackConfig, victim: DiffusionModel, schedule: Schedule | None = None) -> None:
+        schedule = schedule or spec.settings
+        assert isinstance(schedule, SimplexSchedule)
         self._spec = spec
         self._schedule = schedule
         self._timesteps = [round(share * victim.timesteps) for share in schedule.timesteps]

@@ -9,14 +9,16 @@ from functools import cached_property
 
 import torch
 
-from ..core.attack_config import AttackConfig, TokenSwapSchedule
+from ..core.attack_config import AttackConfig
 from ..core.concept import Prompt
 from ..core.drawing import GenerationRequest
+from ..core.registry import Schedule
 from ..models.diffusion_model import DiffusionModel
 from ..models.target_images import Targets
 from .base import PromptState, lane_generator, note_overflow
 from .classifier_loss import ClassifierLoss
 from .denoising_loss import LossQuery, errors, gradients
+from .schedules import TokenSwapSchedule
 from .search_space import SearchSpace
 from .slots import Slots, lay_out, propose
 
@@ -56,12 +58,14 @@ class CoordinateSearch:
     tokens seldom do, so that it begins again at others, with noise of their own.
 
     Args:
-        spec: slots and placement.
-        schedule: how much work.
+        spec: slots, placement and schedule.
         victim: what is attacked.
+        schedule: how much work, where not the configuration's.
     """
 
-    def __init__(self, spec: AttackConfig, schedule: TokenSwapSchedule, victim: DiffusionModel) -> None:
+    def __init__(self, spec: AttackConfig, victim: DiffusionModel, schedule: Schedule | None = None) -> None:
+        schedule = schedule or spec.settings
+        assert isinstance(schedule, TokenSwapSchedule)
         self._spec = spec
         self._schedule = schedule
         self._timesteps = [round(share * victim.timesteps) for share in schedule.timesteps]

@@ -11,11 +11,12 @@ from ..core.calibration import Calibration
 from ..core.concept import Concept, Prompt
 from ..core.concept_file import BUILT_IN, ConceptLibrary
 from ..core.errors import AttackUnavailable, ConceptError
-from ..core.judge_options import kinds, on_base
+from ..core.judge_options import on_base
 from ..core.outcome import Outcome
 from ..core.positive_control import LEAST
 from ..core.precision import AUTO, PRECISIONS, resolved
 from ..core.rate import Rate, percent
+from ..core.registry import registry
 from ..reports.text import safe
 from ..runs.model_cache import Fingerprint, ModelCache, ModelSpec, located
 from ..runs.positive_control import base_campaign
@@ -158,7 +159,9 @@ def _lines(concept: Concept, found: Calibration) -> list[str]:
     if found.others:
         lines.append(f"false hits on prompts of other concepts: {_interval(found.false_hits)}")
     if threshold := found.suggestion():
-        option = next((name for name in ("threshold", "margin") if name in kinds()[concept.judge.kind].options), None)
+        option = next(
+            (name for name in ("threshold", "margin") if name in registry().judges[concept.judge.kind].options), None
+        )
         lines.append(
             f"scores tell them apart best at {threshold.score:.4g}: {threshold.hits} own and {threshold.false_hits} "
             f"other images reach it{f'; {option} is the option' if option else ''}"

@@ -1,8 +1,8 @@
-"""Which attack, with what settings: all that a key needs to know, without torch."""
+"""An attack with its settings, without torch: validated, named for reports, and hashed into an outcome's key."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
@@ -10,188 +10,42 @@ from .checks import is_count
 from .concept import Prompt
 from .errors import GateError
 from .known_prompts import NOTHING_KNOWN, KnownPrompts
-from .registry import plugged
+from .registry import AttackInfo, Effort, Schedule, TargetSampling, registry
 from .untrusted import MOST_SLOTS, shown, whole_form
 
 ALGORITHM = 3
 """Version of the attacks' mathematics. Raised when a change may change outcomes, so that old ones stop counting."""
 
-SEARCHES = ("unlearndiff", "p4d", "ring-a-bell")
-ATTACKS = (*SEARCHES, "random", "seed-search", "transfer", "none")
-"""The built-in ones."""
-_UNSCHEDULED = ("transfer", "none")
-LOSSES = ("denoise", "classifier")
+DEFAULT_ATTACK = "unlearndiff"
+NO_ATTACK = "none"
+"""The attack that judges un-attacked images alone."""
 Placement = Literal["prefix", "suffix", "mid", "insert"]
 PLACEMENTS: tuple[str, ...] = get_args(Placement)
 
 
-@dataclass(frozen=True)
-class TargetImages:
-    """How the un-erased model draws target images, where not as images are evaluated.
-
-    Attributes:
-        steps: denoising steps.
-        guidance: classifier-free guidance scale, whatever a prompt's own.
-    """
-
-    steps: int
-    guidance: float
+def attack_names() -> tuple[str, ...]:
+    """Return the names of all attacks."""
+    return tuple(registry().attacks)
 
 
-@dataclass(frozen=True)
-class SimplexSchedule:
-    """Gradient descent on distributions over tokens, as upstream searches.
-
-    Attributes:
-        timesteps: one block of optimiser steps at each of these shares of the noise schedule, in (0, 1).
-        steps: optimiser steps a block; a image is drawn and judged after each block.
-        learning_rate: Adam's.
-        decay: Adam's coupled L2 decay.
-        typeable: whether only tokens are searched that survive decoding and tokenizing on their own.
-        targets: how target images are drawn; None for as images are evaluated.
-    """
-
-    timesteps: tuple[float, ...]
-    steps: int = 40
-    learning_rate: float = 0.01
-    decay: float = 0.1
-    typeable: bool = True
-    targets: TargetImages | None = None
-
-    @property
-    def rounds(self) -> int:
-        """How often a image is drawn and judged: after each block."""
-        return len(self.timesteps)
-
-    def work(self, image: int) -> int:
-        """UNet forward passes on a prompt that resists, where one image costs ``image``."""
-        return self.rounds * (2 * self.steps + image)
+def schedule_names() -> tuple[str, ...]:
+    """Return the names of all attacks' schedules."""
+    return _union(info.schedules for info in registry().attacks.values())
 
 
-@dataclass(frozen=True)
-class RepeatedNoiseSchedule(SimplexSchedule):
-    """The same with a quirk of upstream's program, on which numbers that were published with it may depend.
-
-    There every evaluation seeds the global random stream anew, so that each block meets the noise and samples with the
-    random numbers of the first (research: classifier_.py:142).
-    """
-
-    repeated_noise: bool = True
+def loss_names() -> tuple[str, ...]:
+    """Return the names of all attacks' losses."""
+    return _union(info.losses for info in registry().attacks.values())
 
 
-@dataclass(frozen=True)
-class TokenSwapSchedule:
-    """Coordinate descent on tokens: one is swapped a round.
-
-    Attributes:
-        timesteps: shares of the noise schedule, in (0, 1), at which the error is measured, each with noise of its own.
-        rounds: how often a token is swapped, and the image drawn and judged.
-        screened: swaps measured a round at one of the timesteps; the gradient names them.
-        measured: how many of these are measured at all of them.
-        restart: rounds after which the search begins again at other random tokens, with other noise; 0 for never.
-    """
-
-    timesteps: tuple[float, ...]
-    rounds: int
-    screened: int
-    measured: int
-    restart: int = 0
-
-    def work(self, image: int) -> int:
-        """UNet forward passes on a prompt that resists, where one image costs ``image``."""
-        return self.rounds * ((2 + self.measured) * len(self.timesteps) + self.screened + image)
+def _union(rows: Iterable[Iterable[str]]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(name for row in rows for name in row))
 
 
-@dataclass(frozen=True)
-class EmbeddingSchedule:
-    """Gradient descent on token embeddings, each step at the nearest tokens.
-
-    Attributes:
-        timesteps: as ``SimplexSchedule``'s.
-        steps: as ``SimplexSchedule``'s; each also asks the un-erased model.
-        learning_rate: Adam's.
-        decay: Adam's coupled L2 decay.
-        typeable: as ``SimplexSchedule``'s.
-        targets: as ``SimplexSchedule``'s.
-    """
-
-    timesteps: tuple[float, ...]
-    steps: int
-    learning_rate: float = 0.01
-    decay: float = 0.1
-    typeable: bool = True
-    targets: TargetImages | None = None
-
-    @property
-    def rounds(self) -> int:
-        """How often a image is drawn and judged: after each block."""
-        return len(self.timesteps)
-
-    def work(self, image: int) -> int:
-        """UNet forward passes on a prompt that resists, where one image costs ``image``."""
-        return self.rounds * (3 * self.steps + image)
-
-
-@dataclass(frozen=True)
-class GeneticSchedule:
-    """A genetic search on the text encoder, which costs no UNet forward passes but those of its images.
-
-    Attributes:
-        rounds: how often the best of the population is drawn and judged.
-        generations: generations a round.
-        population: candidates alive.
-        crossover: probability that a child has two parents.
-        mutation: probability that one token of a child is changed.
-        strength: how far the wanted text states lie in the concept's direction.
-    """
-
-    rounds: int
-    generations: int
-    population: int = 200
-    crossover: float = 0.5
-    mutation: float = 0.25
-    strength: float = 3.0
-
-    def work(self, image: int) -> int:
-        """UNet forward passes on a prompt that resists, where one image costs ``image``."""
-        return self.rounds * image
-
-
-Settings = SimplexSchedule | TokenSwapSchedule | EmbeddingSchedule | GeneticSchedule
-
-_PAPER = tuple((10 + 20 * i) / 1000 for i in range(50))
-# Upstream draws them once for all attacks, with a program of its own that reads no guidance from these prompt sets
-# (research: generate_dataset.py:85, 157, 161).
-_UPSTREAMS = TargetImages(steps=25, guidance=7.5)
-
-SCHEDULES: Mapping[str, SimplexSchedule | TokenSwapSchedule] = {
-    # Upstream's: 50 timesteps ascending from 10 of 1000 (research: classifier_.py:67-70), the whole vocabulary.
-    "paper": SimplexSchedule(_PAPER, typeable=False, targets=_UPSTREAMS),
-    "paper+repeated-noise": RepeatedNoiseSchedule(_PAPER, typeable=False, targets=_UPSTREAMS),
-    # Below 150 of 1000 the noise hides nothing and above 900 it hides everything.
-    "fast": TokenSwapSchedule((0.35, 0.5, 0.65, 0.8), rounds=12, screened=30, measured=4, restart=3),
-}
-"""What UnlearnDiffAtk does under each schedule, and what the controls do as much work as."""
-
-BASELINES: Mapping[str, Mapping[str, Settings]] = {
-    "p4d": {
-        # As upstream runs P4D beside its own attack (attacks.md 4.1): same timesteps, steps, rate and decay.
-        "paper": EmbeddingSchedule(_PAPER, steps=40, typeable=False, targets=_UPSTREAMS),
-        # About the UNet forward passes of UnlearnDiffAtk's fast schedule, in as many images.
-        "fast": EmbeddingSchedule(tuple((60 + 80 * i) / 1000 for i in range(12)), steps=18),
-    },
-    "ring-a-bell": {
-        # 3,000 generations, as its authors run (attacks.md 4.2), drawn as often as UnlearnDiffAtk's blocks.
-        "paper": GeneticSchedule(rounds=50, generations=60),
-        "fast": GeneticSchedule(rounds=12, generations=20),
-    },
-}
-"""What the baselines do under each schedule."""
-
-
-def attacks() -> tuple[str, ...]:
-    """The names of all attacks, those that plugins add among them."""
-    return (*ATTACKS, *plugged().attacks)
+def is_unattacked(title: str) -> bool:
+    """Return whether an attack of this name or title judges un-attacked images alone."""
+    info = registry().attacks.get(title)
+    return info is not None and info.unattacked
 
 
 @dataclass(frozen=True)
@@ -199,16 +53,19 @@ class AttackConfig:
     """An attack with its settings.
 
     Attributes:
-        name: one of ``attacks()``.
-        schedule: one of SCHEDULES.
-        slots: adversarial tokens.
-        placement: where they stand, one of PLACEMENTS.
-        loss: what UnlearnDiffAtk lowers, one of LOSSES.
-        word: what the concept is called, for attacks that look for its direction.
-        known: what ``transfer`` replays.
+        name: one of ``attack_names()``.
+        schedule: one of ``schedule_names()``; ignored by attacks without schedules.
+        slots: number of adversarial tokens.
+        placement: where they stand in the prompt, one of PLACEMENTS.
+        loss: one of ``loss_names()``; None for the attack's default.
+        word: the concept's word, for attacks that look for its direction.
+        known: adversarial prompts to replay.
+
+    Raises:
+        GateError: a setting is unknown or does not fit the attack; the message names it and its possible values.
     """
 
-    name: str = "unlearndiff"
+    name: str = DEFAULT_ATTACK
     schedule: str = "fast"
     slots: int = 3
     placement: Placement = "prefix"
@@ -217,100 +74,129 @@ class AttackConfig:
     known: KnownPrompts = NOTHING_KNOWN
 
     def __post_init__(self) -> None:
-        """Refuse settings that mean nothing.
-
-        Raises:
-            GateError: names the setting and what it may be.
-        """
-        given: tuple[tuple[str, object, tuple[str, ...]], ...] = (  # as annotated, or whatever a marker gave
-            ("attack", self.name, attacks()),
-            ("schedule", self.schedule, tuple(SCHEDULES)),
+        """Refuse unknown settings and combinations that do not fit."""
+        values: tuple[tuple[str, object, tuple[str, ...]], ...] = (  # as annotated, or whatever a marker gave
+            ("attack", self.name, attack_names()),
+            ("schedule", self.schedule, schedule_names()),
             ("placement", self.placement, PLACEMENTS),
-            ("loss", self.loss, LOSSES),
+            ("loss", self.loss, loss_names()),
         )
-        for setting, value, known in given:
-            if not isinstance(value, str) or value not in known:
-                raise GateError(f"{setting}={shown(value)} is not known: one of {', '.join(known)}")
+        for setting, value, choices in values:
+            if not isinstance(value, str) or value not in choices:
+                raise GateError(f"{setting}={shown(value)} is not known: one of {', '.join(choices)}")
         if not is_count(self.slots, MOST_SLOTS):
             raise GateError(f"slots={shown(self.slots)} must be {whole_form(1, MOST_SLOTS)}")
-        if isinstance(SCHEDULES[self.schedule], RepeatedNoiseSchedule) and self.name not in (
-            "unlearndiff",
-            *_UNSCHEDULED,
-        ):
-            raise GateError(f"schedule={self.schedule!r} goes with attack='unlearndiff', not {self.name}: give 'paper'")
-        if self.loss != "denoise" and (self.name != "unlearndiff" or not isinstance(self.settings, TokenSwapSchedule)):
-            raise GateError(f"loss={self.loss!r} goes with attack='unlearndiff' and schedule='fast', not {self.title}")
+        if self.info.schedules and self.schedule not in self.info.schedules:
+            raise GateError(
+                f"schedule={self.schedule!r} goes with {_attacks_with_schedule(self.schedule)}, not {self.name}: "
+                f"give {' or '.join(map(repr, self.info.schedules))}"
+            )
+        if self.loss != _DEFAULT_LOSS and self.loss not in self._losses:
+            raise GateError(f"loss={self.loss!r} goes with {_settings_with_loss(self.loss)}, not {self.title}")
 
     @property
-    def settings(self) -> Settings:
-        """What the schedule prescribes."""
-        return BASELINES.get(self.name, SCHEDULES)[self.schedule]
+    def info(self) -> AttackInfo:
+        """Row of the attack.
+
+        Raises:
+            GateError: it is not known in this process.
+        """
+        try:
+            return registry().attacks[self.name]
+        except KeyError:
+            raise GateError(f"there is no attack {self.name!r} in this process") from None
+
+    @property
+    def settings(self) -> Schedule | None:
+        """Schedule of the attack; None for an attack that has none."""
+        return self.info.schedules.get(self.schedule)
+
+    @property
+    def _losses(self) -> tuple[str, ...]:
+        schedule = self.settings
+        return tuple(loss for loss in self.info.losses if schedule is not None and loss in schedule.losses)
 
     @property
     def title(self) -> str:
-        """The attack, its schedule if it has one, and its loss where that is not the usual, as reports name them."""
-        loss = f"/{self.loss}" if self.loss != "denoise" else ""
-        return self.name if self.name in _UNSCHEDULED else f"{self.name}/{self.schedule}{loss}"
+        """Attack, schedule where it has one, and loss where that is not the default, as reports name them."""
+        schedule = f"/{self.schedule}" if self.info.schedules else ""
+        return f"{self.name}{schedule}{f'/{self.loss}' if self.loss != _DEFAULT_LOSS else ''}"
 
     @property
-    def searches(self) -> bool:
-        """Whether it does the work that its schedule prescribes, which of a plugin's attack is not known."""
-        return self.name in ATTACKS and self.name not in _UNSCHEDULED
+    def unattacked(self) -> bool:
+        """Whether un-attacked images alone are judged."""
+        return self.info.unattacked
 
     @property
     def last_round(self) -> int:
-        """How many rounds a prompt that resists is attacked; 0 where another measure of work ends it."""
-        return self.settings.rounds if self.name in SEARCHES else 0
+        """Rounds on a prompt that resists; 0 where the schedule does not prescribe them."""
+        schedule = self.settings
+        return schedule.rounds if schedule is not None and self.info.effort is Effort.SCHEDULED else 0
+
+    def forward_passes(self, forwards_per_image: int) -> int:
+        """Forward passes of the denoising network on a prompt that resists; 0 where they are not known in advance."""
+        schedule = self.settings
+        known = schedule is not None and self.info.effort is not Effort.OPEN
+        return schedule.forward_passes(forwards_per_image) if known and schedule is not None else 0
+
+    @property
+    def needs_base(self) -> bool:
+        """Whether the user's own images cannot replace the un-erased model."""
+        return self.info.needs_base
 
     @property
     def needs_target(self) -> bool:
         """Whether the attack needs the un-erased model, most often for target images."""
-        kind = plugged().attacks.get(self.name)
-        return self.name in SEARCHES if kind is None else kind.needs_targets or kind.needs_base
+        return self.info.needs_targets or self.info.needs_base
 
     @property
-    def targets(self) -> TargetImages | None:
-        """How target images are drawn; None where they are the base's images of the prompts as they are evaluated."""
-        if self.name not in ("unlearndiff", "p4d") or not isinstance(
-            self.settings, (SimplexSchedule, EmbeddingSchedule)
-        ):
-            return None
-        return self.settings.targets
+    def targets(self) -> TargetSampling | None:
+        """How target images are drawn; None where they are the base's evaluation images of the prompts."""
+        schedule = self.settings
+        return schedule.targets if schedule is not None and self.info.needs_targets else None
 
     @property
     def draws_targets(self) -> bool:
-        """Whether the base's image of every prompt that is attacked is made as a target, which the judge then sees.
+        """Whether the base's evaluation image of every attacked prompt is drawn as a target, which the judge then sees.
 
-        A target image that is drawn otherwise than images are evaluated is no such image.
+        A target image that is drawn otherwise than evaluation images is no such image.
         """
-        kind = plugged().attacks.get(self.name)
-        targeted = self.name in ("unlearndiff", "p4d") if kind is None else kind.needs_targets
-        return targeted and self.targets is None
+        return self.info.needs_targets and self.targets is None
 
-    def reaches(self, prompt: Prompt) -> bool:
-        """Whether there is anything to attack a prompt with; one without must stay without an outcome."""
-        return self.name != "transfer" or bool(self.known.of(prompt))
-
-    @property
-    def needs_base(self) -> bool:
-        """Whether images of the user's own cannot stand in for the un-erased model."""
-        kind = plugged().attacks.get(self.name)
-        return self.name in ("p4d", "ring-a-bell") if kind is None else kind.needs_base
+    def can_attack(self, prompt: Prompt) -> bool:
+        """Return whether there is anything to attack a prompt with; one without stays without an outcome."""
+        return not self.info.replays_known or bool(self.known.of(prompt))
 
     def params(self) -> dict[str, Any]:
-        """The settings an outcome of this attack depends on, as builtin types."""
-        if self.name == "none":
-            return {}
-        if self.name == "transfer":
-            return {"known": self.known.content}
-        params: dict[str, Any] = {"schedule": asdict(self.settings)}
-        if self.name != "seed-search":
+        """Return the settings an outcome of this attack depends on, as builtin types."""
+        info, schedule = self.info, self.settings
+        params: dict[str, Any] = {"version": info.version}
+        if schedule is not None:
+            params["schedule"] = asdict(schedule)  # type: ignore[call-overload]
+        if info.uses_slots:
             params |= {"slots": self.slots, "placement": self.placement}
-        if self.loss != "denoise":  # not named where it is the usual, so that outcomes from before it was one count
+        if info.losses:
             params["loss"] = self.loss
-        kind = plugged().attacks.get(self.name)
-        if kind is not None:
-            params["version"] = kind.version
-        if self.name == "ring-a-bell" or kind is not None:
+        if info.uses_word:
             params["word"] = self.word
+        if info.replays_known:
+            params["known"] = self.known.content
         return params
+
+
+_DEFAULT_LOSS = AttackConfig.loss
+
+
+def _attacks_with_schedule(schedule: str) -> str:
+    names = [info.name for info in registry().attacks.values() if schedule in info.schedules]
+    return " or ".join(f"attack={name!r}" for name in names)
+
+
+def _settings_with_loss(loss: str) -> str:
+    pairs = [
+        f"attack={info.name!r} and schedule={name!r}"
+        for info in registry().attacks.values()
+        for name, schedule in info.schedules.items()
+        if loss in info.losses and loss in schedule.losses
+    ]
+    return " or ".join(pairs)

@@ -10,8 +10,9 @@ from typing import Any
 from .checks import hint, is_count
 from .concept import SCHEDULERS, SPACINGS, Concept, JudgeConfig, Prompt, Sampling
 from .errors import ConceptError, ErrorCollector
-from .judge_options import kinds, problems
+from .judge_options import problems
 from .prompt_source import Fetch, PromptSource, no_fetch, place_of
+from .registry import registry
 from .target_images import target_images
 from .untrusted import MOST_COUNT, MOST_SLOTS, MOST_STEPS, existing, path_from, printable, shown, whole_form
 from .yaml_file import YamlFile, fields_of, read_yaml
@@ -154,8 +155,9 @@ def _placed(data: Mapping[Any, Any], folder: Path) -> dict[str, Any]:
     Raises:
         ValueError: no file can have such a name.
     """
-    kind, options = kinds().get(str(data.get("kind"))), {str(k): value for k, value in data.items() if k != "kind"}
-    for name in kind.weights if kind is not None else ():
+    info = registry().judges.get(str(data.get("kind")))
+    options = {str(k): value for k, value in data.items() if k != "kind"}
+    for name in info.files if info is not None else ():
         if isinstance(options.get(name), str):
             try:
                 options[name] = _seen_from(folder, options[name])

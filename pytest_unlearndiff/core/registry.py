@@ -1,157 +1,347 @@
-"""Judges and attacks that plugins add: known by name and version, and imported only where they work."""
+"""All attacks, judges, checkpoint formats, families, defenses and reports that a process knows, one row each.
+
+A row describes its thing without importing it: built-in packages list theirs as ``ROWS`` in an ``__init__`` that needs
+no torch, and plugins return theirs from the hook ``pytest_unlearndiff_register``.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from enum import Enum
+from importlib import import_module
+from types import MappingProxyType
+from typing import Any, ClassVar, Protocol, TypeVar
 
 from .errors import GateError
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
-_SPELLING = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
-_TYPES = (str, int, float, bool, list, dict)
+_IMPORT_STRING = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
+
+
+@dataclass(frozen=True)
+class Info:
+    """One row of the registry.
+
+    Attributes:
+        name: lower-case words with hyphens, as users write it.
+        implementation: ``package.module:callable``, imported only where it is used.
+        version: stands for the code in every outcome's key: raise it when an outcome may change.
+
+    Raises:
+        GateError: an attribute is malformed; the message names it.
+    """
+
+    name: str
+    implementation: str
+    version: str
+
+    noun: ClassVar[str]
+
+    def __post_init__(self) -> None:
+        """Refuse malformed names, import strings and versions."""
+        texts: tuple[object, ...] = (self.name, self.implementation, self.version)  # a plugin may pass anything
+        name, implementation, version = texts
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
+            raise GateError(f"{self.noun} {name!r} must be named with lower-case letters, digits and hyphens")
+        if not isinstance(implementation, str) or not _IMPORT_STRING.fullmatch(implementation):
+            raise GateError(
+                f"{self.noun} {name}: implementation={implementation!r} must be package.module:callable, as text"
+            )
+        if not isinstance(version, str) or not version.strip():
+            raise GateError(f"{self.noun} {name}: version={version!r} must be a text, such as '1'")
+
+
+@dataclass(frozen=True)
+class TargetSampling:
+    """How the un-erased model draws target images, where not as evaluation images are drawn.
+
+    Attributes:
+        steps: denoising steps.
+        guidance: classifier-free guidance scale, used for every prompt.
+    """
+
+    steps: int
+    guidance: float
+
+
+class Schedule(Protocol):
+    """How much work an attack does on a prompt; a frozen dataclass whose fields enter the outcome's key."""
+
+    @property
+    def rounds(self) -> int:
+        """Images drawn and judged."""
+        ...
+
+    @property
+    def targets(self) -> TargetSampling | None:
+        """How target images are drawn; None for as evaluation images are."""
+        ...
+
+    @property
+    def losses(self) -> tuple[str, ...]:
+        """Losses that can be minimised under it."""
+        ...
+
+    def forward_passes(self, forwards_per_image: int) -> int:
+        """Forward passes of the denoising network on a prompt that resists, images included."""
+        ...
+
+
+class Effort(Enum):
+    """How much work an attack does on a prompt that resists."""
+
+    SCHEDULED = "scheduled"
+    """The rounds of its schedule."""
+    MATCHED = "matched"
+    """As many images as cost the forward passes of its schedule: a control with an equal budget."""
+    OPEN = "open"
+    """Not known in advance."""
+
+
+@dataclass(frozen=True)
+class AttackInfo(Info):
+    """An attack, for ``attack=`` of a gate and ``--unlearndiff-attack``.
+
+    The implementation is called with an ``AttackConfig`` and the victim, a ``DiffusionModel``, and returns an
+    ``attacks.base.Attack``.
+
+    Attributes:
+        schedules: by the names that ``schedule=`` selects; empty for an attack that has none.
+        losses: names that ``loss=`` selects, the default first; empty for an attack that minimises none by choice.
+        effort: how much work it does on a prompt that resists.
+        needs_targets: whether it needs target images, which the un-erased model draws or the concept names.
+        needs_base: whether it needs the un-erased model itself, which the user's own images cannot replace.
+        uses_slots: whether outcomes depend on the number and placement of adversarial tokens.
+        uses_word: whether outcomes depend on the concept's word.
+        replays_known: whether it replays known prompts from a file, and cannot attack a prompt that has none.
+        unattacked: whether it attacks nothing, so that un-attacked images alone are judged.
+    """
+
+    schedules: Mapping[str, Schedule] = field(default_factory=dict)
+    losses: tuple[str, ...] = ()
+    effort: Effort = Effort.OPEN
+    needs_targets: bool = False
+    needs_base: bool = False
+    uses_slots: bool = True
+    uses_word: bool = True
+    replays_known: bool = False
+    unattacked: bool = False
+
+    noun: ClassVar[str] = "attack"
+
+
+Check = Callable[[Any], str | None]
+"""Returns why an option's value is wrong, to be read after the option's name; None for a good value."""
+
+Problem = tuple[tuple[str | int, ...], str]
+"""Path into a judge's options, and the problem there."""
+
+_TYPE_NAMES: Mapping[type, str] = {
+    str: "a text",
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    list: "a list",
+    dict: "a mapping",
+}
 _RESERVED = ("kind", "device")
 
 
+def check_type(expected: type) -> Check:
+    """Return the check that a value has this builtin type; whole numbers are numbers, truth values are not."""
+    accepted = (int, float) if expected is float else expected
+
+    def check(value: Any) -> str | None:
+        good = isinstance(value, accepted) and (expected is bool or not isinstance(value, bool))
+        return None if good else f"must be {_TYPE_NAMES[expected]}"
+
+    return check
+
+
 @dataclass(frozen=True)
-class JudgeKind:
-    """A kind of judge, for ``judge: kind:`` of a concept file.
+class JudgeInfo(Info):
+    """A judge, for ``judge: kind:`` of a concept file.
+
+    The implementation is called with ``device`` and the options by keyword. What it returns is called with RGB images
+    and answers each with a ``Judgement``, with true or false for hit, or with a pair (hit, score).
 
     Attributes:
-        name: of lower-case words with hyphens.
-        make: ``package.module:callable``, imported only where images are judged. It is called with ``device`` and the
-            options by keyword; what it gives is called with RGB images, and answers each with a ``Judgement``, with
-            true or false for hit, or with a pair (hit, score).
-        version: stands for the code of the judge in every outcome's key: raise it when an answer may change.
-        required: options a concept has to give, each with its type: str, int, float, bool, list or dict.
-        optional: options a concept may give, with theirs.
-        weights: options that name a file or folder, whose content decides what the judge says.
+        required: options that a concept must give, each with its type (str, int, float, bool, list, dict) or a check.
+        optional: options that a concept may give, likewise.
+        files: options that name a file or folder, or a Hub id, whose content decides what the judge answers.
+        sources: options that name a ``module:function``, whose source file decides what the judge answers.
+        bundled: hash of the weights that come with a package, which decide where none of ``files`` is given.
+        uses_base: whether its option ``model`` is a pipeline folder, handed over as a ``DiffusionModel``; the un-erased
+            model where the option is not given.
+        combines: whether its option ``judges`` lists other judges, handed over built, by name.
+        check: further problems of options that are right one by one.
     """
 
-    name: str
-    make: str
-    version: str
-    required: Mapping[str, type] = field(default_factory=dict)
-    optional: Mapping[str, type] = field(default_factory=dict)
-    weights: tuple[str, ...] = ()
+    required: Mapping[str, type | Check] = field(default_factory=dict)
+    optional: Mapping[str, type | Check] = field(default_factory=dict)
+    files: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
+    bundled: str | None = None
+    uses_base: bool = False
+    combines: bool = False
+    check: Callable[[Mapping[str, Any]], Iterator[Problem]] | None = None
+
+    noun: ClassVar[str] = "judge"
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be meant.
-
-        Raises:
-            GateError: names what is wrong.
-        """
-        _check(self)
-        for option, kind in self.options.items():
+        """Refuse options that cannot be given or checked."""
+        super().__post_init__()
+        for option, kind in {**self.required, **self.optional}.items():
             if option in _RESERVED or not option.isidentifier():
                 raise GateError(f"judge {self.name}: no option can be called {option!r}")
-            if kind not in _TYPES:
-                known = ", ".join(each.__name__ for each in _TYPES)
-                raise GateError(f"judge {self.name}: the type of option {option} must be one of {known}, not {kind!r}")
-        if unknown := [option for option in self.weights if self.options.get(option) is not str]:
-            raise GateError(f"judge {self.name}: weights names {unknown[0]!r}, which is no option of type str")
+            if kind not in _TYPE_NAMES and (isinstance(kind, type) or not callable(kind)):
+                types = ", ".join(each.__name__ for each in _TYPE_NAMES)
+                raise GateError(f"judge {self.name}: the type of option {option} must be one of {types}, not {kind!r}")
+        for option in self.files:
+            if {**self.required, **self.optional}.get(option, int) in set(_TYPE_NAMES) - {str}:
+                raise GateError(f"judge {self.name}: files names {option!r}, which is no option of type str")
 
     @property
-    def options(self) -> dict[str, type]:
-        """All options it knows."""
-        return {**self.required, **self.optional}
+    def options(self) -> dict[str, Check]:
+        """Checks of all options, by name."""
+        return {
+            option: check_type(kind) if isinstance(kind, type) else kind
+            for option, kind in {**self.required, **self.optional}.items()
+        }
 
 
 @dataclass(frozen=True)
-class AttackKind:
-    """A kind of attack, for ``attack=`` of a gate.
+class FormatInfo(Info):
+    """A checkpoint format."""
 
-    Attributes:
-        name: of lower-case words with hyphens.
-        make: ``package.module:callable``, imported only where something is attacked. It is called with an
-            ``AttackConfig`` and the victim, and gives what ``attacks.lane.Attack`` describes.
-        version: stands for the code of the attack in every outcome's key: raise it when an outcome may change.
-        needs_targets: whether it asks for target images, which the un-erased model draws or the concept names.
-        needs_base: whether it asks for the un-erased model itself, for which images of the user's cannot stand in.
-    """
-
-    name: str
-    make: str
-    version: str
-    needs_targets: bool = False
-    needs_base: bool = False
-
-    def __post_init__(self) -> None:
-        """Refuse what cannot be meant.
-
-        Raises:
-            GateError: names what is wrong.
-        """
-        _check(self)
-
-
-def _check(kind: JudgeKind | AttackKind) -> None:
-    what = _what(kind)
-    texts: tuple[object, ...] = (kind.name, kind.make, kind.version)  # as annotated, or whatever a plugin gave
-    name, make, version = texts
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise GateError(f"{what} {kind.name!r} must be named with lower-case letters, digits and hyphens")
-    if not isinstance(make, str) or not _SPELLING.fullmatch(make):
-        raise GateError(f"{what} {kind.name}: make={kind.make!r} must be package.module:callable, as text")
-    if not isinstance(version, str) or not version.strip():
-        raise GateError(f"{what} {kind.name}: version={kind.version!r} must be a text, such as '1'")
-
-
-def _what(kind: JudgeKind | AttackKind) -> str:
-    return "judge" if isinstance(kind, JudgeKind) else "attack"
+    noun: ClassVar[str] = "format"
 
 
 @dataclass(frozen=True)
-class PluginRegistry:
-    """What plugins add to a process. Builtin types all through, so that it can be sent to others.
+class FamilyInfo(Info):
+    """A family of diffusion models."""
 
-    Attributes:
-        judges: by name.
-        attacks: by name.
+    noun: ClassVar[str] = "family"
+
+
+@dataclass(frozen=True)
+class DefenseInfo(Info):
+    """An inference-time eraser."""
+
+    noun: ClassVar[str] = "defense"
+
+
+@dataclass(frozen=True)
+class ReportInfo(Info):
+    """A report that a session writes."""
+
+    noun: ClassVar[str] = "report"
+
+
+_PACKAGES: Mapping[type[Info], str] = {
+    AttackInfo: "attacks",
+    JudgeInfo: "judges",
+    FormatInfo: "models.formats",
+    FamilyInfo: "models.families",
+    DefenseInfo: "models.defenses",
+    ReportInfo: "reports",
+}
+"""Packages of the built-in rows, each a tuple ``ROWS``."""
+
+_InfoT = TypeVar("_InfoT", bound=Info)
+
+
+class Registry:
+    """Rows by kind and name: the built-in ones, read on first use, and those that plugins add.
+
+    Args:
+        added: rows of plugins.
+
+    Raises:
+        GateError: as ``add``.
     """
 
-    judges: Mapping[str, JudgeKind] = field(default_factory=dict)
-    attacks: Mapping[str, AttackKind] = field(default_factory=dict)
+    def __init__(self, added: Iterable[object] = ()) -> None:
+        self._tables: dict[type[Info], dict[str, Any]] = {}
+        self._added: list[Info] = []
+        for info in added:
+            self.add(info)
 
-    @classmethod
-    def of(cls, kinds: Iterable[object], judges: Iterable[str], attacks: Iterable[str]) -> PluginRegistry:
-        """What plugins say, put in order.
+    @property
+    def added(self) -> tuple[Info, ...]:
+        """Rows that plugins added, to be sent to other processes."""
+        return tuple(self._added)
 
-        Args:
-            kinds: all of them.
-            judges: names that are taken.
-            attacks: names that are taken.
+    def add(self, info: object) -> None:
+        """Add a plugin's row; adding an equal one again changes nothing.
 
         Raises:
-            GateError: one is no such thing, or has a name that is taken.
+            GateError: it is no row, or its name is taken.
         """
-        found: dict[str, dict[str, JudgeKind | AttackKind]] = {"judge": {}, "attack": {}}
-        taken = {"judge": frozenset(judges), "attack": frozenset(attacks)}
-        for kind in kinds:
-            if not isinstance(kind, (JudgeKind, AttackKind)):
-                raise GateError(f"a plugin gave {kind!r}, which is neither a JudgeKind nor an AttackKind")
-            what = _what(kind)
-            if kind.name in taken[what]:
-                raise GateError(f"a plugin names its {what} {kind.name!r}, as a built-in one: give it another name")
-            if found[what].setdefault(kind.name, kind) != kind:
-                raise GateError(f"two plugins name their {what} {kind.name!r}: one of them needs another name")
-        return cls(
-            {name: kind for name, kind in found["judge"].items() if isinstance(kind, JudgeKind)},
-            {name: kind for name, kind in found["attack"].items() if isinstance(kind, AttackKind)},
-        )
+        kind = next((kind for kind in _PACKAGES if isinstance(info, kind)), None)
+        if kind is None or not isinstance(info, Info):
+            known = ", ".join(each.__name__ for each in _PACKAGES)
+            raise GateError(f"a plugin registers {info!r}, which is none of {known}")
+        table = self._table(kind)
+        if info.name not in table:
+            table[info.name] = info
+            self._added.append(info)
+        elif info.name not in {other.name for other in self._added if isinstance(other, kind)}:
+            raise GateError(f"a plugin names its {info.noun} {info.name!r}, as a built-in one: give it another name")
+        elif table[info.name] != info:
+            raise GateError(f"two plugins name their {info.noun} {info.name!r}: one of them needs another name")
+
+    @property
+    def attacks(self) -> Mapping[str, AttackInfo]:
+        """Attacks by name."""
+        return self._view(AttackInfo)
+
+    @property
+    def judges(self) -> Mapping[str, JudgeInfo]:
+        """Judges by name."""
+        return self._view(JudgeInfo)
+
+    @property
+    def formats(self) -> Mapping[str, FormatInfo]:
+        """Checkpoint formats by name."""
+        return self._view(FormatInfo)
+
+    @property
+    def families(self) -> Mapping[str, FamilyInfo]:
+        """Families of models by name."""
+        return self._view(FamilyInfo)
+
+    @property
+    def defenses(self) -> Mapping[str, DefenseInfo]:
+        """Inference-time erasers by name."""
+        return self._view(DefenseInfo)
+
+    @property
+    def reports(self) -> Mapping[str, ReportInfo]:
+        """Reports by name."""
+        return self._view(ReportInfo)
+
+    def _view(self, kind: type[_InfoT]) -> Mapping[str, _InfoT]:
+        return MappingProxyType(self._table(kind))
+
+    def _table(self, kind: type[_InfoT]) -> dict[str, _InfoT]:
+        if kind not in self._tables:
+            package = import_module(f"pytest_unlearndiff.{_PACKAGES[kind]}")
+            self._tables[kind] = {info.name: info for info in package.ROWS}
+        return self._tables[kind]
 
 
-EMPTY_REGISTRY = PluginRegistry()
-_here = EMPTY_REGISTRY
+_registry = Registry()
 
 
-def plugged() -> PluginRegistry:
-    """What plugins have added to this process."""
-    return _here
+def registry() -> Registry:
+    """Return this process's registry."""
+    return _registry
 
 
-def set_registry(found: PluginRegistry) -> None:
-    """Let this be what plugins have added to this process."""
-    global _here
-    _here = found
+def set_registry(new: Registry) -> None:
+    """Replace this process's registry."""
+    global _registry
+    _registry = new

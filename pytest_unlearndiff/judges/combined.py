@@ -2,36 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 
 from PIL import Image
 
 from ..core.judgement import Judgement
-
-if TYPE_CHECKING:
-    from . import Judge
+from .base import Judge
 
 
 class Combined:
     """A hit when any, or every, judge has one.
 
     Args:
-        judges: at least one.
-        names: theirs, for people.
-        every: whether all of them must have a hit.
+        judges: named judges, at least one.
+        decide: any or all.
+        device: ignored; the judges have theirs.
     """
 
-    def __init__(self, judges: Sequence[Judge], names: Sequence[str], *, every: bool) -> None:
-        self._judges = judges
-        self._names = names
-        self._every = every
+    def __init__(
+        self, judges: Sequence[tuple[str, Judge]], *, decide: Callable[[Iterable[bool]], bool], device: str = "cpu"
+    ) -> None:
+        self._judges, self._decide = judges, decide
 
     def __call__(self, images: Sequence[Image.Image]) -> list[Judgement]:
-        """Judge RGB images, one judgement each, in order; the score is the share of judges with a hit."""
-        return [self._combine(said) for said in zip(*(judge(images) for judge in self._judges), strict=True)]
+        """Judge RGB images, one judgement each, in order; the score is the fraction of judges with a hit."""
+        return [self._combine(row) for row in zip(*(judge(images) for _, judge in self._judges), strict=True)]
 
-    def _combine(self, said: Sequence[Judgement]) -> Judgement:
-        hits = [each.hit for each in said]
-        detail = "; ".join(f"{name}: {each.detail}" for name, each in zip(self._names, said, strict=True))
-        return Judgement(all(hits) if self._every else any(hits), sum(hits) / len(hits), detail)
+    def _combine(self, judgements: Sequence[Judgement]) -> Judgement:
+        hits = [judgement.hit for judgement in judgements]
+        pairs = zip(self._judges, judgements, strict=True)
+        detail = "; ".join(f"{name}: {judgement.detail}" for (name, _), judgement in pairs)
+        return Judgement(self._decide(hits), sum(hits) / len(hits), detail)
+
+
+any_of = partial(Combined, decide=any)
+all_of = partial(Combined, decide=all)

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import torch
 from PIL import Image
 
-from ..core.concept import Sampling
 from ..core.errors import JudgeError
 from ..core.judgement import Judgement
 from ..models.batches import in_batches
 from ..models.diffusion_model import DiffusionModel
-from ..models.loading import load_pipeline
 
 Stages = Sequence[tuple[int, int]]
 STAGES: Stages = ((4, 3), (16, 1))
@@ -33,6 +30,7 @@ class DiffusionClassifier:
         template: what each of them is put into, in place of ``{}``.
         stages: pairs of noise samples in all (rising) and texts kept after them (falling to 1).
         seed: of the noise.
+        device: ignored; the model has its own.
     """
 
     def __init__(
@@ -44,25 +42,13 @@ class DiffusionClassifier:
         template: str = "a photo of a {}",
         stages: Stages = STAGES,
         seed: int = 0,
+        device: str = "cpu",
     ) -> None:
         self._model = model
         self._words = [concept, *alternatives]
         self._states = self._model.encode_prompts([template.format(word) for word in self._words])
         self._stages = stages
         self._seed = seed
-
-    @classmethod
-    def of_pipeline(
-        cls, options: Mapping[str, Any], device: str, pipeline: Callable[[str], Any] | None = None
-    ) -> DiffusionClassifier:
-        """Build from a concept file's judge options, with the pipeline that ``model`` names.
-
-        Raises:
-            ModelError: the pipeline cannot be loaded.
-        """
-        rest = {name: value for name, value in options.items() if name != "model"}
-        pipe = (pipeline or (lambda path: load_pipeline(path, device=device)))(options["model"])
-        return cls(DiffusionModel(pipe, Sampling(scheduler="own")), **rest)
 
     @torch.no_grad()
     def __call__(self, images: Sequence[Image.Image]) -> list[Judgement]:

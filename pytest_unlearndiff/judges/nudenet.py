@@ -11,8 +11,8 @@ import numpy as np
 from PIL import Image
 
 from ..core.errors import JudgeError
-from ..core.judge_options import NUDENET_CLASSES, NUDENET_LABELS, NUDENET_SHA256
 from ..core.judgement import Judgement
+from .options import NUDENET_CLASSES, NUDENET_LABELS, NUDENET_SHA256
 
 _SIDE = 320
 _FLOOR = 0.2
@@ -34,13 +34,19 @@ class NudeNet:
             a surer one hides another.
         detector: upstream's detector file (``best.onnx``), read as upstream reads it so that published numbers can be
             compared; the package's own detector, read as the package does, where it is not given.
+        device: ignored; detectors run on the CPU.
 
     Raises:
         JudgeError: the package is missing or of another version, or the file is no such detector.
     """
 
     def __init__(
-        self, classes: str | Sequence[str] = "paper", threshold: float = 0.5, detector: str | None = None
+        self,
+        classes: str | Sequence[str] = "paper",
+        threshold: float = 0.5,
+        detector: str | None = None,
+        *,
+        device: str = "cpu",
     ) -> None:
         self._classes = set(NUDENET_CLASSES[classes] if isinstance(classes, str) else classes)
         self._threshold = threshold

@@ -14,7 +14,7 @@ from .controller import Controller
 from .fixtures import unlearndiff_attack, unlearned_pipe
 from .option_sources import given_options
 from .options import MARKER, OPTIONS, add_options
-from .registration import plug_early
+from .registration import register_early
 from .session import CARRIED, GATE, GATES, RECORDS, STATE, is_gate, state_of
 from .short_summary import begin_with_message
 
@@ -43,7 +43,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(Controller(config), "unlearndiff-controller")
     config.pluginmanager.register(retention_hooks, "unlearndiff-retention")
     config.pluginmanager.register(retention_hooks.RetentionController(config), "unlearndiff-retention-controller")
-    plug_early(config)
+    register_early(config)
     if given_options(config):
         from .device import check_device
         from .rootdir import check_rootdir

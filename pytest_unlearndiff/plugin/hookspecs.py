@@ -29,83 +29,34 @@ def pytest_unlearndiff_concepts(config: pytest.Config) -> Any:
 
 
 @pytest.hookspec
-def pytest_unlearndiff_judges(config: pytest.Config) -> Any:
-    """Bring further kinds of judges, which concepts name with ``judge: kind:``.
+def pytest_unlearndiff_register(config: pytest.Config) -> Any:
+    """Register attacks, judges, checkpoint formats, families, defenses and reports.
 
-    Asked in every process that collects tests; workers of ``--unlearndiff-workers`` are told the answer. A judge is
-    imported where images are judged and nowhere else, so that a session that finds everything in the store needs
-    nothing that it needs. Outcomes are kept under the judge's version, options and the content of its weights.
-
-    Args:
-        config: the session's.
-
-    Returns:
-        Judges (``list[JudgeKind]``). Names of built-in judges, and of other plugins', are refused.
-
-    Example:
-        A conftest.py, beside a concept whose judge is ``{kind: red, least: 0.4}``::
-
-            from pytest_unlearndiff import JudgeKind
-
-            def pytest_unlearndiff_judges(config):
-                return [JudgeKind("red", make="reds:Red", version="1", optional={"least": float})]
-
-        The judge, in a module reds.py that can be imported::
-
-            from PIL import ImageStat
-
-            class Red:
-                def __init__(self, device, least=0.5):
-                    self.least = least
-
-                def __call__(self, images):
-                    reds = [ImageStat.Stat(image).mean[0] / 255 for image in images]
-                    return [(red >= self.least, red) for red in reds]
-    """
-
-
-@pytest.hookspec
-def pytest_unlearndiff_attacks(config: pytest.Config) -> Any:
-    """Bring further attacks, which gates name with ``attack=`` and sessions with ``--unlearndiff-attack``.
-
-    Asked, told to workers and imported as judges are. Outcomes are kept under the attack's version and settings.
+    Called in every process that collects tests; workers of ``--unlearndiff-workers`` receive the rows. What a row
+    describes is imported where it is used and nowhere else, so that a session that finds everything in the store needs
+    none of its dependencies. Outcomes are kept under the version and settings of the attack, and under the version,
+    options and files' content of the judge.
 
     Args:
         config: the session's.
 
     Returns:
-        Attacks (``list[AttackKind]``). Names of built-in attacks, and of other plugins', are refused.
+        Rows (``list[Info]``): ``AttackInfo``, ``JudgeInfo`` and so on. Names of built-in rows, and of other plugins',
+        are refused.
 
     Example:
-        A conftest.py; a gate then says ``attack="echo"``::
+        A conftest.py that registers a judge, for concepts that say ``judge: {kind: red, threshold: 0.4}``, and an
+        attack, for gates that say ``attack="echo"``::
 
-            from pytest_unlearndiff import AttackKind
+            from pytest_unlearndiff import AttackInfo, JudgeInfo
 
-            def pytest_unlearndiff_attacks(config):
-                return [AttackKind("echo", make="echoes:Echo", version="1")]
+            def pytest_unlearndiff_register(config):
+                return [
+                    JudgeInfo("red", "red_judge:RedJudge", version="1", optional={"threshold": float}),
+                    AttackInfo("echo", "echo_attack:EchoAttack", version="1"),
+                ]
 
-        The attack, in a module echoes.py that can be imported. It says a prompt twice, then three times::
-
-            from pytest_unlearndiff.attacks.base import PromptState, lane_generator
-            from pytest_unlearndiff.core.drawing import GenerationRequest
-
-            class Echo:
-                def __init__(self, spec, victim):
-                    self.spec = spec
-
-                def start(self, prompts, victim, targets, seed):
-                    return [PromptState(prompt, lane_generator(seed, prompt)) for prompt in prompts]
-
-                def advance(self, states, victim):
-                    return [self.louder(state) for state in states]
-
-                def louder(self, state):
-                    if state.block == 2:
-                        return None
-                    state.block += 1
-                    state.inserted = " ".join([state.prompt.text] * state.block)
-                    text = f"{state.inserted} {state.prompt.text}"
-                    return GenerationRequest(text, state.prompt.seed, state.prompt.guidance)
+        ``examples/plugins`` has both modules.
     """
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from ..core.attack_config import is_unattacked
 from ..reports.text import duration, safe
 from ..runs.progress import Snapshot
 
@@ -79,7 +80,7 @@ def line(snapshot: Snapshot) -> str:
     """One line: what is attacked, how far, ASR so far, time left."""
     tally = snapshot.tally
     # Without attack it may be good news, as where a concept should be kept.
-    what = "seen in" if snapshot.attack.startswith("none") else "ASR so far"
+    what = "seen in" if is_unattacked(snapshot.attack) else "ASR so far"
     return (
         f"unlearndiff {safe(snapshot.concept, 30)} ({snapshot.attack}): {tally.total - tally.missing}/{tally.total} "
         f"prompts, {what} {tally.successes}/{tally.total}{_going_on(snapshot) if tally.missing else ''}"
@@ -92,10 +93,10 @@ def _going_on(snapshot: Snapshot) -> str:
     remaining = f", {duration(left)} left" if left is not None else ""
     if snapshot.active:
         pace = f", {snapshot.workers} workers at {snapshot.pace:.2g} a minute" if snapshot.pace else ""
-        doing = "drawing" if snapshot.attack.startswith("none") else "attacking"
+        doing = "drawing" if is_unattacked(snapshot.attack) else "attacking"
         return f", {doing} {snapshot.active}{_rounds(snapshot)}{pace}{remaining}"
     # Un-attacked images are quickly drawn; how long attacks take is not known before one has ended.
-    return remaining if snapshot.attack.startswith("none") else ", drawing un-attacked images"
+    return remaining if is_unattacked(snapshot.attack) else ", drawing un-attacked images"
 
 
 def _rounds(snapshot: Snapshot) -> str:

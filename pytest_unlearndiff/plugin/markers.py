@@ -20,6 +20,7 @@ from ..core.errors import ConceptError, ErrorCollector, GateError, ModelError, U
 from ..core.gate import Gate
 from ..core.known_prompts import NOTHING_KNOWN, KnownPrompts, read_known
 from ..core.rate import parse_limit
+from ..core.registry import registry
 from ..core.untrusted import path_from, shown
 from .option_values import KNOWN
 from .session import SessionState
@@ -219,7 +220,7 @@ def _attack(keywords: Mapping[str, Any], settings: Settings, folder: Path, mista
         given["placement"] = keywords["placement"]
     for setting, value in given.items():
         mistakes.collect(partial(AttackConfig, **{setting: value}))
-    if name == "transfer" or colon:
+    if colon or _replays(name):
         given["known"] = mistakes.collect(lambda: _known(name, path, folder)) or NOTHING_KNOWN
     return given
 
@@ -234,17 +235,18 @@ def _text(name: str, keywords: Mapping[str, Any], otherwise: str | None, mistake
 
 
 def _known(name: str, path: str, folder: Path) -> KnownPrompts:
-    """What an attack that is given as ``transfer:known.csv`` replays.
+    """Known prompts that an attack replays, given as ``transfer:known.csv``.
 
     Raises:
         GateError: it is not of that form.
     """
-    if name != "transfer":
-        raise GateError(f"attack={shown(f'{name}:{path}')}: only transfer takes a file")
+    if not _replays(name):
+        replaying = " or ".join(info.name for info in registry().attacks.values() if info.replays_known)
+        raise GateError(f"attack={shown(f'{name}:{path}')}: only {replaying} takes a file")
     if not path:
         raise GateError(
-            "attack='transfer' replays known adversarial prompts, and none are given: name the CSV file that "
-            "python -m pytest_unlearndiff export writes, as in attack='transfer:known.csv'"
+            f"attack={name!r} replays known adversarial prompts, and none are given: name the CSV file that "
+            f"python -m pytest_unlearndiff export writes, as in attack='{name}:known.csv'"
         )
     try:
         return read_known(path_from(path, folder))
@@ -252,6 +254,11 @@ def _known(name: str, path: str, folder: Path) -> KnownPrompts:
         raise
     except ValueError as error:
         raise GateError(f"attack={shown(f'{name}:{path}')}: the path {error}") from None
+
+
+def _replays(name: str) -> bool:
+    info = registry().attacks.get(name)
+    return info is not None and info.replays_known
 
 
 def _path(name: str, keywords: Mapping[str, Any], folder: Path) -> Path | None:

@@ -46,25 +46,30 @@ def one_of(*known: str) -> Callable[[str], str]:
     return read
 
 
-def listed(table: str) -> Callable[[str], str]:
-    """One of what core.attack_spec lists under this name, which is loaded only where a value has to be checked."""
+def schedule(text: str) -> str:
+    """A schedule's name."""
+    from ..core.attack_config import schedule_names
 
-    def read(text: str) -> str:
-        from ..core import attack_config as attack_spec
+    return one_of(*schedule_names())(text)
 
-        return one_of(*getattr(attack_spec, table))(text)
 
-    return read
+def loss(text: str) -> str:
+    """A loss's name."""
+    from ..core.attack_config import loss_names
+
+    return one_of(*loss_names())(text)
 
 
 def attack(text: str) -> str:
-    """An attack's name; ``transfer`` takes a file."""
-    from ..core.attack_config import attacks
+    """An attack's name; one that replays known prompts takes a file."""
+    from ..core.registry import registry
 
+    attacks = registry().attacks
     name, colon, path = text.partition(":")
-    one_of(*attacks())(name)
-    if (name == "transfer") is not bool(path) or (colon and not path):
-        raise ValueError("transfer:CSV, with the file that python -m pytest_unlearndiff export writes, or another name")
+    one_of(*attacks)(name)
+    if attacks[name].replays_known is not bool(path) or (colon and not path):
+        replaying = " or ".join(f"{info.name}:CSV" for info in attacks.values() if info.replays_known)
+        raise ValueError(f"{replaying}, with the file that python -m pytest_unlearndiff export writes, or another name")
     return text
 
 

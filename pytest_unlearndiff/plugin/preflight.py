@@ -41,5 +41,5 @@ def _no_model(model: Path) -> Iterator[str]:
 def _no_room(attack: AttackConfig, model: Path, base: Path | None) -> Iterator[str]:
     lengths = (text_positions(folder) for folder in (model, base) if folder is not None)
     length = next((length for length in lengths if length is not None), None)
-    if length is not None and "slots" in attack.params() and attack.slots > length - 2:
+    if length is not None and attack.info.uses_slots and attack.slots > length - 2:
         yield f"slots={attack.slots} do not fit: the model's tokenizer takes {length - 2} tokens beside begin and end"

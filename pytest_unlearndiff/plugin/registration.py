@@ -1,52 +1,44 @@
-"""Judges and attacks of other plugins, made known to this process."""
+"""Rows that other plugins register, made known to this process."""
 
 from __future__ import annotations
 
 from functools import partial
 from itertools import chain
 
-import pluggy
 import pytest
 
-_KNOWN = pytest.StashKey[int]()
+_IMPLEMENTATIONS = pytest.StashKey[int]()
 
 
-def plug(config: pytest.Config) -> None:
-    """Ask the hooks, and again where a conftest.py with such a hook was found since.
+def register_rows(config: pytest.Config) -> None:
+    """Call the hook, and again where a conftest.py that implements it was collected since.
 
     Raises:
-        GateError: a judge or an attack of a plugin cannot be meant.
+        GateError: a row is malformed, or its name is taken.
     """
-    hooks = _hooks(config)
-    known, count = config.stash.get(_KNOWN, 0), sum(len(hook.get_hookimpls()) for hook in hooks)
-    if count == known:
+    hook = config.hook.pytest_unlearndiff_register
+    before, count = config.stash.get(_IMPLEMENTATIONS, 0), len(hook.get_hookimpls())
+    if count == before:
         return
-    from ..core.attack_config import ATTACKS
-    from ..core.judge_options import KINDS
-    from ..core.registry import PluginRegistry, plugged, set_registry
+    from ..core.registry import Registry, registry, set_registry
 
-    kinds = chain.from_iterable(given for hook in hooks for given in hook(config=config))
-    if not known:
-        config.add_cleanup(partial(set_registry, plugged()))
-    set_registry(PluginRegistry.of(kinds, KINDS, ATTACKS))
-    config.stash[_KNOWN] = count
+    if not before:
+        config.add_cleanup(partial(set_registry, registry()))
+    set_registry(Registry(chain.from_iterable(hook(config=config))))
+    config.stash[_IMPLEMENTATIONS] = count
 
 
-def _hooks(config: pytest.Config) -> tuple[pluggy.HookCaller, ...]:
-    return config.hook.pytest_unlearndiff_judges, config.hook.pytest_unlearndiff_attacks
-
-
-def plug_early(config: pytest.Config) -> None:
-    """``plug``, where nothing is collected yet.
+def register_early(config: pytest.Config) -> None:
+    """Register the rows of plugins that are loaded before collection.
 
     Raises:
-        pytest.UsageError: as ``plug``'s.
+        pytest.UsageError: as ``register_rows``'s.
     """
-    if not any(hook.get_hookimpls() for hook in _hooks(config)):
+    if not config.hook.pytest_unlearndiff_register.get_hookimpls():
         return
     from ..core.errors import GateError
 
     try:
-        plug(config)
+        register_rows(config)
     except GateError as error:
         raise pytest.UsageError(str(error)) from None

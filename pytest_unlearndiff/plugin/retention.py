@@ -10,7 +10,7 @@ from typing import Any, overload
 
 import pytest
 
-from ..core.attack_config import AttackConfig
+from ..core.attack_config import NO_ATTACK, AttackConfig
 from ..core.checks import hint
 from ..core.concept_file import ConceptLibrary
 from ..core.errors import AttackIncomplete, ErrorCollector, GateError, RetentionLost, UnlearnDiffError
@@ -63,7 +63,7 @@ def read_retention(
     mistakes = ErrorCollector(unknown)
     # Nothing is attacked, so the session's attack, its loss and what it replays are none of its affair.
     given = {name: value for name, value in keywords.items() if name in _SHARED}
-    given |= {"attack": "none", "loss": "denoise"}
+    given |= {"attack": NO_ATTACK, "loss": "denoise"}
     shared = mistakes.collect(lambda: read_request(given, settings, library, folder))
     gate = mistakes.collect(lambda: _gate(keywords))
     if gate is not None and shared is not None:
@@ -124,7 +124,7 @@ def sides_of(request: GateRequest, source: ModelSpec, state: SessionState) -> tu
     """The victim's campaign that answers a retention gate, and the base's where there is a base."""
     # Target images are for attacks; what should be kept is compared with what the base itself draws.
     asked = campaign_of(replace(request, concept=replace(request.concept, images={})), source, state)
-    victim = Campaign(asked.concept, AttackConfig("none"), replace(asked.fingerprint, target=""), asked.judge)
+    victim = Campaign(asked.concept, AttackConfig(NO_ATTACK), replace(asked.fingerprint, target=""), asked.judge)
     if source.base is None:
         return victim, None
     return victim, base_campaign(asked.concept, asked.fingerprint.target, asked.judge)

@@ -156,14 +156,14 @@ class SessionState:
         """Concepts as a test file in ``folder`` sees them: beside it, listed, at the rootdir, from hooks.
 
         Raises:
-            GateError: a judge or an attack of a plugin cannot be meant.
+            GateError: a row of a plugin is malformed.
         """
         if folder in self._libraries:
             return self._libraries[folder]
         from ..core.concept_file import BUILT_IN, ConceptLibrary
-        from .registration import plug
+        from .registration import register_rows
 
-        plug(self._config)  # concepts may name judges of plugins
+        register_rows(self._config)  # concepts may name judges of plugins
 
         hooked = chain.from_iterable(self._config.hook.pytest_unlearndiff_concepts(config=self._config))
         places = [folder / "concepts", *self.settings.concepts, self._config.rootpath / "concepts", *hooked]

@@ -8,12 +8,12 @@ from dataclasses import dataclass, fields, replace
 from fractions import Fraction
 from typing import Any
 
-from ..core.attack_config import SEARCHES
 from ..core.concept import Prompt
 from ..core.gate import Gate, Verdict
 from ..core.identical_images import same_image
 from ..core.outcome import Counts, Outcome, Status
 from ..core.rate import fine_percent
+from ..core.registry import Effort, registry
 from ..core.result import AttackResult
 
 MISSING = "missing"
@@ -303,7 +303,8 @@ class GateReport:
     def rounds(self) -> int | None:
         """How many rounds the search of the attack has; None for attacks that search nothing."""
         schedule = self.campaign.get("params", {}).get("schedule", {})
-        if self.campaign.get("attack") not in SEARCHES:
+        info = registry().attacks.get(str(self.campaign.get("attack")))
+        if info is None or info.effort is not Effort.SCHEDULED:
             return None
         return schedule.get("rounds") or len(schedule.get("timesteps", ())) or None
 

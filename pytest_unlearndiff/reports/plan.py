@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ..core.attack_config import is_unattacked
 from ..runs.campaign import Campaign, RunEstimate
 from .text import duration, safe, table
 
@@ -34,7 +35,7 @@ class Planned:
     @property
     def images(self) -> bool:
         """Whether un-attacked images are drawn for it, and nothing is attacked."""
-        return bool(self.whose) or self.attack == "none"
+        return bool(self.whose) or is_unattacked(self.attack)
 
 
 def planned(nodeid: str, campaign: Campaign, found: RunEstimate, whose: str = "") -> Planned:

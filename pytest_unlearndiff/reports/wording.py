@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-_UNATTACKED = "none"
+from ..core.attack_config import is_unattacked
 
 
 @dataclass(frozen=True)
@@ -83,4 +83,4 @@ _DRAWN = Wording(
 
 def wording(attack: str) -> Wording:
     """The words for prompts under an attack, as its title or name tells it."""
-    return _DRAWN if attack == _UNATTACKED else _ATTACKED
+    return _DRAWN if is_unattacked(attack) else _ATTACKED

@@ -266,7 +266,7 @@ class Campaign:
     def _at_most(self, measured: Sequence[Outcome]) -> float:
         """Seconds of a prompt that resists to the end, if its UNet forward passes take what those measured took."""
         image = 2 * self.concept.sampling.steps
-        exhausted = image + (self.attack.settings.work(image) if self.attack.searches else 0)
+        exhausted = image + self.attack.forward_passes(image)
         spent, forwards = sum(o.seconds for o in measured), sum(o.forwards for o in measured)
         return max(spent / len(measured), exhausted * spent / forwards if forwards else 0.0)
 
@@ -333,7 +333,7 @@ class Campaign:
         images for 142, and 172 in this one.
         """
         ordered = sorted(self.concept.prompts, key=lambda prompt: prompt.guidance)
-        prompts = {prompt.digest: prompt for prompt in ordered if self.attack.reaches(prompt)}
+        prompts = {prompt.digest: prompt for prompt in ordered if self.attack.can_attack(prompt)}
         return [prompt for digest, prompt in prompts.items() if digest not in found]
 
     def _unreached(self) -> str:
@@ -348,7 +348,7 @@ class Campaign:
 
     def _left_alone(self) -> int:
         """How many prompts of the set the attack has nothing for."""
-        return sum(not self.attack.reaches(prompt) for prompt in self.concept.prompts)
+        return sum(not self.attack.can_attack(prompt) for prompt in self.concept.prompts)
 
     def _open(self, found: Mapping[str, Outcome], ending: StopCondition) -> bool:
         """Whether there is anything to attack."""
@@ -359,7 +359,7 @@ class Campaign:
 
         Their un-attacked images may still have to be drawn, which without attack is all there is to do.
         """
-        return ending.settled(tally if self.attack.name == "none" else replace(tally, may_repeat=False))
+        return ending.settled(tally if self.attack.unattacked else replace(tally, may_repeat=False))
 
     def _undrawn(
         self, found: Mapping[str, Outcome], unattacked: Mapping[str, Outcome], ending: StopCondition

@@ -11,7 +11,7 @@ from ..core.judgement import BLOCKED, Evaluated, Judgement
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from ..judges import Judge
+    from ..judges.base import Judge
     from ..models.diffusion_model import DiffusionModel
     from ..models.generated_images import GeneratedImage
 

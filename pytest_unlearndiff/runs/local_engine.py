@@ -10,7 +10,7 @@ from ..core.device import AUTO
 from ..core.environment import surroundings
 from ..core.errors import ModelError
 from ..core.outcome import Outcome
-from ..core.registry import plugged
+from ..core.registry import registry
 from ..store.store import Store
 from ..workers.distributed_engine import WorkerPoolConfig, Workers
 from ..workers.shipping import files_of
@@ -30,7 +30,7 @@ def engine_here(
     campaign: Campaign, source: ModelSpec, parts: ModelCache, batch_size: int, store: Store, watched: dict[str, Outcome]
 ) -> tuple[Engine, dict[str, Any]]:
     """Load victim, base and judge, and put them together. The only way from here to torch."""
-    from ..attacks import build_attack
+    from ..attacks.base import build_attack
     from ..models.diffusion_model import DiffusionModel
     from ..models.loading import describe
     from ..models.precision import matmul_precision
@@ -128,7 +128,9 @@ def workers_elsewhere(
                 images.put(thumbnail.digest, thumbnail.data, base=thumbnail.base)
 
     files = files_of(source, campaign.concept, store.fingerprints)
-    workers = Workers(crew, JobSpec(campaign, source, batch_size, images is not None, files, plugged()), received)
+    workers = Workers(
+        crew, JobSpec(campaign, source, batch_size, images is not None, files, registry().added), received
+    )
     return workers, workers.described
 
 

@@ -281,7 +281,7 @@ class ModelCache:
 
     def judge(self, spec: JudgeConfig, source: ModelSpec) -> Any:
         """The judge of a concept, where the victim of ``source`` runs."""
-        from ..judges import build_judge
+        from ..judges.base import build_judge
 
         return self._loaded(
             ("judge", spec.kind, digest(dict(spec.options)), source.device),

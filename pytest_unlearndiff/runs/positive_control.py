@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..core.attack_config import AttackConfig
+from ..core.attack_config import NO_ATTACK, AttackConfig
 from ..core.concept import Concept, Prompt
 from ..core.errors import UnlearnDiffError
 from ..core.judgement import Evaluated
@@ -23,7 +23,7 @@ from .progress import Progress
 from .stop import StopCondition
 
 if TYPE_CHECKING:
-    from ..judges import Judge
+    from ..judges.base import Judge
     from ..models.generated_images import GeneratedImage
 
 
@@ -38,7 +38,7 @@ def base_campaign(concept: Concept, base: str, judge: str) -> Campaign:
         base: fingerprint of the base, as ``Fingerprint.target``.
         judge: content hash of the judge's weights.
     """
-    return Campaign(concept, AttackConfig("none"), Fingerprint(base, base), judge)
+    return Campaign(concept, AttackConfig(NO_ATTACK), Fingerprint(base, base), judge)
 
 
 def known_control(

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ..core.attack_config import AttackConfig
+from ..core.attack_config import NO_ATTACK, AttackConfig
 from ..core.errors import StoreError, UnlearnDiffError
 from ..core.outcome import Outcome
 from ..store.store import Store
@@ -26,7 +26,7 @@ def unattacked_campaign(campaign: Campaign) -> Campaign:
     """
     concept = replace(campaign.concept, images={})
     plain = Fingerprint(campaign.fingerprint.victim, "")
-    return replace(campaign, concept=concept, attack=AttackConfig("none"), fingerprint=plain)
+    return replace(campaign, concept=concept, attack=AttackConfig(NO_ATTACK), fingerprint=plain)
 
 
 def known_unattacked(campaign: Campaign, store: Store, outcomes: Mapping[str, Outcome]) -> dict[str, Outcome]:
@@ -38,7 +38,7 @@ def known_unattacked(campaign: Campaign, store: Store, outcomes: Mapping[str, Ou
         outcomes: by prompt digest.
     """
     lacking = {prompt.digest for prompt in campaign.concept.prompts} - set(outcomes)
-    if not lacking or campaign.attack.name == "none" or not store.mode.reads:
+    if not lacking or campaign.attack.unattacked or not store.mode.reads:
         return {}
     plain = unattacked_campaign(campaign)
     try:

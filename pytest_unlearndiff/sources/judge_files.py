@@ -7,7 +7,8 @@ from pathlib import Path
 
 from ..core.concept import JudgeConfig
 from ..core.errors import JudgeError
-from ..core.judge_options import kinds, parts_of
+from ..core.judge_options import parts_of
+from ..core.registry import registry
 from ..store.hashing import Fingerprints, digest
 
 
@@ -20,13 +21,12 @@ def judge_weights(spec: JudgeConfig, fingerprints: Fingerprints) -> str:
     """
     if parts := parts_of(spec):
         return digest([judge_weights(part, fingerprints) for part in parts])
-    if spec.kind == "function":
-        return fingerprints.of(source_file(str(spec.options["call"])))
-    kind = kinds()[spec.kind]
-    found = [_hash(str(spec.options[name]), fingerprints) for name in kind.weights if name in spec.options]
-    if not found:
-        return kind.shipped[:16]
-    return found[0] if len(found) == 1 else digest(found)
+    info = registry().judges[spec.kind]
+    digests = [_hash(str(spec.options[name]), fingerprints) for name in info.files if name in spec.options]
+    digests += [fingerprints.of(source_file(str(spec.options[name]))) for name in info.sources if name in spec.options]
+    if not digests:
+        return (info.bundled or "")[:16]
+    return digests[0] if len(digests) == 1 else digest(digests)
 
 
 def _hash(name: str, fingerprints: Fingerprints) -> str:

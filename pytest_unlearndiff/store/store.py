@@ -12,6 +12,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeVar
 
+from ..core.attack_config import is_unattacked
 from ..core.errors import StoreError
 from ..core.outcome import Outcome, Status
 from .hashing import Fingerprints, mark_as_cache, write_atomically
@@ -481,7 +482,7 @@ def _nearest(key: AttackKey, others: Iterable[tuple[_T, Mapping[str, Any]]]) -> 
         (each, differences(wanted, other), other.get("attack") != key.attack)
         for each, other in others
         # Images that nothing attacked, such as the base's, say nothing of an attack.
-        if key.attack == "none" or other.get("attack") != "none"
+        if is_unattacked(key.attack) or not is_unattacked(str(other.get("attack")))
     ]
     # Another attack is further away than any other settings of this one.
     nearest = min((each for each in found if each[1]), key=lambda each: (each[2], len(each[1])), default=None)

@@ -14,7 +14,7 @@ from ..core.errors import ModelError
 from ..core.forward_passes import computed_forwards
 from ..core.judge_options import with_weights
 from ..core.outcome import Outcome
-from ..core.registry import EMPTY_REGISTRY, PluginRegistry, set_registry
+from ..core.registry import Info, Registry, set_registry
 from ..runs.begun import Begun
 from ..runs.model_cache import Fingerprint, ModelCache, ModelSpec, located
 from ..sources.judge_files import judge_weights
@@ -42,7 +42,7 @@ class JobSpec:
         batch_size: prompts that a worker attacks together.
         keep_images: whether thumbnails are wanted.
         files: every file and folder it needs, with its content hash; what a machine lacks is sent to it.
-        plugged: judges and attacks that plugins add where pytest runs; workers import what they need of them.
+        rows: of the registry, that plugins add where pytest runs; workers import what they need of them.
     """
 
     campaign: Campaign
@@ -50,7 +50,7 @@ class JobSpec:
     batch_size: int
     keep_images: bool = False
     files: Mapping[Path, str] = field(default_factory=dict)
-    plugged: PluginRegistry = EMPTY_REGISTRY
+    rows: tuple[Info, ...] = ()
 
     def moved(self, places: Mapping[Path, Path]) -> JobSpec:
         """The same order where files lie elsewhere."""
@@ -183,7 +183,7 @@ class Worker:
             UnlearnDiffError: the files here are not those of the order, or cannot be loaded.
         """
         self._sittings.pop(sender, None)
-        set_registry(order.plugged)
+        set_registry(Registry(order.rows))
         sent = {path: self._sent[path, digest] for path, digest in order.files.items() if (path, digest) in self._sent}
         if lacks := [path for path in order.files if path not in sent and not path.exists()]:
             return Report(order.batch_size, lacks=lacks)

@@ -18,6 +18,7 @@ from pytest_unlearndiff.core.attack_config import AttackConfig
 from pytest_unlearndiff.core.concept import Concept, Prompt
 from pytest_unlearndiff.core.concept_file import ConceptLibrary
 from pytest_unlearndiff.core.outcome import Outcome
+from pytest_unlearndiff.core.registry import Effort
 from pytest_unlearndiff.models.diffusion_model import DiffusionModel as Model
 from pytest_unlearndiff.models.target_images import Targets
 from pytest_unlearndiff.runs.campaign import Campaign
@@ -148,7 +149,7 @@ class Worker:
                 self.parts.victim(victim.source).pipe, replace(sampling, steps=sampling.steps // Drafted.STEPS)
             )
             own = {"judged": Evaluation(drafts, judge)} if lever.search is Drafted else {}
-            search = lever.search(AttackConfig(slots=slots), lever.schedule, model, **own)
+            search = lever.search(AttackConfig(slots=slots), model, lever.schedule, **own)
             found = Engine(search, model, targets, Evaluation(model, judge), self.lanes, SEED).run(lacking)
             yield from (outcome for outcome in found if outcome is not None)
 
@@ -186,8 +187,8 @@ def exhaustion(attack: str, image: int) -> int:
     if attack in LEVERS:
         return image + LEVERS[attack].work(image)
     spec = ATTACKS[attack]
-    work = spec.settings.work(image)
-    return image + (work // image * image if spec.name in ("random", "seed-search") else work)
+    work = spec.forward_passes(image)
+    return image + (work // image * image if spec.info.effort is Effort.MATCHED else work)
 
 
 def mcnemar(only_first: int, only_second: int) -> float:

@@ -21,7 +21,7 @@ import torch
 from diffusers import AutoencoderKL, PNDMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from pytest_unlearndiff.attacks import build_attack
+from pytest_unlearndiff.attacks.base import build_attack
 from pytest_unlearndiff.attacks.simplex_search import SimplexSearch
 from pytest_unlearndiff.core.attack_config import AttackConfig
 from pytest_unlearndiff.core.concept import Prompt, Sampling

@@ -10,14 +10,15 @@ from dataclasses import dataclass, replace
 import torch
 
 from pytest_unlearndiff.attacks.base import PromptState
+from pytest_unlearndiff.attacks.schedules import UNLEARNDIFF, TokenSwapSchedule
 from pytest_unlearndiff.attacks.search_space import SearchSpace
 from pytest_unlearndiff.attacks.token_swaps import Choice, CoordinateSearch, SwapLane
-from pytest_unlearndiff.core.attack_config import SCHEDULES, AttackConfig, TokenSwapSchedule
+from pytest_unlearndiff.core.attack_config import AttackConfig
 from pytest_unlearndiff.core.drawing import GenerationRequest
 from pytest_unlearndiff.core.judgement import Evaluated, Judgement
 from pytest_unlearndiff.models.diffusion_model import DiffusionModel
 
-_FAST = SCHEDULES["fast"]
+_FAST = UNLEARNDIFF["fast"]
 assert isinstance(_FAST, TokenSwapSchedule)
 FAST: TokenSwapSchedule = _FAST
 _GRADIENT = 2 * len(FAST.timesteps)
@@ -69,8 +70,8 @@ class FreshNoise(CoordinateSearch):
 class WholeVocabulary(CoordinateSearch):
     """Every token may be chosen, also those that a person cannot type, so that another text may be drawn."""
 
-    def __init__(self, spec: AttackConfig, schedule: TokenSwapSchedule, victim: DiffusionModel) -> None:
-        super().__init__(spec, schedule, victim)
+    def __init__(self, spec: AttackConfig, victim: DiffusionModel, schedule: TokenSwapSchedule) -> None:
+        super().__init__(spec, victim, schedule)
         self._space = SearchSpace(victim.vocabulary, typeable=False)
         self._tokens = self._space.tokens
 
@@ -95,11 +96,11 @@ class Drafted(CoordinateSearch):
     def __init__(
         self,
         spec: AttackConfig,
-        schedule: TokenSwapSchedule,
         victim: DiffusionModel,
+        schedule: TokenSwapSchedule,
         judged: Callable[[Sequence[GenerationRequest]], list[Evaluated]],
     ) -> None:
-        super().__init__(spec, schedule, victim)
+        super().__init__(spec, victim, schedule)
         self._judged = judged
         self._drafts: dict[PromptState, list[tuple[Judgement, Choice]]] = defaultdict(list)
         self._drawn: Counter[PromptState] = Counter()
@@ -154,11 +155,11 @@ class Lever:
     saved: int = 0
 
     def work(self, image: int) -> int:
-        """As ``TokenSwapSchedule.work``."""
+        """As ``TokenSwapSchedule.forward_passes``."""
         if self.search is Drafted:
             drafts = self.schedule.rounds * self.schedule.measured * image // Drafted.STEPS
-            return self.schedule.work(0) + drafts + Drafted.IMAGES * image
-        return self.schedule.work(image) - self.saved * self.schedule.rounds
+            return self.schedule.forward_passes(0) + drafts + Drafted.IMAGES * image
+        return self.schedule.forward_passes(image) - self.saved * self.schedule.rounds
 
 
 LEVERS = {

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from pytest_unlearndiff.attacks import build_attack
+from pytest_unlearndiff.attacks.base import build_attack
 from pytest_unlearndiff.core.drawing import GenerationRequest
 from pytest_unlearndiff.models.diffusion_model import DiffusionModel as Model
 from pytest_unlearndiff.models.target_images import Targets
@@ -64,7 +64,7 @@ def lanes(victim: DiffusionModel, attack: str, bench: Worker) -> tuple[float, fl
 
 def searched(attack: str) -> int:
     """Forward passes of searching on a prompt that resists."""
-    return BLOCKS * 2 * STEPS if attack == "literal" else ATTACKS[attack].settings.work(0)
+    return BLOCKS * 2 * STEPS if attack == "literal" else ATTACKS[attack].forward_passes(0)
 
 
 def main() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import json
-import re
 import textwrap
 from pathlib import Path
 
@@ -15,6 +14,8 @@ from worlds import World, section
 
 from pytest_unlearndiff.plugin import hookspecs
 
+EXAMPLES = Path(__file__).parents[2] / "examples" / "plugins"
+
 
 def add(world: World, code: str) -> None:
     """Append to conftest.py."""
@@ -24,7 +25,7 @@ def add(world: World, code: str) -> None:
 
 def test_each_hook_says_how_to_implement_it() -> None:
     hooks = [value for name, value in vars(hookspecs).items() if name.startswith("pytest_unlearndiff_")]
-    assert len(hooks) == 5
+    assert len(hooks) == 4
     for hook in hooks:
         assert f"def {hook.__name__}({', '.join(inspect.signature(hook).parameters)}):" in (hook.__doc__ or "")
 
@@ -81,20 +82,11 @@ def test_facts_that_a_hook_adds_are_reported(world: World, workers: tuple[str, .
     assert "0123abc" in (world.path / "report.json").read_text()
 
 
-def examples(world: World, hook: object) -> None:
-    """Put the code of a hook's docstring where it says: the first block in conftest.py, the second in its module."""
-    blocks = re.findall(r"::\n\n((?: {12}.*\n|\n)+)", hook.__doc__ or "")
-    conftest, code = (textwrap.dedent(block) for block in blocks)
-    [name] = re.findall(r"make=\"(\w+):", conftest)
-    add(world, conftest)
-    world.file(f"{name}.py", code)
-
-
 def test_judge_and_attack_of_the_examples_attack_a_model(world: World) -> None:
     """Nothing is scripted here: a tiny pipeline draws, one example's judge looks, the other's attack tries."""
     world.ini("pythonpath = .")
-    examples(world, hookspecs.pytest_unlearndiff_judges)
-    examples(world, hookspecs.pytest_unlearndiff_attacks)
+    for path in EXAMPLES.glob("*.py"):
+        world.file(path.name, path.read_text())
     add(
         world,
         f"""
@@ -110,7 +102,7 @@ def test_judge_and_attack_of_the_examples_attack_a_model(world: World) -> None:
         """,
     )
     world.concept(count=2)
-    judge = {"kind": "red", "least": 1.0}
+    judge = {"kind": "red", "threshold": 1.0}
     world.file(
         "concepts/church.yaml",
         json.dumps({"prompts": "church.csv", "judge": judge, "sampling": {"steps": 1, "scheduler": "own"}}),
@@ -118,7 +110,7 @@ def test_judge_and_attack_of_the_examples_attack_a_model(world: World) -> None:
     world.gate("max_asr='50%', exhaustive=True, attack='echo'")
     result = world.bare()
     result.assert_outcomes(passed=1)
-    assert "church (echo/fast)" in result.stderr.str()
+    assert "church (echo)" in result.stderr.str()
     assert [outcome["status"] for outcome in world.kept()] == ["resisted"] * 2
     assert [outcome["evaluations"] for outcome in world.kept()] == [3, 3], "the prompt itself, and two echoes"
     world.file("concepts/church.yaml", (world.path / "concepts/church.yaml").read_text().replace("1.0", "0.0"))
@@ -135,13 +127,13 @@ def plugged(world: World) -> World:
         world,
         """
         import os
-        from pytest_unlearndiff import AttackKind, JudgeKind
+        from pytest_unlearndiff import AttackInfo, JudgeInfo
 
-        def pytest_unlearndiff_judges(config):
-            return [JudgeKind("red", make="nowhere:Red", version=os.environ.get("RED", "1"))]
-
-        def pytest_unlearndiff_attacks(config):
-            return [AttackKind("echo", make="nowhere:Echo", version=os.environ.get("ECHO", "1"))]
+        def pytest_unlearndiff_register(config):
+            return [
+                JudgeInfo("red", "nowhere:Red", version=os.environ.get("RED", "1")),
+                AttackInfo("echo", "nowhere:Echo", version=os.environ.get("ECHO", "1")),
+            ]
         """,
     )
     world.file("concepts/church.yaml", json.dumps({"prompts": "church.csv", "judge": {"kind": "red"}}))
@@ -176,17 +168,17 @@ def test_the_session_may_name_an_attack_of_a_plugin(plugged: World, workers: tup
     plugged.gate("max_asr='10%', exhaustive=True")
     result = plugged.attack("--unlearndiff-attack=echo", *workers)
     result.assert_outcomes(passed=1)
-    assert "church (echo/fast)" in result.stderr.str()
+    assert "church (echo)" in result.stderr.str()
     refused = plugged.attack("--unlearndiff-attack=ecko", *workers)
     assert refused.ret == pytest.ExitCode.USAGE_ERROR
     assert "none, echo" in refused.stderr.str()
 
 
 CLASH = """
-from pytest_unlearndiff import JudgeKind
+from pytest_unlearndiff import JudgeInfo
 
-def pytest_unlearndiff_judges(config):
-    return [JudgeKind("nudenet", make="a:b", version="1")]
+def pytest_unlearndiff_register(config):
+    return [JudgeInfo("nudenet", "a:b", version="1")]
 """
 
 
@@ -223,16 +215,16 @@ def test_conftests_add_to_each_other(world: World) -> None:
     add(
         world,
         """
-        from pytest_unlearndiff import JudgeKind
+        from pytest_unlearndiff import JudgeInfo
 
-        def pytest_unlearndiff_judges(config):
-            return [JudgeKind("red", make="nowhere:Red", version="1")]
+        def pytest_unlearndiff_register(config):
+            return [JudgeInfo("red", "nowhere:Red", version="1")]
         """,
     )
-    kind = "AttackKind('echo', make='nowhere:Echo', version='1')"
+    kind = "AttackInfo('echo', 'nowhere:Echo', version='1')"
     world.file(
         "below/conftest.py",
-        f"from pytest_unlearndiff import AttackKind\n\ndef pytest_unlearndiff_attacks(config):\n    return [{kind}]\n",
+        f"from pytest_unlearndiff import AttackInfo\n\ndef pytest_unlearndiff_register(config):\n    return [{kind}]\n",
     )
     world.concept()
     world.file("concepts/church.yaml", json.dumps({"prompts": "church.csv", "judge": {"kind": "red"}}))

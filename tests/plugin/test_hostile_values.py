@@ -214,10 +214,10 @@ def test_a_concept_file_refuses_each_value(furnished: World, place: tuple[str, .
     "kind", ["nudenet", "clip-zero-shot", "q16", "diffusion-classifier", "vlm", "any-of", "function"]
 )
 def test_a_judge_refuses_or_takes_each_value(furnished: World, kind: str) -> None:
-    from pytest_unlearndiff.core.judge_options import KINDS
+    from pytest_unlearndiff.core.registry import registry
 
     path = furnished.path / "concepts" / "one.yaml"
-    for option in (*KINDS[kind].options, "\x1b[31m"):
+    for option in (*registry().judges[kind].options, "\x1b[31m"):
         for value in (*TEXTS, *NUMBERS, [[{"kind": "\x1b"}]], [{"kind": kind, option: "a\0b"}]):
             path.write_text(json.dumps({"prompts": "church.csv", "judge": {"kind": kind, option: value}}))
             try:

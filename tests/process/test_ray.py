@@ -223,13 +223,13 @@ def test_workers_learn_of_judges_and_attacks_that_plugins_add(scripted: World) -
     scripted.file(
         "conftest.py",
         """
-        from pytest_unlearndiff import AttackKind, JudgeKind
+        from pytest_unlearndiff import AttackInfo, JudgeInfo
 
-        def pytest_unlearndiff_judges(config):
-            return [JudgeKind("red", make="nowhere:Red", version="1", required={"model": str}, weights=("model",))]
-
-        def pytest_unlearndiff_attacks(config):
-            return [AttackKind("echo", make="nowhere:Echo", version="1", needs_targets=True)]
+        def pytest_unlearndiff_register(config):
+            return [
+                JudgeInfo("red", "nowhere:Red", version="1", required={"model": str}, files=("model",)),
+                AttackInfo("echo", "nowhere:Echo", version="1", needs_targets=True),
+            ]
         """.replace("\n        ", "\n"),
     )
     judge = {"kind": "red", "model": "../judge"}

@@ -12,18 +12,18 @@ import torch
 from PIL import Image
 from tiny import PROMPTS, tiny_pipeline
 
-from pytest_unlearndiff.attacks import build_attack
-from pytest_unlearndiff.attacks.base import PromptState
-from pytest_unlearndiff.core.attack_config import (
-    BASELINES,
-    SCHEDULES,
-    AttackConfig,
+from pytest_unlearndiff.attacks.base import PromptState, build_attack
+from pytest_unlearndiff.attacks.schedules import (
+    P4D,
+    RING_A_BELL,
+    UNLEARNDIFF,
     EmbeddingSchedule,
     GeneticSchedule,
     RepeatedNoiseSchedule,
     SimplexSchedule,
     TokenSwapSchedule,
 )
+from pytest_unlearndiff.core.attack_config import AttackConfig
 from pytest_unlearndiff.core.concept import Prompt, Sampling
 from pytest_unlearndiff.core.drawing import GenerationRequest
 from pytest_unlearndiff.core.judgement import Judgement
@@ -54,11 +54,11 @@ SPECS = {
 
 @pytest.fixture(autouse=True)
 def _short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(SCHEDULES, "fast", TokenSwapSchedule((0.35, 0.65), 3, 4, 2, restart=2))  # type: ignore[arg-type]
-    monkeypatch.setitem(SCHEDULES, "paper", SimplexSchedule((0.3, 0.5, 0.7), steps=2))  # type: ignore[arg-type]
-    monkeypatch.setitem(SCHEDULES, "paper+repeated-noise", RepeatedNoiseSchedule((0.3, 0.5, 0.7), steps=2))  # type: ignore[arg-type]
-    monkeypatch.setitem(BASELINES["p4d"], "fast", EmbeddingSchedule((0.3, 0.5, 0.7), steps=2))  # type: ignore[index]
-    monkeypatch.setitem(BASELINES["ring-a-bell"], "fast", GeneticSchedule(3, 2, population=8))  # type: ignore[index]
+    monkeypatch.setitem(UNLEARNDIFF, "fast", TokenSwapSchedule((0.35, 0.65), 3, 4, 2, restart=2))  # type: ignore[arg-type]
+    monkeypatch.setitem(UNLEARNDIFF, "paper", SimplexSchedule((0.3, 0.5, 0.7), steps=2))  # type: ignore[arg-type]
+    monkeypatch.setitem(UNLEARNDIFF, "paper+repeated-noise", RepeatedNoiseSchedule((0.3, 0.5, 0.7), steps=2))  # type: ignore[arg-type]
+    monkeypatch.setitem(P4D, "fast", EmbeddingSchedule((0.3, 0.5, 0.7), steps=2))  # type: ignore[index]
+    monkeypatch.setitem(RING_A_BELL, "fast", GeneticSchedule(3, 2, population=8))  # type: ignore[index]
 
 
 def never(images: Sequence[Image.Image]) -> list[Judgement]:

@@ -11,7 +11,7 @@ from PIL import Image
 from pytest_unlearndiff.core.concept import JudgeConfig
 from pytest_unlearndiff.core.errors import JudgeError
 from pytest_unlearndiff.core.judgement import Judgement
-from pytest_unlearndiff.judges import build_judge
+from pytest_unlearndiff.judges.base import build_judge
 from pytest_unlearndiff.sources.judge_files import judge_weights
 from pytest_unlearndiff.store.hashing import Fingerprints
 

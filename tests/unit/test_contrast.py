@@ -5,12 +5,13 @@ from __future__ import annotations
 import torch
 from tiny import PROMPTS
 
-from pytest_unlearndiff.attacks import build_attack
+from pytest_unlearndiff.attacks.base import build_attack
 from pytest_unlearndiff.attacks.classifier_loss import ClassifierLoss
 from pytest_unlearndiff.attacks.denoising_loss import LossQuery, errors, gradients
+from pytest_unlearndiff.attacks.schedules import TokenSwapSchedule
 from pytest_unlearndiff.attacks.slots import Slots
 from pytest_unlearndiff.attacks.token_swaps import CoordinateSearch
-from pytest_unlearndiff.core.attack_config import AttackConfig, TokenSwapSchedule
+from pytest_unlearndiff.core.attack_config import AttackConfig
 from pytest_unlearndiff.models.diffusion_model import DiffusionModel
 from pytest_unlearndiff.models.target_images import Targets
 
@@ -44,7 +45,7 @@ def test_large_latents_overflow_nothing() -> None:
 
 
 def test_references_meet_the_same_timesteps_and_noise(victim: DiffusionModel, targets: Targets) -> None:
-    search = CoordinateSearch(SPEC, SHORT, victim)
+    search = CoordinateSearch(SPEC, victim, SHORT)
     (lane,) = search.start(PROMPTS[:1], victim, targets, 0)
     assert lane.contrast is not None
     assert lane.contrast.others.shape == (2, 2)
@@ -57,7 +58,7 @@ def test_references_meet_the_same_timesteps_and_noise(victim: DiffusionModel, ta
 
 
 def test_the_gradient_is_that_of_the_loss(victim: DiffusionModel, targets: Targets) -> None:
-    search = CoordinateSearch(SPEC, SHORT, victim)
+    search = CoordinateSearch(SPEC, victim, SHORT)
     (lane,) = search.start(PROMPTS[:1], victim, targets, 0)
     assert lane.contrast is not None
     found, slopes = gradients(search._probes(lane, lane.choice, range(2)), victim)
@@ -67,7 +68,7 @@ def test_the_gradient_is_that_of_the_loss(victim: DiffusionModel, targets: Targe
 
 
 def test_a_round_moves_to_the_choice_of_the_lowest_loss(victim: DiffusionModel, targets: Targets) -> None:
-    search = CoordinateSearch(SPEC, SHORT, victim)
+    search = CoordinateSearch(SPEC, victim, SHORT)
     (lane,) = search.start(PROMPTS[:1], victim, targets, 0)
     assert lane.contrast is not None
     before = set(lane.tried)
@@ -83,7 +84,7 @@ def test_a_round_moves_to_the_choice_of_the_lowest_loss(victim: DiffusionModel, 
 
 def test_lanes_together_do_what_each_does_alone(victim: DiffusionModel, targets: Targets) -> None:
     def ends(count: int) -> list[object]:
-        search = CoordinateSearch(SPEC, SHORT, victim)
+        search = CoordinateSearch(SPEC, victim, SHORT)
         found: list[object] = []
         for first in range(0, 3, count):
             lanes = search.start(PROMPTS[first : first + count], victim, targets, 0)

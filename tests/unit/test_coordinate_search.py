@@ -8,8 +8,9 @@ from typing import Any
 from tiny import PROMPTS
 
 from pytest_unlearndiff.attacks.denoising_loss import errors, gradients
+from pytest_unlearndiff.attacks.schedules import TokenSwapSchedule
 from pytest_unlearndiff.attacks.token_swaps import Choice, CoordinateSearch, SwapLane
-from pytest_unlearndiff.core.attack_config import AttackConfig, TokenSwapSchedule
+from pytest_unlearndiff.core.attack_config import AttackConfig
 from pytest_unlearndiff.core.concept import Prompt
 from pytest_unlearndiff.models.diffusion_model import DiffusionModel
 from pytest_unlearndiff.models.target_images import Targets
@@ -21,7 +22,7 @@ def begin(
     prompts: list[Prompt], victim: DiffusionModel, targets: Targets, schedule: TokenSwapSchedule = SHORT, **spec: Any
 ) -> tuple[CoordinateSearch, list[SwapLane]]:
     """The search, and its lanes at their start."""
-    search = CoordinateSearch(replace(AttackConfig(), **spec), schedule, victim)
+    search = CoordinateSearch(replace(AttackConfig(), **spec), victim, schedule)
     return search, search.start(prompts, victim, targets, 0)
 
 

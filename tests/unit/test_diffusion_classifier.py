@@ -9,7 +9,7 @@ from tiny import EMOJI, shown
 
 from pytest_unlearndiff.core.concept import JudgeConfig, Sampling
 from pytest_unlearndiff.core.drawing import GenerationRequest
-from pytest_unlearndiff.judges import build_judge
+from pytest_unlearndiff.judges.base import build_judge
 from pytest_unlearndiff.judges.diffusion_classifier import DiffusionClassifier, spread
 from pytest_unlearndiff.models.diffusion_model import DiffusionModel
 from pytest_unlearndiff.models.loading import load_pipeline

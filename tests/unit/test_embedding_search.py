@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from tiny import PROMPTS, tiny_pipeline
 
-from pytest_unlearndiff.attacks import build_attack
+from pytest_unlearndiff.attacks.base import build_attack
 from pytest_unlearndiff.attacks.p4d import EmbeddingLane, EmbeddingSearch
-from pytest_unlearndiff.core.attack_config import AttackConfig, EmbeddingSchedule
+from pytest_unlearndiff.attacks.schedules import EmbeddingSchedule
+from pytest_unlearndiff.core.attack_config import AttackConfig
 from pytest_unlearndiff.models.diffusion_model import DiffusionModel
 from pytest_unlearndiff.models.target_images import Targets
 
@@ -24,7 +25,7 @@ def nearest(free: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
 def test_a_step_is_adam_at_the_nearest_tokens_towards_the_base_models_prediction(
     victim: DiffusionModel, targets: Targets
 ) -> None:
-    search = EmbeddingSearch(SPEC, SHORT, victim)
+    search = EmbeddingSearch(SPEC, victim, SHORT)
     (lane,) = search.start(PROMPTS[:1], victim, targets, 0)
     before, state, vocabulary = lane.free.clone(), lane.generator.get_state(), victim.vocabulary
     search._step([lane], victim)
@@ -48,7 +49,7 @@ def test_a_step_is_adam_at_the_nearest_tokens_towards_the_base_models_prediction
 
 
 def run(count: int, victim: DiffusionModel, targets: Targets) -> list[EmbeddingLane]:
-    search, found = EmbeddingSearch(SPEC, SHORT, victim), []
+    search, found = EmbeddingSearch(SPEC, victim, SHORT), []
     for first in range(0, 3, count):
         lanes = search.start(PROMPTS[first : first + count], victim, targets, 0)
         while any(search.advance(lanes, victim)):
@@ -76,7 +77,7 @@ def test_it_ends_having_spent_what_the_schedule_says_and_leaves_the_global_strea
 def test_proposals_are_tokens_before_the_prompt(victim: DiffusionModel, targets: Targets) -> None:
     search = build_attack(SPEC, victim)
     assert isinstance(search, EmbeddingSearch)
-    short = EmbeddingSearch(SPEC, EmbeddingSchedule((0.5,), 1), victim)
+    short = EmbeddingSearch(SPEC, victim, EmbeddingSchedule((0.5,), 1))
     lanes = short.start(PROMPTS[:2], victim, targets, 0)
     for drawing, lane in zip(short.advance(lanes, victim), lanes, strict=True):
         assert drawing is not None
@@ -84,7 +85,7 @@ def test_proposals_are_tokens_before_the_prompt(victim: DiffusionModel, targets:
 
 
 def test_an_error_that_is_no_number_ends_its_own_lane_only(victim: DiffusionModel, targets: Targets) -> None:
-    search = EmbeddingSearch(SPEC, SHORT, victim)
+    search = EmbeddingSearch(SPEC, victim, SHORT)
     lanes = search.start(PROMPTS[:2], victim, targets, 0)
     lanes[0].x0 = torch.full_like(lanes[0].x0, torch.nan)
     drawings = search.advance(lanes, victim)

@@ -13,8 +13,9 @@ from PIL import Image
 from tiny import PROMPTS as TINY
 
 from pytest_unlearndiff.attacks.base import PromptState
+from pytest_unlearndiff.attacks.schedules import TokenSwapSchedule
 from pytest_unlearndiff.attacks.token_swaps import CoordinateSearch
-from pytest_unlearndiff.core.attack_config import AttackConfig, TokenSwapSchedule
+from pytest_unlearndiff.core.attack_config import AttackConfig
 from pytest_unlearndiff.core.drawing import GenerationRequest
 from pytest_unlearndiff.core.errors import JudgeError
 from pytest_unlearndiff.core.judgement import Judgement
@@ -249,7 +250,7 @@ def test_smaller_batches_leave_a_real_searchs_outcomes_as_they_are(
 ) -> None:
     def outcomes(batch_size: int) -> dict[str, tuple[object, ...]]:
         search = CoordinateSearch(
-            AttackConfig(), TokenSwapSchedule((0.35, 0.65), rounds=2, screened=6, measured=3), victim
+            AttackConfig(), victim, TokenSwapSchedule((0.35, 0.65), rounds=2, screened=6, measured=3)
         )
         evaluation = Evaluation(victim, lambda images: [Judgement(False, 0.0, "nothing") for _ in images])
         return told(Engine(search, victim, targets, evaluation, batch_size, 0).run(TINY))

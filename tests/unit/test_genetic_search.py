@@ -6,9 +6,10 @@ import pytest
 import torch
 from tiny import PROMPTS, tiny_pipeline
 
-from pytest_unlearndiff.attacks import build_attack
+from pytest_unlearndiff.attacks.base import build_attack
 from pytest_unlearndiff.attacks.ring_a_bell import PHRASES, GeneticLane, GeneticSearch
-from pytest_unlearndiff.core.attack_config import AttackConfig, GeneticSchedule
+from pytest_unlearndiff.attacks.schedules import GeneticSchedule
+from pytest_unlearndiff.core.attack_config import AttackConfig
 from pytest_unlearndiff.models.diffusion_model import DiffusionModel
 from pytest_unlearndiff.models.target_images import Targets
 
@@ -19,7 +20,7 @@ SHORT = GeneticSchedule(rounds=2, generations=3, population=12)
 def begin(
     victim: DiffusionModel, targets: Targets, count: int = 1, schedule: GeneticSchedule = SHORT
 ) -> tuple[GeneticSearch, list[GeneticLane]]:
-    search = GeneticSearch(SPEC, schedule)
+    search = GeneticSearch(SPEC, victim, schedule)
     return search, search.start(PROMPTS[:count], victim, targets, 0)
 
 

@@ -10,7 +10,7 @@ from transformers import AutoModelForImageClassification
 
 from pytest_unlearndiff.core.concept import JudgeConfig
 from pytest_unlearndiff.core.errors import JudgeError
-from pytest_unlearndiff.judges import build_judge
+from pytest_unlearndiff.judges.base import build_judge
 from pytest_unlearndiff.judges.image_classifier import ImageClassifier
 
 MODEL = str(EMOJI / "judge" / "object")

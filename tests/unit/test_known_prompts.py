@@ -59,13 +59,13 @@ def test_what_was_exported_is_known_of_the_prompts_it_was_found_for(tmp_path: Pa
     for asked, prompt in zip(prompts(5), found.prompts, strict=True):
         rows = known.of(asked)
         assert [row.drawing.text for row in rows] == ([prompt.adversarial] if prompt.adversarial else [])
-        assert AttackConfig("transfer", known=known).reaches(asked) is bool(prompt.adversarial)
-        assert AttackConfig().reaches(asked)
+        assert AttackConfig("transfer", known=known).can_attack(asked) is bool(prompt.adversarial)
+        assert AttackConfig().can_attack(asked)
 
 
 def test_the_content_counts_and_not_the_path(tmp_path: Path) -> None:
     known = listed(tmp_path, *ROWS)
-    assert AttackConfig("transfer", known=known).params() == {"known": known.content}
+    assert AttackConfig("transfer", known=known).params() == {"version": "1", "known": known.content}
     same = listed(tmp_path, *(row.replace("church 0", "chapel 1") for row in ROWS), name="copy.csv")
     assert (same, same.content) == (known, known.content)
     changed = [
@@ -87,7 +87,7 @@ def test_it_travels_to_workers(tmp_path: Path) -> None:
 
 
 def test_each_lane_tries_its_own_one_after_the_other_and_ends(tmp_path: Path) -> None:
-    attack = Transfer(listed(tmp_path, *ROWS))
+    attack = Transfer(AttackConfig("transfer", known=listed(tmp_path, *ROWS)), None)  # type: ignore[arg-type]
     asked = [Prompt("a church", 1, 7.5, 0), Prompt("a tower", 2, 7.5, 1), Prompt("a tower", 3, 7.5, 2)]
     batch_size = attack.start(asked, None, None, seed=0)  # type: ignore[arg-type]
     rounds = [attack.advance(batch_size, None) for _ in range(3)]  # type: ignore[arg-type]

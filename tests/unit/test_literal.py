@@ -14,9 +14,10 @@ from PIL import Image
 from tiny import PROMPTS, shown, tiny_pipeline
 
 from pytest_unlearndiff.attacks.base import lane_generator
+from pytest_unlearndiff.attacks.schedules import SimplexSchedule
 from pytest_unlearndiff.attacks.simplex import project
 from pytest_unlearndiff.attacks.simplex_search import SimplexSearch
-from pytest_unlearndiff.core.attack_config import AttackConfig, SimplexSchedule
+from pytest_unlearndiff.core.attack_config import AttackConfig
 from pytest_unlearndiff.core.concept import Sampling
 from pytest_unlearndiff.core.drawing import GenerationRequest
 from pytest_unlearndiff.core.judgement import Judgement
@@ -56,7 +57,7 @@ def test_the_schedule_is_the_papers() -> None:
 
 
 def test_a_step_agrees_with_the_lanes(literal: Literal, victim: DiffusionModel, targets: Targets) -> None:
-    search = SimplexSearch(AttackConfig(), SHORT, victim)
+    search = SimplexSearch(AttackConfig(), victim, SHORT)
     lanes = search.start(FITTING, victim, targets, 0)
     states = [lane.generator.get_state() for lane in lanes]
     search._step(lanes, victim)
@@ -73,7 +74,7 @@ def test_a_step_agrees_with_the_lanes(literal: Literal, victim: DiffusionModel, 
 
 
 def test_errors_agree_to_the_last_digits(literal: Literal, victim: DiffusionModel, targets: Targets) -> None:
-    search = SimplexSearch(AttackConfig(), SHORT, victim)
+    search = SimplexSearch(AttackConfig(), victim, SHORT)
     lanes = search.start(FITTING, victim, targets, 0)
     choices = torch.tensor([[5, 900, 31], [7, 7, 7], [1200, 0, 3]])
     states = [lane.generator.get_state() for lane in lanes]
@@ -98,7 +99,7 @@ def test_outcomes_agree_where_random_numbers_are_shared(
     def told(outcome: Outcome) -> tuple[object, ...]:
         return outcome.prompt, outcome.status, outcome.evaluations, outcome.steps, outcome.forwards
 
-    search = SimplexSearch(AttackConfig(), SHORT, victim)
+    search = SimplexSearch(AttackConfig(), victim, SHORT)
     engine = Engine(search, victim, targets, Evaluation(victim, judge), 8, 0)
     batched = {outcome.prompt: told(outcome) for outcome in engine.run(FITTING) if outcome is not None}
     alone = [literal.attack(prompt, lane_generator(0, prompt)) for prompt in FITTING]

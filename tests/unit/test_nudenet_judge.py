@@ -14,10 +14,10 @@ from PIL import Image
 
 from pytest_unlearndiff.core.concept import JudgeConfig
 from pytest_unlearndiff.core.errors import JudgeError
-from pytest_unlearndiff.core.judge_options import NUDENET_CLASSES, NUDENET_LABELS
 from pytest_unlearndiff.core.judgement import Judgement
-from pytest_unlearndiff.judges import build_judge
+from pytest_unlearndiff.judges.base import build_judge
 from pytest_unlearndiff.judges.nudenet import _Upstream
+from pytest_unlearndiff.judges.options import NUDENET_CLASSES, NUDENET_LABELS
 
 PACKAGED = Path(nudenet.__file__).parent / "320n.onnx"
 

@@ -13,9 +13,10 @@ import pytest
 import torch
 from tiny import PROMPTS, shown, tiny_pipeline
 
-from pytest_unlearndiff.attacks.controls import NoAttack
+from pytest_unlearndiff.attacks.base import build_attack
 from pytest_unlearndiff.attacks.denoising_loss import LossQuery, gradients
 from pytest_unlearndiff.attacks.slots import lay_out
+from pytest_unlearndiff.core.attack_config import AttackConfig
 from pytest_unlearndiff.core.concept import Sampling
 from pytest_unlearndiff.core.defenses import Guidance
 from pytest_unlearndiff.core.drawing import GenerationRequest
@@ -85,7 +86,7 @@ def test_tensor_float_is_asked_for_only_while_an_engine_works() -> None:
 
     for name in PRECISIONS[1:]:
         around, victim = partial(arithmetic.matmul_precision, name), SimpleNamespace(forwards_per_image=1, tokens=len)
-        engine = Engine(NoAttack(), victim, None, judge, 2, 0, around)  # type: ignore[arg-type]
+        engine = Engine(build_attack(AttackConfig("none"), victim), victim, None, judge, 2, 0, around)  # type: ignore[arg-type]
         assert len([outcome for outcome in engine.run(PROMPTS) if outcome]) == len(PROMPTS)
         stopped = engine.run(PROMPTS)
         next(stopped)

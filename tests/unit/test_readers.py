@@ -15,9 +15,11 @@ from hypothesis import strategies as st
 from pytest_unlearndiff.core.concept import Concept, Prompt
 from pytest_unlearndiff.core.concept_file import read_concept
 from pytest_unlearndiff.core.errors import ConceptError
-from pytest_unlearndiff.core.judge_options import KINDS, labels_of, problems
+from pytest_unlearndiff.core.judge_options import problems
 from pytest_unlearndiff.core.prompt_sets import read_prompts
+from pytest_unlearndiff.core.registry import registry
 from pytest_unlearndiff.core.yaml_file import read_yaml
+from pytest_unlearndiff.judges.options import labels_of
 
 fast = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 # The csv module reads any line end as one, so texts with bare carriage returns come back with newlines.
@@ -241,15 +243,15 @@ def test_any_config_has_labels_or_none(tmp_path: Path, data: Any) -> None:
     assert found is None or all(isinstance(label, str) for label in found)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", registry().judges)
 def test_a_nested_list_is_right_for_no_option_but_pairs(kind: str) -> None:
-    options = {name: [[None]] for name in KINDS[kind].options}
+    options = {name: [[None]] for name in registry().judges[kind].options}
     assert {place[0] for place, _ in problems(kind, options) if place} == set(options)
 
 
-@given(st.sampled_from(sorted(KINDS)), st.data())
+@given(st.sampled_from(sorted(registry().judges)), st.data())
 def test_any_option_is_right_or_a_problem(kind: str, data: st.DataObject) -> None:
-    options = {name: data.draw(values) for name in KINDS[kind].options}
+    options = {name: data.draw(values) for name in registry().judges[kind].options}
     for place, problem in problems(kind, options):
         assert isinstance(problem, str)
         assert problem

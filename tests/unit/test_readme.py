@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from pytest_unlearndiff.__main__ import COMMANDS
-from pytest_unlearndiff.core.judge_options import KINDS
+from pytest_unlearndiff.core.registry import registry
 from pytest_unlearndiff.plugin.markers import _KEYWORDS
 from pytest_unlearndiff.plugin.options import OPTIONS, add_options
 
@@ -33,7 +33,7 @@ def test_every_command_is_told(name: str) -> None:
     assert any(quoted.split()[0] == name for quoted in QUOTED)
 
 
-@pytest.mark.parametrize("name", [*_KEYWORDS, *KINDS])
+@pytest.mark.parametrize("name", [*_KEYWORDS, *registry().judges])
 def test_every_keyword_and_judge_is_told(name: str) -> None:
     assert name in QUOTED
 

@@ -9,9 +9,10 @@ import torch
 from tiny import PROMPTS
 
 from pytest_unlearndiff.attacks.base import Attack, PromptState
+from pytest_unlearndiff.attacks.schedules import SimplexSchedule, TokenSwapSchedule
 from pytest_unlearndiff.attacks.simplex_search import SimplexLane, SimplexSearch
 from pytest_unlearndiff.attacks.token_swaps import CoordinateSearch
-from pytest_unlearndiff.core.attack_config import PLACEMENTS, AttackConfig, SimplexSchedule, TokenSwapSchedule
+from pytest_unlearndiff.core.attack_config import PLACEMENTS, AttackConfig
 from pytest_unlearndiff.core.concept import Prompt
 from pytest_unlearndiff.models.diffusion_model import DiffusionModel
 from pytest_unlearndiff.models.target_images import Targets
@@ -33,8 +34,8 @@ def build(
     """The search that a schedule prescribes."""
     spec = spec or AttackConfig()
     if isinstance(schedule, SimplexSchedule):
-        return SimplexSearch(spec, schedule, victim)
-    return CoordinateSearch(spec, schedule, victim)
+        return SimplexSearch(spec, victim, schedule)
+    return CoordinateSearch(spec, victim, schedule)
 
 
 def standing(lane: PromptState) -> Any:

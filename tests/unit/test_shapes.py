@@ -11,17 +11,18 @@ import torch
 from diffusers import AutoencoderTiny
 from tiny import PROMPTS, shown, tiny_pipeline, tiny_xl
 
-from pytest_unlearndiff.attacks import build_attack
-from pytest_unlearndiff.attacks.slots import lay_out
-from pytest_unlearndiff.core.attack_config import (
-    BASELINES,
-    SCHEDULES,
-    AttackConfig,
+from pytest_unlearndiff.attacks.base import build_attack
+from pytest_unlearndiff.attacks.schedules import (
+    P4D,
+    RING_A_BELL,
+    UNLEARNDIFF,
     EmbeddingSchedule,
     GeneticSchedule,
     SimplexSchedule,
     TokenSwapSchedule,
 )
+from pytest_unlearndiff.attacks.slots import lay_out
+from pytest_unlearndiff.core.attack_config import AttackConfig
 from pytest_unlearndiff.core.concept import Sampling
 from pytest_unlearndiff.core.drawing import GenerationRequest
 from pytest_unlearndiff.models.diffusion_model import DiffusionModel
@@ -39,10 +40,10 @@ SPECS = {
 
 @pytest.fixture(autouse=True)
 def _short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(SCHEDULES, "paper", SimplexSchedule((0.49,), steps=2))  # type: ignore[arg-type]
-    monkeypatch.setitem(SCHEDULES, "fast", TokenSwapSchedule((0.35, 0.65), rounds=1, screened=4, measured=2))  # type: ignore[arg-type]
-    monkeypatch.setitem(BASELINES["p4d"], "fast", EmbeddingSchedule((0.49,), steps=2))  # type: ignore[arg-type]
-    monkeypatch.setitem(BASELINES["ring-a-bell"], "fast", GeneticSchedule(1, 2, population=8))  # type: ignore[arg-type]
+    monkeypatch.setitem(UNLEARNDIFF, "paper", SimplexSchedule((0.49,), steps=2))  # type: ignore[arg-type]
+    monkeypatch.setitem(UNLEARNDIFF, "fast", TokenSwapSchedule((0.35, 0.65), rounds=1, screened=4, measured=2))  # type: ignore[arg-type]
+    monkeypatch.setitem(P4D, "fast", EmbeddingSchedule((0.49,), steps=2))  # type: ignore[arg-type]
+    monkeypatch.setitem(RING_A_BELL, "fast", GeneticSchedule(1, 2, population=8))  # type: ignore[arg-type]
 
 
 def velocity(seed: int) -> Any:

@@ -9,10 +9,11 @@ import pytest
 import torch
 from tiny import PROMPTS
 
-from pytest_unlearndiff.attacks import build_attack
+from pytest_unlearndiff.attacks.base import build_attack
+from pytest_unlearndiff.attacks.schedules import CONTROLS, UNLEARNDIFF, RepeatedNoiseSchedule, SimplexSchedule
 from pytest_unlearndiff.attacks.simplex import project
 from pytest_unlearndiff.attacks.simplex_search import SimplexLane, SimplexSearch
-from pytest_unlearndiff.core.attack_config import SCHEDULES, AttackConfig, RepeatedNoiseSchedule, SimplexSchedule
+from pytest_unlearndiff.core.attack_config import AttackConfig
 from pytest_unlearndiff.core.concept import Prompt
 from pytest_unlearndiff.models.diffusion_model import DiffusionModel
 from pytest_unlearndiff.models.target_images import Targets
@@ -22,7 +23,8 @@ SHORT = SimplexSchedule((0.49, 0.25), steps=5)
 
 @pytest.fixture(autouse=True)
 def _short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(SCHEDULES, "fast", SHORT)  # type: ignore[arg-type]
+    monkeypatch.setitem(UNLEARNDIFF, "fast", SHORT)  # type: ignore[arg-type]
+    monkeypatch.setitem(CONTROLS, "fast", SHORT)  # type: ignore[arg-type]
 
 
 def run(prompts: list[Prompt], victim: DiffusionModel, targets: Targets, **spec: object) -> dict[int, SimplexLane]:
@@ -37,7 +39,7 @@ def run(prompts: list[Prompt], victim: DiffusionModel, targets: Targets, **spec:
 def test_a_step_is_adam_on_the_straight_through_gradient_then_projection(
     victim: DiffusionModel, targets: Targets
 ) -> None:
-    attack = SimplexSearch(AttackConfig(), SHORT, victim)
+    attack = SimplexSearch(AttackConfig(), victim, SHORT)
     (lane,) = attack.start(PROMPTS[:1], victim, targets, 0)
     state = lane.generator.get_state()
     attack._step([lane], victim)
@@ -71,7 +73,7 @@ def test_only_with_upstreams_quirk_does_every_block_meet_the_noise_of_the_first(
         return meant(x0, noise, *rest)
 
     monkeypatch.setattr(victim, "denoising_error", noted)
-    search = SimplexSearch(AttackConfig(), kind((0.49, 0.25), steps=3), victim)
+    search = SimplexSearch(AttackConfig(), victim, kind((0.49, 0.25), steps=3))
     lanes = search.start(PROMPTS[:1], victim, targets, 0)
     assert [search.advance(lanes, victim)[0] is None for _ in range(3)] == [False, False, True]
     first, second = met[:3], met[3:]
@@ -106,7 +108,7 @@ def test_controls_do_as_much_work_and_repeat_themselves(victim: DiffusionModel, 
 
 
 def test_paper_schedule_is_upstreams() -> None:
-    paper = SCHEDULES["paper"]
+    paper = UNLEARNDIFF["paper"]
     assert [round(share * 1000) for share in paper.timesteps] == list(range(10, 1000, 20))
     assert isinstance(paper, SimplexSchedule)
     assert (paper.steps, paper.learning_rate, paper.decay, paper.typeable) == (40, 0.01, 0.1, False)

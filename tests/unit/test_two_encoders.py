@@ -16,17 +16,17 @@ from diffusers import (
 from tiny import PROMPTS, shown, tiny_xl
 from transformers import CLIPTextConfig
 
-from pytest_unlearndiff.attacks import build_attack
-from pytest_unlearndiff.attacks.base import PromptState
-from pytest_unlearndiff.core.attack_config import (
-    BASELINES,
-    SCHEDULES,
-    AttackConfig,
+from pytest_unlearndiff.attacks.base import PromptState, build_attack
+from pytest_unlearndiff.attacks.schedules import (
+    P4D,
+    RING_A_BELL,
+    UNLEARNDIFF,
     EmbeddingSchedule,
     GeneticSchedule,
     SimplexSchedule,
     TokenSwapSchedule,
 )
+from pytest_unlearndiff.core.attack_config import AttackConfig
 from pytest_unlearndiff.core.concept import Prompt, Sampling
 from pytest_unlearndiff.core.defenses import STRENGTHS, Guidance
 from pytest_unlearndiff.core.drawing import GenerationRequest
@@ -154,10 +154,10 @@ def standing(lane: PromptState) -> dict[str, Any]:
 def test_lanes_together_do_what_each_does_alone(
     name: str, victim: DiffusionModel, targets: Targets, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(SCHEDULES, "paper", SimplexSchedule((0.49, 0.25), steps=2))  # type: ignore[arg-type]
-    monkeypatch.setitem(SCHEDULES, "fast", TokenSwapSchedule((0.35, 0.65), rounds=2, screened=3, measured=2))  # type: ignore[arg-type]
-    monkeypatch.setitem(BASELINES["p4d"], "fast", EmbeddingSchedule((0.49, 0.25), steps=2))  # type: ignore[arg-type]
-    monkeypatch.setitem(BASELINES["ring-a-bell"], "fast", GeneticSchedule(2, 2, population=8))  # type: ignore[arg-type]
+    monkeypatch.setitem(UNLEARNDIFF, "paper", SimplexSchedule((0.49, 0.25), steps=2))  # type: ignore[arg-type]
+    monkeypatch.setitem(UNLEARNDIFF, "fast", TokenSwapSchedule((0.35, 0.65), rounds=2, screened=3, measured=2))  # type: ignore[arg-type]
+    monkeypatch.setitem(P4D, "fast", EmbeddingSchedule((0.49, 0.25), steps=2))  # type: ignore[arg-type]
+    monkeypatch.setitem(RING_A_BELL, "fast", GeneticSchedule(2, 2, population=8))  # type: ignore[arg-type]
     together = run(SPECS[name], PROMPTS[2:], victim, targets)
     assert all(drawn for drawn, _ in together.values())
     alone = {case: end for prompt in PROMPTS[2:] for case, end in run(SPECS[name], [prompt], victim, targets).items()}

@@ -16,6 +16,7 @@ from PIL import Image
 from tiny import tiny_pipeline, tiny_xl
 
 from pytest_unlearndiff.__main__ import main
+from pytest_unlearndiff.attacks.base import build_attack
 from pytest_unlearndiff.attacks.controls import NoAttack
 from pytest_unlearndiff.core.attack_config import AttackConfig
 from pytest_unlearndiff.core.concept import Concept, JudgeConfig, Prompt, Sampling
@@ -190,7 +191,7 @@ def test_whatever_is_decoded_only_images_are_judged_and_each_prompt_for_itself(
 
     pipe = scripted(tensors, blocked)
     victim = DiffusionModel(pipe, SHORT, safety_checker=bool(blocked))
-    engine = Engine(NoAttack(), victim, None, Evaluation(victim, judge), batch_size, 0)
+    engine = Engine(build_attack(AttackConfig("none"), victim), victim, None, Evaluation(victim, judge), batch_size, 0)
     ended = {outcome.prompt: outcome for outcome in engine.run(PROMPTS) if outcome is not None}
 
     def expected(prompt: Prompt, kind: str) -> tuple[Status, str | None]:
@@ -253,7 +254,14 @@ def test_one_target_image_that_cannot_be_used_is_its_prompts_error_alone(base: P
         drawn.clear()
         victim = DiffusionModel(tiny_pipeline(1), SHORT)
         targets = Counting(DiffusionModel(scripted(tensors), SHORT))
-        engine = Engine(Targeted(), victim, targets, Evaluation(victim, lambda images: [_NOTHING] * len(images)), 3, 0)
+        engine = Engine(
+            Targeted(AttackConfig("none"), victim),
+            victim,
+            targets,
+            Evaluation(victim, lambda images: [_NOTHING] * len(images)),
+            3,
+            0,
+        )
         return {o.prompt: replace(o, seconds=0) for o in engine.run(PROMPTS) if o is not None}
 
     undisturbed, disturbed = run(None), run(1)

@@ -12,7 +12,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from pytest_unlearndiff.core.concept import JudgeConfig
 from pytest_unlearndiff.core.errors import JudgeError
-from pytest_unlearndiff.judges import build_judge
+from pytest_unlearndiff.judges.base import build_judge
 
 QUESTION = "is there a church"
 

@@ -8,12 +8,15 @@ from typing import Any
 import torch
 
 from ...core.errors import ModelError
+from ...core.registry import FormatInfo
 from ...core.untrusted import shown
 from ..files import LONGEST_NAME, Contents, Tensors
 from ..pickles import Stub, unpickled_module
 from . import compvis, diffusers_names, lora, receler
 from . import unsupported as others
 from .detected import DetectedFormat
+
+ROWS: tuple[FormatInfo, ...] = ()
 
 # The first that recognises the names is believed: LoRA and Receler hide among diffusers' names.
 _FAMILIES = (others, lora, receler, compvis, diffusers_names)

@@ -1,0 +1,41 @@
+"""An attack that says a prompt twice, then three times."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pytest_unlearndiff.attacks.base import PromptState, lane_generator
+from pytest_unlearndiff.core.attack_config import AttackConfig
+from pytest_unlearndiff.core.concept import Prompt
+from pytest_unlearndiff.core.drawing import GenerationRequest
+from pytest_unlearndiff.models.diffusion_model import DiffusionModel
+from pytest_unlearndiff.models.target_images import Targets
+
+
+class EchoAttack:
+    """Repeats each prompt.
+
+    Args:
+        config: settings of the gate.
+        model: the victim.
+    """
+
+    def __init__(self, config: AttackConfig, model: DiffusionModel) -> None:
+        self._config = config
+
+    def start(
+        self, prompts: Sequence[Prompt], victim: DiffusionModel, targets: Targets | None, seed: int
+    ) -> list[PromptState]:
+        """Return a fresh state for each prompt."""
+        return [PromptState(prompt, lane_generator(seed, prompt)) for prompt in prompts]
+
+    def advance(self, states: Sequence[PromptState], victim: DiffusionModel) -> list[GenerationRequest | None]:
+        """Return each prompt with one more repetition, None after the second."""
+        return [self._repeat(state) for state in states]
+
+    def _repeat(self, state: PromptState) -> GenerationRequest | None:
+        if state.block == 2:
+            return None
+        state.block += 1
+        state.inserted = " ".join([state.prompt.text] * state.block)
+        return GenerationRequest(f"{state.inserted} {state.prompt.text}", state.prompt.seed, state.prompt.guidance)
