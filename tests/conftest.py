@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
+from _pytest.pytester import SysModulesSnapshot
 from hypothesis import settings
 from worlds import World
 
@@ -33,6 +34,23 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     # A test module that is written anew within a second would else be taken from its compiled file.
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
+
+
+_LOADED_ONCE = {
+    *("PIL", "accelerate", "diffusers", "huggingface_hub", "numpy", "peft", "safetensors", "scipy", "tokenizers"),
+    *("torch", "torchvision", "transformers", "zope", "readline"),
+}
+"""Packages that cannot be imported twice in a process, or only slowly: sessions in this process share them."""
+
+
+@pytest.fixture(autouse=True)
+def _keep_libraries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep pytester from dropping libraries that a session in this process was the first to import."""
+
+    def snapshot(self: pytest.Pytester) -> SysModulesSnapshot:
+        return SysModulesSnapshot(preserve=lambda name: name.partition(".")[0] in _LOADED_ONCE)
+
+    monkeypatch.setattr(pytest.Pytester, "_Pytester__take_sys_modules_snapshot", snapshot)
 
 
 @pytest.fixture

@@ -28,8 +28,8 @@ from ..sources.judge_files import judge_weights
 from ..store.thumbnails import Thumbnails
 from .fixtures import NO_MODEL, overridden
 from .markers import GateRequest, marker_keywords, read_request
+from .names import RETENTION_FIXTURE as RETENTION
 from .option_sources import given_options, without_secrets
-from .retention_hooks import FIXTURE as RETENTION
 from .running import BUDGET_TOO_SHORT, BUDGET_USED, interrupted, run_campaign, stopped
 from .session import RECORDS, RETAINED, SessionState, state_of
 from .settings import Settings

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from enum import Enum, auto
-from typing import TYPE_CHECKING, Any
+from html import escape
+from typing import Any
 
 import pytest
 
+from ..reports.failure import UNGATED
+from ..reports.gate_report import GateReport
+from ..reports.session import UnmeasuredTest
+from ..reports.terminal import summary_lines
+from ..reports.text import safe
+from .interruption import named, sigterm_as_ctrl_c, workers_standing
+from .junit_file import JUnitFile
+from .names import RUNS_TESTS, is_gate
 from .option_sources import given_options
-from .session import CARRIED, DOOR, GATE, GATES, RERUN, RUN, STATE, expected_failure, is_gate, state_of
-
-if TYPE_CHECKING:
-    from .junit_file import JUnitFile
+from .reporting import finish, note_retention, unmeasured
+from .session import CARRIED, DOOR, GATE, RERUN, STATE, expected_failure, state_of
 
 
 class Progress(Enum):
@@ -36,23 +43,22 @@ class Controller:
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
         self._worker = hasattr(config, "workerinput")
-        self._runs = False
         self._told: list[tuple[str, str]] = []
         self._junit: JUnitFile | None = None
         self._gates: dict[str, Progress] = {}
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, object, object]:
-        """Note that tests run: a session that only lists things has no gates to require or to sum up."""
-        self._runs = not any(self._config.getoption(name, False) for name in ("collectonly", "setuponly"))
+        """Note the gates of the session; let SIGTERM end it as Ctrl-C does."""
         # Under xdist nothing is collected here; workers tell.
         self._gates = {item.nodeid: Progress.WAITING for item in getattr(session, "items", ()) if is_gate(item)}
-        if STATE not in self._config.stash:
-            return (yield)
-        from .interruption import sigterm_as_ctrl_c
-
         with sigterm_as_ctrl_c():
             return (yield)
+
+    def note_gates(self, nodeids: list[str]) -> None:
+        """Note gates that a worker of xdist has collected."""
+        for nodeid in nodeids:
+            self._gates.setdefault(nodeid, Progress.WAITING)
 
     @pytest.hookimpl
     def pytest_runtest_logstart(self, nodeid: str) -> None:
@@ -63,10 +69,6 @@ class Controller:
     @pytest.hookimpl
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Keep what a finished test's report carries."""
-        if (gates := getattr(report, GATES, None)) is not None and not self._worker:
-            state_of(self._config)  # whose summary names them
-            for nodeid in gates:
-                self._gates.setdefault(nodeid, Progress.WAITING)
         if not getattr(report, GATE, False) or report.outcome == RERUN:
             return
         state = state_of(self._config)
@@ -78,15 +80,11 @@ class Controller:
         if records and not self._worker:
             self._in_junit(report)
         if report.failed or not (records or report.passed):
-            from .reporting import unmeasured
-
             state.unmeasured.append(unmeasured(report))
         if report.skipped and not hasattr(report, "wasxfail"):
             state.skipped.append(report.nodeid)
 
     def _in_junit(self, report: pytest.TestReport) -> None:
-        from .junit_file import JUnitFile
-
         self._junit = self._junit or JUnitFile(self._config)
         self._junit.add(report)
 
@@ -110,8 +108,6 @@ class Controller:
         """
         if STATE not in self._config.stash or self._worker:
             return
-        from .interruption import workers_standing
-
         state, running = state_of(self._config), self._at(Progress.RUNNING)
         here = not self._config.pluginmanager.hasplugin("dsession")
         stopped = isinstance(excinfo.value, pytest.Session.Interrupted)
@@ -122,7 +118,6 @@ class Controller:
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
         """Tell a worker of xdist where it finds the processes that attack, if others than itself shall."""
-        self._config.stash[RUN] = node.workerinput["testrunuid"]
         if given_options(self._config) and (roster := state_of(self._config).roster) is not None:
             node.workerinput[DOOR] = roster.door
 
@@ -136,16 +131,12 @@ class Controller:
             return (yield)
         state = state_of(self._config)
         if state.records:
-            from .reporting import note_retention
-
             note_retention(state)
             if self._junit is not None:
                 self._junit.complete(state.records)
         yield
         self._cut_short(session)
         if state.records or state.retained or state.unmeasured or state.interrupted or state.lacking:
-            from .reporting import finish
-
             self._config.hook.pytest_unlearndiff_report(config=self._config, gates=state.records)
 
             self._told = finish(session, state)
@@ -157,8 +148,6 @@ class Controller:
         state = state_of(self._config)
         if not (why := state.interrupted or session.shouldstop or session.shouldfail):
             return
-        from ..reports.session import UnmeasuredTest
-
         measured = {record["nodeid"] for record in (*state.records, *state.retained)}
         for how, progress in (("interrupted", Progress.RUNNING), ("not reached", Progress.WAITING)):
             state.lacking += [
@@ -170,11 +159,6 @@ class Controller:
         """Say in pytest-html's summary what its rows, written as tests end, could not know yet."""
         if not self._reports():
             return
-        from html import escape
-
-        from ..reports.failure import UNGATED
-        from ..reports.text import safe
-
         for record in state_of(self._config).records:
             if not record["retention_gated"]:
                 prefix.append(f"<p>{escape(safe(record['nodeid']))}: {UNGATED}</p>")
@@ -189,8 +173,6 @@ class Controller:
         unmet = state.unmet()
         if not (lines or unmet or state.interrupted or state.lacking or self._told):
             return
-        from ..reports.text import safe
-
         terminalreporter.section("unlearndiff")
         for text, verdict in lines:
             terminalreporter.line(text, **({_COLOURS[verdict]: True} if verdict else {}))
@@ -199,23 +181,19 @@ class Controller:
         if state.interrupted:
             terminalreporter.line(safe(state.interrupted, 2000), yellow=True)
         if unreached := [gate.nodeid for gate in state.lacking if gate.how == "not reached"]:
-            from .interruption import named
-
             terminalreporter.line(f"not reached: {named(unreached)}", yellow=True)
         if unmet:
             terminalreporter.line(f"--unlearndiff-require: {unmet}", red=True)
 
     def _reports(self) -> bool:
         """Whether gates of this session are summed up, and here."""
-        return self._runs and not self._worker and STATE in self._config.stash
+        lists = any(self._config.getoption(name, False) for name in ("collectonly", "setuponly"))
+        return self._config.stash.get(RUNS_TESTS, False) and not lists and not self._worker
 
     def _lines(self) -> list[tuple[str, str]]:
         state = state_of(self._config)
         if not state.records:
             return []
-        from ..reports.gate_report import GateReport
-        from ..reports.terminal import summary_lines
-
         records = [GateReport.from_wire(data) for data in state.records]
         width = self._config.get_terminal_writer().fullwidth
         return summary_lines(records, verbosity=self._config.get_verbosity(), width=width)

@@ -17,8 +17,8 @@ from ..core.untrusted import printable, printable_lines, shown
 from ..core.yaml_file import YamlFile, read_yaml
 from .attack import AttackFixture
 from .markers import read_request
+from .names import RETENTION_MARK as MARK
 from .retention import RetentionFixture, read_retention
-from .retention_hooks import MARK
 from .session import state_of
 
 _DEFAULTS = ("model", "base")

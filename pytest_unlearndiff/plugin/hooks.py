@@ -1,27 +1,42 @@
-"""The pytest11 entry point: hook implementations, each a few lines that call a room below."""
+"""The pytest11 entry point, and all of the plugin that a session without gates ever imports.
+
+It declares options, markers, fixtures and hooks. The first gate that is collected, or an option that needs it,
+activates the package behind it: ``gate_hooks`` is imported, and its hook implementations join the session.
+"""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Generator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from . import hookspecs, retention_hooks
-from .collection_errors import marked, refuse
-from .controller import Controller
-from .fixtures import unlearndiff_attack, unlearned_pipe
-from .option_sources import given_options
-from .options import MARKER, OPTIONS, add_options
-from .registration import register_early
-from .session import CARRIED, GATE, GATES, RECORDS, STATE, is_gate, state_of
-from .short_summary import begin_with_message
+from . import hookspecs
+from .names import GATES, MARKERS, RUN, RUNS_TESTS, is_gate, is_marked
+from .options import OPTIONS, add_options
 
-__all__ = ["unlearndiff_attack", "unlearned_pipe"]
+if TYPE_CHECKING:
+    from types import ModuleType
 
-_MARK = "unlearndiff"
-_FIXTURE = "unlearndiff_attack"
+    from .attack import AttackFixture
+    from .retention import RetentionFixture
+
+_ACTIVE = "unlearndiff-gates"
+
+
+def activate(config: pytest.Config) -> ModuleType:
+    """Import the package behind this module and let its hooks join the session, once.
+
+    Returns:
+        The module ``gate_hooks``.
+    """
+    from . import gate_hooks
+
+    if not config.pluginmanager.hasplugin(_ACTIVE):
+        config.pluginmanager.register(gate_hooks, _ACTIVE)
+        gate_hooks.join(config)
+    return gate_hooks
 
 
 @pytest.hookimpl
@@ -38,70 +53,15 @@ def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
 
 @pytest.hookimpl
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the marker; refuse bad options before anything is collected."""
-    config.addinivalue_line("markers", MARKER)
-    config.pluginmanager.register(Controller(config), "unlearndiff-controller")
-    config.pluginmanager.register(retention_hooks, "unlearndiff-retention")
-    config.pluginmanager.register(retention_hooks.RetentionController(config), "unlearndiff-retention-controller")
-    register_early(config)
-    if given_options(config):
-        from .device import check_device
-        from .rootdir import check_rootdir
+    """Declare the markers; refuse bad options before anything is collected."""
+    for marker in MARKERS:
+        config.addinivalue_line("markers", marker)
+    given = _asked(config) or any(config.getini(option.ini) not in (None, "") for option in OPTIONS)
+    if given or config.hook.pytest_unlearndiff_register.get_hookimpls():
+        from .session_checks import check_session
 
-        check_rootdir(config)
-        check_device(config, state_of(config).settings)
-        if state_of(config).settings.plan:
-            from .plan import install
-
-            install(config)
-
-
-@pytest.hookimpl
-def pytest_report_header(config: pytest.Config) -> str | None:
-    """Say where models run, where the command line says anything to this plugin.
-
-    What a repository's ini file says is no news to its other tests: those with gates are told once they are collected.
-    """
-    if not _asked(config):
-        return None
-    from .device import device_line
-
-    return device_line(state_of(config).settings)
-
-
-@pytest.hookimpl
-def pytest_report_collectionfinish(config: pytest.Config, items: list[pytest.Item]) -> str | None:
-    """Say it in sessions of which only now it is known that they have gates."""
-    gates = any({_FIXTURE, retention_hooks.FIXTURE} & {*getattr(item, "fixturenames", ())} for item in items)
-    if not gates or _asked(config):
-        return None
-    from .device import device_line
-
-    return device_line(state_of(config).settings)
-
-
-@pytest.hookimpl
-def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
-    """Collect gate files."""
-    if not file_path.name.endswith((".unlearndiff.yaml", ".unlearndiff.yml")):
-        return None
-    from .gate_files import GateFile
-
-    return GateFile.from_parent(parent, path=file_path)
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_make_collect_report(
-    collector: pytest.Collector,
-) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
-    """Turn gates that cannot be meant into a collection error, which stays clean under xdist."""
-    report = yield
-    if gates := marked(report, _MARK):
-        from .markers import check_marker
-
-        state = state_of(collector.config)
-        refuse(report, (problem for item in gates if (problem := check_marker(item, state))))
-    return report
+        if check_session(config):
+            activate(config)
 
 
 def _asked(config: pytest.Config) -> bool:
@@ -109,75 +69,99 @@ def _asked(config: pytest.Config) -> bool:
     return any(config.getoption(option.ini) is not None for option in OPTIONS)
 
 
-def _is_gate(item: pytest.Item) -> bool:
-    return item.get_closest_marker(_MARK) is not None
+@pytest.hookimpl
+def pytest_report_header(config: pytest.Config) -> str | None:
+    """Say where models run, where the command line says anything to this plugin.
 
+    An ini file's options are no news to the repository's other tests: sessions with gates are told after collection.
+    """
+    if not _asked(config):
+        return None
+    from .session_checks import device_line
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Begin with nothing measured: plugins that run a failed test again run it on the same item."""
-    if RECORDS in item.stash:
-        del item.stash[RECORDS]
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
-    """Fail a marked test that ended well without attacking: nothing was measured, so nothing may look safe."""
-    try:
-        result = yield
-    except (KeyboardInterrupt, pytest.exit.Exception):
-        if (found := item.stash.get(RECORDS, None)) is not None:  # there will be no report to carry them
-            state_of(item.config).records += found
-        raise
-    if _is_gate(item) and not item.stash.get(RECORDS, None):
-        pytest.fail("the test has an unlearndiff marker but never called unlearndiff_attack()", pytrace=False)
-    return result
+    return device_line(config)
 
 
 @pytest.hookimpl
-def pytest_runtest_teardown(item: pytest.Item) -> None:
-    """Forget whose evidence a comparison may show, and let other processes have the GPU if they wait for it."""
-    if STATE in item.config.stash:
-        state_of(item.config).finished.clear()
-        state_of(item.config).vacate()
+def pytest_report_collectionfinish(config: pytest.Config, items: list[pytest.Item]) -> str | None:
+    """Say where models run in sessions that are only now known to have gates."""
+    if _asked(config) or not any(map(is_gate, items)):
+        return None
+    from .session_checks import device_line
+
+    return device_line(config)
+
+
+@pytest.hookimpl
+def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
+    """Collect gate files."""
+    if not file_path.name.endswith((".unlearndiff.yaml", ".unlearndiff.yml")):
+        return None
+    collector: pytest.Collector = activate(parent.config).gate_file(file_path, parent)
+    return collector
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(
-    item: pytest.Item, call: pytest.CallInfo[None]
-) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Put finished gates on the report, which travels to the controller."""
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Turn malformed gates into a collection error, which stays clean under xdist."""
     report = yield
-    if report.when == "setup" and hasattr(item.config, "workerinput"):
-        _announce(item, report)
-    if _FIXTURE in getattr(item, "fixturenames", ()):
-        begin_with_message(report, call)
-        report.__dict__[GATE] = True
-        if report.when == "call" and (records := item.stash.get(RECORDS, None)):
-            report.__dict__[CARRIED] = records
-            if item.config.pluginmanager.hasplugin("html"):
-                from ..reports.pytest_html import extras
-
-                report.__dict__["extras"] = [*getattr(report, "extras", []), *extras(records)]
+    if report.passed and any(is_gate(node) or is_marked(node) for node in report.result):
+        activate(collector.config).check_gates(report, collector.config)
     return report
 
 
-_ANNOUNCED = pytest.StashKey[bool]()
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop(session: pytest.Session) -> None:
+    """Note that this session runs tests."""
+    session.config.stash[RUNS_TESTS] = True
 
 
-def _announce(item: pytest.Item, report: pytest.TestReport) -> None:
-    """Tell xdist's controller, which collects nothing, what gates there are: with the first report of a worker."""
-    if not item.config.stash.get(_ANNOUNCED, False):
-        item.config.stash[_ANNOUNCED] = True
-        if gates := [other.nodeid for other in item.session.items if is_gate(other)]:
-            report.__dict__[GATES] = gates
+@pytest.hookimpl(tryfirst=True)
+def pytest_report_from_serializable(config: pytest.Config, data: dict[str, Any]) -> None:
+    """Note the gates that a worker of xdist announces: the controller collects nothing itself."""
+    if nodeids := data.get(GATES):
+        activate(config).note_gates(config, nodeids)
 
 
-@pytest.hookimpl
-def pytest_assertrepr_compare(config: pytest.Config, op: str, left: object, right: object) -> list[str] | None:
-    """Explain a failed comparison of a rate with the evidence of the gate it came from."""
-    if "pytest_unlearndiff.core.rate" not in sys.modules or STATE not in config.stash:
-        return None
-    from ..reports.failure import explain_comparison
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Remember the name that xdist gives to the session."""
+    node.config.stash[RUN] = node.workerinput["testrunuid"]
 
-    return explain_comparison(state_of(config).gate_of(left, right), op, left, right)
+
+@pytest.fixture(scope="session")
+def unlearned_pipe(pytestconfig: pytest.Config) -> Any:
+    """The pipeline under test, loaded from --unlearndiff-model.
+
+    Override it in a conftest to test any ``StableDiffusionPipeline`` or ``StableDiffusionXLPipeline`` of your own; its
+    weights are then fingerprinted from memory. Where hooks or other code of yours act as it draws, return it as
+    ``pytest_unlearndiff.VersionedPipeline(pipe, version)``, so that outcomes may be kept.
+    """
+    return activate(pytestconfig).load_pipeline(pytestconfig)
+
+
+@pytest.fixture
+def unlearndiff_attack(request: pytest.FixtureRequest) -> AttackFixture:
+    """Attack the model under test: ``unlearndiff_attack("church", max_asr="10%")``.
+
+    Called without arguments it runs the test's ``unlearndiff`` marker. Returns an ``AttackResult``; raises
+    ``ASRExceeded`` where a limit is exceeded and ``AttackIncomplete`` where prompts are missing and the verdict is not
+    decided without them.
+    """
+    fixture: AttackFixture = activate(request.config).AttackFixture(request)
+    return fixture
+
+
+@pytest.fixture
+def unlearndiff_retention(request: pytest.FixtureRequest) -> RetentionFixture:
+    """Check that the model still draws what it should: ``unlearndiff_retention("dog", min_rate="85%")``.
+
+    Called without arguments it runs every ``unlearndiff_retains`` marker of the test. Un-attacked prompts of the
+    concept are drawn by the model under test and by its base with the same seeds, and judged by the concept's own
+    judge. Returns a ``Retention``, or a list of them without arguments; raises ``RetentionLost`` where a limit is not
+    kept.
+    """
+    fixture: RetentionFixture = activate(request.config).RetentionFixture(request)
+    return fixture

@@ -6,12 +6,10 @@ import signal
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from ..core.outcome import Counts
-    from ..store.store import Mode, Store
-
+from ..core.outcome import Counts
+from ..reports.text import safe
+from ..store.store import Mode, Store
 
 INTERRUPTED = "the session was interrupted"
 """Why prompts of a gate are missing that was running then."""
@@ -65,8 +63,6 @@ def workers_standing(store: Store, running: Sequence[str]) -> str:
 
 def named(nodeids: Sequence[str]) -> str:
     """The first few tests by name, and how many more there are."""
-    from ..reports.text import safe
-
     more = f" and {len(nodeids) - _NAMED} more" if len(nodeids) > _NAMED else ""
     return ", ".join(safe(nodeid) for nodeid in nodeids[:_NAMED]) + more
 

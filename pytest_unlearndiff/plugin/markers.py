@@ -16,14 +16,13 @@ import pytest
 from ..core.attack_config import AttackConfig
 from ..core.concept import Concept
 from ..core.concept_file import ConceptLibrary
-from ..core.errors import ConceptError, ErrorCollector, GateError, ModelError, UnlearnDiffError
+from ..core.errors import ConceptError, ErrorCollector, GateError, ModelError
 from ..core.gate import Gate
 from ..core.known_prompts import NOTHING_KNOWN, KnownPrompts, read_known
 from ..core.rate import parse_limit
 from ..core.registry import registry
 from ..core.untrusted import path_from, shown
 from .option_values import KNOWN
-from .session import SessionState
 from .settings import MENDS, Settings
 
 _KEYWORDS = (
@@ -273,27 +272,3 @@ def _path(name: str, keywords: Mapping[str, Any], folder: Path) -> Path | None:
         return resolve_model_path(os.fsdecode(given), folder, MENDS[name], maker=name == "model")
     except ModelError as error:
         raise GateError(f"{name}: {error}") from None
-
-
-def check_marker(item: pytest.Item, state: SessionState) -> str | None:
-    """What is wrong with a collected item's gate, or None."""
-    from .preflight import foreseen
-
-    mark, folder = item.get_closest_marker("unlearndiff"), item.path.parent
-    assert mark is not None  # only tests that have one are checked
-    # A class's or a module's is overridden on purpose; of two on one test, one would be lost without a word.
-    if (stacked := sum(own.name == "unlearndiff" for own in item.own_markers)) > 1:
-        return (
-            f"{item.nodeid}: has {stacked} unlearndiff markers, of which only one would count: write a test for each "
-            "gate, or call unlearndiff_attack() for each"
-        )
-    try:
-        request = read_request(marker_keywords(mark), state.settings, state.library(folder), folder)
-        mistakes = list(foreseen(request, item, state))
-    except UnlearnDiffError as error:
-        mistakes = str(error).split("\n")
-    if mistakes:
-        return "\n".join(f"{item.nodeid}: {mistake}" for mistake in mistakes)
-    if "unlearndiff_attack" not in getattr(item, "fixturenames", ()):
-        return f"{item.nodeid}: has an unlearndiff marker but never asks for the unlearndiff_attack fixture"
-    return None

@@ -29,13 +29,6 @@ from .option_values import (
     yes,
 )
 
-MARKER = (
-    "unlearndiff(concept, *, max_asr=None, max_pre_asr=None, gate='point', confidence=0.95, prompts=None, attack=None, "
-    "schedule=None, loss=None, slots=None, placement='prefix', exhaustive=False, model=None, base=None): a gate on a "
-    "concept's attack success rate; the test calls the unlearndiff_attack fixture"
-)
-
-
 # In pytest.toml and [tool.pytest], values have types of their own; pytest before 9.2 cannot accept several.
 _INI_TYPE: Any = str | int | bool if pytest.version_tuple >= (9, 2) else "string"
 

@@ -13,8 +13,9 @@ from ..sources.import_string import is_import_string
 from .attack import campaign_of, ending_of, gate_source
 from .fixtures import overridden
 from .markers import GateRequest, marker_keywords, read_request
+from .names import RETENTION_FIXTURE as FIXTURE
+from .names import RETENTION_MARK as MARK
 from .retention import mark_keywords, read_retention, sides_of
-from .retention_hooks import FIXTURE, MARK
 from .session import SessionState, state_of
 
 

@@ -7,6 +7,9 @@ from itertools import chain
 
 import pytest
 
+from ..core.errors import GateError
+from ..core.registry import Registry, registry, set_registry
+
 _IMPLEMENTATIONS = pytest.StashKey[int]()
 
 
@@ -20,8 +23,6 @@ def register_rows(config: pytest.Config) -> None:
     before, count = config.stash.get(_IMPLEMENTATIONS, 0), len(hook.get_hookimpls())
     if count == before:
         return
-    from ..core.registry import Registry, registry, set_registry
-
     if not before:
         config.add_cleanup(partial(set_registry, registry()))
     set_registry(Registry(chain.from_iterable(hook(config=config))))
@@ -34,10 +35,6 @@ def register_early(config: pytest.Config) -> None:
     Raises:
         pytest.UsageError: as ``register_rows``'s.
     """
-    if not config.hook.pytest_unlearndiff_register.get_hookimpls():
-        return
-    from ..core.errors import GateError
-
     try:
         register_rows(config)
     except GateError as error:

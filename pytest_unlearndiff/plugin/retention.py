@@ -27,8 +27,8 @@ from ..runs.positive_control import base_campaign
 from ..runs.stop import StopCondition
 from .attack import AttackFixture, campaign_of
 from .markers import GateRequest, read_request
+from .names import RETENTION_MARK as MARK
 from .preflight import foreseen
-from .retention_hooks import MARK
 from .running import BUDGET_TOO_SHORT, BUDGET_USED, interrupted, run_campaign
 from .session import RETAINED, SessionState, state_of
 from .settings import Settings

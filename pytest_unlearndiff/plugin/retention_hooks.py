@@ -3,62 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from typing import TYPE_CHECKING
 
 import pytest
 
-from .collection_errors import marked, refuse
+from ..reports.retention import RetentionReport, retention_lines
+from .names import RETENTION_FIXTURE as FIXTURE
+from .names import RETENTION_MARK as MARK
 from .session import GATE, RECORDS, RERUN, RETAINED, STATE, expected_failure, state_of
-from .short_summary import begin_with_message
 
-if TYPE_CHECKING:
-    from .retention import RetentionFixture
-
-MARK = "unlearndiff_retains"
-MARKER = (
-    f"{MARK}(concept, *, min_rate=None, max_loss=None, gate='point', confidence=0.95, prompts=None, model=None, "
-    "base=None): a gate on a concept that should have been kept; the test calls the unlearndiff_retention fixture"
-)
-FIXTURE = "unlearndiff_retention"
 CARRIED = "unlearndiff_retained"
 LEFT_OUT = "unlearndiff_unreached"
 UNREACHED = pytest.StashKey[list[str]]()
 
 _COLOURS = {"PASS": "green", "FAIL": "red", "INCONCLUSIVE": "yellow", "INCOMPLETE": "yellow"}
-
-
-@pytest.fixture
-def unlearndiff_retention(request: pytest.FixtureRequest) -> RetentionFixture:
-    """Does the model still draw what it should have kept? ``unlearndiff_retention("dog", min_rate="85%")``.
-
-    Called without arguments it runs every ``unlearndiff_retains`` marker of the test. Un-attacked prompts of the
-    concept are drawn by the model under test and by its base with the same seeds, and judged by the concept's own
-    judge. Returns a ``Retention``, or a list of them without arguments; raises ``RetentionLost`` where a limit is not
-    kept.
-    """
-    from .retention import RetentionFixture
-
-    return RetentionFixture(request)
-
-
-@pytest.hookimpl
-def pytest_configure(config: pytest.Config) -> None:
-    """Register the marker."""
-    config.addinivalue_line("markers", MARKER)
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_make_collect_report(
-    collector: pytest.Collector,
-) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
-    """Turn retention gates that cannot be meant into a collection error."""
-    report = yield
-    if gates := marked(report, MARK):
-        from .retention import check_marks
-
-        state = state_of(collector.config)
-        refuse(report, (problem for item in gates for problem in check_marks(item, state)))
-    return report
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -117,7 +74,6 @@ def pytest_runtest_makereport(
     """Put finished gates on the report, which travels to the controller."""
     report = yield
     if FIXTURE in getattr(item, "fixturenames", ()):
-        begin_with_message(report, call)
         report.__dict__[GATE] = True
         if report.when == "call" and (records := item.stash.get(RETAINED, None)):
             report.__dict__[CARRIED] = records
@@ -155,8 +111,6 @@ class RetentionController:
             return
         if not (found := state_of(self._config).retained):
             return
-        from ..reports.retention import RetentionReport, retention_lines
-
         records = [RetentionReport.from_wire(data) for data in found]
         if lines := retention_lines(records, verbosity=self._config.get_verbosity()):
             terminalreporter.section("unlearndiff retention")

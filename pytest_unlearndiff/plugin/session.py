@@ -8,34 +8,35 @@ from dataclasses import replace
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
-if TYPE_CHECKING:
-    from ..core.concept_file import ConceptLibrary
-    from ..reports.gate_report import GateReport
-    from ..reports.session import UnmeasuredTest
-    from ..runs.gpu_slots import GpuSlots
-    from ..runs.model_cache import ModelCache, ModelSpec
-    from ..sources.prompt_set_cache import PromptSetCache
-    from ..store.store import Store
-    from ..workers.distributed_engine import WorkerBackend, WorkerPoolConfig
-    from ..workers.roster import Roster
-    from .settings import Settings
+from ..core.concept_file import BUILT_IN, ConceptLibrary
+from ..core.rate import Rate
+from ..reports.gate_report import GateReport
+from ..reports.session import UnmeasuredTest
+from ..runs.gpu_slots import GpuSlots
+from ..runs.model_cache import ModelCache, ModelSpec, located
+from ..sources.prompt_set_cache import PromptSetCache
+from ..store.last_session import Gates
+from ..store.remote import Remote
+from ..store.store import Mode, Store
+from ..workers.distributed_engine import SILENCE, WorkerBackend, WorkerPoolConfig
+from ..workers.ray_backend import RayBackend
+from ..workers.roster import GuestTeam, Roster
+from .live_progress import tell
+from .names import RUN
+from .registration import register_rows
+from .settings import settings_of
 
 STATE = pytest.StashKey["SessionState"]()
 GATE = "unlearndiff_gate"
 RERUN = "rerun"
 """The outcome that pytest-rerunfailures gives a report whose test runs again: the last run counts."""
 CARRIED = "unlearndiff_records"
-RUN = pytest.StashKey[str]()
-"""What xdist calls the session, in its controller."""
 DOOR = "unlearndiff_door"
 """What xdist's controller tells its workers, to find the Ray workers that they share."""
-GATES = "unlearndiff_gates"
-"""What a worker's first report carries to xdist's controller: every gate of the session."""
-_FIXTURES = frozenset(("unlearndiff_attack", "unlearndiff_retention"))
 RECORDS = pytest.StashKey[list[dict[str, Any]]]()
 RETAINED = pytest.StashKey[list[dict[str, Any]]]()
 
@@ -58,9 +59,7 @@ class SessionState:
     """
 
     def __init__(self, config: pytest.Config) -> None:
-        from .settings import Settings
-
-        self.settings: Settings = Settings.from_config(config)
+        self.settings = settings_of(config)
         self._config = config
         budget = self.settings.time_budget
         self.deadline = float("inf") if budget is None else time.monotonic() + budget
@@ -86,38 +85,27 @@ class SessionState:
     def begin(self) -> None:
         """Note in the store that the session runs, so that one that is killed is not taken for the one before it."""
         if not self._begun and self.store.mode.writes:
-            from ..store.last_session import Gates
-
             self._begun = Gates(self.store.root).begin(self.run)
 
     @cached_property
     def store(self) -> Store:
         """Finished outcomes on disk."""
-        from ..store.store import Mode, Store
-
         where, mode = self.settings.cache_dir, Mode(self.settings.cache)
         images = self.settings.images != "none"
         if isinstance(where, Path):
             return Store(where, mode, keep_images=images)
-        from ..store.remote import Remote
-
         shared = Remote(where) if mode is not Mode.OFF else None
         return Store(self._config.rootpath / ".unlearndiff", mode, shared, keep_images=images)
 
     @cached_property
     def copies(self) -> PromptSetCache:
         """Prompt sets from elsewhere, kept where this session keeps outcomes."""
-        from ..sources.prompt_set_cache import PromptSetCache
-        from ..store.store import Mode
-
         mode = self.store.mode
         return PromptSetCache(None if mode is Mode.OFF else self.store.root, keep=mode.writes)
 
     @cached_property
     def parts(self) -> ModelCache:
         """Loaded pipelines and judges."""
-        from ..runs.model_cache import ModelCache
-
         return ModelCache(self.store.fingerprints)
 
     @cached_property
@@ -126,15 +114,10 @@ class SessionState:
         settings = self.settings
         if settings.workers is None:
             return None
-        from ..workers.distributed_engine import SILENCE, WorkerPoolConfig
-
         return WorkerPoolConfig(self._team(settings.workers), settings.worker_timeout or SILENCE)
 
     def _team(self, where: str) -> WorkerBackend:
         """Workers of this process's own or, under xdist, those that its controller starts for all of them."""
-        from ..workers.ray_backend import RayBackend
-        from ..workers.roster import GuestTeam
-
         door, device = getattr(self._config, "workerinput", {}).get(DOOR), self.settings.device
         team = GuestTeam(where, device, door) if door else RayBackend(where, device)
         self._config.add_cleanup(team.close)
@@ -146,8 +129,6 @@ class SessionState:
         settings = self.settings
         if settings.workers is None:
             return None
-        from ..workers.roster import Roster
-
         roster = Roster(settings.workers, settings.device)
         self._config.add_cleanup(roster.close)
         return roster
@@ -160,9 +141,6 @@ class SessionState:
         """
         if folder in self._libraries:
             return self._libraries[folder]
-        from ..core.concept_file import BUILT_IN, ConceptLibrary
-        from .registration import register_rows
-
         register_rows(self._config)  # concepts may name judges of plugins
 
         hooked = chain.from_iterable(self._config.hook.pytest_unlearndiff_concepts(config=self._config))
@@ -172,15 +150,11 @@ class SessionState:
 
     @cached_property
     def _gpus(self) -> GpuSlots:
-        from ..runs.gpu_slots import GpuSlots
-
         who = getattr(self._config, "workerinput", {}).get("workerid", "this session")
         return GpuSlots(self.settings.per_gpu, lambda text: self._tell(f"unlearndiff: {who} {text}"))
 
     def _tell(self, text: str) -> None:
         if self.settings.progress != "off":
-            from .live_progress import tell
-
             tell(self._config, f"\n{text}\n")
 
     def placed(self, source: ModelSpec, *, for_good: bool = False) -> ModelSpec:
@@ -193,8 +167,6 @@ class SessionState:
         Raises:
             CannotAttack: there is none.
         """
-        from ..runs.model_cache import located
-
         source = located(source)
         if not source.device.startswith("cuda"):
             return source
@@ -209,8 +181,6 @@ class SessionState:
 
     def gate_of(self, *sides: object) -> GateReport | None:
         """The running test's gate that a compared rate comes from; None where two gates may be meant."""
-        from ..core.rate import Rate
-
         counts = next(((side.successes, side.trials) for side in sides if isinstance(side, Rate)), None)
         gates = {
             record.key: record
@@ -231,11 +201,6 @@ class SessionState:
 def expected_failure(report: pytest.TestReport) -> str:
     """Why a test is expected to fail; empty where it is not."""
     return str(getattr(report, "wasxfail", "")) or ("yes" if hasattr(report, "wasxfail") else "")
-
-
-def is_gate(item: pytest.Item) -> bool:
-    """Whether a test asks for one of the fixtures that run gates."""
-    return not _FIXTURES.isdisjoint(getattr(item, "fixturenames", ()))
 
 
 def state_of(config: pytest.Config) -> SessionState:

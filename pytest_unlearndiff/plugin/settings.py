@@ -88,6 +88,20 @@ class Settings:
         }
 
 
+_SETTINGS = pytest.StashKey[Settings]()
+
+
+def settings_of(config: pytest.Config) -> Settings:
+    """Return the session's settings, read once.
+
+    Raises:
+        pytest.UsageError: as ``Settings.from_config``.
+    """
+    if _SETTINGS not in config.stash:
+        config.stash[_SETTINGS] = Settings.from_config(config)
+    return config.stash[_SETTINGS]
+
+
 def _value(option: Option, config: pytest.Config) -> Any:
     """An option's value.
 

@@ -8,7 +8,6 @@ import textwrap
 from pathlib import Path
 
 import pytest
-import torch  # noqa: F401  # loaded once: sessions in this process drop what they were the first to import
 import worlds
 from worlds import World, section
 

@@ -19,6 +19,7 @@ from typing import Any
 import hostile
 import pytest
 from hostile import OBJECTS, TEXTS, check, check_session
+from pytest_unlearndiff.plugin.rootdir import check_rootdir
 from worlds import MODEL, World
 
 from pytest_unlearndiff.__main__ import COMMANDS, main
@@ -27,7 +28,6 @@ from pytest_unlearndiff.core.errors import ConceptError, UnlearnDiffError
 from pytest_unlearndiff.core.prompt_sets import parse_rows
 from pytest_unlearndiff.plugin.option_sources import given_options
 from pytest_unlearndiff.plugin.options import OPTIONS, Option
-from pytest_unlearndiff.plugin.rootdir import check_rootdir
 from pytest_unlearndiff.plugin.settings import Settings
 
 pytestmark = pytest.mark.timeout(120)
