@@ -6,40 +6,37 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from importlib import import_module
 
+from .cli import calibrate, compare, export, inspect, report, store
 from .core.errors import UnlearnDiffError
 
-# Each is a module of ``cli`` with SUMMARY, ``add_arguments(parser)`` and ``run(arguments) -> exit status``.
-COMMANDS: tuple[str, ...] = (
-    "inspect", "calibrate", "show", "report", "compare", "export", "clear", "prune", "pull", "push",
+COMMANDS = (
+    *inspect.COMMANDS, *calibrate.COMMANDS, *report.COMMANDS, *compare.COMMANDS, *export.COMMANDS, *store.COMMANDS
 )  # fmt: skip
 
-
-_OF_TORCH = ("diffusers", "PIL", "safetensors", "torch", "transformers")
-"""What the extra of that name installs."""
+_TORCH_EXTRA = ("diffusers", "PIL", "safetensors", "torch", "transformers")
+"""Modules that the extra ``torch`` installs."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Args:
-        arguments: the command line without the program's name; the process's own where None.
+        arguments: the command line without the program's name; the process's own if None.
 
     Returns:
-        Exit status: 0 for success, 1 where the command's answer is no, 2 where it was called wrongly.
+        Exit status: 0 for success, 1 if the command's answer is no or it failed, 2 for a wrong command line.
     """
     parser = argparse.ArgumentParser(
         prog="python -m pytest_unlearndiff",
         description=__doc__.split(": ")[1],
-        epilog="exit status: 0 where it is done, 1 where the answer is no or it cannot be done, 2 where called wrongly",
+        epilog="exit status: 0 for success, 1 if the answer is no or the command failed, 2 for a wrong command line",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name in COMMANDS:
-        module = import_module(f".cli.{name}", __package__)
-        command = commands.add_parser(name, help=module.SUMMARY, description=module.SUMMARY)
-        module.add_arguments(command)
-        command.set_defaults(run=module.run)
+    for command in COMMANDS:
+        subparser = commands.add_parser(command.name, help=command.summary, description=command.summary)
+        command.add_arguments(subparser)
+        subparser.set_defaults(run=command.run)
     chosen = parser.parse_args(arguments)
     try:
         status: int = chosen.run(chosen)
@@ -48,12 +45,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{parser.prog} {chosen.command}: {error}", file=sys.stderr)
         return 1
     except ModuleNotFoundError as error:
-        if error.name not in _OF_TORCH:
+        if error.name not in _TORCH_EXTRA:
             raise
         needed = f'needs {error.name}: pip install "pytest-unlearndiff[torch]"'
         print(f"{parser.prog} {chosen.command}: {needed}", file=sys.stderr)
         return 1
-    except BrokenPipeError:  # whoever reads has read enough, as head has
+    except BrokenPipeError:  # the reader, such as head, has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     return status

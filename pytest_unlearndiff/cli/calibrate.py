@@ -22,10 +22,18 @@ from ..runs.model_cache import Fingerprint, ModelCache, ModelSpec, located
 from ..runs.positive_control import base_campaign
 from ..sources.judge_files import judge_weights
 from ..store.store import Store
-from .arguments import count, path_of
-from .concepts import add_concepts, library_of
-from .device import add_device, check_device
-from .models import BASE, model_at
+from .command import (
+    BASE_HELP,
+    Command,
+    add_concepts,
+    add_device,
+    add_store,
+    check_device,
+    concept_library,
+    model_path,
+    parse_count,
+    parse_path,
+)
 
 SUMMARY = "measure a concept's judge on the base model's own images, and keep the result for gates"
 
@@ -33,20 +41,22 @@ SUMMARY = "measure a concept's judge on the base model's own images, and keep th
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What to calibrate, on what."""
     parser.add_argument("concept", help="name of the concept")
-    parser.add_argument("--base", required=True, help=BASE)
+    parser.add_argument("--base", required=True, help=BASE_HELP)
     add_concepts(parser)
-    parser.add_argument("--prompts", type=count, help="only the first N prompts of the concept")
+    parser.add_argument("--prompts", type=parse_count, help="only the first N prompts of the concept")
     parser.add_argument(
         "--against",
         action="append",
         help="concept of no hits; repeat (default: all of the same judge model)",
     )
-    parser.add_argument("--each", type=count, default=5, help="prompts of each other concept (default: %(default)s)")
-    parser.add_argument("--sheet", type=path_of, help="write a contact sheet of the images here, as PNG")
     parser.add_argument(
-        "--cache-dir", type=path_of, default=Path(".unlearndiff"), help="the store (default: %(default)s)"
+        "--each", type=parse_count, default=5, help="prompts of each other concept (default: %(default)s)"
     )
-    parser.add_argument("--batch-size", type=count, default=8, help="prompts drawn together (default: %(default)s)")
+    parser.add_argument("--sheet", type=parse_path, help="write a contact sheet of the images here, as PNG")
+    add_store(parser)
+    parser.add_argument(
+        "--batch-size", type=parse_count, default=8, help="prompts drawn together (default: %(default)s)"
+    )
     add_device(parser)
     parser.add_argument("--dtype", default=AUTO, choices=PRECISIONS)
 
@@ -54,8 +64,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Draw, judge, and say; 0 where the positive control holds, else 1."""
     check_device(arguments.device)
-    base = model_at(arguments.base)
-    library = library_of(arguments)
+    base = model_path(arguments.base)
+    library = concept_library(arguments)
     concept = library.find(arguments.concept).first(arguments.prompts)
     concept = replace(concept, judge=on_base(concept.judge, base))
     others = _others(concept, arguments, library)
@@ -185,3 +195,6 @@ def _lines(concept: Concept, found: Calibration) -> list[str]:
 def _interval(rate: Rate) -> str:
     low, high = rate.interval()
     return f"{rate}, 95% interval {percent(low)}..{percent(high)}"
+
+
+COMMANDS = (Command("calibrate", SUMMARY, add_arguments, run),)

@@ -8,15 +8,15 @@ import sys
 from ..reports.comparison import NOTHING, compare
 from ..reports.stored_reports import read_gates, unfinished
 from ..reports.text import safe
-from .arguments import path_of
+from .command import Command, parse_path
 
 SUMMARY = "say what newly broke and what newly holds between two JSON reports or stores"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The two."""
-    parser.add_argument("before", type=path_of, metavar="A", help="JSON report, or folder of a store")
-    parser.add_argument("after", type=path_of, metavar="B", help="JSON report, or folder of a store")
+    parser.add_argument("before", type=parse_path, metavar="A", help="JSON report, or folder of a store")
+    parser.add_argument("after", type=parse_path, metavar="B", help="JSON report, or folder of a store")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -33,3 +33,6 @@ def run(arguments: argparse.Namespace) -> int:
     if not found:
         print(NOTHING)
     return 0 if found else 1
+
+
+COMMANDS = (Command("compare", SUMMARY, add_arguments, run),)

@@ -14,9 +14,10 @@ from ..core.untrusted import shown, special_file
 from ..reports.prompt_export import export
 from ..reports.stored_reports import StoredGate, read_gates, read_session, unfinished
 from ..reports.text import many
-from ..store.hashing import write_atomically
-from ..store.store import CampaignDir, Mode, Store
-from .arguments import path_of
+from ..store.campaign_dir import CampaignDir
+from ..store.files import write_atomically
+from ..store.store import Mode, Store
+from .command import Command, parse_path
 
 _NAMED = 3
 
@@ -29,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--from",
         dest="source",
-        type=path_of,
+        type=parse_path,
         default=Path(".unlearndiff"),
         metavar="A",
         help="JSON report, or folder of a store, which knows the last session's gates (default: %(default)s)",
@@ -88,16 +89,16 @@ def _beside(root: Path, gates: Sequence[StoredGate], concept: str | None) -> str
     """
     store = Store(root, Mode.RO)
     told = {
-        (store.folder(gate.concept, gate.key).name, prompt.digest)
+        (store.campaign_by_digest(gate.concept, gate.key).name, prompt.digest)
         for gate in gates
         for prompt in gate.prompts
         if prompt.attacked is not None
     }
     found = {
-        entry.folder.name: number
-        for entry in store.entries()
+        entry.name: number
+        for entry in store.campaigns()
         if (concept is None or entry.belongs_to(concept))
-        and (number := sum((entry.folder.name, digest) not in told for digest in _broken(entry)))
+        and (number := sum((entry.name, digest) not in told for digest in _broken(entry)))
     }
     if not found:
         return ""
@@ -110,4 +111,7 @@ def _beside(root: Path, gates: Sequence[StoredGate], concept: str | None) -> str
 
 def _broken(entry: CampaignDir) -> list[str]:
     """Digests of the prompts that broke under attack."""
-    return [outcome.prompt for outcome in entry.known()[0].values() if outcome.status is Status.HIT_UNDER_ATTACK]
+    return [outcome.prompt for outcome in entry.outcomes()[0].values() if outcome.status is Status.HIT_UNDER_ATTACK]
+
+
+COMMANDS = (Command("export", SUMMARY, add_arguments, run),)

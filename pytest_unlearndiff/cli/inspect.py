@@ -14,7 +14,7 @@ from ..runs.model_cache import Fingerprint, ModelCache, ModelSpec
 from ..sources.base_guess import family_of
 from ..sources.import_string import is_import_string, make
 from ..store.hashing import Fingerprints
-from .models import BASE, model_at
+from .command import BASE_HELP, Command, model_path
 
 if TYPE_CHECKING:
     from ..models.checkpoint import Checkpoint
@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "path", help="pipeline folder, component folder, checkpoint file, URL, Hub id, or pkg.mod:callable"
     )
-    parser.add_argument("--base", help=BASE)
+    parser.add_argument("--base", help=BASE_HELP)
     parser.add_argument("--partial", action="store_true", help="accept tensors that are missing without a pattern")
     parser.add_argument(
         "--trust-pickle", action="store_true", help="read pickles that name more than tensors; it is never executed"
@@ -41,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         ModelError: it cannot be attacked.
     """
-    path, base = model_at(arguments.path, maker=True), arguments.base and model_at(arguments.base)
+    path, base = model_path(arguments.path, allow_import_string=True), arguments.base and model_path(arguments.base)
     from ..models.silence import silence_libraries
 
     try:
@@ -118,3 +118,6 @@ def _account(checkpoint: Checkpoint, loaded: Loaded) -> None:
 
 def _print(name: str, text: str) -> None:
     print(f"{name + ':':<9}{safe(_own(text), UNKEPT)}")
+
+
+COMMANDS = (Command("inspect", SUMMARY, add_arguments, run),)

@@ -18,7 +18,7 @@ from ..reports.terminal import summary_lines
 from ..reports.text import safe
 from ..reports.writers import render, write
 from ..store.store import Mode, Store
-from .arguments import path_of
+from .command import Command, add_store, parse_path
 
 SUMMARY = "write the last session's reports again: html:PATH, json:PATH or md:PATH; - for standard output"
 
@@ -26,10 +26,8 @@ SUMMARY = "write the last session's reports again: html:PATH, json:PATH or md:PA
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What to write, and from where."""
     parser.add_argument("reports", nargs="*", metavar="KIND:PATH", help="reports to write; without any, the summary")
-    parser.add_argument(
-        "--cache-dir", type=path_of, default=Path(".unlearndiff"), help="the store (default: %(default)s)"
-    )
-    parser.add_argument("--since", type=path_of, metavar="A", help="earlier JSON report or store: tell what changed")
+    add_store(parser)
+    parser.add_argument("--since", type=parse_path, metavar="A", help="earlier JSON report or store: tell what changed")
     parser.add_argument("--no-images", action="store_true", help="leave images out of the HTML report")
     parser.add_argument("--schema", action="store_true", help="print the JSON report's JSON Schema")
 
@@ -96,3 +94,6 @@ def _wanted(text: str) -> tuple[tuple[str, str], ...]:
     if any(kind == "github" for kind, _ in found):
         raise ReportError("github is written by a session only; md:PATH is what it puts into the step summary")
     return found
+
+
+COMMANDS = (Command("report", SUMMARY, add_arguments, run),)

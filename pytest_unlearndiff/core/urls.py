@@ -1,4 +1,4 @@
-"""Places that other libraries reach: whatever these raise becomes one error that names the place and the mend."""
+"""URLs in messages, and one error for whatever a library raises that reads one."""
 
 from __future__ import annotations
 
@@ -9,67 +9,67 @@ from urllib.parse import parse_qsl, quote
 
 from .errors import UnlearnDiffError, one_line
 
-_URL = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<place>[^/?\s]*)(?P<path>[^?\s]*)(?P<query>\?\S*)?")
-_NEXT = re.compile(r"::(?=[A-Za-z][A-Za-z0-9+.-]*://)")
-"""Between a place and what it lies in: ``zip://m.pt::https://host/a.zip``."""
-_OF_PEOPLE = ("http", "https", "ftp", "ftps", "sftp", "ssh", "webdav", "webdavs", "smb")
-"""Schemes in which a person may stand before an ``@``; elsewhere only one with a password is taken for one."""
-_NAMED_AT = ("git", "github")
-"""Schemes in which what stands there is a repository, whatever it looks like."""
+_URL = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<authority>[^/?\s]*)(?P<path>[^?\s]*)(?P<query>\?\S*)?")
+_CHAIN = re.compile(r"::(?=[A-Za-z][A-Za-z0-9+.-]*://)")
+"""Separator of a file and the archive it lies in, as in ``zip://m.pt::https://host/a.zip``."""
+_USER_SCHEMES = ("http", "https", "ftp", "ftps", "sftp", "ssh", "webdav", "webdavs", "smb")
+"""Schemes whose text before an ``@`` is a user; in others only with a password."""
+_REVISION_SCHEMES = ("git", "github")
+"""Schemes whose text before an ``@`` is a repository."""
+_SECRET_LENGTH = 8
+"""Characters from which on a query's value may be a secret."""
 
 
-def shown(url: str) -> str:
-    """A URL without what may let others in: a name and a password, a signature."""
-    return "::".join(_URL.sub(_without_secrets, part.partition("?")[0]) for part in _NEXT.split(url))
+def redact_url(url: str) -> str:
+    """Remove what grants access from a URL: user and password, and the query, which may hold a signature."""
+    return "::".join(_URL.sub(_redact_match, part.partition("?")[0]) for part in _CHAIN.split(url))
 
 
-def _without_secrets(url: re.Match[str]) -> str:
+def _redact_match(url: re.Match[str]) -> str:
     scheme = url["scheme"].lower()
-    who, _, host = url["place"].rpartition("@")
-    person = scheme in _OF_PEOPLE or (":" in who and scheme not in _NAMED_AT)
-    return f"{url['scheme']}://{host if person else url['place']}{url['path']}"
+    user, _, host = url["authority"].rpartition("@")
+    is_user = scheme in _USER_SCHEMES or (":" in user and scheme not in _REVISION_SCHEMES)
+    return f"{url['scheme']}://{host if is_user else url['authority']}{url['path']}"
 
 
-def _said(error: Exception, url: str) -> str:
-    """What an exception says of a place, in one line and without what may let others in.
+def _redact_error(error: Exception, url: str) -> str:
+    """Text of an exception in one line without the URL's secrets.
 
-    Libraries write a URL in other ways than it was given, and a shortened text may end within a signature.
+    Libraries spell a URL in other ways than it was given, and a shortened text may end within a signature.
     """
-    text = str(error).replace(url, shown(url))
-    for part in _NEXT.split(url):
+    text = str(error).replace(url, redact_url(url))
+    for part in _CHAIN.split(url):
         for _, value in parse_qsl(part.partition("?")[2]):
-            if len(value) >= _LONG:
+            if len(value) >= _SECRET_LENGTH:
                 text = text.replace(value, "...").replace(quote(value, safe=""), "...")
-    return one_line(Exception("::".join(_URL.sub(_without_secrets, part) for part in _NEXT.split(text))))
-
-
-_LONG = 8
-"""Characters from which on what stands in a query may be a secret."""
+    return one_line(Exception("::".join(_URL.sub(_redact_match, part) for part in _CHAIN.split(text))))
 
 
 @contextmanager
-def reaching(url: str, verb: str, mend: str, kind: type[UnlearnDiffError], *, what: str = "") -> Iterator[None]:
-    """Reach a place; errors of this project pass as they are.
+def wrap_access_errors(
+    url: str, verb: str, remedy: str, error_type: type[UnlearnDiffError], *, label: str = ""
+) -> Iterator[None]:
+    """Turn any exception of a library into one that names the place, the reason and the remedy.
 
     Args:
-        url: the place; what may let others in is not told.
-        verb: what is done with it, such as ``read``.
-        mend: what to do where that fails.
-        kind: of the error.
-        what: the place is, for people.
+        url: the place; its secrets are not told.
+        verb: past participle of what is done with it, such as ``read``.
+        remedy: a sentence.
+        error_type: class of the error raised; errors of this project pass unchanged.
+        label: noun in front of the URL.
 
     Raises:
-        UnlearnDiffError: of that kind: it cannot be reached, or a package is missing.
+        UnlearnDiffError: of ``error_type``: it cannot be reached, or a package is missing.
     """
-    place = f"{what} {shown(url)}".lstrip()
-
+    place = f"{label} {redact_url(url)}".lstrip()
     try:
         yield
     except UnlearnDiffError:
         raise
-    except ImportError as error:  # fsspec says itself which package a place needs
+    except ImportError as error:  # fsspec says itself which package a scheme needs
         missing = error.name if isinstance(error, ModuleNotFoundError) else None
-        reason = f" needs {missing}: pip install {missing}" if missing else f": {_said(error, url)}"
-        raise kind(f"{place}{reason}") from None
+        reason = f" needs {missing}: pip install {missing}" if missing else f": {_redact_error(error, url)}"
+        raise error_type(f"{place}{reason}") from None
     except Exception as error:
-        raise kind(f"{place} cannot be {verb}: {type(error).__name__}: {_said(error, url)}. {mend}") from None
+        reason = f"{type(error).__name__}: {_redact_error(error, url)}"
+        raise error_type(f"{place} cannot be {verb}: {reason}. {remedy}") from None

@@ -25,7 +25,6 @@ from ..runs.stop import RUN_ALL, StopCondition
 from ..sources.base_guess import family_of
 from ..sources.import_string import is_import_string
 from ..sources.judge_files import judge_weights
-from ..store.thumbnails import Thumbnails
 from .fixtures import NO_MODEL, overridden
 from .markers import GateRequest, marker_keywords, read_request
 from .names import RETENTION_FIXTURE as RETENTION
@@ -227,7 +226,7 @@ class AttackFixture:
 
     def _images(self, result: AttackResult) -> str:
         """The folder of a campaign's thumbnails, seen from where pytest was started; empty where there is none."""
-        folder = Thumbnails(self._state.store.folder(result.concept, result.key)).folder
+        folder = self._state.store.campaign_by_digest(result.concept, result.key).folder / "images"
         return os.path.relpath(folder, self._request.config.invocation_params.dir) if folder.is_dir() else ""
 
     def _named(self, concept: str) -> list[str]:

@@ -40,10 +40,10 @@ def without_secrets(text: str) -> str:
     """What stands on a command line, its URL without password and query: reports are read by others."""
     if "://" not in text:
         return text
-    from ..core.urls import shown
+    from ..core.urls import redact_url
 
     flag, equals, url = text.partition("=") if text.startswith("-") else ("", "", text)
-    return f"{flag}{equals}{shown(url)}"
+    return f"{flag}{equals}{redact_url(url)}"
 
 
 PATHS = ("model", "base", "concepts", "prompt_sets", "cache_dir")

@@ -46,7 +46,7 @@ def finish(session: pytest.Session, state: SessionState) -> list[tuple[str, str]
     """
     record = _gather(session, state)
     lines = []
-    state.store.remember()
+    state.store.save_fingerprints()
     if state.store.mode.writes:
         try:
             Gates(state.store.root).keep(record.to_wire(), state.run)

@@ -20,7 +20,7 @@ from ..runs.gpu_slots import GpuSlots
 from ..runs.model_cache import ModelCache, ModelSpec, located
 from ..sources.prompt_set_cache import PromptSetCache
 from ..store.last_session import Gates
-from ..store.remote import Remote
+from ..store.shared_store import SharedStore
 from ..store.store import Mode, Store
 from ..workers.distributed_engine import SILENCE, WorkerBackend, WorkerPoolConfig
 from ..workers.ray_backend import RayBackend
@@ -94,8 +94,10 @@ class SessionState:
         images = self.settings.images != "none"
         if isinstance(where, Path):
             return Store(where, mode, keep_images=images)
-        shared = Remote(where) if mode is not Mode.OFF else None
-        return Store(self._config.rootpath / ".unlearndiff", mode, shared, keep_images=images)
+        root = self._config.rootpath / ".unlearndiff"
+        if mode is Mode.OFF:
+            return Store(root, mode)
+        return SharedStore(root, where, mode, keep_images=images)
 
     @cached_property
     def copies(self) -> PromptSetCache:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..core.errors import ReportError
 from ..core.untrusted import special_file
-from ..store.hashing import write_atomically
+from ..store.files import write_atomically
 from ..store.store import Store
 from .comparison import Comparison
 from .session import SessionReport

@@ -17,9 +17,10 @@ from ..core.judge_options import key_kind, key_options
 from ..core.outcome import Counts, Outcome
 from ..core.positive_control import Control
 from ..core.result import STORE_NOTES, AttackResult
-from ..store.journal import Distrusted, Known
+from ..store.campaign_dir import CampaignDir
+from ..store.journal import RejectedLines, StoredOutcomes
 from ..store.key import AttackKey
-from ..store.store import CampaignDir, Mode, Store
+from ..store.store import Mode, Store
 from ..workers.distributed_engine import WorkerPoolConfig, Workers
 from .model_cache import Fingerprint, ModelCache, ModelSpec, import_libraries
 from .progress import Progress, Snapshot
@@ -142,7 +143,7 @@ class Campaign:
         """
         started, before = time.monotonic(), computed_forwards()
         own = self.store_of(store)  # the base's images are the whole store's affair in any case
-        entry = own.entry(self.concept.name, self.key)
+        entry = own.campaign(self.concept.name, self.key)
         found, distrusted = self._known(own, entry)
         notes = self._notes(own, entry, found, distrusted)
         provenance = self._provenance(own, entry, found, distrusted, notes)
@@ -174,7 +175,7 @@ class Campaign:
                 described |= facts_of(self, source)
                 provenance |= described
                 if own.mode.writes:
-                    own.note(entry, described)
+                    own.write_metadata(entry, described)
                 facts["victim"] = source.title
         if (unreached := self._unreached()) and not self._settled(self._tally(found), ending):
             facts.setdefault("obstacle", unreached)
@@ -196,24 +197,24 @@ class Campaign:
             stopped = draw_control(self, provide, store, watched, progress=progress, **options)
             seen = self._control(store, watched, asked=asked)
             facts = {**stopped, **facts} if seen.lacking and may_pass else facts
-        if behind := store.catch_up():
+        if behind := store.push_pending():
             provenance[STORE_NOTES] = [*notes, behind]
         computed = computed_forwards() - before
         return self._result(found, started, provenance=provenance, control=seen, computed=computed, **facts)
 
     def store_of(self, store: Store) -> Store:
         """The store for this campaign's outcomes: none, where its key does not tell its victim from others."""
-        return store if self.fingerprint.complete else store.unused
+        return store if self.fingerprint.complete else store.disabled
 
     def _noted(self, store: Store, entry: CampaignDir) -> dict[str, Any]:
         """What was loaded and assumed when the campaign was attacked, as far as that is known."""
-        return {name: value for name, value in store.noted(entry).items() if name not in _OF_SESSION}
+        return {name: value for name, value in store.metadata(entry).items() if name not in _OF_SESSION}
 
     def _notes(
-        self, store: Store, entry: CampaignDir, found: Mapping[str, Outcome], distrusted: Distrusted
+        self, store: Store, entry: CampaignDir, found: Mapping[str, Outcome], distrusted: RejectedLines
     ) -> list[str]:
         """What is wrong with a store that knows nothing of a campaign, or with a folder in it, for people."""
-        absent = store.absent(self.concept.name, entry, self.key) if store.mode.reads and not found else ""
+        absent = store.explain_missing(entry, self.key) if store.mode.reads and not found else ""
         return [*distrusted.notes, *([absent] if absent else [])]
 
     def _provenance(
@@ -221,7 +222,7 @@ class Campaign:
         store: Store,
         entry: CampaignDir,
         found: Mapping[str, Outcome],
-        distrusted: Distrusted,
+        distrusted: RejectedLines,
         notes: Sequence[str],
     ) -> dict[str, Any]:
         """What there is to say of a campaign before anything is attacked."""
@@ -239,20 +240,20 @@ class Campaign:
             provenance[STORE_NOTES] = list(notes)
         if self.attack.known.rows:
             provenance["known_prompts"] = self.attack.known.source
-        if not found and store.mode.reads and (nearest := store.nearest(self.concept.name, self.key)):
+        if not found and store.mode.reads and (nearest := store.closest_campaign(self.concept.name, self.key)):
             provenance["not_in_the_store"] = f"the nearest campaign there differs in {', '.join(nearest[1])}"
         return provenance
 
     def prospect(self, store: Store, ending: StopCondition = RUN_ALL) -> RunEstimate:
         """What a run would find in the store and what it would have to attack; nothing is loaded."""
         store = self.store_of(store)
-        entry = store.entry(self.concept.name, self.key)
+        entry = store.campaign(self.concept.name, self.key)
         found, distrusted = self._known(store, entry)
         tally = self._tally(found)
         lacking = () if self._settled(tally, ending) else self._lacking(found)
-        nearest = store.nearest(self.concept.name, self.key) if store.mode.reads else None
-        alike = nearest is not None and self._attacks_as(nearest[0].key() or {})
-        measured = list(found.values()) or (list(nearest[0].known()[0].values()) if nearest and alike else [])
+        nearest = store.closest_campaign(self.concept.name, self.key) if store.mode.reads else None
+        alike = nearest is not None and self._attacks_as(nearest[0].key or {})
+        measured = list(found.values()) or (list(nearest[0].outcomes()[0].values()) if nearest and alike else [])
         spent = sum(outcome.seconds for outcome in measured)
         return RunEstimate(
             tally,
@@ -277,7 +278,7 @@ class Campaign:
     def stored(self, store: Store) -> Counts:
         """How the prompts ended that the store's folder holds, whether its mode lets them count or not."""
         try:
-            found, _ = store.entry(self.concept.name, self.key).known() if self.fingerprint.complete else ({}, 0)
+            found, _ = store.campaign(self.concept.name, self.key).outcomes() if self.fingerprint.complete else ({}, 0)
         except StoreError:
             found = {}
         return self._tally(found)
@@ -289,7 +290,7 @@ class Campaign:
         """
         started = time.monotonic()
         try:
-            found, _ = self._known(self.store_of(store), store.entry(self.concept.name, self.key))
+            found, _ = self._known(self.store_of(store), store.campaign(self.concept.name, self.key))
             control = self._control(store, {})
         except StoreError:
             found, control = {}, Control()
@@ -317,13 +318,13 @@ class Campaign:
 
         return control_of(self, store, watched, asked=asked)
 
-    def _known(self, store: Store, entry: CampaignDir) -> Known:
+    def _known(self, store: Store, entry: CampaignDir) -> StoredOutcomes:
         """What the store knows of this prompt set."""
         if not store.mode.reads:
-            return Known({})
-        found, distrusted = store.known(entry)
+            return StoredOutcomes({})
+        found, distrusted = store.outcomes(entry)
         wanted = {prompt.digest for prompt in self.concept.prompts}
-        return Known({digest: outcome for digest, outcome in found.items() if digest in wanted}, distrusted)
+        return StoredOutcomes({digest: outcome for digest, outcome in found.items() if digest in wanted}, distrusted)
 
     def _lacking(self, found: Mapping[str, Outcome]) -> list[Prompt]:
         """Prompts with no outcome yet that the attack has anything for, each text, seed and guidance once.
@@ -380,7 +381,7 @@ class Campaign:
         """As ``_undrawn``, of what the store knows."""
         from .unattacked_images import known_unattacked
 
-        found, _ = self._known(store, store.entry(self.concept.name, self.key))
+        found, _ = self._known(store, store.campaign(self.concept.name, self.key))
         return self._undrawn(found, known_unattacked(self, store, found), ending)
 
     def _reached(self, found: Mapping[str, Outcome]) -> int:
@@ -410,9 +411,9 @@ class Campaign:
 
         own = self.store_of(store)
         if own.mode.writes:
-            own.prepare(entry, self.key)
-            if not entry.noted():  # all there is to say is said at the end, which may not come
-                entry.note({"victim": victim})
+            own.create(entry, self.key)
+            if not entry.metadata:  # all there is to say is said at the end, which may not come
+                entry.write_metadata({"victim": victim})
         alone = own.lock(entry) if own.mode.writes else nullcontext()
         with alone, own.sharing(entry), sharing_control(store, self):
             found, _ = self._known(own, entry)
@@ -423,7 +424,7 @@ class Campaign:
                     if outcome is not None:
                         found[outcome.prompt] = outcome
                         if own.mode.writes:
-                            own.keep(entry, outcome)
+                            own.append(entry, outcome)
                         observe(outcome)
                     tally = self._tally(found)
                     if progress is not None:

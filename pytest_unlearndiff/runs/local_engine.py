@@ -37,7 +37,7 @@ def engine_here(
     from .engine import Engine
     from .evaluation import Evaluation
 
-    images = campaign.store_of(store).images(store.entry(campaign.concept.name, campaign.key))
+    images = campaign.store_of(store).writable_thumbnails(store.campaign(campaign.concept.name, campaign.key))
     gallery = ThumbnailRecorder(images, campaign.concept.prompts) if images is not None else None
     loaded = parts.victim(source)
     victim = DiffusionModel(
@@ -116,8 +116,8 @@ def workers_elsewhere(
     if source.device.startswith("cuda"):
         source = replace(source, device="cuda")  # a worker sees only its own GPU
     base = base_campaign(campaign.concept, campaign.fingerprint.target, campaign.judge)
-    known = store.known(store.entry(campaign.concept.name, base.key))[0] if store.mode.reads else {}
-    images = store.images(store.entry(campaign.concept.name, campaign.key))
+    known = store.outcomes(store.campaign(campaign.concept.name, base.key))[0] if store.mode.reads else {}
+    images = store.writable_thumbnails(store.campaign(campaign.concept.name, campaign.key))
 
     def received(report: Report) -> None:
         new = [outcome for outcome in report.watched if outcome.prompt not in {**known, **watched}]
@@ -125,7 +125,7 @@ def workers_elsewhere(
         keep_watched(store, base, new)
         for thumbnail in report.thumbnails:
             if images is not None:
-                images.put(thumbnail.digest, thumbnail.data, base=thumbnail.base)
+                images.write(thumbnail.digest, thumbnail.data, base=thumbnail.base)
 
     files = files_of(source, campaign.concept, store.fingerprints)
     workers = Workers(

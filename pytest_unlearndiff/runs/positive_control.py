@@ -14,7 +14,8 @@ from ..core.errors import UnlearnDiffError
 from ..core.judgement import Evaluated
 from ..core.outcome import Counts, Outcome, Status
 from ..core.positive_control import FIRST, Control
-from ..store.store import CampaignDir, Store
+from ..store.campaign_dir import CampaignDir
+from ..store.store import Store
 from ..workers.distributed_engine import WorkerPoolConfig
 from .campaign import Campaign, check_attackable
 from .evaluation import evaluated
@@ -57,12 +58,12 @@ def known_control(
         StoreError: the store cannot be read.
     """
     entry = _entry(store, base_campaign(concept, base, judge))
-    found = {**(store.known(entry)[0] if store.mode.reads else {}), **(watched or {})}
+    found = {**(store.outcomes(entry)[0] if store.mode.reads else {}), **(watched or {})}
     return Control.of(Counts.of((found.get(prompt.digest) for prompt in concept.prompts), concept.prompts))
 
 
 def _entry(store: Store, campaign: Campaign) -> CampaignDir:
-    return store.entry(campaign.concept.name, campaign.key)
+    return store.campaign(campaign.concept.name, campaign.key)
 
 
 def sharing_control(store: Store, campaign: Campaign) -> AbstractContextManager[None]:
@@ -108,7 +109,7 @@ def _known_of_others(campaign: Campaign, store: Store) -> Control | None:
     if not store.mode.reads:
         return None
     shown = base_campaign(campaign.concept, campaign.fingerprint.target, campaign.judge)
-    outcomes = list(store.known(_entry(store, shown))[0].values())
+    outcomes = list(store.outcomes(_entry(store, shown))[0].values())
     # Only digests of their prompts are known, which is enough to see that the model ignores prompts and seeds.
     prompts = [Prompt(o.prompt, -1 if o.seed is None else o.seed, 0.0, case=-1) for o in outcomes]
     found = Control.of(Counts.of(outcomes, prompts))
@@ -211,12 +212,12 @@ def keep_watched(store: Store, campaign: Campaign, outcomes: Sequence[Outcome]) 
     if not store.mode.writes or not outcomes:
         return
     entry = _entry(store, campaign)
-    store.prepare(entry, campaign.key)
-    if not entry.noted():
-        entry.note({"victim": "the base itself, for the positive control"})
+    store.create(entry, campaign.key)
+    if not entry.metadata:
+        entry.write_metadata({"victim": "the base itself, for the positive control"})
     with store.lock(entry):
         for outcome in outcomes:
-            store.keep(entry, outcome)
+            store.append(entry, outcome)
 
 
 class ControlRecorder:
@@ -242,7 +243,7 @@ class ControlRecorder:
 
     def __call__(self, prompts: Sequence[Prompt], images: Sequence[GeneratedImage]) -> None:
         """Judge the images of prompts of which nothing is known yet; one that is no evidence is an error."""
-        known = {**(self._store.known(self._entry)[0] if self._store.mode.reads else {}), **self._found}
+        known = {**(self._store.outcomes(self._entry)[0] if self._store.mode.reads else {}), **self._found}
         new = [(p, image) for p, image in zip(prompts, images, strict=True) if p.digest not in known]
         if not new:
             return

@@ -32,10 +32,10 @@ class ThumbnailRecorder:
         """Keep the victim's image of a prompt as it stands in the set, and every hit."""
         digest = Prompt(drawing.text, drawing.seed, drawing.guidance, case=0).digest
         if judgement.hit or digest in self._asked:
-            self._images.keep(digest, image)
+            self._images.add(digest, image)
 
     def targets(self, prompts: Sequence[Prompt], images: Sequence[GeneratedImage]) -> None:
         """Keep the base's images of prompts, those that are evidence of nothing left out."""
         for prompt, each in zip(prompts, images, strict=True):
             if each.problem is None:
-                self._images.keep(prompt.digest, each.image, base=True)
+                self._images.add(prompt.digest, each.image, base=True)

@@ -42,7 +42,7 @@ def known_unattacked(campaign: Campaign, store: Store, outcomes: Mapping[str, Ou
         return {}
     plain = unattacked_campaign(campaign)
     try:
-        kept = store.known(store.entry(plain.concept.name, plain.key))[0]
+        kept = store.outcomes(store.campaign(plain.concept.name, plain.key))[0]
     except StoreError:
         return {}
     return {digest: kept[digest] for digest in lacking & set(kept)}

@@ -14,9 +14,9 @@ from urllib.parse import urlsplit
 
 from ..core.errors import ModelError
 from ..core.untrusted import existing, path_from, printable
-from ..core.urls import reaching, shown
-from ..store.hashing import MARGIN, digest
-from ..store.regular_files import METADATA, read_regular
+from ..core.urls import redact_url, wrap_access_errors
+from ..store.files import METADATA_BYTES, read_regular
+from ..store.hashing import SETTLE_NS, digest
 from .hub import hub_folder, hub_mend
 from .import_string import is_import_string
 from .user_temp import user_temp_folder, user_temp_path
@@ -79,7 +79,7 @@ def download(url: str, say: Callable[[str], None] = _silent) -> Path:
     Raises:
         ModelError: there is nothing, it cannot be read or kept, or a package is missing.
     """
-    with reaching(url, "fetched", "Try again, or download it and give its path", ModelError):
+    with wrap_access_errors(url, "fetched", "Try again, or download it and give its path", ModelError):
         from fsspec.core import url_to_fs
         from fsspec.implementations.local import LocalFileSystem
 
@@ -89,7 +89,7 @@ def download(url: str, say: Callable[[str], None] = _silent) -> Path:
         except FileNotFoundError as error:
             if isinstance(error.__cause__, OSError):  # of a web server, everything is called not found
                 raise error.__cause__ from None
-            raise ModelError(f"there is nothing at {shown(url)}") from None
+            raise ModelError(f"there is nothing at {redact_url(url)}") from None
 
 
 def origin(path: Path) -> str:
@@ -97,7 +97,7 @@ def origin(path: Path) -> str:
     if path.parent.parent != user_temp_path() / "models":
         return str(path)
     try:
-        return read_regular(path.parent / _ORIGIN, METADATA).decode()
+        return read_regular(path.parent / _ORIGIN, METADATA_BYTES).decode()
     except (OSError, ValueError):
         return str(path)
 
@@ -126,11 +126,11 @@ def _copy(files: AbstractFileSystem, place: str, url: str, say: Callable[[str], 
     # What replaced a young file since would have the same date, so that no earlier copy answers for it.
     young = not tagged and any(_is_young(info, now) for info in there.values())
     # Another session may still read what was there before, so that it stays.
-    kept = folder / digest([shown(url) if tagged else url, seen, *([time.time_ns()] if young else [])])
+    kept = folder / digest([redact_url(url) if tagged else url, seen, *([time.time_ns()] if young else [])])
     with FileLock(folder / f"{kept.name}.lock"):
         if not kept.exists():
             size = sum(int(info.get("size") or 0) for info in there.values())
-            say(f"fetching {printable(shown(url))} ({size / 2**20:,.0f} MiB)")
+            say(f"fetching {printable(redact_url(url))} ({size / 2**20:,.0f} MiB)")
             _fetch(files, place, there, kept, url)
     return kept / _name(place)
 
@@ -143,7 +143,7 @@ def _seen(there: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, str]]:
 def _is_young(info: Mapping[str, Any], now: float) -> bool:
     """Whether a file whose date is in whole seconds is so young that another one may get the same date."""
     dates = [date for name in _DATES if (date := _date(info.get(name))) is not None]
-    return any(date % 1 == 0 and date > now - MARGIN / 10**9 for date in dates)
+    return any(date % 1 == 0 and date > now - SETTLE_NS / 10**9 for date in dates)
 
 
 def _date(told: object) -> float | None:
@@ -165,7 +165,7 @@ def _there(files: AbstractFileSystem, place: str) -> Mapping[str, Mapping[str, A
     if info["type"] == "file":
         if str(place).startswith("http") and (_CONTENT | {"Last-Modified"}).isdisjoint(info):
             raise ModelError(
-                f"{shown(place)} has neither tag nor date, so nobody can tell when it changes: download it"
+                f"{redact_url(place)} has neither tag nor date, so nobody can tell when it changes: download it"
             )
         return {"": info}
     found = files.find(place, detail=True)
@@ -190,6 +190,6 @@ def _fetch(files: AbstractFileSystem, place: str, there: Mapping[str, Any], kept
             path.parent.mkdir(parents=True, exist_ok=True)
         files.get(list(names), [str(path) for path in names.values()])
         if _seen(_there(files, place)) != _seen(there):
-            raise ModelError(f"{shown(url)} changed as it was fetched: try again when nobody writes it")
-        (whole / _ORIGIN).write_text(shown(url))
+            raise ModelError(f"{redact_url(url)} changed as it was fetched: try again when nobody writes it")
+        (whole / _ORIGIN).write_text(redact_url(url))
         whole.rename(kept)

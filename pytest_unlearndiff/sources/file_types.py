@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..core.untrusted import read_json
-from ..store.regular_files import is_regular
+from ..store.files import is_regular
 
 INDEX = "model_index.json"
 """What makes a folder a diffusers pipeline."""

@@ -9,9 +9,8 @@ from pathlib import Path
 from ..core.errors import ConceptError
 from ..core.prompt_source import is_content
 from ..core.untrusted import CSV_BYTES
-from ..core.urls import reaching
-from ..store.hashing import mark_as_cache, write_atomically
-from ..store.regular_files import read_regular
+from ..core.urls import wrap_access_errors
+from ..store.files import mark_as_cache, read_regular, write_atomically
 
 _DATASET = re.compile(r"hf://datasets/(?P<repo>[^/@]+/[^/@]+)(?:@(?P<revision>[^/]+))?(?:/(?P<file>.+))?")
 _TIMEOUT = 60.0
@@ -86,7 +85,7 @@ def _fetch(url: str) -> bytes:
         ConceptError: it cannot be had, for whatever reason the library behind it gives.
     """
     mend = "Try again, or download it and give the file"
-    with reaching(url, "fetched", mend, ConceptError, what="prompt set"):
+    with wrap_access_errors(url, "fetched", mend, ConceptError, label="prompt set"):
         if url.startswith("hf://"):
             return _from_hub(url)
         if re.match(r"https?://", url):

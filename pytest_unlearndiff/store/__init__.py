@@ -1,1 +1,1 @@
-"""Floor 1: what is known already. Fingerprints, keys, journals and their folder; JSON only."""
+"""Layer 1: finished outcomes on disk. Fingerprints, keys, journals and their folder; JSON only."""

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import StoreError, one_line
-from .hashing import digest, write_atomically
-from .regular_files import read_regular
+from .files import read_regular, write_atomically
+from .hashing import digest
 
 SCHEMA = 1
 

@@ -9,142 +9,134 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .hashing import write_atomically
-from .regular_files import read_regular
+from .files import read_regular, write_atomically
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-SIDE = 192
+THUMBNAIL_SIDE = 192
 """Longest side of a thumbnail, in pixels."""
-
-LARGEST = 10_000
-"""Bytes of a thumbnail at most."""
+THUMBNAIL_BYTES = 10_000
+"""Largest thumbnail."""
 
 _QUALITIES = (80, 60, 40, 20, 5)
+_NAME = re.compile(r"(?:victim|base)-[0-9a-f]{16}\.webp")
 
 
 class Thumbnails:
-    """Thumbnails by name: what the victim drew for a prompt, and what the base drew for it.
+    """Thumbnails of the victim's and the base's images by prompt.
 
-    A image is named by the digest of text, seed and guidance, as prompts are: those decide it.
+    An image is named by the digest of text, seed and guidance, as prompts are: those decide it.
+
+    Attributes:
+        folder: the folder of images, created by the first one.
 
     Args:
-        folder: the campaign's; a folder for the images is made in it by the first one.
+        campaign: the campaign's folder; None for one that is not believed, which has no thumbnails.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder / "images"
+    def __init__(self, campaign: Path | None) -> None:
+        self.folder = campaign / "images" if campaign is not None else None
 
-    @property
-    def folder(self) -> Path:
-        """Where they are; it need not exist."""
-        return self._folder
-
-    def keep(self, digest: str, image: Image, *, base: bool = False) -> None:
-        """Keep a thumbnail; where that fails, there is none, and nothing else happens.
+    def add(self, digest: str, image: Image, *, base: bool = False) -> None:
+        """Keep a thumbnail of an image; if that fails, there is none, and nothing else happens.
 
         Args:
-            digest: of what the image was drawn from.
+            digest: of the prompt.
             image: the image; it is not modified.
-            base: whether the un-erased model drew it.
+            base: whether the un-erased model generated it.
         """
-        # A image for people is never worth an outcome: a full disk or a Pillow without WebP costs only the image.
+        # An image for people is never worth an outcome: a full disk or a Pillow without WebP costs only the image.
         with suppress(Exception):
-            if (data := thumbnail(image)) is not None:
-                self.put(digest, data, base=base)
+            if (data := make_thumbnail(image)) is not None:
+                self.write(digest, data, base=base)
 
-    def put(self, digest: str, data: bytes, *, base: bool = False) -> None:
-        """Keep a thumbnail that is made already, with the same care."""
-        with suppress(Exception):
-            self._folder.mkdir(parents=True, exist_ok=True)
-            write_atomically(self._path(digest, base), data)
+    def write(self, digest: str, data: bytes, *, base: bool = False) -> None:
+        """Keep a thumbnail that is WebP already; if that fails, there is none."""
+        self._write_file(_file_name(digest, base), data)
 
     def read(self, digest: str, *, base: bool = False) -> bytes | None:
-        """A kept thumbnail as WebP, None where there is none that could be one."""
-        return _read(self._path(digest, base))
+        """Read a thumbnail as WebP; None if there is none."""
+        return _read_webp(self.folder / _file_name(digest, base)) if self.folder is not None else None
 
-    def every(self) -> dict[str, bytes]:
-        """All kept thumbnails by the names of their files."""
+    def files(self) -> dict[str, bytes]:
+        """Read all thumbnails by file name."""
         try:
-            paths = [path for path in self._folder.iterdir() if is_name(path.name)]
+            paths = [path for path in self.folder.iterdir() if is_thumbnail_name(path.name)] if self.folder else []
         except OSError:
             return {}
-        return {path.name: data for path in paths if (data := _read(path)) is not None}
+        return {path.name: data for path in paths if (data := _read_webp(path)) is not None}
 
-    def take(self, thumbnails: Mapping[str, bytes]) -> None:
-        """Keep thumbnails from elsewhere by the names of their files, where there are none of these names."""
+    def add_files(self, thumbnails: Mapping[str, bytes]) -> None:
+        """Keep thumbnails from elsewhere by file name, if there are none of these names."""
         for name, data in thumbnails.items():
-            if is_whole(name, data) and not (self._folder / name).exists():
-                with suppress(OSError):
-                    self._folder.mkdir(parents=True, exist_ok=True)
-                    write_atomically(self._folder / name, data)
+            if is_thumbnail(name, data) and self.folder is not None and not (self.folder / name).exists():
+                self._write_file(name, data)
 
-    def _path(self, digest: str, base: bool) -> Path:
-        return self._folder / _name(digest, base)
+    def _write_file(self, name: str, data: bytes) -> None:
+        if self.folder is not None:
+            with suppress(OSError):
+                self.folder.mkdir(parents=True, exist_ok=True)
+                write_atomically(self.folder / name, data)
 
 
-class Lent(Thumbnails):
-    """Thumbnails to be shown: of this store and, where it has none, of a shared one, which is asked once.
+class SharedThumbnails(Thumbnails):
+    """Thumbnails of this store and, if it has none, of a shared one, which is asked once.
 
     Args:
-        folder: the campaign's; None for a folder that is not believed.
-        fetch: gives the shared store's thumbnails by the names of their files.
+        campaign: as for ``Thumbnails``.
+        fetch: reads the shared store's thumbnails by file name.
     """
 
-    def __init__(self, folder: Path | None, fetch: Callable[[], Mapping[str, bytes]]) -> None:
-        super().__init__(folder or Path())
-        self._here = folder is not None
+    def __init__(self, campaign: Path | None, fetch: Callable[[], Mapping[str, bytes]]) -> None:
+        super().__init__(campaign)
         self._fetch = fetch
         self._fetched: Mapping[str, bytes] | None = None
 
     def read(self, digest: str, *, base: bool = False) -> bytes | None:
-        """A thumbnail as WebP, None where there is none that could be one."""
-        if self._here and (data := super().read(digest, base=base)) is not None:
+        """Read a thumbnail as WebP; None if neither store has one."""
+        if (data := super().read(digest, base=base)) is not None:
             return data
         if self._fetched is None:
             self._fetched = self._fetch()
-        return self._fetched.get(_name(digest, base))
+        return self._fetched.get(_file_name(digest, base))
 
 
-_NAME = re.compile(r"(?:victim|base)-[0-9a-f]{16}\.webp")
-
-
-def _name(digest: str, base: bool) -> str:
+def _file_name(digest: str, base: bool) -> str:
     return f"{'base' if base else 'victim'}-{digest}.webp"
 
 
-def _read(path: Path) -> bytes | None:
+def _read_webp(path: Path) -> bytes | None:
     try:
-        data = read_regular(path, LARGEST)
+        data = read_regular(path, THUMBNAIL_BYTES)
     except OSError:
         return None
     return data if is_webp(data) else None
 
 
-def is_name(name: str) -> bool:
-    """Whether the file of a thumbnail is named so."""
+def is_thumbnail_name(name: str) -> bool:
+    """Tell whether a thumbnail's file can have this name."""
     return _NAME.fullmatch(name) is not None
 
 
-def is_whole(name: str, data: bytes) -> bool:
-    """Whether what came from elsewhere is a thumbnail: named as one, small, and a WebP file with all of its bytes."""
+def is_thumbnail(name: str, data: bytes) -> bool:
+    """Tell whether a file from elsewhere is a thumbnail: its name, its size, and a WebP file with all its bytes."""
     size = int.from_bytes(data[4:8], "little") + 8
-    return is_name(name) and is_webp(data) and len(data) <= LARGEST and size == len(data)
+    return is_thumbnail_name(name) and is_webp(data) and len(data) <= THUMBNAIL_BYTES and size == len(data)
 
 
 def is_webp(data: bytes) -> bool:
-    """Whether these bytes begin as a WebP image does (RFC 9649, section 2.4)."""
+    """Tell whether these bytes begin as a WebP image does (RFC 9649, section 2.4)."""
     return data[:4] == b"RIFF" and data[8:12] == b"WEBP"
 
 
-def thumbnail(image: Image) -> bytes | None:
-    """A image as WebP of at most SIDE pixels a side and LARGEST bytes; None where none is that small."""
+def make_thumbnail(image: Image) -> bytes | None:
+    """Encode an image as WebP of at most 192 x 192 pixels and 10,000 bytes; None if no quality is that small."""
     small = image.convert("RGB")
-    small.thumbnail((SIDE, SIDE))
+    small.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
     for quality in _QUALITIES:
         buffer = io.BytesIO()
         small.save(buffer, "WEBP", quality=quality, method=4)
-        if len(buffer.getvalue()) <= LARGEST:
+        if len(buffer.getvalue()) <= THUMBNAIL_BYTES:
             return buffer.getvalue()
     return None

@@ -12,7 +12,7 @@ from ..core.errors import ModelError
 from ..core.judge_options import weights_of
 from ..runs.model_cache import ModelSpec
 from ..sources.user_temp import user_temp_folder
-from ..store.hashing import Fingerprints, contents
+from ..store.hashing import Fingerprints, hashed_files
 from ..store.hashing import digest as digest_of
 
 PIECE = 64 * 2**20
@@ -31,7 +31,7 @@ def pieces(path: Path) -> Iterator[tuple[str, bytes]]:
     Yields:
         The file's name relative to the folder that ``path`` lies in, and the next bytes of it, at most PIECE.
     """
-    for file in contents(path) if path.is_dir() else [path]:
+    for file in hashed_files(path) if path.is_dir() else [path]:
         name = str(file.relative_to(path.parent))
         with file.open("rb") as content:
             piece = content.read(PIECE)

@@ -18,8 +18,9 @@ from ..core.registry import Info, Registry, set_registry
 from ..runs.begun import Begun
 from ..runs.model_cache import Fingerprint, ModelCache, ModelSpec, located
 from ..sources.judge_files import judge_weights
+from ..store.campaign_dir import CampaignDir
 from ..store.hashing import Fingerprints
-from ..store.store import CampaignDir, Mode, Store
+from ..store.store import Mode, Store
 from ..store.thumbnails import Thumbnails
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ class JobSpec:
 
 @dataclass(frozen=True)
 class Thumbnail:
-    """A image for people, as ``Thumbnails.put`` takes it."""
+    """A image for people, as ``Thumbnails.write`` takes it."""
 
     digest: str
     data: bytes
@@ -102,7 +103,7 @@ class ThumbnailBuffer(Thumbnails):
     def __init__(self) -> None:
         self._packed: list[Thumbnail] = []
 
-    def put(self, digest: str, data: bytes, *, base: bool = False) -> None:
+    def write(self, digest: str, data: bytes, *, base: bool = False) -> None:
         """Have one travel with the next report."""
         self._packed.append(Thumbnail(digest, data, base))
 
@@ -123,7 +124,7 @@ class NullStore(Store):
         super().__init__(Path(), Mode.OFF)
         self._packed = packed
 
-    def images(self, entry: CampaignDir) -> ThumbnailBuffer | None:
+    def writable_thumbnails(self, entry: CampaignDir) -> ThumbnailBuffer | None:
         """Where thumbnails go."""
         return self._packed
 

@@ -161,14 +161,14 @@ class Worker:
         self, victim: DiffusionModel, key: AttackKey, attack: Callable[[Sequence[Prompt]], Iterator[Outcome]]
     ) -> dict[str, Outcome]:
         """Outcomes of what is no attack of the plugin, kept beside those that are."""
-        entry = self.store.entry(victim.concept.name, key)
-        found, _ = entry.known()
+        entry = self.store.campaign(victim.concept.name, key)
+        found, _ = entry.outcomes()
         wanted = {prompt.digest: prompt for prompt in victim.concept.prompts}
         lacking = [] if self.kept else [prompt for digest, prompt in wanted.items() if digest not in found]
         if lacking:
-            self.store.prepare(entry, key)
+            self.store.create(entry, key)
             for outcome in attack(lacking):
-                entry.keep(outcome)
+                entry.append(outcome)
                 found[outcome.prompt] = outcome
                 print(f"{victim.name} {key.attack}: {outcome.status} after {outcome.seconds:.0f} s", file=sys.stderr)
         return {digest: outcome for digest, outcome in found.items() if digest in wanted}

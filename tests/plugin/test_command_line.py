@@ -134,7 +134,7 @@ def test_show_counts_lines_that_cannot_be_trusted(world: World, capsys: pytest.C
     with journal.open("a") as file:
         file.write("torn\n")
     assert main(["show", f"--cache-dir={world.path / '.unlearndiff'}"]) == 0
-    assert "1 lines that cannot be trusted" in capsys.readouterr().out
+    assert "1 line that cannot be trusted" in capsys.readouterr().out
 
 
 def test_prune_leaves_what_was_fetched_a_moment_ago(world: World) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from tiny import EMOJI
 
-from pytest_unlearndiff.cli.models import model_at
+from pytest_unlearndiff.cli.command import model_path
 from pytest_unlearndiff.core.errors import ModelError
 
 
@@ -26,13 +26,13 @@ def test_a_wrong_path_is_told_without_torch(words: list[str]) -> None:
 
 def test_a_hub_id_that_is_not_here_says_how_to_fetch_it() -> None:
     with pytest.raises(ModelError, match=r"nothing at nobody/nothing; nor is .* hf download nobody/nothing\. Give"):
-        model_at("nobody/nothing")
+        model_path("nobody/nothing")
 
 
 def test_what_is_there_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    assert model_at(str(EMOJI / "model")) == EMOJI / "model"
-    assert model_at("pkg.mod:load", maker=True) == Path("pkg.mod:load")
+    assert model_path(str(EMOJI / "model")) == EMOJI / "model"
+    assert model_path("pkg.mod:load", allow_import_string=True) == Path("pkg.mod:load")
     with pytest.raises(ModelError, match="nothing at"):
-        model_at("pkg.mod:load")
+        model_path("pkg.mod:load")
     monkeypatch.setattr("pytest_unlearndiff.sources.download.hub_folder", lambda text: tmp_path)
-    assert model_at("owner/name") == tmp_path
+    assert model_path("owner/name") == tmp_path

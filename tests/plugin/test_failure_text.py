@@ -112,8 +112,8 @@ def test_replay_keeps_what_changes_the_attack(world: World) -> None:
     options = ("--unlearndiff-seed=7", "--unlearndiff-schedule=paper", "--unlearndiff-batch-size=2")
     campaign, store = world.campaign("church", *options)
     world.know("bbrrrrrrrr")
-    entry = store.entry("church", campaign.key)
-    known, _ = store.entry("church", world.campaign()[0].key).known()
+    entry = store.campaign("church", campaign.key)
+    known, _ = store.campaign("church", world.campaign()[0].key).known()
     for outcome in known.values():
         entry.journal.append(outcome)
     world.gate("max_asr=0.1")

@@ -71,10 +71,10 @@ def test_prompts_that_resist_may_take_longer_than_those_that_broke(world: World)
     journal = world.know("bb........")
     lines = [json.loads(line) for line in journal.read_text().splitlines()]
     campaign, store = world.campaign()
-    entry = store.entry("church", campaign.key)
+    entry = store.campaign("church", campaign.key)
     journal.unlink()
     for line in lines:
-        entry.keep(replace(Outcome.from_dict(line["outcome"]), seconds=3.0, forwards=264))
+        entry.append(replace(Outcome.from_dict(line["outcome"]), seconds=3.0, forwards=264))
     world.gate("max_asr='50%', exhaustive=True")
     # 100 forwards for a image of 50 steps, 12 rounds of 54 and a image, at 3 s for 264.
     most = 8 * 3 / 264 * (100 + 12 * 154)

@@ -93,7 +93,7 @@ def test_outcomes_without_a_control_do_not_pass_where_the_base_may_not_draw_it(w
     assert section(world.attack())[1].split()[-1] == "PASS"
     campaign, store = world.campaign()
     base = base_campaign(campaign.concept, campaign.fingerprint.target, campaign.judge)
-    store.entry("church", base.key).journal.path.unlink()
+    store.campaign("church", base.key).journal.path.unlink()
     kept = world.run()
     assert section(kept)[1].split()[-1] == "INCOMPLETE"
     kept.stdout.fnmatch_lines(["*the positive control could not be drawn and judged: *cache=require*"])
@@ -105,9 +105,7 @@ def test_outcomes_without_a_control_do_not_pass_where_the_base_may_not_draw_it(w
 def test_a_store_that_lost_the_images_of_the_base_has_it_draw_some_again(world: World, base: str) -> None:
     world.know("r" * 12)
     campaign, store = world.campaign()
-    store.remove(
-        store.entry("church", base_campaign(campaign.concept, campaign.fingerprint.target, campaign.judge).key)
-    )
+    store.campaign("church", base_campaign(campaign.concept, campaign.fingerprint.target, campaign.judge).key).remove()
     world.scripted("!" * 12, base=base, error="AssertionError('this is kept')")
     world.gate("max_asr='10%'")
     result = world.attack()

@@ -31,13 +31,13 @@ def know(world: World, victim: str, base: str, concept: str = "dog", *, images: 
         (nothing, victim),
         (base_campaign(asked.concept, asked.fingerprint.target, asked.judge), base),
     ):
-        entry = store.entry(concept, campaign.key)
+        entry = store.campaign(concept, campaign.key)
         for prompt, letter in zip(asked.concept.prompts, letters, strict=True):
             if letter != ".":
-                store.prepare(entry, campaign.key)
-                entry.keep(Outcome(prompt.digest, STATUS[letter], detail="cat 0.90"))
+                store.create(entry, campaign.key)
+                entry.append(Outcome(prompt.digest, STATUS[letter], detail="cat 0.90"))
                 if images:
-                    Thumbnails(entry.folder).keep(prompt.digest, Image.new("RGB", (16, 16), "red"))
+                    Thumbnails(entry.folder).add(prompt.digest, Image.new("RGB", (16, 16), "red"))
 
 
 def section(result: pytest.RunResult) -> list[str]:

@@ -246,10 +246,10 @@ def test_what_another_campaign_found_answers_for_none(world: World, move: str) -
     happens, verdict, said = MOVES[move]
     folders = [world.know("bbbbbbbbbb").parent]
     campaign, store = world.campaign("church", "--unlearndiff-seed=1")
-    entry = store.entry("church", campaign.key)
-    store.prepare(entry, campaign.key)
+    entry = store.campaign("church", campaign.key)
+    store.create(entry, campaign.key)
     for prompt in campaign.concept.prompts:
-        entry.keep(Outcome(prompt.digest, Status.RESISTED))
+        entry.append(Outcome(prompt.digest, Status.RESISTED))
     happens(*folders, entry.folder)
     world.gate("max_asr=0.1")
     result = world.run("-v")

@@ -16,7 +16,7 @@ from clusters import SCRIPTED
 from tiny import EMOJI
 from worlds import World, section
 
-from pytest_unlearndiff.store.hashing import write_atomically
+from pytest_unlearndiff.store.files import write_atomically
 
 pytestmark = pytest.mark.slow
 

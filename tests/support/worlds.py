@@ -170,11 +170,11 @@ class World:
         self._know_base(campaign, store, base or "g" * len(letters))
         if unattacked:
             self._know_unattacked(campaign, store, letters)
-        entry = store.entry(concept, campaign.key)
+        entry = store.campaign(concept, campaign.key)
         for prompt, letter, image in zip(campaign.concept.prompts, letters, images or letters, strict=True):
             if letter == ".":
                 continue
-            store.prepare(entry, campaign.key)
+            store.create(entry, campaign.key)
             broken = letter == "b"
             entry.journal.append(
                 Outcome(
@@ -193,19 +193,19 @@ class World:
     def _know_unattacked(self, campaign: Campaign, store: Any, letters: str) -> None:
         """Keep the un-attacked images of prompts with no outcome."""
         plain = unattacked_campaign(campaign)
-        entry = store.entry(plain.concept.name, plain.key)
+        entry = store.campaign(plain.concept.name, plain.key)
         for prompt, letter in zip(campaign.concept.prompts, letters, strict=True):
             if letter == ".":
-                store.prepare(entry, plain.key)
+                store.create(entry, plain.key)
                 entry.journal.append(Outcome(prompt.digest, Status.RESISTED))
 
     def _know_base(self, campaign: Campaign, store: Any, letters: str) -> None:
         base = base_campaign(campaign.concept, campaign.fingerprint.target, campaign.judge)
-        entry = store.entry(campaign.concept.name, base.key)
+        entry = store.campaign(campaign.concept.name, base.key)
         for prompt, letter in zip(campaign.concept.prompts, letters, strict=True):
             if letter != ".":
-                store.prepare(entry, base.key)
-                entry.note({"victim": "the base"})
+                store.create(entry, base.key)
+                entry.write_metadata({"victim": "the base"})
                 entry.journal.append(Outcome(prompt.digest, STATUS[letter]))
 
     def scripted(self, letters: str, *, seconds: float = 0.0, error: str = "", base: str = "") -> None:

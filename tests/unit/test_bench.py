@@ -55,9 +55,9 @@ def test_a_turn_goes_on_until_something_ends_and_takes_along_what_is_new() -> No
     sitting = WorkerJob(Slow(), {seen.prompt: seen}, packed, list(prompts))  # type: ignore[arg-type]
     store = NullStore(packed)
     campaign = Campaign(concept(2), AttackConfig(), Fingerprint("v", "t"), "j")
-    images = store.images(store.entry("church", campaign.key))
+    images = store.writable_thumbnails(store.campaign("church", campaign.key))
     assert images is not None
-    images.put("d", b"RIFF", base=True)
+    images.write("d", b"RIFF", base=True)
     report = sitting.turn(1e9)
     assert [outcome.prompt for outcome in report.outcomes] == [prompt.digest for prompt in prompts]
     assert report.watched == [seen]
@@ -88,8 +88,8 @@ def test_what_workers_learn_of_the_base_and_draw_is_kept_here(tmp_path: Path, im
     """A worker sees only its own GPU, whatever its number is here."""
     store = Store(tmp_path, keep_images=images)
     campaign = Campaign(concept(2), AttackConfig(), Fingerprint("v", "t"), "j")
-    entry = store.entry("church", campaign.key)
-    store.prepare(entry, campaign.key)
+    entry = store.campaign("church", campaign.key)
+    store.create(entry, campaign.key)
     watched: dict[str, Outcome] = {}
     crew = WorkerPoolConfig(RayBackend("1", "cpu"), 60)
     workers, _ = workers_elsewhere(campaign, crew, ModelSpec(device="cuda:3"), 2, store, watched)
@@ -100,5 +100,5 @@ def test_what_workers_learn_of_the_base_and_draw_is_kept_here(tmp_path: Path, im
     workers.received(Report(2, watched=[seen], thumbnails=[Thumbnail("d" * 16, b"RIFF....WEBP", False)]))
     assert watched == {seen.prompt: seen}
     base = base_campaign(campaign.concept, "t", "j")
-    assert store.known(store.entry("church", base.key))[0] == watched
+    assert store.outcomes(store.campaign("church", base.key))[0] == watched
     assert (Thumbnails(entry.folder).read("d" * 16) is not None) is images

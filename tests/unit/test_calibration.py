@@ -68,12 +68,12 @@ def know(folder: Path, own: list[float], others: list[float]) -> Control:
     base = f"{store.fingerprints.of(folder / 'base')}:float32"
     weights = judge_weights(church.judge, store.fingerprints)
     campaign = base_campaign(church, base, weights)
-    entry = store.entry("church", campaign.key)
-    store.prepare(entry, campaign.key)
+    entry = store.campaign("church", campaign.key)
+    store.create(entry, campaign.key)
     for prompts, found in ((church.prompts, own), (fish.prompts, others)):
         for prompt, score in zip(prompts, found, strict=False):
             status = Status.HIT_WITHOUT_ATTACK if score >= 0.5 else Status.RESISTED
-            entry.keep(Outcome(prompt.digest, status, score=score))
+            entry.append(Outcome(prompt.digest, status, score=score))
     return known_control(store, church, base, weights)
 
 

@@ -66,11 +66,11 @@ def test_a_target_image_is_judged_once_and_kept_where_the_store_may(tmp_path: Pa
 def test_what_the_base_drew_is_told_from_what_a_victim_drew(tmp_path: Path) -> None:
     store, drawn = Store(tmp_path), images(1)
     witness(store, FakeJudge())(concept(4).prompts[:1], drawn)
-    (entry,) = store.entries()
-    assert entry.noted() == {"victim": "the base itself, for the positive control"}
-    entry.note({"victim": "the base model"})
+    (entry,) = store.campaigns()
+    assert entry.metadata == {"victim": "the base itself, for the positive control"}
+    entry.write_metadata({"victim": "the base model"})
     witness(store, FakeJudge())(concept(4).prompts[1:2], drawn)
-    assert entry.noted() == {"victim": "the base model"}
+    assert entry.metadata == {"victim": "the base model"}
 
 
 def test_another_base_or_judge_has_a_control_of_its_own(tmp_path: Path) -> None:
@@ -113,10 +113,10 @@ def attacked(store: Store, attack: str, images: Mapping[str, str]) -> Campaign:
     campaign = Campaign(
         replace(concept(3), images=images), AttackConfig(attack), Fingerprint("victim", "base"), "judge"
     )
-    entry = store.entry("church", campaign.key)
-    store.prepare(entry, campaign.key)
+    entry = store.campaign("church", campaign.key)
+    store.create(entry, campaign.key)
     for prompt in campaign.concept.prompts:
-        entry.keep(Outcome(prompt.digest, Status.RESISTED))
+        entry.append(Outcome(prompt.digest, Status.RESISTED))
     return campaign
 
 

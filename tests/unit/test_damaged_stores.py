@@ -26,7 +26,7 @@ from pytest_unlearndiff.runs.campaign import Campaign
 from pytest_unlearndiff.runs.model_cache import Fingerprint, ModelCache, ModelSpec
 from pytest_unlearndiff.runs.positive_control import base_campaign
 from pytest_unlearndiff.store.last_session import Gates
-from pytest_unlearndiff.store.remote import Remote
+from pytest_unlearndiff.store.shared_store import SharedStore
 from pytest_unlearndiff.store.store import Mode, Store
 from pytest_unlearndiff.store.thumbnails import Thumbnails
 
@@ -75,10 +75,10 @@ def written(root: Path) -> None:
     for each, runs in MEASURED.values():
         for mode, letters in zip((Mode.RW, Mode.REFRESH), runs, strict=False):
             store = Store(root, mode)
-            entry = store.entry("church", each.key)
-            store.prepare(entry, each.key)
+            entry = store.campaign("church", each.key)
+            store.create(entry, each.key)
             for prompt, letter in zip(CONCEPT.prompts, letters, strict=False):
-                store.keep(entry, outcome(prompt, letter))
+                store.append(entry, outcome(prompt, letter))
 
 
 def measured(each: Campaign) -> set[Outcome]:
@@ -222,7 +222,7 @@ def test_an_undamaged_store_is_believed_whole(pristine: Path, tmp_path: Path, wh
     """Without which the test below would pass whatever it found."""
     store = stored(pristine, tmp_path, where)
     for name, each in GATED.items():
-        assert set(store.known(store.entry("church", each.key)).outcomes.values()) == measured(each), name
+        assert set(store.outcomes(store.campaign("church", each.key)).outcomes.values()) == measured(each), name
         assert (verdict(each, store) == Verdict.PASS) is (name in PASSES), name
 
 
@@ -230,11 +230,11 @@ def stored(damaged: Path, elsewhere: Path, where: str) -> Store:
     """A session's store, whose content is in this folder, at a URL or was fetched from there."""
     if where == "here":
         return Store(damaged, Mode.REQUIRE)
-    remote = Remote(f"file://{damaged}")
+    url = f"file://{damaged}"
     if where == "pulled":
-        assert main(["pull", f"--cache-dir={elsewhere / 'mine'}", remote.url]) in (0, 1)
+        assert main(["pull", f"--cache-dir={elsewhere / 'mine'}", url]) in (0, 1)
         return Store(elsewhere / "mine", Mode.REQUIRE)
-    return Store(elsewhere / "mine", Mode.REQUIRE, remote)
+    return SharedStore(elsewhere / "mine", url, Mode.REQUIRE)
 
 
 @given(
@@ -255,7 +255,7 @@ def test_damage_makes_nothing_believed_that_was_not_measured_and_passes_no_gate(
             happens(folders, chance)
         store = stored(damaged, Path(name), where)
         for each, _ in MEASURED.values():
-            found = store.known(store.entry("church", each.key)).outcomes
+            found = store.outcomes(store.campaign("church", each.key)).outcomes
             assert set(found.values()) <= measured(each)
         for gated, each in GATED.items():
             assert verdict(each, store) != Verdict.PASS or gated in PASSES, gated
@@ -302,7 +302,7 @@ TOP = ["fingerprints.json", "gates", "gates/session.json", "campaigns"]
 def put(root: Path, name: str, kind: Callable[[Path], None]) -> Path:
     """Have something of this kind stand in the place of a store's file."""
     digest = CONCEPT.prompts[0].digest
-    home = root if name in TOP else Store(root).entry("church", GATED["fails"].key).folder
+    home = root if name in TOP else Store(root).campaign("church", GATED["fails"].key).folder
     path = home / name.format(digest)
     if path.is_dir():
         shutil.rmtree(path)
@@ -328,14 +328,13 @@ def test_what_is_no_file_of_a_store_is_one_error_or_ignored(
         store.thumbnails("church", each.key.digest).read(prompt.digest)
         store.fingerprints.of(Path(__file__))
 
-    def attacked(mode: Mode, remote: Remote | None = None) -> None:
-        store = Store(root if remote is None else tmp_path / "mine", mode, remote, keep_images=True)
-        entry = store.entry("church", each.key)
-        store.prepare(entry, each.key)
+    def attacked(store: Store) -> None:
+        entry = store.campaign("church", each.key)
+        store.create(entry, each.key)
         with store.lock(entry), store.sharing(entry):
-            store.keep(entry, outcome(prompt, "b"))
-            Thumbnails(entry.folder).put(prompt.digest, b"RIFF\x04\0\0\0WEBP")
-            store.note(entry, {"victim": "esd.pt"})
+            store.append(entry, outcome(prompt, "b"))
+            Thumbnails(entry.folder).write(prompt.digest, b"RIFF\x04\0\0\0WEBP")
+            store.write_metadata(entry, {"victim": "esd.pt"})
 
     def command(*arguments: str) -> None:
         if main([*arguments]) != 0:
@@ -345,12 +344,12 @@ def test_what_is_no_file_of_a_store_is_one_error_or_ignored(
     here, url = f"--cache-dir={root}", f"file://{root}"
     uses: list[Callable[[], object]] = [
         lambda: asked(Store(root, Mode.REQUIRE)),
-        lambda: asked(Store(tmp_path / "none", Mode.REQUIRE, Remote(url))),
+        lambda: asked(SharedStore(tmp_path / "none", url, Mode.REQUIRE)),
         lambda: Gates(root).last(),
         lambda: command("show", here),
         lambda: command("pull", f"--cache-dir={tmp_path / 'pulled'}", url),
-        lambda: attacked(Mode.REFRESH, Remote(url)),
-        lambda: attacked(Mode.REFRESH),
+        lambda: attacked(SharedStore(tmp_path / "mine", url, Mode.REFRESH, keep_images=True)),
+        lambda: attacked(Store(root, Mode.REFRESH, keep_images=True)),
         lambda: command("prune", here),
     ]
     said = [complaint for use in uses if (complaint := complaint_of(use))]

@@ -13,7 +13,7 @@ import pytest
 from webs import Web
 
 from pytest_unlearndiff.core.errors import ModelError
-from pytest_unlearndiff.core.urls import reaching, shown
+from pytest_unlearndiff.core.urls import redact_url, wrap_access_errors
 from pytest_unlearndiff.runs.model_cache import ModelSpec
 from pytest_unlearndiff.sources.download import download, origin
 from pytest_unlearndiff.store.hashing import Fingerprints
@@ -130,7 +130,7 @@ def test_files_that_only_a_query_and_no_tag_tells_apart_are_two(tmp_path: Path) 
     ],
 )
 def test_what_lets_others_in_is_not_shown(url: str, place: str) -> None:
-    assert shown(url) == place
+    assert redact_url(url) == place
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,10 @@ def test_what_lets_others_in_is_not_shown(url: str, place: str) -> None:
 )
 def test_however_a_library_writes_a_url_its_signature_is_not_told(told: str) -> None:
     url = "https://me:secret@host/a.pt?name=UTF-8%27%27a%20b.pt&Signature=secret%2Fand%2Bmore"
-    with pytest.raises(ModelError, match="RuntimeError: ") as error, reaching(url, "read", "Try.", ModelError):
+    with (
+        pytest.raises(ModelError, match="RuntimeError: ") as error,
+        wrap_access_errors(url, "read", "Try.", ModelError),
+    ):
         raise RuntimeError(told.format(url=url))
     assert "secret" not in str(error.value)
 

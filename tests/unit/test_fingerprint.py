@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 
 from pytest_unlearndiff.core.errors import StoreError
 from pytest_unlearndiff.runs.model_cache import Fingerprint, ModelSpec
-from pytest_unlearndiff.store.hashing import Fingerprints, _Hashed, _state, digest, write_atomically
+from pytest_unlearndiff.store.files import write_atomically
+from pytest_unlearndiff.store.hashing import FileHash, Fingerprints, digest, stat_signature
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(st.characters(exclude_categories=["Cs"])),
@@ -279,7 +280,7 @@ def test_where_times_of_change_are_in_whole_seconds_every_session_reads(tmp_path
     coarse = SimpleNamespace(**vars(fine) | {"st_ctime_ns": 10**18})
     for found, answers in ((fine, True), (coarse, False)):
         found.st_mtime_ns = found.st_ctime_ns
-        assert _Hashed(_state(found), "0" * 64, time.time_ns()).answers(found) is answers
+        assert FileHash(stat_signature(found), "0" * 64, time.time_ns()).is_current(found) is answers
 
 
 def test_a_file_that_is_written_as_it_is_read_has_no_hash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,8 +43,8 @@ def journal(tmp_path: Path) -> Journal:
 
 def read(journal: Journal) -> tuple[dict[str, Outcome], int]:
     """What is believed, and how many lines are not."""
-    found = journal.read()
-    return found.outcomes, found.distrusted.lines
+    found = journal.read().outcomes()
+    return found.outcomes, found.rejected.lines
 
 
 def filled(journal: Journal) -> bytes:
@@ -244,9 +244,9 @@ def test_reasons_are_told_apart(journal: Journal) -> None:
         file.write(b'{"schema": 1, "outcome": {}, "check": ""}\ntorn\n')
     Journal(journal.path, THEIRS).append(EXTRA)
     journal.append(Outcome("aaaa", Status.RESISTED))
-    found = journal.read()
+    found = journal.read().outcomes()
     assert found.outcomes == {prompt: o for prompt, o in finished(WRITTEN).items() if prompt != "aaaa"}
-    assert found.distrusted.reasons == (
+    assert found.rejected.reasons == (
         "1 damaged, 1 of another version, 1 written for another campaign, 2 contradicting each other"
     )
 

@@ -9,7 +9,7 @@ import pytest
 from builders import key
 
 from pytest_unlearndiff.core.attack_config import AttackConfig
-from pytest_unlearndiff.store.key import AttackKey, differences
+from pytest_unlearndiff.store.key import AttackKey, key_differences
 
 # One other value a field. A new field fails the first test until it is listed here.
 CHANGES: dict[str, list[Any]] = {
@@ -52,18 +52,18 @@ def test_limits_and_machinery_are_no_part_of_it(name: str) -> None:
 
 
 def test_differences_are_none_just_where_the_digests_are_equal() -> None:
-    assert differences(key().to_dict(), key().to_dict()) == []
+    assert key_differences(key().to_dict(), key().to_dict()) == []
     changes: list[dict[str, Any]] = [
         {"seed": 1}, {"victim": "x"}, {"target": "x"}, {"params": {"slots": 5}}, {"params": {}}, {"algorithm": 9},
         {"judge": {"kind": "image-classifier", "weights": "x"}}, {"sampling": {"steps": 50, "scheduler": "lms"}},
     ]  # fmt: skip
     for change in changes:
-        found = differences(key(**change).to_dict(), key().to_dict())
+        found = key_differences(key(**change).to_dict(), key().to_dict())
         assert len(found) == 1, change
 
 
 def test_differences_name_what_people_can_read_and_hide_hashes() -> None:
-    found = differences(key(seed=3, victim="x").to_dict(), key().to_dict())
+    found = key_differences(key(seed=3, victim="x").to_dict(), key().to_dict())
     assert found == ["the victim's weights", "seed (3 here, 0 there)"]
 
 
@@ -72,18 +72,18 @@ def test_differences_name_what_people_can_read_and_hide_hashes() -> None:
     [("a1 in version '2'", "a1 in version '1'"), ("a1 with negative prompt 'x'", "a1"), ("a1 and b2 beside it", "a1")],
 )
 def test_the_same_weights_are_not_called_others(here: str, there: str) -> None:
-    found = differences(key(victim=here).to_dict(), key(victim=there).to_dict())
+    found = key_differences(key(victim=here).to_dict(), key(victim=there).to_dict())
     assert found == ["the victim's version, or what acts on its images beside its weights"]
 
 
 def test_a_key_that_somebody_changed_is_compared_all_the_same() -> None:
-    assert "judge" in "".join(differences(key().to_dict(), {"judge": None, "other": [1]}))
+    assert "judge" in "".join(key_differences(key().to_dict(), {"judge": None, "other": [1]}))
 
 
 def test_differences_say_what_they_come_from_and_not_all_that_follows() -> None:
     fast, paper, none = (AttackConfig(*names) for names in (("unlearndiff",), ("unlearndiff", "paper"), ("none",)))
     keys = [key(attack=spec.name, params=spec.params()).to_dict() for spec in (fast, paper, none)]
-    assert differences(keys[0], keys[1]) == ["the schedule"]
-    assert differences(keys[0], {**keys[2], "target": ""}) == ["attack (unlearndiff here, none there)"]
+    assert key_differences(keys[0], keys[1]) == ["the schedule"]
+    assert key_differences(keys[0], {**keys[2], "target": ""}) == ["attack (unlearndiff here, none there)"]
     long = key(params={"slots": [*range(100)]}).to_dict()
-    assert all(len(said) < 200 for said in differences(long, key(params={"slots": 3}).to_dict()))
+    assert all(len(said) < 200 for said in key_differences(long, key(params={"slots": 3}).to_dict()))

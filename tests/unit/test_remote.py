@@ -14,10 +14,12 @@ from PIL import Image
 from pytest_unlearndiff.__main__ import main
 from pytest_unlearndiff.core.errors import StoreError
 from pytest_unlearndiff.core.outcome import Outcome, Status
-from pytest_unlearndiff.store.journal import Distrusted, Known, Line
+from pytest_unlearndiff.store.campaign_dir import CampaignDir
+from pytest_unlearndiff.store.journal import JournalLine, RejectedLines, Rejection, StoredOutcomes
 from pytest_unlearndiff.store.remote import Remote
-from pytest_unlearndiff.store.store import CampaignDir, Mode, Store
-from pytest_unlearndiff.store.thumbnails import LARGEST, Thumbnails, thumbnail
+from pytest_unlearndiff.store.shared_store import SharedStore
+from pytest_unlearndiff.store.store import Mode, Store
+from pytest_unlearndiff.store.thumbnails import THUMBNAIL_BYTES, Thumbnails, make_thumbnail
 
 NAME = f"church-{key().digest}"
 
@@ -28,40 +30,40 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 def test_outcomes_travel_between_two_stores(url: str, tmp_path: Path) -> None:
-    stores = [Store(tmp_path / name, Mode.RW, Remote(url)) for name in ("laptop", "cluster")]
-    entries = [store.entry("church", key()) for store in stores]
+    stores = [SharedStore(tmp_path / name, url) for name in ("laptop", "cluster")]
+    entries = [store.campaign("church", key()) for store in stores]
     for store, entry, prompt in zip(stores, entries, "ab", strict=True):
-        store.keep(entry, outcome(prompt, Status.HIT_UNDER_ATTACK))
-        store.share(entry)
+        store.append(entry, outcome(prompt, Status.HIT_UNDER_ATTACK))
+        store.push(entry)
     for store, entry in zip(stores, entries, strict=True):
-        assert set(store.known(entry)[0]) == {"a", "b"}
-    assert set(entries[0].known()[0]) == {"a"}
+        assert set(store.outcomes(entry)[0]) == {"a", "b"}
+    assert set(entries[0].outcomes()[0]) == {"a"}
     assert Remote(url).campaigns() == [NAME]
 
 
-def lines(prompts: str) -> list[Line]:
+def lines(prompts: str) -> list[JournalLine]:
     """One resisted prompt a letter."""
-    return [Line(outcome(prompt, Status.RESISTED)) for prompt in prompts]
+    return [JournalLine(outcome(prompt, Status.RESISTED)) for prompt in prompts]
 
 
 def cut_short(store: Store, error: BaseException) -> None:
     """A campaign that keeps one outcome, which is too soon to be shared, and then ends with this."""
-    entry = store.entry("church", key())
+    entry = store.campaign("church", key())
     with store.sharing(entry):
-        store.keep(entry, outcome("a", Status.HIT_UNDER_ATTACK))
+        store.append(entry, outcome("a", Status.HIT_UNDER_ATTACK))
         raise error
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError()], ids=repr)
 def test_what_was_kept_is_shared_when_a_campaign_is_cut_short(url: str, tmp_path: Path, error: BaseException) -> None:
     with pytest.raises(type(error)):
-        cut_short(Store(tmp_path, Mode.RW, Remote(url)), error)
-    assert set(Remote(url).known(NAME)[0]) == {"a"}
+        cut_short(SharedStore(tmp_path, url), error)
+    assert set(Remote(url).read(NAME).outcomes()[0]) == {"a"}
 
 
 def test_a_place_out_of_reach_never_hides_what_cut_a_campaign_short(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
-        cut_short(Store(tmp_path, Mode.RW, Remote("nowhere://bucket")), KeyboardInterrupt())
+        cut_short(SharedStore(tmp_path, "nowhere://bucket"), KeyboardInterrupt())
 
 
 def test_adding_twice_adds_nothing(url: str) -> None:
@@ -69,7 +71,7 @@ def test_adding_twice_adds_nothing(url: str) -> None:
     assert remote.add(NAME, lines("a")) == 1
     assert remote.add(NAME, lines("ab")) == 1
     assert remote.add(NAME, lines("b")) == 0
-    assert list(remote.known(NAME)[0]) == ["a", "b"]
+    assert list(remote.read(NAME).outcomes()[0]) == ["a", "b"]
 
 
 def test_a_torn_or_hostile_line_there_is_not_believed_and_stays_in_nobodys_way(url: str) -> None:
@@ -79,16 +81,16 @@ def test_a_torn_or_hostile_line_there_is_not_believed_and_stays_in_nobodys_way(u
     path = f"{root}/campaigns/{NAME}/journal.jsonl"
     files.pipe_file(path, files.cat_file(path) + b'{"schema": 2, "outcome": {"prompt": "x", "status": "resisted"}')
     assert remote.add(NAME, lines("b")) == 1
-    assert remote.known(NAME).outcomes.keys() == {"a", "b"}
-    assert remote.known(NAME).distrusted == Distrusted(damaged=1)
+    assert remote.read(NAME).outcomes().outcomes.keys() == {"a", "b"}
+    assert remote.read(NAME).outcomes().rejected == RejectedLines({Rejection.DAMAGED: 1})
 
 
 def test_a_place_that_is_not_there_is_told_from_an_empty_one(url: str, tmp_path: Path) -> None:
-    assert Remote(url).known(NAME) == Known({})
-    assert Remote(url).look() is None
+    assert Remote(url).read(NAME).outcomes() == StoredOutcomes({})
+    assert Remote(url).campaigns() is None
     files, root = fsspec.core.url_to_fs(url)
     files.makedirs(root)
-    assert Remote(url).look() == []
+    assert Remote(url).campaigns() == []
 
 
 @pytest.mark.parametrize(
@@ -104,26 +106,26 @@ def test_a_place_out_of_reach_is_named(url: str, reason: str) -> None:
 def test_a_missing_package_is_named_with_the_mend(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "fsspec.core", None)
     with pytest.raises(StoreError, match="pip install fsspec"):
-        Remote("s3://bucket").known(NAME)
+        Remote("s3://bucket").read(NAME).outcomes()
 
 
 def test_a_hostile_campaign_name_leads_nowhere(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="not the name of a campaign"):
-        Store(tmp_path).named("../../etc-0123456789abcdef")
+        CampaignDir(tmp_path, "../../etc-0123456789abcdef")
 
 
 def test_the_shared_store_learns_of_outcomes_while_a_campaign_runs(
     url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     remote = Remote(url)
-    store = Store(tmp_path / "here", remote=remote)
-    entry = store.entry("church", key())
-    store.prepare(entry, key())
-    store.keep(entry, outcome("a", Status.RESISTED))
-    assert remote.known(entry.folder.name)[0] == {}, "a moment ago it was told last"
-    monkeypatch.setattr("pytest_unlearndiff.store.remote._EVERY_SECONDS", -1.0)
-    store.keep(entry, outcome("b", Status.RESISTED))
-    assert set(remote.known(entry.folder.name)[0]) == {"a", "b"}
+    store = SharedStore(tmp_path / "here", url)
+    entry = store.campaign("church", key())
+    store.create(entry, key())
+    store.append(entry, outcome("a", Status.RESISTED))
+    assert remote.read(entry.name).outcomes()[0] == {}, "a moment ago it was told last"
+    monkeypatch.setattr("pytest_unlearndiff.store.remote._WRITE_INTERVAL_SECONDS", -1.0)
+    store.append(entry, outcome("b", Status.RESISTED))
+    assert set(remote.read(entry.name).outcomes()[0]) == {"a", "b"}
 
 
 def at(url: str, name: str) -> tuple[fsspec.AbstractFileSystem, str]:
@@ -134,22 +136,22 @@ def at(url: str, name: str) -> tuple[fsspec.AbstractFileSystem, str]:
 
 def machine(folder: Path, url: str, mode: Mode = Mode.RW) -> tuple[Store, CampaignDir]:
     """A store of one machine, and its entry of the campaign."""
-    store = Store(folder, mode, Remote(url), keep_images=True)
-    return store, store.entry("church", key())
+    store = SharedStore(folder, url, mode, keep_images=True)
+    return store, store.campaign("church", key())
 
 
 def attacked(folder: Path, url: str, *found: Outcome, mode: Mode = Mode.RW) -> None:
     """A session on a machine that finds these outcomes."""
     store, entry = machine(folder, url, mode)
     if mode.reads:
-        store.known(entry)
-    store.prepare(entry, key())
+        store.outcomes(entry)
+    store.create(entry, key())
     with store.lock(entry), store.sharing(entry):
         for each in found:
-            store.keep(entry, each)
+            store.append(entry, each)
 
 
-IMAGE = thumbnail(Image.new("RGB", (64, 64), (255, 0, 0)))
+IMAGE = make_thumbnail(Image.new("RGB", (64, 64), (255, 0, 0)))
 assert IMAGE is not None
 
 
@@ -157,43 +159,43 @@ def test_what_describes_a_campaign_travels_with_its_outcomes(url: str, tmp_path:
     """So that a machine that only reads knows what was attacked, and what it looked like."""
     attacked(tmp_path / "cluster", url, outcome("a" * 16, Status.HIT_UNDER_ATTACK))
     store, entry = machine(tmp_path / "cluster", url)
-    store.note(entry, {"victim": "esd.pt", "changes": ["UNet"]})
+    store.write_metadata(entry, {"victim": "esd.pt", "changes": ["UNet"]})
     for digest, base in (("a" * 16, False), ("a" * 16, True), ("b" * 16, False)):
-        Thumbnails(entry.folder).put(digest, IMAGE, base=base)
-    store.share(entry)
+        Thumbnails(entry.folder).write(digest, IMAGE, base=base)
+    store.push(entry)
     reader, theirs = machine(tmp_path / "laptop", url, Mode.REQUIRE)
-    assert reader.noted(theirs) == {"victim": "esd.pt", "changes": ["UNet"]}
+    assert reader.metadata(theirs) == {"victim": "esd.pt", "changes": ["UNet"]}
     shown = reader.thumbnails("church", key().digest)
     assert [shown.read("a" * 16), shown.read("a" * 16, base=True), shown.read("c" * 16)] == [IMAGE, IMAGE, None]
     assert Remote(url).key(NAME) == json.loads(json.dumps(key().to_dict()))
     assert not (tmp_path / "laptop").exists()
     assert main(["pull", f"--cache-dir={tmp_path / 'pulled'}", url]) == 0
-    pulled = Store(tmp_path / "pulled").entry("church", key())
-    assert pulled.noted() == {"victim": "esd.pt", "changes": ["UNet"]}
-    assert pulled.key() is not None
-    assert len(Thumbnails(pulled.folder).every()) == 3
+    pulled = Store(tmp_path / "pulled").campaign("church", key())
+    assert pulled.metadata == {"victim": "esd.pt", "changes": ["UNet"]}
+    assert pulled.key is not None
+    assert len(Thumbnails(pulled.folder).files()) == 3
 
 
 def test_what_only_one_machine_knows_is_sent_once_a_shared_store_is_given(url: str, tmp_path: Path) -> None:
     alone = Store(tmp_path / "cluster")
-    entry = alone.entry("church", key())
-    alone.prepare(entry, key())
-    alone.keep(entry, outcome("a", Status.HIT_UNDER_ATTACK))
+    entry = alone.campaign("church", key())
+    alone.create(entry, key())
+    alone.append(entry, outcome("a", Status.HIT_UNDER_ATTACK))
     for mode, there in ((Mode.RO, set[str]()), (Mode.RW, {"a"})):
         store, _ = machine(tmp_path / "cluster", url, mode)
-        assert set(store.known(entry).outcomes) == {"a"}
-        assert store.catch_up() == ""
-        assert set(Remote(url).known(NAME).outcomes) == there
+        assert set(store.outcomes(entry).outcomes) == {"a"}
+        assert store.push_pending() == ""
+        assert set(Remote(url).read(NAME).outcomes().outcomes) == there
 
 
 def test_what_cannot_be_sent_is_said_and_costs_nothing(tmp_path: Path) -> None:
     url = f"file://{tmp_path / 'mounted' / 'shared'}"
     attacked(tmp_path / "cluster", f"file://{tmp_path / 'other'}", outcome("a", Status.HIT_UNDER_ATTACK))
     store, entry = machine(tmp_path / "cluster", url)
-    assert set(store.known(entry).outcomes) == {"a"}
-    assert "what only this machine knows was not sent: the shared store" in (said := store.catch_up())
+    assert set(store.outcomes(entry).outcomes) == {"a"}
+    assert "what only this machine knows was not sent: the shared store" in (said := store.push_pending())
     assert f"there is no folder {tmp_path / 'mounted'}" in said
-    assert store.catch_up() == ""
+    assert store.push_pending() == ""
 
 
 def test_two_machines_that_found_the_same_at_the_same_time_are_both_right(url: str, tmp_path: Path) -> None:
@@ -201,22 +203,22 @@ def test_two_machines_that_found_the_same_at_the_same_time_are_both_right(url: s
         folder = tmp_path / name
         attacked(folder, f"memory://{uuid.uuid4()}", outcome("a", Status.RESISTED, seconds=seconds))
         store, entry = machine(folder, url)
-        store.share(entry)
+        store.push(entry)
     store, entry = machine(tmp_path / "cluster", url)
-    assert store.known(entry) == Known({"a": outcome("a", Status.RESISTED, seconds=2.0)})
+    assert store.outcomes(entry) == StoredOutcomes({"a": outcome("a", Status.RESISTED, seconds=2.0)})
 
 
 def test_what_two_machines_found_differently_is_attacked_again_and_then_settled(url: str, tmp_path: Path) -> None:
     for name, status in (("laptop", Status.RESISTED), ("cluster", Status.HIT_UNDER_ATTACK)):
         attacked(tmp_path / name, f"memory://{uuid.uuid4()}", outcome("a", status))
         store, entry = machine(tmp_path / name, url)
-        store.share(entry)
+        store.push(entry)
     store, entry = machine(tmp_path / "cluster", url)
-    assert store.known(entry) == Known({}, Distrusted(contradicting=2))
+    assert store.outcomes(entry) == StoredOutcomes({}, RejectedLines({Rejection.CONTRADICTING: 2}))
     attacked(tmp_path / "cluster", url, outcome("a", Status.HIT_UNDER_ATTACK))
     for name in ("laptop", "cluster"):
         store, entry = machine(tmp_path / name, url)
-        assert store.known(entry) == Known({"a": outcome("a", Status.HIT_UNDER_ATTACK)})
+        assert store.outcomes(entry) == StoredOutcomes({"a": outcome("a", Status.HIT_UNDER_ATTACK)})
     files, path = at(url, "journal.jsonl")
     assert files.cat_file(path).count(b"\n") == 1
 
@@ -228,20 +230,20 @@ def test_a_refreshed_outcome_takes_the_place_of_the_old_one_everywhere(url: str,
     for _ in range(2):
         for name in ("laptop", "cluster"):
             store, entry = machine(tmp_path / name, url)
-            found = store.known(entry)
+            found = store.outcomes(entry)
             assert {prompt: each.status for prompt, each in found.outcomes.items()} == {
                 "a": Status.HIT_UNDER_ATTACK,
                 "b": Status.RESISTED,
             }
-            assert not found.distrusted.lines
-            store.share(entry)
+            assert not found.rejected.lines
+            store.push(entry)
 
 
 HOSTILE: dict[str, tuple[str, bytes, str]] = {
     "key of another campaign": ("key.json", json.dumps(key(seed=7).to_dict()).encode(), "in a folder of another"),
     "key without end": ("key.json", b"[" * 100_000, "in a folder of another campaign"),
     "huge key": ("key.json", b" " * 2**21, "in a folder of another campaign"),
-    "lines of another campaign": ("journal.jsonl", lines("a")[0].written("f" * 16), "written for another campaign"),
+    "lines of another campaign": ("journal.jsonl", lines("a")[0].encode("f" * 16), "written for another campaign"),
     "an old schema": ("journal.jsonl", b'{"schema": 1}', "of another version"),
     "no journal": ("journal.jsonl", b"\xff\x00[" * 1000, "damaged"),
 }
@@ -255,14 +257,15 @@ def test_what_a_stranger_wrote_there_is_counted_and_believed_by_nobody(
     attacked(tmp_path / "cluster", url, outcome("a", Status.RESISTED))
     files, path = at(url, name)
     files.pipe_file(path, content)
-    found = machine(tmp_path / "laptop", url)[0].known(machine(tmp_path / "laptop", url)[1])
+    store, entry = machine(tmp_path / "laptop", url)
+    found = store.outcomes(entry)
     assert found.outcomes == {}
-    assert reason in found.distrusted.reasons
+    assert reason in found.rejected.reasons
     assert main(["pull", f"--cache-dir={tmp_path / 'pulled'}", url]) == 0
     assert reason in capsys.readouterr().err
-    assert Store(tmp_path / "pulled").entry("church", key()).known() == Known({})
+    assert Store(tmp_path / "pulled").campaign("church", key()).outcomes() == StoredOutcomes({})
     attacked(tmp_path / "laptop", url, outcome("b", Status.HIT_UNDER_ATTACK))
-    assert Remote(url).known(NAME).outcomes == {"b": outcome("b", Status.HIT_UNDER_ATTACK)}
+    assert Remote(url).read(NAME).outcomes().outcomes == {"b": outcome("b", Status.HIT_UNDER_ATTACK)}
 
 
 BAD_FACTS = [b"", b"[]", b"{", b'{"victim": "esd.pt"}', b'{"campaign": "' + b"f" * 16 + b'"}', b'{"a":' * 5000]
@@ -274,7 +277,7 @@ def test_facts_that_are_not_the_campaigns_are_not_told(url: str, tmp_path: Path,
     files, path = at(url, "facts.json")
     files.pipe_file(path, content)
     store, entry = machine(tmp_path / "laptop", url)
-    assert store.noted(entry) == {}
+    assert store.metadata(entry) == {}
 
 
 def test_only_thumbnails_are_taken_for_some(url: str, tmp_path: Path) -> None:
@@ -283,7 +286,7 @@ def test_only_thumbnails_are_taken_for_some(url: str, tmp_path: Path) -> None:
     for name, content in {
         good: IMAGE,
         f"victim-{'b' * 16}.webp": IMAGE[:-1],
-        f"victim-{'c' * 16}.webp": IMAGE + b"x" * LARGEST,
+        f"victim-{'c' * 16}.webp": IMAGE + b"x" * THUMBNAIL_BYTES,
         f"victim-{'d' * 16}.webp": b"<svg onload=alert(1)>",
         f"victim-{'e' * 16}.png": IMAGE,
         "victim-..webp": IMAGE,

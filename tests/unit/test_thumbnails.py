@@ -16,7 +16,7 @@ from pytest_unlearndiff.models.generated_images import GeneratedImage
 from pytest_unlearndiff.runs.evaluation import Evaluation
 from pytest_unlearndiff.runs.thumbnail_recorder import ThumbnailRecorder
 from pytest_unlearndiff.store.store import Mode, Store
-from pytest_unlearndiff.store.thumbnails import LARGEST, SIDE, Thumbnails, is_webp, thumbnail
+from pytest_unlearndiff.store.thumbnails import THUMBNAIL_BYTES, THUMBNAIL_SIDE, Thumbnails, is_webp, make_thumbnail
 
 RED = Image.new("RGB", (64, 64), (255, 0, 0))
 
@@ -27,47 +27,47 @@ def test_the_worst_image_is_still_a_small_thumbnail(tmp_path: Path, size: tuple[
     noise = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), np.uint8)
     image = Image.fromarray(noise).convert(mode)
     before = image.tobytes()
-    data = thumbnail(image)
+    data = make_thumbnail(image)
     assert data is not None
     assert is_webp(data)
-    assert len(data) <= LARGEST
+    assert len(data) <= THUMBNAIL_BYTES
     (tmp_path / "x.webp").write_bytes(data)
     with Image.open(tmp_path / "x.webp") as shown:
-        assert max(shown.size) <= SIDE
-        assert shown.size == size or max(size) > SIDE
+        assert max(shown.size) <= THUMBNAIL_SIDE
+        assert shown.size == size or max(size) > THUMBNAIL_SIDE
     assert image.tobytes() == before
 
 
 def test_a_kept_image_is_found_by_its_name(tmp_path: Path) -> None:
     images = Thumbnails(tmp_path / "campaign")
-    images.keep("aa", RED)
-    images.keep("bb", RED, base=True)
-    assert images.read("aa") == thumbnail(RED)
-    assert images.read("bb", base=True) == thumbnail(RED)
+    images.add("aa", RED)
+    images.add("bb", RED, base=True)
+    assert images.read("aa") == make_thumbnail(RED)
+    assert images.read("bb", base=True) == make_thumbnail(RED)
     assert (images.read("aa", base=True), images.read("bb")) == (None, None)
 
 
 def test_what_is_no_thumbnail_is_not_shown(tmp_path: Path) -> None:
     images = Thumbnails(tmp_path)
-    images.keep("aa", RED)
+    images.add("aa", RED)
     [path] = (tmp_path / "images").iterdir()
-    for content in (b"", b"<svg onload=alert(1)>", path.read_bytes() + b"x" * LARGEST):
+    for content in (b"", b"<svg onload=alert(1)>", path.read_bytes() + b"x" * THUMBNAIL_BYTES):
         path.write_bytes(content)
         assert images.read("aa") is None
 
 
 def test_a_image_that_cannot_be_kept_stops_nothing(tmp_path: Path) -> None:
     (tmp_path / "images").write_text("in the way")
-    Thumbnails(tmp_path).keep("aa", RED)
-    Thumbnails(tmp_path / "other").keep("aa", object())  # type: ignore[arg-type]
+    Thumbnails(tmp_path).add("aa", RED)
+    Thumbnails(tmp_path / "other").add("aa", object())  # type: ignore[arg-type]
     assert [path.name for path in tmp_path.iterdir()] == ["images"]
 
 
 @pytest.mark.parametrize("mode", list(Mode))
 def test_only_modes_that_write_keep_images(tmp_path: Path, mode: Mode) -> None:
-    entry = Store(tmp_path).entry("church", key())
-    assert (Store(tmp_path, mode, keep_images=True).images(entry) is not None) is mode.writes
-    assert Store(tmp_path, mode).images(entry) is None
+    entry = Store(tmp_path).campaign("church", key())
+    assert (Store(tmp_path, mode, keep_images=True).writable_thumbnails(entry) is not None) is mode.writes
+    assert Store(tmp_path, mode).writable_thumbnails(entry) is None
 
 
 class Painter:
@@ -102,5 +102,5 @@ def test_the_unattacked_and_the_breaking_are_kept_and_nothing_is_drawn_for_it(tm
 
 
 def test_a_image_that_no_quality_makes_small_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pytest_unlearndiff.store.thumbnails.LARGEST", 10)
-    assert thumbnail(Image.new("RGB", (64, 64), "red")) is None
+    monkeypatch.setattr("pytest_unlearndiff.store.thumbnails.THUMBNAIL_BYTES", 10)
+    assert make_thumbnail(Image.new("RGB", (64, 64), "red")) is None

@@ -1,0 +1,132 @@
+"""A command, and the arguments that several commands share."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from ..core import device, untrusted
+from ..core.concept_file import ConceptLibrary
+from ..core.errors import ModelError
+from ..core.prompt_source import place_of
+from ..sources.download import resolve_model_path
+from ..sources.prompt_set_cache import PromptSetCache
+
+BASE_HELP = "the un-erased pipeline: a folder, a URL, or a Hub id that is on this machine"
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class Command:
+    """A subcommand of ``python -m pytest_unlearndiff``.
+
+    Attributes:
+        name: as it is typed.
+        summary: one line for ``--help``.
+        add_arguments: declares its arguments.
+        run: runs it and returns the exit status: 0 for success, 1 if the answer is no.
+    """
+
+    name: str
+    summary: str
+    add_arguments: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace], int]
+
+
+def argument_type(parse: Callable[[str], _T]) -> Callable[[str], _T]:
+    """Make a parser whose ValueError completes "TEXT must be ..." one that argparse can use."""
+
+    def parse_argument(text: str) -> _T:
+        try:
+            return parse(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(f"{untrusted.shown(text)} must be {error}") from None
+
+    return parse_argument
+
+
+@argument_type
+def parse_count(text: str) -> int:
+    """Parse a whole number of at least 1."""
+    return untrusted.whole_number(text, 1, untrusted.MOST_COUNT)
+
+
+parse_days = argument_type(untrusted.days)
+parse_device = argument_type(device.read_device)
+
+
+def parse_path(text: str) -> Path:
+    """Parse the path of a file or folder, which need not exist.
+
+    Raises:
+        argparse.ArgumentTypeError: no file can have this name, or a pipe or a device has it.
+    """
+    try:
+        untrusted.existing(text, Path())
+        return untrusted.path_from(text, Path())
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{untrusted.shown(text)} {error}") from None
+
+
+def add_store(parser: argparse.ArgumentParser) -> None:
+    """Declare the store's folder."""
+    parser.add_argument(
+        "--cache-dir", type=parse_path, default=Path(".unlearndiff"), help="the store (default: %(default)s)"
+    )
+
+
+def add_concepts(parser: argparse.ArgumentParser) -> None:
+    """Declare folders of concepts, and of the prompt sets they need that do not come with this project."""
+    parser.add_argument(
+        "--concepts", type=parse_path, action="append", default=[], help="folder or file of concepts; repeat"
+    )
+    parser.add_argument("--prompt-sets", help="folder, URL or Hub data set of what authors publish, such as nudity.csv")
+
+
+def concept_library(arguments: argparse.Namespace) -> ConceptLibrary:
+    """Build the library of concepts that the arguments of ``add_concepts`` describe."""
+    prompt_sets = place_of(arguments.prompt_sets, Path()) if arguments.prompt_sets else None
+    return ConceptLibrary([Path("concepts"), *arguments.concepts], prompt_sets, PromptSetCache(arguments.cache_dir))
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """Declare the device that models run on."""
+    choices = "cpu, cuda, cuda:N, mps, or auto: CUDA, else MPS where it works, else the CPU"
+    parser.add_argument(
+        "--device",
+        type=parse_device,
+        default=device.AUTO,
+        help=f"device of the models: {choices} (default: %(default)s)",
+    )
+
+
+def check_device(name: str) -> None:
+    """Refuse a device that this machine lacks, before anything is loaded.
+
+    Raises:
+        ModelError: names it and the remedy.
+    """
+    if (reason := device.refused(name)) is None:
+        from ..models import devices
+
+        reason = devices.refused(name)
+    if reason:
+        raise ModelError(f"--device={name}: {reason}")
+
+
+def model_path(text: str, *, allow_import_string: bool = False) -> Path:
+    """Resolve a model before torch is imported, which takes seconds.
+
+    Args:
+        text: a path, a URL, or the id of a Hub repository that is on this machine.
+        allow_import_string: whether it may also be ``package.module:callable``.
+
+    Raises:
+        ModelError: there is nothing.
+    """
+    remedy = "Give a pipeline folder, a component folder, a checkpoint file, a URL or a downloaded Hub id"
+    return resolve_model_path(text, Path(), remedy, maker=allow_import_string, say=print)
