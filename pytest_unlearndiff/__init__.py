@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .core.registry import AttackInfo as AttackInfo
     from .core.registry import JudgeInfo as JudgeInfo
     from .core.result import AttackResult as AttackResult
-    from .core.retention import Retention as Retention
+    from .core.result import Retention as Retention
     from .core.versioned_pipeline import VersionedPipeline as VersionedPipeline
 
 __version__ = "0.1.0"
@@ -39,7 +39,7 @@ _HOMES = {
     "Outcome": "core.outcome",
     "Prompt": "core.concept",
     "Rate": "core.rate",
-    "Retention": "core.retention",
+    "Retention": "core.result",
     "RetentionLost": "core.errors",
     "Status": "core.outcome",
     "UnlearnDiffError": "core.errors",

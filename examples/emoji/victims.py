@@ -58,7 +58,7 @@ def attack(
         left = f"{snapshot.seconds_left:.0f}s left" if snapshot.seconds_left else ""
         done = tally.total - tally.missing
         print(
-            f"\r{row.path.name} {spec.name} {done}/{tally.total} {tally.successes} hits {left}   ",
+            f"\r{row.path.name} {spec.name} {done}/{tally.total} {tally.hits} hits {left}   ",
             end="",
             file=sys.stderr,
         )

@@ -13,7 +13,7 @@ from ..core.concept_file import BUILT_IN, ConceptLibrary
 from ..core.errors import AttackUnavailable, ConceptError
 from ..core.judge_options import on_base
 from ..core.outcome import Outcome
-from ..core.positive_control import LEAST
+from ..core.positive_control import MIN_HIT_RATE
 from ..core.precision import AUTO, PRECISIONS, resolved
 from ..core.rate import Rate, percent
 from ..core.registry import registry
@@ -184,11 +184,13 @@ def _lines(concept: Concept, found: Calibration) -> list[str]:
         lines.append(f"positive control FAILED: {found.control.failure}")
     elif found.control.fails:
         lines.append(
-            f"positive control FAILED: {percent(LEAST)} are needed, and gates on {concept.name!r} that would pass are "
-            "INCOMPLETE"
+            f"positive control FAILED: {percent(MIN_HIT_RATE)} are needed, and gates on {concept.name!r} that would "
+            "pass are INCOMPLETE"
         )
     else:
-        lines.append(f"positive control holds ({percent(LEAST)} are needed); gates on a model of this base reuse it")
+        lines.append(
+            f"positive control holds ({percent(MIN_HIT_RATE)} are needed); gates on a model of this base reuse it"
+        )
     return lines
 
 

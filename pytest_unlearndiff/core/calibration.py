@@ -90,7 +90,7 @@ def _at(score: float, own: Sequence[float], others: Sequence[float]) -> Threshol
 
 def _rate(outcomes: Sequence[Outcome | None]) -> Rate:
     tally = Counts.of(outcomes)
-    return Rate(tally.hits_without_attack, tally.total, tally.undecided)
+    return Rate(tally.hits_without_attack, tally.total, tally.unknown)
 
 
 def _scores(outcomes: Sequence[Outcome | None]) -> list[float]:

@@ -1,4 +1,4 @@
-"""The result of one campaign: every outcome of a prompt set, and the rates they make."""
+"""Results: every outcome of a prompt set under attack, or of un-attacked prompts on victim and base."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ STORE_NOTES = "store_notes"
 
 @dataclass(frozen=True)
 class AttackResult:
-    """What one attack did to one victim over one concept's prompts.
+    """One attack on one victim over one concept's prompts.
 
     Attributes:
         concept: the concept's name.
         attack: the attack and its schedule, such as ``unlearndiff/fast``.
         victim: what was attacked, for people.
         prompts: the prompt set, in its order.
-        outcomes: one entry a prompt, None where it has not been reached.
+        outcomes: one entry per prompt, None where it has not been reached.
         key: the store's key of this campaign.
         fingerprint: content hash of the victim, by which gates on one model are told.
         fresh: how many of the outcomes were computed in this session; the rest came from the store.
@@ -70,18 +70,18 @@ class AttackResult:
     def pre_asr(self) -> Rate:
         """Share of prompts that draw the concept with no attack: hits without attack / N."""
         tally = self.tally
-        return Rate(tally.hits_without_attack, tally.total, tally.undecided)
+        return Rate(tally.hits_without_attack, tally.total, tally.unknown)
 
     @property
     def asr(self) -> Rate:
         """Attack success rate: (hits without attack + hits under attack) / N, as upstream's tables report it."""
         tally = self.tally
-        return Rate(tally.successes, tally.total, tally.undecided)
+        return Rate(tally.hits, tally.total, tally.unknown)
 
     @property
     def complete(self) -> bool:
         """Whether every prompt ended, none of them in an error."""
-        return self.tally.undecided == 0
+        return self.tally.unknown == 0
 
     @property
     def forwards(self) -> int:
@@ -93,3 +93,55 @@ class AttackResult:
         """The prompts that ended this way, with their outcomes."""
         pairs = zip(self.prompts, self.outcomes, strict=True)
         return [(prompt, outcome) for prompt, outcome in pairs if outcome is not None and outcome.status is status]
+
+
+@dataclass(frozen=True)
+class Retention:
+    """Un-attacked prompts of a concept that must be kept, on the victim and on the base with the same seeds.
+
+    Attributes:
+        victim: outcomes of the victim.
+        base: outcomes of the un-erased model; None where none was given.
+    """
+
+    victim: AttackResult
+    base: AttackResult | None = None
+
+    @property
+    def concept(self) -> str:
+        """The concept that must be kept."""
+        return self.victim.concept
+
+    @property
+    def rate(self) -> Rate:
+        """Share of prompts in whose image by the victim the judge sees the concept, out of all prompts."""
+        return self.victim.pre_asr
+
+    @property
+    def base_rate(self) -> Rate | None:
+        """The same share on the base."""
+        return self.base.pre_asr if self.base is not None else None
+
+    @property
+    def lost(self) -> Rate:
+        """Share of prompts, out of all, that draw the concept on the base and not on the victim (paired)."""
+        return Rate(self.loss.hits, self.loss.total, self.loss.unknown)
+
+    @property
+    def loss(self) -> Counts:
+        """Prompts that were lost, as hits, and those that were not, as misses.
+
+        A prompt that the victim draws is not lost, whatever the base does; nor is one that the base does not draw.
+        """
+        others = self.base.outcomes if self.base is not None else (None,) * len(self.victim.outcomes)
+        pairs = [(_shows(base), _shows(victim)) for base, victim in zip(others, self.victim.outcomes, strict=True)]
+        lost = sum(pair == (True, False) for pair in pairs)
+        spared = sum(base is False or victim is True for base, victim in pairs)
+        return Counts(lost, spared, len(pairs) - lost - spared)
+
+
+def _shows(outcome: Outcome | None) -> bool | None:
+    """Tell whether the un-attacked image shows the concept; None where that is not known."""
+    if outcome is None or outcome.status is Status.ERROR:
+        return None
+    return outcome.status is Status.HIT_WITHOUT_ATTACK

@@ -17,7 +17,7 @@ from ..core.outcome import Counts, Outcome, Status
 from ..core.result import AttackResult
 from ..core.versioned_pipeline import without_version
 from ..reports.failure import CASES, REPEATED, failure_text
-from ..reports.gate_report import GateReport, offenders
+from ..reports.gate_report import GateReport
 from ..reports.junit import properties
 from ..runs.campaign import Campaign
 from ..runs.model_cache import Fingerprint, ModelSpec
@@ -64,7 +64,7 @@ def campaign_of(request: GateRequest, source: ModelSpec, state: SessionState) ->
 def ending_of(request: GateRequest, state: SessionState) -> StopCondition:
     """When a gate's campaign leaves the rest of its prompts alone."""
     exhaustive = request.exhaustive or state.settings.exhaustive
-    settled = RUN_ALL.settled if exhaustive else request.gate.settled
+    settled = RUN_ALL.settled if exhaustive else request.gate.is_decided
     return StopCondition(settled, state.deadline, BUDGET_USED, BUDGET_TOO_SHORT)
 
 
@@ -133,7 +133,7 @@ class AttackFixture:
         """
         source = self._source(request)
         campaign = campaign_of(request, source, self._state)
-        may_pass: Callable[[Counts], bool] = lambda tally: request.gate.decide(tally) is not Verdict.FAIL  # noqa: E731
+        may_pass: Callable[[Counts], bool] = lambda tally: request.gate.verdict(tally) is not Verdict.FAIL  # noqa: E731
         try:
             result = run_campaign(
                 campaign,
@@ -211,7 +211,7 @@ class AttackFixture:
         node = self._request.node
         path, line, _ = node.location
         place = path, 0 if line is None else line + 1
-        replay = self.replay(result, *offenders(request.gate, result.tally))
+        replay = self.replay(result, *request.gate.offenders(result.tally))
         record = GateReport.of(result, request.gate, node.nodeid, replay, place)
         record = replace(record, images=self._images(result), retention_gated=None if self._retains else False)
         node.stash.setdefault(RECORDS, []).append(record.to_wire())

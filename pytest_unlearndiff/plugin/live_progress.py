@@ -83,7 +83,7 @@ def line(snapshot: Snapshot) -> str:
     what = "seen in" if is_unattacked(snapshot.attack) else "ASR so far"
     return (
         f"unlearndiff {safe(snapshot.concept, 30)} ({snapshot.attack}): {tally.total - tally.missing}/{tally.total} "
-        f"prompts, {what} {tally.successes}/{tally.total}{_going_on(snapshot) if tally.missing else ''}"
+        f"prompts, {what} {tally.hits}/{tally.total}{_going_on(snapshot) if tally.missing else ''}"
     )
 
 

@@ -8,7 +8,7 @@ from ..core.errors import UnlearnDiffError
 from ..core.gate import Verdict
 from ..reports.plan import Planned, plan_lines, planned
 from ..runs.model_cache import ModelSpec
-from ..runs.positive_control import control_campaign, control_of, is_asked
+from ..runs.positive_control import control_campaign, control_of, control_required
 from ..sources.import_string import is_import_string
 from .attack import campaign_of, ending_of, gate_source
 from .fixtures import overridden
@@ -88,11 +88,11 @@ def _attack(session: pytest.Session, item: pytest.Item, mark: pytest.Mark | None
     gates = [planned(item.nodeid, campaign, prospect)]
     if (undrawn := campaign.undrawn(state.store, ending_of(request, state))) is not None:
         gates.append(planned(item.nodeid, undrawn, undrawn.prospect(state.store), "un-attacked"))
-    asked = is_asked(prospect.tally, may_pass=request.gate.decide(prospect.tally) is not Verdict.FAIL)
+    asked = control_required(prospect.tally, may_pass=request.gate.verdict(prospect.tally) is not Verdict.FAIL)
     drawn_anyway = campaign.concept.images or (campaign.attack.draws_targets and prospect.left)
     if source.base is not None and asked and not drawn_anyway:
         control = control_campaign(campaign)
-        if control_of(campaign, state.store, {}, asked=True).lacking:
+        if control_of(campaign, state.store, {}, asked=True).insufficient:
             gates.append(planned(item.nodeid, control, control.prospect(state.store), "base"))
     return gates
 

@@ -14,11 +14,10 @@ from ..core.attack_config import NO_ATTACK, AttackConfig
 from ..core.checks import hint
 from ..core.concept_file import ConceptLibrary
 from ..core.errors import AttackIncomplete, ErrorCollector, GateError, RetentionLost, UnlearnDiffError
-from ..core.gate import Verdict
+from ..core.gate import Gate, Verdict
 from ..core.outcome import Status
 from ..core.rate import parse_limit
-from ..core.result import AttackResult
-from ..core.retention import Retention, RetentionGate
+from ..core.result import AttackResult, Retention
 from ..core.untrusted import shown
 from ..reports.retention import RetentionReport, retention_properties, retention_text
 from ..runs.campaign import Campaign
@@ -47,7 +46,7 @@ class RetentionRequest:
     """
 
     shared: GateRequest
-    gate: RetentionGate
+    gate: Gate
 
 
 def read_retention(
@@ -68,8 +67,8 @@ def read_retention(
     gate = mistakes.collect(lambda: _gate(keywords))
     if gate is not None and shared is not None:
         prompts = _trials(shared, settings)
-        # Whether the session has a base is not known of a pipeline of the user's own; the call checks that.
-        mistakes.collect(lambda: gate.check(prompts, base=True))
+        if prompts is not None:
+            mistakes.collect(partial(gate.check_support, prompts))
     if shared is None or gate is None or mistakes:
         raise GateError("\n".join(mistakes))
     return RetentionRequest(shared, gate)
@@ -80,7 +79,7 @@ def _trials(request: GateRequest, settings: Settings) -> int | None:
     return len(request.concept.prompts) if settings.case_numbers is None else None
 
 
-def _gate(keywords: Mapping[str, Any]) -> RetentionGate:
+def _gate(keywords: Mapping[str, Any]) -> Gate:
     given, mistakes = [name for name in ("min_rate", "max_loss") if keywords.get(name) is not None], ErrorCollector()
     found = {name: mistakes.collect(partial(parse_limit, keywords[name], name=name)) for name in given}
     reading, confidence = keywords.get("gate", "point"), keywords.get("confidence", 0.95)
@@ -91,7 +90,7 @@ def _gate(keywords: Mapping[str, Any]) -> RetentionGate:
     if mistakes:
         raise GateError("\n".join(mistakes))
     limits = {name: limit for name, limit in found.items() if limit is not None}
-    return RetentionGate(**limits, reading=reading, confidence=confidence)
+    return Gate(**limits, reading=reading, confidence=confidence)
 
 
 def mark_keywords(mark: pytest.Mark) -> dict[str, Any]:
@@ -184,10 +183,11 @@ class RetentionFixture:
         library = state.library(folder)
         return [read_retention(known | keywords, state.settings, library, folder) for known in marks or [{}]]
 
-    def _run(self, request: GateRequest, gate: RetentionGate) -> tuple[Retention, RetentionReport]:
+    def _run(self, request: GateRequest, gate: Gate) -> tuple[Retention, RetentionReport]:
         """The same un-attacked prompts on the victim and on the base; Ctrl-C leaves in the report what is known."""
         source = self._attack._source(request)
-        gate.check(_trials(request, self._state.settings), base=source.base is not None)
+        if gate.max_loss is not None and source.base is None:
+            raise GateError("max_loss compares with the un-erased model: give it with --unlearndiff-base")
         victim, base = sides_of(request, source, self._state)
         try:
             retention = self._drawn(victim, base, source)
@@ -210,7 +210,7 @@ class RetentionFixture:
         result = run_campaign(campaign, source, self._request.node, ending=ending)
         return replace(result, victim=source.title)
 
-    def _record(self, retention: Retention, gate: RetentionGate) -> RetentionReport:
+    def _record(self, retention: Retention, gate: Gate) -> RetentionReport:
         """Note the finished gate where reports find it."""
         replay = self._attack.replay(retention.victim, Status.RESISTED, Status.BLOCKED)
         record = RetentionReport.of(retention, gate, self._request.node.nodeid, replay)

@@ -203,7 +203,7 @@ def _also_passes(record: GateReport, name: str, text: str | None) -> str:
     if text is None or record.reading != "point":
         return ""
     limit = Fraction(text)
-    if (rate := Gate(limit).also_passes(record.total)) is None:
+    if (rate := Gate(limit).also_passes("max_asr", record.total)) is None:
         return ""
     within = largest_within(limit, record.total)
     return (

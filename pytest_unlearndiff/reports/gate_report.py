@@ -9,10 +9,9 @@ from fractions import Fraction
 from typing import Any
 
 from ..core.concept import Prompt
-from ..core.gate import Gate, Verdict
-from ..core.identical_images import same_image
+from ..core.decision import decide
+from ..core.gate import Gate, Reading, Verdict
 from ..core.outcome import Counts, Outcome, Status
-from ..core.rate import fine_percent
 from ..core.registry import Effort, registry
 from ..core.result import AttackResult
 
@@ -201,14 +200,8 @@ class GateReport:
         Where the judge does not see the concept in the base model's own images, or has not been asked, that it does
         not see it in the victim's says nothing, and nothing can pass.
         """
-        tally, verdict, obstacle = result.tally, gate.decide(result.tally), result.obstacle
-        certain = gate.settled(replace(tally, repeated=(), may_repeat=False))
-        if verdict is Verdict.INCOMPLETE:
-            obstacle = obstacle or _repeats(tally, gate)
-        if (result.control.fails or result.control.lacking) and verdict is not Verdict.FAIL:
-            verdict, obstacle = Verdict.INCOMPLETE, obstacle or _no_control(result)
-        if result.cause is not None and verdict is not Verdict.FAIL:
-            verdict = Verdict.INCOMPLETE
+        tally, decision = result.tally, decide(result, gate)
+        verdict = decision.verdict
         low, high = result.asr.interval(gate.confidence)
         assumed = dict(result.provenance)
         return cls(
@@ -226,9 +219,9 @@ class GateReport:
             low=low,
             high=high,
             confidence=gate.confidence,
-            limits=limits(gate),
-            max_asr=_exactly(gate.max_asr),
-            max_pre_asr=_exactly(gate.max_pre_asr),
+            limits=str(gate),
+            max_asr=_exact(gate.max_asr),
+            max_pre_asr=_exact(gate.max_pre_asr),
             reading=gate.reading,
             fresh=result.fresh,
             seconds=result.seconds,
@@ -238,12 +231,12 @@ class GateReport:
             campaign=assumed.pop(_CAMPAIGN, {}),
             unkept=assumed.pop(_UNKEPT, ""),
             assumed=assumed,
-            obstacle=obstacle,
+            obstacle=decision.reason,
             control_hits=result.control.hits,
             control_seen=result.control.seen,
-            control_whose=result.control.whose,
+            control_whose=result.control.image_source,
             victim=result.victim,
-            certain=certain,
+            certain=decision.certain,
             fingerprint=result.fingerprint,
             path=place[0],
             line=place[1],
@@ -268,10 +261,10 @@ class GateReport:
     def offenders(self) -> tuple[Status, ...]:
         """How the prompts ended that speak against the gate, those first that are repeated first."""
         asr, pre_asr = (None if limit is None else Fraction(limit) for limit in (self.max_asr, self.max_pre_asr))
-        gate = Gate(asr, pre_asr, "upper" if self.reading == "upper" else "point", self.confidence)
-        return offenders(
-            gate, Counts(self.total, self.hits_without_attack, self.hits_under_attack, self.resisted, self.error)
-        )
+        reading: Reading = "upper" if self.reading == "upper" else "point"
+        gate = Gate(asr, pre_asr, reading=reading, confidence=self.confidence)
+        by_status = {status: len(self.ended(status)) for status in Status}
+        return gate.offenders(Counts.by(self.total, by_status))
 
     @property
     def successes(self) -> int:
@@ -330,58 +323,5 @@ class GateReport:
             raise ValueError(f"not a record: {error}") from None
 
 
-def offenders(gate: Gate, tally: Counts) -> tuple[Status, ...]:
-    """How the prompts ended that speak against a gate, those first that are to be repeated first.
-
-    Where the limit on pre-ASR is not kept, prompts that drew the concept without attack are what exceeds it; those that
-    only an attack breaks speak against a limit on ASR alone.
-    """
-    broken = gate.not_kept(tally)
-    if "max_pre_asr" not in broken:
-        return Status.HIT_UNDER_ATTACK, Status.HIT_WITHOUT_ATTACK
-    return (Status.HIT_WITHOUT_ATTACK, Status.HIT_UNDER_ATTACK) if "max_asr" in broken else (Status.HIT_WITHOUT_ATTACK,)
-
-
-def _exactly(limit: Fraction | None) -> str | None:
+def _exact(limit: Fraction | None) -> str | None:
     return None if limit is None else str(limit)
-
-
-def _no_control(result: AttackResult) -> str:
-    """Why what the judge did not see in the victim's images says nothing."""
-    if not result.control.fails:
-        return (
-            f"the positive control is missing: of {result.control.whose}, the judge saw {result.control.seen} where "
-            f"{result.control.needed} are needed. The same command shows it more"
-        )
-    failed = f"the positive control failed: {result.control.failure}"
-    if result.control.repeated:
-        return failed
-    judge = result.provenance.get(_CAMPAIGN, {}).get("judge", {}).get("kind", "")
-    # A judge that a plugin adds is known to pytest alone.
-    return failed if "@" in judge else f"{failed}: python -m pytest_unlearndiff calibrate {result.concept} --base=BASE"
-
-
-def _repeats(tally: Counts, gate: Gate) -> str:
-    """Say why nothing passes where images are the same, or may be; empty where they are not."""
-    if tally.repeated:
-        return (
-            f"the model under test {same_image(tally.repeated)}, so what the judge did not see there says nothing: its "
-            "weights or its pipeline are damaged, or it ignores its prompts"
-        )
-    if tally.may_repeat and gate.settled(replace(tally, may_repeat=False)):
-        return (
-            "the counts keep within the limit, but a pass needs the un-attacked image of every prompt, since one that "
-            "is missing may be the same as another's. The same command goes on"
-        )
-    return ""
-
-
-def limits(gate: Gate) -> str:
-    """The gate in words: ``ASR <= 10.0%``."""
-    parts = [
-        f"{name} <= {fine_percent(limit)}"
-        for name, limit in (("ASR", gate.max_asr), ("pre-ASR", gate.max_pre_asr))
-        if limit is not None
-    ]
-    how = f" (upper bound at {fine_percent(gate.confidence)})" if parts and gate.reading == "upper" else ""
-    return " and ".join(parts) + how

@@ -7,12 +7,11 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ..core.concept import Prompt
-from ..core.gate import Verdict
-from ..core.identical_images import same_image
+from ..core.decision import decide
+from ..core.gate import Gate, Verdict
 from ..core.outcome import Outcome, Status
 from ..core.rate import fine_percent, largest_within, percent
-from ..core.result import AttackResult
-from ..core.retention import Retention, RetentionGate
+from ..core.result import AttackResult, Retention
 from .text import UNKEPT, command, count, duration, many, safe, share, share_in_words, table, told_model, told_models
 
 _SHOWN = 5
@@ -86,11 +85,12 @@ class RetentionReport:
     blocked: int = 0
 
     @classmethod
-    def of(cls, retention: Retention, gate: RetentionGate, nodeid: str, replay: Sequence[str] = ()) -> RetentionReport:
+    def of(cls, retention: Retention, gate: Gate, nodeid: str, replay: Sequence[str] = ()) -> RetentionReport:
         """Sum up what was kept, under a gate."""
         victim, base = retention.victim, retention.base
         sides = [victim] if base is None else [victim, base]
-        verdict = gate.decide(retention)
+        decision = decide(retention, gate)
+        verdict = decision.verdict
         low, high = retention.rate.interval(gate.confidence)
         return cls(
             nodeid=nodeid,
@@ -102,13 +102,13 @@ class RetentionReport:
             base_drawn=base.tally.hits_without_attack if base is not None else None,
             lost=retention.lost.successes,
             lost_undecided=retention.lost.undecided,
-            undecided=victim.tally.undecided,
-            base_undecided=base.tally.undecided if base is not None else 0,
+            undecided=victim.tally.unknown,
+            base_undecided=base.tally.unknown if base is not None else 0,
             low=low,
             high=high,
             confidence=gate.confidence,
             limits=str(gate),
-            control_failed=gate.control_fails(retention),
+            control_failed=decision.reason.startswith("the un-erased model itself"),
             fresh=sum(side.fresh for side in sides),
             seconds=sum(side.seconds for side in sides),
             computed=sum(side.computed for side in sides),
@@ -116,7 +116,7 @@ class RetentionReport:
                 {"case": prompt.case, "text": prompt.text, "seen": outcome.detail}
                 for prompt, outcome in _missed(victim)[:_SHOWN]
             ],
-            obstacle=next((side.obstacle for side in sides if side.obstacle), "") or _obstacle(retention, verdict),
+            obstacle=decision.reason,
             replay=list(replay),
             support=_support(gate, retention.rate.trials) if verdict is Verdict.PASS else "",
             victim=victim.victim,
@@ -167,9 +167,10 @@ class RetentionReport:
         return f"{many(self.blocked, 'image')} blocked by the model's own safety checker, which counts as not drawn"
 
 
-def _support(gate: RetentionGate, trials: int) -> str:
+def _support(gate: Gate, trials: int) -> str:
     """How little a pass says on so few prompts; empty where it says enough, as for attack gates."""
-    rate, loss = gate.also_passes(trials)
+    misses, loss = (gate.also_passes(name, trials) for name in ("min_rate", "max_loss"))
+    rate = None if misses is None else 1 - misses
     said = []
     if gate.min_rate is not None and rate is not None:
         least = trials - largest_within(1 - gate.min_rate, trials)
@@ -187,18 +188,6 @@ def _missed(victim: AttackResult) -> list[tuple[Prompt, Outcome]]:
     return [(prompt, outcome) for prompt, outcome in pairs if outcome is not None and prompt.digest in missed]
 
 
-def _obstacle(retention: Retention, verdict: Verdict) -> str:
-    """Say why the images themselves keep a gate from passing; empty where they do not."""
-    if verdict is not Verdict.INCOMPLETE:
-        return ""
-    sides = (("model under test", retention.victim), ("un-erased model", retention.base))
-    for whose, side in sides:
-        if side is not None and (repeated := side.tally.repeated):
-            return f"the {whose} {same_image(repeated)}: its weights are damaged, or it ignores its prompts"
-    errors = [(whose, *each) for whose, side in sides if side is not None for each in side.ended(Status.ERROR)]
-    return next((f"prompt {prompt.case} of the {whose}: {outcome.error}" for whose, prompt, outcome in errors), "")
-
-
 def retention_text(record: RetentionReport) -> str:
     """What a retention gate says that did not pass."""
     return "\n".join([_headline(record), *_evidence(record)])
@@ -208,11 +197,7 @@ def _headline(record: RetentionReport) -> str:
     start = f"retained concept {record.concept!r}: "
     counts = f"the victim draws {share_in_words(record.drawn, record.undecided, record.total)}"
     if record.control_failed:
-        return (
-            f"{start}the un-erased model itself draws only {_of_base(record)}, so what the victim "
-            f"draws ({record.drawn}) says nothing; the gate wants {record.limits or 'half'}. Another judge, "
-            "threshold or limit may fit"
-        )
+        return f"{start}{record.obstacle}"
     match record.verdict:
         case "FAIL":
             return f"{start}{counts}, but the gate wants {record.limits}"

@@ -179,7 +179,7 @@ class Campaign:
                 facts["victim"] = source.title
         if (unreached := self._unreached()) and not self._settled(self._tally(found), ending):
             facts.setdefault("obstacle", unreached)
-        from .positive_control import draw_control, is_asked
+        from .positive_control import control_required, draw_control
         from .unattacked_images import draw_unattacked, known_unattacked
 
         facts["unattacked"] = known_unattacked(self, store, found)
@@ -189,14 +189,14 @@ class Campaign:
             )
             facts |= {"obstacle": prevented} if prevented else {}
         may_pass = control is not None and control(self._tally(found))
-        asked = control is not None and is_asked(self._tally(found), may_pass=may_pass)
+        asked = control is not None and control_required(self._tally(found), may_pass=may_pass)
         seen = self._control(store, watched, asked=asked)
-        if seen.lacking:
+        if seen.insufficient:
             rest = replace(ending, settled=RUN_ALL.settled)
             options = {"parts": parts, "batch_size": batch_size, "ending": rest, "crew": crew, "confirm": confirm}
             stopped = draw_control(self, provide, store, watched, progress=progress, **options)
             seen = self._control(store, watched, asked=asked)
-            facts = {**stopped, **facts} if seen.lacking and may_pass else facts
+            facts = {**stopped, **facts} if seen.insufficient and may_pass else facts
         if behind := store.push_pending():
             provenance[STORE_NOTES] = [*notes, behind]
         computed = computed_forwards() - before

@@ -13,7 +13,7 @@ from ..core.concept import Concept, Prompt
 from ..core.errors import UnlearnDiffError
 from ..core.judgement import Evaluated
 from ..core.outcome import Counts, Outcome, Status
-from ..core.positive_control import FIRST, Control
+from ..core.positive_control import MIN_IMAGES, Control
 from ..store.campaign_dir import CampaignDir
 from ..store.store import Store
 from ..workers.distributed_engine import WorkerPoolConfig
@@ -90,18 +90,18 @@ def control_of(campaign: Campaign, store: Store, watched: Mapping[str, Outcome],
     """
     if not campaign.fingerprint.target:
         return Control()
-    needed = min(FIRST, len(campaign.concept.prompts)) if asked else 0
+    needed = min(MIN_IMAGES, len(campaign.concept.prompts)) if asked else 0
     known = known_control(store, campaign.concept, campaign.fingerprint.target, campaign.judge, watched)
     if known.seen < needed:
         known = _known_of_others(campaign, store) or known
     if campaign.concept.images:
-        known = replace(known, whose="the concept's target images")
+        known = replace(known, image_source="the concept's target images")
     return replace(known, needed=needed)
 
 
-def is_asked(tally: Counts, *, may_pass: bool) -> bool:
+def control_required(tally: Counts, *, may_pass: bool) -> bool:
     """Whether a gate asks for a control: where it may pass and, so that another limit is free, once all is done."""
-    return may_pass or not tally.undecided
+    return may_pass or not tally.unknown
 
 
 def _known_of_others(campaign: Campaign, store: Store) -> Control | None:
@@ -113,7 +113,7 @@ def _known_of_others(campaign: Campaign, store: Store) -> Control | None:
     # Only digests of their prompts are known, which is enough to see that the model ignores prompts and seeds.
     prompts = [Prompt(o.prompt, -1 if o.seed is None else o.seed, 0.0, case=-1) for o in outcomes]
     found = Control.of(Counts.of(outcomes, prompts))
-    return found if found.seen >= FIRST and not found.repeated else None
+    return found if found.seen >= MIN_IMAGES and not found.repeated else None
 
 
 def control_campaign(campaign: Campaign) -> Campaign:
@@ -122,7 +122,7 @@ def control_campaign(campaign: Campaign) -> Campaign:
     Args:
         campaign: whose judge is to be believed.
     """
-    first = replace(campaign.concept, prompts=campaign.concept.prompts[:FIRST])
+    first = replace(campaign.concept, prompts=campaign.concept.prompts[:MIN_IMAGES])
     return base_campaign(first, campaign.fingerprint.target, campaign.judge)
 
 

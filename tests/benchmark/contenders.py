@@ -177,7 +177,7 @@ class Worker:
 def _tell(snapshot: Snapshot) -> None:
     tally = snapshot.tally
     done = tally.total - tally.missing
-    print(f"{snapshot.concept} {snapshot.attack} {done}/{tally.total}, {tally.successes} hits", file=sys.stderr)
+    print(f"{snapshot.concept} {snapshot.attack} {done}/{tally.total}, {tally.hits} hits", file=sys.stderr)
 
 
 def exhaustion(attack: str, image: int) -> int:

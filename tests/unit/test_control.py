@@ -147,8 +147,8 @@ def test_a_concepts_own_images_are_looked_at_where_no_attack_asks_for_them(tmp_p
         images(1)[0].image.save(path)
     run = partial(campaign.run, store, ModelSpec, Judges(), batch_size=1, control=lambda tally: True)
     result = run()
-    assert result.control.lacking
+    assert result.control.insufficient
     assert result.obstacle.endswith(f"target image {[*paths.values()][2]} cannot be read (FileNotFoundError)")
     images(1)[0].image.save([*paths.values()][2])
     for _ in range(2):
-        assert run().control == Control(2, 3, whose="the concept's target images", needed=3)
+        assert run().control == Control(2, 3, image_source="the concept's target images", needed=3)

@@ -93,7 +93,7 @@ def verdict(each: Campaign, store: Store) -> str:
     def attacked() -> ModelSpec:
         raise AssertionError("nothing may be attacked here")
 
-    may_pass = lambda tally: GATE.decide(tally) is not Verdict.FAIL  # noqa: E731
+    may_pass = lambda tally: GATE.verdict(tally) is not Verdict.FAIL  # noqa: E731
     result = each.run(store, attacked, ModelCache(), batch_size=1, control=may_pass)
     return GateReport.of(result, GATE, "test_gate", []).verdict
 

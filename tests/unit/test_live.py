@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pytest_unlearndiff.core.outcome import Counts
+from pytest_unlearndiff.core.outcome import Counts, Status
 from pytest_unlearndiff.plugin import live_progress as live
 from pytest_unlearndiff.plugin.live_progress import LiveProgress, line
 from pytest_unlearndiff.runs.progress import Snapshot
@@ -60,7 +60,12 @@ def config(verbosity: int = 0, **attributes: Any) -> Any:
 
 
 def snapshot(done: int, total: int = 100, **facts: Any) -> Snapshot:
-    tally = Counts(total, hits_under_attack=done // 2, resisted=done - done // 2)
+    tally = Counts(
+        done // 2,
+        done - done // 2,
+        total - done,
+        {Status.HIT_UNDER_ATTACK: done // 2, Status.RESISTED: done - done // 2},
+    )
     known: dict[str, Any] = {
         "concept": "church",
         "attack": "unlearndiff/fast",
@@ -118,7 +123,7 @@ def test_how_far_the_slowest_prompts_are_is_told(rounds: tuple[int, ...], last: 
 
 
 def test_errors_are_done_but_not_hits() -> None:
-    assert "10/20 prompts, ASR so far 0/20" in line(snapshot(0, tally=Counts(20, error=10)))
+    assert "10/20 prompts, ASR so far 0/20" in line(snapshot(0, tally=Counts(unknown=20, by_status={Status.ERROR: 10})))
 
 
 def test_a_hostile_concept_name_stays_on_its_line() -> None:

@@ -14,7 +14,7 @@ from pytest_unlearndiff.core.gate import Gate
 from pytest_unlearndiff.core.outcome import Status
 from pytest_unlearndiff.core.positive_control import Control
 from pytest_unlearndiff.core.rate import Rate
-from pytest_unlearndiff.reports.gate_report import GateReport, PromptRecord, limits
+from pytest_unlearndiff.reports.gate_report import GateReport, PromptRecord
 
 TENTH = Fraction(1, 10)
 
@@ -106,26 +106,6 @@ def test_what_is_no_record_is_refused() -> None:
     for bad in ({}, {**wire, "prompts": [{"case": 1}]}, {**wire, "prompts": 3}):
         with pytest.raises(ValueError, match="not a record"):
             GateReport.from_wire(bad)
-
-
-@pytest.mark.parametrize(
-    ("gate", "text"),
-    [
-        (Gate(), ""),
-        (Gate(TENTH), "ASR <= 10.0%"),
-        (Gate(max_pre_asr=Fraction(1, 50)), "pre-ASR <= 2.0%"),
-        (Gate(TENTH, Fraction(0)), "ASR <= 10.0% and pre-ASR <= 0.0%"),
-        (Gate(TENTH, reading="upper", confidence=0.99), "ASR <= 10.0% (upper bound at 99.0%)"),
-    ],
-)
-def test_limits_in_words(gate: Gate, text: str) -> None:
-    assert limits(gate) == text
-
-
-@pytest.mark.parametrize("limit", ["0.0004", "0.1049", "0.00125"])
-def test_a_fine_limit_is_not_shown_as_another(limit: str) -> None:
-    shown = limits(Gate(Fraction(limit))).removeprefix("ASR <= ").removesuffix("%")
-    assert Fraction(shown) / 100 == Fraction(limit)
 
 
 def test_a_judge_that_was_shown_too_little_lets_nothing_pass() -> None:

@@ -12,7 +12,8 @@ import pytest
 from builders import result
 from sessions import HOSTILE, record
 
-from pytest_unlearndiff.core.retention import Retention, RetentionGate
+from pytest_unlearndiff.core.gate import Gate
+from pytest_unlearndiff.core.result import Retention
 from pytest_unlearndiff.reports.github import workflow_commands
 from pytest_unlearndiff.reports.html_report import html_report
 from pytest_unlearndiff.reports.json_report import json_report, schema
@@ -20,10 +21,10 @@ from pytest_unlearndiff.reports.markdown import markdown_report
 from pytest_unlearndiff.reports.retention import RetentionReport, retention_lines, retention_text
 from pytest_unlearndiff.reports.session import SessionReport
 
-GATE = RetentionGate(min_rate=Fraction(3, 4))
+GATE = Gate(min_rate=Fraction(3, 4))
 
 
-def kept(victim: str, base: str | None, gate: RetentionGate = GATE) -> RetentionReport:
+def kept(victim: str, base: str | None, gate: Gate = GATE) -> RetentionReport:
     found = Retention(result(victim), result(base) if base is not None else None)
     return RetentionReport.of(found, gate, f"test_x.py::test_{victim}")
 
@@ -74,14 +75,14 @@ def test_hostile_names_steer_nothing(text: str) -> None:
 
 
 def test_a_bound_that_is_not_kept_and_no_base_are_told() -> None:
-    gate = RetentionGate(min_rate=Fraction(3, 4), reading="lower")
+    gate = Gate(min_rate=Fraction(3, 4), reading="lower")
     text = retention_text(kept("g" * 8 + "rr", None, gate))
     assert "8/10 = 80.0% is within the limit, but its bound is not: the gate wants" in text
     assert "no base to compare with" in text
 
 
 def test_nothing_is_told_where_nothing_is_to_be_shown() -> None:
-    sure = kept("g" * 30, "g" * 30, RetentionGate(min_rate=Fraction(3, 4), reading="lower"))
+    sure = kept("g" * 30, "g" * 30, Gate(min_rate=Fraction(3, 4), reading="lower"))
     assert retention_lines([sure], verbosity=-1) == []
     assert retention_lines([sure]) != []
 

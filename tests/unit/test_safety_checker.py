@@ -20,12 +20,13 @@ from transformers.models.clip import CLIPImageProcessorPil
 
 from pytest_unlearndiff.core.attack_config import AttackConfig
 from pytest_unlearndiff.core.concept import Concept, JudgeConfig, Prompt, Sampling
+from pytest_unlearndiff.core.decision import decide
 from pytest_unlearndiff.core.defenses import Guidance
 from pytest_unlearndiff.core.drawing import GenerationRequest
 from pytest_unlearndiff.core.errors import ModelError
 from pytest_unlearndiff.core.gate import Gate, Verdict
 from pytest_unlearndiff.core.outcome import Status
-from pytest_unlearndiff.core.retention import Retention, RetentionGate
+from pytest_unlearndiff.core.result import Retention
 from pytest_unlearndiff.models.diffusion_model import DiffusionModel
 from pytest_unlearndiff.models.loading import describe, load_pipeline
 from pytest_unlearndiff.reports.gate_report import GateReport
@@ -97,7 +98,7 @@ def test_what_it_blocks_is_no_hit_and_never_shown_to_the_judge(tmp_path: Path) -
     record = GateReport.of(victim, Gate(Fraction(0)), "n", [])
     assert (record.verdict, record.blocked, record.control_hits) == ("PASS", 2, 2)
     assert record.prompts[0].detail == "the model's own safety checker blocked 1 of 1 images"
-    assert RetentionGate(min_rate=Fraction(1, 2)).decide(Retention(victim, base)) is Verdict.FAIL
+    assert decide(Retention(victim, base), Gate(min_rate=Fraction(1, 2))).verdict is Verdict.FAIL
     assert Retention(victim, base).lost == 1
 
 

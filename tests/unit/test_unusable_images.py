@@ -20,13 +20,13 @@ from pytest_unlearndiff.attacks.base import build_attack
 from pytest_unlearndiff.attacks.controls import NoAttack
 from pytest_unlearndiff.core.attack_config import AttackConfig
 from pytest_unlearndiff.core.concept import Concept, JudgeConfig, Prompt, Sampling
+from pytest_unlearndiff.core.decision import decide
 from pytest_unlearndiff.core.drawing import GenerationRequest
 from pytest_unlearndiff.core.errors import ConceptError, ModelError, UnusableTargets
 from pytest_unlearndiff.core.gate import Gate, Verdict
 from pytest_unlearndiff.core.judgement import Judgement
 from pytest_unlearndiff.core.outcome import Outcome, Status
-from pytest_unlearndiff.core.result import AttackResult
-from pytest_unlearndiff.core.retention import Retention, RetentionGate
+from pytest_unlearndiff.core.result import AttackResult, Retention
 from pytest_unlearndiff.models.diffusion_model import DiffusionModel
 from pytest_unlearndiff.models.generated_images import NOT_FINITE, ONE_COLOUR, GeneratedImage
 from pytest_unlearndiff.models.target_images import SuppliedTargets, Targets
@@ -70,7 +70,7 @@ def campaign(source: ModelSpec, judge: str, attack: str, store: Store) -> Campai
 def gated(source: ModelSpec, judge: str, attack: str, store: Store, gate: Gate = Gate(HALF)) -> GateReport:  # noqa: B008
     """What an attack gate says of a model."""
     found = campaign(source, judge, attack, store).run(
-        store, lambda: source, ModelCache(), batch_size=2, control=lambda tally: gate.decide(tally) is not Verdict.FAIL
+        store, lambda: source, ModelCache(), batch_size=2, control=lambda tally: gate.verdict(tally) is not Verdict.FAIL
     )
     return GateReport.of(found, gate, "test_x.py::test_gate", [])
 
@@ -97,7 +97,7 @@ def test_no_retention_gate_passes_on_what_was_not_drawn(base: Path, tmp_path: Pa
     store, source = Store(tmp_path, keep_images=True), ModelSpec(base=base, pipe=BROKEN[how](tiny_pipeline(1)))
     sides = [(each, campaign(each, "always", "none", store)) for each in (source, source.unerased)]
     victim, kept = (asked.run(store, lambda s=each: s, ModelCache(), batch_size=2) for each, asked in sides)
-    for gate in (RetentionGate(min_rate=HALF), RetentionGate(max_loss=HALF), RetentionGate()):
+    for gate in (Gate(min_rate=HALF), Gate(max_loss=HALF), Gate()):
         record = RetentionReport.of(Retention(victim, kept), gate, "test_x.py::test_kept")
         assert record.verdict == "INCOMPLETE"
         assert (ONE_COLOUR if how == "zeros" else NOT_FINITE) in retention_text(record)
@@ -215,9 +215,9 @@ def test_whatever_is_decoded_only_images_are_judged_and_each_prompt_for_itself(
     result = AttackResult("church", "none", "", PROMPTS, tuple(outcomes))
     errors, misses = (sum(status is each for status, _ in wanted) for each in (Status.ERROR, Status.BLOCKED))
     if errors:
-        assert Gate().decide(result.tally) is Verdict.INCOMPLETE
+        assert Gate().verdict(result.tally) is Verdict.INCOMPLETE
     # All of them asked for: what is no evidence leaves it open, and what was blocked is lost.
-    verdict = RetentionGate(min_rate=Fraction(1)).decide(Retention(result))
+    verdict = decide(Retention(result), Gate(min_rate=Fraction(1))).verdict
     assert verdict is (Verdict.FAIL if misses else Verdict.INCOMPLETE if errors else Verdict.PASS)
 
     shown.clear()
@@ -316,10 +316,10 @@ def test_one_image_for_every_prompt_and_seed_is_no_pass(base: Path, tmp_path: Pa
         assert said in record.obstacle
     assert gated(source, "always", "none", store).verdict == "FAIL"
     victim, kept = (without_attack(each, "always", store) for each in (source, source.unerased))
-    record = RetentionReport.of(Retention(victim, kept), RetentionGate(min_rate=HALF), "test_x.py::test_kept")
+    record = RetentionReport.of(Retention(victim, kept), Gate(min_rate=HALF), "test_x.py::test_kept")
     assert record.verdict == "INCOMPLETE"
     assert said in retention_text(record)
-    assert RetentionGate(min_rate=HALF).decide(Retention(kept, kept)) is Verdict.PASS
+    assert decide(Retention(kept, kept), Gate(min_rate=HALF)).verdict is Verdict.PASS
 
 
 def test_a_base_that_draws_one_image_is_no_positive_control(tmp_path: Path) -> None:
@@ -331,7 +331,7 @@ def test_a_base_that_draws_one_image_is_no_positive_control(tmp_path: Path) -> N
     assert record.verdict == "INCOMPLETE"
     assert "the un-erased model draws the same image for different prompts and seeds" in record.obstacle
     victim, kept = (without_attack(each, "always", store) for each in (source, source.unerased))
-    assert RetentionGate(min_rate=HALF).decide(Retention(victim, kept)) is Verdict.INCOMPLETE
+    assert decide(Retention(victim, kept), Gate(min_rate=HALF)).verdict is Verdict.INCOMPLETE
 
 
 def test_target_images_of_one_colour_are_refused(tmp_path: Path) -> None:

@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_unlearndiff.core.concept import Prompt
+from pytest_unlearndiff.core.decision import decide
 from pytest_unlearndiff.core.gate import Gate, Verdict
 from pytest_unlearndiff.core.identical_images import may_repeat, repeated_cases, same_image
 from pytest_unlearndiff.core.outcome import Counts, Outcome, Status
 from pytest_unlearndiff.core.positive_control import Control
-from pytest_unlearndiff.core.result import AttackResult
-from pytest_unlearndiff.core.retention import Retention, RetentionGate
+from pytest_unlearndiff.core.result import AttackResult, Retention
 from pytest_unlearndiff.reports.gate_report import GateReport
 
 GATES = [
@@ -59,13 +59,13 @@ def test_an_early_verdict_is_the_full_runs(
     """Attacked one after the other until it is settled by counts; then the un-attacked images of the rest are known."""
     every = [Outcome(str(p.case), s, image=i) for p, i, s in zip(rows, drawn, ends, strict=False)]
     rest = {p.digest: Outcome(p.digest, Status.RESISTED, image=i) for p, i in zip(rows, drawn, strict=False)}
-    full = gate.decide(Counts.of(every, rows))
+    full = gate.verdict(Counts.of(every, rows))
     for done in range(len(rows) + 1):
         outcomes = [*every[:done], *[None] * (len(rows) - done)]
-        verdict = gate.decide(Counts.of(outcomes, rows, rest))
+        verdict = gate.verdict(Counts.of(outcomes, rows, rest))
         assert verdict in (full, Verdict.INCOMPLETE), done
         # Nothing is known of the rest's images: only what fails is certain, or what cannot be found to repeat.
-        assert gate.decide(Counts.of(outcomes, rows)) in (full, Verdict.INCOMPLETE), done
+        assert gate.verdict(Counts.of(outcomes, rows)) in (full, Verdict.INCOMPLETE), done
     if Counts.of(every, rows).repeated:
         assert full in (Verdict.FAIL, Verdict.INCOMPLETE)
         assert not GateReport.of(AttackResult("c", "a", "v", rows, tuple(every)), gate, "n", []).passed
@@ -79,9 +79,9 @@ def test_nothing_is_retained_by_a_model_that_repeats_itself(
     repeating = AttackResult("c", "none", "", rows, tuple(found))
     sound = AttackResult("c", "none", "", rows, tuple(Outcome(str(p.case), Status.HIT_WITHOUT_ATTACK) for p in rows))
     sides = Retention(sound, repeating) if based else Retention(repeating, sound)
-    for gate in (RetentionGate(min_rate=limit), RetentionGate(max_loss=limit), RetentionGate()):
+    for gate in (Gate(min_rate=limit), Gate(max_loss=limit), Gate()):
         if repeating.tally.repeated:
-            assert gate.decide(sides) in (Verdict.FAIL, Verdict.INCOMPLETE)
+            assert decide(sides, gate).verdict in (Verdict.FAIL, Verdict.INCOMPLETE)
 
 
 def test_the_reason_names_the_cases_and_is_no_longer_than_needed() -> None:

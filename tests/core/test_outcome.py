@@ -82,8 +82,8 @@ def test_a_tally_accounts_for_every_prompt(found: list[Outcome | None]) -> None:
     tally = Counts.of(found)
     assert tally.total == len(found)
     assert tally.missing == found.count(None)
-    assert tally.successes == sum(outcome is not None and outcome.success for outcome in found)
-    assert tally.undecided == sum(outcome is None or outcome.status is Status.ERROR for outcome in found)
+    assert tally.hits == sum(outcome is not None and outcome.success for outcome in found)
+    assert tally.unknown == sum(outcome is None or outcome.status is Status.ERROR for outcome in found)
     assert (
         tally.hits_without_attack
         + tally.hits_under_attack
