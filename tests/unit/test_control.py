@@ -16,7 +16,7 @@ from pytest_unlearndiff.core.attack_config import AttackConfig
 from pytest_unlearndiff.core.concept import JudgeConfig
 from pytest_unlearndiff.core.judgement import Judgement
 from pytest_unlearndiff.core.outcome import Outcome, Status
-from pytest_unlearndiff.core.positive_control import LEAST, Control
+from pytest_unlearndiff.core.positive_control import MIN_HIT_RATE, Control
 from pytest_unlearndiff.models.diffusion_model import DiffusionModel
 from pytest_unlearndiff.models.generated_images import GeneratedImage
 from pytest_unlearndiff.models.target_images import Targets
@@ -83,7 +83,7 @@ def test_another_base_or_judge_has_a_control_of_its_own(tmp_path: Path) -> None:
 
 
 def test_half_of_the_images_are_needed() -> None:
-    assert Fraction(1, 2) == LEAST
+    assert Fraction(1, 2) == MIN_HIT_RATE
     assert [Control(hits, 4).fails for hits in range(5)] == [True, True, False, False, False]
     assert Control(0, 1).fails
     assert not Control().fails
