@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 from worlds import MODEL, STATUS, World, section
 
-from pytest_unlearndiff.core.positive_control import FIRST
+from pytest_unlearndiff.core.positive_control import MIN_IMAGES
 from pytest_unlearndiff.runs.positive_control import base_campaign
 
 
@@ -44,7 +44,9 @@ def test_an_attack_that_makes_no_target_images_has_the_base_draw_the_first_promp
     world.concept(count=12)
     world.scripted("r" * 12, base=base)
     world.gate(f"max_asr='10%', attack={attack!r}, exhaustive=True")
-    drawn = 12 if attack in ("unlearndiff", "p4d") else FIRST  # their target images are judged as they ask for them
+    drawn = (
+        12 if attack in ("unlearndiff", "p4d") else MIN_IMAGES
+    )  # their target images are judged as they ask for them
     verdict = "INCOMPLETE" if "r" in base else "PASS"
     for result in (world.attack(), world.run()):
         assert section(result)[1].split()[-1] == verdict
@@ -111,7 +113,7 @@ def test_a_store_that_lost_the_images_of_the_base_has_it_draw_some_again(world: 
     result = world.attack()
     assert section(result)[1].split()[-1] == ("PASS" if {*base} == {"g"} else "INCOMPLETE")
     assert ("judge choked" in result.stdout.str()) == ("e" in base)
-    assert (len(world.kept()), len(world.kept(base=True))) == (12, FIRST)
+    assert (len(world.kept()), len(world.kept(base=True))) == (12, MIN_IMAGES)
 
 
 def test_a_base_that_is_given_later_draws_and_nothing_is_attacked_again(world: World) -> None:
