@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from .gate import Gate, Verdict
 from .identical_images import same_image
 from .outcome import Status
+from .registry import JudgeInfo, registry
 from .result import AttackResult, Retention
 
 
@@ -83,9 +84,10 @@ def _why_no_control(result: AttackResult) -> str:
             f"{control.needed} are needed. The same command shows it more"
         )
     failed = f"the positive control failed: {control.failure}"
-    judge = result.provenance.get("campaign", {}).get("judge", {}).get("kind", "")
+    judge = str(result.provenance.get("campaign", {}).get("judge", {}).get("kind", "")).partition("@")[0]
     # A judge that a plugin adds is known to pytest alone.
-    if control.repeated or "@" in judge:
+    added = {info.name for info in registry().added if isinstance(info, JudgeInfo)}
+    if control.repeated or judge in added or judge not in registry().judges:
         return failed
     return f"{failed}: python -m pytest_unlearndiff calibrate {result.concept} --base=BASE"
 

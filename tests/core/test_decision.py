@@ -93,7 +93,7 @@ def test_nothing_passes_with_an_obstacle_and_fail_outweighs_it(
 
 
 @pytest.mark.parametrize(
-    ("judge", "command"), [("nudenet", True), ("red@1", False)], ids=["built-in", "judge of a plugin"]
+    ("judge", "command"), [("nudenet@1", True), ("red@1", False)], ids=["built-in", "judge of a plugin"]
 )
 def test_failed_control_names_calibrate_for_judges_it_knows(judge: str, command: bool) -> None:
     campaign = {"campaign": {"judge": {"kind": judge}}}
