@@ -38,7 +38,7 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 _LOADED_ONCE = {
     *("PIL", "accelerate", "diffusers", "huggingface_hub", "numpy", "peft", "safetensors", "scipy", "tokenizers"),
-    *("torch", "torchvision", "transformers", "zope", "readline"),
+    *("pytest_unlearndiff", "torch", "torchvision", "transformers", "zope", "readline"),
 }
 """Packages that cannot be imported twice in a process, or only slowly: sessions in this process share them."""
 

@@ -18,7 +18,7 @@ from pytest_unlearndiff.core.rate import Rate, percent
 from pytest_unlearndiff.judges.base import build_judge
 from pytest_unlearndiff.judges.diffusion_classifier import DiffusionClassifier
 from pytest_unlearndiff.models.diffusion_model import DiffusionModel
-from pytest_unlearndiff.models.loading import load_pipeline
+from pytest_unlearndiff.models.pipeline_folders import load_pipeline
 
 EMOJI = Path(__file__).resolve().parent
 sys.path.insert(0, str(EMOJI / "train"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from pathlib import Path
 
-from pytest_unlearndiff.models.loading import load_pipeline
+from pytest_unlearndiff.models.pipeline_folders import load_pipeline
 
 
 def model():

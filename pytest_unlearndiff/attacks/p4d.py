@@ -60,7 +60,7 @@ class EmbeddingSearch:
         assert isinstance(schedule, EmbeddingSchedule)
         self._spec = spec
         self._schedule = schedule
-        self._timesteps = [round(share * victim.timesteps) for share in schedule.timesteps]
+        self._timesteps = [victim.timestep(share) for share in schedule.timesteps]
         self._victim = victim
         self._space = SearchSpace(victim.vocabulary, schedule.typeable)
 

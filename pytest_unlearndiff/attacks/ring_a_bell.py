@@ -27,7 +27,7 @@ class GeneticLane(PromptState):
 
     Attributes:
         slots: the prompt with room for the tokens.
-        wanted: text states (L, d) to come close to.
+        wanted: text encoding (n,) to come close to.
         population: indices (P, k) into the typeable tokens, the fittest first from the first generation on.
         distances: of every candidate that was ever alive, to what is wanted.
         drawn: what has been proposed.
@@ -81,7 +81,7 @@ class GeneticSearch:
         )
 
     def _direction(self, base: DiffusionModel) -> torch.Tensor:
-        """Mean difference (L, d) that the concept's word makes."""
+        """Mean difference (n,) that the concept's word makes."""
         word = self._spec.word
         if not word:
             raise ValueError("ring-a-bell needs the concept's word")
@@ -128,7 +128,7 @@ class GeneticSearch:
         rows = list(map(tuple, population.tolist()))
         if new := [row for row in dict.fromkeys(rows) if row not in lane.distances]:
             ids = torch.stack([lane.slots.padded(_ids(row, lane), lane.base.vocabulary) for row in new])
-            found = (_encoded(ids, lane.base) - lane.wanted).square().sum((1, 2))
+            found = (_encoded(ids, lane.base) - lane.wanted).square().sum(1)
             note_overflow(lane, f"the distance of text states in round {lane.block}", found)
             lane.distances |= dict(zip(new, found.tolist(), strict=True))
         return population[torch.tensor([lane.distances[row] for row in rows]).argsort(stable=True)]
@@ -139,7 +139,7 @@ def _ids(row: Sequence[int], lane: GeneticLane) -> list[int]:
 
 
 def _states(texts: Sequence[str], base: DiffusionModel) -> torch.Tensor:
-    """The un-erased model's text states (N, L, d)."""
+    """The un-erased model's text encodings (N, n)."""
     vocabulary = base.vocabulary
     plain = [Slots(tuple(vocabulary.ids(text)[: vocabulary.length - 2]), ()) for text in texts]
     return _encoded(torch.stack([slots.padded([], vocabulary) for slots in plain]), base)
@@ -148,4 +148,4 @@ def _states(texts: Sequence[str], base: DiffusionModel) -> torch.Tensor:
 @torch.no_grad()
 def _encoded(ids: torch.Tensor, base: DiffusionModel) -> torch.Tensor:
     ids = ids.to(base.device)
-    return base.encode(ids, base.vocabulary.embeddings[ids]).float()
+    return base.encode(ids, base.vocabulary.embeddings[ids]).vectors()

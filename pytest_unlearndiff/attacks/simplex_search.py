@@ -52,7 +52,7 @@ class SimplexSearch:
         assert isinstance(schedule, SimplexSchedule)
         self._spec = spec
         self._schedule = schedule
-        self._timesteps = [round(share * victim.timesteps) for share in schedule.timesteps]
+        self._timesteps = [victim.timestep(share) for share in schedule.timesteps]
         self._space = SearchSpace(victim.vocabulary, schedule.typeable)
 
     def start(

@@ -68,7 +68,7 @@ class CoordinateSearch:
         assert isinstance(schedule, TokenSwapSchedule)
         self._spec = spec
         self._schedule = schedule
-        self._timesteps = [round(share * victim.timesteps) for share in schedule.timesteps]
+        self._timesteps = [victim.timestep(share) for share in schedule.timesteps]
         self._bank = range(len(self._timesteps))
         self._space = SearchSpace(victim.vocabulary, typeable=True)
         self._tokens = self._space.tokens

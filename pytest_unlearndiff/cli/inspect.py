@@ -11,7 +11,7 @@ from ..core.errors import ModelError
 from ..core.versioned_pipeline import without_version
 from ..reports.text import UNKEPT, safe
 from ..runs.model_cache import Fingerprint, ModelCache, ModelSpec
-from ..sources.base_guess import family_of
+from ..sources.base_guess import guess_base
 from ..sources.import_string import is_import_string, make
 from ..store.hashing import Fingerprints
 from .command import BASE_HELP, Command, model_path
@@ -62,7 +62,8 @@ def _own(text: str) -> str:
 
 def _inspect(path: Path, base: Path | None, *, partial: bool, trust_pickle: bool) -> None:
     from ..models.checkpoint import read_checkpoint
-    from ..models.loading import load_pipeline, load_victim
+    from ..models.loading import load_victim
+    from ..models.pipeline_folders import load_pipeline
 
     checkpoint = read_checkpoint(path, trust_pickle=trust_pickle)
     _print("model", str(path))
@@ -70,7 +71,7 @@ def _inspect(path: Path, base: Path | None, *, partial: bool, trust_pickle: bool
     for name, said in sorted(checkpoint.metadata.items()):
         if (name, said) != ("format", "pt"):
             _print("it says", f"{name} = {said}")
-    family = family_of(path)
+    family = guess_base(path)
     if family is not None:
         _print("family", str(family))
     if base is None and family is not None and (base := family.folder()) is not None:

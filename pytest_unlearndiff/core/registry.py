@@ -221,7 +221,42 @@ class FormatInfo(Info):
 
 @dataclass(frozen=True)
 class FamilyInfo(Info):
-    """A family of diffusion models."""
+    """A family of pipelines that can be attacked.
+
+    The implementation is called with a pipeline and a ``Sampling``, and returns a ``models.families.base.Family``.
+
+    Attributes:
+        title: for people.
+        pipeline: ``package.module:class`` that draws.
+        components: classes that each component with weights may have, by component.
+        network: component that predicts noise.
+        network_config: settings that the network must have, since other values ask for more inputs.
+        other_pipelines: names of further pipeline classes whose folders are loaded as ``pipeline``.
+        load_options: arguments of ``from_pretrained`` that leave out all but these components and a safety checker.
+        load_options_unchecked: arguments that leave out the safety checker.
+    """
+
+    title: str = ""
+    pipeline: str = ""
+    components: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    network: str = ""
+    network_config: Mapping[str, object] = field(default_factory=dict)
+    other_pipelines: tuple[str, ...] = ()
+    load_options: Mapping[str, object] = field(default_factory=dict)
+    load_options_unchecked: Mapping[str, object] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuse a pipeline that is no import string, and a network that is no component."""
+        super().__post_init__()
+        if not _IMPORT_STRING.fullmatch(self.pipeline):
+            raise GateError(f"family {self.name}: pipeline={self.pipeline!r} must be package.module:class, as text")
+        if self.network not in self.components:
+            raise GateError(f"family {self.name}: network={self.network!r} is none of its components")
+
+    @property
+    def pipeline_classes(self) -> tuple[str, ...]:
+        """Names of all pipeline classes that belong to the family."""
+        return (self.pipeline.rpartition(":")[2], *self.other_pipelines)
 
     noun: ClassVar[str] = "family"
 

@@ -13,7 +13,7 @@ from ..core.judge_options import check, parts_of
 from ..core.judgement import Judgement
 from ..core.registry import registry
 from ..models.diffusion_model import DiffusionModel
-from ..models.loading import load_pipeline
+from ..models.pipeline_folders import load_pipeline
 from ..sources.import_string import imported
 
 

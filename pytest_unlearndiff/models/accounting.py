@@ -124,7 +124,7 @@ def kind_of(key: str) -> str:
     return re.sub(r"\.\d+(?=\.)", "", re.sub(r"^((down|up)_blocks\.\d+|mid_block)\.", "", key))
 
 
-def change(component: str, known: Tensors, given: Tensors, how: str = "") -> WeightDiff:
+def compare_weights(component: str, known: Tensors, given: Tensors, how: str = "") -> WeightDiff:
     """Compare given tensors with the base's of the same names and shapes."""
     differences = {key: (given[key].float() - known[key].float()).norm().item() for key in given}
     norm = sum(known[key].float().norm().item() ** 2 for key in given) ** 0.5

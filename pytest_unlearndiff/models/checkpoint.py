@@ -10,7 +10,7 @@ from ..core.errors import ModelError
 from .files import read_file
 from .formats import detect_format
 from .formats.folders import read_folder
-from .formats.pipelines import check_index
+from .pipeline_folders import check_index, index_class
 from .weight_patches import WeightPatch
 
 
@@ -22,7 +22,7 @@ class Checkpoint:
         path: where it is.
         format: what it was recognised as, for people.
         pipeline: class of the pipeline, where it is a whole pipeline folder; else empty.
-        edits: what it does to its base, for anything else.
+        patches: what it does to its base, for anything else.
         metadata: what the file says about itself, such as the ESD authors' keys.
         notes: what was left out or assumed, for the report.
     """
@@ -30,7 +30,7 @@ class Checkpoint:
     path: Path
     format: str
     pipeline: str = ""
-    edits: tuple[WeightPatch, ...] = ()
+    patches: tuple[WeightPatch, ...] = ()
     metadata: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
@@ -61,13 +61,14 @@ def read_checkpoint(path: Path, *, trust_pickle: bool = False) -> Checkpoint:
 
 def _read(path: Path, folder: bool, trust_pickle: bool) -> Checkpoint:
     if folder and (path / "model_index.json").is_file():
-        return Checkpoint(path, "pipeline folder", pipeline=check_index(path))
+        check_index(path)
+        return Checkpoint(path, "pipeline folder", pipeline=index_class(path))
     if folder:
         found, metadata = read_folder(path, trust_pickle=trust_pickle)
     else:
         contents = read_file(path, trust_pickle=trust_pickle)
         found, metadata = detect_format(contents), contents.metadata
-    return Checkpoint(path, found.format, edits=found.edits, metadata=metadata, notes=found.notes)
+    return Checkpoint(path, found.format, patches=found.patches, metadata=metadata, notes=found.notes)
 
 
 def _continues(error: ModelError) -> bool:

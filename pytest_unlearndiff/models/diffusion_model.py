@@ -1,4 +1,4 @@
-"""The victim as an attack sees it: encode with replaced token embeddings, denoising error, generate."""
+"""The victim as an attack sees it: encode prompts, measure denoising errors, generate images."""
 
 from __future__ import annotations
 
@@ -15,160 +15,158 @@ from PIL import Image
 from ..core.concept import Sampling
 from ..core.defenses import UNGUIDED, Guidance
 from ..core.drawing import GenerationRequest
-from ..core.errors import ModelError
 from ..core.forward_passes import count_forwards
-from . import noise_schedules as schedules
 from . import precision as arithmetic
 from .batches import in_batches
+from .families import bind_family, family_of
+from .families.base import Conditioning
 from .generated_images import FiniteCheck, GeneratedImage
-from .pipelines import Pipeline
 from .safe_latent_diffusion import safe_latent_diffusion
 from .silence import library_warnings_ignored, silence_safety_checker, tracing_warnings_ignored
-from .text_conditioning import concept_conditions, text_conditioning
 from .vocabulary import Vocabulary
 
 
 class DiffusionModel:
     """A frozen pipeline under attack.
 
-    Text states are rows that can be chosen from, put together and compared, with the samples in front; what else they
-    mean is the pipeline's kind's own (``texts``).
+    Timesteps are integers in [0, ``timesteps``), whatever the family's own measure of time.
 
     Args:
         pipe: the pipeline; it is not modified.
         sampling: how evaluation images are drawn.
         guidance: what they are guided away from; the denoising error is the weights' own.
-        safety_checker: whether they pass the pipeline's own, which blocks what it objects to; without it, it is taken
-            out.
-        compiled: whether to have torch compile the UNet.
+        safety_checker: whether images pass the pipeline's own safety checker, which blocks what it objects to;
+            otherwise it is removed.
+        compiled: whether to have torch compile the network.
 
     Raises:
-        ModelError: pipelines of its kind cannot be attacked.
+        ModelError: pipelines of its family cannot be attacked.
     """
 
     def __init__(
         self,
-        pipe: Pipeline,
+        pipe: Any,
         sampling: Sampling,
         guidance: Guidance = UNGUIDED,
         *,
         safety_checker: bool = False,
         compiled: bool = False,
     ) -> None:
+        self._component = family_of(pipe).network
         self._pipe = copy.copy(pipe)
         if not safety_checker:
             self._pipe.safety_checker = None
         self._checked = safety_checker
         self._finite = FiniteCheck(self._pipe)
-        self._texts = text_conditioning(self._pipe)
         self._quietly = tracing_warnings_ignored if compiled else nullcontext
         if compiled:
-            self._pipe.unet = arithmetic.compile_network(pipe.unet)
-        _check_schedule(pipe.scheduler, sampling)
-        if sampling.scheduler == "lms":
-            self._pipe.scheduler = schedules.lms(pipe.scheduler, sampling.spacing)
-        self._noise: Any = schedules.ddpm(pipe.scheduler)
+            setattr(self._pipe, self._component, arithmetic.compile_network(self._network))
+        self._family = bind_family(self._pipe, sampling)
         self._sampling = sampling
         self._guidance = guidance
 
     @property
+    def _network(self) -> Any:
+        return getattr(self._pipe, self._component)
+
+    @property
     def device(self) -> torch.device:
-        """Where the weights are."""
-        return torch.device(self._pipe.unet.device)
+        """Device of the weights."""
+        return torch.device(self._network.device)
 
     @property
     def vocabulary(self) -> Vocabulary:
-        """The tokens of the victim's text encoders."""
-        return self._texts.vocabulary
+        """Tokens that can be typed."""
+        return self._family.vocabulary
 
     @property
-    def gradient_scale(self) -> float:
-        """What to multiply a denoising error by before going backwards, and its gradients to divide by.
+    def latent_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of the latents that the network was made for."""
+        return self._family.latent_shape
 
-        A mean over a latent makes gradients of one over its size, and half precision ends at 6e-8. A power of two
-        loses nothing.
-        """
-        if self._pipe.unet.dtype != torch.float16:
-            return 1.0
-        return 2.0 ** round(math.log2(math.prod(self.latent_shape)))
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Width and height of the images it draws, in pixels."""
+        return self._family.image_size
 
     @property
     def timesteps(self) -> int:
         """Training timesteps of the noise schedule."""
-        return int(self._noise.config.num_train_timesteps)
+        return self._family.timesteps
 
-    def encode(self, ids: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
-        """Text states for token embeddings that need not belong to any token.
+    def timestep(self, share: float) -> int:
+        """Return the timestep at a share of the noise schedule, in (0, 1): 0 is the image, 1 is noise."""
+        return self._family.timestep(share)
+
+    @property
+    def forwards_per_image(self) -> int:
+        """Forward passes of the network that one image costs, with those of safe latent diffusion."""
+        return (self._family.forwards_per_step() + (self._guidance.safe is not None)) * self._sampling.steps
+
+    @property
+    def gradient_scale(self) -> float:
+        """Factor for a denoising error before the backward pass, by which its gradients are divided afterwards.
+
+        A mean over a latent makes gradients of one over its size, and half precision ends at 6e-8. A power of two
+        loses nothing.
+        """
+        if self._network.dtype != torch.float16:
+            return 1.0
+        return 2.0 ** round(math.log2(math.prod(self.latent_shape)))
+
+    def encode(self, ids: torch.Tensor, embeddings: torch.Tensor) -> Conditioning:
+        """Encode token embeddings that need not belong to any token.
 
         Args:
             ids: token ids (B, L) int64, which decide masks and pooling.
             embeddings: token embeddings (B, L, d), which replace the encoder's own look-up.
 
         Returns:
-            Text states (B, ...); gradients reach ``embeddings``.
+            B rows; gradients reach ``embeddings``.
         """
-        return self._texts.encode(ids, embeddings)
-
-    @property
-    def latent_shape(self) -> tuple[int, int, int]:
-        """Channels, height and width of the latents that the UNet was made for."""
-        config = self._pipe.unet.config
-        side = config.sample_size
-        height, width = (side, side) if isinstance(side, int) else side
-        return config.in_channels, height, width
+        return self._family.encode(ids, embeddings)
 
     def tokens(self, text: str) -> int:
-        """Tokens of a text with the two at its ends, before it is cut."""
+        """Count the tokens of a text with the two at its ends, before it is cut."""
         return len(self.vocabulary.ids(text)) + 2
 
     @torch.no_grad()
-    def encode_prompts(self, texts: Sequence[str]) -> torch.Tensor:
-        """Text states (N, ...) of texts, too long ones cut as the tokenizer would."""
-        words = self.vocabulary
-        rows = [words.padded(text) for text in texts]
-        found = []
-        for count, part in in_batches(rows):
-            batch = torch.tensor(part, device=self.device)
-            found.append(self.encode(batch, words.embeddings[batch])[:count])
-        return torch.cat(found)
+    def encode_prompts(self, texts: Sequence[str]) -> Conditioning:
+        """Encode texts, too long ones cut as the tokenizer would; one row each."""
+        vocabulary, parts = self.vocabulary, []
+        for count, part in in_batches([vocabulary.padded(text) for text in texts]):
+            ids = torch.tensor(part, device=self.device)
+            parts.append(self.encode(ids, vocabulary.embeddings[ids])[:count])
+        return Conditioning.join(parts)
 
     def add_noise(self, x0: torch.Tensor, noise: torch.Tensor, t: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Noised latents x_t and what the UNet should predict there.
+        """Return noised latents x_t and what the network should predict there, both (B, C, h, w).
 
         Args:
             x0: latents (B, C, h, w).
             noise: standard normal, same shape.
             t: timesteps (B,) int64 in [0, ``timesteps``).
         """
-        match self._noise.config.prediction_type:
-            case "v_prediction":
-                target = self._noise.get_velocity(x0, noise, t)
-            case "sample":
-                target = x0
-            case _:
-                target = noise
-        return self._noise.add_noise(x0, noise, t), target
+        return self._family.add_noise(x0, noise, t)
 
-    def predict(self, x_t: torch.Tensor, t: torch.Tensor, states: torch.Tensor) -> torch.Tensor:
-        """The UNet's prediction (B, C, h, w) float32, without guidance.
+    def predict(self, x_t: torch.Tensor, t: torch.Tensor, conditioning: Conditioning) -> torch.Tensor:
+        """Return the network's prediction (B, C, h, w) float32, without guidance.
 
         Args:
             x_t: noised latents (B, C, h, w).
             t: timesteps (B,) int64.
-            states: text states (B, ...).
+            conditioning: B rows.
         """
-        x_t = x_t.to(self._pipe.unet.dtype)
         count_forwards(len(x_t))
         with self._quietly():
-            sample: torch.Tensor = self._pipe.unet(x_t, t, **self._texts.conditions(states, x_t)).sample
-        return sample.float()
+            return self._family.predict(x_t, t, conditioning)
 
     def denoising_error(
         self,
         x0: torch.Tensor,
         noise: torch.Tensor,
         t: torch.Tensor,
-        states: torch.Tensor,
+        conditioning: Conditioning,
         target: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Per-sample denoising error, ||eps - eps_theta(x_t | c)||^2 averaged over the latent (paper, eq. 5).
@@ -179,25 +177,23 @@ class DiffusionModel:
             x0: latents (B, C, h, w) of the target images.
             noise: standard normal, same shape.
             t: timesteps (B,) int64.
-            states: text states (B, ...).
-            target: what the UNet should predict (B, C, h, w), if not the noise, velocity or sample of ``add_noise``.
+            conditioning: B rows.
+            target: what the network should predict (B, C, h, w), if not what ``add_noise`` returns.
 
         Returns:
             Errors (B,) float32.
         """
         x_t, default = self.add_noise(x0, noise, t)
         target = default if target is None else target
-        return (self.predict(x_t, t, states) - target.float()).square().mean((1, 2, 3))
-
-    @property
-    def image_size(self) -> tuple[int, int]:
-        """Width and height of the images it draws, in pixels."""
-        _, height, width = self.latent_shape
-        scale = int(self._pipe.vae_scale_factor)
-        return width * scale, height * scale
+        return (self.predict(x_t, t, conditioning) - target.float()).square().mean((1, 2, 3))
 
     @torch.no_grad()
-    def generate(self, drawings: Sequence[GenerationRequest]) -> list[GeneratedImage]:
+    def encode_images(self, images: Sequence[Image.Image]) -> torch.Tensor:
+        """Encode RGB images to scaled mean latents (B, C, h, w) float32, on the victim's device."""
+        return torch.cat([self._family.encode_images(part)[:count] for count, part in in_batches(images)])
+
+    @torch.no_grad()
+    def generate(self, requests: Sequence[GenerationRequest]) -> list[GeneratedImage]:
         """Draw images by the pipeline's own call on text, each from its own generator.
 
         Raises:
@@ -205,28 +201,26 @@ class DiffusionModel:
         """
         images: dict[int, GeneratedImage] = {}
         groups: dict[float, list[int]] = defaultdict(list)
-        for index, drawing in enumerate(drawings):
-            groups[drawing.guidance].append(index)
+        for index, request in enumerate(requests):
+            groups[request.guidance].append(index)
         for guidance, indices in groups.items():
             for count, part in in_batches(indices):
-                drawn = self._draw([drawings[i] for i in part], guidance)
+                drawn = self._draw([requests[i] for i in part], guidance)
                 images.update(zip(part[:count], drawn[:count], strict=True))
-        return [images[i] for i in range(len(drawings))]
+        return [images[i] for i in range(len(requests))]
 
-    def _draw(self, drawings: Sequence[GenerationRequest], guidance: float) -> list[GeneratedImage]:
-        """One call of the pipeline."""
-        negative = self._guidance.negative_prompt
+    def _draw(self, requests: Sequence[GenerationRequest], guidance: float) -> list[GeneratedImage]:
+        """Call the pipeline once."""
+        negative, count = self._guidance.negative_prompt, len(requests)
         self._finite.begin()
-        guided, counted = self._guided(guidance), _counted(self._pipe.unet)
+        guided, counted = self._guided(guidance), _count_network_forwards(self._network)
         with library_warnings_ignored(), silence_safety_checker(), self._quietly(), guided, counted:
             output = self._pipe(
-                prompt=[drawing.text for drawing in drawings],
-                negative_prompt=None if negative is None else [negative] * len(drawings),
-                generator=[torch.Generator("cpu").manual_seed(drawing.seed) for drawing in drawings],
-                guidance_scale=guidance,
-                num_inference_steps=self._sampling.steps,
+                prompt=[request.text for request in requests],
+                negative_prompt=None if negative is None else [negative] * count,
+                generator=[torch.Generator("cpu").manual_seed(request.seed) for request in requests],
+                **self._family.call_arguments(guidance, self._sampling.steps),
             )
-        count = len(drawings)
         flags = getattr(output, "nsfw_content_detected", None) if self._checked else None
         return [
             GeneratedImage.of(image, finite=finite, blocked=bool(blocked))
@@ -236,78 +230,28 @@ class DiffusionModel:
         ]
 
     def _guided(self, scale: float) -> AbstractContextManager[None]:
-        """Safe latent diffusion, which there is none of without classifier-free guidance (scale above 1)."""
+        """Apply safe latent diffusion, which there is none of without classifier-free guidance (scale above 1)."""
         if self._guidance.safe is None or scale <= 1:
             return nullcontext()
+        ids = torch.tensor([self.vocabulary.padded(self._guidance.concept)], device=self.device)
+        concept = self.encode(ids, self.vocabulary.embeddings[ids])
         latents = torch.empty(1, *self.latent_shape, device=self.device)
-        concept = concept_conditions(self._texts, self._guidance.concept, latents)
-        return safe_latent_diffusion(self._pipe.unet, self._guidance, concept)
-
-    @property
-    def forwards_per_image(self) -> int:
-        """UNet forward passes that one image costs: two a step, for classifier-free guidance, or three to avoid."""
-        return (2 if self._guidance.safe is None else 3) * self._sampling.steps
-
-    @torch.no_grad()
-    def encode_images(self, images: Sequence[Image.Image]) -> torch.Tensor:
-        """Scaled mean latents (B, C, h, w) of images, as float32 on the victim's device."""
-        encoded = torch.cat([self._encode(part)[:count] for count, part in in_batches(images)])
-        config = self._pipe.vae.config
-        shift, scale = float(config.get("shift_factor") or 0), float(config.scaling_factor)
-        if (mean := config.get("latents_mean")) is None or (deviation := config.get("latents_std")) is None:
-            return ((encoded - shift) * scale).float()
-        middle, spread = (encoded.new_tensor(each).view(1, -1, 1, 1) for each in (mean, deviation))
-        return ((encoded - middle) * scale / spread).float()
-
-    def _encode(self, images: Sequence[Image.Image]) -> torch.Tensor:
-        """Mean latents of one batch, not yet scaled."""
-        vae = self._pipe.vae
-        # Stable Diffusion XL's overflows in half precision; its pipeline draws with it in single precision then.
-        raised = vae.dtype == torch.float16 and bool(vae.config.get("force_upcast"))
-        try:
-            if raised:
-                vae.float()
-            pixels = self._pipe.image_processor.preprocess(list(images)).to(vae.device, vae.dtype)
-            encoded = vae.encode(pixels)
-        finally:
-            if raised:
-                vae.half()
-        # AutoencoderTiny gives latents where AutoencoderKL gives a distribution of them.
-        mean: torch.Tensor = encoded.latents if "latents" in encoded else encoded.latent_dist.mean
-        return mean
+        return safe_latent_diffusion(self._network, self._guidance, self._family.network_arguments(concept, latents))
 
 
 @contextmanager
-def _counted(unet: Any) -> Iterator[None]:
-    """Count what a pipeline computes with its UNet, the passes of safe latent diffusion among it.
+def _count_network_forwards(network: Any) -> Iterator[None]:
+    """Count what a pipeline computes with its network, the passes of safe latent diffusion among it.
 
-    Args:
-        unet: the pipeline's; what changes its latents is there already, since hooks are called in their order.
+    Hooks are called in their order, so what changes the network's inputs has to be registered before.
     """
-    hook = unet.register_forward_pre_hook(
-        lambda _, given, named: count_forwards(len(given[0] if given else named["sample"])), with_kwargs=True
-    )
+
+    def count(_: Any, positional: tuple[Any, ...], named: dict[str, Any]) -> None:
+        latents = positional[0] if positional else named["sample" if "sample" in named else "hidden_states"]
+        count_forwards(len(latents))
+
+    hook = network.register_forward_pre_hook(count, with_kwargs=True)
     try:
         yield
     finally:
         hook.remove()
-
-
-def _check_schedule(scheduler: Any, sampling: Sampling) -> None:
-    """Refuse schedulers whose noise is not DDPM's, whose UNet predicts what is not known, or that LMS cannot follow.
-
-    Raises:
-        ModelError: names it.
-    """
-    known = (None, "epsilon", "v_prediction", "sample")
-    if not hasattr(scheduler, "alphas_cumprod") or scheduler.config.get("prediction_type") not in known:
-        raise ModelError(
-            f"its scheduler is a {type(scheduler).__name__} with prediction_type="
-            f"{scheduler.config.get('prediction_type')!r}; only DDPM's noise schedule and predictions of noise "
-            "(epsilon), velocity (v_prediction) or the sample can be attacked"
-        )
-    if sampling.scheduler == "lms" and scheduler.config.get("rescale_betas_zero_snr"):
-        raise ModelError(
-            "its schedule ends in pure noise (rescale_betas_zero_snr), which LMS sampling does not have, so images "
-            "would not be those that ship: give the concept 'sampling: {scheduler: own}'"
-        )

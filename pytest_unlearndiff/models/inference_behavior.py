@@ -23,8 +23,9 @@ from typing import Any
 
 import torch
 
-from .formats.pipelines import CHECKER
-from .pipelines import Pipeline, kind_of
+from ..sources.import_string import imported
+from .families import family_of
+from .pipeline_folders import CHECKER
 
 _LIBRARIES = frozenset(
     {
@@ -106,7 +107,7 @@ class InferenceBehavior:
     reasons: tuple[str, ...] = ()
 
 
-def inference_behavior(pipe: Pipeline, *, safety_checker: bool = False, weights: bool = True) -> InferenceBehavior:
+def inference_behavior(pipe: Any, *, safety_checker: bool = False, weights: bool = True) -> InferenceBehavior:
     """Walk a pipeline.
 
     Args:
@@ -168,7 +169,7 @@ class _Walk:
         """All attributes of a pipeline, its components among them."""
         self._class(type(pipe), "the pipeline")
         unchecked = frozenset() if safety_checker else frozenset({CHECKER, "feature_extractor"})
-        usual = set(inspect.signature(kind_of(pipe).pipeline.__init__).parameters)
+        usual = set(inspect.signature(imported(family_of(pipe).pipeline).__init__).parameters)
         for name in sorted(set(vars(pipe)) - _VOLATILE_OF_PIPELINES - _VOLATILE - unchecked):
             value = vars(pipe)[name]
             if name == "_internal_dict":

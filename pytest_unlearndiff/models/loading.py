@@ -1,4 +1,4 @@
-"""Put a checkpoint into a pipeline, and account for every tensor of it."""
+"""Make a victim of a checkpoint, a pipeline folder or a pipeline object, and tell how it differs from its base."""
 
 from __future__ import annotations
 
@@ -7,138 +7,42 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers.utils import is_accelerate_available
 
-from ..core.errors import ModelError, one_line
+from ..core.errors import ModelError
 from ..core.reasons import reasons_in_words
-from ..sources.base_guess import family_of
-from ..sources.hub import hub_folder, hub_mend
-from .accounting import NOTHING_CHANGED, WeightDiff, change, check_changed
+from ..sources.base_guess import guess_base
+from .accounting import NOTHING_CHANGED, WeightDiff, check_changed, compare_weights
 from .checkpoint import Checkpoint
-from .formats.folders import WeightFiles
-from .formats.pipelines import CHECKER, NO_CHECKER, check_index, check_whole, part_files
+from .families import components_of, family_of
 from .inference_behavior import uncompiled
-from .pipelines import Kind, Pipeline, kind_named, kind_of, networks
-from .precision import to_device, weights_type
-from .silence import library_warnings_ignored
+from .pipeline_folders import CHECKER, NO_CHECKER, freeze, load_pipeline
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """A pipeline, and what was found and assumed on the way.
+    """A victim, and what was assumed on the way.
 
     Attributes:
         pipe: the pipeline, in evaluation mode, frozen.
-        format: what the checkpoint was recognised as.
-        changes: what differs from the base; empty for a pipeline folder loaded without one.
+        format: the checkpoint's format, for people.
+        changes: differences to the base; empty for a pipeline folder loaded without one.
         metadata: what the file says about itself.
         notes: what was left out or assumed.
     """
 
-    pipe: Pipeline
+    pipe: Any
     format: str
     changes: tuple[WeightDiff, ...] = ()
     metadata: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 
-def load_pipeline(
-    path: str | Path, *, device: str = "cpu", dtype: str = "float32", safety_checker: bool = False
-) -> Pipeline:
-    """Load a pipeline folder, without its safety checker unless asked for, refusing components with missing weights.
-
-    No code of the folder is run, and nothing is fetched.
-
-    Args:
-        path: folder with a ``model_index.json``, or the Hub id of a repository that is on this machine.
-        device: where it goes.
-        dtype: name of its arithmetic, one of ``core.precision.WEIGHTS``.
-        safety_checker: whether to load it too.
-
-    Raises:
-        ModelError: there is no pipeline, it is of no known kind, weights are missing, or there is no safety checker
-            where it is asked for.
-    """
-    folder = _found(path)
-    if not (folder / "model_index.json").is_file():
-        mend = f"; {hub}" if not folder.exists() and (hub := hub_mend(str(path))) else ""
-        raise ModelError(f"{path} cannot be loaded as a diffusers pipeline: it holds no model_index.json{mend}")
-    try:
-        kind = kind_named(check_index(folder))
-        assert kind is not None  # else the index was refused
-        files = part_files(folder, kind, safety_checker=safety_checker)
-        pipe = _from_folder(folder, kind, files, dtype)
-        check_whole(pipe, files)
-    except ModelError as error:
-        raise ModelError(f"{path}: {error}") from None
-    return freeze(to_device(pipe, device))
-
-
-def _found(path: str | Path) -> Path:
-    """The folder of a pipeline, where a Hub id stands in its place too."""
-    return Path(path) if Path(path).exists() else hub_folder(str(path)) or Path(path)
-
-
-def load_scheduler(path: str | Path) -> Any:
-    """The scheduler of a pipeline alone, as the pipeline would have it, which mends old configs.
-
-    Args:
-        path: as ``load_pipeline``'s.
-
-    Raises:
-        ModelError: there is none that can be loaded.
-    """
-    folder = _found(path)
-    try:
-        kind = kind_named(check_index(folder))
-        assert kind is not None  # else the index was refused
-        rest = {name: None for name in kind.pipeline.__init__.__annotations__ if name in (*kind.networks, *_TOKENIZERS)}
-        with library_warnings_ignored():
-            pipe = kind.pipeline.from_pretrained(
-                folder, local_files_only=True, **rest, **kind.without, **kind.unchecked
-            )
-    except Exception as error:
-        raise ModelError(f"{path}: its scheduler cannot be loaded: {one_line(error)}") from None
-    return pipe.scheduler
-
-
-_TOKENIZERS = ("tokenizer", "tokenizer_2")
-
-
-def _from_folder(folder: Path, kind: Kind, files: Mapping[str, WeightFiles], dtype: str) -> Pipeline:
-    # Said, so that the libraries do not log what they would rather have.
-    safe = {found.safe for found in files.values()}
-    try:
-        with library_warnings_ignored():
-            return kind.pipeline.from_pretrained(
-                folder,
-                dtype=weights_type(dtype),
-                variant=files["unet"].variant,
-                use_safetensors=safe.pop() if len(safe) == 1 else None,
-                low_cpu_mem_usage=is_accelerate_available(),
-                local_files_only=True,
-                **kind.without,
-                **({} if CHECKER in files else kind.unchecked),
-            )
-    except Exception as error:
-        raise ModelError(f"cannot be loaded as a diffusers pipeline: {str(error)[:300]}") from None
-
-
-def freeze(pipe: Pipeline) -> Pipeline:
-    """Evaluation mode, no gradients for weights, no progress bar."""
-    for name in (*networks(pipe), *((CHECKER,) if getattr(pipe, CHECKER, None) is not None else ())):
-        getattr(pipe, name).eval().requires_grad_(False)
-    pipe.set_progress_bar_config(disable=True)
-    return pipe
-
-
 def load_victim(
     checkpoint: Checkpoint,
-    base: Pipeline | None,
+    base: Any,
     *,
     device: str = "cpu",
     dtype: str = "float32",
@@ -151,7 +55,7 @@ def load_victim(
 
     Args:
         checkpoint: what the path holds.
-        base: the un-erased pipeline; needed unless the checkpoint is a pipeline.
+        base: the un-erased pipeline; None only where the checkpoint is a pipeline.
         device: where a pipeline goes.
         dtype: name of a pipeline's arithmetic, one of ``core.precision.WEIGHTS``.
         partial: whether tensors may be missing without a pattern.
@@ -166,23 +70,19 @@ def load_victim(
     if checkpoint.pipeline:
         _check_class(checkpoint, guided)
         pipe = load_pipeline(checkpoint.path, device=device, dtype=dtype, safety_checker=safety_checker)
-        changes = () if base is None else _compare(pipe, base, checkpoint, guided or safety_checker)
+        changes = () if base is None else _compare_folders(pipe, base, checkpoint, guided or safety_checker)
         notes = checkpoint.notes
         if safety_checker and base is not None and not any(change.changed for change in changes):
             notes = (*notes, "its weights are the base's: all that is tested is the safety checker")
         return Loaded(pipe, checkpoint.format, changes, checkpoint.metadata, notes)
     if base is None:
+        guess = guess_base(checkpoint.path)
+        likely = f"={guess.base}. It seems to be of {guess.name} ({guess.why})" if guess is not None else ""
         raise ModelError(
-            f"{checkpoint.path} is a {checkpoint.format}, not a pipeline: give its base with --unlearndiff-base"
-            + _likely(checkpoint.path)
+            f"{checkpoint.path} is a {checkpoint.format}, not a pipeline: give its base with --unlearndiff-base{likely}"
         )
     loaded = apply(checkpoint, base, partial=partial)
     return replace(loaded, notes=(*loaded.notes, f"base assumed: {assumed}")) if assumed else loaded
-
-
-def _likely(path: Path) -> str:
-    family = family_of(path)
-    return f"={family.base}. It seems to be of {family.name} ({family.why})" if family is not None else ""
 
 
 def _check_class(checkpoint: Checkpoint, guided: bool) -> None:
@@ -193,8 +93,8 @@ def _check_class(checkpoint: Checkpoint, guided: bool) -> None:
         )
 
 
-def apply(checkpoint: Checkpoint, base: Pipeline, *, partial: bool = False) -> Loaded:
-    """Put a checkpoint's edits into a copy of the base.
+def apply(checkpoint: Checkpoint, base: Any, *, partial: bool = False) -> Loaded:
+    """Put a checkpoint's patches into a copy of the base.
 
     Raises:
         ModelError: a tensor has no place in the base, or another shape, or is not finite, or is missing; or nothing
@@ -202,23 +102,23 @@ def apply(checkpoint: Checkpoint, base: Pipeline, *, partial: bool = False) -> L
     """
     pipe = copy.copy(base)
     try:
-        changes = tuple(change for edit in checkpoint.edits for change in edit.apply(pipe, partial=partial))
+        changes = tuple(change for patch in checkpoint.patches for change in patch.apply(pipe, partial=partial))
         check_changed(changes)
     except ModelError as error:
         raise ModelError(f"{checkpoint.path} ({checkpoint.format}): {error}") from None
     return Loaded(freeze(pipe), checkpoint.format, changes, checkpoint.metadata, checkpoint.notes)
 
 
-def _compare(pipe: Pipeline, base: Pipeline, checkpoint: Checkpoint, guided: bool) -> tuple[WeightDiff, ...]:
+def _compare_folders(pipe: Any, base: Any, checkpoint: Checkpoint, guided: bool) -> tuple[WeightDiff, ...]:
     changes = []
-    if networks(pipe) != networks(base):
+    if components_of(pipe) != components_of(base):
         names = f"{type(pipe).__name__} and its base a {type(base).__name__}"
         raise ModelError(f"{checkpoint.path} is a {names}; is this its base?")
-    for component in networks(pipe):
-        known, mine = getattr(base, component).state_dict(), getattr(pipe, component).state_dict()
-        if set(known) != set(mine) or any(known[key].shape != mine[key].shape for key in known):
+    for component in components_of(pipe):
+        theirs, ours = getattr(base, component).state_dict(), getattr(pipe, component).state_dict()
+        if set(theirs) != set(ours) or any(theirs[key].shape != ours[key].shape for key in theirs):
             raise ModelError(f"{checkpoint.path}: its {component} has other tensors than the base's; is this its base?")
-        changes.append(change(component, known, mine))
+        changes.append(compare_weights(component, theirs, ours))
     if not guided:
         try:
             check_changed([change for change in changes if change.component != "vae"])
@@ -229,15 +129,15 @@ def _compare(pipe: Pipeline, base: Pipeline, checkpoint: Checkpoint, guided: boo
 
 def wrap_pipeline(
     pipe: Any,
-    base: Pipeline | None = None,
+    base: Any = None,
     *,
     acts: Sequence[str] = (),
     safety_checker: bool = False,
     title: str = "the pipeline",
 ) -> Loaded:
-    """A pipeline of the user's own, which is not changed but for being frozen.
+    """Wrap a pipeline object of the user's, which is only frozen.
 
-    Components of another floating-point type than the UNet's are replaced by copies in its type: transformers loads
+    Components of another floating-point type than the network's are replaced by copies in its type: transformers loads
     weights as they were saved and diffusers as float32, so ``from_pretrained`` without a type may mix them, and such a
     pipeline cannot draw.
 
@@ -246,13 +146,13 @@ def wrap_pipeline(
         base: the un-erased pipeline, from which it has to differ.
         acts: what acts on it at inference beside its weights, which then need not differ.
         safety_checker: whether its own is part of what is tested.
-        title: what it is called in errors.
+        title: its name in errors.
 
     Raises:
-        ModelError: it is of no known kind, or its base itself, or has no safety checker where that is asked for.
+        ModelError: it is of no known family, or its base itself, or has no safety checker where that is asked for.
     """
-    notes, mine, parts = [], copy.copy(pipe), [*kind_of(pipe).networks]
-    changes = () if base is None else _own_changes(pipe, base)
+    notes, wrapped, parts = [], copy.copy(pipe), [*components_of(pipe)]
+    changes = () if base is None else _compare_objects(pipe, base)
     if changes and not any(change.changed for change in changes if change.component != "vae"):
         if not acts:
             raise ModelError(f"{title} (pipeline object): {NOTHING_CHANGED}")
@@ -261,47 +161,46 @@ def wrap_pipeline(
         if getattr(pipe, CHECKER, None) is None:
             raise ModelError(f"the {type(pipe).__name__} {NO_CHECKER}")
         parts.append(CHECKER)
+    network = family_of(pipe).network
+    dtype, label = getattr(pipe, network).dtype, {"unet": "UNet"}.get(network, network)
     for component in parts:
-        module, wanted = getattr(pipe, component), pipe.unet.dtype
-        if module.dtype != wanted:
-            notes.append(f"{component} cast from {_short(module.dtype)} to {_short(wanted)}, the UNet's type")
-            setattr(mine, component, copy.deepcopy(module).to(wanted))
-    return Loaded(freeze(mine), "pipeline object", changes, notes=tuple(notes))
+        module = getattr(pipe, component)
+        if module.dtype != dtype:
+            names = [str(each).removeprefix("torch.") for each in (module.dtype, dtype)]
+            notes.append(f"{component} cast from {names[0]} to {names[1]}, the {label}'s type")
+            setattr(wrapped, component, copy.deepcopy(module).to(dtype))
+    return Loaded(freeze(wrapped), "pipeline object", changes, notes=tuple(notes))
 
 
-def _own_changes(pipe: Pipeline, base: Pipeline) -> tuple[WeightDiff, ...]:
-    """How a pipeline object differs from its base; empty where they are not made of the same tensors.
+def _compare_objects(pipe: Any, base: Any) -> tuple[WeightDiff, ...]:
+    """Compare a pipeline object with its base; empty where they are not made of the same tensors.
 
     A pipeline object has a type of its own, so they are compared as the coarser of both types has them.
     """
     changes = []
-    if networks(pipe) != networks(base):
+    if components_of(pipe) != components_of(base):
         return ()
-    for component in networks(pipe):
-        known, mine = (uncompiled(getattr(each, component)).state_dict() for each in (base, pipe))
-        if set(known) != set(mine) or any(known[k].shape != mine[k].shape or mine[k].is_meta for k in known):
+    for component in components_of(pipe):
+        theirs, ours = (uncompiled(getattr(each, component)).state_dict() for each in (base, pipe))
+        if set(theirs) != set(ours) or any(theirs[k].shape != ours[k].shape or ours[k].is_meta for k in theirs):
             return ()
-        pairs = {key: _as_coarse(known[key], mine[key]) for key in known}
+        pairs = {key: _in_coarser_dtype(theirs[key], ours[key]) for key in theirs}
         theirs, ours = ({key: pair[side] for key, pair in pairs.items()} for side in (0, 1))
-        changes.append(change(component, theirs, ours))
+        changes.append(compare_weights(component, theirs, ours))
     return tuple(changes)
 
 
-def _as_coarse(known: torch.Tensor, mine: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Two tensors on one device, in the type of the one with fewer digits."""
-    mine = mine.to(known.device)
-    if known.dtype == mine.dtype or not (known.is_floating_point() and mine.is_floating_point()):
-        return known, mine
-    coarse = max(known.dtype, mine.dtype, key=lambda dtype: torch.finfo(dtype).eps)
-    return known.to(coarse), mine.to(coarse)
-
-
-def _short(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
+def _in_coarser_dtype(theirs: torch.Tensor, ours: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Put two tensors on one device, in the type of the one with fewer digits."""
+    ours = ours.to(theirs.device)
+    if theirs.dtype == ours.dtype or not (theirs.is_floating_point() and ours.is_floating_point()):
+        return theirs, ours
+    coarse = max(theirs.dtype, ours.dtype, key=lambda dtype: torch.finfo(dtype).eps)
+    return theirs.to(coarse), ours.to(coarse)
 
 
 def describe(loaded: Loaded, beside: str = "") -> dict[str, Any]:
-    """What was found and assumed, as builtin types for reports.
+    """Describe a victim in builtin types, for reports.
 
     Args:
         loaded: the victim.
@@ -315,8 +214,8 @@ def describe(loaded: Loaded, beside: str = "") -> dict[str, Any]:
     }
 
 
-def weights_digest(pipe: Pipeline, *, safety_checker: bool = False) -> str:
-    """Content hash of a pipeline's weights in memory and of its noise schedule, in 16 hex digits.
+def weights_digest(pipe: Any, *, safety_checker: bool = False) -> str:
+    """Hash a pipeline's weights in memory and its noise schedule, in 16 hex digits.
 
     Args:
         pipe: the pipeline.
@@ -324,7 +223,7 @@ def weights_digest(pipe: Pipeline, *, safety_checker: bool = False) -> str:
     """
     total = hashlib.sha256()
     checked = safety_checker and getattr(pipe, CHECKER, None) is not None
-    for component in (*networks(pipe), *((CHECKER,) if checked else ())):
+    for component in (*components_of(pipe), *((CHECKER,) if checked else ())):
         for key, value in sorted(uncompiled(getattr(pipe, component)).state_dict().items()):
             total.update(f"{component}.{key}:{value.dtype}:{list(value.shape)}".encode())
             total.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())

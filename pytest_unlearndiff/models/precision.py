@@ -10,6 +10,7 @@ import torch
 
 from ..core.errors import ModelError
 from ..core.precision import WEIGHTS
+from .families import family_of
 
 
 def weights_type(precision: str) -> torch.dtype:
@@ -24,11 +25,11 @@ def to_device(pipe: Any, device: str) -> Any:
     Raises:
         ModelError: the device is not there, or has no such arithmetic.
     """
-    kind = torch.device(device).type
-    if kind == "cuda":
-        _check_cuda(device, pipe.unet.dtype)
+    on_cuda, dtype = torch.device(device).type == "cuda", getattr(pipe, family_of(pipe).network).dtype
+    if on_cuda:
+        _check_cuda(device, dtype)
     pipe = pipe.to(device)
-    if kind == "cuda" and pipe.unet.dtype != torch.float32:
+    if on_cuda and dtype != torch.float32:
         channels_last(pipe)
     return pipe
 
@@ -42,8 +43,8 @@ def _check_cuda(device: str, dtype: torch.dtype) -> None:
 
 def channels_last(pipe: Any) -> None:
     """Lay out the weights of convolutions for tensor cores, which read the channels of a pixel together."""
-    for module in (pipe.unet, pipe.vae):
-        module.to(memory_format=torch.channels_last)
+    for component in (family_of(pipe).network, "vae"):
+        getattr(pipe, component).to(memory_format=torch.channels_last)
 
 
 def compile_network(module: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What a checkpoint does to its base: one edit a component, each accounted for."""
+"""What a checkpoint does to its base: one patch a component, each accounted for."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ..core.errors import ModelError
-from .accounting import WeightDiff, change, check_complete, check_fit, check_partial
+from .accounting import WeightDiff, check_complete, check_fit, check_partial, compare_weights
 from .files import Tensors
 
 
@@ -23,7 +23,7 @@ class WeightPatch(Protocol):
             partial: whether to accept a component of which tensors are missing without a pattern.
 
         Returns:
-            What differs from the base, by component; nothing where the edit only checks.
+            What differs from the base, by component; nothing where the patch only checks.
 
         Raises:
             ModelError: something has no place, another shape, or is not finite.
@@ -75,4 +75,4 @@ def apply_weights(pipe: Any, component: str, tensors: Tensors, how: str = "") ->
     mine.load_state_dict(dict(tensors), strict=False)
     setattr(pipe, component, mine)
     after = mine.state_dict()
-    return change(component, module.state_dict(), {key: after[key] for key in tensors}, how)
+    return compare_weights(component, module.state_dict(), {key: after[key] for key in tensors}, how)

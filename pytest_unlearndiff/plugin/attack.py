@@ -22,7 +22,7 @@ from ..reports.junit import properties
 from ..runs.campaign import Campaign
 from ..runs.model_cache import Fingerprint, ModelSpec
 from ..runs.stop import RUN_ALL, StopCondition
-from ..sources.base_guess import family_of
+from ..sources.base_guess import guess_base
 from ..sources.import_string import is_import_string
 from ..sources.judge_files import judge_weights
 from .fixtures import NO_MODEL, overridden
@@ -47,7 +47,7 @@ def gate_source(request: GateRequest, settings: Settings) -> ModelSpec:
 
 def _source(model: Path | None, base: Path | None, settings: Settings, version: str) -> ModelSpec:
     """A victim; where no base is given, the one its checkpoint tells of, if that is on this machine."""
-    if base is None and model is not None and (family := family_of(model)) is not None:
+    if base is None and model is not None and (family := guess_base(model)) is not None:
         assumed = str(family)
         return ModelSpec(model, family.folder(), version=version, **settings.loading, assumed=assumed)
     return ModelSpec(model, base, version=version, **settings.loading)

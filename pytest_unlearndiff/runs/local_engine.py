@@ -67,8 +67,8 @@ def engine_here(
 
 def _scheduler_notes(pipe: Any, campaign: Campaign, source: ModelSpec) -> list[str]:
     """In what the victim's scheduler is another than its base's, so that images differ beyond what weights do."""
-    from ..models.loading import load_scheduler
     from ..models.noise_schedules import differences
+    from ..models.pipeline_folders import load_scheduler
 
     if source.base is None or (source.model is None and source.pipe is None):
         return []

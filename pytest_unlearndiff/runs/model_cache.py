@@ -214,7 +214,7 @@ class ModelCache:
     def _pipeline(self, path: str, source: ModelSpec, *, checked: bool = False) -> Any:
         """The pipeline of a folder, where and as ``source`` says; with its safety checker if that is wanted."""
         import_libraries()
-        from ..models.loading import load_pipeline
+        from ..models.pipeline_folders import load_pipeline
 
         where = ("pipeline", path, source.device, source.dtype)
         # A ``DiffusionModel`` takes the checker out where it does not count, so that one copy of the weights is enough.

@@ -31,7 +31,7 @@ Shapes = Iterator[tuple[str, tuple[int, ...]]]
 
 
 @dataclass(frozen=True)
-class Family:
+class BaseGuess:
     """What a checkpoint was made from.
 
     Attributes:
@@ -53,7 +53,7 @@ class Family:
         return f"{self.name}, base {self.base} ({self.why})"
 
 
-def family_of(path: Path) -> Family | None:
+def guess_base(path: Path) -> BaseGuess | None:
     """Tell a checkpoint's family; None for whole pipelines, and where nothing tells."""
     try:
         if (path / "model_index.json").is_file():
@@ -65,7 +65,7 @@ def family_of(path: Path) -> Family | None:
         return None
 
 
-def _of_file(path: Path) -> Family | None:
+def _of_file(path: Path) -> BaseGuess | None:
     with path.open("rb") as file:
         start = file.read(9)
         if start[8:9] == b"{":
@@ -76,19 +76,19 @@ def _of_file(path: Path) -> Family | None:
         return _of_shapes(_pickled(file, 4)) if start.startswith(b"\x80") else None
 
 
-def _of_safetensors(file: BinaryIO, size: int) -> Family | None:
+def _of_safetensors(file: BinaryIO, size: int) -> BaseGuess | None:
     file.seek(8)
     try:
         header = json.loads(file.read(size)) if size < _HEADER_LIMIT else {}
         said = header.pop("__metadata__", {}).get("base_model_id")
         if isinstance(said, str) and re.fullmatch(r"[\w.-]+/[\w.-]+", said):
-            return Family(said, said, "as its metadata says")
+            return BaseGuess(said, said, "as its metadata says")
         return _of_shapes((key, tuple(value["shape"])) for key, value in header.items())
     except (ValueError, AttributeError, KeyError, TypeError, RecursionError):
         return None
 
 
-def _of_zip(file: BinaryIO) -> Family | None:
+def _of_zip(file: BinaryIO) -> BaseGuess | None:
     try:
         with zipfile.ZipFile(file) as archive:
             entry = next((e for e in archive.infolist() if e.filename.endswith("data.pkl")), None)
@@ -100,15 +100,15 @@ def _of_zip(file: BinaryIO) -> Family | None:
         return None
 
 
-def _of_shapes(shapes: Shapes) -> Family | None:
-    found: Family | None = None
+def _of_shapes(shapes: Shapes) -> BaseGuess | None:
+    found: BaseGuess | None = None
     for key, shape in shapes:
         if _TWO_ENCODERS.search(key):
             name, base, unsure = _XL
-            return Family(name, base, f"it holds {key}; {unsure}")
+            return BaseGuess(name, base, f"it holds {key}; {unsure}")
         if found is None and len(shape) == 2 and (told := _told(key, shape[1])) is not None:
             (name, base, unsure), what = told
-            found = Family(name, base, f"{what}; {unsure}")
+            found = BaseGuess(name, base, f"{what}; {unsure}")
     return found
 
 

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from tiny import tiny_pipeline
 
 from pytest_unlearndiff.__main__ import main
-from pytest_unlearndiff.sources.base_guess import Family
+from pytest_unlearndiff.sources.base_guess import BaseGuess
 
 
 @pytest.fixture(scope="module")
@@ -97,9 +97,9 @@ def test_an_assumed_base_and_what_to_know_are_told(
     index = json.loads((folder / "model_index.json").read_text())
     (folder / "model_index.json").write_text(json.dumps({**index, "_class_name": "StableDiffusionPipelineSafe"}))
     save_file(unet(tiny_pipeline(1), ATTN2), tmp_path / "esd", metadata={"format": "pt"})
-    monkeypatch.setattr(Family, "folder", lambda _: base)
+    monkeypatch.setattr(BaseGuess, "folder", lambda _: base)
     monkeypatch.setattr(
-        "pytest_unlearndiff.cli.inspect.family_of", lambda _: Family("Stable Diffusion 1.x", "x/y", "its shapes")
+        "pytest_unlearndiff.cli.inspect.guess_base", lambda _: BaseGuess("Stable Diffusion 1.x", "x/y", "its shapes")
     )
     assert main(["inspect", str(tmp_path / "esd")]) == 0
     lines = capsys.readouterr().out.splitlines()

@@ -12,7 +12,7 @@ from tiny import EMOJI
 from worlds import World
 
 from pytest_unlearndiff.models.generated_images import NOT_FINITE
-from pytest_unlearndiff.models.loading import load_pipeline
+from pytest_unlearndiff.models.pipeline_folders import load_pipeline
 
 pytestmark = pytest.mark.slow
 

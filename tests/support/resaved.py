@@ -14,8 +14,8 @@ import torch
 from diffusers import StableDiffusionPipeline
 from safetensors.torch import save_file
 
+from pytest_unlearndiff.models.families import components_of
 from pytest_unlearndiff.models.formats.compvis_names import open_clip_name, unet_names, vae_names
-from pytest_unlearndiff.models.pipelines import Pipeline, networks
 
 Tensors = dict[str, torch.Tensor]
 Pairs = dict[str, tuple[torch.Tensor, torch.Tensor]]
@@ -37,14 +37,14 @@ class Format:
     part: str = ""
     trusted: bool = False
 
-    def tensors(self, pipe: Pipeline, component: str) -> Tensors:
+    def tensors(self, pipe: Any, component: str) -> Tensors:
         """What it carries of a component."""
         named = getattr(pipe, component).state_dict() if component in self.carries else {}
         return {key: value for key, value in named.items() if re.search(self.part, key)}
 
-    def assert_loaded(self, pipe: Pipeline, saved: Pipeline, base: Pipeline) -> None:
+    def assert_loaded(self, pipe: Any, saved: Any, base: Any) -> None:
         """That a loaded pipeline has what was saved, and the base's tensors for all that was not, to the bit."""
-        for component in networks(base):
+        for component in components_of(base):
             carried, kept = self.tensors(saved, component), getattr(base, component).state_dict()
             for key, value in getattr(pipe, component).state_dict().items():
                 assert torch.equal(value, carried.get(key, kept[key])), f"{component}.{key}"

@@ -16,8 +16,9 @@ from resaved import unet
 
 from pytest_unlearndiff.core.errors import ModelError
 from pytest_unlearndiff.models.checkpoint import read_checkpoint
-from pytest_unlearndiff.models.loading import load_pipeline, load_victim
+from pytest_unlearndiff.models.loading import load_victim
 from pytest_unlearndiff.models.pickles import check_archive
+from pytest_unlearndiff.models.pipeline_folders import load_pipeline
 
 SMALL = {"unet.a": torch.arange(300.0), "unet.b": torch.ones(7), "unet.none": torch.ones(0)}
 

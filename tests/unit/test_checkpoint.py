@@ -15,7 +15,8 @@ from safetensors.torch import save_file
 
 from pytest_unlearndiff.core.errors import ModelError
 from pytest_unlearndiff.models.checkpoint import read_checkpoint
-from pytest_unlearndiff.models.loading import Loaded, load_pipeline, load_victim, weights_digest
+from pytest_unlearndiff.models.loading import Loaded, load_victim, weights_digest
+from pytest_unlearndiff.models.pipeline_folders import load_pipeline
 
 Tensors = dict[str, torch.Tensor]
 

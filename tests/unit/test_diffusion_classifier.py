@@ -12,7 +12,7 @@ from pytest_unlearndiff.core.drawing import GenerationRequest
 from pytest_unlearndiff.judges.base import build_judge
 from pytest_unlearndiff.judges.diffusion_classifier import DiffusionClassifier, spread
 from pytest_unlearndiff.models.diffusion_model import DiffusionModel
-from pytest_unlearndiff.models.loading import load_pipeline
+from pytest_unlearndiff.models.pipeline_folders import load_pipeline
 
 WORDS = ["church", "fish", "cat", "tree"]
 

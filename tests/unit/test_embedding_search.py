@@ -40,7 +40,7 @@ def test_a_step_is_adam_at_the_nearest_tokens_towards_the_base_models_prediction
     ids = lane.slots.padded(tokens.tolist(), vocabulary)[None]
     slots = vocabulary.embeddings[tokens].clone().requires_grad_(True)
     whole = torch.cat([vocabulary.embeddings[ids[:, :1]], slots[None], vocabulary.embeddings[ids[:, 4:]]], 1)
-    predicted = erased.unet(x_t, t, encoder_hidden_states=victim.encode(ids, whole)).sample
+    predicted = erased.unet(x_t, t, **victim.encode(ids, whole).tensors).sample
     torch.nn.functional.mse_loss(predicted, wanted).backward()
     before.grad = slots.grad
     torch.optim.Adam([before], lr=0.01, weight_decay=0.1).step()

@@ -33,7 +33,8 @@ from tiny import EMOJI, tiny_pipeline
 from pytest_unlearndiff.core.errors import ModelError
 from pytest_unlearndiff.models.checkpoint import read_checkpoint
 from pytest_unlearndiff.models.formats.compvis_names import unet_names, vae_names
-from pytest_unlearndiff.models.loading import Loaded, load_pipeline, load_victim, weights_digest
+from pytest_unlearndiff.models.loading import Loaded, load_victim, weights_digest
+from pytest_unlearndiff.models.pipeline_folders import load_pipeline
 
 ERASED = EMOJI / "erased"
 

@@ -17,8 +17,9 @@ from tiny import tiny_pipeline, tiny_xl
 from pytest_unlearndiff.core.errors import ModelError
 from pytest_unlearndiff.models.checkpoint import read_checkpoint
 from pytest_unlearndiff.models.formats.compvis_names import unet_names
-from pytest_unlearndiff.models.loading import Loaded, load_pipeline, load_victim, weights_digest, wrap_pipeline
-from pytest_unlearndiff.sources.base_guess import family_of
+from pytest_unlearndiff.models.loading import Loaded, load_victim, weights_digest, wrap_pipeline
+from pytest_unlearndiff.models.pipeline_folders import load_pipeline
+from pytest_unlearndiff.sources.base_guess import guess_base
 
 
 @pytest.fixture(scope="module")
@@ -248,14 +249,14 @@ LAYER = "mid_block.attentions.0.transformer_blocks.0.attn2.to_k.weight"
 def test_its_base_is_told_by_shapes(shapes: dict[str, tuple[int, ...]], save: object, tmp_path: Path) -> None:
     assert callable(save)
     save({key: torch.ones(shape) for key, shape in shapes.items()}, tmp_path / "x")
-    family = family_of(tmp_path / "x")
+    family = guess_base(tmp_path / "x")
     assert family is not None
     assert family.base == "stabilityai/stable-diffusion-xl-base-1.0"
 
 
 def test_the_refiners_shapes_tell_no_base(tmp_path: Path) -> None:
     save_file({LAYER: torch.ones(8, 1280)}, tmp_path / "x")
-    assert family_of(tmp_path / "x") is None
+    assert guess_base(tmp_path / "x") is None
 
 
 def test_text_of_one_encoder_is_never_taken_for_the_others(base: StableDiffusionXLPipeline, tmp_path: Path) -> None:

@@ -29,14 +29,14 @@ def states(*texts: str) -> torch.Tensor:
     pipe = tiny_pipeline(0)
     ids = pipe.tokenizer(list(texts), padding="max_length", truncation=True, return_tensors="pt").input_ids
     found: torch.Tensor = pipe.text_encoder(ids)[0]
-    return found
+    return found.flatten(1)
 
 
 def distance(lane: GeneticLane, row: tuple[int, ...], victim: DiffusionModel) -> float:
     """Squared distance of one candidate, worked out from its text."""
     vocabulary = victim.vocabulary
     ids = lane.slots.padded(vocabulary.typeable[list(row)].tolist(), vocabulary)
-    return float((tiny_pipeline(0).text_encoder(ids[None])[0][0] - lane.wanted).square().sum())
+    return float((tiny_pipeline(0).text_encoder(ids[None])[0][0].flatten() - lane.wanted).square().sum())
 
 
 def test_it_wants_the_prompts_states_moved_in_the_words_direction(victim: DiffusionModel, targets: Targets) -> None:

@@ -18,7 +18,8 @@ from safetensors.torch import save_file
 from pytest_unlearndiff.__main__ import main
 from pytest_unlearndiff.core.errors import ModelError
 from pytest_unlearndiff.models.checkpoint import read_checkpoint
-from pytest_unlearndiff.models.loading import load_pipeline, load_victim
+from pytest_unlearndiff.models.loading import load_victim
+from pytest_unlearndiff.models.pipeline_folders import load_pipeline
 
 NAMES = [text for text in TEXTS if text != "\ud800"]
 

@@ -25,7 +25,8 @@ from pytest_unlearndiff.core.judgement import Evaluated, Judgement
 from pytest_unlearndiff.core.precision import PRECISIONS, WEIGHTS, resolved
 from pytest_unlearndiff.models import precision as arithmetic
 from pytest_unlearndiff.models.diffusion_model import DiffusionModel
-from pytest_unlearndiff.models.loading import load_pipeline, weights_digest
+from pytest_unlearndiff.models.loading import weights_digest
+from pytest_unlearndiff.models.pipeline_folders import load_pipeline
 from pytest_unlearndiff.runs.engine import Engine
 
 SHORT = Sampling(steps=2)
@@ -187,10 +188,10 @@ def test_on_cuda_half_precision_is_laid_out_for_tensor_cores(monkeypatch: pytest
     monkeypatch.setattr(arithmetic, "_check_cuda", lambda *_: None)
     monkeypatch.setattr(arithmetic, "channels_last", laid.append)
     for device, dtype, wanted in (("cuda", torch.float16, 1), ("cuda", torch.float32, 0), ("cpu", torch.bfloat16, 0)):
-        pipe = SimpleNamespace(unet=SimpleNamespace(dtype=dtype))
-        pipe.to = lambda _, pipe=pipe: pipe
+        pipe = tiny_pipeline(1).to(dtype=dtype)
+        monkeypatch.setattr(pipe, "to", lambda _, pipe=pipe: pipe)
         laid.clear()
-        assert arithmetic.placed(pipe, device) is pipe
+        assert arithmetic.to_device(pipe, device) is pipe
         assert len(laid) == wanted
 
 

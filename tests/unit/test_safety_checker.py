@@ -28,7 +28,8 @@ from pytest_unlearndiff.core.gate import Gate, Verdict
 from pytest_unlearndiff.core.outcome import Status
 from pytest_unlearndiff.core.result import Retention
 from pytest_unlearndiff.models.diffusion_model import DiffusionModel
-from pytest_unlearndiff.models.loading import describe, load_pipeline
+from pytest_unlearndiff.models.loading import describe
+from pytest_unlearndiff.models.pipeline_folders import load_pipeline
 from pytest_unlearndiff.reports.gate_report import GateReport
 from pytest_unlearndiff.runs.campaign import Campaign
 from pytest_unlearndiff.runs.model_cache import Fingerprint, ModelCache, ModelSpec

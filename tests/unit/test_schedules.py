@@ -19,8 +19,8 @@ from pytest_unlearndiff.core.concept import SPACINGS, Concept, JudgeConfig, Samp
 from pytest_unlearndiff.core.drawing import GenerationRequest
 from pytest_unlearndiff.core.errors import ModelError
 from pytest_unlearndiff.models.diffusion_model import DiffusionModel
-from pytest_unlearndiff.models.loading import load_pipeline, load_scheduler
 from pytest_unlearndiff.models.noise_schedules import differences, lms
+from pytest_unlearndiff.models.pipeline_folders import load_pipeline, load_scheduler
 from pytest_unlearndiff.models.silence import library_warnings_ignored
 from pytest_unlearndiff.runs.campaign import Campaign
 from pytest_unlearndiff.runs.model_cache import Fingerprint, ModelCache, ModelSpec

@@ -26,7 +26,8 @@ from pytest_unlearndiff.core.attack_config import AttackConfig
 from pytest_unlearndiff.core.concept import Sampling
 from pytest_unlearndiff.core.drawing import GenerationRequest
 from pytest_unlearndiff.models.diffusion_model import DiffusionModel
-from pytest_unlearndiff.models.loading import load_pipeline, weights_digest
+from pytest_unlearndiff.models.loading import weights_digest
+from pytest_unlearndiff.models.pipeline_folders import load_pipeline
 from pytest_unlearndiff.models.target_images import Targets
 
 SPECS = {

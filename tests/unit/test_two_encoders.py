@@ -65,8 +65,8 @@ def test_text_states_are_the_pipelines_own(text: str, victim: DiffusionModel) ->
     """Also where the tokenizers spell a text in other tokens: the second one's padding is a token of prompts."""
     states, _, pooled, _ = tiny_xl(1).encode_prompt(text, do_classifier_free_guidance=False)
     mine = victim.encode_prompts([text])
-    torch.testing.assert_close(mine[:, :-1], states, atol=1e-6, rtol=0)
-    torch.testing.assert_close(mine[:, -1, : pooled.shape[1]], pooled, atol=1e-6, rtol=0)
+    torch.testing.assert_close(mine.tensors["encoder_hidden_states"], states, atol=1e-6, rtol=0)
+    torch.testing.assert_close(mine.tensors["text_embeds"], pooled, atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("text", TEXTS)
@@ -87,13 +87,13 @@ def test_the_predicted_noise_is_what_the_pipeline_draws_with(text: str) -> None:
 def test_gradients_by_the_slots_pass_both_encoders_and_are_finite_differences() -> None:
     pipe = tiny_xl(1).to(torch.float64)
     victim = DiffusionModel(pipe, SHORT)
-    words, texts = victim.vocabulary, victim._texts
+    words, family = victim.vocabulary, victim._family
     ids = torch.tensor([words.padded("a church! on red")])
     latents = torch.randn(1, 4, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 
     def answer(slot: torch.Tensor) -> torch.Tensor:
         embeddings = torch.cat([words.embeddings[ids][:, :2], slot, words.embeddings[ids][:, 3:]], 1)
-        conditions = texts.conditions(texts.encode(ids, embeddings), latents)
+        conditions = family.network_arguments(family.encode(ids, embeddings), latents)
         found: torch.Tensor = pipe.unet(latents, torch.tensor([490]), **conditions).sample
         return found.square().sum()
 
@@ -116,9 +116,8 @@ def test_the_empty_negative_prompt_is_zeros_where_the_pipeline_says_so() -> None
         keep.remove()
     forced, own = given
     assert not forced[:4].any()
-    torch.testing.assert_close(
-        own[:1], DiffusionModel(tiny_xl(), SHORT).encode_prompts([""])[:, :-1], atol=1e-6, rtol=0
-    )
+    empty = DiffusionModel(tiny_xl(), SHORT).encode_prompts([""]).tensors["encoder_hidden_states"]
+    torch.testing.assert_close(own[:1], empty, atol=1e-6, rtol=0)
     assert torch.equal(forced[4:], own[4:])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from tiny import shown, tiny_pipeline, tiny_xl
 from pytest_unlearndiff.core.concept import Sampling
 from pytest_unlearndiff.core.drawing import GenerationRequest
 from pytest_unlearndiff.models.diffusion_model import DiffusionModel
-from pytest_unlearndiff.models.pipelines import Pipeline
+from pytest_unlearndiff.models.families.base import Conditioning
 from pytest_unlearndiff.models.silence import library_warnings_ignored
 
 DRAWINGS = [
@@ -32,14 +33,15 @@ def test_encoding_real_embeddings_is_the_text_encoders_own_result(victim: Diffus
     pipe = tiny_pipeline()
     ids = pipe.tokenizer(["a church", "a red tree"], padding="max_length", return_tensors="pt").input_ids
     embeddings = pipe.text_encoder.get_input_embeddings()(ids)
-    torch.testing.assert_close(victim.encode(ids, embeddings), pipe.text_encoder(ids)[0])
+    (states,) = victim.encode(ids, embeddings).tensors.values()
+    torch.testing.assert_close(states, pipe.text_encoder(ids)[0])
     assert not pipe.text_encoder.get_input_embeddings()._forward_hooks
 
 
 def test_gradients_reach_the_embeddings(victim: DiffusionModel) -> None:
     ids = torch.full((1, victim.vocabulary.length), victim.vocabulary.eos)
     embeddings = victim.vocabulary.embeddings[ids].requires_grad_(True)
-    victim.encode(ids, embeddings).square().sum().backward()
+    victim.encode(ids, embeddings).vectors().square().sum().backward()
     assert embeddings.grad is not None
     assert embeddings.grad.abs().sum() > 0
 
@@ -57,11 +59,12 @@ def test_denoising_error_is_the_definition(prediction_type: str) -> None:
     wanted = {"epsilon": noise, "v_prediction": velocity, "sample": x0}[prediction_type]
     predicted = pipe.unet(x_t, t, encoder_hidden_states=states).sample
     expected = (predicted - wanted).square().mean((1, 2, 3))
-    torch.testing.assert_close(victim.denoising_error(x0, noise, t, states), expected)
+    conditioning = Conditioning({"encoder_hidden_states": states})
+    torch.testing.assert_close(victim.denoising_error(x0, noise, t, conditioning), expected)
 
 
 @pytest.mark.parametrize("make", [tiny_pipeline, tiny_xl])
-def test_images_are_the_pipelines_own_one_by_one(make: Callable[[], Pipeline]) -> None:
+def test_images_are_the_pipelines_own_one_by_one(make: Callable[[], Any]) -> None:
     pipe = make()
     with library_warnings_ignored():
         pipe.scheduler = LMSDiscreteScheduler.from_config(pipe.scheduler.config)

@@ -20,7 +20,7 @@ from pytest_unlearndiff.core.errors import ModelError
 from pytest_unlearndiff.models.loading import weights_digest, wrap_pipeline
 from pytest_unlearndiff.plugin.settings import Settings
 from pytest_unlearndiff.runs.model_cache import ModelCache, ModelSpec
-from pytest_unlearndiff.sources.base_guess import family_of
+from pytest_unlearndiff.sources.base_guess import guess_base
 from pytest_unlearndiff.sources.hub import MIRRORS, hub_folder, hub_mend
 from pytest_unlearndiff.sources.import_string import is_import_string, make
 
@@ -93,7 +93,7 @@ SAVERS: dict[str, Callable[[dict[str, torch.Tensor], Path], Any]] = {
 @pytest.mark.parametrize(("width", "name"), [(768, "Stable Diffusion 1.x"), (1024, "Stable Diffusion 2.x")])
 def test_a_family_is_told_by_shapes(how: str, key: str, width: int, name: str, tmp_path: Path) -> None:
     SAVERS[how]({"conv_in.weight": torch.ones(4, 4, 3, 3), key: torch.ones(8, width)}, tmp_path / "x")
-    family = family_of(tmp_path / "x")
+    family = guess_base(tmp_path / "x")
     assert family is not None
     assert family.name == name
     assert f"{width} numbers" in str(family)
@@ -103,7 +103,7 @@ def test_a_family_is_told_by_a_lora_and_by_a_text_encoder(tmp_path: Path) -> Non
     layer = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k.lora_down.weight"
     save_file({layer: torch.ones(1, 768)}, tmp_path / "lora")
     save_file({"embeddings.token_embedding.weight": torch.ones(10, 1024)}, tmp_path / "text")
-    assert [str(family_of(tmp_path / name))[:20] for name in ("lora", "text")] == [
+    assert [str(guess_base(tmp_path / name))[:20] for name in ("lora", "text")] == [
         "Stable Diffusion 1.x",
         "Stable Diffusion 2.x",
     ]
@@ -111,7 +111,7 @@ def test_a_family_is_told_by_a_lora_and_by_a_text_encoder(tmp_path: Path) -> Non
 
 def test_metadata_outranks_shapes(tmp_path: Path) -> None:
     save_file({KEY: torch.ones(8, 768)}, tmp_path / "x", metadata={"base_model_id": "owner/style-model"})
-    family = family_of(tmp_path / "x")
+    family = guess_base(tmp_path / "x")
     assert family is not None
     assert (family.base, family.why) == ("owner/style-model", "as its metadata says")
 
@@ -120,14 +120,14 @@ def test_metadata_outranks_shapes(tmp_path: Path) -> None:
 def test_what_tells_nothing(content: bytes | None, tmp_path: Path) -> None:
     if content is not None:
         (tmp_path / "x").write_bytes(content)
-    assert family_of(tmp_path / "x") is None
+    assert guess_base(tmp_path / "x") is None
 
 
 def test_what_tells_nothing_else(tmp_path: Path) -> None:
     save_file(text(tiny_pipeline(0)), tmp_path / "tiny")
-    assert family_of(tmp_path / "tiny") is None
+    assert guess_base(tmp_path / "tiny") is None
     (tmp_path / "model_index.json").write_text(json.dumps({}))
-    assert family_of(tmp_path) is None
+    assert guess_base(tmp_path) is None
 
 
 MODULE = """
@@ -195,13 +195,13 @@ def test_a_pipeline_of_mixed_types_draws_in_the_unets() -> None:
 
 
 def test_a_name_that_no_file_can_have_tells_nothing() -> None:
-    assert family_of(Path("x" * 300)) is None
+    assert guess_base(Path("x" * 300)) is None
 
 
 def test_an_archive_that_is_no_checkpoint_tells_nothing(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "x.pt", "w") as archive:
         archive.writestr("readme", "nothing")
-    assert family_of(tmp_path / "x.pt") is None
+    assert guess_base(tmp_path / "x.pt") is None
 
 
 def test_without_the_hubs_package_nothing_is_of_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,7 +37,7 @@ def detect_format(contents: Contents) -> DetectedFormat:
             notes = (*contents.notes, *found.notes)
             if left_out:
                 notes += (f"no tensors, left out: {', '.join(left_out[:_TOLD])}{', ...' if left_out[_TOLD:] else ''}",)
-            return DetectedFormat(found.format, found.edits, notes)
+            return DetectedFormat(found.format, found.patches, notes)
     sample = ", ".join(sorted(named)[:5])
     raise ModelError(
         f"tensors named {sample} ... fit neither a UNet nor a CLIP text encoder (with diffusers' or CompVis names), "

@@ -42,24 +42,24 @@ def detect(named: Tensors, contents: Contents) -> DetectedFormat | None:
     if not any(key.startswith(prefixes) for key in named):
         return None
     parts = _by_part(named)
-    edits: list[WeightPatch] = []
+    patches: list[WeightPatch] = []
     if unet := parts["unet"]:
-        edits.append(Weights("unet", unet, _unet_tensors))
+        patches.append(Weights("unet", unet, _unet_tensors))
     if text := parts["text"]:
-        edits.append(text_encoder(text_encoder_names(text)[0]))
+        patches.append(text_encoder(text_encoder_names(text)[0]))
     if clip := parts["open_clip"]:
-        edits.append(Weights("text_encoder", clip, _from_open_clip, complete=True))
+        patches.append(Weights("text_encoder", clip, _from_open_clip, complete=True))
     if second := parts["second"]:
-        edits.append(Weights(SECOND, second, _from_open_clip, complete=True))
+        patches.append(Weights(SECOND, second, _from_open_clip, complete=True))
     if vae := parts["vae"]:
-        edits.append(Weights("vae", vae, _vae_tensors, complete=True))
+        patches.append(Weights("vae", vae, _vae_tensors, complete=True))
     if "alphas_cumprod" in named:
-        edits.append(SameSchedule(named["alphas_cumprod"]))
+        patches.append(SameSchedule(named["alphas_cumprod"]))
     if marks := [mark for mark in _MARKS if mark in named]:
-        edits.append(SameTraining({_MARKS[mark][0]: _MARKS[mark][1] for mark in marks}))
+        patches.append(SameTraining({_MARKS[mark][0]: _MARKS[mark][1] for mark in marks}))
     whole = bool(vae) and bool(text or clip or second)
     title = "CompVis checkpoint of a whole pipeline" if whole else "state dict with CompVis' names"
-    return DetectedFormat(title, tuple(edits), tuple(_notes(parts)))
+    return DetectedFormat(title, tuple(patches), tuple(_notes(parts)))
 
 
 def _by_part(named: Tensors) -> Mapping[str, dict[str, torch.Tensor]]:

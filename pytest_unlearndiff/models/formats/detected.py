@@ -13,10 +13,10 @@ class DetectedFormat:
 
     Attributes:
         format: for people.
-        edits: one a component.
+        patches: one a component.
         notes: what was left out or assumed, for the report.
     """
 
     format: str
-    edits: tuple[WeightPatch, ...]
+    patches: tuple[WeightPatch, ...]
     notes: tuple[str, ...] = ()

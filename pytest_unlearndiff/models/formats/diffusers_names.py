@@ -46,15 +46,15 @@ def detect(named: Tensors, contents: Contents) -> DetectedFormat | None:
         text, second = {}, text
     if not all(key.startswith(_UNET) for key in unet) or not all(key.startswith(_TEXT) for key in (*text, *second)):
         return None
-    edits: list[WeightPatch] = []
+    patches: list[WeightPatch] = []
     if unet:
-        edits.append(Weights("unet", unet))
+        patches.append(Weights("unet", unet))
     if text:
-        edits.append(text_encoder(text))
+        patches.append(text_encoder(text))
     if second:
-        edits.append(text_encoder(second, SECOND))
+        patches.append(text_encoder(second, SECOND))
     return DetectedFormat(
-        _title({"UNet": unet, "text encoder": text, "text encoder 2": second}, wrapped, contents), tuple(edits)
+        _title({"UNet": unet, "text encoder": text, "text encoder 2": second}, wrapped, contents), tuple(patches)
     )
 
 

@@ -13,20 +13,14 @@ import torch
 from ...core import untrusted
 from ...core.errors import ModelError
 from ...core.untrusted import printable, shown
+from ..families import supported_families
 from ..files import Contents, is_checkpoint, read_file
-from ..pipelines import PROTOCOL
 from ..weight_patches import WeightPatch, Weights, component_of
 from . import detect_format
 from .detected import DetectedFormat
 from .diffusers_names import SECOND, text_encoder, text_encoder_names
 from .receler import check_rank
 
-STEMS = {
-    "unet": "diffusion_pytorch_model",
-    "vae": "diffusion_pytorch_model",
-    "text_encoder": "model",
-    "text_encoder_2": "model",
-}
 _COMPONENTS = {
     "UNet2DConditionModel": "unet",
     "CLIPTextModel": "text_encoder",
@@ -83,6 +77,11 @@ def _shapes(file: Path) -> dict[str, tuple[int, ...]]:
             return {key: tuple(tensors.get_slice(key).get_shape()) for key in tensors.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise ModelError(f"{file.name} is not a whole safetensors file: {error}. Fetch or save it again") from None
+
+
+def weights_stem(component: str) -> str:
+    """Return the name of a component's weight file, as transformers and diffusers write it."""
+    return "model" if component.startswith("text_encoder") else "diffusion_pytorch_model"
 
 
 def weight_files(folder: Path, stem: str) -> WeightFiles:
@@ -150,8 +149,8 @@ def read_folder(path: Path, *, trust_pickle: bool = False) -> tuple[DetectedForm
     parts = [path / name for name in _COMPONENTS.values() if (path / name / "config.json").is_file()]
     if parts:
         found = [_component(part, trust_pickle) for part in parts]
-        edits = tuple(edit for recognised, _ in found for edit in recognised.edits)
-        return DetectedFormat(f"folder of {' and '.join(part.name for part in parts)}", edits), {}
+        patches = tuple(patch for recognised, _ in found for patch in recognised.patches)
+        return DetectedFormat(f"folder of {' and '.join(part.name for part in parts)}", patches), {}
     inside = [file for file in sorted(path.iterdir()) if is_checkpoint(file)]
     if len(inside) != 1:
         names = f", such as {inside[0].name}; give one of them" if inside else ""
@@ -170,11 +169,15 @@ def _component(path: Path, trust_pickle: bool) -> tuple[DetectedFormat, Mapping[
     component = next((_COMPONENTS[name] for name in named if isinstance(name, str) and name in _COMPONENTS), None)
     if component is None:
         found = next((name for name in named if name), "nothing it names")
-        raise ModelError(f"is not a UNet or CLIP text encoder folder: found a {printable(str(found))}; {PROTOCOL}")
-    contents = _joined([read_file(f, trust_pickle=trust_pickle) for f in weight_files(path, STEMS[component]).files])
-    edits = _component_edits(component, contents)
+        raise ModelError(
+            f"is not a UNet or CLIP text encoder folder: found a {printable(str(found))}; {supported_families()}"
+        )
+    contents = _joined(
+        [read_file(f, trust_pickle=trust_pickle) for f in weight_files(path, weights_stem(component)).files]
+    )
+    patches = _component_edits(component, contents)
     check = SameConfig(component, {key: config[key] for key in _DECIDING[component] if key in config})
-    return DetectedFormat(f"{component} folder", (check, *edits), contents.notes), contents.metadata
+    return DetectedFormat(f"{component} folder", (check, *patches), contents.notes), contents.metadata
 
 
 def _joined(shards: list[Contents]) -> Contents:
@@ -192,7 +195,7 @@ def _component_edits(component: str, contents: Contents) -> tuple[WeightPatch, .
     if component != "unet":
         return (text_encoder(text_encoder_names(contents.tree)[0], component),)
     found = detect_format(contents)
-    return tuple(replace(edit, complete=True) if isinstance(edit, Weights) else edit for edit in found.edits)
+    return tuple(replace(patch, complete=True) if isinstance(patch, Weights) else patch for patch in found.patches)
 
 
 @dataclass(frozen=True)

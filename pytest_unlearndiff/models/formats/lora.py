@@ -19,8 +19,8 @@ from ...core.checks import is_number
 from ...core.errors import ModelError
 from ...core.untrusted import shown
 from ..accounting import WeightDiff, check_tensor
+from ..families import components_of
 from ..files import Contents, Tensors
-from ..pipelines import networks
 from ..weight_patches import apply_weights
 from .compvis_names import unet_names
 from .detected import DetectedFormat
@@ -196,7 +196,7 @@ class Merge:
         """See ``WeightPatch``."""
         changes = []
         left = dict(self.pairs)
-        for component in (name for name in networks(pipe) if name != "vae"):
+        for component in (name for name in components_of(pipe) if name != "vae"):
             layers = _layer_names(getattr(pipe, component), component)
             given = {layers[name]: left.pop(name) for name in list(left) if name in layers}
             if given:

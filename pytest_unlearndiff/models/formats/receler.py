@@ -118,7 +118,7 @@ def check_rank(found: DetectedFormat, rank: Any) -> None:
     Raises:
         ModelError: names both.
     """
-    for edit in found.edits:
-        for key, value in edit.tensors.items() if isinstance(edit, Erasers) else ():
+    for patch in found.patches:
+        for key, value in patch.tensors.items() if isinstance(patch, Erasers) else ():
             if key.endswith("down.weight") and rank is not None and value.shape[:1] != (rank,):
                 raise ModelError(f"{key} is {list(value.shape)}, but eraser_config.json says eraser_rank={shown(rank)}")

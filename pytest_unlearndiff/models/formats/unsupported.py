@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from ...core.errors import ModelError
+from ..families import supported_families
 from ..files import Contents, Tensors
-from ..pipelines import PROTOCOL
 from .detected import DetectedFormat
 
 # Parts of names that only this family has.
@@ -36,13 +36,14 @@ def refuse_other_families(named: Tensors, contents: Contents) -> None:
         ModelError: names the family.
     """
     if (said := contents.metadata.get("family")) in _FAMILIES:
-        raise ModelError(f"is of {_FAMILIES[said]}, as its metadata says; {PROTOCOL}")
+        raise ModelError(f"is of {_FAMILIES[said]}, as its metadata says; {supported_families()}")
     for family, marks in _MARKS.items():
         if found := next((key for key in named if key.startswith(marks) or any(f".{m}" in key for m in marks)), None):
-            raise ModelError(f"is of {family} (it holds {found}); {PROTOCOL}")
+            raise ModelError(f"is of {family} (it holds {found}); {supported_families()}")
     if blocks := next((key for key in named if key.startswith("transformer_blocks.")), None):
-        raise ModelError(f"is of a diffusion transformer (it holds {blocks}); {PROTOCOL}")
+        raise ModelError(f"is of a diffusion transformer (it holds {blocks}); {supported_families()}")
     if any(".attn2.to_k." in key and value.shape[1:] == (_REFINER,) for key, value in named.items()):
         raise ModelError(
-            f"is of Stable Diffusion XL's refiner (its cross-attention reads {_REFINER} numbers a token); {PROTOCOL}"
+            f"is of Stable Diffusion XL's refiner (its cross-attention reads {_REFINER} numbers a token); "
+            f"{supported_families()}"
         )

@@ -1,0 +1,100 @@
+"""The seam between attacks and model families: what differs between them, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from PIL import Image
+
+from ..vocabulary import Vocabulary
+
+
+@dataclass(frozen=True)
+class Conditioning:
+    """Encoded text, one row per prompt: rows can be selected and joined, and only their family reads them.
+
+    Attributes:
+        tensors: by name, each (B, ...).
+    """
+
+    tensors: Mapping[str, torch.Tensor]
+
+    def __len__(self) -> int:
+        """Count the rows."""
+        return len(next(iter(self.tensors.values())))
+
+    def __getitem__(self, rows: slice | Sequence[int] | torch.Tensor) -> Conditioning:
+        """Select rows, by a slice or by indices."""
+        return Conditioning({name: tensor[rows] for name, tensor in self.tensors.items()})
+
+    @classmethod
+    def join(cls, parts: Sequence[Conditioning]) -> Conditioning:
+        """Put rows of several behind each other."""
+        return cls({name: torch.cat([part.tensors[name] for part in parts]) for name in parts[0].tensors})
+
+    def vectors(self) -> torch.Tensor:
+        """Return each row as one vector (B, n) float32, for attacks that compare texts by their encodings."""
+        return torch.cat([tensor.float().flatten(1) for tensor in self.tensors.values()], 1)
+
+
+class Family(Protocol):
+    """A pipeline as ``DiffusionModel`` needs it, made by a family's ``implementation(pipe, sampling)``.
+
+    All that a network is given by ``predict`` equals what the pipeline's own call gives it for the same text, latents
+    and timestep, to the bit (``tests/contracts/test_families.py``).
+    """
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """Tokens that an attack chooses from; with several text encoders, their embeddings side by side in one row."""
+        ...
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of the latents that the network was made for."""
+        ...
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Width and height of the images that it draws, in pixels."""
+        ...
+
+    @property
+    def timesteps(self) -> int:
+        """Training timesteps; a family of continuous time counts its own in so many equal steps."""
+        ...
+
+    def timestep(self, share: float) -> int:
+        """Return the timestep at a share of the noise schedule, in (0, 1): 0 is the image, 1 is noise."""
+        ...
+
+    def encode(self, ids: torch.Tensor, embeddings: torch.Tensor) -> Conditioning:
+        """Encode token embeddings; see ``DiffusionModel.encode``."""
+        ...
+
+    def add_noise(self, x0: torch.Tensor, noise: torch.Tensor, t: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return noised latents and the network's regression target; see ``DiffusionModel.add_noise``."""
+        ...
+
+    def network_arguments(self, conditioning: Conditioning, latents: torch.Tensor) -> dict[str, Any]:
+        """Return the network's keyword arguments beside latents (B, C, h, w) and timestep, in the network's dtype."""
+        ...
+
+    def predict(self, x_t: torch.Tensor, t: torch.Tensor, conditioning: Conditioning) -> torch.Tensor:
+        """Return the network's prediction (B, C, h, w) float32; see ``DiffusionModel.predict``."""
+        ...
+
+    def encode_images(self, images: Sequence[Image.Image]) -> torch.Tensor:
+        """Encode one batch of RGB images to latents (B, C, h, w) float32, scaled as the network sees them."""
+        ...
+
+    def call_arguments(self, guidance: float, steps: int) -> dict[str, Any]:
+        """Return arguments of the pipeline's own call beside prompts, negative prompts and generators."""
+        ...
+
+    def forwards_per_step(self, guidance: float | None = None) -> int:
+        """Count the network's forward passes per image and denoising step; None stands for a usual guidance scale."""
+        ...
