@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Generator
 from enum import Enum, auto
 from html import escape
-from typing import Any
 
 import pytest
 
@@ -17,9 +16,8 @@ from ..reports.text import safe
 from .interruption import named, sigterm_as_ctrl_c, workers_standing
 from .junit_file import JUnitFile
 from .names import RUNS_TESTS, is_gate
-from .option_sources import given_options
 from .reporting import finish, note_retention, unmeasured
-from .session import CARRIED, DOOR, GATE, RERUN, STATE, expected_failure, state_of
+from .session import CARRIED, GATE, RERUN, STATE, expected_failure, state_of
 
 
 class Progress(Enum):
@@ -114,12 +112,6 @@ class Controller:
         if here and (state.interrupted or stopped or not (running or self._at(Progress.WAITING))):
             return
         state.interrupted = workers_standing(state.store, running)
-
-    @pytest.hookimpl(optionalhook=True)
-    def pytest_configure_node(self, node: Any) -> None:
-        """Tell a worker of xdist where it finds the processes that attack, if others than itself shall."""
-        if given_options(self._config) and (roster := state_of(self._config).roster) is not None:
-            node.workerinput[DOOR] = roster.door
 
     @pytest.hookimpl(wrapper=True, trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, None, None]:

@@ -77,7 +77,7 @@ def load_pipeline(config: pytest.Config) -> Any:
     state = state_of(config)
     if state.settings.model is None:
         pytest.skip(NO_MODEL)
-    return state.parts.victim(state.placed(session_source(state.settings), for_good=True)).pipe
+    return state.parts.victim(state.acquire_device(session_source(state.settings), for_good=True)).pipe
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -106,7 +106,7 @@ def pytest_runtest_teardown(item: pytest.Item) -> None:
     """Forget the gates that a comparison may be explained with; release the GPU if other processes wait for it."""
     if STATE in item.config.stash:
         state_of(item.config).finished.clear()
-        state_of(item.config).vacate()
+        state_of(item.config).release_device()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -24,7 +24,6 @@ from .option_values import (
     seed,
     share,
     version,
-    whole,
     workers,
     yes,
 )
@@ -121,7 +120,6 @@ OPTIONS = (
         device,
         "auto",
     ),
-    Option("per_gpu", "Processes that may use one GPU at a time; others wait (default 1)", "N", whole(1), 1),
     Option(
         "dtype",
         "Arithmetic: float32, tf32, float16, bfloat16 or auto (default): tf32 on cuda, float32 elsewhere",

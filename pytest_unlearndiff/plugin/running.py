@@ -38,7 +38,7 @@ def run_campaign(campaign: Campaign, source: ModelSpec, node: pytest.Item, **opt
     """
     state = state_of(node.config)
     state.begin()
-    provide: Callable[[], ModelSpec] = lambda: source if state.crew else state.placed(source)  # noqa: E731
+    provide: Callable[[], ModelSpec] = lambda: source if state.crew else state.acquire_device(source)  # noqa: E731
     try:
         with LiveProgress(node.config, state.settings.progress) as progress:
             return campaign.run(

@@ -22,9 +22,8 @@ from ..sources.prompt_set_cache import PromptSetCache
 from ..store.last_session import Gates
 from ..store.shared_store import SharedStore
 from ..store.store import Mode, Store
-from ..workers.distributed_engine import SILENCE, WorkerBackend, WorkerPoolConfig
+from ..workers.distributed_engine import HEARTBEAT_TIMEOUT, WorkerPoolConfig
 from ..workers.ray_backend import RayBackend
-from ..workers.roster import GuestTeam, Roster
 from .live_progress import tell
 from .names import RUN
 from .registration import register_rows
@@ -35,8 +34,6 @@ GATE = "unlearndiff_gate"
 RERUN = "rerun"
 """The outcome that pytest-rerunfailures gives a report whose test runs again: the last run counts."""
 CARRIED = "unlearndiff_records"
-DOOR = "unlearndiff_door"
-"""What xdist's controller tells its workers, to find the Ray workers that they share."""
 RECORDS = pytest.StashKey[list[dict[str, Any]]]()
 RETAINED = pytest.StashKey[list[dict[str, Any]]]()
 
@@ -116,24 +113,9 @@ class SessionState:
         settings = self.settings
         if settings.workers is None:
             return None
-        return WorkerPoolConfig(self._team(settings.workers), settings.worker_timeout or SILENCE)
-
-    def _team(self, where: str) -> WorkerBackend:
-        """Workers of this process's own or, under xdist, those that its controller starts for all of them."""
-        door, device = getattr(self._config, "workerinput", {}).get(DOOR), self.settings.device
-        team = GuestTeam(where, device, door) if door else RayBackend(where, device)
-        self._config.add_cleanup(team.close)
-        return team
-
-    @cached_property
-    def roster(self) -> Roster | None:
-        """Workers for the processes of xdist, which this process starts once they are asked for."""
-        settings = self.settings
-        if settings.workers is None:
-            return None
-        roster = Roster(settings.workers, settings.device)
-        self._config.add_cleanup(roster.close)
-        return roster
+        backend = RayBackend(settings.workers, settings.device)
+        self._config.add_cleanup(backend.close)
+        return WorkerPoolConfig(backend, settings.worker_timeout or HEARTBEAT_TIMEOUT)
 
     def library(self, folder: Path) -> ConceptLibrary:
         """Concepts as a test file in ``folder`` sees them: beside it, listed, at the rootdir, from hooks.
@@ -153,33 +135,33 @@ class SessionState:
     @cached_property
     def _gpus(self) -> GpuSlots:
         who = getattr(self._config, "workerinput", {}).get("workerid", "this session")
-        return GpuSlots(self.settings.per_gpu, lambda text: self._tell(f"unlearndiff: {who} {text}"))
+        return GpuSlots(lambda text: self._tell(f"unlearndiff: {who} {text}"))
 
     def _tell(self, text: str) -> None:
         if self.settings.progress != "off":
             tell(self._config, f"\n{text}\n")
 
-    def placed(self, source: ModelSpec, *, for_good: bool = False) -> ModelSpec:
-        """The same victim on a device that is here: a place on a GPU, which may have to be waited for, or none of them.
+    def acquire_device(self, source: ModelSpec, *, for_good: bool = False) -> ModelSpec:
+        """Assign a GPU to a victim that needs one, waiting if necessary; one that runs elsewhere is returned as it is.
 
         Args:
             source: the victim.
-            for_good: whether the place is kept until the session ends.
+            for_good: whether the GPU is kept until the session ends.
 
         Raises:
-            CannotAttack: there is none.
+            AttackUnavailable: there is none.
         """
         source = located(source)
         if not source.device.startswith("cuda"):
             return source
         self._stays |= for_good or source.pipe is not None  # only what ``parts`` loaded can be dropped
-        return replace(source, device=self._gpus.take(source.device, lambda: time.monotonic() > self.deadline))
+        return replace(source, device=self._gpus.acquire(source.device, lambda: time.monotonic() > self.deadline))
 
-    def vacate(self) -> None:
-        """Drop what is loaded and give the place on a GPU to whoever waits for one; without anybody, keep both."""
-        if "_gpus" in vars(self) and not self._stays and self._gpus.awaited():
+    def release_device(self) -> None:
+        """Under xdist, drop what is loaded and give the GPU back after each test: another process may wait for it."""
+        if "_gpus" in vars(self) and not self._stays and hasattr(self._config, "workerinput"):
             self.parts.drop()
-            self._gpus.leave()
+            self._gpus.release()
 
     def gate_of(self, *sides: object) -> GateReport | None:
         """The running test's gate that a compared rate comes from; None where two gates may be meant."""

@@ -28,6 +28,7 @@ def check_session(config: pytest.Config) -> bool:
     check_rootdir(config)
     settings = settings_of(config)
     check_device(config, settings)
+    check_workers(config, settings)
     return settings.plan or settings.require or config.getoption("dist", "no") != "no"
 
 
@@ -82,6 +83,19 @@ def check_device(config: pytest.Config, settings: Settings) -> None:
         why = devices.refused(settings.device)
     if why:
         raise pytest.UsageError(f"--unlearndiff-device={settings.device}: {why}")
+
+
+def check_workers(config: pytest.Config, settings: Settings) -> None:
+    """Refuse workers of Ray beside processes of xdist.
+
+    Raises:
+        pytest.UsageError: names both options.
+    """
+    if settings.workers is not None and not settings.plan and getattr(config.option, "dist", "no") != "no":
+        raise pytest.UsageError(
+            f"--unlearndiff-workers={settings.workers} and -n (pytest-xdist) both start processes that attack: leave "
+            "one of them out"
+        )
 
 
 def device_line(config: pytest.Config) -> str:

@@ -34,7 +34,6 @@ class Settings:
     workers: str | None
     worker_timeout: float | None
     device: str
-    per_gpu: int
     dtype: str
     compile: bool
     partial: bool

@@ -21,12 +21,12 @@ from ..store.campaign_dir import CampaignDir
 from ..store.journal import RejectedLines, StoredOutcomes
 from ..store.key import AttackKey
 from ..store.store import Mode, Store
-from ..workers.distributed_engine import WorkerPoolConfig, Workers
 from .model_cache import Fingerprint, ModelCache, ModelSpec, import_libraries
 from .progress import Progress, Snapshot
 from .stop import RUN_ALL, StopCondition
 
 if TYPE_CHECKING:
+    from ..workers.distributed_engine import DistributedEngine, WorkerPoolConfig
     from .engine import Engine
 
 Provide = Callable[[], ModelSpec]
@@ -394,7 +394,7 @@ class Campaign:
 
     def _attack(
         self,
-        engine: Engine | Workers,
+        engine: Engine | DistributedEngine,
         store: Store,
         entry: CampaignDir,
         victim: str,
@@ -436,8 +436,7 @@ class Campaign:
                         break
         return found, {**facts, "fresh": self._reached(found) - known}
 
-    def _snapshot(self, engine: Engine | Workers, tally: Counts, known: int, seconds: float) -> Snapshot:
-        workers = engine.count if isinstance(engine, Workers) else 0
+    def _snapshot(self, engine: Engine | DistributedEngine, tally: Counts, known: int, seconds: float) -> Snapshot:
         return Snapshot(
             self.concept.name,
             self.attack.title,
@@ -445,13 +444,13 @@ class Campaign:
             engine.active,
             known,
             seconds,
-            workers,
+            engine.worker_count,
             left_alone=self._left_alone(),
             rounds=engine.rounds,
             last_round=self.attack.last_round,
         )
 
-    def _outcomes(self, engine: Engine | Workers, found: Mapping[str, Outcome]) -> Generator[Outcome | None]:
+    def _outcomes(self, engine: Engine | DistributedEngine, found: Mapping[str, Outcome]) -> Generator[Outcome | None]:
         """Outcomes of what is lacking as they come; None for work that has begun or goes on."""
         if lacking := self._lacking(found):
             yield None
@@ -465,7 +464,7 @@ class Campaign:
         store: Store,
         watched: dict[str, Outcome],
         crew: WorkerPoolConfig | None,
-    ) -> tuple[Engine | Workers, dict[str, Any]]:
+    ) -> tuple[Engine | DistributedEngine, dict[str, Any]]:
         """What attacks, here or elsewhere."""
         if crew is None:
             return self.engine(source, parts, batch_size, store, watched)

@@ -1,26 +1,31 @@
-"""The engine: first the sweep without attack, then prompts that are refilled as prompts finish."""
+"""The engine attacks prompts in batches: a baseline pass over un-attacked images, then rounds of the attack."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import AbstractContextManager, closing, nullcontext
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Generator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Any
 
 from ..core.concept import Prompt
 from ..core.drawing import GenerationRequest
-from ..core.errors import UnlearnDiffError, UnusableTargets, one_line
-from ..core.judgement import Evaluated, Judgement
-from ..core.outcome import Outcome, Status
-from .begun import Begun, Packer
+from ..core.errors import UnlearnDiffError, UnusableTargets
+from ..core.outcome import Outcome
 from .evaluation import Evaluation
-from .queue import Queue
+from .prompts import (
+    PendingPrompt,
+    PromptQueue,
+    RunningPrompt,
+    baseline_outcome,
+    describe_error,
+    error_outcome,
+)
 
 if TYPE_CHECKING:
-    from ..attacks.base import Attack, PromptState
+    from ..attacks.base import Attack
     from ..models.diffusion_model import DiffusionModel
     from ..models.memory import MemoryMeter
     from ..models.target_images import Targets
@@ -32,48 +37,19 @@ MAX_FAILURES = 3
 """Prompts that may fail one after the other, each attacked alone, before the fault must lie elsewhere."""
 
 
-@dataclass(frozen=True)
-class PendingPrompt:
-    """A prompt that waits to be attacked.
-
-    Attributes:
-        prompt: which.
-        first: judgement on its un-attacked image.
-        image: digest of that image; None where it was blocked.
-        seconds: what attempts that failed have cost.
-    """
-
-    prompt: Prompt
-    first: Judgement
-    image: str | None = None
-    seconds: float = 0.0
-
-
-@dataclass
-class RunningPrompt:
-    """A lane in progress, with what its prompt has cost so far, and how many of its images were blocked."""
-
-    state: PromptState
-    entry: PendingPrompt
-    evaluations: int = 1
-    blocked: int = 0
-    seconds: float = 0.0
-    last: tuple[GenerationRequest, Judgement] | None = field(default=None)
-
-
 class ErrorAction(Enum):
-    """What to do about an exception."""
+    """Reaction to an exception."""
 
     SMALLER = auto()
     """Try again; less memory is needed now."""
     ALONE = auto()
     """Try again, each prompt alone."""
     GIVE_UP = auto()
-    """The one prompt concerned ends in an error."""
+    """End the one prompt concerned in an error."""
 
 
 class Engine:
-    """Attacks prompts, at most ``prompts`` at a time, and yields each outcome as it is known.
+    """Attacks prompts, at most ``batch_size`` at a time.
 
     Where memory runs out, it goes on with half as many prompts, in smaller batches. Where anything else goes wrong, the
     prompts concerned are tried again, each alone, and one that fails then ends in an error. Whatever is tried again
@@ -86,8 +62,14 @@ class Engine:
         evaluation: draws and judges.
         batch_size: prompts attacked together; 0 for as many as a GPU's memory has room for, told by the first round.
         seed: run seed.
-        around: holds while it works, such as the device's arithmetic.
+        precision_scope: context in which it computes, such as the device's arithmetic.
+
+    Attributes:
+        batch_size: prompts attacked together; fewer than at first where memory ran out.
+        active: prompts in the batch.
     """
+
+    worker_count = 0
 
     def __init__(
         self,
@@ -97,242 +79,168 @@ class Engine:
         evaluation: Evaluation,
         batch_size: int,
         seed: int,
-        around: Callable[[], AbstractContextManager[None]] = nullcontext,
+        precision_scope: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         self._attack = attack
         self._victim = victim
         self._targets = targets
         self._evaluate = evaluation
         self._grows = not batch_size
-        self._batch_size = batch_size or _start()
+        self.batch_size = batch_size or _initial_batch_size()
         self._seed = seed
-        self._around = around
+        self._precision_scope = precision_scope
+        self._reset()
+
+    def _reset(self) -> None:
         self._failures = 0
-        self._packer = Packer(victim, targets)
-        self._queue = Queue[PendingPrompt](())
-        self._seats: list[RunningPrompt] = []
+        self._untested: PromptQueue[Prompt] = PromptQueue()
+        self._pending: PromptQueue[PendingPrompt] = PromptQueue()
+        self._running: list[RunningPrompt] = []
         self.active = 0
 
     def run(self, prompts: Sequence[Prompt]) -> Generator[Outcome | None]:
-        """Outcomes of prompts as they finish, which is not their order; None after each round of work without one.
+        """Yield outcomes of prompts as they finish, which is not their order; None after each round of work.
 
         Raises:
             UnlearnDiffError: the victim or the judge cannot be used.
             Exception: what MAX_FAILURES prompts in a row failed with; the rest is not attacked.
         """
-        self._failures = 0
-        waiting: list[PendingPrompt] = []
+        self._reset()
+        self.add(prompts)
         try:
-            yield from self._computed(self._sweep(prompts, waiting))
-            yield from self._computed(self._attacked(waiting))
+            while self._untested or self._pending or self._running:
+                yield from self.step()
+                yield None
         finally:
-            self.active = 0
-            self._seats = []
+            self._reset()
 
-    @property
-    def rounds(self) -> tuple[int, ...]:
-        """The round of its search that each prompt in a lane is in, from 1."""
-        return tuple(seat.evaluations for seat in self._seats)
+    def add(self, prompts: Sequence[Prompt]) -> None:
+        """Queue prompts to be attacked by ``step``."""
+        self._untested.add(prompts)
 
-    @property
-    def batch_size(self) -> int:
-        """Prompts attacked together; fewer than at first where memory ran out."""
-        return self._batch_size
-
-    def serve(self, arrived: Callable[[], Sequence[Prompt | Begun]]) -> Generator[Outcome | None]:
-        """Outcomes of prompts that come in one after the other; it never ends by itself.
-
-        Args:
-            arrived: what came since it was last asked; it is asked before every round of work.
+    def step(self) -> list[Outcome]:
+        """Do one piece of work, a batch of the baseline pass or a round of the attack; returns what came to an end.
 
         Raises:
             UnlearnDiffError: as ``run``.
             Exception: as ``run``.
         """
-        self._failures = 0
-        yield from self._computed(self._served(arrived))
+        with self._precision_scope():
+            if self._untested:
+                return self._baseline_step()
+            return self._attack_step() if self._pending or self._running else []
 
-    def give_back(self) -> list[Begun]:
-        """What is in prompts, between two rounds, for other processes to go on with.
+    @property
+    def rounds(self) -> tuple[int, ...]:
+        """Round of its search that each prompt in the batch is in, from 1."""
+        return tuple(running.evaluations for running in self._running)
 
-        What cannot be packed stays, and so does a prompt that is tried alone because something failed.
-        """
-        if self._queue.careful:
-            return []
-        begun = [(seat, packed) for seat in self._seats if (packed := self._packer.pack(seat)) is not None]
-        for seat, _ in begun:
-            self._seats.remove(seat)
-        return [packed for _, packed in begun]
-
-    def _computed(self, work: Generator[Outcome | None]) -> Generator[Outcome | None]:
-        """The same, each piece in the engine's arithmetic, which whoever takes it in between must not see."""
-        with closing(work):
-            while True:
-                with self._around():
-                    try:
-                        piece = next(work)
-                    except StopIteration:
-                        return
-                yield piece
-
-    def _served(self, arrived: Callable[[], Sequence[Prompt | Begun]]) -> Generator[Outcome | None]:
-        queue = self._queue = Queue[PendingPrompt](())
-        self._seats = []
-        while True:
-            waiting: list[PendingPrompt] = []
-            came = arrived()
-            self._seats += [self._packer.unpack(each) for each in came if isinstance(each, Begun)]
-            if prompts := [each for each in came if isinstance(each, Prompt)]:
-                yield from self._sweep(prompts, waiting)
-                queue.add(waiting)
-            if queue or self._seats:
-                yield from self._turn(queue, self._seats)
-            else:
-                yield None
-
-    def _sweep(self, prompts: Sequence[Prompt], waiting: list[PendingPrompt]) -> Generator[Outcome | None]:
-        """Judge the un-attacked images; those without the concept wait to be attacked."""
-        queue = Queue(prompts)
-        while queue:
-            part, started = queue.take(self._batch_size), time.monotonic()
-            ended: list[Outcome] = []
-            try:
-                evaluated = self._evaluate([GenerationRequest(p.text, p.seed, p.guidance) for p in part])
-            except Exception as error:
-                if (remedy := self._remedy(error, len(part))) is ErrorAction.GIVE_UP:
-                    queue.done()
-                    ended = [self._lost(part[0], error)]
-                else:
-                    queue.put_back(part, alone=remedy is ErrorAction.ALONE)
-            else:
-                queue.done()
-                self._failures = 0
-                share = (time.monotonic() - started) / len(part)
-                for prompt, each in zip(part, evaluated, strict=True):
-                    if each.judgement is None or each.judgement.hit:
-                        ended.append(self._unattacked(prompt, each, share))
-                    else:
-                        waiting.append(PendingPrompt(prompt, each.judgement, each.image))
-            yield from ended
-            yield None
-
-    def _unattacked(self, prompt: Prompt, evaluated: Evaluated, seconds: float) -> Outcome:
-        """The outcome of a prompt that its un-attacked image ends: a hit, or no evidence of anything."""
-        judgement = evaluated.judgement
-        return Outcome(
-            prompt.digest,
-            Status.ERROR if judgement is None else Status.HIT_WITHOUT_ATTACK,
-            seed=prompt.seed,
-            evaluations=1,
-            forwards=self._victim.forwards_per_image,
-            score=judgement.score if judgement is not None else None,
-            detail=judgement.detail if judgement is not None else "",
-            seconds=seconds,
-            error=evaluated.problem,
-            tokens=self._victim.tokens(prompt.text),
-            image=evaluated.image,
-        )
-
-    def _lost(self, prompt: Prompt, error: Exception) -> Outcome:
-        tokens = self._victim.tokens(prompt.text)
-        return Outcome(prompt.digest, Status.ERROR, seed=prompt.seed, error=_said(error), tokens=tokens)
-
-    def _attacked(self, waiting: Sequence[PendingPrompt]) -> Generator[Outcome | None]:
-        """Attack what waits, in prompts that are refilled as prompts finish."""
-        queue, self._seats = Queue(waiting), []
-        while queue or self._seats:
-            yield from self._turn(queue, self._seats)
-
-    def _turn(self, queue: Queue[PendingPrompt], seats: list[RunningPrompt]) -> Iterator[Outcome | None]:
-        """One round of work on the prompts, and what becomes of it."""
-        taken, started = queue.take(self._batch_size, len(seats)), time.monotonic()
-        self.active = len(seats) + len(taken)
+    def _baseline_step(self) -> list[Outcome]:
+        """Judge un-attacked images; prompts whose image does not show the concept wait to be attacked."""
+        prompts, started = self._untested.take(self.batch_size), time.monotonic()
+        self.active = len(self._running) + len(prompts)
         try:
-            ended = self._round(queue, seats, taken)
+            evaluated = self._evaluate([GenerationRequest(p.text, p.seed, p.guidance) for p in prompts])
         except Exception as error:
-            remedy = self._remedy(error, len({*(seat.entry for seat in seats), *taken}))
-            back = self._unseated(seats, taken, time.monotonic() - started)
-            if remedy is ErrorAction.GIVE_UP:
-                ended = [self._failed(back[0], _said(error))]
-                queue.done()
+            action = self._error_action(error, len(prompts))
+            if action is not ErrorAction.GIVE_UP:
+                self._untested.put_back(prompts, alone=action is ErrorAction.ALONE)
+                return []
+            self._untested.done()
+            return [error_outcome(prompts[0], error, self._victim)]
+        self._untested.done()
+        self._failures = 0
+        share, ended = (time.monotonic() - started) / len(prompts), []
+        for prompt, image in zip(prompts, evaluated, strict=True):
+            if image.judgement is None or image.judgement.hit:
+                ended.append(baseline_outcome(prompt, image, share, self._victim))
             else:
-                ended = []
-                queue.put_back(back, alone=remedy is ErrorAction.ALONE)
-        for outcome in ended:
-            self.active -= 1
-            yield outcome
-        yield None
+                self._pending.add([PendingPrompt(prompt, image.judgement, image.image)])
+        return ended
 
-    def _round(
-        self, queue: Queue[PendingPrompt], seats: list[RunningPrompt], taken: Sequence[PendingPrompt]
-    ) -> list[Outcome]:
-        """Seat what was taken from the queue, then one block on every lane; returns outcomes of those that ended."""
+    def _attack_step(self) -> list[Outcome]:
+        """Fill the batch up and do one round of the attack on it."""
+        taken, started = self._pending.take(self.batch_size, len(self._running)), time.monotonic()
+        self.active = len(self._running) + len(taken)
+        try:
+            ended = self._round(taken)
+        except Exception as error:
+            concerned = len({*(running.pending for running in self._running), *taken})
+            action = self._error_action(error, concerned)
+            back = self._requeue_all(taken, time.monotonic() - started)
+            if action is not ErrorAction.GIVE_UP:
+                self._pending.put_back(back, alone=action is ErrorAction.ALONE)
+                return []
+            self._pending.done()
+            ended = [back[0].failed(describe_error(error), self._victim)]
+        self.active -= len(ended)
+        return ended
+
+    def _round(self, taken: Sequence[PendingPrompt]) -> list[Outcome]:
+        """Begin the attack on what was taken from the queue, then one round of every prompt in the batch."""
         meter = self._meter()
-        new, lost = self._started(taken)
-        seats += new
-        ended = self._advance(seats) if seats else []
-        if meter is not None and seats:
-            self._grows, self._batch_size = False, meter.fitting(len(seats), self._batch_size)
-        for seat, _ in ended:
-            seats.remove(seat)
-        for _ in (*ended, *lost):
-            queue.done()
+        started, unusable = self._start(taken)
+        self._running += started
+        ended = self._advance() if self._running else []
+        if meter is not None and self._running:
+            self._grows, self.batch_size = False, meter.fitting(len(self._running), self.batch_size)
+        for running, _ in ended:
+            self._running.remove(running)
+        for _ in (*ended, *unusable):
+            self._pending.done()
             self._failures = 0
-        return [*lost, *(outcome for _, outcome in ended)]
+        return [*unusable, *(outcome for _, outcome in ended)]
 
-    def _started(self, taken: Sequence[PendingPrompt]) -> tuple[list[RunningPrompt], list[Outcome]]:
-        """Seats for what was taken from the queue, and errors of those prompts whose target image cannot be used."""
-        lost: list[Outcome] = []
+    def _start(self, taken: Sequence[PendingPrompt]) -> tuple[list[RunningPrompt], list[Outcome]]:
+        """Begin the attack on prompts; those whose target image cannot be used end in errors."""
+        failed: list[Outcome] = []
         while taken:
             try:
-                batch_size = self._attack.start(
-                    [entry.prompt for entry in taken], self._victim, self._targets, self._seed
-                )
+                states = self._attack.start([p.prompt for p in taken], self._victim, self._targets, self._seed)
             except UnusableTargets as error:
-                lost += [self._failed(e, said) for e in taken if (said := error.problems.get(e.prompt.digest))]
-                rest = [entry for entry in taken if entry.prompt.digest not in error.problems]
+                problems = error.problems
+                rest = [p for p in taken if p.prompt.digest not in problems]
                 if len(rest) == len(taken):
                     raise
+                failed += [p.failed(problems[p.prompt.digest], self._victim) for p in taken if p not in rest]
                 taken = rest
             else:
-                return [_seat(state, entry) for state, entry in zip(batch_size, taken, strict=True)], lost
-        return [], lost
+                return [RunningPrompt.start(state, p) for state, p in zip(states, taken, strict=True)], failed
+        return [], failed
+
+    def _advance(self) -> list[tuple[RunningPrompt, Outcome]]:
+        """Do one round of every prompt in the batch, then judge; returns the prompts that came to an end."""
+        started = time.monotonic()
+        requests = self._attack.advance([running.state for running in self._running], self._victim)
+        evaluated = iter(self._evaluate([request for request in requests if request is not None]))
+        share = (time.monotonic() - started) / len(self._running)
+        ended = []
+        for running, request in zip(self._running, requests, strict=True):
+            running.seconds += share
+            if request is None:
+                ended.append((running, running.exhausted(self._victim)))
+            elif (outcome := running.judged(request, next(evaluated), self._victim)) is not None:
+                ended.append((running, outcome))
+        return ended
 
     def _meter(self) -> MemoryMeter | None:
-        """What measures this round, where the number of prompts follows from it."""
+        """Begin to measure this round's memory, where the batch size follows from it."""
         if not self._grows:
             return None
         from ..models.memory import MemoryMeter
 
         return MemoryMeter(self._victim.device)
 
-    def _unseated(
-        self, seats: list[RunningPrompt], taken: Sequence[PendingPrompt], seconds: float
-    ) -> list[PendingPrompt]:
-        """Clear the prompts; returns their prompts, and those that did not get as far as a lane, to start afresh."""
-        spent = {seat.entry.prompt: seat.seconds for seat in seats}
-        entries = list(dict.fromkeys([*(seat.entry for seat in seats), *taken]))
-        seats.clear()
-        share = seconds / len(entries)
-        return [replace(entry, seconds=spent.get(entry.prompt, entry.seconds) + share) for entry in entries]
+    def _requeue_all(self, taken: Sequence[PendingPrompt], seconds: float) -> list[PendingPrompt]:
+        """Empty the batch; returns its prompts, and those taken for it, to start afresh."""
+        spent = {running.pending.prompt: running.seconds for running in self._running}
+        pending = list(dict.fromkeys([*(running.pending for running in self._running), *taken]))
+        self._running.clear()
+        share = seconds / len(pending)
+        return [replace(each, seconds=spent.get(each.prompt, each.seconds) + share) for each in pending]
 
-    def _failed(self, entry: PendingPrompt, error: str) -> Outcome:
-        return Outcome(
-            entry.prompt.digest,
-            Status.ERROR,
-            seed=entry.prompt.seed,
-            evaluations=1,
-            forwards=self._victim.forwards_per_image,
-            score=_score(entry.first),
-            detail=entry.first.detail,
-            seconds=entry.seconds,
-            error=error,
-            tokens=self._victim.tokens(entry.prompt.text),
-            image=entry.image,
-        )
-
-    def _remedy(self, error: Exception, concerned: int) -> ErrorAction:
-        """What to do about an exception that this many prompts were in.
+    def _error_action(self, error: Exception, concerned: int) -> ErrorAction:
+        """Decide how to go on after an exception in a batch of this many prompts.
 
         Raises:
             Exception: this one, where nothing helps.
@@ -342,11 +250,11 @@ class Engine:
         if isinstance(error, UnlearnDiffError):
             raise error
         if out_of_memory(error) and self._shrink():
-            _LOG.warning("out of memory: going on with %d prompts at a time, in smaller batches", self._batch_size)
+            _LOG.warning("out of memory: going on with %d prompts at a time, in smaller batches", self.batch_size)
             return ErrorAction.SMALLER
         if concerned > 1:
             return ErrorAction.ALONE
-        if isinstance(error, UnusableTargets):  # it says itself that the fault is the prompt's
+        if isinstance(error, UnusableTargets):  # its text says that the prompt itself is at fault
             return ErrorAction.GIVE_UP
         self._failures += 1
         if self._failures == MAX_FAILURES:
@@ -354,83 +262,14 @@ class Engine:
         return ErrorAction.GIVE_UP
 
     def _shrink(self) -> bool:
-        """Halve prompts and batches; returns whether there was anything to halve."""
+        """Halve the batch size and the networks' batches; returns whether there was anything to halve."""
         from ..models.batches import halve_batches
 
-        self._grows, fewer, self._batch_size = False, self._batch_size > 1, max(1, self._batch_size // 2)
+        self._grows, fewer, self.batch_size = False, self.batch_size > 1, max(1, self.batch_size // 2)
         return halve_batches() or fewer
 
-    def _advance(self, seats: Sequence[RunningPrompt]) -> list[tuple[RunningPrompt, Outcome]]:
-        """One block on every lane, then the judge; returns the prompts that came to an end."""
-        started = time.monotonic()
-        drawings = self._attack.advance([seat.state for seat in seats], self._victim)
-        evaluated = iter(self._evaluate([drawing for drawing in drawings if drawing is not None]))
-        share = (time.monotonic() - started) / len(seats)
-        ended = []
-        for seat, drawing in zip(seats, drawings, strict=True):
-            seat.seconds += share
-            if drawing is None:
-                ended.append((seat, self._outcome(seat, self._exhausted(seat), seat.state.error)))
-                continue
-            found = next(evaluated)
-            seat.evaluations += 1
-            if found.judgement is None:
-                said = f"in round {seat.evaluations - 1} of its attack, {found.problem}"
-                ended.append((seat, self._outcome(seat, Status.ERROR, said)))
-                continue
-            seat.last = drawing, found.judgement
-            seat.blocked += found.judgement.blocked
-            if found.judgement.hit:
-                ended.append((seat, self._outcome(seat, Status.HIT_UNDER_ATTACK)))
-        return ended
 
-    def _exhausted(self, seat: RunningPrompt) -> Status:
-        """Decide how a prompt ends whose attack has nothing more to try."""
-        if seat.state.error:
-            return Status.ERROR
-        return Status.BLOCKED if seat.blocked else Status.RESISTED
-
-    def _outcome(self, seat: RunningPrompt, status: Status, error: str | None = None) -> Outcome:
-        state = seat.state
-        drawing, judgement = seat.last or (None, seat.entry.first)
-        broken = status is Status.HIT_UNDER_ATTACK
-        detail = judgement.detail
-        if status is Status.BLOCKED:
-            detail = f"the model's own safety checker blocked {seat.blocked} of {seat.evaluations} images"
-        return Outcome(
-            state.prompt.digest,
-            status,
-            adversarial=drawing.text if broken and drawing else None,
-            inserted=state.inserted if broken else None,
-            seed=drawing.seed if drawing else state.prompt.seed,
-            evaluations=seat.evaluations,
-            steps=state.steps,
-            forwards=state.forwards + seat.evaluations * self._victim.forwards_per_image,
-            score=_score(judgement),
-            detail=detail,
-            seconds=seat.seconds,
-            error=error,
-            timestep=state.timestep if broken else None,
-            tokens=self._victim.tokens(state.prompt.text),
-            image=seat.entry.image,
-        )
-
-
-def _start() -> int:
+def _initial_batch_size() -> int:
     from ..models.memory import START
 
     return START
-
-
-def _seat(state: PromptState, entry: PendingPrompt) -> RunningPrompt:
-    return RunningPrompt(state, entry, blocked=int(entry.first.blocked), seconds=entry.seconds)
-
-
-def _score(judgement: Judgement) -> float | None:
-    """What the judge said; None where nobody asked it."""
-    return None if judgement.blocked else judgement.score
-
-
-def _said(error: Exception) -> str:
-    """An exception in one line."""
-    return f"{type(error).__name__}: {one_line(error)}"

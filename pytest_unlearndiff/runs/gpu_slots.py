@@ -1,14 +1,13 @@
-"""Places on this machine's GPUs, so that processes queue for one instead of running out of memory together."""
+"""One file lock for each GPU of this machine: processes take turns instead of running out of memory together."""
 
 from __future__ import annotations
 
 import os
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..core.errors import AttackUnavailable
@@ -18,150 +17,116 @@ if TYPE_CHECKING:
     from filelock import FileLock
 
 _PAUSE = 0.2
-"""Seconds between two looks at places that are taken."""
+"""Seconds between two looks at GPUs that are taken."""
 
 
 def visible_gpus() -> list[str]:
-    """What this process may use, in the order of its ``cuda:0``, ``cuda:1``.
+    """List the GPUs that this process may use, in the order of its ``cuda:0``, ``cuda:1``.
 
     The names are the same in every process where ``CUDA_VISIBLE_DEVICES`` is set in the same way, or nowhere.
     """
-    named = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if named is not None:
-        return [name.strip() for name in named.split(",") if name.strip() not in ("", "-1")]
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return [name.strip() for name in visible.split(",") if name.strip() not in ("", "-1")]
     import torch
 
     return [str(index) for index in range(torch.cuda.device_count())]
 
 
-def places_folder() -> Path:
-    """Where the places' locks are: this machine's, and this user's.
-
-    Raises:
-        CannotAttack: there is no folder that only this user can write.
-    """
-    try:
-        return user_temp_folder()
-    except OSError as error:
-        raise AttackUnavailable(
-            f"GPUs are shared by locks among temporary files, and {error}; give another folder for those with the "
-            "environment variable TMPDIR"
-        ) from None
-
-
 @dataclass(frozen=True)
 class GpuSlot:
-    """A share of a GPU.
+    """A GPU that this process has for itself.
 
     Attributes:
-        device: what it is called here, such as ``cuda:0``.
-        name: what it is called everywhere on this machine.
-        lock: held by the process that has it.
+        device: its name in this process, such as ``cuda:1``.
+        lock: held as long as this process has it.
     """
 
     device: str
-    name: str
     lock: FileLock
 
 
 class GpuSlots:
-    """This process's place on a GPU, one at a time; it is given back when the process ends, however it ends.
+    """Holds at most one GPU. The operating system gives it back when the process ends, however it ends.
 
     Args:
-        each: places on one GPU.
-        tell: told in one line that this process waits.
+        tell: is told in one line that this process waits.
     """
 
-    def __init__(self, each: int, tell: Callable[[str], None]) -> None:
-        self._each = each
+    def __init__(self, tell: Callable[[str], None]) -> None:
         self._tell = tell
-        self._held: GpuSlot | None = None
+        self._slot: GpuSlot | None = None
 
-    def take(self, device: str, overdue: Callable[[], bool] = lambda: False) -> str:
-        """A place on a device, waited for where all are taken; the one held already where it is on that device.
-
-        Whoever waits for a GPU holds its queue, so that nobody who comes later takes a place on it.
+    def acquire(self, device: str, overdue: Callable[[], bool] = lambda: False) -> str:
+        """Take a GPU, waiting where all are taken; the one held already stays where it will do.
 
         Args:
             device: ``cuda`` for any GPU, or such as ``cuda:1``.
-            overdue: whether to wait no longer.
+            overdue: tells when to wait no longer.
 
         Returns:
             The device, such as ``cuda:1``.
 
         Raises:
-            CannotAttack: there is no such device, or it is overdue.
+            AttackUnavailable: there is no such device, or it is overdue.
         """
-        wanted = self._wanted(device)
-        if self._held is not None and self._held.device in wanted:
-            return self._held.device
-        self.leave()
-        queues = {where: self._lock(f"queue-{name}") for where, name in wanted.items()}
-        looks = count()
-        try:
-            while True:
-                heads = {where: wanted[where] for where, queue in queues.items() if _acquired(queue)}
-                if (held := self._free(heads)) is not None:
-                    self._held = held
-                    return held.device
-                if overdue():
-                    raise AttackUnavailable(
-                        f"no place on {' or '.join(wanted)} became free within --unlearndiff-time-budget"
-                    )
-                # At the first look, others may have held the queue only while they found their place.
-                if next(looks) == 1:
-                    self._tell(f"waits for {' or '.join(wanted)}, which other processes use")
-                time.sleep(_PAUSE)
-        finally:
-            for queue in queues.values():
-                queue.release(force=True)
+        gpus = self._matching(device)
+        if self._slot is not None and self._slot.device in gpus:
+            return self._slot.device
+        self.release()
+        locks = [GpuSlot(name, _lock(gpu)) for name, gpu in gpus.items()]
+        for look in count():
+            for slot in locks:
+                if _acquire(slot.lock):
+                    self._slot = slot
+                    return slot.device
+            if overdue():
+                raise AttackUnavailable(f"{' or '.join(gpus)} did not become free within --unlearndiff-time-budget")
+            if look == 0:
+                self._tell(f"waits for {' or '.join(gpus)}, which other processes use")
+            time.sleep(_PAUSE)
+        raise AssertionError
 
-    def awaited(self) -> bool:
-        """Whether another process waits for the GPU that this one has a place on."""
-        if self._held is None:
-            return False
-        queue = self._lock(f"queue-{self._held.name}")
-        if not _acquired(queue):
-            return True
-        queue.release()
-        return False
+    def release(self) -> None:
+        """Give the GPU back, if there is one."""
+        if self._slot is not None:
+            self._slot.lock.release()
+            self._slot = None
 
-    def leave(self) -> None:
-        """Give the place back, if there is one."""
-        if self._held is not None:
-            self._held.lock.release()
-            self._held = None
-
-    def _wanted(self, device: str) -> dict[str, str]:
-        """The GPUs that will do, by what they are called here, with what they are called everywhere."""
+    def _matching(self, device: str) -> dict[str, str]:
+        """Names everywhere of the GPUs that will do, by their names in this process."""
         gpus = {f"cuda:{index}": name for index, name in enumerate(visible_gpus())}
-        wanted = gpus if device == "cuda" else {where: name for where, name in gpus.items() if where == device}
-        if not wanted:
-            seen = f"the GPUs here are {', '.join(gpus)}" if gpus else "torch sees no GPU here: give cpu"
-            raise AttackUnavailable(f"--unlearndiff-device={device}: {seen}")
-        return wanted
-
-    def _free(self, heads: Mapping[str, str]) -> GpuSlot | None:
-        """A place that nobody has, on the first of these GPUs that has one."""
-        for number in range(self._each):
-            for device, name in heads.items():
-                if _acquired(lock := self._lock(f"gpu-{name}-{number}")):
-                    return GpuSlot(device, name, lock)
-        return None
-
-    def _lock(self, name: str) -> FileLock:
-        from filelock import FileLock
-
-        return FileLock(places_folder() / re.sub(r"[^\w.-]", "-", name))
+        matching = gpus if device == "cuda" else {name: gpu for name, gpu in gpus.items() if name == device}
+        if not matching:
+            reason = f"the GPUs here are {', '.join(gpus)}" if gpus else "torch sees no GPU here: give cpu"
+            raise AttackUnavailable(f"--unlearndiff-device={device}: {reason}")
+        return matching
 
 
-def _acquired(lock: FileLock) -> bool:
-    """Whether this process has a lock, now."""
+def _lock(gpu: str) -> FileLock:
+    """Make the lock of a GPU, among this user's temporary files.
+
+    Raises:
+        AttackUnavailable: there is no folder that only this user can write.
+    """
+    from filelock import FileLock
+
+    try:
+        folder = user_temp_folder()
+    except OSError as error:
+        raise AttackUnavailable(
+            f"GPUs are shared by locks among temporary files, and {error}; give another folder for those with the "
+            "environment variable TMPDIR"
+        ) from None
+    return FileLock(folder / re.sub(r"[^\w.-]", "-", f"gpu-{gpu}"))
+
+
+def _acquire(lock: FileLock) -> bool:
+    """Try to take a lock; returns whether this process has it now."""
     from filelock import Timeout
 
     try:
-        if not lock.is_locked:
-            lock.acquire(timeout=0)
+        lock.acquire(timeout=0)
     except Timeout:
         return False
     return True

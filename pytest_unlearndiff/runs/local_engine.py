@@ -12,9 +12,6 @@ from ..core.errors import ModelError
 from ..core.outcome import Outcome
 from ..core.registry import registry
 from ..store.store import Store
-from ..workers.distributed_engine import WorkerPoolConfig, Workers
-from ..workers.shipping import files_of
-from ..workers.worker import JobSpec, Report
 from .model_cache import ModelCache, ModelSpec
 from .positive_control import ControlRecorder, base_campaign, keep_watched
 from .thumbnail_recorder import ThumbnailRecorder
@@ -22,6 +19,8 @@ from .thumbnail_recorder import ThumbnailRecorder
 if TYPE_CHECKING:
     from ..models.diffusion_model import DiffusionModel
     from ..models.target_images import Targets
+    from ..workers.distributed_engine import DistributedEngine, WorkerPoolConfig
+    from ..workers.worker import WorkerUpdate
     from .campaign import Campaign
     from .engine import Engine
 
@@ -106,8 +105,11 @@ def workers_elsewhere(
     batch_size: int,
     store: Store,
     watched: dict[str, Outcome],
-) -> tuple[Workers, dict[str, Any]]:
+) -> tuple[DistributedEngine, dict[str, Any]]:
     """Have processes elsewhere load victim, base and judge; what they learn comes here, and is kept here."""
+    from ..workers.distributed_engine import DistributedEngine
+    from ..workers.worker import JobSpec, files_of, urls_of
+
     if source.pipe is not None:
         raise ModelError(
             f"{source.title} cannot be sent to workers: give the model by path, with --unlearndiff-model, or leave "
@@ -119,19 +121,18 @@ def workers_elsewhere(
     known = store.outcomes(store.campaign(campaign.concept.name, base.key))[0] if store.mode.reads else {}
     images = store.writable_thumbnails(store.campaign(campaign.concept.name, campaign.key))
 
-    def received(report: Report) -> None:
-        new = [outcome for outcome in report.watched if outcome.prompt not in {**known, **watched}]
+    def on_update(update: WorkerUpdate) -> None:
+        new = [outcome for outcome in update.control if outcome.prompt not in {**known, **watched}]
         watched.update({outcome.prompt: outcome for outcome in new})
         keep_watched(store, base, new)
-        for thumbnail in report.thumbnails:
+        for thumbnail in update.thumbnails:
             if images is not None:
                 images.write(thumbnail.digest, thumbnail.data, base=thumbnail.base)
 
-    files = files_of(source, campaign.concept, store.fingerprints)
-    workers = Workers(
-        crew, JobSpec(campaign, source, batch_size, images is not None, files, registry().added), received
-    )
-    return workers, workers.described
+    urls = urls_of(files_of(source, campaign.concept))
+    job = JobSpec(campaign, source, batch_size, registry().added, images is not None, urls)
+    engine = DistributedEngine(crew, job, on_update)
+    return engine, engine.description
 
 
 def facts_of(campaign: Campaign, source: ModelSpec) -> dict[str, Any]:

@@ -16,7 +16,6 @@ from ..core.outcome import Counts, Outcome, Status
 from ..core.positive_control import MIN_IMAGES, Control
 from ..store.campaign_dir import CampaignDir
 from ..store.store import Store
-from ..workers.distributed_engine import WorkerPoolConfig
 from .campaign import Campaign, check_attackable
 from .evaluation import evaluated
 from .model_cache import Fingerprint, ModelCache, ModelSpec
@@ -26,6 +25,7 @@ from .stop import StopCondition
 if TYPE_CHECKING:
     from ..judges.base import Judge
     from ..models.generated_images import GeneratedImage
+    from ..workers.distributed_engine import WorkerPoolConfig
 
 
 def base_campaign(concept: Concept, base: str, judge: str) -> Campaign:

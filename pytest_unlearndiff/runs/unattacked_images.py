@@ -10,12 +10,12 @@ from ..core.attack_config import NO_ATTACK, AttackConfig
 from ..core.errors import StoreError, UnlearnDiffError
 from ..core.outcome import Outcome
 from ..store.store import Store
-from ..workers.distributed_engine import WorkerPoolConfig
 from .model_cache import Fingerprint, ModelCache, ModelSpec
 from .progress import Progress
 from .stop import RUN_ALL, StopCondition
 
 if TYPE_CHECKING:
+    from ..workers.distributed_engine import WorkerPoolConfig
     from .campaign import Campaign
 
 

@@ -1,172 +1,96 @@
-"""Workers that Ray starts: on this machine, or on a cluster that runs already."""
+"""Workers as Ray actors: on this machine, or on a cluster that runs already."""
 
 from __future__ import annotations
 
 import os
 import re
+import signal
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from math import ceil
-from pathlib import Path
 from typing import Any
 
 from ..core.concept import Prompt
 from ..core.device import AUTO
 from ..core.errors import AttackUnavailable, one_line
-from ..runs.begun import Begun
-from .connection import connect, single_attempt
 from .distributed_engine import WorkerEvent
-from .shipping import arrive, pieces
 from .worker import JobSpec, Worker
 
 PACKAGES = ("pytest-unlearndiff", "torch", "diffusers", "transformers")
-"""What has to be the same wherever prompts of one campaign are attacked."""
-
-QUIET = {"log_to_driver": False, "logging_level": "ERROR"}
-"""How Ray is started or joined: what it logs is for people who run clusters."""
+"""Packages that have to be the same wherever prompts of one campaign are attacked."""
 
 _STORE_BYTES = 100 * 2**20
-"""For Ray's object store on this machine, which holds the order, and prompts on their way between workers."""
+"""For Ray's object store on this machine, which holds the job."""
 
-
-class RayWorker(Worker):
-    """A bench that Ray can send files to."""
-
-    def receive(self, parcels: Sequence[tuple[Path, str, Sequence[tuple[str, Any]]]]) -> str:
-        """Take files that are not here, once a machine, from Ray's object store.
-
-        Args:
-            parcels: of each file or folder its path in orders, its content hash, and names and references of pieces.
-
-        Returns:
-            As ``ready``.
-
-        Raises:
-            ModelError: what arrived is something else, or cannot be kept.
-        """
-        import ray
-
-        for path, digest, sent in parcels:
-            self.arrived(path, digest, arrive(path.name, digest, ((name, ray.get(piece)) for name, piece in sent)))
-        return self.ready()
+_ATTEMPTS = 3
+"""Calls of a cluster that answers, and then ends the connection."""
 
 
 class RayBackend:
-    """One Ray actor a worker; connects, and checks what it finds, when workers are first called.
+    """One Ray actor for each worker; Ray is started or found when workers are first called.
+
+    Ray itself restarts an actor whose process died. What the process had in hand is tried again by whoever sent it.
 
     Args:
-        where: ``auto``, one worker a GPU of this machine; a number of workers on this machine, which share its GPUs;
-            ``ray`` or ``ray://HOST:PORT``, one worker a GPU (or CPU, where models run there) of a cluster that runs.
-            All but a number may end in ``/N``: N workers share a GPU.
+        where: ``auto``, one worker for each GPU of this machine; a number of workers on this machine, which share its
+            GPUs; ``ray`` or ``ray://HOST:PORT``, one worker for each GPU (or CPU, where models run there) of a cluster
+            that runs. All but a number may end in ``/N``: N workers share a GPU.
         device: where the models run; ``auto`` for GPUs where Ray finds any, else CPUs.
-        namespace: where other processes find the workers by their names; empty where nobody else shall.
     """
 
-    def __init__(self, where: str, device: str, namespace: str = "") -> None:
+    def __init__(self, where: str, device: str) -> None:
         self._where, _, per_gpu = where.rpartition("/") if re.search(r"\w/\d+$", where) else (where, "", "1")
         self._device = device
         self._per_gpu = int(per_gpu)
-        self._namespace = namespace
-        self._sender = ""
+        self._share = 1 / self._per_gpu
         self._ray: Any = None
         self._started = False
-        self._share = 1 / self._per_gpu
-        self._order: Any = None
+        self._job: Any = None
         self._actors: dict[str, Any] = {}
-        self._places: dict[str, str] = {}
-        self._asked: dict[Any, str] = {}
-        self._sent: dict[str, list[tuple[str, Any]]] = {}
-        self._hired = 0
+        self._calls: dict[Any, str] = {}
 
-    @property
-    def _gpu(self) -> bool:
-        """Whether a worker needs a GPU; what ``auto`` means is Ray's to tell, since this machine may have none."""
-        if self._device == AUTO:
-            return bool(self._ray.cluster_resources().get("GPU"))
-        return self._device.startswith("cuda")
-
-    @property
-    def _local(self) -> bool:
-        return not self._where.startswith("ray")
-
-    def gather(self, order: JobSpec, most: int) -> int:
+    def start(self, job: JobSpec, most: int) -> Sequence[str]:
         """See ``WorkerBackend``.
 
         Raises:
-            CannotAttack: Ray or a cluster is not there, or has no place, or other packages.
+            AttackUnavailable: Ray or a cluster is not there, or has no place, or other packages.
         """
         self.connect()
-        self._order = self._ray.put(order)
-        self._asked.clear()
-        return self._gather(most)
-
-    def _gather(self, most: int) -> int:
+        self._job = self._ray.put(job)
+        self._calls.clear()
         count = min(self._count(), most)
+        options: dict[str, Any] = {"num_gpus": self._share} if self._uses_gpu else {}
+        actor = self._ray.remote(Worker).options(num_cpus=1, max_restarts=-1, max_task_retries=0, **options)
+        for number in range(len(self._actors), count):
+            self._actors[f"worker {number}"] = actor.remote()
         for worker in list(self._actors)[:count]:
-            self._call(worker, "ready")
-        for _ in range(count - len(self._actors)):
-            self._call(self._hire(), "ready")
-        return count
+            self._call(worker, "load", self._job)
+        return list(self._actors)[:count]
 
-    def hire(self) -> list[str]:
-        """Start as many workers as there is place for, beside those there are, for somebody else.
-
-        Returns:
-            The names of all of them.
-
-        Raises:
-            CannotAttack: as ``gather``.
-        """
-        self.connect()
-        for _ in range(self._count() - len(self._actors)):
-            self._hire()
-        return list(self._actors)
-
-    @property
-    def address(self) -> str:
-        """Where another process finds the Ray that this one is connected to."""
-        return self._where if self._where.startswith("ray://") else self._ray.get_runtime_context().gcs_address
-
-    def open(self, worker: str) -> None:
+    def step(self, worker: str, prompts: Sequence[Prompt]) -> None:
         """See ``WorkerBackend``."""
-        self._call(worker, "open", self._order, self._sender)
+        self._call(worker, "step", list(prompts))
 
-    def send(self, worker: str, files: Mapping[Path, str]) -> None:
+    def restart(self, worker: str, *, alive: bool) -> None:
         """See ``WorkerBackend``."""
-        for path, digest in files.items():
-            if digest not in self._sent:
-                self._sent[digest] = [(name, self._ray.put(piece)) for name, piece in pieces(path)]
-        self._call(worker, "receive", [(path, digest, self._sent[digest]) for path, digest in files.items()])
+        self._calls = {call: other for call, other in self._calls.items() if other != worker}
+        if alive:
+            self._ray.kill(self._actors[worker], no_restart=False)
+        self._call(worker, "load", self._job)
 
-    def turn(self, worker: str, prompts: Sequence[Prompt | Begun], patience: float, *, brief: bool) -> None:
+    def events(self, seconds: float) -> list[WorkerEvent]:
         """See ``WorkerBackend``."""
-        self._call(worker, "turn", list(prompts), self._sender, patience, brief=brief)
-
-    def news(self, seconds: float) -> list[WorkerEvent]:
-        """See ``WorkerBackend``."""
-        if not self._asked:
+        if not self._calls:
             time.sleep(seconds)
             return []
-        asked = list(self._asked)
-        heard, _ = self._ray.wait(asked, num_returns=1, timeout=seconds)
-        if heard:
-            heard, _ = self._ray.wait(asked, num_returns=len(asked), timeout=0)
-        return [self._heard(ref, self._asked.pop(ref)) for ref in heard]
-
-    def replace(self, worker: str, *, lives: bool) -> None:
-        """See ``WorkerBackend``."""
-        self._asked = {ref: other for ref, other in self._asked.items() if other != worker}
-        self._call(self.successor(worker), "ready")
-
-    def successor(self, worker: str) -> str:
-        """End a worker for good and start another one, whose name is returned."""
-        self._ray.kill(self._actors.pop(worker))
-        return self._hire()
-
-    def place(self, worker: str) -> str:
-        """See ``WorkerBackend``."""
-        return self._places.get(worker, "a machine that never answered")
+        calls = list(self._calls)
+        ended, _ = self._ray.wait(calls, num_returns=1, timeout=seconds)
+        if ended:
+            ended, _ = self._ray.wait(calls, num_returns=len(calls), timeout=0)
+        return [self._event(call, self._calls.pop(call)) for call in ended]
 
     def close(self) -> None:
         """End every worker, and Ray where it was started for them."""
@@ -175,57 +99,19 @@ class RayBackend:
         for actor in self._actors.values():
             self._ray.kill(actor)
         self._actors.clear()
-        self._asked.clear()
-        self._sent.clear()
+        self._calls.clear()
         if self._started:
             self._ray.shutdown()
         self._ray = None
 
-    def _call(self, worker: str, method: str, *arguments: Any, **named: Any) -> None:
-        self._asked[getattr(self._actors[worker], method).remote(*arguments, **named)] = worker
-
-    def _hire(self) -> str:
-        self._hired += 1
-        worker = f"worker {self._hired}"
-        special: dict[str, Any] = {"num_gpus": self._share} if self._gpu else {}
-        special |= {"name": worker} if self._namespace else {}
-        actor = self._ray.remote(RayWorker).options(num_cpus=1, max_restarts=0, max_task_retries=0, **special)
-        self._actors[worker] = actor.remote()
-        return worker
-
-    def _heard(self, ref: Any, worker: str) -> WorkerEvent:
-        errors = self._ray.exceptions
-        try:
-            said = self._ray.get(ref)
-        except errors.RayTaskError as error:
-            cause = error.cause
-            return WorkerEvent(
-                worker, error=cause if isinstance(cause, Exception) else RuntimeError(str(error)), lives=True
-            )
-        except errors.RayError as error:
-            return WorkerEvent(worker, error=RuntimeError(_why(error)))
-        if isinstance(said, str):
-            self._places[worker] = said
-            return WorkerEvent(worker)
-        return WorkerEvent(worker, said)
-
     def connect(self) -> None:
-        """Import Ray, start it or find the cluster, and see whether its machines can do the work; once.
+        """Import Ray, start it or find the cluster, and check that its machines can do the work; once.
 
         Raises:
-            CannotAttack: as ``gather``.
+            AttackUnavailable: as ``start``.
         """
         if self._ray is not None:
             return
-        self._init(self._arguments())
-        try:
-            self._count()
-            self._check_packages()
-        except BaseException:
-            self.close()
-            raise
-
-    def _init(self, arguments: Mapping[str, Any]) -> None:
         try:
             import ray
         except ModuleNotFoundError as error:
@@ -234,112 +120,205 @@ class RayBackend:
                 'pip install "pytest-unlearndiff[ray]"'
             ) from None
         if not ray.is_initialized():
-            found = nullcontext() if self._local else single_attempt()
-            with found:
-                connect(self._where, lambda: ray.init(**arguments))
+            start_ray(self._where, lambda: ray.init(**self._arguments()))
             self._started = True
         self._ray = ray
+        try:
+            self._count()
+            self._check_packages()
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def _is_local(self) -> bool:
+        return not self._where.startswith("ray")
+
+    @property
+    def _uses_gpu(self) -> bool:
+        """Whether a worker needs a GPU; only Ray can tell what ``auto`` means, since this machine may have none."""
+        if self._device == AUTO:
+            return bool(self._ray.cluster_resources().get("GPU"))
+        return self._device.startswith("cuda")
 
     def _arguments(self) -> dict[str, Any]:
-        quiet = {**QUIET, "namespace": self._namespace or None}
-        if not self._local:
+        quiet = {"log_to_driver": False, "logging_level": "ERROR"}  # Ray's logs are for people who run clusters
+        if not self._is_local:
             return {"address": "auto" if self._where == "ray" else self._where, **quiet}
         # Nothing is told to anybody about this machine, and nothing listens but Ray itself.
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        count = None if self._where == "auto" else int(self._where)
-        return {
-            "address": "local",
-            "num_cpus": count,
-            "include_dashboard": False,
-            "object_store_memory": _STORE_BYTES,
-            **quiet,
-        }
+        cpus = None if self._where == "auto" else int(self._where)
+        local = {"address": "local", "include_dashboard": False, "object_store_memory": _STORE_BYTES}
+        return {**local, "num_cpus": cpus, **quiet}
+
+    def _call(self, worker: str, method: str, *arguments: Any) -> None:
+        self._calls[getattr(self._actors[worker], method).remote(*arguments)] = worker
+
+    def _event(self, call: Any, worker: str) -> WorkerEvent:
+        errors = self._ray.exceptions
+        try:
+            return WorkerEvent(worker, self._ray.get(call))
+        except errors.RayTaskError as error:
+            cause = error.cause if isinstance(error.cause, Exception) else RuntimeError(str(error))
+            return WorkerEvent(worker, error=cause, alive=True)
+        except errors.RayError as error:
+            return WorkerEvent(worker, error=RuntimeError(_describe_death(error)))
 
     def _count(self) -> int:
-        """How many workers there is place for.
+        """Count the workers there is place for.
 
         Raises:
-            CannotAttack: none.
+            AttackUnavailable: none.
         """
-        there = self._ray.cluster_resources()
-        cpus, gpus = int(there.get("CPU", 0)), int(there.get("GPU", 0))
-        found = f"{'this machine' if self._local else f'the cluster at {self._where}'} has {gpus} GPUs and {cpus} CPUs"
-        if self._local and self._where != "auto":
+        resources = self._ray.cluster_resources()
+        cpus, gpus = int(resources.get("CPU", 0)), int(resources.get("GPU", 0))
+        owner = "this machine" if self._is_local else f"the cluster at {self._where}"
+        resources_text = f"{owner} has {gpus} GPUs and {cpus} CPUs"
+        if self._is_local and self._where != "auto":
             count = int(self._where)
-            if self._gpu and not gpus:
-                raise AttackUnavailable(f"--unlearndiff-device=cuda needs a GPU: {found}")
+            if self._uses_gpu and not gpus:
+                raise AttackUnavailable(f"--unlearndiff-device=cuda needs a GPU: {resources_text}")
             self._share = 1 / max(1, ceil(count / max(1, gpus)))
             return count
-        if not self._gpu and self._local:
+        if not self._uses_gpu and self._is_local:
             why = "there is none here" if self._device == AUTO else f"models run on --unlearndiff-device={self._device}"
             raise AttackUnavailable(
-                f"--unlearndiff-workers=auto means one worker a GPU, and {why}: give a number of workers, which run on "
-                "the CPU"
+                f"--unlearndiff-workers=auto means one worker for each GPU, and {why}: give a number of workers, which "
+                "run on the CPU"
             )
-        count = min(gpus * self._per_gpu, cpus) if self._gpu else cpus
+        count = min(gpus * self._per_gpu, cpus) if self._uses_gpu else cpus
         if not count:
-            needed = "GPU and a CPU" if self._gpu else "CPU"
-            raise AttackUnavailable(f"--unlearndiff-workers={self._where}: a worker needs a {needed}, and {found}")
+            needed = "GPU and a CPU" if self._uses_gpu else "CPU"
+            raise AttackUnavailable(
+                f"--unlearndiff-workers={self._where}: a worker needs a {needed}, and {resources_text}"
+            )
         return count
 
     def _check_packages(self) -> None:
         """Compare the packages of every machine that may get a worker with those here.
 
         Raises:
-            CannotAttack: they differ, or are missing.
+            AttackUnavailable: they differ, or are missing.
         """
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-        needed = "GPU" if self._gpu else "CPU"
+        needed = "GPU" if self._uses_gpu else "CPU"
         nodes = [node["NodeID"] for node in self._ray.nodes() if node["Alive"] and node["Resources"].get(needed)]
-        ask = self._ray.remote(asker(PACKAGES))
-        there = [NodeAffinitySchedulingStrategy(node, soft=False) for node in nodes]
-        asked = [ask.options(num_cpus=0, scheduling_strategy=place).remote() for place in there]
-        answers = [asker(PACKAGES)(), *self._ray.get(asked)]
-        if mistakes := differing(answers):
+        report = package_reporter(PACKAGES)
+        ask, where = self._ray.remote(report), [NodeAffinitySchedulingStrategy(node, soft=False) for node in nodes]
+        calls = [ask.options(num_cpus=0, scheduling_strategy=node).remote() for node in where]
+        if mistakes := package_differences([report(), *self._ray.get(calls)]):
             raise AttackUnavailable(
                 f"--unlearndiff-workers={self._where}: {'; '.join(mistakes[:5])}. Install the same versions everywhere"
             )
 
 
-def asker(packages: Sequence[str]) -> Callable[[], tuple[str, dict[str, str]]]:
-    """A function that says what is installed where it runs, and needs nothing of this project there."""
+def package_reporter(packages: Sequence[str]) -> Callable[[], tuple[str, dict[str, str]]]:
+    """Make a function that reports where it runs and the versions there; it needs nothing of this project there."""
 
-    def ask() -> tuple[str, dict[str, str]]:
+    def report() -> tuple[str, dict[str, str]]:
         import platform
         from importlib.metadata import PackageNotFoundError, version
 
-        found = {"Python": platform.python_version().rpartition(".")[0]}
+        versions = {"Python": platform.python_version().rpartition(".")[0]}
         for package in packages:
             try:
-                found[package] = version(package)
+                versions[package] = version(package)
             except PackageNotFoundError:
-                found[package] = ""
-        return platform.node(), found
+                versions[package] = ""
+        return platform.node(), versions
 
-    return ask
+    return report
 
 
-def differing(answers: Sequence[tuple[str, dict[str, str]]]) -> list[str]:
-    """What is wrong with machines' packages, one text a mistake.
+def package_differences(machines: Sequence[tuple[str, Mapping[str, str]]]) -> list[str]:
+    """List how machines' packages differ.
 
     Args:
-        answers: of ``asker``; the first is this process, which may lack what only workers need.
+        machines: as ``package_reporter`` reports them; the first is this one, which may lack what only workers need.
     """
-    (_, here), mistakes = answers[0], []
-    wanted = {name: version for name, version in here.items() if version}
-    for place, found in answers[1:]:
-        for name, version in found.items():
-            expected = wanted.setdefault(name, version)
-            if not version:
-                mistakes.append(f"{place} has no {name}")
-            elif version != expected:
-                mistakes.append(f"{place} has {name} {version}, not {expected}")
+    expected = {package: version for package, version in machines[0][1].items() if version}
+    mistakes = []
+    for node, versions in machines[1:]:
+        for package, installed in versions.items():
+            wanted = expected.setdefault(package, installed)
+            if not installed:
+                mistakes.append(f"{node} has no {package}")
+            elif installed != wanted:
+                mistakes.append(f"{node} has {package} {installed}, not {wanted}")
     return mistakes
 
 
-def _why(error: Exception) -> str:
-    """What Ray says of a lost worker, without its lists of identifiers."""
+def start_ray(where: str, start: Callable[[], object], *, pause: float = 1) -> None:
+    """Start or find Ray, without its warnings about itself.
+
+    A cluster's process for a client may not come up, although the cluster answers: a server of many threads forks it,
+    which with some versions of gRPC dies of that every other time. So that is tried again.
+
+    Args:
+        where: as ``RayBackend``'s.
+        start: calls ``ray.init``.
+        pause: seconds before another try.
+
+    Raises:
+        AttackUnavailable: that failed.
+    """
+    try:
+        single = _single_attempt() if where.startswith("ray") else nullcontext()
+        with _preserve_sigterm(), single, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            for attempt in range(1, _ATTEMPTS + 1):
+                try:
+                    start()
+                    return
+                except ConnectionAbortedError:
+                    if attempt == _ATTEMPTS:
+                        raise
+                    time.sleep(pause)
+    except Exception as error:
+        remedy = ""
+        if where.startswith("ray://") and isinstance(error, ConnectionAbortedError):
+            remedy = ". Where that log is empty, start the cluster's head with GRPC_ENABLE_FORK_SUPPORT=0"
+        elif where.startswith("ray://") and isinstance(error, ConnectionError):
+            # Since 2.60 Ray asks for a token where its machine has one.
+            remedy = (
+                ". A cluster that asks for a token is silent without it: set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN"
+            )
+        raise AttackUnavailable(
+            f"--unlearndiff-workers={where}: Ray cannot be started or found: {type(error).__name__}: {one_line(error)}"
+            f"{remedy}"
+        ) from None
+
+
+@contextmanager
+def _single_attempt() -> Iterator[None]:
+    """Have Ray wait once, for half a minute, for a cluster that is gone or wants a token; else it does so 20 times."""
+    name = "RAY_gcs_server_port_wait_time_s"
+    before = os.environ.get(name)
+    os.environ.setdefault(name, "1")
+    try:
+        yield
+    finally:
+        # A Ray that is started later in this process or below it waits so long for its own head.
+        if before is None:
+            del os.environ[name]
+
+
+@contextmanager
+def _preserve_sigterm() -> Iterator[None]:
+    """Put back the handler of SIGTERM, which Ray replaces by one that ends the process without a word."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _describe_death(error: Exception) -> str:
+    """Ray's reason for a lost worker, without its lists of identifiers."""
     text = one_line(error, 10_000)
-    told = re.search(r"(?:The actor is dead because|Worker exit detail:|Memory on the node)(.*)", text)
-    return f"its process died: {(told[1] if told else text).strip()[:200]}"
+    reason = re.search(r"(?:The actor is dead because|Worker exit detail:|Memory on the node)(.*)", text)
+    return f"its process died: {(reason[1] if reason else text).strip()[:200]}"

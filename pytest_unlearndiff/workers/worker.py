@@ -1,22 +1,22 @@
-"""A worker's side: victim, base and judge in a process of their own, which attacks what it is handed."""
+"""A worker's side: victim, base and judge in a process of their own, which attacks the prompts that it is sent."""
 
 from __future__ import annotations
 
+import os
 import platform
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..core.concept import Prompt
-from ..core.errors import ModelError
+from ..core.concept import Concept, Prompt
+from ..core.errors import ModelError, UnlearnDiffError
 from ..core.forward_passes import computed_forwards
-from ..core.judge_options import with_weights
+from ..core.judge_options import weights_of, with_weights
 from ..core.outcome import Outcome
 from ..core.registry import Info, Registry, set_registry
-from ..runs.begun import Begun
 from ..runs.model_cache import Fingerprint, ModelCache, ModelSpec, located
+from ..sources.download import download, origin
 from ..sources.judge_files import judge_weights
 from ..store.campaign_dir import CampaignDir
 from ..store.hashing import Fingerprints
@@ -24,48 +24,87 @@ from ..store.store import Mode, Store
 from ..store.thumbnails import Thumbnails
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
-
     from ..runs.campaign import Campaign
     from ..runs.engine import Engine
-
-POLL_SECONDS = 5.0
-"""Seconds after which a worker reports although no prompt ended."""
 
 
 @dataclass(frozen=True)
 class JobSpec:
-    """What workers are asked to do.
+    """The campaign that workers attack.
 
     Attributes:
-        campaign: whose prompts they will be handed.
-        source: where the victim comes from, on the machine that sent the order.
+        campaign: with its concept, attack and fingerprints.
+        source: where the victim comes from, on the machine that sent the job.
         batch_size: prompts that a worker attacks together.
         keep_images: whether thumbnails are wanted.
-        files: every file and folder it needs, with its content hash; what a machine lacks is sent to it.
-        rows: of the registry, that plugins add where pytest runs; workers import what they need of them.
+        rows: of the registry, which plugins add where pytest runs; workers import what they need of them.
+        urls: where files of the job were downloaded from, by their path on the machine that sent it.
     """
 
     campaign: Campaign
     source: ModelSpec
     batch_size: int
-    keep_images: bool = False
-    files: Mapping[Path, str] = field(default_factory=dict)
     rows: tuple[Info, ...] = ()
+    keep_images: bool = False
+    urls: Mapping[Path, str] = field(default_factory=dict)
+
+    @property
+    def files(self) -> list[Path]:
+        """Every file and folder that victim, base, judge and target images are loaded from."""
+        return files_of(self.source, self.campaign.concept)
 
     def moved(self, places: Mapping[Path, Path]) -> JobSpec:
-        """The same order where files lie elsewhere."""
+        """The same job where files lie at other paths."""
         model, base = (places.get(path, path) if path else None for path in (self.source.model, self.source.base))
-        named, concept = {str(old): str(new) for old, new in places.items()}, self.campaign.concept
-        target_images = {prompt: named.get(path, path) for prompt, path in concept.images.items()}
-        concept = replace(concept, judge=with_weights(concept.judge, named), images=target_images)
+        names, concept = {str(old): str(new) for old, new in places.items()}, self.campaign.concept
+        images = {prompt: names.get(path, path) for prompt, path in concept.images.items()}
+        concept = replace(concept, judge=with_weights(concept.judge, names), images=images)
         source = replace(self.source, model=model, base=base)
         return replace(self, campaign=replace(self.campaign, concept=concept), source=source)
+
+    def check_files(self, original: JobSpec, fingerprints: Fingerprints) -> None:
+        """Compare the content of files with what it is on the machine that sent the job.
+
+        Args:
+            original: the job as it was sent; its paths are those that a user knows.
+            fingerprints: hashes files of this machine.
+
+        Raises:
+            ModelError: a path leads to other content here.
+            StoreError: a path leads nowhere.
+        """
+        concept, expected = self.campaign.concept, self.campaign.fingerprint
+        actual = Fingerprint.of(self.source, fingerprints, concept.images)
+        if actual.victim != expected.victim:
+            raise ModelError(
+                f"{original.source.title}, with its base, has {_OTHER} (fingerprint {actual.victim}, there "
+                f"{expected.victim}): {_SAME_FILES}"
+            )
+        if expected.target and actual.target != expected.target:  # the victim's side of a retention gate has none
+            owner = f"the target images of concept {concept.name!r} have" if concept.images else "the base has"
+            raise ModelError(f"{owner} {_OTHER}: {_SAME_FILES}")
+        if judge_weights(concept.judge, fingerprints) != self.campaign.judge:
+            raise ModelError(f"the judge of concept {concept.name!r} has {_OTHER}: {_SAME_FILES}")
+
+
+_OTHER = "other content here than where pytest runs"
+_SAME_FILES = "give every machine the same files"
+
+
+def files_of(source: ModelSpec, concept: Concept) -> list[Path]:
+    """Every file and folder that victim, base, judge and target images are loaded from."""
+    named = [source.model, source.base, *map(Path, weights_of(concept.judge)), *map(Path, concept.images.values())]
+    return [path for path in dict.fromkeys(named) if path is not None]
+
+
+def urls_of(files: Sequence[Path]) -> dict[Path, str]:
+    """The URLs that files of this machine were downloaded from; others are left out."""
+    return {path: url for path in files if "://" in (url := origin(path))}
 
 
 @dataclass(frozen=True)
 class Thumbnail:
-    """A image for people, as ``Thumbnails.write`` takes it."""
+    """An image for people, as ``Thumbnails.write`` takes it."""
 
     digest: str
     data: bytes
@@ -73,184 +112,126 @@ class Thumbnail:
 
 
 @dataclass(frozen=True)
-class Report:
-    """What a worker says.
+class WorkerUpdate:
+    """A worker's answer.
 
     Attributes:
+        node: name of its machine.
         batch_size: prompts it can attack together.
         outcomes: of prompts that came to their end.
-        begun: prompts that it gives back unfinished.
-        watched: what the judge said of the base's own images.
+        control: what the judge saw in the base's own images.
         thumbnails: images to keep.
-        described: what was loaded, in the first report only.
-        lacks: files of the order that are not there; nothing was loaded, and nothing can be attacked without them.
-        computed: UNet forward passes that were computed since the report before.
+        description: of what was loaded, in the first update only.
+        computed: forward passes that were computed since the update before.
     """
 
+    node: str
     batch_size: int
     outcomes: Sequence[Outcome] = ()
-    begun: Sequence[Begun] = ()
-    watched: Sequence[Outcome] = ()
+    control: Sequence[Outcome] = ()
     thumbnails: Sequence[Thumbnail] = ()
-    described: dict[str, Any] = field(default_factory=dict)
-    lacks: Sequence[Path] = ()
+    description: dict[str, Any] = field(default_factory=dict)
     computed: int = 0
 
 
 class ThumbnailBuffer(Thumbnails):
-    """Thumbnails that travel instead of being written."""
+    """Thumbnails that travel with the next update instead of being written."""
 
     def __init__(self) -> None:
-        self._packed: list[Thumbnail] = []
+        self._images: list[Thumbnail] = []
 
     def write(self, digest: str, data: bytes, *, base: bool = False) -> None:
-        """Have one travel with the next report."""
-        self._packed.append(Thumbnail(digest, data, base))
+        """Buffer a thumbnail."""
+        self._images.append(Thumbnail(digest, data, base))
 
-    def unpack(self) -> list[Thumbnail]:
-        """What came since this was last asked."""
-        packed, self._packed = self._packed, []
-        return packed
+    def drain(self) -> list[Thumbnail]:
+        """Remove and return what was buffered."""
+        images, self._images = self._images, []
+        return images
 
 
 class NullStore(Store):
-    """Keeps nothing: only the process that hands out prompts writes the store.
+    """A store that keeps nothing: only the process that hands out prompts writes.
 
     Args:
-        packed: takes thumbnails; None where none are wanted.
+        thumbnails: takes thumbnails; None where none are wanted.
     """
 
-    def __init__(self, packed: ThumbnailBuffer | None) -> None:
+    def __init__(self, thumbnails: ThumbnailBuffer | None) -> None:
         super().__init__(Path(), Mode.OFF)
-        self._packed = packed
+        self._thumbnails = thumbnails
 
     def writable_thumbnails(self, entry: CampaignDir) -> ThumbnailBuffer | None:
         """Where thumbnails go."""
-        return self._packed
-
-
-@dataclass
-class WorkerJob:
-    """One campaign on a bench, between its turns."""
-
-    engine: Engine
-    watched: dict[str, Outcome]
-    packed: ThumbnailBuffer
-    arrived: list[Prompt | Begun] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self._work: Generator[Outcome | None] = self.engine.serve(self._take)
-
-    def _take(self) -> list[Prompt | Begun]:
-        arrived, self.arrived = self.arrived, []
-        return arrived
-
-    def turn(self, patience: float, *, brief: bool = False) -> Report:
-        """Attack what is in hand until something ends or ``patience`` seconds are over; see ``Worker.turn``."""
-        ended, started, before = list[Outcome](), time.monotonic(), computed_forwards()
-        while True:
-            if (outcome := next(self._work)) is not None:
-                ended.append(outcome)
-            elif ended or time.monotonic() - started > patience:
-                break
-        begun = self.engine.give_back() if brief else []
-        watched, thumbnails = list(self.watched.values()), self.packed.unpack()
-        for outcome in watched:
-            del self.watched[outcome.prompt]
-        computed = computed_forwards() - before
-        return Report(self.engine.batch_size, ended, begun, watched, thumbnails, computed=computed)
+        return self._thumbnails
 
 
 class Worker:
-    """Attacks prompts in turns: between any two it can be handed more, be left, or work for somebody else.
-
-    Whoever hands out prompts gives a name, and has one campaign here at a time; models are loaded once for all of them.
-    """
+    """Attacks the prompts of one job at a time; models are loaded once for all jobs."""
 
     def __init__(self) -> None:
         self._fingerprints = Fingerprints()
-        self._parts = ModelCache(self._fingerprints)
-        self._sittings: dict[str, WorkerJob] = {}
-        self._sent: dict[tuple[Path, str], Path] = {}
+        self._models = ModelCache(self._fingerprints)
+        self._engine: Engine | None = None
 
-    def ready(self) -> str:
-        """Where this process lives, which says that it does."""
-        return platform.node()
-
-    def open(self, order: JobSpec, sender: str = "") -> Report:
-        """Load what a campaign needs, each part once, and forget the sender's campaign before.
+    def load(self, job: JobSpec) -> WorkerUpdate:
+        """Load victim, base and judge of a job, and forget the job before.
 
         Raises:
-            UnlearnDiffError: the files here are not those of the order, or cannot be loaded.
+            UnlearnDiffError: files are missing here, have other content, or cannot be loaded.
         """
-        self._sittings.pop(sender, None)
-        set_registry(Registry(order.rows))
-        sent = {path: self._sent[path, digest] for path, digest in order.files.items() if (path, digest) in self._sent}
-        if lacks := [path for path in order.files if path not in sent and not path.exists()]:
-            return Report(order.batch_size, lacks=lacks)
-        here = order.moved(sent)
-        check_files(order, here, self._fingerprints)
-        watched, packed = dict[str, Outcome](), ThumbnailBuffer()
-        store = NullStore(packed if order.keep_images else None)
-        # The files are compared before that: what a device is good for is no part of what they are.
-        engine, described = here.campaign.engine(located(here.source), self._parts, order.batch_size, store, watched)
-        self._sittings[sender] = WorkerJob(engine, watched, packed)
-        return Report(engine.batch_size, described=described)
+        self._engine = None
+        set_registry(Registry(job.rows))
+        self._control, self._thumbnails = dict[str, Outcome](), ThumbnailBuffer()
+        store = NullStore(self._thumbnails if job.keep_images else None)
+        try:
+            here = job.moved({path: _locate(path, job.urls.get(path)) for path in job.files})
+            here.check_files(job, self._fingerprints)
+            # Only now, since files are no other ones for being loaded on another device.
+            source = located(here.source)
+            self._engine, description = here.campaign.engine(source, self._models, job.batch_size, store, self._control)
+        except UnlearnDiffError as error:
+            raise type(error)(f"worker on {platform.node()}: {error}") from None
+        return WorkerUpdate(platform.node(), self._engine.batch_size, description=description)
 
-    def turn(
-        self,
-        prompts: Sequence[Prompt | Begun],
-        sender: str = "",
-        patience: float = POLL_SECONDS,
-        *,
-        brief: bool = False,
-    ) -> Report:
-        """Attack what is in the sender's hand and these, until something ends or ``patience`` seconds are over.
-
-        Args:
-            prompts: further ones, fresh or begun by another worker.
-            sender: whose campaign.
-            patience: seconds; at least one round of work is done.
-            brief: whether to give back what is then unfinished.
+    def step(self, prompts: Sequence[Prompt]) -> WorkerUpdate:
+        """Take on prompts, and do one piece of work on all that are in hand.
 
         Raises:
             UnlearnDiffError: the victim or the judge cannot be used.
             Exception: what several prompts in a row failed with.
         """
-        sitting = self._sittings[sender]
-        sitting.arrived += prompts
-        return sitting.turn(patience, brief=brief)
+        assert self._engine is not None
+        before = computed_forwards()
+        self._engine.add(prompts)
+        try:
+            outcomes = self._engine.step()
+        except UnlearnDiffError as error:
+            raise type(error)(f"worker on {platform.node()}: {error}") from None
+        control = list(self._control.values())
+        for outcome in control:
+            del self._control[outcome.prompt]
+        return WorkerUpdate(
+            platform.node(),
+            self._engine.batch_size,
+            outcomes,
+            control,
+            self._thumbnails.drain(),
+            computed=computed_forwards() - before,
+        )
 
-    def arrived(self, path: Path, digest: str, place: Path) -> None:
-        """From now on, what an order calls ``path``, with this content hash, lies at ``place``."""
-        self._sent[path, digest] = place
 
-
-def check_files(order: JobSpec, here: JobSpec, fingerprints: Fingerprints) -> None:
-    """Compare the files of this machine with those of the machine that sent the order.
-
-    Args:
-        order: as it was sent, for people.
-        here: with the places of files on this machine.
-        fingerprints: of this machine's files.
+def _locate(path: Path, url: str | None) -> Path:
+    """Find a file of a job on this machine, by its path or, where it came from a URL, by that.
 
     Raises:
-        ModelError: a path leads to other content here.
-        StoreError: a path leads nowhere.
+        ModelError: it is not here, or cannot be downloaded.
     """
-    concept, mine = order.campaign.concept, here.campaign.concept
-    found, wanted = Fingerprint.of(here.source, fingerprints, mine.images), order.campaign.fingerprint
-    if found.victim != wanted.victim:
-        raise ModelError(
-            f"{order.source.title}, with its base, has {_OTHER} (fingerprint {found.victim}, there {wanted.victim}): "
-            f"{_SAME_FILES}"
-        )
-    if wanted.target and found.target != wanted.target:  # the victim's side of a retention gate has none
-        what = f"the target images of concept {concept.name!r} have" if concept.images else "the base has"
-        raise ModelError(f"{what} {_OTHER}: {_SAME_FILES}")
-    if judge_weights(mine.judge, fingerprints) != order.campaign.judge:
-        raise ModelError(f"the judge of concept {concept.name!r} has {_OTHER}: {_SAME_FILES}")
-
-
-_OTHER = "other content here than where pytest runs"
-_SAME_FILES = "give every machine the same files under the same paths, or none"
+    if os.path.lexists(path):
+        return path
+    if url is not None:
+        return download(url)
+    raise ModelError(
+        f"there is nothing at {path} on this machine: put it at a path that every machine shares, into every machine's "
+        "Hub cache, or give a URL, which each machine downloads"
+    )

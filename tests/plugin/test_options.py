@@ -33,7 +33,6 @@ SAMPLES: dict[str, dict[str, Any]] = {
     "workers": {"2": "2", "auto": "auto", "ray": "ray", "ray://head:10001": "ray://head:10001", "auto/2": "auto/2"},
     "worker_timeout": {"90s": 90.0, "1h": 3600.0, "5m": 300.0},
     "device": {"cuda": "cuda", "cuda:1": "cuda:1", "mps": "mps", "cpu": "cpu"},
-    "per_gpu": {"2": 2, "1": 1, "8": 8},
     "dtype": {"float16": "float16", "bfloat16": "bfloat16", "tf32": "tf32", "auto": "auto"},
     "compile": {"yes": True, "no": False, "on": True},
     "partial": {"yes": True, "no": False, "on": True},
@@ -294,3 +293,12 @@ def test_a_flag_is_replayed_as_a_flag() -> None:
     assert NAMED["partial"].written("yes") == "--unlearndiff-partial"
     assert NAMED["partial"].written("no") == ""
     assert NAMED["sld"].written("max:x") == "--unlearndiff-sld=max:x"
+
+
+def test_workers_beside_xdist_are_refused(world: World) -> None:
+    world.concept()
+    world.gate("max_asr='10%'")
+    result = world.attack("-n2", "--unlearndiff-workers=2")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    message = "--unlearndiff-workers=2 and -n (pytest-xdist) both start processes that attack: leave one of them out"
+    assert message in result.stderr.str()

@@ -28,6 +28,7 @@ root = Path(sys.argv[1])
 class Engine:
     active = 1
     rounds = ()
+    worker_count = 0
 
     def run(self, prompts):
         for prompt in prompts:

@@ -141,40 +141,6 @@ def test_sigterm_ends_it_as_without_workers(scripted: World) -> None:
     assert f"{len(scripted.kept())} of {COUNT} prompts are kept, the same command goes on" in output
 
 
-@pytest.fixture
-def two(scripted: World) -> World:
-    """Two gates that attack at the same time under -n2, on prompts of their own."""
-    scripted.concept("truck", COUNT)
-    for concept in ("church", "truck"):
-        scripted.gate("max_asr='100%', exhaustive=True", f"test_{concept}", concept)
-    (scripted.path / "test_gate.py").unlink()
-    return scripted
-
-
-def test_the_processes_of_one_session_share_the_workers(two: World) -> None:
-    result = two.attack("-n2", "--unlearndiff-workers=2")
-    result.assert_outcomes(passed=2)
-    assert sorted(outcome["status"] for outcome in two.kept()) == sorted(2 * WANTED)
-    notes = begun(two)
-    assert len(notes) == len({prompt for _, prompt in notes}) == 2 * COUNT
-    assert len({who for who, _ in notes}) == 2
-    church = {outcome["prompt"] for outcome in two.kept(campaigns="church-*")}
-    served = {(who, prompt in church) for who, prompt in notes}
-    assert len(served) == 4, "a worker worked for one of the gates alone"
-
-
-def test_a_worker_that_is_shared_and_killed_is_replaced_once(two: World) -> None:
-    process = two.start("-n2", "--unlearndiff-workers=2")
-    until(process, lambda: len(two.kept(campaigns="church-*")) >= 2 <= len(two.kept(campaigns="truck-*")))
-    kill_one(two)
-    output, _ = process.communicate(timeout=120)
-    assert process.returncode == 0, output
-    kept = two.kept()
-    assert len({outcome["prompt"] for outcome in kept}) == len(kept) == 2 * COUNT
-    assert sorted(outcome["status"] for outcome in kept) == sorted(2 * WANTED)
-    assert len({who for who, _ in begun(two)}) == 3
-
-
 def test_a_cluster_that_is_not_there_is_one_clear_error(scripted: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not looked for on this machine, where other tests may run one."""
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
@@ -182,40 +148,29 @@ def test_a_cluster_that_is_not_there_is_one_clear_error(scripted: World, monkeyp
     result = scripted.attack("--unlearndiff-workers=ray")
     assert time.monotonic() - started < 200, "Ray itself gives up after ten minutes"
     assert result.ret == 1
-    result.stdout.fnmatch_lines(["E *CannotAttack: --unlearndiff-workers=ray: Ray cannot be started or found: *"])
+    result.stdout.fnmatch_lines(["E *AttackUnavailable: --unlearndiff-workers=ray: Ray cannot be started or found: *"])
 
 
-def test_real_attacks_have_the_same_outcomes_with_1_2_and_4_workers_and_with_none(world: World) -> None:
+def test_real_attacks_have_the_same_outcomes_with_workers(world: World) -> None:
     """The emoji victim, its base and its judge in every worker, the default attack, and prompts that end in every way.
 
-    Case 0 breaks in the first round, 5 in the second; 16 needs no attack; 2 withstands all rounds. With one lane, four
-    workers have a prompt each.
+    Case 0 breaks in the first round; 16 needs no attack; 2 withstands all rounds.
     """
     models = (
         f"--unlearndiff-model={EMOJI / 'erased' / 'uce-fish.safetensors'}",
         f"--unlearndiff-base={EMOJI / 'model'}",
         f"--unlearndiff-concepts={EMOJI / 'concepts'}",
-        "--unlearndiff-case-numbers=0,2,5,16",
+        "--unlearndiff-case-numbers=0,2,16",
     )
     world.gate("max_asr='100%', exhaustive=True", concept="fish")
-    found = {}
-    for workers in (0, 1, 2, 4):
-        how = (
-            [f"--unlearndiff-workers={workers}", "--unlearndiff-batch-size=1"]
-            if workers
-            else ["--unlearndiff-batch-size=2"]
-        )
-        store = f"store{workers}"
-        result = world.bare(*models, *how, f"--unlearndiff-cache-dir={store}")
-        result.assert_outcomes(passed=1)
-        found[workers] = told(world, store)
-    assert {json.loads(outcome)["status"] for outcome in found[0]} == {
-        "hit-under-attack",
-        "hit-without-attack",
-        "resisted",
-    }
-    assert len(found[0]) == 4 + 4, "four prompts, and what the judge saw in the base's images of them"
-    assert found[1] == found[2] == found[4] == found[0]
+    outcomes = []
+    for how in (["--unlearndiff-batch-size=2"], ["--unlearndiff-workers=2", "--unlearndiff-batch-size=1"]):
+        store = f"store{len(outcomes)}"
+        world.bare(*models, *how, f"--unlearndiff-cache-dir={store}").assert_outcomes(passed=1)
+        outcomes.append(told(world, store))
+    assert len({json.loads(outcome)["status"] for outcome in outcomes[0]}) == 3
+    assert len(outcomes[0]) == 3 + 3, "three prompts, and what the judge saw in the base's images of them"
+    assert outcomes[1] == outcomes[0]
 
 
 def test_workers_learn_of_judges_and_attacks_that_plugins_add(scripted: World) -> None:

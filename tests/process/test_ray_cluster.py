@@ -14,8 +14,6 @@ from clusters import SCRIPTED, Cluster
 from tiny import EMOJI
 from worlds import World, section
 
-from pytest_unlearndiff.store.hashing import Fingerprints
-
 pytestmark = pytest.mark.slow
 
 COUNT = 12
@@ -73,16 +71,15 @@ CAN_HIDE = shutil.which("unshare") is not None and subprocess.run([*HIDE, "/mnt"
 
 
 @pytest.mark.skipif(not CAN_HIDE, reason="this machine lets nobody hide a folder from a process")
-def test_a_machine_without_the_files_is_sent_them(gate: World, token: dict[str, str]) -> None:
+def test_a_machine_without_the_files_names_them(gate: World, token: dict[str, str]) -> None:
     """The emoji world's folder is empty for every process of the only node that has place for workers."""
-    arrivals = gate.path / "arrivals"
-    arrivals.mkdir()
     cluster = Cluster({**os.environ, **token}, cpus=0)
     try:
-        cluster.join(2, before=[*HIDE, str(EMOJI)], environment={"TMPDIR": str(arrivals)})
+        cluster.join(2, before=[*HIDE, str(EMOJI)])
         gate.gate("max_asr='100%', exhaustive=True", concept="fish")
+        model = EMOJI / "erased" / "uce-fish.safetensors"
         result = gate.bare(
-            f"--unlearndiff-model={EMOJI / 'erased' / 'uce-fish.safetensors'}",
+            f"--unlearndiff-model={model}",
             f"--unlearndiff-base={EMOJI / 'model'}",
             f"--unlearndiff-concepts={EMOJI / 'concepts'}",
             "--unlearndiff-case-numbers=0,16",
@@ -90,9 +87,5 @@ def test_a_machine_without_the_files_is_sent_them(gate: World, token: dict[str, 
         )
     finally:
         cluster.stop()
-    result.assert_outcomes(passed=1)
-    assert "2/2 = 100.0%" in "".join(section(result))
-    digest = Fingerprints().of
-    sent = [EMOJI / "erased" / "uce-fish.safetensors", EMOJI / "model", EMOJI / "judge" / "object"]
-    arrived = {path.name: digest(path) for path in arrivals.glob("pytest-unlearndiff-*/*/*")}
-    assert arrived == {path.name: digest(path) for path in sent}
+    result.assert_outcomes(failed=1)
+    assert f"there is nothing at {model} on this machine: put it at a path" in result.stdout.str()

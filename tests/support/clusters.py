@@ -37,31 +37,30 @@ if any("default_worker" in word for word in sys.orig_argv):
         def __init__(self, campaign, watched):
             self.watched = watched if campaign.attack.draws_targets else {}
 
-        def give_back(self):
-            return []
+        def add(self, prompts):
+            self.waiting = getattr(self, "waiting", []) + list(prompts)
 
-        def serve(self, arrived):
-            held = []
-            while True:
-                held += arrived()
-                for prompt in held:
-                    with open(os.environ["BEGUN"], "a") as log:
-                        log.write(f"{os.getpid()} {prompt.digest}\\n")
-                    trouble, _, seed = os.environ.get("TROUBLE", "").partition(" ")
-                    if trouble and prompt.seed == int(seed):
-                        if trouble == "kill":
-                            os.kill(os.getpid(), signal.SIGKILL)
-                        if not os.path.exists(os.environ["BEGUN"] + ".trouble"):
-                            open(os.environ["BEGUN"] + ".trouble", "w").close()
-                            time.sleep(3600 if trouble == "hang" else 0)
-                            bytearray(2**62)
-                    time.sleep(0.1)
-                    while crowded():
-                        time.sleep(0.02)
-                    self.watched[prompt.digest] = Outcome(prompt.digest, Status.HIT_WITHOUT_ATTACK)
-                    yield Outcome(prompt.digest, Status.HIT_WITHOUT_ATTACK if prompt.seed % 5 == 1 else Status.RESISTED)
-                held = []
-                yield None
+        def step(self):
+            ended = []
+            while self.waiting:
+                prompt = self.waiting.pop(0)
+                with open(os.environ["BEGUN"], "a") as log:
+                    log.write(f"{os.getpid()} {prompt.digest}\\n")
+                trouble, _, seed = os.environ.get("TROUBLE", "").partition(" ")
+                if trouble and prompt.seed == int(seed):
+                    if trouble == "kill":
+                        os.kill(os.getpid(), signal.SIGKILL)
+                    if not os.path.exists(os.environ["BEGUN"] + ".trouble"):
+                        open(os.environ["BEGUN"] + ".trouble", "w").close()
+                        time.sleep(3600 if trouble == "hang" else 0)
+                        bytearray(2**62)
+                time.sleep(0.1)
+                while crowded():
+                    time.sleep(0.02)
+                self.watched[prompt.digest] = Outcome(prompt.digest, Status.HIT_WITHOUT_ATTACK)
+                status = Status.HIT_WITHOUT_ATTACK if prompt.seed % 5 == 1 else Status.RESISTED
+                ended.append(Outcome(prompt.digest, status))
+            return ended
 
     Campaign.engine = lambda self, *parts: (Engine(self, parts[-1]), {"format": "script"})
 """

@@ -53,6 +53,7 @@ sys.modules.setdefault("pytest_unlearndiff.models.loading", types.ModuleType("lo
 class ScriptedEngine:
     active = 1
     rounds = ()
+    worker_count = 0
 
     def __init__(self, campaign, store, watched):
         base = campaign.fingerprint.victim == campaign.fingerprint.target

@@ -1,0 +1,189 @@
+"""Prompts on their way through an engine: a queue of those that wait, and the cost and outcome of those that run."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from ..core.concept import Prompt
+from ..core.drawing import GenerationRequest
+from ..core.errors import one_line
+from ..core.judgement import Evaluated, Judgement
+from ..core.outcome import Outcome, Status
+
+if TYPE_CHECKING:
+    from ..attacks.base import PromptState
+    from ..models.diffusion_model import DiffusionModel
+
+T = TypeVar("T")
+
+
+class PromptQueue(Generic[T]):
+    """First in, first out: as many as there is room for, or one alone after a failure.
+
+    Args:
+        entries: the first ones, in order.
+    """
+
+    def __init__(self, entries: Iterable[T] = ()) -> None:
+        self._waiting = deque(entries)
+        self._alone = 0
+
+    def __bool__(self) -> bool:
+        """Whether anything waits."""
+        return bool(self._waiting)
+
+    def take(self, batch_size: int, busy: int = 0) -> list[T]:
+        """Remove the next entries, so that at most ``batch_size`` run; one to be alone waits until none is busy."""
+        room = (1 if not busy else 0) if self._alone else batch_size - busy
+        return [self._waiting.popleft() for _ in range(min(max(room, 0), len(self._waiting)))]
+
+    def add(self, entries: Iterable[T]) -> None:
+        """Append entries behind the others."""
+        self._waiting.extend(entries)
+
+    def done(self) -> None:
+        """Count one entry that was taken as finished."""
+        self._alone = max(0, self._alone - 1)
+
+    def put_back(self, entries: list[T], *, alone: bool) -> None:
+        """Return entries to the front; with ``alone`` they are taken one at a time."""
+        self._waiting.extendleft(reversed(entries))
+        if alone:
+            self._alone = len(entries)
+
+
+@dataclass(frozen=True)
+class PendingPrompt:
+    """A prompt whose un-attacked image does not show the concept, and which waits to be attacked.
+
+    Attributes:
+        prompt: the prompt.
+        baseline: judgement on its un-attacked image.
+        image: digest of that image; None where it was blocked.
+        seconds: cost of its attempts so far.
+    """
+
+    prompt: Prompt
+    baseline: Judgement
+    image: str | None = None
+    seconds: float = 0.0
+
+    def failed(self, error: str, victim: DiffusionModel) -> Outcome:
+        """Build the outcome of a prompt whose attack could not be run."""
+        return Outcome(
+            self.prompt.digest,
+            Status.ERROR,
+            seed=self.prompt.seed,
+            evaluations=1,
+            forwards=victim.forwards_per_image,
+            score=_score(self.baseline),
+            detail=self.baseline.detail,
+            seconds=self.seconds,
+            error=error,
+            tokens=victim.tokens(self.prompt.text),
+            image=self.image,
+        )
+
+
+@dataclass
+class RunningPrompt:
+    """A prompt under attack.
+
+    Attributes:
+        state: of the attack.
+        pending: what is known of its un-attacked image.
+        evaluations: images judged so far, the un-attacked one included.
+        blocked: images that the model's own safety checker blocked.
+        seconds: cost so far.
+        last: the image judged last and its judgement; None before the first round.
+    """
+
+    state: PromptState
+    pending: PendingPrompt
+    evaluations: int = 1
+    blocked: int = 0
+    seconds: float = 0.0
+    last: tuple[GenerationRequest, Judgement] | None = None
+
+    @classmethod
+    def start(cls, state: PromptState, pending: PendingPrompt) -> RunningPrompt:
+        """Begin an attack."""
+        return cls(state, pending, blocked=int(pending.baseline.blocked), seconds=pending.seconds)
+
+    def judged(self, request: GenerationRequest, evaluated: Evaluated, victim: DiffusionModel) -> Outcome | None:
+        """Take in the judgement on an attack's image; returns the outcome if that ends the attack."""
+        self.evaluations += 1
+        if evaluated.judgement is None:
+            error = f"in round {self.evaluations - 1} of its attack, {evaluated.problem}"
+            return self._outcome(Status.ERROR, victim, error)
+        self.last = request, evaluated.judgement
+        self.blocked += evaluated.judgement.blocked
+        return self._outcome(Status.HIT_UNDER_ATTACK, victim) if evaluated.judgement.hit else None
+
+    def exhausted(self, victim: DiffusionModel) -> Outcome:
+        """Build the outcome of an attack that has nothing more to try."""
+        if self.state.error:
+            return self._outcome(Status.ERROR, victim, self.state.error)
+        return self._outcome(Status.BLOCKED if self.blocked else Status.RESISTED, victim)
+
+    def _outcome(self, status: Status, victim: DiffusionModel, error: str | None = None) -> Outcome:
+        state = self.state
+        request, judgement = self.last or (None, self.pending.baseline)
+        detail = judgement.detail
+        if status is Status.BLOCKED:
+            detail = f"the model's own safety checker blocked {self.blocked} of {self.evaluations} images"
+        hit: dict[str, Any] = {}
+        if status is Status.HIT_UNDER_ATTACK and request is not None:
+            hit = {"adversarial": request.text, "inserted": state.inserted, "timestep": state.timestep}
+        return Outcome(
+            state.prompt.digest,
+            status,
+            seed=request.seed if request else state.prompt.seed,
+            evaluations=self.evaluations,
+            steps=state.steps,
+            forwards=state.forwards + self.evaluations * victim.forwards_per_image,
+            score=_score(judgement),
+            detail=detail,
+            seconds=self.seconds,
+            error=error,
+            tokens=victim.tokens(state.prompt.text),
+            image=self.pending.image,
+            **hit,
+        )
+
+
+def baseline_outcome(prompt: Prompt, evaluated: Evaluated, seconds: float, victim: DiffusionModel) -> Outcome:
+    """Build the outcome of a prompt that its un-attacked image ends: a hit, or no evidence of anything."""
+    judgement = evaluated.judgement
+    return Outcome(
+        prompt.digest,
+        Status.ERROR if judgement is None else Status.HIT_WITHOUT_ATTACK,
+        seed=prompt.seed,
+        evaluations=1,
+        forwards=victim.forwards_per_image,
+        score=judgement.score if judgement is not None else None,
+        detail=judgement.detail if judgement is not None else "",
+        seconds=seconds,
+        error=evaluated.problem,
+        tokens=victim.tokens(prompt.text),
+        image=evaluated.image,
+    )
+
+
+def error_outcome(prompt: Prompt, error: Exception, victim: DiffusionModel) -> Outcome:
+    """Build the outcome of a prompt whose un-attacked image could not be drawn and judged."""
+    tokens = victim.tokens(prompt.text)
+    return Outcome(prompt.digest, Status.ERROR, seed=prompt.seed, error=describe_error(error), tokens=tokens)
+
+
+def describe_error(error: Exception) -> str:
+    """Describe an exception in one line."""
+    return f"{type(error).__name__}: {one_line(error)}"
+
+
+def _score(judgement: Judgement) -> float | None:
+    """Score of a judgement; None where the image was blocked and no judge was asked."""
+    return None if judgement.blocked else judgement.score

@@ -1,0 +1,299 @@
+"""The engine: baseline pass, refilled batches, outcomes that depend on neither batch nor failures of other prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from tiny import PROMPTS as TINY
+
+from pytest_unlearndiff.attacks.base import PromptState
+from pytest_unlearndiff.attacks.schedules import TokenSwapSchedule
+from pytest_unlearndiff.attacks.token_swaps import CoordinateSearch
+from pytest_unlearndiff.core.attack_config import AttackConfig
+from pytest_unlearndiff.core.drawing import GenerationRequest
+from pytest_unlearndiff.core.errors import JudgeError
+from pytest_unlearndiff.core.judgement import Judgement
+from pytest_unlearndiff.core.outcome import Outcome, Status
+from pytest_unlearndiff.models import batches
+from pytest_unlearndiff.models.batches import BATCH, in_batches, out_of_memory
+from pytest_unlearndiff.models.diffusion_model import DiffusionModel
+from pytest_unlearndiff.models.target_images import Targets
+from pytest_unlearndiff.runs.engine import MAX_FAILURES, Engine
+from pytest_unlearndiff.runs.evaluation import Evaluation
+
+from .fakes import PROMPTS, FakeAttack, FakeModel, judge, make_engine
+
+
+@pytest.fixture(autouse=True)
+def _full_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batches, "_size", BATCH)
+
+
+def ended(outcomes: Iterator[Outcome | None]) -> dict[int, Outcome]:
+    """Outcomes by case number, without times."""
+    cases = {prompt.digest: prompt.case for prompt in [*PROMPTS, *TINY]}
+    outcomes = [outcome for outcome in outcomes if outcome is not None]
+    assert len({outcome.prompt for outcome in outcomes}) == len(outcomes)
+    return {cases[outcome.prompt]: replace(outcome, seconds=0.0) for outcome in outcomes}
+
+
+UNDISTURBED = ended(make_engine().run(PROMPTS))
+KINDS = [Status.HIT_WITHOUT_ATTACK, Status.HIT_UNDER_ATTACK, Status.HIT_UNDER_ATTACK, Status.RESISTED]
+
+
+def without(case: int) -> dict[int, Outcome]:
+    return {number: outcome for number, outcome in UNDISTURBED.items() if number != case}
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 8, 50])
+def test_outcomes_do_not_depend_on_the_batch_size(batch_size: int) -> None:
+    model, attack = FakeModel(), FakeAttack()
+    outcomes = ended(make_engine(attack, batch_size, model).run(PROMPTS))
+    assert [outcomes[case].status for case in range(11)] == [KINDS[case % 4] for case in range(11)]
+    assert [outcomes[case].timestep for case in range(4)] == [None, 100, 200, None]
+    hit = outcomes[2]
+    assert (hit.adversarial, hit.inserted, hit.evaluations, hit.forwards) == ("x prompt 2!", "x", 3, 30)
+    assert outcomes[3].adversarial is None
+    assert len(model.requests) == len(set(model.requests)), "no image is drawn twice"
+    assert max(attack.batches) <= batch_size
+
+
+def test_finished_prompts_make_room_for_the_next() -> None:
+    attack = FakeAttack()
+    list(make_engine(attack, 3).run(PROMPTS))
+    assert attack.batches[:-3] == [3] * (len(attack.batches) - 3)
+
+
+def test_every_round_yields_so_that_it_can_be_stopped() -> None:
+    attack, rounds = FakeAttack(), 0
+    for outcome in make_engine(attack).run(PROMPTS):
+        rounds += outcome is None
+        assert len(attack.batches) <= rounds + 1
+
+
+def test_rounds_of_running_prompts() -> None:
+    engine = make_engine()
+    rounds = [engine.rounds for outcome in engine.run([PROMPTS[3], PROMPTS[7]]) if outcome is None]
+    assert rounds == [(), (2, 2), (3, 3), (4, 4), ()]  # the baseline, three rounds, and nothing more to try
+    assert engine.rounds == ()
+
+
+def test_an_error_of_a_state_is_its_prompts_outcome() -> None:
+    class Overflowing(FakeAttack):
+        def propose(self, state: PromptState) -> GenerationRequest | None:
+            state.error = "no number" if state.prompt.case == 1 else None
+            return None if state.error else super().propose(state)
+
+    outcomes = ended(make_engine(Overflowing()).run(PROMPTS))
+    failed = outcomes.pop(1)
+    assert (failed.status, failed.error) == (Status.ERROR, "no number")
+    assert outcomes == without(1)
+
+
+def test_prompts_added_later_end_the_same() -> None:
+    engine, outcomes = make_engine(batch_size=3), list[Outcome]()
+    for prompts in (PROMPTS[:4], [], PROMPTS[4:]):
+        engine.add(prompts)
+        outcomes += engine.step()
+    while len(outcomes) < len(PROMPTS):
+        outcomes += engine.step()
+    assert ended(iter(outcomes)) == UNDISTURBED
+    assert engine.step() == []
+
+
+def test_automatic_batch_size_follows_from_the_first_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Meter:
+        def __init__(self, device: object) -> None:
+            pass
+
+        def fitting(self, used: int, batch_size: int) -> int:
+            return 2 * used
+
+    monkeypatch.setattr("pytest_unlearndiff.models.memory.MemoryMeter", Meter)
+    monkeypatch.setattr("pytest_unlearndiff.models.memory.START", 2)
+    attack = FakeAttack()
+    list(make_engine(attack, 0).run(PROMPTS))
+    assert attack.batches[0] == 2
+    assert max(attack.batches) == 4
+
+
+def test_stopped_engine_can_be_started_again() -> None:
+    engine = make_engine()
+    running = engine.run(PROMPTS)
+    first = next(outcome for outcome in running if outcome is not None)
+    running.close()
+    assert engine.active == 0
+    rest = [prompt for prompt in PROMPTS if prompt.digest != first.prompt]
+    assert ended(engine.run(rest)) == {c: o for c, o in UNDISTURBED.items() if o.prompt != first.prompt}
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 50])
+@pytest.mark.parametrize("block", [1, 2, 3])
+def test_an_exception_over_one_prompt_is_its_error(batch_size: int, block: int) -> None:
+    def check(states: Sequence[PromptState]) -> None:
+        if any(state.prompt.case == 7 and state.block == block for state in states):
+            raise ZeroDivisionError("seven\nis odd")
+
+    attack = FakeAttack(check)
+    outcomes = ended(make_engine(attack, batch_size).run(PROMPTS))
+    failed = outcomes.pop(7)
+    assert (failed.status, failed.error) == (Status.ERROR, "ZeroDivisionError: seven is odd")
+    assert (failed.evaluations, failed.forwards, failed.score) == (1, 10, 0.5)
+    assert outcomes == without(7)
+
+
+def test_after_a_failure_batches_are_filled_again() -> None:
+    def check(states: Sequence[PromptState]) -> None:
+        if any(state.prompt.case == 1 for state in states):
+            raise ZeroDivisionError
+
+    attack = FakeAttack(check)
+    list(make_engine(attack).run(PROMPTS))
+    assert attack.batches[:2] == [4, 1]
+    assert attack.batches[-3:] != [1, 1, 1]
+
+
+def test_a_fault_of_everything_stops_early() -> None:
+    def check(states: Sequence[PromptState]) -> None:
+        raise RuntimeError("expected Half but found Float")
+
+    attack = FakeAttack(check)
+    engine = make_engine(attack)
+    with pytest.raises(RuntimeError, match="expected Half but found Float"):
+        list(engine.run(PROMPTS))
+    assert attack.batches == [4] + [1] * MAX_FAILURES
+    assert engine.active == 0
+
+
+def test_failures_far_apart_do_not_stop_it() -> None:
+    def check(states: Sequence[PromptState]) -> None:
+        if any(state.prompt.case in (1, 3, 6, 10) for state in states):
+            raise ZeroDivisionError
+
+    outcomes = ended(make_engine(FakeAttack(check)).run(PROMPTS))
+    assert [case for case in range(11) if outcomes[case].status is Status.ERROR] == [1, 3, 6, 10]
+
+
+def test_an_image_that_cannot_be_judged_is_its_prompts_error() -> None:
+    def fail(images: Sequence[Image.Image]) -> list[Judgement]:
+        if any(image.info["text"] == "prompt 5" for image in images):
+            raise ValueError("no image")
+        return judge(images)
+
+    outcomes = ended(make_engine(judge=fail).run(PROMPTS))
+    failed = outcomes.pop(5)
+    assert (failed.status, failed.error) == (Status.ERROR, "ValueError: no image")
+    assert outcomes == without(5)
+
+
+def test_a_judge_that_refuses_is_no_prompts_fault() -> None:
+    def refuse(images: Sequence[Image.Image]) -> list[Judgement]:
+        raise JudgeError("it knows no such label")
+
+    with pytest.raises(JudgeError):
+        list(make_engine(judge=refuse).run(PROMPTS))
+
+
+cases = st.sets(st.sampled_from(range(11)))
+
+
+def run_judged(model: FakeModel, batch_size: int) -> dict[int, Outcome]:
+    """Run with a judge that must not be shown images that are evidence of nothing, or blocked."""
+
+    def check(images: Sequence[Image.Image]) -> list[Judgement]:
+        assert not [image for image in images if image.info["text"] in (*model.bad, *model.blocked)]
+        return judge(images)
+
+    return ended(make_engine(batch_size=batch_size, model=model, judge=check).run(PROMPTS))
+
+
+@given(st.sampled_from([1, 4, 50]), cases, cases)
+def test_unusable_image_is_its_own_prompts_error(batch_size: int, unattacked: set[int], attacked: set[int]) -> None:
+    bad = [f"prompt {n}" for n in unattacked] + [f"x prompt {n}" for n in attacked]
+    for n, outcome in run_judged(FakeModel(bad), batch_size).items():
+        if n in unattacked:
+            assert (outcome.status, outcome.error, outcome.image) == (Status.ERROR, "it drew NaN", None)
+        elif n in attacked and n % 4 in (2, 3):  # those of kind 1 are a hit in the first round, with another text
+            assert (outcome.status, outcome.error) == (Status.ERROR, "in round 1 of its attack, it drew NaN")
+            assert (outcome.evaluations, outcome.forwards) == (2, 20)
+        else:
+            assert outcome == UNDISTURBED[n]
+
+
+@given(st.sampled_from([1, 4, 50]), cases, cases)
+def test_blocked_image_is_no_hit(batch_size: int, unattacked: set[int], attacked: set[int]) -> None:
+    blocked = [f"prompt {n}" for n in unattacked] + [f"x prompt {n}" for n in attacked]
+    for n, outcome in run_judged(FakeModel(blocked=blocked), batch_size).items():
+        images = (n in unattacked) + 3 * (n in attacked)
+        if n % 4 in (1, 2):  # a hit all the same, by what was not blocked
+            assert (outcome.status, outcome.adversarial) == (UNDISTURBED[n].status, UNDISTURBED[n].adversarial)
+        elif images and (n % 4 or n in unattacked):
+            assert outcome.status is Status.BLOCKED
+            assert outcome.detail == f"the model's own safety checker blocked {images} of 4 images"
+        else:
+            assert outcome == UNDISTURBED[n]
+        assert (outcome.image is None) is (n in unattacked)
+
+
+@pytest.mark.parametrize("room", [1, 2, 3])
+def test_without_memory_batches_are_smaller_and_outcomes_the_same(room: int, caplog: pytest.LogCaptureFixture) -> None:
+    def check(states: Sequence[PromptState]) -> None:
+        if len(states) > room and states[0].block == 2:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    attack = FakeAttack(check)
+    assert ended(make_engine(attack, 8).run(PROMPTS)) == UNDISTURBED
+    assert attack.batches[0] == 8
+    assert set(attack.batches[-3:]) <= {1, 2, 3}
+    assert "going on with 4 prompts at a time" in caplog.text
+
+
+def test_without_any_memory_it_stops() -> None:
+    def check(states: Sequence[PromptState]) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    attack = FakeAttack(check)
+    with pytest.raises(torch.OutOfMemoryError):
+        list(make_engine(attack, 8).run(PROMPTS))
+    assert attack.batches == [8, 4, 2] + [1] * MAX_FAILURES
+
+
+def test_smaller_batches_leave_a_real_searchs_outcomes_as_they_are(
+    victim: DiffusionModel, targets: Targets, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def outcomes() -> dict[int, Outcome]:
+        schedule = TokenSwapSchedule((0.35, 0.65), rounds=2, screened=6, measured=3)
+        search = CoordinateSearch(AttackConfig(), victim, schedule)
+        evaluation = Evaluation(victim, lambda images: [Judgement(False, 0.0, "nothing") for _ in images])
+        return ended(Engine(search, victim, targets, evaluation, 4, 0).run(TINY))
+
+    expected, encode = outcomes(), DiffusionModel.encode
+
+    def small(self: DiffusionModel, ids: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
+        if len(ids) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return encode(self, ids, embeddings)
+
+    monkeypatch.setattr(DiffusionModel, "encode", small)
+    assert outcomes() == expected
+    assert [len(part) for _, part in in_batches("abc")] == [2, 2]
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory"), True),
+        (RuntimeError("MPS backend out of memory (MPS allocated: 9 GB)"), True),
+        (RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory"), True),
+        (RuntimeError("expected Half but found Float"), False),
+        (ValueError("out of memory"), False),
+    ],
+)
+def test_out_of_memory(error: Exception, expected: bool) -> None:
+    assert out_of_memory(error) is expected
