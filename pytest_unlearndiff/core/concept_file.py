@@ -1,33 +1,45 @@
-"""Read concepts from YAML, and find them by name."""
+"""Concept files: read concepts from YAML, and find them by name."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .checks import hint, is_count
 from .concept import SCHEDULERS, SPACINGS, Concept, JudgeConfig, Prompt, Sampling
 from .errors import ConceptError, ErrorCollector
 from .judge_options import problems
-from .prompt_source import Fetch, PromptSource, no_fetch, place_of
+from .prompt_sets import Fetch, PromptSource, locate_prompt_set, no_fetch
 from .registry import registry
-from .target_images import target_images
-from .untrusted import MOST_COUNT, MOST_SLOTS, MOST_STEPS, existing, path_from, printable, shown, whole_form
-from .yaml_file import YamlFile, fields_of, read_yaml
+from .untrusted import (
+    MOST_COUNT,
+    MOST_SLOTS,
+    MOST_STEPS,
+    find_path,
+    hint,
+    is_count,
+    parse_path,
+    printable,
+    short_repr,
+    whole_form,
+)
+from .urls import redact_url
+from .yaml_file import YamlFile, read_yaml
 
 BUILT_IN = Path(__file__).resolve().parent.parent / "concepts"
-_NEEDED = ("prompts", "judge")
-_FIELDS = (*_NEEDED, "name", "sampling", "slots", "source", "targets")
-_PUBLISHED = ("published", "rows", "sha256", "from")
-_ELSEWHERE = ("file", "rows", "sha256")
+_REQUIRED = ("prompts", "judge")
+_FIELDS = (*_REQUIRED, "name", "sampling", "slots", "source", "targets")
+_PUBLISHED_FIELDS = ("published", "rows", "sha256", "from")
+_FILE_FIELDS = ("file", "rows", "sha256")
+_IMAGE_SUFFIXES = ("png", "jpg", "jpeg", "webp")
 
-Published = Path | str | None
-"""The user's place of what authors publish and this project does not ship: a folder, or a URL."""
+PublishedSets = Path | str | None
+"""The user's folder or URL of prompt sets that authors publish and this project does not ship."""
 
 
-def read_concept(path: Path, published: Published = None, fetch: Fetch = no_fetch) -> Concept:
+def read_concept(path: Path, published: PublishedSets = None, fetch: Fetch = no_fetch) -> Concept:
     """Read one concept file.
 
     Args:
@@ -36,216 +48,313 @@ def read_concept(path: Path, published: Published = None, fetch: Fetch = no_fetc
             optionally ``slots``, ``sampling`` (``steps``, ``scheduler``, ``spacing``), ``source``, and ``targets`` (a
             folder of images by case number, or the ``column`` of the CSV file that names them and the ``folder`` they
             are in).
-        published: the user's place of what authors publish and this project does not ship.
-        fetch: gives what is at a URL.
+        published: the user's folder or URL of published prompt sets.
+        fetch: reads a URL.
 
     Raises:
         ConceptError: the file is not such a mapping, its prompt set cannot be read, or its judge cannot be built; every
-            mistake, one a line.
+            error, one per line.
     """
-    file, mistakes = read_yaml(path), ErrorCollector()
-    mistakes.collect(lambda: fields_of(file, file.data, (), _FIELDS, _NEEDED, "a concept"))
+    file, errors = read_yaml(path), ErrorCollector()
+    errors.collect(lambda: file.mapping(label="a concept", fields=_FIELDS, required=_REQUIRED))
     data = file.data if isinstance(file.data, dict) else {}
     slots = data.get("slots", 3)
     if not is_count(slots, MOST_SLOTS):
-        mistakes.append(f"{file.at('slots')}: slots={shown(slots)} must be {whole_form(1, MOST_SLOTS)}")
-    read = mistakes.collect(lambda: _prompts(file, published, fetch)) if "prompts" in data else None
-    judge = mistakes.collect(lambda: _judge(file, published)) if "judge" in data else None
-    sampling = mistakes.collect(lambda: _sampling(file)) if data else None
-    if mistakes or read is None or judge is None or sampling is None:
-        raise ConceptError("\n".join(mistakes))
-    (prompts, images), source = read, str(data.get("source") or "")
+        errors.append(f"{file.at('slots')}: slots={short_repr(slots)} must be {whole_form(1, MOST_SLOTS)}")
+    prompts = errors.collect(lambda: _read_prompts(file, published, fetch)) if "prompts" in data else None
+    judge = errors.collect(lambda: _read_judge(file, published)) if "judge" in data else None
+    sampling = errors.collect(lambda: _read_sampling(file)) if data else None
+    errors.raise_if_any(ConceptError)
+    assert prompts is not None and judge is not None and sampling is not None  # else there is an error
     name = printable(str(data.get("name") or path.name.removesuffix(".yaml")))
-    return Concept(name, prompts, judge, slots=slots, sampling=sampling, source=source, images=images)
+    source = str(data.get("source") or "")
+    return Concept(name, prompts[0], judge, slots=slots, sampling=sampling, source=source, images=prompts[1])
 
 
-def _prompts(file: YamlFile, published: Published, fetch: Fetch) -> tuple[tuple[Prompt, ...], Mapping[str, str]]:
-    """The prompts of a concept file, and the target images it names."""
-    targets = target_images(file)
-    source = _source(file, published)
+def _read_prompts(
+    file: YamlFile, published: PublishedSets, fetch: Fetch
+) -> tuple[tuple[Prompt, ...], Mapping[str, str]]:
+    """Read the prompts of a concept file, and its target images by prompt digest."""
+    targets = _read_targets(file)
+    source = _prompt_source(file, published)
     rows = source.read(fetch, targets.column if targets is not None else None)
-    images = targets.of(rows, source.where) if targets is not None else {}
+    images = targets.match(rows, source.location) if targets is not None else {}
     return tuple(prompt for prompt, _ in rows), images
 
 
-def _source(file: YamlFile, published: Published) -> PromptSource:
-    """Where the prompt set of a concept file is."""
+def _prompt_source(file: YamlFile, published: PublishedSets) -> PromptSource:
     prompts = file.data["prompts"]
     if isinstance(prompts, str):
-        return PromptSource(place_of(prompts, file.path.parent))
+        return PromptSource(locate_prompt_set(prompts, file.path.parent))
     if not isinstance(prompts, dict):
-        raise ConceptError(f"{file.at('prompts')}: prompts must name a CSV file beside it; found {shown(prompts)}")
+        raise ConceptError(f"{file.at('prompts')}: prompts must name a CSV file beside it; found {short_repr(prompts)}")
     if "published" in prompts:
-        wanted = _pinned(file, fields_of(file, prompts, ("prompts",), _PUBLISHED, _PUBLISHED, "a published prompt set"))
-        where = _published(file, wanted, published)
-        return PromptSource(where, wanted["sha256"], wanted["rows"], str(wanted["from"]))
-    wanted = _pinned(file, fields_of(file, prompts, ("prompts",), _ELSEWHERE, ("file",), "a prompt set"))
-    if not isinstance(name := wanted["file"], str):
-        raise ConceptError(f"{file.at('prompts', 'file')}: file={shown(name)} must be a path, a URL or owner/name")
-    return PromptSource(place_of(name, file.path.parent), wanted.get("sha256", ""), wanted.get("rows"))
+        label = "a published prompt set"
+        file.mapping("prompts", label=label, fields=_PUBLISHED_FIELDS, required=_PUBLISHED_FIELDS)
+        _check_pins(file, prompts)
+        location, origin = _find_published(file, prompts, published), str(prompts["from"])
+        return PromptSource(location, prompts["sha256"], prompts["rows"], origin)
+    file.mapping("prompts", label="a prompt set", fields=_FILE_FIELDS, required=("file",))
+    _check_pins(file, prompts)
+    if not isinstance(name := prompts["file"], str):
+        raise ConceptError(f"{file.at('prompts', 'file')}: file={short_repr(name)} must be a path, a URL or owner/name")
+    return PromptSource(locate_prompt_set(name, file.path.parent), prompts.get("sha256"), prompts.get("rows"))
 
 
-def _pinned(file: YamlFile, wanted: dict[str, Any]) -> dict[str, Any]:
-    """What says which file is the right one, where it can be meant.
+def _check_pins(file: YamlFile, prompts: Mapping[str, Any]) -> None:
+    """Check the number of rows and the SHA-256 that a prompt set must have.
 
     Raises:
-        ConceptError: rows is no count, or sha256 no SHA-256.
+        ConceptError: one is not of its form.
     """
-    if "rows" in wanted and not is_count(rows := wanted["rows"]):
-        raise ConceptError(f"{file.at('prompts', 'rows')}: rows={shown(rows)} must be {whole_form(1, MOST_COUNT)}")
-    sha256 = wanted.get("sha256", "0" * 64)
+    if "rows" in prompts and not is_count(rows := prompts["rows"]):
+        raise ConceptError(f"{file.at('prompts', 'rows')}: rows={short_repr(rows)} must be {whole_form(1, MOST_COUNT)}")
+    sha256 = prompts.get("sha256", "0" * 64)
     if not isinstance(sha256, str) or not re.fullmatch(r"[0-9a-fA-F]{64}", sha256):
-        raise ConceptError(f"{file.at('prompts', 'sha256')}: sha256={shown(sha256)} must be 64 hex digits in quotes")
-    return wanted
+        raise ConceptError(
+            f"{file.at('prompts', 'sha256')}: sha256={short_repr(sha256)} must be 64 hex digits in quotes"
+        )
 
 
-def _published(file: YamlFile, wanted: Mapping[str, Any], published: Published) -> Path | str:
-    """The user's copy of what authors publish: a file or folder, or where a URL leads to it.
+def _find_published(file: YamlFile, entry: Mapping[str, Any], published: PublishedSets) -> Path | str:
+    """Find the user's copy of a published file or folder, or its URL.
 
     Raises:
         ConceptError: it is not there; the message says where to get it.
     """
-    name, origin = str(wanted["published"]), wanted["from"]
+    name, origin = str(entry["published"]), entry["from"]
     if isinstance(published, str):
         return f"{published}/{name}"
     if published is not None:
         try:
-            if (path := existing(name, published)) is not None:
+            if (path := find_path(name, published)) is not None:
                 return path
         except ValueError as error:
             raise ConceptError(f"{file.at()}: {published}/{printable(name)} {error}") from None
-    where = f"{published} has none" if published is not None else "no folder with it is given"
+    reason = f"{published} has none" if published is not None else "no folder with it is given"
     raise ConceptError(
         f"concept {file.path.name.removesuffix('.yaml')!r} needs {name}, which does not come with this project, and "
-        f"{where}: get it ({origin}) and give its folder with --unlearndiff-prompt-sets"
+        f"{reason}: get it ({origin}) and give its folder with --unlearndiff-prompt-sets"
     )
 
 
-def _judge(file: YamlFile, published: Published) -> JudgeConfig:
-    """The judge of a concept file, with paths made absolute; what can be told without loading it is checked."""
+def _read_judge(file: YamlFile, published: PublishedSets) -> JudgeConfig:
+    """Read the judge with absolute paths, checking everything that can be told without loading it."""
     data = file.data["judge"]
-    if isinstance(data, dict):
-        for name, value in data.items():
-            if isinstance(value, dict) and "published" in value:
-                wanted = fields_of(
-                    file, value, ("judge", str(name)), ("published", "from"), ("from",), "a published file"
-                )
-                if isinstance(published, str):
-                    raise ConceptError(
-                        f"{file.at('judge', str(name))}: judges' files are read from a folder, and "
-                        f"--unlearndiff-prompt-sets is the URL {published}: download {wanted.get('published')} "
-                        f"({wanted['from']}), and give a folder that holds it and the prompts"
-                    )
-                data = data | {name: str(_published(file, wanted, published))}
-    if not isinstance(data, dict) or not isinstance(data.get("kind"), str):
+    if not isinstance(data, dict) or not isinstance(kind := data.get("kind"), str):
         raise ConceptError(f"{file.at('judge')}: judge must be a mapping with a kind, such as image-classifier")
-    kind = data["kind"]
+    options = {
+        name: str(_find_judge_file(file, str(name), published))
+        if isinstance(value, dict) and "published" in value
+        else value
+        for name, value in data.items()
+    }
     try:
-        options = _placed(data, file.path.parent)
+        options = _with_absolute_paths(options, file.path.parent)
     except ValueError as error:
         raise ConceptError(f"{file.at('judge')}: {error}") from None
-    if mistakes := [f"{file.at('judge', *place)}: {problem}" for place, problem in problems(kind, options)]:
-        raise ConceptError("\n".join(mistakes))
+    if errors := [f"{file.at('judge', *place)}: {problem}" for place, problem in problems(kind, options)]:
+        raise ConceptError("\n".join(errors))
     return JudgeConfig(kind, options)
 
 
-def _placed(data: Mapping[Any, Any], folder: Path) -> dict[str, Any]:
-    """A judge's options, with what names files seen from the concept file's folder.
+def _find_judge_file(file: YamlFile, name: str, published: PublishedSets) -> Path | str:
+    """Find a published file that an option of the judge names."""
+    fields = ("published", "from")
+    entry = file.mapping("judge", name, label="a published file", fields=fields, required=("from",))
+    if isinstance(published, str):
+        raise ConceptError(
+            f"{file.at('judge', name)}: judges' files are read from a folder, and --unlearndiff-prompt-sets is the URL "
+            f"{redact_url(published)}: download {entry['published']} ({entry['from']}), and give a folder that holds "
+            "it and the prompts"
+        )
+    return _find_published(file, entry, published)
+
+
+def _with_absolute_paths(judge: Mapping[Any, Any], folder: Path) -> dict[str, Any]:
+    """Return a judge's options with the files they name as absolute paths, relative ones seen from ``folder``.
 
     Raises:
         ValueError: no file can have such a name.
     """
-    info = registry().judges.get(str(data.get("kind")))
-    options = {str(k): value for k, value in data.items() if k != "kind"}
+    info = registry().judges.get(str(judge.get("kind")))
+    options = {str(name): value for name, value in judge.items() if name != "kind"}
     for name in info.files if info is not None else ():
         if isinstance(options.get(name), str):
             try:
-                options[name] = _seen_from(folder, options[name])
+                options[name] = _absolute_path(folder, options[name])
             except ValueError as error:
-                raise ValueError(f"{name}={shown(options[name])} {error}") from None
+                raise ValueError(f"{name}={short_repr(options[name])} {error}") from None
     if isinstance(options.get("judges"), list):
         options["judges"] = [
-            {"kind": part.get("kind"), **_placed(part, folder)} if isinstance(part, dict) else part
+            {"kind": part.get("kind"), **_with_absolute_paths(part, folder)} if isinstance(part, dict) else part
             for part in options["judges"]
         ]
     return options
 
 
-def _seen_from(folder: Path, name: str) -> str:
-    """A path made absolute; a Hub id as it is.
+def _absolute_path(folder: Path, name: str) -> str:
+    """Make a path absolute; a Hub id stays.
 
     Raises:
         ValueError: no file can have this name.
     """
-    path = path_from(name, folder)
-    is_hub = re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name) and not path.parent.is_dir()
-    return str(path.resolve()) if path.exists() or not is_hub else name
+    path = parse_path(name, folder)
+    is_hub_id = re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name) and not path.parent.is_dir()
+    return str(path.resolve()) if path.exists() or not is_hub_id else name
 
 
-def _sampling(file: YamlFile) -> Sampling:
-    """The sampling settings of a concept file."""
-    mistakes, given = ErrorCollector(), file.data.get("sampling", {})
-    mistakes.collect(lambda: fields_of(file, given, ("sampling",), ("steps", "scheduler", "spacing"), (), "sampling"))
-    data = given if isinstance(given, dict) else {}
+def _read_sampling(file: YamlFile) -> Sampling:
+    if "sampling" not in file.data:
+        return Sampling()
+    errors = ErrorCollector()
+    errors.collect(lambda: file.mapping("sampling", label="sampling", fields=("steps", "scheduler", "spacing")))
+    data = file.data["sampling"] if isinstance(file.data["sampling"], dict) else {}
     steps, scheduler, spacing = data.get("steps", 50), data.get("scheduler", "lms"), data.get("spacing", "")
     if not is_count(steps, MOST_STEPS):
-        mistakes.append(f"{file.at('sampling', 'steps')}: steps={shown(steps)} must be {whole_form(1, MOST_STEPS)}")
+        errors.append(f"{file.at('sampling', 'steps')}: steps={short_repr(steps)} must be {whole_form(1, MOST_STEPS)}")
     if scheduler not in SCHEDULERS:
-        mistakes.append(f"{file.at('sampling', 'scheduler')}: scheduler={shown(scheduler)} must be lms or own")
+        errors.append(f"{file.at('sampling', 'scheduler')}: scheduler={short_repr(scheduler)} must be lms or own")
+    at_spacing = file.at("sampling", "spacing")
     if "spacing" in data and spacing not in SPACINGS:
-        near = hint(str(spacing), SPACINGS)
-        mistakes.append(
-            f"{file.at('sampling', 'spacing')}: spacing={shown(spacing)} is no spacing of timesteps: {near}"
-        )
+        remedy = hint(str(spacing), SPACINGS)
+        errors.append(f"{at_spacing}: spacing={short_repr(spacing)} is no spacing of timesteps: {remedy}")
     elif spacing not in ("", "own") and scheduler == "own":
-        mistakes.append(
-            f"{file.at('sampling', 'spacing')}: spacing={spacing} goes with scheduler: lms; the pipeline's own "
-            "scheduler keeps its spacing: leave it out"
+        errors.append(
+            f"{at_spacing}: spacing={spacing} goes with scheduler: lms; the pipeline's own scheduler keeps its "
+            "spacing: leave it out"
         )
-    if mistakes:
-        raise ConceptError("\n".join(mistakes))
+    errors.raise_if_any(ConceptError)
     return Sampling(steps, scheduler, spacing)
 
 
-class ConceptLibrary:
-    """Finds concepts by name: in the given places first, then among the built-in ones.
+@dataclass(frozen=True)
+class TargetImageFiles:
+    """The user's target images, instead of ones that the un-erased model generates.
 
-    Args:
-        places: folders of concept files, and single ones.
-        published: the user's place of what authors publish and this project does not ship.
-        fetch: gives what is at a URL.
+    Attributes:
+        at: line of the concept file that asks for them, for errors.
+        concept_folder: the concept file's folder.
+        folder: the images' folder; None for the prompt set's own, if a column names the images.
+        column: column of the prompt set that names them; None if they are named by case number: ``7.png``, or
+            ``7_0.png`` as upstream's ``generate_dataset`` writes them.
     """
 
-    def __init__(self, places: Iterable[Path], published: Published = None, fetch: Fetch = no_fetch) -> None:
+    at: str
+    concept_folder: Path
+    folder: Path | None = None
+    column: str | None = None
+
+    def match(self, rows: Sequence[tuple[Prompt, str]], location: Path | str) -> dict[str, str]:
+        """Find every prompt's image.
+
+        Args:
+            rows: prompts, each with its cell of the column.
+            location: of the prompt set.
+
+        Returns:
+            Absolute paths by prompt digest.
+
+        Raises:
+            ConceptError: a prompt has no image, or two of one text, seed and guidance have different ones.
+        """
+        folder = self.folder or (location.parent if isinstance(location, Path) else self.concept_folder)
+        images: dict[str, str] = {}
+        missing = []
+        for prompt, cell in rows:
+            if (path := self._find(folder, prompt, cell)) is None:
+                named = self.column is not None and cell
+                missing.append(f"{prompt.case} ({short_repr(cell)})" if named else str(prompt.case))
+            elif images.setdefault(prompt.digest, path) != path:
+                raise ConceptError(
+                    f"{self.at}: prompt {prompt.case} stands twice with text, seed and guidance, and has two images, "
+                    f"{images[prompt.digest]} and {path}: name one"
+                )
+        if missing:
+            remedy = f"named in column {self.column}" if self.column is not None else f"such as {missing[0]}.png"
+            raise ConceptError(
+                f"{self.at}: {len(missing)} of {len(rows)} prompts have no target image in {folder}, the first "
+                f"prompt {missing[0]}: each needs one, {remedy}"
+            )
+        return images
+
+    def _find(self, folder: Path, prompt: Prompt, cell: str) -> str | None:
+        by_case = [f"{prompt.case}{number}.{suffix}" for number in ("", "_0") for suffix in _IMAGE_SUFFIXES]
+        names = by_case if self.column is None else [cell] if cell else []
+        try:
+            paths = [parse_path(name, folder, home=False) for name in names]
+        except ValueError:  # a name that no file can have
+            return None
+        return next((str(path.resolve()) for path in paths if path.is_file()), None)
+
+
+def _read_targets(file: YamlFile) -> TargetImageFiles | None:
+    """Read which target images a concept brings; None if the un-erased model generates them.
+
+    Raises:
+        ConceptError: it is neither a folder, nor a mapping with a folder or a column.
+    """
+    if (targets := file.data.get("targets")) is None:
+        return None
+    at, concept_folder = file.at("targets"), file.path.parent
+    if isinstance(targets, str):
+        targets = {"folder": targets}
+    else:
+        targets = file.mapping("targets", label="a place of target images", fields=("folder", "column"))
+        if not targets or not all(isinstance(value, str) for value in targets.values()):
+            raise ConceptError(
+                f"{at}: targets must be a folder, or have a column or a folder; found {short_repr(targets)}"
+            )
+    folder = None
+    if (name := targets.get("folder")) is not None:
+        try:
+            folder = parse_path(name, concept_folder).resolve()
+        except ValueError as error:
+            raise ConceptError(f"{at}: {short_repr(name)} {error}") from None
+        if not folder.is_dir():
+            raise ConceptError(f"{at}: there is no folder of target images at {folder}")
+    return TargetImageFiles(at, concept_folder, folder, targets.get("column"))
+
+
+class ConceptLibrary:
+    """Concepts by name: in the given places first, then among the built-in ones.
+
+    Args:
+        places: folders of concept files, and single files.
+        published: the user's folder or URL of published prompt sets.
+        fetch: reads a URL.
+    """
+
+    def __init__(self, places: Iterable[Path], published: PublishedSets = None, fetch: Fetch = no_fetch) -> None:
         self._places = [*places, BUILT_IN]
         self._published = published
         self._fetch = fetch
-        self._read: dict[Path, Concept] = {}
+        self._concepts: dict[Path, Concept] = {}
 
     def find(self, name: str) -> Concept:
-        """The first concept of this name, whose files are read once.
+        """Find the first concept of this name; its files are read once.
 
         Raises:
             ConceptError: there is none; the message names the nearest ones.
         """
-        files = dict(self._files())
+        files = self._files()
         if (path := files.get(name)) is not None:
-            if path not in self._read:
-                self._read[path] = read_concept(path, self._published, self._fetch)
-            return self._read[path]
+            if path not in self._concepts:
+                self._concepts[path] = read_concept(path, self._published, self._fetch)
+            return self._concepts[path]
         raise ConceptError(
-            f"no concept {shown(name)}: {hint(name, files)} (concepts are *.yaml files in a concepts folder beside the "
-            "tests, or in the places that --unlearndiff-concepts or ini option unlearndiff_concepts lists)"
+            f"no concept {short_repr(name)}: {hint(name, files)} (concepts are *.yaml files in a concepts folder "
+            "beside the tests, or in the places that --unlearndiff-concepts or ini option unlearndiff_concepts lists)"
         )
 
     def names(self) -> list[str]:
-        """Every concept that can be found."""
-        return sorted(name for name, _ in self._files())
+        """List the names of all concepts."""
+        return sorted(self._files())
 
-    def _files(self) -> Iterator[tuple[str, Path]]:
-        """Concept files by name; later places do not hide earlier ones."""
-        seen: dict[str, Path] = {}
+    def _files(self) -> dict[str, Path]:
+        """Concept files by name; the first place that has a name counts."""
+        files: dict[str, Path] = {}
         for place in self._places:
             for path in sorted(place.glob("*.yaml")) if place.is_dir() else [place] if place.is_file() else []:
-                seen.setdefault(path.name.removesuffix(".yaml"), path)
-        return iter(seen.items())
+                files.setdefault(path.name.removesuffix(".yaml"), path)
+        return files

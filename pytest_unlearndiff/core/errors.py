@@ -1,4 +1,4 @@
-"""The errors users see. Each message names the thing, the reason and the mend."""
+"""Errors that users see. Each message names the thing, the reason and the remedy."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from .untrusted import printable, printable_lines
 
 
 class UnlearnDiffError(Exception):
-    """Anything this project refuses to do, said in one message.
+    """Anything this project refuses to do.
 
-    Messages name files, tensors and cells that somebody else wrote. Whoever raises one need not think of that: no
-    character of it steers a terminal, and neither a line nor all of them are endless.
+    Messages quote files, tensors and cells that somebody else wrote, so control characters are escaped and long
+    messages shortened here.
 
     Attributes:
-        width: characters of a line.
-        most: lines.
+        width: maximal characters of a line.
+        most: maximal lines.
     """
 
     width: ClassVar[int] = 1_500
@@ -32,33 +32,38 @@ class ConceptError(UnlearnDiffError, ValueError):
 
 
 class GateError(UnlearnDiffError, ValueError):
-    """A gate asks for something that cannot be meant or cannot be supported."""
+    """A gate contradicts itself or cannot be supported."""
 
 
 _T = TypeVar("_T")
 
 
 class ErrorCollector(list[str]):
-    """What is wrong with something that a user wrote, gathered so that all of it is said at once."""
+    """Errors in a user's file or marker, gathered so that all are told at once."""
 
-    def collect(self, make: Callable[[], _T]) -> _T | None:
-        """What ``make`` gives, or None with its complaint noted."""
+    def collect(self, read: Callable[[], _T]) -> _T | None:
+        """Return what ``read`` returns; if it raises a GateError or ConceptError, note its lines and return None."""
         try:
-            return make()
+            return read()
         except (GateError, ConceptError) as error:
             self += str(error).split("\n")
             return None
 
+    def raise_if_any(self, error_type: type[UnlearnDiffError]) -> None:
+        """Raise all errors as one, one per line, if there are any."""
+        if self:
+            raise error_type("\n".join(self))
+
 
 class ModelError(UnlearnDiffError, ValueError):
-    """A checkpoint cannot be loaded, or cannot be trusted to be what it claims."""
+    """A checkpoint cannot be loaded, or is not what it claims."""
 
 
 class UnusableTargets(Exception):
-    """Some prompts have no target image that could be used; the others' are as good as ever.
+    """Some prompts have no usable target image; the other prompts have.
 
     Attributes:
-        problems: why, with the remedy, by prompt digest.
+        problems: reason and remedy by prompt digest.
     """
 
     def __init__(self, problems: Mapping[str, str]) -> None:
@@ -71,7 +76,7 @@ class JudgeError(UnlearnDiffError, ValueError):
 
 
 class AttackUnavailable(UnlearnDiffError, RuntimeError):
-    """Nothing may or can be attacked here, so what the store lacks stays missing."""
+    """Nothing may or can be attacked here, so prompts missing from the store stay missing."""
 
 
 class StoreError(UnlearnDiffError, RuntimeError):
@@ -97,5 +102,5 @@ class AttackIncomplete(UnlearnDiffError, RuntimeError):
 
 
 def one_line(error: BaseException, limit: int = 300) -> str:
-    """What an exception says, in one line of at most this many characters."""
+    """Text of an exception in one line of at most this many characters."""
     return printable(" ".join(str(error).split()), limit)

@@ -1,17 +1,19 @@
 """Guards for values from outside: options, markers, files, tensor names.
 
-None of them runs long, takes much memory or raises anything but ``ValueError`` (and, where a file is read,
-``OSError``). The message is the reason, and the caller names the thing.
+None of them runs long, takes much memory or raises anything but ``ValueError`` (and ``OSError`` for a file). The message
+is the reason; the caller names the thing.
 """
 
 from __future__ import annotations
 
+import difflib
 import json
 import os
 import re
 import reprlib
 import stat
 import unicodedata
+from collections.abc import Iterable
 from numbers import Rational
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,6 +38,9 @@ JSON_BYTES = 16 * 2**20
 CSV_BYTES = 64 * 2**20
 
 _DIGITS = 100
+_MOST_DAYS = 1_000_000
+_NAME_LENGTH = 100
+"""Characters of a name that suggestions look at."""
 _EXPONENT = 400
 """A float's smallest exponent is -324."""
 _PATH_BYTES = 4095
@@ -44,10 +49,10 @@ _GAP = "[...]"
 
 
 def printable(text: str, most: int = 200) -> str:
-    r"""Text in one line of at most ``most`` characters, in which nothing steers a terminal.
+    r"""Shorten text to one line of at most ``most`` characters that no terminal acts on.
 
-    Control, formatting and unassigned characters and line ends are escaped as in Python (``\x1b``). Of a longer text,
-    its begin and its end are given, since the end of a path tells it from others.
+    Control, formatting and unassigned characters and line ends are escaped as in Python (``\x1b``). A longer text keeps
+    its begin and its end, since the end of a path tells it from others.
     """
     long = len(text) > 2 * most
     clean = _escaped(text[:most] + text[-most:] if long else text)
@@ -59,15 +64,15 @@ def printable(text: str, most: int = 200) -> str:
 
 
 def printable_lines(text: str, width: int, most: int) -> str:
-    """Text of several lines, each as ``printable`` gives it, and at most ``most`` of them."""
+    """Shorten text to at most ``most`` lines, each as ``printable`` returns it."""
     lines = text.split("\n", most)
     if len(lines) > most:
         lines[most - 1 :] = [f"and {lines[most].count(chr(10)) + 2:,} more lines"]
     return "\n".join(printable(line, width) for line in lines)
 
 
-def steers(character: str) -> bool:
-    """Whether a terminal or an editor may act on this character instead of showing it."""
+def is_control(character: str) -> bool:
+    """Tell whether a terminal or an editor may act on this character instead of showing it."""
     category = unicodedata.category(character)
     return category[0] == "C" or category in ("Zl", "Zp")
 
@@ -75,11 +80,11 @@ def steers(character: str) -> bool:
 def _escaped(text: str) -> str:
     if text.isprintable():
         return text
-    return "".join(c.encode("unicode_escape").decode("ascii") if steers(c) else c for c in text)
+    return "".join(c.encode("unicode_escape").decode("ascii") if is_control(c) else c for c in text)
 
 
-def shown(value: object, most: int = 80) -> str:
-    """A value as Python writes it, as ``printable`` gives it; the middle of long collections is left out."""
+def short_repr(value: object, most: int = 80) -> str:
+    """Represent a value as Python does, in at most ``most`` characters that no terminal acts on."""
     try:
         return printable(_Repr(most).repr(value), most)
     except Exception:  # of a class whose __repr__ raises
@@ -87,7 +92,7 @@ def shown(value: object, most: int = 80) -> str:
 
 
 class _Repr(reprlib.Repr):
-    """Writes the first elements of collections, which may hold each other many times over, and no number in full.
+    """Represents the first elements of collections, which may hold each other many times over, and no long number.
 
     Args:
         most: characters of one text in it.
@@ -100,17 +105,17 @@ class _Repr(reprlib.Repr):
         self.maxstring = self.maxother = 2 * most
 
     def repr_int(self, value: int, level: int) -> str:
-        """Tell the length of a number that is long."""
+        """Represent a long number by its length."""
         bits = value.bit_length()
         return repr(value) if bits < 400 else f"<whole number of about {int(bits * 0.30103):,} digits>"
 
     def repr_bytes(self, value: bytes, level: int) -> str:
-        """Leave out what is behind the first bytes."""
+        """Represent the first bytes."""
         return repr(value[: self.maxstring])
 
 
-def exact_number(value: object) -> Fraction:
-    """A number exactly as it was written, in time that does not depend on how large it is.
+def parse_exact(value: object) -> Fraction:
+    """Read a number exactly as it was written, in time that does not depend on its size.
 
     Args:
         value: a number, or its text: ``0.1``, ``1e-3``, ``1/10`` or ``10%``. A float is read by its shortest decimal
@@ -131,10 +136,10 @@ def exact_number(value: object) -> Fraction:
         if exponent and int(exponent[1].replace("_", "") or 0) > _EXPONENT:
             raise ValueError(f"has an exponent beyond {_EXPONENT}")
         try:
-            found = Fraction(number)
+            fraction = Fraction(number)
         except (ValueError, ArithmeticError):
             raise ValueError("is not a number") from None
-        return found / 100 if percent else found
+        return fraction / 100 if percent else fraction
     if isinstance(value, float):  # numpy's float64 too, which writes itself otherwise
         value = Decimal(repr(float(value)))
     if isinstance(value, Decimal):
@@ -152,17 +157,17 @@ def exact_number(value: object) -> Fraction:
 
 
 def is_whole(value: object, least: int, most: int) -> bool:
-    """Whether this is a whole number from ``least`` to ``most``; ``True`` is none."""
+    """Tell whether this is a whole number from ``least`` to ``most``; ``True`` is none."""
     return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
 
 
 def whole_form(least: int, most: int) -> str:
-    """Name the numbers that ``is_whole`` accepts, for errors."""
+    """Describe the numbers that ``is_whole`` accepts, for errors."""
     return f"a whole number of at least {least} and at most {most:,}"
 
 
-def whole_number(text: str, least: int, most: int) -> int:
-    """A whole number in decimal digits.
+def parse_int(text: str, least: int, most: int) -> int:
+    """Parse a whole number in decimal digits.
 
     Raises:
         ValueError: it is none, or outside of ``least`` to ``most``; the message is the allowed form.
@@ -172,34 +177,50 @@ def whole_number(text: str, least: int, most: int) -> int:
     raise ValueError(whole_form(least, most))
 
 
-def days(text: str) -> float:
-    """A number of days above zero.
+def is_count(value: object, most: int = MOST_COUNT) -> bool:
+    """Tell whether this is a whole number from 1 to ``most``; ``True`` is none."""
+    return is_whole(value, 1, most)
+
+
+def is_number(value: object, least: float, most: float) -> bool:
+    """Tell whether this is a number in [``least``, ``most``]; ``True`` is none."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and least <= value <= most
+
+
+def parse_days(text: str) -> float:
+    """Parse a number of days above zero.
 
     Raises:
         ValueError: it is none; the message is the allowed form.
     """
     try:
-        found = exact_number(text)
+        days = parse_exact(text)
     except ValueError:
-        found = None
-    if found is None or "%" in text or not 0 < found <= _MOST_DAYS:
+        days = None
+    if days is None or "%" in text or not 0 < days <= _MOST_DAYS:
         raise ValueError(f"a number of days, such as 30, of at most {_MOST_DAYS:,}")
-    return float(found)
+    return float(days)
 
 
-_MOST_DAYS = 1_000_000
+def hint(wrong: str, known: Iterable[str]) -> str:
+    """Suggest names that may have been meant: ``did you mean 'church'?``, or the known names if none is near."""
+    names = sorted(known)
+    if near := difflib.get_close_matches(wrong[:_NAME_LENGTH], names, n=3):
+        return f"did you mean {' or '.join(map(short_repr, near))}?"
+    listed = ", ".join(printable(name, _NAME_LENGTH) for name in names[:20])
+    return f"known: {listed or 'none'}{', ...' if len(names) > 20 else ''}"
 
 
-def path_from(text: str | os.PathLike[str], folder: Path, *, home: bool = True) -> Path:
-    """A path that somebody wrote; there need be nothing at it, but the system can look.
+def parse_path(text: str | os.PathLike[str], folder: Path, *, home: bool = True) -> Path:
+    """Resolve a path that somebody wrote; nothing need be there, but the system can look.
 
     Args:
         text: relative or absolute.
-        folder: from which a relative path counts.
+        folder: base of a relative path.
         home: whether ``~`` stands for a home folder.
 
     Raises:
-        ValueError: no file can have this name, or the system does not let it be looked at.
+        ValueError: no file can have this name, or the system does not let anybody look.
     """
     written = os.fspath(text)
     if not isinstance(written, str):
@@ -223,13 +244,13 @@ def path_from(text: str | os.PathLike[str], folder: Path, *, home: bool = True) 
     return path
 
 
-def existing(text: str | os.PathLike[str], folder: Path) -> Path | None:
-    """The absolute path of a file or folder; None where there is nothing.
+def find_path(text: str | os.PathLike[str], folder: Path) -> Path | None:
+    """Resolve the absolute path of a file or folder; None if there is nothing.
 
     Raises:
-        ValueError: as ``path_from``, or there is something that is neither, such as a pipe, which may never end.
+        ValueError: as ``parse_path``, or something is there that is neither, such as a pipe, which may never end.
     """
-    path = path_from(text, folder)
+    path = parse_path(text, folder)
     if not path.exists():
         return None
     if special := special_file(path):
@@ -238,7 +259,7 @@ def existing(text: str | os.PathLike[str], folder: Path) -> Path | None:
 
 
 def special_file(path: Path) -> str:
-    """What something is that is neither file nor folder, such as ``a pipe``; empty for these, and for nothing.
+    """Name the kind of something that is neither file nor folder, such as ``a pipe``; empty for those, and for nothing.
 
     Raises:
         OSError: it cannot be looked at.
@@ -254,7 +275,7 @@ def special_file(path: Path) -> str:
 
 
 def read_bytes(path: Path, most: int) -> bytes:
-    """The content of a regular file.
+    """Read a regular file of at most ``most`` bytes.
 
     Raises:
         ValueError: it is something else, or has more than ``most`` bytes.
@@ -270,7 +291,7 @@ def read_bytes(path: Path, most: int) -> bytes:
 
 
 def read_json(path: Path, most: int = JSON_BYTES) -> Any:
-    """What a JSON file holds.
+    """Read a JSON file of at most ``most`` bytes.
 
     Raises:
         ValueError: it is no JSON, no regular file, or has more than ``most`` bytes.

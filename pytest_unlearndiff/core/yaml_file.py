@@ -1,54 +1,85 @@
-"""A YAML file whose values know their lines, so that errors can name them."""
+"""YAML files whose values know their lines, so that errors can name them."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .checks import hint
 from .errors import ConceptError, one_line
-from .untrusted import YAML_BYTES, printable, read_bytes, shown
+from .untrusted import YAML_BYTES, hint, printable, read_bytes, short_repr
 
 if TYPE_CHECKING:
     from yaml import ScalarEvent
 
-GpuSlot = tuple[str | int, ...]
-"""Where a value stands: keys and indices from the top."""
+Place = tuple[str | int, ...]
+"""Keys and indices that lead to a value from the top."""
 
 
 @dataclass(frozen=True)
 class YamlFile:
-    """What a file holds.
+    """Content of a YAML file.
 
     Attributes:
         path: the file.
-        data: builtin types.
-        lines: by place, counted from 1.
+        data: the content as builtin types.
+        lines: line of each value by place, counted from 1.
     """
 
     path: Path
     data: Any
-    lines: Mapping[GpuSlot, int]
+    lines: Mapping[Place, int]
 
     def at(self, *place: str | int) -> str:
-        """``church.yaml:7``, the line of a value, or of what it should stand in."""
+        """Name the line of a value, or of the mapping it is missing from, such as ``church.yaml:7``."""
         return f"{self.path}:{self.line(*place)}"
 
     def line(self, *place: str | int) -> int:
-        """The line of a value, or of what it should stand in."""
+        """Line of a value, or of the mapping it is missing from."""
         while place and place not in self.lines:
             place = place[:-1]
         return self.lines.get(place, 1)
 
+    def mapping(
+        self, *place: str | int, label: str, fields: Collection[str], required: Collection[str] = ()
+    ) -> dict[str, Any]:
+        """Return the mapping at a place, which has these fields and no others.
 
-_NODES = 20_000
-"""Values in a file, with all that an alias stands for: a gate of ten keywords has 21."""
-_DEPTH = 30
-_NUMBER = 100
-"""Characters of a number; the time it takes to read one grows with the square of its length."""
+        Args:
+            place: keys and indices that lead to it.
+            label: its name in errors, such as ``a prompt set``.
+            fields: all names it may have.
+            required: names it must have.
+
+        Raises:
+            ConceptError: it is no mapping, has other fields, or lacks required ones; one per line.
+        """
+        data = self.data
+        for step in place:
+            data = data[step]
+        if not isinstance(data, dict):
+            raise ConceptError(
+                f"{self.at(*place)}: {label} is a mapping with {', '.join(fields)}; found {short_repr(data)}"
+            )
+        errors = [
+            f"{self.at(*place, str(name))}: {label} has no field {short_repr(name)}: {hint(str(name), fields)}"
+            for name in data
+            if name not in fields
+        ]
+        if missing := [name for name in required if name not in data]:
+            errors.append(f"{self.at(*place)}: {label} needs {' and '.join(missing)}; it has {', '.join(fields)}")
+        if errors:
+            raise ConceptError("\n".join(errors))
+        return data
+
+
+_MAX_VALUES = 20_000
+"""Values in a file, counting an alias as all it stands for; a gate of ten keywords has 21."""
+_MAX_DEPTH = 30
+_MAX_NUMBER_LENGTH = 100
+"""Characters of a number; the time to read one grows with the square of its length."""
 _LIKE_NUMBER = re.compile(r"[-+]?[0-9A-Fa-fx_.:]+")
 
 
@@ -56,8 +87,8 @@ def read_yaml(path: Path) -> YamlFile:
     """Read one YAML document.
 
     Raises:
-        ConceptError: it cannot be read, is no YAML, gives a key twice, or has more in it than any such file needs, as
-            where few lines stand for millions of values; the message names the line.
+        ConceptError: it cannot be read, is no YAML, repeats a key, or holds more than any such file needs, as when a
+            few aliases stand for millions of values; the message names the line.
     """
     import yaml
 
@@ -83,42 +114,42 @@ def read_yaml(path: Path) -> YamlFile:
 
 
 def _check_size(text: str, path: Path) -> None:
-    """Refuse what would grow beyond any use, before anything is made of it.
+    """Refuse content that would grow beyond any use, before it is constructed.
 
     Raises:
         ConceptError: names the line.
     """
     import yaml
 
-    whole: dict[str, int] = {}
-    around: list[str | None] = []
+    anchored: dict[str, int] = {}
+    open_anchors: list[str | None] = []
     sizes = [0]
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
         at = f"{path}:{event.start_mark.line + 1 if event.start_mark is not None else 1}"
         match event:
             case yaml.CollectionStartEvent():
-                around.append(event.anchor)
+                open_anchors.append(event.anchor)
                 sizes.append(0)
-                if len(around) > _DEPTH:
-                    raise ConceptError(f"{at}: nested in more than {_DEPTH} levels")
+                if len(open_anchors) > _MAX_DEPTH:
+                    raise ConceptError(f"{at}: nested in more than {_MAX_DEPTH} levels")
                 continue
             case yaml.CollectionEndEvent():
-                anchor, size = around.pop(), sizes.pop() + 1
+                anchor, size = open_anchors.pop(), sizes.pop() + 1
             case yaml.AliasEvent():
-                if event.anchor in around:
-                    raise ConceptError(f"{at}: {shown(event.anchor)} refers to itself")
-                anchor, size = None, whole.get(str(event.anchor), 1)
+                if event.anchor in open_anchors:
+                    raise ConceptError(f"{at}: {short_repr(event.anchor)} refers to itself")
+                anchor, size = None, anchored.get(str(event.anchor), 1)
             case yaml.ScalarEvent():
                 anchor, size = event.anchor, 1
-                if len(event.value) > _NUMBER and _is_number(event):
+                if len(event.value) > _MAX_NUMBER_LENGTH and _is_number(event):
                     raise ConceptError(f"{at}: a number of {len(event.value):,} characters")
             case _:
                 continue
         sizes[-1] += size
         if anchor is not None:
-            whole[anchor] = size
-        if sum(sizes) > _NODES:
-            raise ConceptError(f"{at}: more than {_NODES:,} values, with all that aliases stand for")
+            anchored[anchor] = size
+        if sum(sizes) > _MAX_VALUES:
+            raise ConceptError(f"{at}: more than {_MAX_VALUES:,} values, with all that aliases stand for")
 
 
 def _is_number(event: ScalarEvent) -> bool:
@@ -127,8 +158,8 @@ def _is_number(event: ScalarEvent) -> bool:
     return bool(event.implicit[0] and _LIKE_NUMBER.fullmatch(event.value))
 
 
-def _lines(node: Any, place: GpuSlot, path: Path, seen: set[int]) -> Iterator[tuple[GpuSlot, int]]:
-    """The lines of a node and of all below it; a node that aliases repeat is followed once."""
+def _lines(node: Any, place: Place, path: Path, seen: set[int]) -> Iterator[tuple[Place, int]]:
+    """Yield the lines of a node and of all below it; a node that aliases repeat is followed once."""
     yield place, node.start_mark.line + 1
     if id(node) in seen or isinstance(node.value, str):
         return
@@ -146,25 +177,3 @@ def _lines(node: Any, place: GpuSlot, path: Path, seen: set[int]) -> Iterator[tu
             names.add(key.value)
         below = dict(_lines(value, (*place, str(key.value)), path, seen))
         yield from (below | {(*place, str(key.value)): line}).items()
-
-
-def fields_of(
-    file: YamlFile, data: object, place: tuple[str, ...], known: tuple[str, ...], needed: tuple[str, ...], what: str
-) -> dict[str, Any]:
-    """A mapping with these fields.
-
-    Raises:
-        ConceptError: it is none, has others, or lacks needed ones; one a line.
-    """
-    if not isinstance(data, dict):
-        raise ConceptError(f"{file.at(*place)}: {what} is a mapping with {', '.join(known)}; found {shown(data)}")
-    mistakes = [
-        f"{file.at(*place, str(name))}: {what} has no field {shown(name)}: {hint(str(name), known)}"
-        for name in data
-        if name not in known
-    ]
-    if lacking := [name for name in needed if name not in data]:
-        mistakes.append(f"{file.at(*place)}: {what} needs {' and '.join(lacking)}; it has {', '.join(known)}")
-    if mistakes:
-        raise ConceptError("\n".join(mistakes))
-    return data
