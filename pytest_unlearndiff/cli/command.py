@@ -11,7 +11,7 @@ from typing import TypeVar
 from ..core import device, untrusted
 from ..core.concept_file import ConceptLibrary
 from ..core.errors import ModelError
-from ..core.prompt_source import place_of
+from ..core.prompt_sets import locate_prompt_set
 from ..sources.download import resolve_model_path
 from ..sources.prompt_set_cache import PromptSetCache
 
@@ -44,7 +44,7 @@ def argument_type(parse: Callable[[str], _T]) -> Callable[[str], _T]:
         try:
             return parse(text)
         except ValueError as error:
-            raise argparse.ArgumentTypeError(f"{untrusted.shown(text)} must be {error}") from None
+            raise argparse.ArgumentTypeError(f"{untrusted.short_repr(text)} must be {error}") from None
 
     return parse_argument
 
@@ -52,10 +52,10 @@ def argument_type(parse: Callable[[str], _T]) -> Callable[[str], _T]:
 @argument_type
 def parse_count(text: str) -> int:
     """Parse a whole number of at least 1."""
-    return untrusted.whole_number(text, 1, untrusted.MOST_COUNT)
+    return untrusted.parse_int(text, 1, untrusted.MOST_COUNT)
 
 
-parse_days = argument_type(untrusted.days)
+parse_days = argument_type(untrusted.parse_days)
 parse_device = argument_type(device.read_device)
 
 
@@ -66,10 +66,10 @@ def parse_path(text: str) -> Path:
         argparse.ArgumentTypeError: no file can have this name, or a pipe or a device has it.
     """
     try:
-        untrusted.existing(text, Path())
-        return untrusted.path_from(text, Path())
+        untrusted.find_path(text, Path())
+        return untrusted.parse_path(text, Path())
     except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{untrusted.shown(text)} {error}") from None
+        raise argparse.ArgumentTypeError(f"{untrusted.short_repr(text)} {error}") from None
 
 
 def add_store(parser: argparse.ArgumentParser) -> None:
@@ -89,7 +89,7 @@ def add_concepts(parser: argparse.ArgumentParser) -> None:
 
 def concept_library(arguments: argparse.Namespace) -> ConceptLibrary:
     """Build the library of concepts that the arguments of ``add_concepts`` describe."""
-    prompt_sets = place_of(arguments.prompt_sets, Path()) if arguments.prompt_sets else None
+    prompt_sets = locate_prompt_set(arguments.prompt_sets, Path()) if arguments.prompt_sets else None
     return ConceptLibrary([Path("concepts"), *arguments.concepts], prompt_sets, PromptSetCache(arguments.cache_dir))
 
 

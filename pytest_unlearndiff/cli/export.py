@@ -7,10 +7,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..core.checks import hint
 from ..core.errors import ReportError
 from ..core.outcome import Status
-from ..core.untrusted import shown, special_file
+from ..core.untrusted import hint, short_repr, special_file
 from ..reports.prompt_export import export
 from ..reports.stored_reports import StoredGate, read_gates, read_session, unfinished
 from ..reports.text import many
@@ -52,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
     if name is not None:
         known = {gate.concept for gate in gates}
         if name not in known and not beside:
-            raise ReportError(f"no gate in {source} is on the concept {shown(name)}: {hint(name, known)}")
+            raise ReportError(f"no gate in {source} is on the concept {short_repr(name)}: {hint(name, known)}")
         gates = [gate for gate in gates if gate.concept == name]
     text, count = export(gates)
     if not count:

@@ -6,12 +6,11 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
-from .checks import is_count
 from .concept import Prompt
 from .errors import GateError
 from .known_prompts import NOTHING_KNOWN, KnownPrompts
 from .registry import AttackInfo, Effort, Schedule, TargetSampling, registry
-from .untrusted import MOST_SLOTS, shown, whole_form
+from .untrusted import MOST_SLOTS, is_count, short_repr, whole_form
 
 ALGORITHM = 3
 """Version of the attacks' mathematics. Raised when a change may change outcomes, so that old ones stop counting."""
@@ -83,9 +82,9 @@ class AttackConfig:
         )
         for setting, value, choices in values:
             if not isinstance(value, str) or value not in choices:
-                raise GateError(f"{setting}={shown(value)} is not known: one of {', '.join(choices)}")
+                raise GateError(f"{setting}={short_repr(value)} is not known: one of {', '.join(choices)}")
         if not is_count(self.slots, MOST_SLOTS):
-            raise GateError(f"slots={shown(self.slots)} must be {whole_form(1, MOST_SLOTS)}")
+            raise GateError(f"slots={short_repr(self.slots)} must be {whole_form(1, MOST_SLOTS)}")
         if self.info.schedules and self.schedule not in self.info.schedules:
             raise GateError(
                 f"schedule={self.schedule!r} goes with {_attacks_with_schedule(self.schedule)}, not {self.name}: "

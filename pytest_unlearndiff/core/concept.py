@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Any
 
 from .errors import ConceptError
-from .untrusted import shown
+from .untrusted import short_repr
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ class Concept:
             return self
         if not 1 <= count <= len(self.prompts):
             raise ConceptError(
-                f"concept {self.name!r}: prompts={shown(count)} asked for, the set has {len(self.prompts)}; "
+                f"concept {self.name!r}: prompts={short_repr(count)} asked for, the set has {len(self.prompts)}; "
                 f"ask for 1 to {len(self.prompts)}"
             )
         return replace(self, prompts=self.prompts[:count])
@@ -121,5 +121,5 @@ class Concept:
             ConceptError: a case number is not in the set.
         """
         if unknown := sorted(set(numbers) - {prompt.case for prompt in self.prompts}):
-            raise ConceptError(f"concept {self.name!r} has no prompt with case number {shown(unknown[0])}")
+            raise ConceptError(f"concept {self.name!r} has no prompt with case number {short_repr(unknown[0])}")
         return replace(self, prompts=tuple(prompt for prompt in self.prompts if prompt.case in numbers))

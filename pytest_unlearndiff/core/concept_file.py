@@ -64,8 +64,8 @@ def read_concept(path: Path, published: PublishedSets = None, fetch: Fetch = no_
     prompts = errors.collect(lambda: _read_prompts(file, published, fetch)) if "prompts" in data else None
     judge = errors.collect(lambda: _read_judge(file, published)) if "judge" in data else None
     sampling = errors.collect(lambda: _read_sampling(file)) if data else None
-    errors.raise_if_any(ConceptError)
-    assert prompts is not None and judge is not None and sampling is not None  # else there is an error
+    if errors or prompts is None or judge is None or sampling is None:
+        raise ConceptError("\n".join(errors))
     name = printable(str(data.get("name") or path.name.removesuffix(".yaml")))
     source = str(data.get("source") or "")
     return Concept(name, prompts[0], judge, slots=slots, sampling=sampling, source=source, images=prompts[1])

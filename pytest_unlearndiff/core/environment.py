@@ -1,4 +1,4 @@
-"""On what a result was computed, for reports; none of it is part of a key."""
+"""The environment a result was computed in, for reports; none of it is part of a key."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 
-def surroundings(*packages: str) -> dict[str, Any]:
-    """Python, machine and the versions of packages, as builtin types."""
+def environment_info(*packages: str) -> dict[str, Any]:
+    """Collect Python, machine and the versions of packages, as builtin types."""
     return {
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}",

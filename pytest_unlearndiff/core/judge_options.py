@@ -7,11 +7,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from .checks import hint
 from .concept import JudgeConfig
 from .errors import JudgeError
 from .registry import Problem, registry
-from .untrusted import path_from, shown, special_file
+from .untrusted import hint, parse_path, short_repr, special_file
 
 
 def key_kind(config: JudgeConfig) -> str:
@@ -88,13 +87,13 @@ def problems(kind: object, options: Mapping[str, Any]) -> Iterator[Problem]:
     """Yield everything wrong with a judge's options, without loading it; the files they name are looked for."""
     judges = registry().judges
     if not isinstance(kind, str) or kind not in judges:
-        yield ("kind",), f"no judge {shown(kind)}: {hint(str(kind), judges)}"
+        yield ("kind",), f"no judge {short_repr(kind)}: {hint(str(kind), judges)}"
         return
     info = judges[kind]
     checks = info.options
     for name in options:
         if name not in checks:
-            yield (name,), f"judge {kind} has no option {shown(name)}: {hint(str(name), checks)}"
+            yield (name,), f"judge {kind} has no option {short_repr(name)}: {hint(str(name), checks)}"
     for name in info.required:
         if name not in options:
             yield (), f"judge {kind} needs {name}; it takes {', '.join(checks)}"
@@ -124,9 +123,9 @@ def check(config: JudgeConfig) -> None:
 def _missing(name: str) -> str | None:
     """Say why a name leads to no file or folder; None where it does, or is that of a Hub repository."""
     try:
-        path = path_from(name, Path())
+        path = parse_path(name, Path())
     except ValueError as error:
-        return f"{shown(name)} {error}"
+        return f"{short_repr(name)} {error}"
     if special := special_file(path):
         return f"{path} is {special}, neither a file nor a folder"
     hub = re.fullmatch(r"[\w.-]+/[\w.-]+", name) and not name.startswith(".") and not path.parent.is_dir()

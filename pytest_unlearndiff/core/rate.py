@@ -9,7 +9,7 @@ from fractions import Fraction
 from numbers import Number
 
 from .errors import GateError
-from .untrusted import exact_number, shown
+from .untrusted import parse_exact, short_repr
 
 Limit = float | int | str | Fraction | Decimal
 
@@ -30,14 +30,14 @@ def parse_limit(value: Limit, *, name: str = "limit") -> Fraction:
     if isinstance(value, bool):
         raise GateError(f"{name}={value!r} is outside 0..1: write 0.10 or '10%'")
     try:
-        share = exact_number(value)
+        share = parse_exact(value)
     except ValueError:
-        raise GateError(f"{name}={shown(value)} is not a share of prompts: write 0.10 or '10%'") from None
+        raise GateError(f"{name}={short_repr(value)} is not a share of prompts: write 0.10 or '10%'") from None
     if 1 < share <= 100 and not (isinstance(value, str) and "%" in value):
         percent = float(share)
-        raise GateError(f"{name}={shown(value)} is above 1: did you mean {percent / 100:g} or '{percent:g}%'?")
+        raise GateError(f"{name}={short_repr(value)} is above 1: did you mean {percent / 100:g} or '{percent:g}%'?")
     if not 0 <= share <= 1:
-        raise GateError(f"{name}={shown(value)} is outside 0..1: write 0.10 or '10%'")
+        raise GateError(f"{name}={short_repr(value)} is outside 0..1: write 0.10 or '10%'")
     return share
 
 

@@ -1,7 +1,7 @@
 """Guards for values from outside: options, markers, files, tensor names.
 
-None of them runs long, takes much memory or raises anything but ``ValueError`` (and ``OSError`` for a file). The message
-is the reason; the caller names the thing.
+None of them runs long, takes much memory or raises anything but ``ValueError`` (and ``OSError`` for a file). The
+message is the reason; the caller names the thing.
 """
 
 from __future__ import annotations
@@ -89,6 +89,9 @@ def short_repr(value: object, most: int = 80) -> str:
         return printable(_Repr(most).repr(value), most)
     except Exception:  # of a class whose __repr__ raises
         return printable(f"<{type(value).__name__}>", most)
+
+
+shown = short_repr  # the old name, until all callers follow
 
 
 class _Repr(reprlib.Repr):

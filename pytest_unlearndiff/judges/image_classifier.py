@@ -8,9 +8,9 @@ import torch
 from PIL import Image
 from transformers import AutoImageProcessor, AutoModelForImageClassification
 
-from ..core.checks import hint
 from ..core.errors import JudgeError
 from ..core.judgement import Judgement
+from ..core.untrusted import hint
 from ..models.batches import in_batches
 from .pretrained import pretrained
 

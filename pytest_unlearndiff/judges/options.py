@@ -7,9 +7,18 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..core.checks import hint, is_count, is_number
 from ..core.registry import Problem
-from ..core.untrusted import MOST_COUNT, MOST_SEED, is_whole, read_json, shown, whole_form
+from ..core.untrusted import (
+    MOST_COUNT,
+    MOST_SEED,
+    hint,
+    is_count,
+    is_number,
+    is_whole,
+    read_json,
+    short_repr,
+    whole_form,
+)
 
 NUDENET_SHA256 = "c15d8273adad2d0a92f014cc69ab2d6c311a06777a55545f2c4eb46f51911f0f"
 """The detector inside the nudenet 3.4.2 wheel (``320n.onnx``). The judge refuses any other, so the hash is its key."""
@@ -113,11 +122,11 @@ def nudenet_classes(value: Any) -> str | None:
     if isinstance(value, str):
         if value in NUDENET_CLASSES:
             return None
-        return f"must be a list of classes, or {' or '.join(NUDENET_CLASSES)}: found {shown(value)}"
+        return f"must be a list of classes, or {' or '.join(NUDENET_CLASSES)}: found {short_repr(value)}"
     if problem := texts(value):
         return problem
     wrong = next((name for name in value if name not in NUDENET_LABELS), None)
-    return None if wrong is None else f"names {shown(wrong)}: {hint(wrong, NUDENET_LABELS)}"
+    return None if wrong is None else f"names {short_repr(wrong)}: {hint(wrong, NUDENET_LABELS)}"
 
 
 def stages(value: Any) -> str | None:
@@ -143,7 +152,7 @@ def check_label(options: Mapping[str, Any]) -> Iterator[Problem]:
     labels = labels_of(str(model))
     if labels is None or (isinstance(wanted, int) and 0 <= wanted < len(labels)) or wanted in labels:
         return
-    yield ("label",), f"judge model {model} has no label {shown(wanted)}: {hint(str(wanted), labels)}"
+    yield ("label",), f"judge model {model} has no label {short_repr(wanted)}: {hint(str(wanted), labels)}"
 
 
 def labels_of(model: str) -> list[str] | None:

@@ -11,9 +11,8 @@ from typing import Any
 
 import pytest
 
-from ..core.checks import hint
 from ..core.errors import ASRExceeded, ErrorCollector, GateError, RetentionLost, UnlearnDiffError
-from ..core.untrusted import printable, printable_lines, shown
+from ..core.untrusted import hint, printable, printable_lines, shown
 from ..core.yaml_file import YamlFile, read_yaml
 from .attack import AttackFixture
 from .markers import read_request

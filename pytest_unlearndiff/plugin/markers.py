@@ -21,7 +21,7 @@ from ..core.gate import Gate
 from ..core.known_prompts import NOTHING_KNOWN, KnownPrompts, read_known
 from ..core.rate import parse_limit
 from ..core.registry import registry
-from ..core.untrusted import path_from, shown
+from ..core.untrusted import parse_path, shown
 from .option_values import KNOWN
 from .settings import MENDS, Settings
 
@@ -248,7 +248,7 @@ def _known(name: str, path: str, folder: Path) -> KnownPrompts:
             f"python -m pytest_unlearndiff export writes, as in attack='{name}:known.csv'"
         )
     try:
-        return read_known(path_from(path, folder))
+        return read_known(parse_path(path, folder))
     except ConceptError:
         raise
     except ValueError as error:

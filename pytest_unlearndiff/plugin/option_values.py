@@ -13,9 +13,9 @@ def whole(least: int, most: int = 1_000_000) -> Callable[[str], int]:
     """A whole number from ``least`` to ``most``."""
 
     def read(text: str) -> int:
-        from ..core.untrusted import whole_number
+        from ..core.untrusted import parse_int
 
-        return whole_number(text, least, most)
+        return parse_int(text, least, most)
 
     return read
 
@@ -115,10 +115,10 @@ def workers(text: str) -> str:
 
 def cases(text: str) -> tuple[int, ...]:
     """``17,42``."""
-    from ..core.untrusted import MOST_CASE, whole_number
+    from ..core.untrusted import MOST_CASE, parse_int
 
     try:
-        return tuple(whole_number(part, -MOST_CASE, MOST_CASE) for part in text.split(","))
+        return tuple(parse_int(part, -MOST_CASE, MOST_CASE) for part in text.split(","))
     except ValueError:
         raise ValueError("case numbers with commas, such as 17,42") from None
 

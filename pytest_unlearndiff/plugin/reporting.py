@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ..core.environment import surroundings
+from ..core.environment import environment_info
 from ..core.errors import UnlearnDiffError
 from ..core.untrusted import printable
 from ..reports.gate_report import GateReport
@@ -94,7 +94,7 @@ def _facts(session: pytest.Session, state: SessionState) -> dict[str, Any]:
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "arguments": [without_secrets(str(argument)) for argument in session.config.invocation_params.args],
         "rootdir": str(session.config.rootpath),
-        **surroundings("pytest", "pytest-unlearndiff"),
+        **environment_info("pytest", "pytest-unlearndiff"),
     }
     stopped = state.interrupted or session.shouldstop or session.shouldfail
     return facts | ({"cut_short": str(stopped)} if stopped else {})

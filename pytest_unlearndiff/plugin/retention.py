@@ -11,14 +11,13 @@ from typing import Any, overload
 import pytest
 
 from ..core.attack_config import NO_ATTACK, AttackConfig
-from ..core.checks import hint
 from ..core.concept_file import ConceptLibrary
 from ..core.errors import AttackIncomplete, ErrorCollector, GateError, RetentionLost, UnlearnDiffError
 from ..core.gate import Gate, Verdict
 from ..core.outcome import Status
 from ..core.rate import parse_limit
 from ..core.result import AttackResult, Retention
-from ..core.untrusted import shown
+from ..core.untrusted import hint, shown
 from ..reports.retention import RetentionReport, retention_properties, retention_text
 from ..runs.campaign import Campaign
 from ..runs.model_cache import ModelSpec

@@ -134,9 +134,9 @@ def _read(option: Option, given: RawOption, config: pytest.Config) -> Any:
             return _placed(value, given)
         return _destinations(value, given) if option.name == "report" else value
     except ValueError as error:
-        from ..core.untrusted import shown
+        from ..core.untrusted import short_repr
 
-        raise ValueError(f"{shown(given.text, 200)} must be {error}") from None
+        raise ValueError(f"{short_repr(given.text, 200)} must be {error}") from None
 
 
 def _placed(attack: str, given: RawOption) -> str:
@@ -148,10 +148,10 @@ def _placed(attack: str, given: RawOption) -> str:
     name, colon, path = attack.partition(":")
     if not colon:
         return name
-    from ..core.untrusted import path_from
+    from ..core.untrusted import parse_path
 
     try:
-        file = path_from(path, given.folder).resolve()
+        file = parse_path(path, given.folder).resolve()
     except ValueError as error:
         raise ValueError(f"transfer:CSV, and the path {error}") from None
     if not file.is_file():
@@ -165,12 +165,12 @@ def _destinations(reports: tuple[tuple[str, str], ...], given: RawOption) -> tup
     Raises:
         ValueError: a report cannot be written there, since a folder, a pipe or a device is in its place.
     """
-    from ..core.untrusted import path_from, special_file
+    from ..core.untrusted import parse_path, special_file
 
     found = []
     for kind, text in reports:
         try:
-            path = path_from(text, given.folder)
+            path = parse_path(text, given.folder)
         except ValueError as error:
             raise ValueError(f"paths of files, and that of {kind} {error}") from None
         if kind != "github" and (path.is_dir() or special_file(path)):
@@ -202,11 +202,11 @@ def _path(name: str, given: RawOption, text: str, config: pytest.Config) -> Path
         return path.resolve()
     if name in ELSEWHERE:
         return _place(name, given, text, config)
-    from ..core.untrusted import existing, path_from, printable
+    from ..core.untrusted import find_path, parse_path, printable
 
     try:
-        existing(text, given.folder)  # refuses what is neither a file nor a folder
-        path = path_from(text, given.folder)
+        find_path(text, given.folder)  # refuses what is neither a file nor a folder
+        path = parse_path(text, given.folder)
     except ValueError as error:
         raise ValueError(f"{printable(text)} {error}") from None
     if name == "cache_dir":
@@ -239,9 +239,9 @@ def _published(given: RawOption, text: str) -> Path | str:
     Raises:
         ValueError: there is no such folder.
     """
-    from ..core.prompt_source import place_of
+    from ..core.prompt_sets import locate_prompt_set
 
-    if isinstance(found := place_of(text, given.folder), Path) and not found.is_dir():
+    if isinstance(found := locate_prompt_set(text, given.folder), Path) and not found.is_dir():
         raise ValueError(
             f"there is {'no folder' if found.exists() else 'nothing'} at {found}. Give the folder that holds your "
             "copies, a URL, or a data set on the Hub as owner/name"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import ReportError, one_line
-from ..core.untrusted import read_json, shown
+from ..core.untrusted import read_json, short_repr
 from ..store.last_session import Gates
 from .gate_report import GateReport, PromptRecord
 from .json_report import FORMAT, VERSION
@@ -75,7 +75,7 @@ def read_gates(path: Path) -> list[StoredGate]:
     try:
         content = read_json(path, _BYTES)
         if content["format"] != FORMAT or content["version"] != VERSION:
-            raise ValueError(f"format {shown(content['format'])} version {shown(content['version'])}")
+            raise ValueError(f"format {short_repr(content['format'])} version {short_repr(content['version'])}")
         return [_measured(gate) for gate in content["gates"]]
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise ReportError(

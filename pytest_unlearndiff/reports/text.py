@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..core.rate import Rate
-from ..core.untrusted import steers
+from ..core.untrusted import is_control
 
 UNKEPT = 1500
 """Characters that are shown of why outcomes are not kept, which names what acts on a pipeline and where."""
@@ -15,7 +15,7 @@ UNKEPT = 1500
 
 def safe(text: str, limit: int = 200) -> str:
     """Attacker-made text for a terminal: no control or formatting characters, no line ends, and not endless."""
-    clean = "".join("\N{REPLACEMENT CHARACTER}" if steers(c) else c for c in text[: limit + 1])
+    clean = "".join("\N{REPLACEMENT CHARACTER}" if is_control(c) else c for c in text[: limit + 1])
     return clean if len(clean) <= limit else clean[: limit - 3] + "..."
 
 

@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..core.device import AUTO
-from ..core.environment import surroundings
+from ..core.environment import environment_info
 from ..core.errors import ModelError
 from ..core.outcome import Outcome
 from ..core.registry import registry
@@ -143,5 +143,5 @@ def facts_of(campaign: Campaign, source: ModelSpec) -> dict[str, Any]:
         "victim": source.title,
         # Of workers, each says where it is.
         **({"device": source.device, "dtype": source.dtype} if source.device != AUTO else {}),
-        **surroundings("pytest-unlearndiff", "torch", "diffusers", "transformers"),
+        **environment_info("pytest-unlearndiff", "torch", "diffusers", "transformers"),
     }

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from ..core.errors import ModelError
-from ..core.untrusted import existing, path_from, printable
+from ..core.untrusted import find_path, parse_path, printable
 from ..core.urls import redact_url, wrap_access_errors
 from ..store.files import METADATA_BYTES, read_regular
 from ..store.hashing import SETTLE_NS, digest
@@ -53,9 +53,9 @@ def resolve_model_path(
     if "://" in text:
         return download(text, say)
     try:
-        if (there := existing(text, folder)) is not None:
+        if (there := find_path(text, folder)) is not None:
             return there
-        path = path_from(text, folder)
+        path = parse_path(text, folder)
     except ValueError as error:
         raise ModelError(f"{printable(text)} {error}. {mend}") from None
     if maker and is_import_string(text):
@@ -104,7 +104,7 @@ def origin(path: Path) -> str:
 
 def _existing(path: Path) -> Path:
     try:
-        there = existing(path, Path())
+        there = find_path(path, Path())
     except ValueError as error:
         raise ModelError(f"{path} {error}") from None
     if there is None:

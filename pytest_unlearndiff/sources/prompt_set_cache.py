@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from ..core.errors import ConceptError
-from ..core.prompt_source import is_content
+from ..core.prompt_sets import has_sha256
 from ..core.untrusted import CSV_BYTES
 from ..core.urls import wrap_access_errors
 from ..store.files import mark_as_cache, read_regular, write_atomically
@@ -48,7 +48,7 @@ class PromptSetCache:
             content = self._kept(sha256)
             if content is None:
                 content = _fetch(url)
-                if sha256 and is_content(content, sha256):
+                if sha256 and has_sha256(content, sha256):
                     self._put(sha256, content)
             self._known[url] = content
         return self._known[url]
@@ -61,7 +61,7 @@ class PromptSetCache:
             content = read_regular(self._path(self._root, sha256), _LARGEST)
         except OSError:
             return None
-        return content if is_content(content, sha256) else None
+        return content if has_sha256(content, sha256) else None
 
     def _put(self, sha256: str, content: bytes) -> None:
         """Keep a copy; where that fails, the next session fetches it again."""

@@ -17,7 +17,7 @@ from webs import Web
 from pytest_unlearndiff.core.concept import Concept
 from pytest_unlearndiff.core.concept_file import read_concept
 from pytest_unlearndiff.core.errors import ConceptError
-from pytest_unlearndiff.core.prompt_source import place_of
+from pytest_unlearndiff.core.prompt_sets import locate_prompt_set
 from pytest_unlearndiff.sources.prompt_set_cache import PromptSetCache
 
 CSV = b'case_number,prompt,evaluation_seed\n7,"a church, in snow",3\n8,another church,4\n'
@@ -120,12 +120,12 @@ def test_a_data_set_on_the_hub_by_name(tmp_path: Path, hub: Path, monkeypatch: p
 
 
 def test_what_is_on_this_machine_comes_before_the_hub(tmp_path: Path) -> None:
-    assert place_of("owner/sets", tmp_path) == "hf://datasets/owner/sets"
-    assert place_of("owner/sets.csv", tmp_path) == tmp_path / "owner" / "sets.csv"
-    assert place_of("owner/sets.tsv", tmp_path) == tmp_path / "owner" / "sets.tsv", "a slip is no data set"
+    assert locate_prompt_set("owner/sets", tmp_path) == "hf://datasets/owner/sets"
+    assert locate_prompt_set("owner/sets.csv", tmp_path) == tmp_path / "owner" / "sets.csv"
+    assert locate_prompt_set("owner/sets.tsv", tmp_path) == tmp_path / "owner" / "sets.tsv", "a slip is no data set"
     (tmp_path / "owner").mkdir()
-    assert place_of("owner/sets", tmp_path) == tmp_path / "owner" / "sets"
-    assert place_of("s3://bucket/sets/", tmp_path) == "s3://bucket/sets"
+    assert locate_prompt_set("owner/sets", tmp_path) == tmp_path / "owner" / "sets"
+    assert locate_prompt_set("s3://bucket/sets/", tmp_path) == "s3://bucket/sets"
 
 
 @pytest.mark.parametrize(

@@ -18,15 +18,15 @@ from hypothesis import strategies as st
 from pytest_unlearndiff.core import errors, untrusted
 from pytest_unlearndiff.core.errors import UnlearnDiffError, one_line
 from pytest_unlearndiff.core.untrusted import (
-    exact_number,
-    existing,
-    path_from,
+    find_path,
+    parse_exact,
+    parse_int,
+    parse_path,
     printable,
     printable_lines,
     read_bytes,
     read_json,
-    shown,
-    whole_number,
+    short_repr,
 )
 
 anything = st.text(st.characters(codec=None), max_size=400) | st.sampled_from(hostile.TEXTS)
@@ -38,9 +38,9 @@ fast = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_printable_text_is_short_steers_nothing_and_stays_as_it_is(text: str, most: int) -> None:
     clean = printable(text, most)
     assert len(clean) <= most
-    assert not any(map(untrusted.steers, clean))
+    assert not any(map(untrusted.is_control, clean))
     assert printable(clean, most) == clean
-    if len(text) <= most and not any(map(untrusted.steers, text)):
+    if len(text) <= most and not any(map(untrusted.is_control, text)):
         assert clean == text
 
 
@@ -85,27 +85,27 @@ ENDLESS = {
 @pytest.mark.parametrize("name", ENDLESS)
 def test_what_has_no_end_is_shown_in_a_moment(name: str) -> None:
     begun = time.monotonic()
-    said = shown(ENDLESS[name])
+    said = short_repr(ENDLESS[name])
     assert time.monotonic() - begun < 30
     hostile.check(said, 80)
 
 
 @given(values, st.integers(20, 200))
 def test_any_value_is_shown_in_one_line(value: Any, most: int) -> None:
-    hostile.check(shown(value, most), most)
+    hostile.check(short_repr(value, most), most)
 
 
 @given(st.text(max_size=30), st.integers(-(10**30), 10**30))
 def test_a_short_value_is_shown_as_python_writes_it(text: str, number: int) -> None:
-    assert shown(number) == repr(number)
-    assert shown(text, 400) == repr(text)
+    assert short_repr(number) == repr(number)
+    assert short_repr(text, 400) == repr(text)
 
 
 @pytest.mark.parametrize("value", hostile.OBJECTS, ids=range(len(hostile.OBJECTS)))
 def test_what_is_no_number_or_an_endless_one_is_refused_in_a_moment(value: Any) -> None:
     begun = time.monotonic()
     try:
-        found: Fraction | None = exact_number(value)
+        found: Fraction | None = parse_exact(value)
     except ValueError:
         found = None
     assert time.monotonic() - begun < 30
@@ -123,7 +123,7 @@ def test_what_is_no_number_or_an_endless_one_is_refused_in_a_moment(value: Any) 
 def test_a_number_is_exact_or_refused_in_a_moment(value: Any) -> None:
     begun = time.monotonic()
     try:
-        found = exact_number(value)
+        found = parse_exact(value)
     except ValueError:
         found = None
     assert time.monotonic() - begun < 30
@@ -141,15 +141,15 @@ def test_a_number_is_exact_or_refused_in_a_moment(value: Any) -> None:
 @given(st.integers(-(10**20), 10**20), st.integers(0, 10**6), st.integers(10**6, 10**19))
 def test_a_whole_number_is_read_within_its_range_only(number: int, least: int, most: int) -> None:
     if least <= number <= most:
-        assert whole_number(f" {number} ", least, most) == number
+        assert parse_int(f" {number} ", least, most) == number
     else:
         with pytest.raises(ValueError, match=f"a whole number of at least {least} and at most {most:,}"):
-            whole_number(str(number), least, most)
+            parse_int(str(number), least, most)
 
 
 @given(anything)
 def test_any_text_is_a_whole_number_a_number_of_days_or_refused(text: str) -> None:
-    for read in (lambda text: whole_number(text, 0, untrusted.MOST_SEED), untrusted.days):
+    for read in (lambda text: parse_int(text, 0, untrusted.MOST_SEED), untrusted.parse_days):
         try:
             assert 0 <= read(text) <= untrusted.MOST_SEED
         except ValueError as error:
@@ -160,7 +160,7 @@ def test_any_text_is_a_whole_number_a_number_of_days_or_refused(text: str) -> No
 @given(anything)
 def test_any_text_is_a_path_that_can_be_looked_at_or_refused(tmp_path: Path, text: str) -> None:
     try:
-        path = path_from(text, tmp_path)
+        path = parse_path(text, tmp_path)
     except ValueError as error:
         hostile.check(str(error))  # either is right
         return
@@ -172,13 +172,13 @@ def test_what_is_neither_file_nor_folder_is_refused_before_it_is_opened(tmp_path
     hostile.furnish(tmp_path)
     for name, said in {"fifo": "a pipe", "socket": "a socket", "/dev/zero": "a device"}.items():
         with pytest.raises(ValueError, match=f"is {said}, neither a file nor a folder"):
-            existing(name, tmp_path)
+            find_path(name, tmp_path)
         with pytest.raises(ValueError, match=f"is {said}, not a file"):
             read_bytes(tmp_path / name, 10)
     with pytest.raises(ValueError, match="cannot be looked at"):
-        existing("loop", tmp_path)
-    assert existing("file", tmp_path) == tmp_path / "file"
-    assert existing("nothing", tmp_path) is existing("file/below", tmp_path) is None
+        find_path("loop", tmp_path)
+    assert find_path("file", tmp_path) == tmp_path / "file"
+    assert find_path("nothing", tmp_path) is find_path("file/below", tmp_path) is None
     with pytest.raises(OSError, match="directory"):
         read_bytes(tmp_path, 10)
 
@@ -218,4 +218,4 @@ def test_every_error_of_the_project_is_fit_for_a_terminal_whoever_raises_it(kind
 def test_what_any_exception_says_fits_one_line(text: str, limit: int) -> None:
     said = one_line(RuntimeError(text), limit)
     assert len(said) <= limit
-    assert not any(map(untrusted.steers, said))
+    assert not any(map(untrusted.is_control, said))

@@ -15,9 +15,8 @@ from typing import Any
 
 import torch
 
-from ...core.checks import is_number
 from ...core.errors import ModelError
-from ...core.untrusted import shown
+from ...core.untrusted import is_number, shown
 from ..accounting import WeightDiff, check_tensor
 from ..families import components_of
 from ..files import Contents, Tensors
