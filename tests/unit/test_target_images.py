@@ -248,7 +248,7 @@ def test_a_campaign_needs_no_base(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert result.outcomes[0] is not None
     assert result.outcomes[0].tokens == 4
     assert (result.control.hits, result.control.seen) == (1, 1)
-    assert result.control.whose == "the concept's target images"
+    assert result.control.image_source == "the concept's target images"
     assert result.provenance["target images"] == "those that the concept names"
     again = campaign.run(store, lambda: pytest.fail("all is known"), ModelCache(), batch_size=1)
     assert (again.fresh, again.asr, again.control) == (0, 1, result.control)
