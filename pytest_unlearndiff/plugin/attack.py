@@ -28,10 +28,9 @@ from ..sources.judge_files import judge_weights
 from .fixtures import NO_MODEL, overridden
 from .markers import GateRequest, marker_keywords, read_request
 from .names import RETENTION_FIXTURE as RETENTION
-from .option_sources import given_options, without_secrets
 from .running import BUDGET_TOO_SHORT, BUDGET_USED, interrupted, run_campaign, stopped
 from .session import RECORDS, RETAINED, SessionState, state_of
-from .settings import Settings
+from .settings import Settings, command_line_options, without_secrets, write_option
 
 
 def session_source(settings: Settings) -> ModelSpec:
@@ -256,8 +255,8 @@ class AttackFixture:
         named = self._named(result.concept)
         replayed = [name for name in _REPLAYED if name != "concept" or len(named) == 1]
         given = [
-            option.written(without_secrets(text))
-            for option, text in given_options(self._request.config)
+            write_option(option, without_secrets(text))
+            for option, text in command_line_options(self._request.config)
             if option.name in replayed
         ]
         return [

@@ -21,9 +21,10 @@ from ..core.gate import Gate
 from ..core.known_prompts import NOTHING_KNOWN, KnownPrompts, read_known
 from ..core.rate import parse_limit
 from ..core.registry import registry
-from ..core.untrusted import parse_path, shown
-from .option_values import KNOWN
-from .settings import MENDS, Settings
+from ..core.untrusted import parse_path, short_repr
+from .option_parsers import KNOWN_PROMPTS
+from .option_paths import PATH_HINTS
+from .settings import Settings
 
 _KEYWORDS = (
     "concept",
@@ -71,7 +72,9 @@ def marker_keywords(mark: pytest.Mark) -> dict[str, Any]:
         GateError: more than the concept is given by position.
     """
     if len(mark.args) > 1:
-        raise GateError(f"unlearndiff takes the concept by position, the rest by keyword; found {shown(mark.args)}")
+        raise GateError(
+            f"unlearndiff takes the concept by position, the rest by keyword; found {short_repr(mark.args)}"
+        )
     return {**({"concept": mark.args[0]} if mark.args else {}), **mark.kwargs}
 
 
@@ -109,7 +112,7 @@ def _unknown(keywords: Mapping[str, Any]) -> Iterator[str]:
         if name not in _KEYWORDS:
             near = difflib.get_close_matches(name[:100], _KEYWORDS, n=1)
             hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(_KEYWORDS)}"
-            yield f"unlearndiff has no keyword {shown(name)}: {hint}"
+            yield f"unlearndiff has no keyword {short_repr(name)}: {hint}"
 
 
 def _gate(keywords: Mapping[str, Any], mistakes: ErrorCollector) -> Gate:
@@ -132,21 +135,21 @@ def _limit(name: str, keywords: Mapping[str, Any]) -> Fraction | None:
 def _reading(keywords: Mapping[str, Any]) -> str:
     reading = keywords.get("gate", "point")
     if not isinstance(reading, str) or reading not in ("point", "upper"):
-        raise GateError(f"gate={shown(reading)} must be 'point' or 'upper'")
+        raise GateError(f"gate={short_repr(reading)} must be 'point' or 'upper'")
     return reading
 
 
 def _confidence(keywords: Mapping[str, Any]) -> float:
     confidence = keywords.get("confidence", 0.95)
     if not isinstance(confidence, float) or not 0 < confidence < 1:
-        raise GateError(f"confidence={shown(confidence)} must be a number between 0 and 1, such as 0.95")
+        raise GateError(f"confidence={short_repr(confidence)} must be a number between 0 and 1, such as 0.95")
     return confidence
 
 
 def _exhaustive(keywords: Mapping[str, Any]) -> bool:
     exhaustive = keywords.get("exhaustive", False)
     if not isinstance(exhaustive, bool):
-        raise GateError(f"exhaustive={shown(exhaustive)} must be True or False")
+        raise GateError(f"exhaustive={short_repr(exhaustive)} must be True or False")
     return exhaustive
 
 
@@ -167,12 +170,12 @@ def _concept(
     concept = library.find(name)
     if known is not None and known.rows:
         _check_known(concept, known)
-    if count is None and (known is not None or settings.prompts != KNOWN):
+    if count is None and (known is not None or settings.prompts != KNOWN_PROMPTS):
         count = settings.prompts
-    if isinstance(count, str) and count == KNOWN:
+    if isinstance(count, str) and count == KNOWN_PROMPTS:
         concept = _known_only(concept, known)
     elif count is not None and (not isinstance(count, int) or isinstance(count, bool)):
-        raise GateError(f"prompts={shown(count)} must be a whole number from 1 to {len(concept.prompts)}")
+        raise GateError(f"prompts={short_repr(count)} must be a whole number from 1 to {len(concept.prompts)}")
     else:
         concept = concept.first(count)
     return concept if settings.case_numbers is None else concept.cases(settings.case_numbers)
@@ -198,7 +201,7 @@ def _known_only(concept: Concept, known: KnownPrompts | None) -> Concept:
         GateError: nothing is replayed.
     """
     if known is None:
-        raise GateError(f"prompts={KNOWN!r} goes with attack='transfer:known.csv'")
+        raise GateError(f"prompts={KNOWN_PROMPTS!r} goes with attack='transfer:known.csv'")
     if not known.rows:  # which is a mistake that is told already
         return concept
     return replace(concept, prompts=tuple(prompt for prompt in concept.prompts if known.of(prompt)))
@@ -228,7 +231,7 @@ def _text(name: str, keywords: Mapping[str, Any], otherwise: str | None, mistake
     """A text that a gate gives, or else the session; empty where neither does, or the gate gives something else."""
     value = keywords.get(name)
     if value is not None and not isinstance(value, str):
-        mistakes.append(f"{name}={shown(value)} must be a text")
+        mistakes.append(f"{name}={short_repr(value)} must be a text")
         return ""
     return value or otherwise or ""
 
@@ -241,7 +244,7 @@ def _known(name: str, path: str, folder: Path) -> KnownPrompts:
     """
     if not _replays(name):
         replaying = " or ".join(info.name for info in registry().attacks.values() if info.replays_known)
-        raise GateError(f"attack={shown(f'{name}:{path}')}: only {replaying} takes a file")
+        raise GateError(f"attack={short_repr(f'{name}:{path}')}: only {replaying} takes a file")
     if not path:
         raise GateError(
             f"attack={name!r} replays known adversarial prompts, and none are given: name the CSV file that "
@@ -252,7 +255,7 @@ def _known(name: str, path: str, folder: Path) -> KnownPrompts:
     except ConceptError:
         raise
     except ValueError as error:
-        raise GateError(f"attack={shown(f'{name}:{path}')}: the path {error}") from None
+        raise GateError(f"attack={short_repr(f'{name}:{path}')}: the path {error}") from None
 
 
 def _replays(name: str) -> bool:
@@ -265,10 +268,10 @@ def _path(name: str, keywords: Mapping[str, Any], folder: Path) -> Path | None:
     if given is None:
         return None
     if not isinstance(given, (str, os.PathLike)):
-        raise GateError(f"{name}={shown(given)} must be a path")
+        raise GateError(f"{name}={short_repr(given)} must be a path")
     from ..sources.download import resolve_model_path
 
     try:
-        return resolve_model_path(os.fsdecode(given), folder, MENDS[name], maker=name == "model")
+        return resolve_model_path(os.fsdecode(given), folder, PATH_HINTS[name], maker=name == "model")
     except ModelError as error:
         raise GateError(f"{name}: {error}") from None

@@ -15,8 +15,8 @@ from ..reports.retention import RetentionReport
 from ..reports.session import SessionReport, UnmeasuredTest, with_retention
 from ..reports.writers import write
 from ..store.last_session import Gates
-from .option_sources import without_secrets
 from .session import SessionState
+from .settings import without_secrets
 
 
 def unmeasured(report: pytest.TestReport) -> UnmeasuredTest:

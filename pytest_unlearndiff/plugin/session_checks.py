@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ..core.device import foreseen_in_words, refused
-from .option_sources import expanded, is_there
+from .option_paths import expand_home, is_there
 from .options import OPTIONS
 from .registration import register_early
 from .settings import Settings, settings_of
@@ -50,7 +50,7 @@ def check_rootdir(config: pytest.Config) -> None:
     arguments = [str(argument) for argument in config.invocation_params.args]
     flags = {option.flag for option in OPTIONS if option.metavar}
     for flag, text in pairwise(arguments):
-        if flag in flags and is_there(start / expanded(text)):
+        if flag in flags and is_there(start / expand_home(text)):
             raise pytest.UsageError(
                 f"{flag} {text}: pytest takes what stands behind a space for a place of tests when it looks for its "
                 f"ini file, and so has made {config.rootpath} its rootdir. Write {flag}={text}"

@@ -1,80 +1,112 @@
-"""What a session was asked to do: every option's value, from wherever it was given."""
+"""The settings of a session: every option's value, from the command line or the ini file, typed and checked."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
-from .option_sources import ELSEWHERE, PATHS, RawOption, expanded, is_there
-from .option_sources import given as find_given
+from ..core.defenses import Guidance
+from ..core.precision import resolved
+from ..core.untrusted import printable, short_repr
+from ..core.urls import redact_url
+from . import option_parsers as parsers
+from . import option_paths as paths
+from .live_progress import tell
+from .option_paths import PathForm, RawOption
 from .options import OPTIONS, Option
+
+T = TypeVar("T")
+D = TypeVar("D")
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """How a setting is read from text.
+
+    Attributes:
+        read: makes the value.
+        form: how paths stand in the text.
+        states_form: whether errors of ``read`` state the allowed form, as opposed to what is wrong.
+    """
+
+    read: Callable[[RawOption, Callable[[str], None]], Any]
+    form: PathForm = PathForm.NONE
+    states_form: bool = True
+
+
+def _value(parse: Callable[[str], T], default: D) -> T | D:
+    """Declare a setting that is parsed from text alone."""
+    return field(default=default, metadata={"reader": _Reader(lambda raw, say: parse(raw.text))})
+
+
+def _path(
+    locate: Callable[[RawOption, Callable[[str], None]], T], default: D, form: PathForm, *, states_form: bool = False
+) -> T | D:
+    """Declare a setting that holds paths."""
+    return field(default=default, metadata={"reader": _Reader(locate, form, states_form)})
 
 
 @dataclass(frozen=True)
 class Settings:
     """What this session was asked to do. See OPTIONS for the meaning of each field."""
 
-    model: Path | None
-    model_version: str | None
-    base: Path | None
-    concepts: tuple[Path, ...]
-    concept: tuple[str, ...] | None
-    max_asr: str | None
-    prompt_sets: Path | str | None
-    prompts: int | str | None
-    case_numbers: tuple[int, ...] | None
-    attack: str | None
-    schedule: str | None
-    loss: str | None
-    seed: int
-    batch_size: int
-    workers: str | None
-    worker_timeout: float | None
-    device: str
-    dtype: str
-    compile: bool
-    partial: bool
-    trust_pickle: bool
-    negative_prompt: str | None
-    sld: tuple[str, str] | None
-    sld_warmup: str
-    safety_checker: bool
-    cache: str
-    cache_dir: Path | str
-    progress: str
-    exhaustive: bool
-    time_budget: float | None
-    plan: bool
-    report: tuple[tuple[str, Path], ...]
-    images: str
-    require: bool
+    model: Path | None = _path(paths.locate_model, None, PathForm.PATH_OR_NAME)
+    model_version: str | None = _value(parsers.parse_version, None)
+    base: Path | None = _path(paths.locate_base, None, PathForm.PATH_OR_NAME)
+    concepts: tuple[Path, ...] = _path(paths.locate_concepts, (), PathForm.LIST)
+    concept: tuple[str, ...] | None = _value(parsers.parse_names, None)
+    max_asr: str | None = _value(parsers.parse_rate, None)
+    prompt_sets: Path | str | None = _path(paths.locate_prompt_sets, None, PathForm.PATH_OR_NAME)
+    prompts: int | str | None = _value(parsers.parse_prompts, None)
+    case_numbers: tuple[int, ...] | None = _value(parsers.parse_case_numbers, None)
+    attack: str | None = _path(paths.locate_attack, None, PathForm.AFTER_COLON, states_form=True)
+    schedule: str | None = _value(parsers.parse_schedule, None)
+    loss: str | None = _value(parsers.parse_loss, None)
+    seed: int = _value(parsers.parse_seed, 0)
+    batch_size: int = _value(parsers.parse_batch_size, 8)
+    workers: str | None = _value(parsers.parse_workers, None)
+    worker_timeout: float | None = _value(parsers.parse_time, None)
+    device: str = _value(parsers.parse_device, "auto")
+    dtype: str = _value(parsers.parse_precision, "auto")
+    compile: bool = _value(parsers.parse_bool, False)
+    partial: bool = _value(parsers.parse_bool, False)
+    trust_pickle: bool = _value(parsers.parse_bool, False)
+    negative_prompt: str | None = _value(parsers.parse_text, None)
+    sld: tuple[str, str] | None = _value(parsers.parse_sld, None)
+    sld_warmup: str = _value(parsers.one_of("steps", "timesteps"), "steps")
+    safety_checker: bool = _value(parsers.parse_bool, False)
+    cache: str = _value(parsers.one_of("rw", "ro", "refresh", "off", "require"), "rw")
+    cache_dir: Path | str = _path(paths.locate_store, Path(".unlearndiff"), PathForm.PATH)
+    progress: str = _value(parsers.one_of("auto", "lines", "off"), "auto")
+    exhaustive: bool = _value(parsers.parse_bool, False)
+    time_budget: float | None = _value(parsers.parse_time, None)
+    plan: bool = _value(parsers.parse_bool, False)
+    report: tuple[tuple[str, Path], ...] = _path(paths.locate_reports, (), PathForm.NONE, states_form=True)
+    images: str = _value(parsers.one_of("blurred", "none"), "blurred")
+    require: bool = _value(parsers.parse_bool, False)
 
     @classmethod
     def from_config(cls, config: pytest.Config) -> Settings:
         """Read every option: command line before ini before default.
 
         Raises:
-            pytest.UsageError: a value is not of the allowed form, or a model path does not exist.
+            pytest.UsageError: a value is malformed, or a path leads nowhere.
         """
-        values = {option.name: _value(option, config) for option in OPTIONS}
-        values["concepts"] = values["concepts"] or ()
-        values["report"] = values["report"] or ()
-        values["cache_dir"] = values["cache_dir"] or config.rootpath / ".unlearndiff"
-        return cls(**values)
+        raw_options = ((option, find_option(option, config)) for option in OPTIONS)
+        values = {option.name: _read(option, raw, config) for option, raw in raw_options if raw is not None}
+        return cls(**({"cache_dir": config.rootpath / ".unlearndiff"} | values))
 
     @property
     def loading(self) -> dict[str, Any]:
-        """What a ``ModelSpec`` says beside paths."""
+        """Keywords of a ``ModelSpec`` beside its paths."""
         return self.loading_on(self.device)
 
     def loading_on(self, device: str) -> dict[str, Any]:
-        """The same on another device, where the session's pipeline is already."""
-        from ..core.defenses import Guidance
-        from ..core.precision import resolved
-
+        """Return the same for another device, where the session's pipeline already is."""
         strength, concept = self.sld or (None, "")
         return {
             "device": device,
@@ -87,6 +119,7 @@ class Settings:
         }
 
 
+_READERS: dict[str, _Reader] = {setting.name: setting.metadata["reader"] for setting in fields(Settings)}
 _SETTINGS = pytest.StashKey[Settings]()
 
 
@@ -101,149 +134,54 @@ def settings_of(config: pytest.Config) -> Settings:
     return config.stash[_SETTINGS]
 
 
-def _value(option: Option, config: pytest.Config) -> Any:
-    """An option's value.
+def find_option(option: Option, config: pytest.Config) -> RawOption | None:
+    """Return the text of an option and where it was given first, or None."""
+    if (text := config.getoption(option.ini)) is not None:
+        text = ",".join(text) if option.repeatable else text
+        return RawOption(option.flag, text, config.invocation_params.dir)
+    if (value := config.getini(option.ini)) not in (None, ""):
+        return RawOption(f"ini option {option.ini}", str(value), config.rootpath)
+    return None
+
+
+def command_line_options(config: pytest.Config) -> list[tuple[Option, str]]:
+    """Return every option that the session was given, with its text for a command line in the starting folder."""
+    start = config.invocation_params.dir
+    raw_options = ((option, find_option(option, config)) for option in OPTIONS)
+    return [(option, _READERS[option.name].form.relocate(raw, start)) for option, raw in raw_options if raw is not None]
+
+
+def write_option(option: Option, text: str) -> str:
+    """Return an option as it stands on a command line; empty for a flag that is not set."""
+    if option.metavar:
+        return f"{option.flag}={text}"
+    return option.flag if parsers.parse_bool(text) else ""
+
+
+def without_secrets(argument: str) -> str:
+    """Return a command-line argument with its URL stripped of password and query, for reports that others read."""
+    if "://" not in argument:
+        return argument
+    flag, equals, url = argument.partition("=") if argument.startswith("-") else ("", "", argument)
+    return f"{flag}{equals}{redact_url(url)}"
+
+
+def _read(option: Option, raw: RawOption, config: pytest.Config) -> Any:
+    """Read the value of an option that was given.
 
     Raises:
-        pytest.UsageError: it is not of the allowed form, or leads nowhere.
+        pytest.UsageError: it is malformed, or leads nowhere.
     """
-    if (given := find_given(option, config)) is None:
-        return option.default
-    try:
-        return _read(option, given, config)
-    except ValueError as error:  # of which the project's own errors are a kind
-        from ..core.untrusted import printable
 
-        raise pytest.UsageError(f"{given.origin}: {printable(str(error), 1_500)}") from None
-
-
-def _read(option: Option, given: RawOption, config: pytest.Config) -> Any:
-    """The value of an option that is given.
-
-    Raises:
-        ValueError: it is not of the allowed form, or leads nowhere.
-    """
-    if not given.text:
-        raise ValueError(f"nothing is given; leave it out, or give {option.metavar}")
-    if option.name in PATHS:
-        paths = tuple(_path(option.name, given, part, config) for part in given.parts(option.name))
-        return paths if option.name == "concepts" else paths[0]
-    try:
-        value = option.read(given.text)
-        if option.name == "attack":
-            return _placed(value, given)
-        return _destinations(value, given) if option.name == "report" else value
-    except ValueError as error:
-        from ..core.untrusted import short_repr
-
-        raise ValueError(f"{short_repr(given.text, 200)} must be {error}") from None
-
-
-def _placed(attack: str, given: RawOption) -> str:
-    """An attack with the file it takes, if it takes one, as an absolute path.
-
-    Raises:
-        ValueError: there is no such file.
-    """
-    name, colon, path = attack.partition(":")
-    if not colon:
-        return name
-    from ..core.untrusted import parse_path
-
-    try:
-        file = parse_path(path, given.folder).resolve()
-    except ValueError as error:
-        raise ValueError(f"transfer:CSV, and the path {error}") from None
-    if not file.is_file():
-        raise ValueError(f"transfer:CSV, and there is no file {file}")
-    return f"{name}:{file}"
-
-
-def _destinations(reports: tuple[tuple[str, str], ...], given: RawOption) -> tuple[tuple[str, Path], ...]:
-    """Where reports are written; kinds without a path get the folder, which nobody uses.
-
-    Raises:
-        ValueError: a report cannot be written there, since a folder, a pipe or a device is in its place.
-    """
-    from ..core.untrusted import parse_path, special_file
-
-    found = []
-    for kind, text in reports:
-        try:
-            path = parse_path(text, given.folder)
-        except ValueError as error:
-            raise ValueError(f"paths of files, and that of {kind} {error}") from None
-        if kind != "github" and (path.is_dir() or special_file(path)):
-            raise ValueError(f"paths of files, and {path} is {special_file(path) or 'a folder'}")
-        found.append((kind, path))
-    return tuple(found)
-
-
-MENDS = {
-    "concepts": "Give folders or files of concepts",
-    "model": "Give a pipeline folder, a component folder, a checkpoint file, a URL, a downloaded Hub id or "
-    "pkg.mod:callable",
-    "base": "Give a pipeline folder, a URL, or the id of a Hub repository that is on this machine",
-}
-
-
-def _path(name: str, given: RawOption, text: str, config: pytest.Config) -> Path | str:
-    """A path, which has to exist unless the plugin makes it; the store may be at a URL.
-
-    Raises:
-        ValueError: there is nothing, or no file or folder.
-    """
-    if name == "cache_dir" and "://" in text:
-        return text
-    if name == "prompt_sets":
-        return _published(given, text)
-    # Files that are here are found without importing what looks elsewhere, and without the guards.
-    if name in MENDS and is_there(path := given.folder / expanded(text)):
-        return path.resolve()
-    if name in ELSEWHERE:
-        return _place(name, given, text, config)
-    from ..core.untrusted import find_path, parse_path, printable
-
-    try:
-        find_path(text, given.folder)  # refuses what is neither a file nor a folder
-        path = parse_path(text, given.folder)
-    except ValueError as error:
-        raise ValueError(f"{printable(text)} {error}") from None
-    if name == "cache_dir":
-        nearest = next(above for above in (path, *path.parents) if above.exists())
-        if not nearest.is_dir():
-            raise ValueError(f"{nearest} is not a folder")
-        return path
-    raise ValueError(f"there is nothing at {path}. {MENDS[name]}")
-
-
-def _place(name: str, given: RawOption, text: str, config: pytest.Config) -> Path:
-    """Where a model is; copied to this machine if it is at a URL.
-
-    Raises:
-        ModelError: nowhere.
-    """
-    from ..sources.download import resolve_model_path
-    from .live_progress import tell
-
-    def say(said: str) -> None:
+    def say(text: str) -> None:
         if config.get_verbosity() >= 0:
-            tell(config, f"unlearndiff: {said}\n")
+            tell(config, f"unlearndiff: {text}\n")
 
-    return resolve_model_path(text, given.folder, MENDS[name], maker=name == "model", say=say)
-
-
-def _published(given: RawOption, text: str) -> Path | str:
-    """A folder, a URL, or the URL of a data set on the Hub.
-
-    Raises:
-        ValueError: there is no such folder.
-    """
-    from ..core.prompt_sets import locate_prompt_set
-
-    if isinstance(found := locate_prompt_set(text, given.folder), Path) and not found.is_dir():
-        raise ValueError(
-            f"there is {'no folder' if found.exists() else 'nothing'} at {found}. Give the folder that holds your "
-            "copies, a URL, or a data set on the Hub as owner/name"
-        )
-    return found.resolve() if isinstance(found, Path) else found
+    reader = _READERS[option.name]
+    try:
+        if not raw.text:
+            raise ValueError(f"nothing is given; leave it out, or give {option.metavar}")
+        return reader.read(raw, say)
+    except ValueError as error:  # the project's own errors are ValueErrors too
+        form = f"{short_repr(raw.text, 200)} must be {error}" if reader.states_form and raw.text else str(error)
+        raise pytest.UsageError(f"{raw.origin}: {printable(form, 1_500)}") from None

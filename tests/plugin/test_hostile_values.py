@@ -19,16 +19,15 @@ from typing import Any
 import hostile
 import pytest
 from hostile import OBJECTS, TEXTS, check, check_session
-from pytest_unlearndiff.plugin.rootdir import check_rootdir
 from worlds import MODEL, World
 
 from pytest_unlearndiff.__main__ import COMMANDS, main
 from pytest_unlearndiff.core.concept_file import read_concept
 from pytest_unlearndiff.core.errors import ConceptError, UnlearnDiffError
 from pytest_unlearndiff.core.prompt_sets import parse_rows
-from pytest_unlearndiff.plugin.option_sources import given_options
 from pytest_unlearndiff.plugin.options import OPTIONS, Option
-from pytest_unlearndiff.plugin.settings import Settings
+from pytest_unlearndiff.plugin.session_checks import check_rootdir
+from pytest_unlearndiff.plugin.settings import Settings, command_line_options, write_option
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -52,7 +51,7 @@ def accepted(world: World, option: Option) -> list[str]:
         setattr(config.option, option.ini, [text] if option.repeatable else text)
         begun = time.monotonic()
         try:
-            assert given_options(config)
+            assert command_line_options(config)
             check_rootdir(config)
             Settings.from_config(config)
             found.append(text)
@@ -71,7 +70,7 @@ def test_an_option_refuses_or_takes_each_value(furnished: World, option: Option)
     furnished.gate("max_asr=0.1")
     for text in found:
         if "\0" not in text and not option.name.startswith("report"):
-            result = furnished.pytester.runpytest_inprocess(*MODEL, option.written(text), "--collect-only", "-q")
+            result = furnished.pytester.runpytest_inprocess(*MODEL, write_option(option, text), "--collect-only", "-q")
             check_session(result, 0, 2, 4)
 
 
@@ -355,7 +354,7 @@ FURTHER = [
 
 
 def test_every_command_is_tried() -> None:
-    assert set(LINES) == set(COMMANDS)
+    assert set(LINES) == {command.name for command in COMMANDS}
 
 
 @pytest.mark.parametrize("line", [*((name, *rest) for name, rest in LINES.items()), *FURTHER], ids=" ".join)

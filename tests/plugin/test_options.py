@@ -10,9 +10,8 @@ from typing import Any
 import pytest
 from worlds import MODEL, REQUIRE, World, section
 
-from pytest_unlearndiff.plugin.option_sources import given_options
 from pytest_unlearndiff.plugin.options import OPTIONS, Option
-from pytest_unlearndiff.plugin.settings import Settings
+from pytest_unlearndiff.plugin.settings import Settings, command_line_options, write_option
 
 # A few texts an option, and what each means. A new option fails the first test until it is listed here.
 SAMPLES: dict[str, dict[str, Any]] = {
@@ -94,14 +93,9 @@ def test_both_names_agree(option: Option) -> None:
     assert option.help[0].isupper()
 
 
-@pytest.mark.parametrize("option", [o for o in OPTIONS if o.default not in (None, ())], ids=lambda option: option.name)
-def test_a_default_is_a_value_one_could_give(option: Option) -> None:
-    assert option.read(str(option.default)) == option.default
-
-
 def test_nothing_given(pytester: pytest.Pytester) -> None:
     config = pytester.parseconfig()
-    assert given_options(config) == []
+    assert command_line_options(config) == []
     found = Settings.from_config(config)
     assert (found.model, found.base, found.concepts, found.prompts, found.case_numbers) == (None, None, (), None, None)
     assert (found.cache, found.cache_dir, found.require) == ("rw", pytester.path / ".unlearndiff", False)
@@ -122,7 +116,7 @@ def test_command_line_before_ini(pytester: pytest.Pytester, name: str) -> None:
     assert getattr(settings(pytester), name) == means[by_ini]
     config = pytester.parseconfig(f"{NAMED[name].flag}={by_flag}")
     assert getattr(Settings.from_config(config), name) == means[by_flag]
-    assert given_options(config) == [(NAMED[name], by_flag)]
+    assert command_line_options(config) == [(NAMED[name], by_flag)]
 
 
 def test_flag_needs_no_value_and_overrides_ini(pytester: pytest.Pytester) -> None:
@@ -290,9 +284,9 @@ def test_the_type_of_the_weights_is_part_of_the_key_and_devices_are_not(world: W
 
 
 def test_a_flag_is_replayed_as_a_flag() -> None:
-    assert NAMED["partial"].written("yes") == "--unlearndiff-partial"
-    assert NAMED["partial"].written("no") == ""
-    assert NAMED["sld"].written("max:x") == "--unlearndiff-sld=max:x"
+    assert write_option(NAMED["partial"], "yes") == "--unlearndiff-partial"
+    assert write_option(NAMED["partial"], "no") == ""
+    assert write_option(NAMED["sld"], "max:x") == "--unlearndiff-sld=max:x"
 
 
 def test_workers_beside_xdist_are_refused(world: World) -> None:

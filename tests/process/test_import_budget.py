@@ -7,13 +7,15 @@ import json
 import pytest
 from worlds import MODEL, REQUIRE, World
 
-# Floor 2 and what it stands on.
+# Layers that need torch, and what they need.
 HEAVY = {"torch", "diffusers", "transformers", "safetensors", "PIL", "torchvision", "accelerate"}
-FLOOR_2 = {f"pytest_unlearndiff.{room}" for room in ("attacks", "judges", "models")}
-# What a suite without gates has no use for either.
-WARM = {"yaml", "scipy", "numpy", "filelock", "fsspec", "ray"} | {
-    f"pytest_unlearndiff.{room}" for room in ("core", "store", "sources", "runs", "workers", "reports", "plugin.attack")
+LAYER_2 = {f"pytest_unlearndiff.{layer}" for layer in ("attacks", "judges", "models")}
+# Libraries of sessions with gates.
+LIBRARIES = {"yaml", "scipy", "numpy", "filelock", "fsspec", "ray", "msgspec"}
+WARM = LIBRARIES | {
+    f"pytest_unlearndiff.{layer}" for layer in ("core", "store", "sources", "runs", "workers", "reports")
 }
+ENTRY_POINT = {f"pytest_unlearndiff.plugin{name}" for name in ("", ".hooks", ".hookspecs", ".names", ".options")}
 
 SPY = """
 import json
@@ -38,7 +40,7 @@ def spied(world: World) -> World:
     return world
 
 
-def test_a_warm_session_loads_no_torch(spied: World, workers: tuple[str, ...]) -> None:
+def test_warm_session_loads_no_torch(spied: World, workers: tuple[str, ...]) -> None:
     spied.know("bbrrrrrrrr")
     spied.gate("max_asr=0.5", "test_pass")
     spied.gate("max_asr=0.1", "test_fail")
@@ -47,8 +49,8 @@ def test_a_warm_session_loads_no_torch(spied: World, workers: tuple[str, ...]) -
     result.assert_outcomes(passed=1, failed=2)
     modules = loaded(spied)
     assert len(modules) == (3 if workers else 1)
-    for found in modules.values():
-        assert not found & (HEAVY | FLOOR_2)
+    for names in modules.values():
+        assert not names & (HEAVY | LAYER_2)
 
 
 @pytest.mark.parametrize(
@@ -65,18 +67,24 @@ def test_gates_that_attack_nothing_load_no_torch(spied: World, arguments: tuple[
     spied.gate("max_asr=0.5")
     assert said in spied.bare(*arguments).stdout.str()
     [found] = loaded(spied).values()
-    assert not found & (HEAVY | FLOOR_2)
+    assert not found & (HEAVY | LAYER_2)
 
 
-@pytest.mark.parametrize("arguments", [(), ("--collect-only",), MODEL], ids=["run", "collect-only", "model given"])
-def test_a_suite_without_gates_loads_no_room(spied: World, arguments: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("arguments", [(), ("--collect-only",)], ids=["run", "collect-only"])
+def test_without_gates_only_the_entry_point_is_loaded(spied: World, arguments: tuple[str, ...]) -> None:
     spied.tests("def test_other(): assert 1 + 1 == 2")
     assert spied.bare(*arguments).ret == 0
-    [found] = loaded(spied).values()
-    # With a model given, the header says which device ``auto`` is.
-    header = {"pytest_unlearndiff.core"} if arguments == MODEL else set()
-    assert not found & (HEAVY | FLOOR_2 | WARM - header)
-    assert {name for name in found if name.startswith("pytest_unlearndiff.core.")} <= {"pytest_unlearndiff.core.device"}
+    [modules] = loaded(spied).values()
+    assert not modules & (HEAVY | LAYER_2 | WARM)
+    assert {name for name in modules if name.startswith("pytest_unlearndiff.")} == ENTRY_POINT
+
+
+def test_options_without_gates_load_only_what_reads_them(spied: World) -> None:
+    spied.tests("def test_other(): assert 1 + 1 == 2")
+    assert spied.bare(*MODEL).ret == 0
+    [modules] = loaded(spied).values()
+    assert not modules & (HEAVY | LAYER_2 | LIBRARIES)
+    assert "pytest_unlearndiff.plugin.gate_hooks" not in modules
 
 
 def test_the_spy_would_notice(spied: World) -> None:
