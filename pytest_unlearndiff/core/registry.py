@@ -214,9 +214,62 @@ class JudgeInfo(Info):
 
 @dataclass(frozen=True)
 class FormatInfo(Info):
-    """A checkpoint format."""
+    """A checkpoint format, told by its tensors' names.
+
+    The implementation is called with tensors by dotted name and the file's ``models.tensor_files.Contents``, and
+    returns a ``models.weight_patches.DetectedFormat``; or None for tensors of another format after all.
+
+    Attributes:
+        any_name: pattern that the beginning of at least one name matches.
+        every_name: pattern that the beginning of every name matches; either of both suffices.
+        folder_config: name of the configuration file that makes a folder one of this format.
+        folder_weights: beginning of the name of the one weight file beside it.
+    """
+
+    any_name: str | None = None
+    every_name: str | None = None
+    folder_config: str | None = None
+    folder_weights: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse patterns that are none, and a row without one."""
+        super().__post_init__()
+        if self.any_name is None and self.every_name is None:
+            raise GateError(f"format {self.name}: any_name or every_name must say which tensors' names it has")
+        for pattern in (self.any_name, self.every_name):
+            try:
+                re.compile(pattern or "")
+            except re.error as error:
+                raise GateError(f"format {self.name}: {pattern!r} is no regular expression: {error}") from None
+
+    def matches(self, names: Iterable[str]) -> bool:
+        """Tell whether tensors of these names may be of this format."""
+        names = list(names)
+        some, every = self.any_name, self.every_name
+        return (some is not None and any(re.match(some, name) for name in names)) or (
+            every is not None and bool(names) and all(re.match(every, name) for name in names)
+        )
 
     noun: ClassVar[str] = "format"
+
+
+@dataclass(frozen=True)
+class KnownBase:
+    """A published pipeline that checkpoints of a family are made from.
+
+    Attributes:
+        title: of the models with its shapes, for people.
+        hub_id: on the Hugging Face Hub.
+        remark: why another base is possible too.
+        text_width: numbers of a position's text encoding, as cross-attention reads them.
+        second_text_width: token embeddings of a further text encoder, where those alone tell.
+    """
+
+    title: str
+    hub_id: str
+    remark: str
+    text_width: int
+    second_text_width: int | None = None
 
 
 @dataclass(frozen=True)
@@ -234,6 +287,8 @@ class FamilyInfo(Info):
         other_pipelines: names of further pipeline classes whose folders are loaded as ``pipeline``.
         load_options: arguments of ``from_pretrained`` that leave out all but these components and a safety checker.
         load_options_unchecked: arguments that leave out the safety checker.
+        bases: published pipelines, by which a checkpoint's base is guessed.
+        own_name: pattern found only in names of this family's tensors, where shapes alone would mislead.
     """
 
     title: str = ""
@@ -244,6 +299,8 @@ class FamilyInfo(Info):
     other_pipelines: tuple[str, ...] = ()
     load_options: Mapping[str, object] = field(default_factory=dict)
     load_options_unchecked: Mapping[str, object] = field(default_factory=dict)
+    bases: tuple[KnownBase, ...] = ()
+    own_name: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse a pipeline that is no import string, and a network that is no component."""

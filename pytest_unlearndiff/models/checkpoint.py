@@ -1,26 +1,43 @@
-"""What is at a path, told by its content and never by its name."""
+"""Read a path: a pipeline folder, a component folder, an adapter with its configuration, or a file of tensors."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
+
+import torch
 
 from ..core.errors import ModelError
-from .files import read_file
-from .formats import detect_format
-from .formats.folders import read_folder
+from ..core.registry import FormatInfo, registry
+from ..core.untrusted import printable, shown
+from .families import supported_families
+from .formats.detection import detect_format
+from .formats.diffusers_names import text_encoder, text_encoder_names
 from .pipeline_folders import check_index, index_class
-from .weight_patches import WeightPatch
+from .tensor_files import Contents, is_checkpoint, read_file, read_json, weight_files, weights_stem
+from .weight_patches import DetectedFormat, WeightDiff, WeightPatch, Weights, component_of
+
+_TEXT_SETTINGS = ("hidden_act", "num_attention_heads", "layer_norm_eps")
+# What weights alone do not show, but decides what they compute.
+_DECIDING_SETTINGS = {
+    "unet": (
+        *("attention_head_dim", "num_attention_heads", "act_fn", "norm_num_groups", "norm_eps"),
+        "use_linear_projection",
+    ),
+    "text_encoder": _TEXT_SETTINGS,
+    "text_encoder_2": _TEXT_SETTINGS,
+}
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a path holds.
+    """A path's content, read.
 
     Attributes:
         path: where it is.
-        format: what it was recognised as, for people.
+        format: for people.
         pipeline: class of the pipeline, where it is a whole pipeline folder; else empty.
         patches: what it does to its base, for anything else.
         metadata: what the file says about itself, such as the ESD authors' keys.
@@ -36,41 +53,139 @@ class Checkpoint:
 
 
 def read_checkpoint(path: Path, *, trust_pickle: bool = False) -> Checkpoint:
-    """Recognise a pipeline folder, a component folder, or a file of tensors.
+    """Read a pipeline folder's index, or the tensors of anything else; content decides, never the name.
 
     Args:
         path: where it is.
         trust_pickle: whether to read the tensors of pickles that also name code; it is never executed.
 
     Raises:
-        ModelError: nothing there, not readable, or not a known format; the message says what was found.
+        ModelError: nothing there, not readable, or not a known format; the message says what it holds.
     """
     try:
-        exists, folder = path.exists(), path.is_dir()
+        exists, is_folder = path.exists(), path.is_dir()
     except OSError as error:
         raise ModelError(f"{path} cannot be read: {error}") from None
     if not exists:
         raise ModelError(f"no model at {path}: give a pipeline folder, a component folder or a checkpoint file")
     try:
-        return _read(path, folder, trust_pickle)
+        if is_folder and (path / "model_index.json").is_file():
+            check_index(path)
+            return Checkpoint(path, "pipeline folder", pipeline=index_class(path))
+        reader = _read_folder if is_folder else _read_file
+        detected = reader(path, trust_pickle)
     except ModelError as error:
-        raise ModelError(f"{path} {error}" if _continues(error) else f"{path}: {error}") from None
+        reads_on = str(error).startswith(("is ", "holds ", "has ", "names ", "cannot "))
+        raise ModelError(f"{path} {error}" if reads_on else f"{path}: {error}") from None
     except OSError as error:
         raise ModelError(f"{path} cannot be read: {error}") from None
+    return Checkpoint(path, detected.format, patches=detected.patches, metadata=detected.metadata, notes=detected.notes)
 
 
-def _read(path: Path, folder: bool, trust_pickle: bool) -> Checkpoint:
-    if folder and (path / "model_index.json").is_file():
-        check_index(path)
-        return Checkpoint(path, "pipeline folder", pipeline=index_class(path))
-    if folder:
-        found, metadata = read_folder(path, trust_pickle=trust_pickle)
-    else:
-        contents = read_file(path, trust_pickle=trust_pickle)
-        found, metadata = detect_format(contents), contents.metadata
-    return Checkpoint(path, found.format, patches=found.patches, metadata=metadata, notes=found.notes)
+def _read_file(path: Path, trust_pickle: bool) -> DetectedFormat:
+    return detect_format(read_file(path, trust_pickle=trust_pickle))
 
 
-def _continues(error: ModelError) -> bool:
-    """Whether a reason reads on from the path, such as "is empty"."""
-    return str(error).startswith(("is ", "holds ", "has ", "names ", "cannot "))
+def _read_folder(path: Path, trust_pickle: bool) -> DetectedFormat:
+    """Read a folder that is no pipeline: an adapter, a component, several components, or one file."""
+    formats = (row for row in registry().formats.values() if row.folder_config)
+    if (row := next((row for row in formats if (path / str(row.folder_config)).is_file()), None)) is not None:
+        return _read_adapter(path, row, trust_pickle)
+    if (path / "config.json").is_file():
+        return _read_component(path, trust_pickle)
+    names = dict.fromkeys(_component_classes().values())
+    if parts := [path / name for name in names if (path / name / "config.json").is_file()]:
+        patches = tuple(patch for part in parts for patch in _read_component(part, trust_pickle).patches)
+        return DetectedFormat(f"folder of {' and '.join(part.name for part in parts)}", patches)
+    inside = [file for file in sorted(path.iterdir()) if is_checkpoint(file)]
+    if len(inside) != 1:
+        example = f", such as {inside[0].name}; give one of them" if inside else ""
+        raise ModelError(
+            "is not a pipeline, UNet or CLIP text encoder folder: found no model_index.json, no config.json and "
+            f"{len(inside)} weight files{example}"
+        )
+    return _read_file(inside[0], trust_pickle)
+
+
+def _read_adapter(path: Path, row: FormatInfo, trust_pickle: bool) -> DetectedFormat:
+    """Read weights with a configuration of their format beside them."""
+    files = [
+        file for file in sorted(path.iterdir()) if file.name.startswith(row.folder_weights) and is_checkpoint(file)
+    ]
+    if len(files) != 1:
+        raise ModelError(f"has {len(files)} files {row.folder_weights}.*; exactly one is needed")
+    contents = read_file(files[0], trust_pickle=trust_pickle)
+    return detect_format(replace(contents, config=read_json(path / str(row.folder_config))))
+
+
+def _component_classes() -> dict[str, str]:
+    """Return the component of each class that a component folder may be of."""
+    return {
+        name: component
+        for family in registry().families.values()
+        for component, classes in family.components.items()
+        for name in classes
+        if component != "vae"
+    }
+
+
+def _read_component(path: Path, trust_pickle: bool) -> DetectedFormat:
+    config, classes = read_json(path / "config.json"), _component_classes()
+    architectures = config.get("architectures")
+    named = [config.get("_class_name"), *(architectures if isinstance(architectures, list) else ())]
+    component = next((classes[name] for name in named if isinstance(name, str) and name in classes), None)
+    if component is None:
+        name = printable(str(next((name for name in named if name), "nothing it names")))
+        raise ModelError(f"is not a UNet or CLIP text encoder folder: found a {name}; {supported_families()}")
+    files = weight_files(path, weights_stem(component)).files
+    contents = _join([read_file(file, trust_pickle=trust_pickle) for file in files])
+    if loose := next((key for key, value in contents.tree.items() if not isinstance(value, torch.Tensor)), None):
+        raise ModelError(f"{shown(loose)} is no tensor; not a state dict of a known layout")
+    settings = {key: config[key] for key in _DECIDING_SETTINGS.get(component, ()) if key in config}
+    patches = (SameConfig(component, settings), *_component_patches(component, contents))
+    return DetectedFormat(f"{component} folder", patches, contents.notes, contents.metadata)
+
+
+def _join(shards: list[Contents]) -> Contents:
+    return Contents(
+        {key: value for shard in shards for key, value in shard.tree.items()},
+        {key: value for shard in shards for key, value in shard.metadata.items()},
+        tuple(note for shard in shards for note in shard.notes),
+    )
+
+
+def _component_patches(component: str, contents: Contents) -> tuple[WeightPatch, ...]:
+    """Return a component folder's patches; it holds its component whole, so a gap is an error."""
+    if component.startswith("text_encoder"):
+        return (text_encoder(text_encoder_names(contents.tree)[0], component),)
+    return tuple(
+        replace(patch, complete=True) if isinstance(patch, Weights) else patch
+        for patch in detect_format(contents).patches
+    )
+
+
+@dataclass(frozen=True)
+class SameConfig:
+    """Checks that a component computes with its weights as the base does.
+
+    Attributes:
+        component: its name.
+        config: its deciding settings.
+    """
+
+    component: str
+    config: Mapping[str, Any]
+
+    def apply(self, pipe: Any, *, partial: bool) -> list[WeightDiff]:
+        """See ``WeightPatch``."""
+        base = component_of(pipe, self.component).config
+        for key, value in self.config.items():
+            if (expected := getattr(base, key, value)) != value and _as_list(expected) != _as_list(value):
+                raise ModelError(
+                    f"its {self.component} has {key}={shown(value)}, the base's {shown(expected)}; is this its base?"
+                )
+        return []
+
+
+def _as_list(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, (list, tuple)) else [value]

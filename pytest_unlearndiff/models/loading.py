@@ -14,11 +14,11 @@ import torch
 from ..core.errors import ModelError
 from ..core.reasons import reasons_in_words
 from ..sources.base_guess import guess_base
-from .accounting import NOTHING_CHANGED, WeightDiff, check_changed, compare_weights
 from .checkpoint import Checkpoint
 from .families import components_of, family_of
 from .inference_behavior import uncompiled
 from .pipeline_folders import CHECKER, NO_CHECKER, freeze, load_pipeline
+from .weight_patches import NOTHING_CHANGED, WeightDiff, check_changed, compare_weights
 
 
 @dataclass(frozen=True)

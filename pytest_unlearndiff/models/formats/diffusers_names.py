@@ -12,9 +12,8 @@ from typing import Any
 import torch
 
 from ...core.errors import ModelError
-from ..files import Contents, Tensors
-from ..weight_patches import WeightPatch, Weights
-from .detected import DetectedFormat
+from ..tensor_files import Contents, Tensors
+from ..weight_patches import DetectedFormat, WeightPatch, Weights
 
 _UNET = (
     "down_blocks.",
@@ -33,8 +32,8 @@ SECOND = "text_encoder_2"
 _ALIASES = {"embedding.": "embeddings.", "encoder.": "encoder.", "final_layer_norm.": "final_layer_norm."}
 
 
-def detect(named: Tensors, contents: Contents) -> DetectedFormat | None:
-    """See ``detect_format``."""
+def read_diffusers(named: Tensors, contents: Contents) -> DetectedFormat | None:
+    """Read tensors with these names (``FormatInfo``)."""
     unet = {key.removeprefix("unet."): value for key, value in named.items() if key.startswith(("unet.", *_UNET))}
     if len(unet) != sum(key.startswith(("unet.", *_UNET)) for key in named):
         raise ModelError("holds tensors twice, with and without the prefix unet.")

@@ -17,12 +17,10 @@ import torch
 
 from ...core.errors import ModelError
 from ...core.untrusted import is_number, shown
-from ..accounting import WeightDiff, check_tensor
 from ..families import components_of
-from ..files import Contents, Tensors
-from ..weight_patches import apply_weights
+from ..tensor_files import Contents, Tensors
+from ..weight_patches import DetectedFormat, WeightDiff, apply_weights, check_tensor
 from .compvis_names import unet_names
-from .detected import DetectedFormat
 
 _ROLE = re.compile(
     r"(?P<layer>.+?)[._](?:lora[._])?"
@@ -30,7 +28,6 @@ _ROLE = re.compile(
     r"(?:\.default)?(?:\.weight)?"
 )
 _ROLES = {"lora_down": "down", "lora_A": "down", "lora_up": "up", "lora_B": "up"}
-_MARK = re.compile(r"^lora_|\.lora_|_lora\.|\.lora\.")
 _OTHER_KINDS = {
     "hada_": "LoHa",
     "lokr_": "LoKr",
@@ -49,26 +46,29 @@ _PREFIXES = {
 }
 
 
-def detect(named: Tensors, contents: Contents) -> DetectedFormat | None:
-    """See ``detect_format``.
+def read_lora(named: Tensors, contents: Contents) -> DetectedFormat:
+    """Read tensors with these names (``FormatInfo``).
 
     Raises:
         ModelError: it is of a kind that is no plain LoRA, or a tensor belongs to no pair.
     """
-    if not any(_MARK.search(key) for key in named):
-        return None
     for mark, kind in _OTHER_KINDS.items():
         if found := next((key for key in named if mark in key), None):
             raise ModelError(f"is {kind} (it holds {found}); merge it into the UNet and save that instead")
     pairs, kohya = _pairs(named), any(key.startswith("lora_") for key in named)
-    scales = _scales(contents.metadata)
+    metadata = contents.metadata
+    if contents.config is not None:
+        if (kind := contents.config.get("peft_type", "LORA")) != "LORA":
+            raise ModelError(f"is a PEFT adapter of type {shown(kind)}; only LORA is known")
+        metadata = {**metadata, "lora_adapter_metadata": json.dumps(contents.config)}
+    scales = _scales(metadata)
     title = f"LoRA with {'kohya' if kohya else 'PEFT'} names"
     notes = ("LoRA merged at strength 1; methods that scale it by prompt (SPM's transport) are tested in that form",)
-    return DetectedFormat(title, (Merge(pairs, scales),), notes)
+    return DetectedFormat(title, (LoraPatch(pairs, scales),), notes)
 
 
 @dataclass(frozen=True)
-class Pair:
+class LoraWeights:
     """One layer's change: ``scale * up @ down``.
 
     Attributes:
@@ -92,7 +92,7 @@ class Pair:
         return scale * (up.flatten(1) @ down.flatten(1)).reshape(up.shape[0], *down.shape[1:])
 
 
-def _pairs(named: Tensors) -> dict[str, Pair]:
+def _pairs(named: Tensors) -> dict[str, LoraWeights]:
     """Pairs by the layer's name in the file.
 
     Raises:
@@ -110,7 +110,7 @@ def _pairs(named: Tensors) -> dict[str, Pair]:
     return {layer: _pair(layer, parts) for layer, parts in layers.items()}
 
 
-def _pair(layer: str, parts: Tensors) -> Pair:
+def _pair(layer: str, parts: Tensors) -> LoraWeights:
     if "down" not in parts or "up" not in parts:
         raise ModelError(f"holds only {', '.join(parts)} for {layer}; a LoRA pair has two tensors")
     down, up, alpha = parts["down"], parts["up"], parts.get("alpha")
@@ -121,7 +121,7 @@ def _pair(layer: str, parts: Tensors) -> Pair:
     for name, value in parts.items():
         if (name != "alpha" and not value.is_floating_point()) or not value.float().isfinite().all():
             raise ModelError(f"{layer}: its {name} holds NaN or infinity, or no real numbers")
-    return Pair(down, up, None if alpha is None else float(alpha))
+    return LoraWeights(down, up, None if alpha is None else float(alpha))
 
 
 def _scales(metadata: Mapping[str, str]) -> dict[str, float]:
@@ -180,7 +180,7 @@ def alpha_of(config: Mapping[str, Any]) -> float:
 
 
 @dataclass(frozen=True)
-class Merge:
+class LoraPatch:
     """Adds the changes to the layers' weights.
 
     Attributes:
@@ -188,7 +188,7 @@ class Merge:
         alphas: by component, for pairs that do not say theirs; without one the scale is 1.
     """
 
-    pairs: Mapping[str, Pair]
+    pairs: Mapping[str, LoraWeights]
     alphas: Mapping[str, float]
 
     def apply(self, pipe: Any, *, partial: bool) -> list[WeightDiff]:
@@ -207,7 +207,7 @@ class Merge:
             )
         return changes
 
-    def _merge(self, pipe: Any, component: str, pairs: Mapping[str, Pair]) -> WeightDiff:
+    def _merge(self, pipe: Any, component: str, pairs: Mapping[str, LoraWeights]) -> WeightDiff:
         known, merged = getattr(pipe, component).state_dict(), {}
         for layer, pair in pairs.items():
             weight = known[f"{layer}.weight"]

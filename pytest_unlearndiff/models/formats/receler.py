@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,10 +16,8 @@ import torch
 
 from ...core.errors import ModelError
 from ...core.untrusted import shown
-from ..accounting import WeightDiff, check_fit
-from ..files import Contents, Tensors
-from ..weight_patches import Weights
-from .detected import DetectedFormat
+from ..tensor_files import Contents, Tensors
+from ..weight_patches import DetectedFormat, WeightDiff, Weights, check_fit
 
 _NAME = re.compile(r"((?:(?:down|up)_blocks\.\d+|mid_block)\.attentions\.\d+)\.((?:down|up)\.(?:weight|bias))")
 _TITLE = "Receler's erasers"
@@ -28,10 +27,12 @@ _TITLE = "Receler's erasers"
 _IN_PLACE = re.compile(r"(.+\.attentions\.\d+)\.transformer_blocks\.0\.attn2\.adapter\.(.+)")
 
 
-def detect(named: Tensors, contents: Contents) -> DetectedFormat | None:
-    """See ``detect_format``."""
+def read_receler(named: Tensors, contents: Contents) -> DetectedFormat | None:
+    """Read tensors with these names (``FormatInfo``)."""
     if all(_NAME.fullmatch(key) for key in named):
-        return DetectedFormat(_TITLE, (Erasers(named),))
+        _check_config(named, contents.config or {})
+        config = {key: str(value) for key, value in (contents.config or {}).items()}
+        return DetectedFormat(_TITLE, (Erasers(named),), metadata=config)
     erasers = {f"{match[1]}.{match[2]}": value for key, value in named.items() if (match := _IN_PLACE.fullmatch(key))}
     if not erasers:
         return None
@@ -106,19 +107,18 @@ def _with_eraser(place: str, attention: Any, given: Tensors) -> Eraser:
     if down.dim() != 2 or not 0 < down.shape[0] <= weight.shape[0] or down.is_meta:
         raise ModelError(f"{place}.down.weight is {list(down.shape)}, which no eraser of a {len(weight)} wide layer is")
     eraser = Eraser(attention, weight.shape[0], down.shape[0]).to(weight.device, weight.dtype)
-    known = {key: value for key, value in eraser.state_dict().items() if not key.startswith("attention.")}
-    check_fit(f"eraser at {place}", known, given)
+    own = {key: value for key, value in eraser.state_dict().items() if not key.startswith("attention.")}
+    expected, named = ({f"{place}.{key}": value for key, value in part.items()} for part in (own, given))
+    check_fit("erasers", expected, named)
     eraser.load_state_dict(dict(given), strict=False)
     return eraser.eval()
 
 
-def check_rank(found: DetectedFormat, rank: Any) -> None:
-    """Refuse weights of another rank than their configuration says.
-
-    Raises:
-        ModelError: names both.
-    """
-    for patch in found.patches:
-        for key, value in patch.tensors.items() if isinstance(patch, Erasers) else ():
-            if key.endswith("down.weight") and rank is not None and value.shape[:1] != (rank,):
-                raise ModelError(f"{key} is {list(value.shape)}, but eraser_config.json says eraser_rank={shown(rank)}")
+def _check_config(named: Tensors, config: Mapping[str, Any]) -> None:
+    """Refuse another kind of eraser, and weights of another rank than their configuration says."""
+    if (kind := config.get("eraser_type", "adapter")) != "adapter":
+        raise ModelError(f"eraser_config.json has eraser_type={shown(kind)}; only adapter is known")
+    rank = config.get("eraser_rank")
+    for key, value in named.items():
+        if key.endswith("down.weight") and rank is not None and value.shape[:1] != (rank,):
+            raise ModelError(f"{key} is {list(value.shape)}, but eraser_config.json says eraser_rank={shown(rank)}")

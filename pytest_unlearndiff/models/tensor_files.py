@@ -1,0 +1,251 @@
+"""Files of tensors: one file by its first bytes, a component's weights with shards, and tensors by dotted name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..core import untrusted
+from ..core.errors import ModelError
+from ..core.untrusted import printable, shown
+from ..sources.file_types import file_kind, no_checkpoint
+from .pickles import Stub, first_line, read_pickle, unpickled_module
+
+Tensors = Mapping[str, torch.Tensor]
+
+_WRAPPERS = ("state_dict", "model_state_dict", "model", "module")
+_PARALLEL = ("module.", "_orig_mod.")
+_DEEPEST_WRAPPER = 8
+_DEEPEST_TREE = 4
+_MOST_TENSORS = 100_000
+LONGEST_NAME = 300
+"""Characters of a tensor's name: those of Stable Diffusion have 100, and errors and reports quote them whole."""
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a file holds.
+
+    Attributes:
+        tree: tensors by name, or mappings of them by component or module.
+        metadata: what the file says about itself.
+        notes: what was left out, for the report.
+        config: configuration beside it in its folder, where the format has one.
+    """
+
+    tree: Mapping[str, Any]
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    config: Mapping[str, Any] | None = None
+
+    @property
+    def flat(self) -> bool:
+        """Whether it is tensors by name and nothing else."""
+        return all(isinstance(value, torch.Tensor) for value in self.tree.values())
+
+
+def is_checkpoint(path: Path) -> bool:
+    """Whether a regular file begins as safetensors, as a zip file or as a pickle does."""
+    return _kind(path) is not None
+
+
+def read_file(path: Path, *, trust_pickle: bool = False) -> Contents:
+    """Read a file of tensors.
+
+    Args:
+        path: what it is called does not matter.
+        trust_pickle: see ``read_pickle``.
+
+    Raises:
+        ModelError: it is no such file, torn, or names code.
+    """
+    kind = _kind(path)
+    if kind == "safetensors":
+        return _unwrapped(*_read_safetensors(path))
+    if kind is None:
+        raise ModelError(no_checkpoint(path))
+    data, stubbed = read_pickle(path, trust=trust_pickle)
+    left_out = ", ".join(printable(name, 100) for name in stubbed[:8])
+    notes = (f"--unlearndiff-trust-pickle: {left_out} not executed, left out",) if stubbed else ()
+    return _unwrapped(data, {}, notes)
+
+
+def _kind(path: Path) -> str | None:
+    try:
+        return file_kind(path)
+    except OSError as error:
+        raise ModelError(f"cannot be read: {first_line(error)}") from None
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {key: file.get_tensor(key) for key in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError, TypeError, AttributeError) as error:
+        raise ModelError(f"is not a whole safetensors file: {first_line(error)}. Fetch or save it again") from None
+
+
+def _unwrapped(data: Any, metadata: dict[str, str], notes: tuple[str, ...] = ()) -> Contents:
+    """The tensors inside wrappers such as ``{"state_dict": ...}``, without the prefixes of parallel training.
+
+    Raises:
+        ModelError: there are none, or several wrappers, so that which is meant cannot be told.
+    """
+    for _ in range(_DEEPEST_WRAPPER):
+        if isinstance(data, Stub):
+            data = unpickled_module(data)
+        if not isinstance(data, Mapping):
+            break
+        found = [key for key in data if key in _WRAPPERS and not isinstance(data[key], torch.Tensor)]
+        if not found:
+            break
+        if len(found) > 1:
+            raise ModelError(f"holds {' and '.join(found)} side by side; save the one that is meant alone")
+        if beside := sorted(str(key) for key in data if key != found[0]):
+            notes += (f"beside {found[0]}, left out: {', '.join(printable(name, 100) for name in beside[:8])}",)
+        data = data[found[0]]
+    if not isinstance(data, Mapping):
+        raise ModelError(f"holds {'no module' if data is None else f'a {type(data).__name__}'}, not a state dict")
+    if not data:
+        raise ModelError("holds no tensors")
+    if any(not isinstance(key, str) for key in data):
+        raise ModelError("is not a state dict: its keys are not all text")
+    if (longest := max(map(len, data))) > LONGEST_NAME:
+        raise ModelError(f"holds a name of {longest:,} characters; not a state dict of a known layout")
+    return Contents(_bare(data), metadata, notes)
+
+
+def _bare(tree: Mapping[str, Any]) -> dict[str, Any]:
+    for prefix in _PARALLEL:
+        if all(key.startswith(prefix) for key in tree):
+            tree = {key.removeprefix(prefix): value for key, value in tree.items()}
+    return dict(tree)
+
+
+@dataclass(frozen=True)
+class WeightFiles:
+    """Where a component's tensors are.
+
+    Attributes:
+        files: one, or shards.
+        variant: such as ``fp16``, as part of their names; None for the plain ones.
+    """
+
+    files: tuple[Path, ...]
+    variant: str | None = None
+
+    @property
+    def safe(self) -> bool:
+        """Whether they are safetensors."""
+        return self.files[0].suffix == ".safetensors"
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of every tensor, by name, without reading numbers where the format allows."""
+        found: dict[str, tuple[int, ...]] = {}
+        for file in self.files:
+            found |= _shapes(file)
+        return found
+
+
+def _shapes(file: Path) -> dict[str, tuple[int, ...]]:
+    if file.suffix != ".safetensors":
+        return {key: tuple(value.shape) for key, value in read_file(file).tree.items() if hasattr(value, "shape")}
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, framework="pt") as tensors:
+            return {key: tuple(tensors.get_slice(key).get_shape()) for key in tensors.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{file.name} is not a whole safetensors file: {error}. Fetch or save it again") from None
+
+
+def weights_stem(component: str) -> str:
+    """Return the name of a component's weight file, as transformers and diffusers write it."""
+    return "model" if component.startswith("text_encoder") else "diffusion_pytorch_model"
+
+
+def weight_files(folder: Path, stem: str) -> WeightFiles:
+    """Find a component's files as the libraries do: safetensors before pickles, plain before half precision.
+
+    Raises:
+        ModelError: there are none, or an index names what is not in the folder.
+    """
+    stems = (stem, "pytorch_model") if stem == "model" else (stem,)
+    for ending in ("safetensors", "bin"):
+        for variant in (None, "fp16", "bf16"):
+            for name in stems:
+                middle = f".{variant}" if variant else ""
+                if (folder / f"{name}{middle}.{ending}").is_file():
+                    return WeightFiles((folder / f"{name}{middle}.{ending}",), variant)
+                if (folder / f"{name}.{ending}.index{middle}.json").is_file():
+                    return WeightFiles(_shards(folder, f"{name}.{ending}.index{middle}.json"), variant)
+    raise ModelError(f"{folder.name} has a config.json, but no {stem}.safetensors beside it")
+
+
+def _shards(folder: Path, index: str) -> tuple[Path, ...]:
+    named = read_json(folder / index).get("weight_map")
+    names = sorted(set(named.values())) if isinstance(named, dict) and all(map(_plain, named.values())) else []
+    if not names:
+        raise ModelError(f"{folder.name}/{index} is no index of files beside it")
+    if missing := [name for name in names if not (folder / name).is_file()]:
+        raise ModelError(f"{folder.name}: {printable(missing[0])} is missing, which {index} names")
+    return tuple(folder / name for name in names)
+
+
+def _plain(name: Any) -> bool:
+    return isinstance(name, str) and Path(name).name == name
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        ModelError: it cannot be read, or is something else.
+    """
+    try:
+        data = untrusted.read_json(path)
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path.name} cannot be read: {error}") from None
+    if not isinstance(data, dict):
+        raise ModelError(f"{path.name} is no JSON object")
+    return data
+
+
+def flatten(tree: Mapping[str, Any]) -> tuple[Tensors, list[str]]:
+    """Tensors by dotted name, and the names of plain values beside them, such as ``epoch``.
+
+    Raises:
+        ModelError: something in it is neither, or it is nested without end.
+    """
+    found: dict[str, torch.Tensor] = {}
+    left_out: list[str] = []
+    _flatten_into(tree, "", 0, found, left_out)
+    if not found:
+        raise ModelError("holds no tensors")
+    return found, left_out
+
+
+def _flatten_into(tree: Mapping[str, Any], prefix: str, depth: int, found: dict[str, Any], left_out: list[str]) -> None:
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        if len(name) > LONGEST_NAME:
+            raise ModelError(f"holds a name of {len(name):,} characters; not a state dict of a known layout")
+        inner = unpickled_module(value) if isinstance(value, Stub) else value
+        if isinstance(inner, torch.Tensor):
+            if name in found:
+                raise ModelError(f"holds {name} twice")
+            found[name] = inner.detach()
+        elif isinstance(inner, Mapping) and depth < _DEEPEST_TREE:
+            _flatten_into(inner, f"{name}.", depth + 1, found, left_out)
+        elif depth == 0 and (value is None or isinstance(value, (bool, int, float, str, Stub))):
+            left_out.append(name)
+        else:
+            raise ModelError(f"{shown(name)} is no tensor; not a state dict of a known layout")
+        if len(found) > _MOST_TENSORS:
+            raise ModelError(f"holds more than {_MOST_TENSORS} tensors; not a state dict of a known layout")
