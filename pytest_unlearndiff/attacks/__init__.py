@@ -18,7 +18,7 @@ ROWS = (
     ),
     AttackInfo(
         "p4d",
-        "pytest_unlearndiff.attacks.p4d:EmbeddingSearch",
+        "pytest_unlearndiff.attacks.p4d:EmbeddingAttack",
         version="1",
         schedules=schedules.P4D,
         effort=Effort.SCHEDULED,
@@ -28,7 +28,7 @@ ROWS = (
     ),
     AttackInfo(
         "ring-a-bell",
-        "pytest_unlearndiff.attacks.ring_a_bell:GeneticSearch",
+        "pytest_unlearndiff.attacks.ring_a_bell:GeneticAttack",
         version="1",
         schedules=schedules.RING_A_BELL,
         effort=Effort.SCHEDULED,

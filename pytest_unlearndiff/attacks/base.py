@@ -1,11 +1,12 @@
-"""What every attack is: lanes that advance together, block by block."""
+"""The protocol of attacks: one state per prompt, advanced together round by round, saved and loaded exactly."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 
@@ -20,25 +21,23 @@ from ..sources.import_string import imported
 
 @dataclass(eq=False)
 class PromptState:
-    """One prompt being attacked inside a batched campaign.
-
-    Its tensors are its own, and no views of a batch's: it may be packed and go on in another process.
+    """One prompt's attack in progress. Its tensors are its own, no views of a batch's.
 
     Attributes:
-        prompt: what is attacked.
-        generator: the lane's own random stream, a function of run seed and prompt alone.
-        block: how many blocks it has done.
-        steps: steps of the search spent.
-        forwards: UNet forward passes spent on optimisation, a backward pass counted as one more.
-        inserted: adversarial tokens of the last proposal, as text.
-        timestep: where the last block measured the denoising error, in [0,
-            ``DiffusionModel.timesteps``); None where it did so at several or at none.
-        error: why the lane cannot go on.
+        prompt: the attacked prompt.
+        generator: the prompt's own random stream, a function of run seed and prompt alone.
+        round: rounds done.
+        steps: steps of the search done.
+        forwards: forward passes of the denoising network spent on the search, a backward pass counted as one.
+        inserted: adversarial tokens of the last request, as text.
+        timestep: where the last round measured the denoising error, in [0, ``DiffusionModel.timesteps``); None where
+            it did so at several timesteps or at none.
+        error: why the attack cannot go on.
     """
 
     prompt: Prompt
     generator: torch.Generator
-    block: int = 0
+    round: int = 0
     steps: int = 0
     forwards: int = 0
     inserted: str | None = None
@@ -46,20 +45,57 @@ class PromptState:
     error: str | None = field(default=None)
 
 
-LaneT = TypeVar("LaneT", bound=PromptState)
+StateT = TypeVar("StateT", bound=PromptState)
 
 
-class Attack(Protocol[LaneT]):
-    """A way to search adversarial text. Lanes are independent: batching them changes no outcome."""
+@dataclass(frozen=True)
+class AttackState:
+    """All that a prompt's attack needs to go on in another process exactly as it would have here.
 
-    def start(
-        self, prompts: Sequence[Prompt], victim: DiffusionModel, targets: Targets | None, seed: int
-    ) -> Sequence[LaneT]:
-        """A fresh lane for each prompt."""
+    Attributes:
+        tensors: on the CPU, in storage of their own.
+        facts: values that JSON holds exactly.
+    """
+
+    tensors: Mapping[str, torch.Tensor]
+    facts: Mapping[str, Any]
+
+
+class Attack(Protocol[StateT]):
+    """A way to search adversarial text on one victim. States are independent: batching them changes no outcome."""
+
+    def start(self, prompts: Sequence[Prompt], targets: Targets | None, seed: int) -> Sequence[StateT]:
+        """Return a fresh state for each prompt.
+
+        Args:
+            prompts: to be attacked.
+            targets: target images and the un-erased model; None for an attack that needs neither.
+            seed: run seed.
+
+        Raises:
+            UnusableTargets: some prompts have no target image that can be used.
+        """
         ...
 
-    def advance(self, lanes: Sequence[LaneT], victim: DiffusionModel) -> list[GenerationRequest | None]:
-        """Do one block of work on every lane; return what to draw and judge, None where a lane has no more to try."""
+    def advance(self, states: Sequence[StateT]) -> list[GenerationRequest | None]:
+        """Do one round of every state's search.
+
+        Returns:
+            The image to draw and judge for each state; None where it has no more to try, or ``error`` says why it
+            cannot go on.
+        """
+        ...
+
+    def save(self, state: StateT) -> AttackState:
+        """Return all that ``load`` needs to continue the state, between two rounds."""
+        ...
+
+    def load(self, prompt: Prompt, saved: AttackState, targets: Targets | None) -> StateT:
+        """Return the state of a prompt as it was saved, by this or another process of the same campaign.
+
+        Raises:
+            KeyError: a tensor or a fact is missing.
+        """
         ...
 
 
@@ -77,36 +113,56 @@ def build_attack(config: AttackConfig, model: DiffusionModel) -> Attack[Any]:
     return attack
 
 
-def one_block(
-    lanes: Sequence[LaneT], timesteps: Sequence[int], steps: int, step: Callable[[list[LaneT]], None]
-) -> list[LaneT]:
-    """Do one block of optimiser steps.
+_FACTS = ("round", "steps", "forwards", "inserted", "timestep", "error")
+
+
+class PromptAttack(ABC, Generic[StateT]):
+    """Base of attacks whose states are saved as their counters, their random stream and tensors of their own.
 
     Args:
-        lanes: those that have done all their blocks are left alone.
-        timesteps: where each of a lane's blocks measures the denoising error.
-        steps: optimiser steps a block.
-        step: takes one on these lanes, and notes an error on those that cannot go on.
-
-    Returns:
-        The lanes that did the block and can go on.
+        config: settings of the attack.
+        model: the victim.
     """
-    live = [lane for lane in lanes if lane.block < len(timesteps)]
-    for lane in live:
-        lane.timestep = timesteps[lane.block]
-    for _ in range(steps if live else 0):
-        step([lane for lane in live if lane.error is None])
-    for lane in live:
-        lane.block += 1
-    return [lane for lane in live if lane.error is None]
+
+    def __init__(self, config: AttackConfig, model: DiffusionModel) -> None:
+        self._config = config
+        self._model = model
+
+    @abstractmethod
+    def start(self, prompts: Sequence[Prompt], targets: Targets | None, seed: int) -> Sequence[StateT]:
+        """Return a fresh state for each prompt, as ``Attack.start``."""
+
+    @abstractmethod
+    def _tensors(self, state: StateT) -> dict[str, torch.Tensor]:
+        """Return the state's tensors, its random stream aside."""
+
+    @abstractmethod
+    def _restore(
+        self, prompt: Prompt, generator: torch.Generator, tensors: Mapping[str, torch.Tensor], targets: Targets | None
+    ) -> StateT:
+        """Return a state with these tensors, and any counters."""
+
+    def save(self, state: StateT) -> AttackState:
+        """Return all that ``load`` needs, as ``Attack.save``."""
+        tensors = {"generator": state.generator.get_state(), **self._tensors(state)}
+        copies = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
+        return AttackState(copies, {name: getattr(state, name) for name in _FACTS})
+
+    def load(self, prompt: Prompt, saved: AttackState, targets: Targets | None) -> StateT:
+        """Return the state of a prompt as it was saved, as ``Attack.load``."""
+        generator = torch.Generator("cpu").set_state(saved.tensors["generator"])
+        state = self._restore(prompt, generator, saved.tensors, targets)
+        for name in _FACTS:
+            setattr(state, name, saved.facts[name])
+        return state
 
 
-def note_overflow(lane: PromptState, where: str, *numbers: torch.Tensor) -> bool:
-    """Note an error on a lane whose losses or gradients are not finite: a search that cannot measure proves nothing.
+def note_overflow(state: PromptState, measured: str, *numbers: torch.Tensor) -> bool:
+    """Note an error on a state whose losses or gradients are not finite: such a search proves nothing.
 
     Args:
-        lane: whose search it is.
-        where: what was measured, and when, for people.
+        state: of the search.
+        measured: what was measured, and when, for people.
         numbers: losses and gradients, of any shape.
 
     Returns:
@@ -115,14 +171,14 @@ def note_overflow(lane: PromptState, where: str, *numbers: torch.Tensor) -> bool
     bad = next((each[~each.isfinite()] for each in numbers if not each.isfinite().all()), None)
     if bad is None:
         return False
-    lane.error = lane.error or (
-        f"{where} became {float(bad[0])}: the model's weights overflow, or --unlearndiff-dtype is too narrow for them "
-        "(float32 is the widest)"
+    state.error = state.error or (
+        f"{measured} became {float(bad[0])}: the model's weights overflow, or --unlearndiff-dtype is too narrow for "
+        "them (float32 is the widest)"
     )
     return True
 
 
-def lane_generator(seed: int, prompt: Prompt) -> torch.Generator:
-    """The random stream of one prompt's lane."""
+def prompt_generator(seed: int, prompt: Prompt) -> torch.Generator:
+    """Return the random stream of one prompt's attack under a run seed."""
     content = hashlib.sha256(f"{seed}:{prompt.digest}".encode()).digest()
     return torch.Generator("cpu").manual_seed(int.from_bytes(content[:7], "big"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 
@@ -11,80 +11,79 @@ from ..core.concept import Prompt
 from ..core.drawing import GenerationRequest
 from ..models.diffusion_model import DiffusionModel
 from ..models.target_images import Targets
-from .base import PromptState, lane_generator
-from .slots import lay_out, propose
+from .base import PromptAttack, PromptState, prompt_generator
+from .slots import propose, slots_of
 
 
-def affordable(spec: AttackConfig, victim: DiffusionModel) -> int:
-    """How many images cost the UNet forward passes that a schedule spends on a prompt that resists."""
-    return spec.forward_passes(victim.forwards_per_image) // victim.forwards_per_image
+def matched_budget(config: AttackConfig, model: DiffusionModel) -> int:
+    """Return how many images cost the forward passes that a schedule spends on a prompt that resists."""
+    return config.forward_passes(model.forwards_per_image) // model.forwards_per_image
 
 
-class NoAttack:
-    """Nothing beyond the un-attacked image.
+class NoAttack(PromptAttack[PromptState]):
+    """Nothing beyond the un-attacked image."""
 
-    Args:
-        spec: settings of the attack, those of a control with the schedule whose work is matched.
-        victim: what is attacked.
-    """
+    def start(self, prompts: Sequence[Prompt], targets: Targets | None, seed: int) -> list[PromptState]:
+        """Return a fresh state for each prompt."""
+        return [PromptState(prompt, prompt_generator(seed, prompt)) for prompt in prompts]
 
-    def __init__(self, spec: AttackConfig, victim: DiffusionModel) -> None:
-        self._spec = spec
+    def _tensors(self, state: PromptState) -> dict[str, torch.Tensor]:
+        return {}
 
-    def start(
-        self, prompts: Sequence[Prompt], victim: DiffusionModel, targets: Targets | None, seed: int
-    ) -> list[PromptState]:
-        """A fresh lane for each prompt."""
-        return [PromptState(prompt, lane_generator(seed, prompt)) for prompt in prompts]
+    def _restore(
+        self, prompt: Prompt, generator: torch.Generator, tensors: Mapping[str, torch.Tensor], targets: Targets | None
+    ) -> PromptState:
+        return PromptState(prompt, generator)
 
-    def advance(self, lanes: Sequence[PromptState], victim: DiffusionModel) -> list[GenerationRequest | None]:
-        """Nothing to draw."""
-        return [None] * len(lanes)
+    def advance(self, states: Sequence[PromptState]) -> list[GenerationRequest | None]:
+        """Return the next request of each state."""
+        return [self._advance(state) if state.round < self._rounds(state) else None for state in states]
 
+    def _advance(self, state: PromptState) -> GenerationRequest:
+        state.round += 1
+        return self._request(state)
 
-class RandomTokens(NoAttack):
-    """Uniformly random typeable tokens in the slots, a fresh draw each block."""
+    def _rounds(self, state: PromptState) -> int:
+        """Return how many images are drawn of a prompt."""
+        return 0
 
-    def advance(self, lanes: Sequence[PromptState], victim: DiffusionModel) -> list[GenerationRequest | None]:
-        """One random proposal a lane."""
-        tries = affordable(self._spec, victim)
-        return [self._propose(lane, victim) if lane.block < tries else None for lane in lanes]
-
-    def _propose(self, lane: PromptState, victim: DiffusionModel) -> GenerationRequest:
-        lane.block += 1
-        vocabulary = victim.vocabulary
-        slots = lay_out(lane.prompt.text, self._spec.slots, self._spec.placement, vocabulary)
-        choices = torch.randint(len(vocabulary.typeable), (self._spec.slots,), generator=lane.generator)
-        tokens = vocabulary.typeable[choices].tolist()
-        return propose(lane, slots, tokens, vocabulary)
+    def _request(self, state: PromptState) -> GenerationRequest:
+        """Return the request of a round that has begun."""
+        raise NotImplementedError
 
 
-class SeedSearch(NoAttack):
-    """The original prompt with other seeds, a fresh one each block."""
+class _MatchedControl(NoAttack):
+    """A control that draws as many images as cost the forward passes of its schedule."""
 
-    def advance(self, lanes: Sequence[PromptState], victim: DiffusionModel) -> list[GenerationRequest | None]:
-        """One other seed a lane."""
-        tries = affordable(self._spec, victim)
-        return [self._propose(lane) if lane.block < tries else None for lane in lanes]
+    def _rounds(self, state: PromptState) -> int:
+        return matched_budget(self._config, self._model)
 
-    def _propose(self, lane: PromptState) -> GenerationRequest:
-        lane.block += 1
-        seed = int(torch.randint(2**31, (1,), generator=lane.generator))
-        return GenerationRequest(lane.prompt.text, seed, lane.prompt.guidance)
+
+class RandomTokens(_MatchedControl):
+    """Uniformly random typeable tokens in the slots, a fresh draw each round."""
+
+    def _request(self, state: PromptState) -> GenerationRequest:
+        vocabulary = self._model.vocabulary
+        slots = slots_of(self._config, state.prompt.text, vocabulary)
+        choices = torch.randint(len(vocabulary.typeable), (self._config.slots,), generator=state.generator)
+        return propose(state, slots, vocabulary.typeable[choices].tolist(), vocabulary)
+
+
+class SeedSearch(_MatchedControl):
+    """The original prompt with other seeds, a fresh one each round."""
+
+    def _request(self, state: PromptState) -> GenerationRequest:
+        seed = int(torch.randint(2**31, (1,), generator=state.generator))
+        return GenerationRequest(state.prompt.text, seed, state.prompt.guidance)
 
 
 class Transfer(NoAttack):
-    """Adversarial prompts that are known already, found on whatever model, the next of a prompt's own each block."""
+    """Known adversarial prompts, found on whatever model, the next of a prompt's own each round."""
 
-    def advance(self, lanes: Sequence[PromptState], victim: DiffusionModel) -> list[GenerationRequest | None]:
-        """Each lane's next known prompt."""
-        return [self._next(lane) for lane in lanes]
+    def _rounds(self, state: PromptState) -> int:
+        return len(self._config.known.of(state.prompt))
 
-    def _next(self, lane: PromptState) -> GenerationRequest | None:
-        rows = self._spec.known.of(lane.prompt)
-        if lane.block == len(rows):
-            return None
-        row = rows[lane.block]
-        lane.block += 1
-        lane.inserted = row.inserted or None
+    def _request(self, state: PromptState) -> GenerationRequest:
+        row = self._config.known.of(state.prompt)[state.round - 1]
+        state.inserted = row.inserted or None
         return row.drawing

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 
 import torch
 
@@ -15,29 +14,27 @@ from ..core.drawing import GenerationRequest
 from ..core.registry import Schedule
 from ..models.diffusion_model import DiffusionModel
 from ..models.target_images import Targets
-from .base import PromptState, lane_generator, note_overflow
-from .classifier_loss import ClassifierLoss
-from .denoising_loss import LossQuery, errors, gradients
+from .base import PromptAttack, PromptState, note_overflow, prompt_generator
+from .losses import ClassifierLoss, LossQuery, denoising_losses, gradients
 from .schedules import TokenSwapSchedule
-from .search_space import SearchSpace
-from .slots import Slots, lay_out, propose
+from .slots import SearchSpace, Slots, propose, slots_of
 
 Choice = tuple[int, ...]
-"""What stands in the slots, as indices into the typeable tokens."""
+"""Tokens in the slots, as indices into the typeable tokens."""
 
 
 @dataclass(eq=False)
-class SwapLane(PromptState):
-    """A lane that searches tokens, one swap a round.
+class SwapState(PromptState):
+    """A prompt whose tokens are searched one swap per round.
 
     Attributes:
         slots: the prompt with room for the tokens.
         x0: latents (C, h, w) of the target image.
-        noise: the lane's bank (M, C, h, w), one draw for each timestep; every choice meets the same, until the search
-            begins again.
+        noise: the state's bank (M, C, h, w), one draw per timestep; every choice meets the same, until the search
+            restarts.
         choice: where the search stands.
         tried: every choice that has been measured on the whole bank.
-        contrast: other prompts on the bank, where the loss is a classifier's.
+        classifier: the loss against other prompts on the bank, where it is a classifier's.
     """
 
     slots: Slots = field(kw_only=True)
@@ -45,159 +42,162 @@ class SwapLane(PromptState):
     noise: torch.Tensor = field(init=False)
     choice: Choice = field(default=(), init=False)
     tried: set[Choice] = field(default_factory=set, init=False)
-    contrast: ClassifierLoss | None = field(default=None, kw_only=True)
+    classifier: ClassifierLoss | None = field(default=None, init=False)
 
 
-class CoordinateSearch:
+class TokenSwapAttack(PromptAttack[SwapState]):
     """Greedy coordinate descent on the denoising error (after GCG, Zou et al. 2023, arXiv 2307.15043).
 
-    A round takes the gradient where the lane stands and lets it name the most promising swaps of one token. They are
-    screened at one entry of the lane's bank of timesteps and noise, the best of them measured on the whole bank; the
-    lane moves to the best of those and proposes its image. It moves even where that is worse than what it leaves, and
-    measures no choice twice, so that it cannot stand still. What a few rounds do not find, many rounds from the same
-    tokens seldom do, so that it begins again at others, with noise of their own.
+    A round takes the gradient where the state stands and lets it name the most promising swaps of one token. They are
+    screened at one entry of the state's bank of timesteps and noise, the best of them measured on the whole bank; the
+    state moves to the best of those and requests its image. It always moves to the best unseen choice, even uphill, so
+    it cannot get stuck. Many rounds from the same tokens seldom find what a few did not, so the search restarts at
+    other random tokens, with other noise.
 
     Args:
-        spec: slots, placement and schedule.
-        victim: what is attacked.
+        config: slots, placement, loss and schedule.
+        model: the victim.
         schedule: how much work, where not the configuration's.
     """
 
-    def __init__(self, spec: AttackConfig, victim: DiffusionModel, schedule: Schedule | None = None) -> None:
-        schedule = schedule or spec.settings
+    def __init__(self, config: AttackConfig, model: DiffusionModel, schedule: Schedule | None = None) -> None:
+        super().__init__(config, model)
+        schedule = schedule or config.settings
         assert isinstance(schedule, TokenSwapSchedule)
-        self._spec = spec
         self._schedule = schedule
-        self._timesteps = [victim.timestep(share) for share in schedule.timesteps]
+        self._timesteps = [model.timestep(fraction) for fraction in schedule.timesteps]
         self._bank = range(len(self._timesteps))
-        self._space = SearchSpace(victim.vocabulary, typeable=True)
-        self._tokens = self._space.tokens
+        self._space = SearchSpace(model.vocabulary, typeable=True)
 
-    def start(
-        self, prompts: Sequence[Prompt], victim: DiffusionModel, targets: Targets | None, seed: int
-    ) -> list[SwapLane]:
-        """A fresh lane for each prompt, at random tokens."""
+    def start(self, prompts: Sequence[Prompt], targets: Targets | None, seed: int) -> list[SwapState]:
+        """Return a fresh state for each prompt, at random tokens."""
         assert targets is not None
-        latents = targets.latents(prompts, victim)
-        return [self._lane(prompt, x0, victim, seed) for prompt, x0 in zip(prompts, latents, strict=True)]
+        latents = targets.latents(prompts, self._model)
+        states = [
+            SwapState(prompt, prompt_generator(seed, prompt), slots=self._slots(prompt), x0=x0.clone())
+            for prompt, x0 in zip(prompts, latents, strict=True)
+        ]
+        for state in states:
+            self._restart(state)
+        return states
 
-    def _lane(self, prompt: Prompt, x0: torch.Tensor, victim: DiffusionModel, seed: int) -> SwapLane:
-        slots = lay_out(prompt.text, self._spec.slots, self._spec.placement, victim.vocabulary)
-        return self._begin(SwapLane(prompt, lane_generator(seed, prompt), slots=slots, x0=x0.clone()), victim)
+    def _slots(self, prompt: Prompt) -> Slots:
+        return slots_of(self._config, prompt.text, self._model.vocabulary)
 
-    def _begin(self, lane: SwapLane, victim: DiffusionModel) -> SwapLane:
-        """Stand at random tokens, with a fresh bank."""
-        lane.noise = torch.randn((len(self._timesteps), *lane.x0.shape), generator=lane.generator)
-        lane.choice = tuple(torch.randint(len(self._tokens), (self._spec.slots,), generator=lane.generator).tolist())
-        lane.tried.add(lane.choice)
-        if self._spec.loss == "classifier":
-            # What the victim makes of the prompt as it is, and of no prompt: what the attack has to win against.
-            probes = self._probes(lane, lane.choice, self._bank)
-            lane.contrast = ClassifierLoss.against([lane.prompt.text, ""], probes, victim)
-            lane.forwards += lane.contrast.others.numel()
-            note_overflow(lane, "the denoising error of the prompt as it is", lane.contrast.others)
-        return lane
+    def _restart(self, state: SwapState) -> None:
+        """Move to random tokens, with a fresh bank."""
+        state.noise = torch.randn((len(self._timesteps), *state.x0.shape), generator=state.generator)
+        tokens = torch.randint(len(self._space.tokens), (self._config.slots,), generator=state.generator)
+        state.choice = tuple(tokens.tolist())
+        state.tried.add(state.choice)
+        if self._config.loss == "classifier":
+            # The victim's errors with the prompt as it is, and with no prompt, against which the attack has to win.
+            queries = self._queries(state, state.choice, self._bank)
+            state.classifier = ClassifierLoss.against([state.prompt.text, ""], queries, self._model)
+            state.forwards += state.classifier.others.numel()
+            note_overflow(state, "the denoising error of the prompt as it is", state.classifier.others)
 
-    def advance(self, lanes: Sequence[SwapLane], victim: DiffusionModel) -> list[GenerationRequest | None]:
-        """One round on every lane, then each lane's best swap as text."""
-        live = [lane for lane in lanes if lane.block < self._schedule.rounds]
-        moved = self._round(live, victim) if live else []
-        return [self._proposal(lane, victim) if lane in moved and lane.error is None else None for lane in lanes]
+    def _tensors(self, state: SwapState) -> dict[str, torch.Tensor]:
+        tried = torch.tensor(sorted(state.tried), dtype=torch.int64).reshape(-1, self._config.slots)
+        others = {} if state.classifier is None else {"others": state.classifier.others}
+        choice = torch.tensor(state.choice, dtype=torch.int64)
+        return {"x0": state.x0, "noise": state.noise, "choice": choice, "tried": tried, **others}
 
-    def _round(self, lanes: list[SwapLane], victim: DiffusionModel) -> list[SwapLane]:
-        """Gradient, screening, measurement, move; returns the lanes that had a swap left to try."""
-        for lane in lanes:
-            if lane.block and self._schedule.restart and lane.block % self._schedule.restart == 0:
-                self._begin(lane, victim)
-        slopes = self._slopes(lanes, victim)
-        promising = [self._promising(lane, slope) for lane, slope in zip(lanes, slopes, strict=True)]
-        screened = self._screened(lanes, promising, victim)
-        measured = self._measured(lanes, screened, victim, [self._bank] * len(lanes))
-        for lane, first, found in zip(lanes, promising, measured, strict=True):
-            lane.block += 1
-            lane.steps += 1
-            lane.forwards += (2 + len(found)) * len(self._timesteps) + len(first)
-            self._move(lane, found)
-        return [lane for lane, found in zip(lanes, measured, strict=True) if found]
+    def _restore(
+        self, prompt: Prompt, generator: torch.Generator, tensors: Mapping[str, torch.Tensor], targets: Targets | None
+    ) -> SwapState:
+        x0 = tensors["x0"].to(self._model.device, copy=True)
+        state = SwapState(prompt, generator, slots=self._slots(prompt), x0=x0)
+        state.noise, state.choice = tensors["noise"].clone(), tuple(tensors["choice"].tolist())
+        state.tried = set(map(tuple, tensors["tried"].tolist()))
+        if self._config.loss == "classifier":
+            state.classifier = ClassifierLoss(tensors["others"].clone(), x0.numel())
+        return state
 
-    def _move(self, lane: SwapLane, found: Mapping[Choice, float]) -> None:
-        """Stand on the best of the choices measured, by their errors."""
-        lane.tried.update(found)
-        lane.choice = min(found, key=found.__getitem__, default=lane.choice)
+    def advance(self, states: Sequence[SwapState]) -> list[GenerationRequest | None]:
+        """Do one round on every state, then return its best swap as text."""
+        live = [state for state in states if state.round < self._schedule.rounds]
+        moved = self._run_round(live) if live else []
+        return [self._request(state) if state in moved and state.error is None else None for state in states]
 
-    def _slopes(self, lanes: Sequence[SwapLane], victim: DiffusionModel) -> torch.Tensor:
-        """Gradients (B, k, d) of the lanes' mean errors by the embeddings in their slots."""
-        probes = [probe for lane in lanes for probe in self._probes(lane, lane.choice, self._bank)]
-        found, slopes = gradients(probes, victim)
-        slopes = slopes.reshape(len(lanes), -1, *slopes.shape[1:])
-        for lane, row, slope in zip(lanes, found.cpu().reshape(len(lanes), -1), slopes, strict=True):
-            note_overflow(lane, f"the denoising error or its gradient in round {lane.block + 1}", row, slope)
-            if lane.contrast is not None:
-                slope *= lane.contrast.weights(row[None], self._bank)[0].to(slope.device)[:, None, None]
+    def _run_round(self, states: list[SwapState]) -> list[SwapState]:
+        """Take gradients, screen, measure and move; return the states that had a swap left to try."""
+        for state in states:
+            if state.round and self._schedule.restart and state.round % self._schedule.restart == 0:
+                self._restart(state)
+        promising = [self._promising(*pair) for pair in zip(states, self._slopes(states), strict=True)]
+        screened = self._screen(states, promising)
+        measured = self._measure(states, screened, [self._bank] * len(states))
+        for state, first, losses in zip(states, promising, measured, strict=True):
+            state.round += 1
+            state.steps += 1
+            state.forwards += (2 + len(losses)) * len(self._timesteps) + len(first)
+            self._move(state, losses)
+        return [state for state, losses in zip(states, measured, strict=True) if losses]
+
+    def _move(self, state: SwapState, losses: Mapping[Choice, float]) -> None:
+        """Move to the measured choice of the lowest loss."""
+        state.tried.update(losses)
+        state.choice = min(losses, key=losses.__getitem__, default=state.choice)
+
+    def _slopes(self, states: Sequence[SwapState]) -> torch.Tensor:
+        """Return gradients (B, k, d) of the states' mean losses by the embeddings in their slots."""
+        queries = [query for state in states for query in self._queries(state, state.choice, self._bank)]
+        errors, slopes = gradients(queries, self._model)
+        slopes = slopes.reshape(len(states), -1, *slopes.shape[1:])
+        for state, row, slope in zip(states, errors.cpu().reshape(len(states), -1), slopes, strict=True):
+            note_overflow(state, f"the denoising error or its gradient in round {state.round + 1}", row, slope)
+            if state.classifier is not None:
+                slope *= state.classifier.weights(row[None], self._bank)[0].to(slope.device)[:, None, None]
         return slopes.mean(1)
 
-    def _promising(self, lane: SwapLane, slope: torch.Tensor) -> list[Choice]:
-        """The untried swaps of one token that promise most to first order, as many in every slot.
+    def _promising(self, state: SwapState, slope: torch.Tensor) -> list[Choice]:
+        """Return the untried swaps of one token that promise most to first order, as many in every slot.
 
-        Every slot has its turn because gradients differ in size from slot to slot: ranked together, the slot with the
-        largest would take all swaps, and undo in each round what it gained in the one before.
+        Gradients differ in size from slot to slot: ranked together, the slot with the largest would take all swaps, and
+        undo in each round what it gained in the one before.
         """
-        promise = -(slope @ self._embeddings.T)
+        promise = -(slope @ self._space.embeddings.T)
         ranked = promise.argsort(dim=-1, descending=True, stable=True).T.tolist()
-        swaps = (
-            (*lane.choice[:slot], token, *lane.choice[slot + 1 :])
-            for tokens in ranked
-            for slot, token in enumerate(tokens)
-        )
-        return list(itertools.islice((swap for swap in swaps if swap not in lane.tried), self._schedule.screened))
+        return self._untried(state, ((slot, token) for tokens in ranked for slot, token in enumerate(tokens)))
 
-    def _screened(
-        self, lanes: Sequence[SwapLane], promising: Sequence[Sequence[Choice]], victim: DiffusionModel
-    ) -> list[list[Choice]]:
-        """The best of each lane's promising swaps at one entry of its bank, another one each round."""
-        entries = [[lane.block % len(self._timesteps)] for lane in lanes]
-        rough = self._measured(lanes, promising, victim, entries)
-        return [sorted(found, key=found.__getitem__)[: self._schedule.measured] for found in rough]
+    def _untried(self, state: SwapState, ranked: Iterable[tuple[int, int]]) -> list[Choice]:
+        """Return the first untried choices that (slot, token) swaps make, as many as are screened."""
+        swaps = ((*state.choice[:slot], token, *state.choice[slot + 1 :]) for slot, token in ranked)
+        return list(itertools.islice((swap for swap in swaps if swap not in state.tried), self._schedule.screened))
 
-    def _measured(
-        self,
-        lanes: Sequence[SwapLane],
-        choices: Sequence[Sequence[Choice]],
-        victim: DiffusionModel,
-        entries: Sequence[Sequence[int]],
+    def _screen(self, states: Sequence[SwapState], promising: Sequence[Sequence[Choice]]) -> list[list[Choice]]:
+        """Return the best of each state's promising swaps at one entry of its bank, another one each round."""
+        entries = [[state.round % len(self._timesteps)] for state in states]
+        rough = self._measure(states, promising, entries)
+        return [sorted(losses, key=losses.__getitem__)[: self._schedule.measured] for losses in rough]
+
+    def _measure(
+        self, states: Sequence[SwapState], choices: Sequence[Sequence[Choice]], entries: Sequence[Sequence[int]]
     ) -> list[dict[Choice, float]]:
-        """For each lane, the mean losses of these choices at these entries of its bank."""
-        probes = [
-            probe
-            for lane, row, which in zip(lanes, choices, entries, strict=True)
+        """Return, for each state, the mean losses of these choices at these entries of its bank."""
+        queries = [
+            query
+            for state, row, at in zip(states, choices, entries, strict=True)
             for choice in row
-            for probe in self._probes(lane, choice, which)
+            for query in self._queries(state, choice, at)
         ]
-        found = errors(probes, victim).reshape(-1, len(entries[0]))
-        ends = itertools.accumulate(len(row) for row in choices)
-        rows = [found[end - len(row) : end] for row, end in zip(choices, ends, strict=True)]
-        for lane, row in zip(lanes, rows, strict=True):
-            note_overflow(lane, f"the denoising error in round {lane.block + 1}", row)
-        losses = [self._losses(lane, row, which) for lane, row, which in zip(lanes, rows, entries, strict=True)]
+        errors = denoising_losses(queries, self._model).reshape(-1, len(entries[0]))
+        rows = torch.split(errors, [len(row) for row in choices])
+        losses = []
+        for state, row, at in zip(states, rows, entries, strict=True):
+            note_overflow(state, f"the denoising error in round {state.round + 1}", row)
+            losses.append(row if state.classifier is None else state.classifier.loss(row, at))
         means = iter(torch.cat(losses).mean(1).tolist())
         return [{choice: next(means) for choice in row} for row in choices]
 
-    def _losses(self, lane: SwapLane, found: torch.Tensor, entries: Sequence[int]) -> torch.Tensor:
-        """Losses (N, E) of choices with these errors (N, E)."""
-        return found if lane.contrast is None else lane.contrast.loss(found, entries)
-
-    def _probes(self, lane: SwapLane, choice: Choice, entries: Sequence[int]) -> list[LossQuery]:
-        """A choice at these entries of its lane's bank."""
+    def _queries(self, state: SwapState, choice: Choice, entries: Sequence[int]) -> list[LossQuery]:
+        """Return the queries of a choice at these entries of its state's bank."""
         tokens = self._ids(choice)
-        return [LossQuery(lane.slots, tokens, lane.x0, lane.noise[m], self._timesteps[m]) for m in entries]
+        return [LossQuery(state.slots, tokens, state.x0, state.noise[m], self._timesteps[m]) for m in entries]
 
     def _ids(self, choice: Choice) -> list[int]:
-        return [int(self._tokens[index]) for index in choice]
+        return [int(self._space.tokens[index]) for index in choice]
 
-    @cached_property
-    def _embeddings(self) -> torch.Tensor:
-        """Embeddings (V', d) float32 of the typeable tokens."""
-        return self._space.embeddings.float()
-
-    def _proposal(self, lane: SwapLane, victim: DiffusionModel) -> GenerationRequest:
-        return propose(lane, lane.slots, self._ids(lane.choice), victim.vocabulary)
+    def _request(self, state: SwapState) -> GenerationRequest:
+        return propose(state, state.slots, self._ids(state.choice), self._model.vocabulary)

@@ -196,7 +196,7 @@ class Engine:
         failed: list[Outcome] = []
         while taken:
             try:
-                states = self._attack.start([p.prompt for p in taken], self._victim, self._targets, self._seed)
+                states = self._attack.start([p.prompt for p in taken], self._targets, self._seed)
             except UnusableTargets as error:
                 problems = error.problems
                 rest = [p for p in taken if p.prompt.digest not in problems]
@@ -211,7 +211,7 @@ class Engine:
     def _advance(self) -> list[tuple[RunningPrompt, Outcome]]:
         """Do one round of every prompt in the batch, then judge; returns the prompts that came to an end."""
         started = time.monotonic()
-        requests = self._attack.advance([running.state for running in self._running], self._victim)
+        requests = self._attack.advance([running.state for running in self._running])
         evaluated = iter(self._evaluate([request for request in requests if request is not None]))
         share = (time.monotonic() - started) / len(self._running)
         ended = []

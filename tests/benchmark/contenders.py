@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from scipy.stats import binomtest
 
-from pytest_unlearndiff.attacks.base import lane_generator
+from pytest_unlearndiff.attacks.base import prompt_generator
 from pytest_unlearndiff.core.attack_config import AttackConfig
 from pytest_unlearndiff.core.concept import Concept, Prompt
 from pytest_unlearndiff.core.concept_file import ConceptLibrary
@@ -131,7 +131,7 @@ class Worker:
             sampling = victim.concept.sampling
             literal = Literal(pipe, base, judge, slots, sampling.steps, spacing=sampling.spacing)
             for prompt in lacking:
-                yield literal.attack(prompt, lane_generator(SEED, prompt))
+                yield literal.attack(prompt, prompt_generator(SEED, prompt))
 
         settings = {"slots": slots, "blocks": BLOCKS, "steps": STEPS}
         key = replace(self.campaign(victim, AttackConfig()).key, algorithm=VERSION, attack="literal", params=settings)

@@ -22,7 +22,7 @@ from diffusers import AutoencoderKL, PNDMScheduler, StableDiffusionPipeline, UNe
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from pytest_unlearndiff.attacks.base import build_attack
-from pytest_unlearndiff.attacks.simplex_search import SimplexSearch
+from pytest_unlearndiff.attacks.unlearndiff import SimplexAttack
 from pytest_unlearndiff.core.attack_config import AttackConfig
 from pytest_unlearndiff.core.concept import Prompt, Sampling
 from pytest_unlearndiff.core.drawing import GenerationRequest
@@ -134,10 +134,10 @@ def main() -> None:
     generator = torch.Generator().manual_seed(0)
     for n in range(args.steps):
         timed(f"literal step {n + 1}", lambda: literal.step(u, adam, PROMPT, state, 500, generator))
-    search = cast(SimplexSearch, build_attack(AttackConfig(schedule="paper", slots=5), victim))
-    batch_size = search.start([PROMPT] * args.batch, victim, RandomTargets(victim), 0)
+    search = cast(SimplexAttack, build_attack(AttackConfig(schedule="paper", slots=5), victim))
+    states = search.start([PROMPT] * args.batch, RandomTargets(victim), 0)
     for n in range(args.steps):
-        timed(f"step {n + 1} of {args.batch} lanes", lambda: search._step(batch_size, victim))
+        timed(f"step {n + 1} of {args.batch} prompts", lambda: search._step(states))
     drawing = GenerationRequest(PROMPT.text, PROMPT.seed, PROMPT.guidance)
     timed(f"evaluation of {args.steps} LMS steps", lambda: victim.generate([drawing]))
     print(f"vocabulary: {len(pipe.tokenizer):,}, typeable: {len(victim.vocabulary.typeable):,}")

@@ -55,8 +55,8 @@ def lanes(victim: DiffusionModel, attack: str, bench: Worker) -> tuple[float, fl
     model = Model(bench.parts.victim(victim.source).pipe, sampling)
     judge = bench.parts.judge(victim.concept.judge, victim.source)
     search = build_attack(ATTACKS[attack], model)
-    started = search.start(prompts, model, Targets(Model(bench.parts.base(victim.source), sampling)), SEED)
-    searching = cpu(lambda: search.advance(started, model))
+    started = search.start(prompts, Targets(Model(bench.parts.base(victim.source), sampling)), SEED)
+    searching = cpu(lambda: search.advance(started))
     drawings = [GenerationRequest(prompt.text, prompt.seed, prompt.guidance) for prompt in prompts]
     drawing = cpu(lambda: judge([each.image for each in model.generate(drawings)]))
     return searching / sum(lane.forwards for lane in started), drawing / (victim.image * len(prompts))

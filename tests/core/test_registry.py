@@ -19,10 +19,9 @@ from pytest_unlearndiff.core.errors import ConceptError, GateError, JudgeError
 from pytest_unlearndiff.core.judge_options import weights_of, with_weights
 from pytest_unlearndiff.core.registry import AttackInfo, Info, JudgeInfo, Registry, registry, set_registry
 from pytest_unlearndiff.runs.campaign import Campaign
-from pytest_unlearndiff.runs.model_cache import Fingerprint, ModelSpec
+from pytest_unlearndiff.runs.model_cache import Fingerprint
 from pytest_unlearndiff.sources.judge_files import judge_weights
 from pytest_unlearndiff.store.hashing import Fingerprints
-from pytest_unlearndiff.workers.worker import JobSpec
 
 RED = JudgeInfo("red", "reds:Red", "1", required={"weights": str}, optional={"least": float})
 FILED = JudgeInfo("red", "reds:Red", "1", {"model": str}, {"least": float, "many": bool, "n": int}, ("model",))
@@ -162,22 +161,20 @@ def test_files_of_a_judge(tmp_path: Path) -> None:
     assert with_weights(judge, {str(tmp_path / "w"): "x"}).options == {**judge.options, "model": "x"}
 
 
-def test_workers_receive_rows(tmp_path: Path) -> None:
+def test_rows_reach_other_processes(tmp_path: Path) -> None:
     use(RED, ECHO)
-    order = JobSpec(campaign(), ModelSpec(tmp_path), 1, rows=registry().added)
-    (tmp_path / "order").write_bytes(pickle.dumps(order))
+    (tmp_path / "sent").write_bytes(pickle.dumps((registry().added, campaign())))
     code = (
         "import pickle, sys; from pathlib import Path\n"
-        "from pytest_unlearndiff.workers.worker import Worker\n"
-        "order = pickle.loads(Path(sys.argv[1]).read_bytes())\n"
+        "from pytest_unlearndiff.core.registry import Registry, set_registry\n"
+        "rows, campaign = pickle.loads(Path(sys.argv[1]).read_bytes())\n"
+        "set_registry(Registry(rows))\n"
         "assert 'torch' not in sys.modules\n"
-        "try:\n    Worker().open(order)\n"
-        "except Exception as error:\n    print(type(error).__name__)\n"  # there is no such model
-        "print(order.campaign.key.digest)\n"
+        "print(campaign.key.digest)\n"
     )
-    command = [sys.executable, "-c", code, str(tmp_path / "order")]
+    command = [sys.executable, "-c", code, str(tmp_path / "sent")]
     output = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
-    assert output[-1] == campaign().key.digest
+    assert output == [campaign().key.digest]
 
 
 def test_built_in_rows_need_no_torch() -> None:

@@ -69,23 +69,23 @@ class FakeAttack:
         self.check = check
         self.batches: list[int] = []
 
-    def start(self, prompts: Sequence[Prompt], victim: object, targets: object, seed: int) -> list[PromptState]:
+    def start(self, prompts: Sequence[Prompt], targets: object, seed: int) -> list[PromptState]:
         return [PromptState(prompt, torch.Generator()) for prompt in prompts]
 
-    def advance(self, states: Sequence[PromptState], victim: object) -> list[GenerationRequest | None]:
+    def advance(self, states: Sequence[PromptState]) -> list[GenerationRequest | None]:
         self.batches.append(len(states))
         proposals = [self.propose(state) for state in states]
         self.check(states)
         return proposals
 
     def propose(self, state: PromptState) -> GenerationRequest | None:
-        state.block += 1
-        state.timestep = 100 * state.block
-        if state.block > 3:
+        state.round += 1
+        state.timestep = 100 * state.round
+        if state.round > 3:
             return None
-        hit = state.prompt.case % 4 == state.block
+        hit = state.prompt.case % 4 == state.round
         state.inserted = "x" if hit else None
-        text = f"x {state.prompt.text}" + ("!" if hit and state.block < 3 else "")
+        text = f"x {state.prompt.text}" + ("!" if hit and state.round < 3 else "")
         return GenerationRequest(text, state.prompt.seed, 5.0)
 
 

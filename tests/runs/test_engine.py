@@ -14,7 +14,7 @@ from tiny import PROMPTS as TINY
 
 from pytest_unlearndiff.attacks.base import PromptState
 from pytest_unlearndiff.attacks.schedules import TokenSwapSchedule
-from pytest_unlearndiff.attacks.token_swaps import CoordinateSearch
+from pytest_unlearndiff.attacks.token_swaps import TokenSwapAttack
 from pytest_unlearndiff.core.attack_config import AttackConfig
 from pytest_unlearndiff.core.drawing import GenerationRequest
 from pytest_unlearndiff.core.errors import JudgeError
@@ -137,7 +137,7 @@ def test_stopped_engine_can_be_started_again() -> None:
 @pytest.mark.parametrize("block", [1, 2, 3])
 def test_an_exception_over_one_prompt_is_its_error(batch_size: int, block: int) -> None:
     def check(states: Sequence[PromptState]) -> None:
-        if any(state.prompt.case == 7 and state.block == block for state in states):
+        if any(state.prompt.case == 7 and state.round == block for state in states):
             raise ZeroDivisionError("seven\nis odd")
 
     attack = FakeAttack(check)
@@ -244,7 +244,7 @@ def test_blocked_image_is_no_hit(batch_size: int, unattacked: set[int], attacked
 @pytest.mark.parametrize("room", [1, 2, 3])
 def test_without_memory_batches_are_smaller_and_outcomes_the_same(room: int, caplog: pytest.LogCaptureFixture) -> None:
     def check(states: Sequence[PromptState]) -> None:
-        if len(states) > room and states[0].block == 2:
+        if len(states) > room and states[0].round == 2:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
     attack = FakeAttack(check)
@@ -269,7 +269,7 @@ def test_smaller_batches_leave_a_real_searchs_outcomes_as_they_are(
 ) -> None:
     def outcomes() -> dict[int, Outcome]:
         schedule = TokenSwapSchedule((0.35, 0.65), rounds=2, screened=6, measured=3)
-        search = CoordinateSearch(AttackConfig(), victim, schedule)
+        search = TokenSwapAttack(AttackConfig(), victim, schedule)
         evaluation = Evaluation(victim, lambda images: [Judgement(False, 0.0, "nothing") for _ in images])
         return ended(Engine(search, victim, targets, evaluation, 4, 0).run(TINY))
 

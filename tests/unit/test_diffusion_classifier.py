@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 from PIL import Image
-from tiny import EMOJI, shown
+from tiny import EMOJI, shown, tiny_pipeline
 
 from pytest_unlearndiff.core.concept import JudgeConfig, Sampling
 from pytest_unlearndiff.core.drawing import GenerationRequest
+from pytest_unlearndiff.core.errors import JudgeError
 from pytest_unlearndiff.judges.base import build_judge
 from pytest_unlearndiff.judges.diffusion_classifier import DiffusionClassifier, spread
 from pytest_unlearndiff.models.diffusion_model import DiffusionModel
@@ -86,3 +87,12 @@ def test_on_the_emoji_model_it_sees_what_was_asked_for() -> None:
         options = {"model": folder, "concept": word, "alternatives": [w for w in words if w != word]}
         found = build_judge(JudgeConfig("diffusion-classifier", options), "cpu")(shown(drawn))
         assert [each.hit for each in found] == [other == word for other in words]
+
+
+def test_overflow() -> None:
+    victim = DiffusionModel(tiny_pipeline(1), Sampling(steps=2))
+    judge, image = DiffusionClassifier(victim, "church", ["fish"]), Image.radial_gradient("L").resize((32, 32))
+    assert len(judge([image.convert("RGB")])) == 1
+    victim._pipe.unet.conv_out.weight.mul_(torch.inf)
+    with pytest.raises(JudgeError, match=r"diffusion-classifier judge.*became NaN or infinity.*--unlearndiff-dtype"):
+        judge([image.convert("RGB")])

@@ -89,8 +89,8 @@ def test_it_travels_to_workers(tmp_path: Path) -> None:
 def test_each_lane_tries_its_own_one_after_the_other_and_ends(tmp_path: Path) -> None:
     attack = Transfer(AttackConfig("transfer", known=listed(tmp_path, *ROWS)), None)  # type: ignore[arg-type]
     asked = [Prompt("a church", 1, 7.5, 0), Prompt("a tower", 2, 7.5, 1), Prompt("a tower", 3, 7.5, 2)]
-    batch_size = attack.start(asked, None, None, seed=0)  # type: ignore[arg-type]
-    rounds = [attack.advance(batch_size, None) for _ in range(3)]  # type: ignore[arg-type]
+    batch_size = attack.start(asked, None, seed=0)
+    rounds = [attack.advance(batch_size) for _ in range(3)]
     told = [[drawing and (drawing.text, drawing.seed, drawing.guidance) for drawing in found] for found in rounds]
     assert told == [
         [("zq a church", 1, 7.5), ("xy a tower", 2, 7.5), None],

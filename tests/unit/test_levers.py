@@ -25,23 +25,23 @@ from pytest_unlearndiff.models.target_images import Targets
 
 @pytest.mark.parametrize("name", LEVERS)
 def test_a_lever_costs_about_what_fast_does(name: str) -> None:
-    assert abs(LEVERS[name].work(50) / FAST.work(50) - 1) < 0.06
+    assert abs(LEVERS[name].work(50) / FAST.forward_passes(50) - 1) < 0.06
 
 
 @pytest.mark.parametrize("name", sorted({*LEVERS} - {"fast, drafts first"}))
 def test_a_lever_spends_what_it_says(name: str, victim: DiffusionModel, targets: Targets) -> None:
     lever = LEVERS[name]
     two = replace(lever, schedule=replace(lever.schedule, rounds=2))
-    search = two.search(AttackConfig(), two.schedule, victim)
-    batch_size = search.start(PROMPTS[:1], victim, targets, 0)
-    while any(search.advance(batch_size, victim)):
+    search = two.search(AttackConfig(), victim, two.schedule)
+    states = search.start(PROMPTS[:1], targets, 0)
+    while any(search.advance(states)):
         pass
-    assert batch_size[0].forwards == two.work(0)
+    assert states[0].forwards == two.work(0)
 
 
 def test_ranked_together_one_slot_may_take_all(victim: DiffusionModel, targets: Targets) -> None:
-    search = RankedTogether(AttackConfig(), FAST, victim)
-    (state,) = search.start(PROMPTS[:1], victim, targets, 0)
+    search = RankedTogether(AttackConfig(), victim, FAST)
+    (state,) = search.start(PROMPTS[:1], targets, 0)
     slope = torch.zeros(3, victim.vocabulary.embeddings.shape[1])
     slope[1] = 1.0
     swaps = search._promising(state, slope)
@@ -53,8 +53,8 @@ def test_ranked_together_one_slot_may_take_all(victim: DiffusionModel, targets: 
 
 
 def test_only_down_never_leaves_for_worse(victim: DiffusionModel, targets: Targets) -> None:
-    search = OnlyDown(AttackConfig(), FAST, victim)
-    (state,) = search.start(PROMPTS[:1], victim, targets, 0)
+    search = OnlyDown(AttackConfig(), victim, FAST)
+    (state,) = search.start(PROMPTS[:1], targets, 0)
     search._move(state, {(1, 2, 3): 0.5, (1, 2, 4): 0.4})
     assert state.choice == (1, 2, 4)
     search._move(state, {(9, 2, 4): 0.6})
@@ -75,11 +75,9 @@ def test_only_drafts_that_show_the_concept_are_drawn_in_full_until_the_rounds_ar
 
     lever = LEVERS["fast, drafts first"]
     schedule = replace(lever.schedule, rounds=3)
-    search = Drafted(AttackConfig(), schedule, victim, judge)
-    (state,) = search.start(PROMPTS[:1], victim, targets, 0)
-    drawn = list(
-        itertools.takewhile(lambda it: it is not None, (search.advance([state], victim)[0] for _ in range(99)))
-    )
+    search = Drafted(AttackConfig(), victim, schedule, judge)
+    (state,) = search.start(PROMPTS[:1], targets, 0)
+    drawn = list(itertools.takewhile(lambda it: it is not None, (search.advance([state])[0] for _ in range(99))))
     full = [drawing for drawing in drawn if drawing in judged]
     assert len(full) == len(set(full)) == Drafted.IMAGES
     assert drawn.index(full[0]) == (0 if seen else 2), "with none in a draft, only when the rounds are over"

@@ -14,8 +14,8 @@ import torch
 from tiny import PROMPTS, shown, tiny_pipeline
 
 from pytest_unlearndiff.attacks.base import build_attack
-from pytest_unlearndiff.attacks.denoising_loss import LossQuery, gradients
-from pytest_unlearndiff.attacks.slots import lay_out
+from pytest_unlearndiff.attacks.losses import LossQuery, gradients
+from pytest_unlearndiff.attacks.slots import insert_slots
 from pytest_unlearndiff.core.attack_config import AttackConfig
 from pytest_unlearndiff.core.concept import Sampling
 from pytest_unlearndiff.core.defenses import Guidance
@@ -125,7 +125,7 @@ def test_weights_have_the_arithmetics_type_and_attention_is_torchs_own(
 
 def probes(victim: DiffusionModel, count: int = 4) -> list[LossQuery]:
     generator, shape = torch.Generator().manual_seed(0), victim.latent_shape
-    slots = lay_out("a church", 3, "prefix", victim.vocabulary)
+    slots = insert_slots("a church", 3, "prefix", victim.vocabulary)
     return [
         LossQuery(
             slots,

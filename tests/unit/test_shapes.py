@@ -21,7 +21,7 @@ from pytest_unlearndiff.attacks.schedules import (
     SimplexSchedule,
     TokenSwapSchedule,
 )
-from pytest_unlearndiff.attacks.slots import lay_out
+from pytest_unlearndiff.attacks.slots import insert_slots
 from pytest_unlearndiff.core.attack_config import AttackConfig
 from pytest_unlearndiff.core.concept import Sampling
 from pytest_unlearndiff.core.drawing import GenerationRequest
@@ -101,8 +101,8 @@ def test_every_attack_runs_and_what_it_proposes_can_be_drawn(shape: str) -> None
     victim, base = (DiffusionModel(SHAPES[shape](seed), Sampling(steps=2)) for seed in (1, 0))
     for name, spec in SPECS.items():
         attack = build_attack(spec, victim)
-        batch_size = attack.start(PROMPTS[1:2], victim, Targets(base), 0)
-        (drawing,) = attack.advance(batch_size, victim)
+        batch_size = attack.start(PROMPTS[1:2], Targets(base), 0)
+        (drawing,) = attack.advance(batch_size)
         assert batch_size[0].error is None, name
         assert drawing is not None
         (image,) = shown(victim.generate([drawing]))
@@ -111,8 +111,8 @@ def test_every_attack_runs_and_what_it_proposes_can_be_drawn(shape: str) -> None
 
 def test_half_precision_leaves_the_search_in_single() -> None:
     victim, base = (DiffusionModel(half(seed), Sampling(steps=2)) for seed in (1, 0))
-    (state,) = build_attack(SPECS["simplex"], victim).start(PROMPTS[:1], victim, Targets(base), 0)
-    assert {state.u.dtype, state.x0.dtype} == {torch.float32}
+    (state,) = build_attack(SPECS["simplex"], victim).start(PROMPTS[:1], Targets(base), 0)
+    assert {state.variable.dtype, state.x0.dtype} == {torch.float32}
 
 
 def test_a_pipeline_folder_with_a_small_autoencoder_loads(tmp_path: Path) -> None:
@@ -135,7 +135,7 @@ def test_latents_of_a_small_autoencoder_are_its_own() -> None:
 def test_padding_is_the_tokenizers_and_no_token_of_the_prompt_is_lost(text: str) -> None:
     vocabulary = DiffusionModel(exclamation_padding(0), Sampling(steps=2)).vocabulary
     assert vocabulary.pad != vocabulary.eos
-    slots = lay_out(text, 2, "prefix", vocabulary)
+    slots = insert_slots(text, 2, "prefix", vocabulary)
     tokens = vocabulary.typeable[[5, 800]].tolist()
     typed = vocabulary.text(slots.filled(tokens))
     assert ("!" in typed) is ("!" in text)

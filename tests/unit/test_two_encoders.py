@@ -135,17 +135,17 @@ SPECS = {
 def run(spec: AttackConfig, prompts: list[Prompt], victim: DiffusionModel, targets: Targets) -> dict[int, Any]:
     """The whole schedule on these prompts together: all that was proposed, and where each lane ends, by case number."""
     attack = build_attack(spec, victim)
-    lanes = attack.start(prompts, victim, targets, 0)
+    lanes = attack.start(prompts, targets, 0)
     drawn: dict[int, list[GenerationRequest]] = {lane.prompt.case: [] for lane in lanes}
     for _ in range(3):
-        for lane, drawing in zip(lanes, attack.advance(lanes, victim), strict=True):
+        for lane, drawing in zip(lanes, attack.advance(lanes), strict=True):
             drawn[lane.prompt.case] += [drawing] if drawing is not None else []
     return {lane.prompt.case: (drawn[lane.prompt.case], standing(lane)) for lane in lanes}
 
 
 def standing(lane: PromptState) -> dict[str, Any]:
     """All of a lane that its next block depends on."""
-    state = {name: value for name, value in vars(lane).items() if name in {"u", "free", "choice", "tried", "distances"}}
+    state = {name: value for name, value in vars(lane).items() if name in {"variable", "choice", "tried", "distances"}}
     return {name: value.tolist() if isinstance(value, torch.Tensor) else value for name, value in state.items()}
 
 

@@ -279,9 +279,9 @@ _NOTHING = Judgement(False, 0.0, "nothing")
 class Targeted(NoAttack):
     """Looks at target images, and proposes nothing."""
 
-    def start(self, prompts, victim, targets, seed):  # type: ignore[no-untyped-def]
-        assert targets.latents(prompts, victim).isfinite().all()
-        return super().start(prompts, victim, targets, seed)
+    def start(self, prompts, targets, seed):  # type: ignore[no-untyped-def]
+        assert targets.latents(prompts, self._model).isfinite().all()
+        return super().start(prompts, targets, seed)
 
 
 def test_an_autoencoder_that_encodes_no_numbers_is_an_error_of_each_prompt(base: Path, tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ import pytest
 import torch
 from tiny import PROMPTS, tiny_pipeline, tiny_xl
 
-from pytest_unlearndiff.attacks.denoising_loss import LossQuery, errors, gradients
-from pytest_unlearndiff.attacks.slots import lay_out
+from pytest_unlearndiff.attacks.losses import LossQuery, denoising_losses, gradients
+from pytest_unlearndiff.attacks.slots import insert_slots
 from pytest_unlearndiff.core.attack_config import AttackConfig
 from pytest_unlearndiff.core.concept import Concept, JudgeConfig, Prompt, Sampling
 from pytest_unlearndiff.core.defenses import UNGUIDED, Guidance
@@ -72,11 +72,11 @@ def test_images_count_what_the_unet_was_called_with(
 
 def test_errors_and_gradients_count_their_copies_and_the_way_back(victim: DiffusionModel) -> None:
     words, shape = victim.vocabulary, victim.latent_shape
-    slots = lay_out("a church", 1, "prefix", words)
+    slots = insert_slots("a church", 1, "prefix", words)
     probe = LossQuery(slots, [5], torch.zeros(shape), torch.ones(shape), 500)
     for count, batches in ((1, 1), (BATCH, 1), (BATCH + 1, 2)):
         before = computed_forwards()
-        errors([probe] * count, victim)
+        denoising_losses([probe] * count, victim)
         assert computed_forwards() - before == batches * BATCH
         before = computed_forwards()
         gradients([probe] * count, victim)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from tiny import tiny_pipeline
 
-from pytest_unlearndiff.attacks.slots import lay_out
+from pytest_unlearndiff.attacks.slots import insert_slots
 from pytest_unlearndiff.core.attack_config import PLACEMENTS
 from pytest_unlearndiff.models.vocabulary import Vocabulary
 
@@ -24,7 +24,7 @@ def vocabulary() -> Vocabulary:
     [("prefix", (0, 1, 2)), ("suffix", (9, 10, 11)), ("mid", (4, 5, 6)), ("insert", (2, 5, 8))],
 )
 def test_placements(vocabulary: Vocabulary, placement: str, positions: tuple[int, ...]) -> None:
-    slots = lay_out(TEXT, 3, placement, vocabulary)  # type: ignore[arg-type]
+    slots = insert_slots(TEXT, 3, placement, vocabulary)  # type: ignore[arg-type]
     assert slots.positions == positions
     filled = slots.filled([-1, -2, -3])
     assert [filled[i] for i in positions] == [-1, -2, -3]
@@ -34,7 +34,7 @@ def test_placements(vocabulary: Vocabulary, placement: str, positions: tuple[int
 @pytest.mark.parametrize("placement", PLACEMENTS)
 @pytest.mark.parametrize("words", [1, 26, 27, 28, 40])
 def test_the_sequence_is_what_the_tokenizer_would_make(vocabulary: Vocabulary, placement: str, words: int) -> None:
-    slots = lay_out(" ".join(["church"] * words), 3, placement, vocabulary)  # type: ignore[arg-type]
+    slots = insert_slots(" ".join(["church"] * words), 3, placement, vocabulary)  # type: ignore[arg-type]
     tokens = vocabulary.ids("tree cat fish")
     padded = slots.padded(tokens, vocabulary)
     assert padded.shape == (vocabulary.length,)
@@ -46,12 +46,12 @@ def test_the_sequence_is_what_the_tokenizer_would_make(vocabulary: Vocabulary, p
 
 def test_a_long_prompt_loses_its_tail_and_not_its_attack(vocabulary: Vocabulary) -> None:
     long = " ".join(["church"] * 60)
-    assert len(lay_out(long, 5, "prefix", vocabulary).body) == vocabulary.length - 2 - 5
+    assert len(insert_slots(long, 5, "prefix", vocabulary).body) == vocabulary.length - 2 - 5
 
 
 def test_slots_that_never_fit_are_refused(vocabulary: Vocabulary) -> None:
     with pytest.raises(ValueError, match="31 adversarial tokens do not fit into 32"):
-        lay_out(TEXT, vocabulary.length - 1, "prefix", vocabulary)
+        insert_slots(TEXT, vocabulary.length - 1, "prefix", vocabulary)
 
 
 def test_typeable_tokens_come_back_from_their_text(vocabulary: Vocabulary) -> None:

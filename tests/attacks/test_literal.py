@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from PIL import Image
 from tiny import PROMPTS, shown, tiny_pipeline
 
-from pytest_unlearndiff.attacks.base import lane_generator
+from pytest_unlearndiff.attacks.base import prompt_generator
+from pytest_unlearndiff.attacks.losses import gradients
 from pytest_unlearndiff.attacks.schedules import SimplexSchedule
-from pytest_unlearndiff.attacks.simplex import project
-from pytest_unlearndiff.attacks.simplex_search import SimplexSearch
+from pytest_unlearndiff.attacks.unlearndiff import SimplexAttack, project
 from pytest_unlearndiff.core.attack_config import AttackConfig
 from pytest_unlearndiff.core.concept import Sampling
 from pytest_unlearndiff.core.drawing import GenerationRequest
@@ -57,32 +57,33 @@ def test_the_schedule_is_the_papers() -> None:
 
 
 def test_a_step_agrees_with_the_lanes(literal: Literal, victim: DiffusionModel, targets: Targets) -> None:
-    search = SimplexSearch(AttackConfig(), victim, SHORT)
-    lanes = search.start(FITTING, victim, targets, 0)
-    states = [lane.generator.get_state() for lane in lanes]
-    search._step(lanes, victim)
-    for lane, state in zip(lanes, states, strict=True):
-        u = torch.full_like(lane.u, 1 / lane.u.shape[1])
+    search = SimplexAttack(AttackConfig(), victim, SHORT)
+    states = search.start(FITTING, targets, 0)
+    streams = [state.generator.get_state() for state in states]
+    search._step(states)
+    for state, stream in zip(states, streams, strict=True):
+        u = torch.full_like(state.variable, 1 / state.variable.shape[1])
         adam = torch.optim.Adam([u], lr=0.01, weight_decay=0.1)
-        x0 = literal.target(lane.prompt)
-        torch.testing.assert_close(x0[0], lane.x0, atol=2e-2, rtol=0)  # a grey level more or less in the image
-        literal.step(u, adam, lane.prompt, lane.x0[None], 250, torch.Generator().set_state(state))
+        x0 = literal.target(state.prompt)
+        torch.testing.assert_close(x0[0], state.x0, atol=2e-2, rtol=0)  # a grey level more or less in the image
+        literal.step(u, adam, state.prompt, state.x0[None], 250, torch.Generator().set_state(stream))
         assert u.grad is not None
-        assert lane.u.grad is not None
-        torch.testing.assert_close(lane.u.grad, u.grad, atol=1e-7, rtol=1e-3)
-        torch.testing.assert_close(lane.u, u, atol=2e-5, rtol=0)  # the bisection's tolerance
+        assert state.variable.grad is not None
+        torch.testing.assert_close(state.variable.grad, u.grad, atol=1e-7, rtol=1e-3)
+        torch.testing.assert_close(state.variable, u, atol=2e-5, rtol=0)  # the bisection's tolerance
 
 
 def test_errors_agree_to_the_last_digits(literal: Literal, victim: DiffusionModel, targets: Targets) -> None:
-    search = SimplexSearch(AttackConfig(), victim, SHORT)
-    lanes = search.start(FITTING, victim, targets, 0)
+    search = SimplexAttack(AttackConfig(), victim, SHORT)
+    states = search.start(FITTING, targets, 0)
     choices = torch.tensor([[5, 900, 31], [7, 7, 7], [1200, 0, 3]])
-    states = [lane.generator.get_state() for lane in lanes]
-    found, _ = search._gradient(lanes, choices, victim)
-    for lane, state, choice, error in zip(lanes, states, choices, found, strict=True):
-        noise = torch.randn(lane.x0.shape, generator=torch.Generator().set_state(state))
-        one_hot = torch.nn.functional.one_hot(choice, lane.u.shape[1]).float()
-        wanted = literal.loss(one_hot, lane.prompt, lane.x0[None], noise[None], 250)
+    streams = [state.generator.get_state() for state in states]
+    queries = [search._query(*pair) for pair in zip(states, choices.tolist(), strict=True)]
+    errors, _ = gradients(queries, victim)
+    for state, stream, choice, error in zip(states, streams, choices, errors, strict=True):
+        noise = torch.randn(state.x0.shape, generator=torch.Generator().set_state(stream))
+        one_hot = torch.nn.functional.one_hot(choice, state.variable.shape[1]).float()
+        wanted = literal.loss(one_hot, state.prompt, state.x0[None], noise[None], 250)
         torch.testing.assert_close(error, wanted, atol=1e-6, rtol=1e-5)
 
 
@@ -99,10 +100,10 @@ def test_outcomes_agree_where_random_numbers_are_shared(
     def told(outcome: Outcome) -> tuple[object, ...]:
         return outcome.prompt, outcome.status, outcome.evaluations, outcome.steps, outcome.forwards
 
-    search = SimplexSearch(AttackConfig(), victim, SHORT)
+    search = SimplexAttack(AttackConfig(), victim, SHORT)
     engine = Engine(search, victim, targets, Evaluation(victim, judge), 8, 0)
     batched = {outcome.prompt: told(outcome) for outcome in engine.run(FITTING) if outcome is not None}
-    alone = [literal.attack(prompt, lane_generator(0, prompt)) for prompt in FITTING]
+    alone = [literal.attack(prompt, prompt_generator(0, prompt)) for prompt in FITTING]
     assert [batched[outcome.prompt] for outcome in alone] == [told(outcome) for outcome in alone]
     assert all(outcome.forwards == 4 + literal.forwards for outcome in alone)
 

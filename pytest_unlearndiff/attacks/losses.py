@@ -1,0 +1,107 @@
+"""Losses of the searches: the victim's denoising error of a target image, alone or against other prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from ..core.forward_passes import count_forwards
+from ..models.batches import in_batches
+from ..models.diffusion_model import DiffusionModel
+from .slots import Slots
+
+
+@dataclass(frozen=True)
+class LossQuery:
+    """One denoising error to measure.
+
+    Attributes:
+        slots: the prompt with room for the tokens.
+        tokens: ids that fill the slots.
+        x0: latents (C, h, w) of the target image.
+        noise: standard normal, same shape.
+        t: timestep in [0, ``DiffusionModel.timesteps``).
+        target: what the network should predict (C, h, w), where that is not the noise; for all queries of a call or
+            none.
+    """
+
+    slots: Slots
+    tokens: list[int]
+    x0: torch.Tensor
+    noise: torch.Tensor
+    t: int
+    target: torch.Tensor | None = None
+
+
+@torch.no_grad()
+def denoising_losses(queries: Sequence[LossQuery], model: DiffusionModel) -> torch.Tensor:
+    """Return denoising errors (N,) float32 on the CPU; one forward pass each."""
+    parts = [_measure(part, model)[0][:count].cpu() for count, part in in_batches(queries)]
+    return torch.cat([torch.empty(0), *parts])
+
+
+def gradients(queries: Sequence[LossQuery], model: DiffusionModel) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return denoising errors (N,) and their gradients (N, k, d) by the slots' embeddings.
+
+    Each counts as two forward passes.
+    """
+    losses, slopes = [], []
+    for count, part in in_batches(queries):
+        loss, embeddings = _measure(part, model)
+        (slope,) = torch.autograd.grad(loss.sum() * model.gradient_scale, embeddings)
+        count_forwards(len(part))
+        losses.append(loss.detach()[:count])
+        slopes.append(slope[:count] / model.gradient_scale)
+    return torch.cat(losses), torch.cat(slopes)
+
+
+def _measure(queries: Sequence[LossQuery], model: DiffusionModel) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return errors (B,) of one batch, and the slots' embeddings (B, k, d) they depend on."""
+    vocabulary, device = model.vocabulary, model.device
+    ids = torch.stack([query.slots.padded(query.tokens, vocabulary) for query in queries]).to(device)
+    indices = torch.stack([query.slots.indices for query in queries]).to(device)
+    chosen = torch.tensor([query.tokens for query in queries], dtype=torch.int64, device=device)
+    slots = vocabulary.embeddings[chosen].float().requires_grad_(torch.is_grad_enabled())
+    embeddings = vocabulary.embeddings[ids].float().scatter(1, indices.unsqueeze(-1).expand_as(slots), slots)
+    x0 = torch.stack([query.x0 for query in queries])
+    noise = torch.stack([query.noise for query in queries]).to(device)
+    t = torch.tensor([query.t for query in queries], device=device)
+    targets = [query.target for query in queries if query.target is not None]
+    target = torch.stack(targets) if targets else None
+    return model.denoising_error(x0, noise, t, model.encode(ids, embeddings), target), slots
+
+
+@dataclass(frozen=True, eq=False)
+class ClassifierLoss:
+    """How much better than other prompts a prompt denoises, each at the same timesteps and noise.
+
+    A diffusion classifier gives prompt c the probability exp(-e_c) / sum_j exp(-e_j), where e is the squared norm of
+    the error (paper, section 4; Li et al. 2023, arXiv 2303.16203). UnlearnDiffAtk drops the other prompts by a bound
+    and lowers e_c alone. Here they stay: the loss at one timestep is -log p = log(1 + sum_j exp(e_c - e_j)), which says
+    little more where the adversarial prompt already wins, so that the other timesteps decide.
+
+    Attributes:
+        others: errors (J, M) of J reference prompts at each of M entries of a noise bank, as means over the latent.
+        size: numbers in a latent, which make a norm of a mean.
+    """
+
+    others: torch.Tensor
+    size: int
+
+    @classmethod
+    def against(cls, texts: Sequence[str], bank: Sequence[LossQuery], model: DiffusionModel) -> ClassifierLoss:
+        """Measure these prompts, with no token inserted, at the timesteps and noise of ``bank``."""
+        plain = [Slots.none(text, model.vocabulary) for text in texts]
+        queries = [LossQuery(slots, [], entry.x0, entry.noise, entry.t) for slots in plain for entry in bank]
+        return cls(denoising_losses(queries, model).reshape(len(texts), len(bank)), bank[0].x0.numel())
+
+    def loss(self, errors: torch.Tensor, entries: Sequence[int]) -> torch.Tensor:
+        """Return -log p (N, E) of prompts with these errors (N, E) at these entries of the bank."""
+        gaps = self.size * (errors.unsqueeze(1) - self.others[:, list(entries)])
+        return torch.cat([torch.zeros_like(gaps[:, :1]), gaps], 1).logsumexp(1)
+
+    def weights(self, errors: torch.Tensor, entries: Sequence[int]) -> torch.Tensor:
+        """Return the derivative (N, E) of ``loss`` by the errors: ``size`` times the others' probability."""
+        return self.size * (1 - (-self.loss(errors, entries)).exp())
