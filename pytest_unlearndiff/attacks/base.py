@@ -16,7 +16,7 @@ from ..core.drawing import GenerationRequest
 from ..core.errors import GateError
 from ..models.diffusion_model import DiffusionModel
 from ..models.target_images import Targets
-from ..sources.import_string import imported
+from ..sources.import_string import import_string
 
 
 @dataclass(eq=False)
@@ -107,7 +107,7 @@ def build_attack(config: AttackConfig, model: DiffusionModel) -> Attack[Any]:
     """
     info = config.info
     try:
-        attack: Attack[Any] = imported(info.implementation)(config, model)
+        attack: Attack[Any] = import_string(info.implementation)(config, model)
     except ImportError as error:
         raise GateError(f"attack {info.name}: {error}") from None
     return attack

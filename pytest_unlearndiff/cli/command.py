@@ -12,8 +12,8 @@ from ..core import device, untrusted
 from ..core.concept_file import ConceptLibrary
 from ..core.errors import ModelError
 from ..core.prompt_sets import locate_prompt_set
-from ..sources.download import resolve_model_path
 from ..sources.prompt_set_cache import PromptSetCache
+from ..sources.resolve import resolve_model_path
 
 BASE_HELP = "the un-erased pipeline: a folder, a URL, or a Hub id that is on this machine"
 
@@ -129,4 +129,4 @@ def model_path(text: str, *, allow_import_string: bool = False) -> Path:
         ModelError: there is nothing.
     """
     remedy = "Give a pipeline folder, a component folder, a checkpoint file, a URL or a downloaded Hub id"
-    return resolve_model_path(text, Path(), remedy, maker=allow_import_string, say=print)
+    return resolve_model_path(text, Path(), remedy, allow_import_string=allow_import_string, on_download=print)

@@ -12,7 +12,7 @@ from ..core.versioned_pipeline import without_version
 from ..reports.text import UNKEPT, safe
 from ..runs.model_cache import Fingerprint, ModelCache, ModelSpec
 from ..sources.base_guess import guess_base
-from ..sources.import_string import is_import_string, make
+from ..sources.import_string import call_factory, is_import_string
 from ..store.hashing import Fingerprints
 from .command import BASE_HELP, Command, model_path
 
@@ -84,7 +84,7 @@ def _inspect(path: Path, base: Path | None, *, partial: bool, trust_pickle: bool
 
 def _inspect_object(spelt: str, base: Path | None) -> None:
     """What a callable makes: also what acts on it as it draws, and whether outcomes of it are kept."""
-    pipe, version = without_version(make(spelt))
+    pipe, version = without_version(call_factory(spelt))
     source = ModelSpec(Path(spelt), base, pipe, version, device=str(getattr(pipe, "device", "cpu")))
     found, loaded = Fingerprint.of(source, Fingerprints()), ModelCache().victim(source)
     _print("model", spelt)

@@ -14,7 +14,7 @@ from ..core.judgement import Judgement
 from ..core.registry import registry
 from ..models.diffusion_model import DiffusionModel
 from ..models.pipeline_folders import load_pipeline
-from ..sources.import_string import imported
+from ..sources.import_string import import_string
 
 
 class Judge(Protocol):
@@ -81,7 +81,7 @@ def build_judge(config: JudgeConfig, device: str, pipeline: Callable[[str], Any]
         pipe = pipeline(options["model"]) if pipeline is not None else load_pipeline(options["model"], device=device)
         options["model"] = DiffusionModel(pipe, Sampling(scheduler="own"))
     try:
-        implementation = imported(info.implementation)
+        implementation = import_string(info.implementation)
     except ImportError as error:
         raise JudgeError(f"judge {info.name}: {error}") from None
     judge = implementation(**options, device=device)

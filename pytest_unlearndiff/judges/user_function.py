@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from ..core.errors import JudgeError
-from ..sources.import_string import imported
+from ..sources.import_string import import_string
 from .base import CheckedJudge
 
 
@@ -23,6 +23,6 @@ def user_function(call: str, options: Mapping[str, Any] | None = None, *, device
         JudgeError: no such function.
     """
     try:
-        return CheckedJudge(f"judge function {call}", partial(imported(call), **(options or {})))
+        return CheckedJudge(f"judge function {call}", partial(import_string(call), **(options or {})))
     except ImportError as error:
         raise JudgeError(f"judge function {error}") from None

@@ -23,7 +23,7 @@ from typing import Any
 
 import torch
 
-from ..sources.import_string import imported
+from ..sources.import_string import import_string
 from .families import family_of
 from .pipeline_folders import CHECKER
 
@@ -169,7 +169,7 @@ class _Walk:
         """All attributes of a pipeline, its components among them."""
         self._class(type(pipe), "the pipeline")
         unchecked = frozenset() if safety_checker else frozenset({CHECKER, "feature_extractor"})
-        usual = set(inspect.signature(imported(family_of(pipe).pipeline).__init__).parameters)
+        usual = set(inspect.signature(import_string(family_of(pipe).pipeline).__init__).parameters)
         for name in sorted(set(vars(pipe)) - _VOLATILE_OF_PIPELINES - _VOLATILE - unchecked):
             value = vars(pipe)[name]
             if name == "_internal_dict":

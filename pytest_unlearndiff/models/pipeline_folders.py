@@ -12,8 +12,8 @@ from diffusers.utils import is_accelerate_available
 from ..core.errors import ModelError, one_line
 from ..core.registry import FamilyInfo
 from ..core.untrusted import printable, shown
-from ..sources.hub import hub_folder, hub_mend
-from ..sources.import_string import imported
+from ..sources.import_string import import_string
+from ..sources.resolve import hub_folder, hub_hint
 from .families import components_of, family_named, supported_families
 from .precision import to_device, weights_type
 from .silence import library_warnings_ignored
@@ -47,7 +47,7 @@ def load_pipeline(
     """
     folder = _local_folder(path)
     if not (folder / "model_index.json").is_file():
-        hint = f"; {hub}" if not folder.exists() and (hub := hub_mend(str(path))) else ""
+        hint = f"; {hub}" if not folder.exists() and (hub := hub_hint(str(path))) else ""
         raise ModelError(f"{path} cannot be loaded as a diffusers pipeline: it holds no model_index.json{hint}")
     try:
         family = check_index(folder)
@@ -71,7 +71,7 @@ def load_scheduler(path: str | Path) -> Any:
     folder = _local_folder(path)
     try:
         family = check_index(folder)
-        pipeline = imported(family.pipeline)
+        pipeline = import_string(family.pipeline)
         others = {*family.components, *_TOKENIZERS}.intersection(pipeline.__init__.__annotations__)
         left_out = {**dict.fromkeys(others), **family.load_options, **family.load_options_unchecked}
         with library_warnings_ignored():
@@ -132,7 +132,7 @@ def _from_pretrained(folder: Path, family: FamilyInfo, files: Mapping[str, Weigh
     safe = {component.safe for component in files.values()}
     try:
         with library_warnings_ignored():
-            return imported(family.pipeline).from_pretrained(
+            return import_string(family.pipeline).from_pretrained(
                 folder,
                 dtype=weights_type(dtype),
                 variant=files[family.network].variant,

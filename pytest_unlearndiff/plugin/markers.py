@@ -269,9 +269,9 @@ def _path(name: str, keywords: Mapping[str, Any], folder: Path) -> Path | None:
         return None
     if not isinstance(given, (str, os.PathLike)):
         raise GateError(f"{name}={short_repr(given)} must be a path")
-    from ..sources.download import resolve_model_path
+    from ..sources.resolve import resolve_model_path
 
     try:
-        return resolve_model_path(os.fsdecode(given), folder, PATH_HINTS[name], maker=name == "model")
+        return resolve_model_path(os.fsdecode(given), folder, PATH_HINTS[name], allow_import_string=name == "model")
     except ModelError as error:
         raise GateError(f"{name}: {error}") from None

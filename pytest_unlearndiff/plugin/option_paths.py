@@ -11,7 +11,7 @@ from pathlib import Path
 from ..core.prompt_sets import locate_prompt_set
 from ..core.untrusted import find_path, parse_path, printable, special_file
 from ..reports.destinations import parse as parse_destinations
-from ..sources.download import resolve_model_path
+from ..sources.resolve import resolve_model_path
 from .option_parsers import parse_attack
 
 MODEL_HINT = (
@@ -85,7 +85,7 @@ def locate_model(raw: RawOption, say: Callable[[str], None]) -> Path:
     Raises:
         ModelError: there is none.
     """
-    return resolve_model_path(raw.text, raw.folder, MODEL_HINT, maker=True, say=say)
+    return resolve_model_path(raw.text, raw.folder, MODEL_HINT, allow_import_string=True, on_download=say)
 
 
 def locate_base(raw: RawOption, say: Callable[[str], None]) -> Path:
@@ -94,7 +94,7 @@ def locate_base(raw: RawOption, say: Callable[[str], None]) -> Path:
     Raises:
         ModelError: there is none.
     """
-    return resolve_model_path(raw.text, raw.folder, BASE_HINT, say=say)
+    return resolve_model_path(raw.text, raw.folder, BASE_HINT, on_download=say)
 
 
 def locate_concepts(raw: RawOption, say: Callable[[str], None]) -> tuple[Path, ...]:

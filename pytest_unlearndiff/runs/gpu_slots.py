@@ -11,7 +11,7 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 from ..core.errors import AttackUnavailable
-from ..sources.user_temp import user_temp_folder
+from ..sources.download import user_temp_folder
 
 if TYPE_CHECKING:
     from filelock import FileLock

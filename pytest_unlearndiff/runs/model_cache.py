@@ -17,9 +17,9 @@ from ..core.judge_options import weights_of
 from ..core.precision import WEIGHTS, resolved
 from ..core.reasons import reasons_in_words
 from ..core.versioned_pipeline import without_version
-from ..sources.download import origin
+from ..sources.download import source_url
 from ..sources.file_types import INDEX
-from ..sources.import_string import is_import_string, make
+from ..sources.import_string import call_factory, is_import_string
 from ..store.hashing import Fingerprints, digest
 
 
@@ -79,7 +79,7 @@ class ModelSpec:
         """What is attacked, for people."""
         if self.pipe is not None:
             return f"the {type(self.pipe).__name__} of {self.model or 'unlearned_pipe'}"
-        return origin(self.model) if self.model is not None else f"the base {self.base and origin(self.base)}"
+        return source_url(self.model) if self.model is not None else f"the base {self.base and source_url(self.base)}"
 
 
 @dataclass(frozen=True)
@@ -276,7 +276,7 @@ class ModelCache:
 
     def made(self, spelt: str) -> Any:
         """What a callable of the user's own makes, asked once."""
-        return self._once(("made", spelt), (), lambda: make(spelt))
+        return self._once(("made", spelt), (), lambda: call_factory(spelt))
 
     def judge(self, spec: JudgeConfig, source: ModelSpec) -> Any:
         """The judge of a concept, where the victim of ``source`` runs."""

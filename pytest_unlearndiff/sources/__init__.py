@@ -1,1 +1,1 @@
-"""From what a user writes to files on this machine: paths, Hub ids, URLs, which base, which format. No torch."""
+"""Layer 1: from what a user writes to files on this machine: paths, Hub ids, URLs, base and format. No torch."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from ..core.registry import KnownBase, registry
-from .hub import hub_folder
+from .resolve import hub_folder
 
 _HEADER_LIMIT = 100 * 2**20
 # A layer that reads text encodings; its second dimension is their width.

@@ -1,8 +1,9 @@
-"""Where models are; those at a URL are copied to this machine, and again once something else is there."""
+"""Copies of models at URLs among the user's temporary files, renewed once something else is at the URL."""
 
 from __future__ import annotations
 
 import math
+import os
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -13,68 +14,53 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from ..core.errors import ModelError
-from ..core.untrusted import find_path, parse_path, printable
+from ..core.untrusted import find_path, printable
 from ..core.urls import redact_url, wrap_access_errors
 from ..store.files import METADATA_BYTES, read_regular
 from ..store.hashing import SETTLE_NS, digest
-from .hub import hub_folder, hub_mend
-from .import_string import is_import_string
-from .user_temp import user_temp_folder, user_temp_path
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
-_ORIGIN = ".url"
-_DATES = ("Last-Modified", "LastModified", "last_modified", "modified", "mtime")
-"""What places call the date of a file."""
-_CONTENT = {"ETag", "Content-MD5", "Digest"}
-"""What servers tell of a file that changes with its content, as fsspec passes it on."""
+FileInfos = Mapping[str, Mapping[str, Any]]
+"""What fsspec tells of every file, by its path relative to the URL; an empty path stands for the URL itself."""
+
+_URL_FILE = ".url"
+_DATE_KEYS = ("Last-Modified", "LastModified", "last_modified", "modified", "mtime")
+_CONTENT_KEYS = {"ETag", "Content-MD5", "Digest"}
+"""Keys whose values change with a file's content."""
 
 
-def _silent(text: str) -> None:
-    """Nobody wants to know."""
+def user_temp_path() -> Path:
+    """Path of the folder that ``user_temp_folder`` makes."""
+    return Path(tempfile.gettempdir()) / f"pytest-unlearndiff-{os.getuid()}"
 
 
-def resolve_model_path(
-    text: str, folder: Path, mend: str, *, maker: bool = False, say: Callable[[str], None] = _silent
-) -> Path:
-    """The path of a model, or of something that belongs to one, found without loading anything.
-
-    Args:
-        text: a path, a URL, which is fetched, or the id of a Hub repository that is on this machine.
-        folder: what a relative path is relative to.
-        mend: what to give where there is nothing.
-        maker: whether it may also be ``pkg.mod:callable``, which is returned as it is.
-        say: is told before anything is copied.
+def user_temp_folder() -> Path:
+    """Make a temporary folder that all processes of this user share and no other user can write.
 
     Raises:
-        ModelError: there is nothing, or it cannot be fetched.
+        OSError: it cannot be made, or belongs or is open to others.
     """
-    if "://" in text:
-        return download(text, say)
-    try:
-        if (there := find_path(text, folder)) is not None:
-            return there
-        path = parse_path(text, folder)
-    except ValueError as error:
-        raise ModelError(f"{printable(text)} {error}. {mend}") from None
-    if maker and is_import_string(text):
-        return Path(text)
-    if (found := hub_folder(text)) is not None:
-        return found
-    hub = f"; {hint}" if (hint := hub_mend(text)) else ""
-    raise ModelError(f"there is nothing at {path}{hub}. {mend}")
+    folder = user_temp_path()
+    folder.mkdir(mode=0o700, exist_ok=True)
+    status = folder.lstat()
+    if folder.is_symlink() or status.st_uid != os.getuid():
+        raise OSError(f"somebody else has made {folder}")
+    if status.st_mode & 0o077:
+        raise OSError(f"{folder} is open to others: remove it")
+    return folder
 
 
-def download(url: str, say: Callable[[str], None] = _silent) -> Path:
-    """Where on this machine a model from elsewhere lies.
+def download(url: str, on_download: Callable[[str], None] | None = None) -> Path:
+    """Return the local copy of a file or folder, which is downloaded if it is new or has changed.
 
-    Every call asks what is there: each file's size, date and tag as far as the place tells them. The copy lies among
-    this user's temporary files, for all sessions.
+    Every call asks the place for each file's size, date and tag. The copy lies among the user's temporary files, for
+    all sessions.
 
     Args:
-        url: of a file or folder, of any kind that fsspec knows.
-        say: is told before anything is copied.
+        url: of any kind that fsspec knows.
+        on_download: told before anything is downloaded.
 
     Raises:
         ModelError: there is nothing, it cannot be read or kept, or a package is missing.
@@ -85,111 +71,111 @@ def download(url: str, say: Callable[[str], None] = _silent) -> Path:
 
         files, place = url_to_fs(url.rstrip("/"))
         try:
-            return _existing(Path(place)) if isinstance(files, LocalFileSystem) else _copy(files, place, url, say)
+            if isinstance(files, LocalFileSystem):
+                return _local_path(Path(place))
+            return _update_copy(files, place, url, on_download)
         except FileNotFoundError as error:
-            if isinstance(error.__cause__, OSError):  # of a web server, everything is called not found
+            if isinstance(error.__cause__, OSError):  # fsspec calls every error of a web server "not found"
                 raise error.__cause__ from None
             raise ModelError(f"there is nothing at {redact_url(url)}") from None
 
 
-def origin(path: Path) -> str:
-    """The URL that a path is the copy of, or the path itself."""
+def source_url(path: Path) -> str:
+    """URL that a path is the copy of, or the path itself."""
     if path.parent.parent != user_temp_path() / "models":
         return str(path)
     try:
-        return read_regular(path.parent / _ORIGIN, METADATA_BYTES).decode()
+        return read_regular(path.parent / _URL_FILE, METADATA_BYTES).decode()
     except (OSError, ValueError):
         return str(path)
 
 
-def _existing(path: Path) -> Path:
+def _local_path(path: Path) -> Path:
     try:
-        there = find_path(path, Path())
+        existing = find_path(path, Path())
     except ValueError as error:
         raise ModelError(f"{path} {error}") from None
-    if there is None:
+    if existing is None:
         raise FileNotFoundError(path)
-    return there
+    return existing
 
 
-def _copy(files: AbstractFileSystem, place: str, url: str, say: Callable[[str], None]) -> Path:
-    """The copy of what is there now."""
+def _update_copy(files: AbstractFileSystem, place: str, url: str, on_download: Callable[[str], None] | None) -> Path:
     from filelock import FileLock
 
-    there, now = _there(files, place), time.time()
-    # A web address may be led to another one, signed anew for everybody who asks. Only where a tag tells contents apart
-    # may two addresses with one path be one file.
-    tagged = not any(_CONTENT.isdisjoint(info) for info in there.values())
-    seen = _seen(there)
+    infos, now = _list_files(files, place), time.time()
+    # A web address may redirect to another one that is signed anew for everybody who asks. Only if tags tell contents
+    # apart may two addresses with one path be one file.
+    tagged = not any(_CONTENT_KEYS.isdisjoint(info) for info in infos.values())
+    # A file that replaced a young one since would have the same date, so no earlier copy answers for it.
+    young = not tagged and any(_is_young(info, now) for info in infos.values())
+    name = digest([redact_url(url) if tagged else url, _signature(infos), *([time.time_ns()] if young else [])])
     folder = user_temp_folder() / "models"
     folder.mkdir(exist_ok=True)
-    # What replaced a young file since would have the same date, so that no earlier copy answers for it.
-    young = not tagged and any(_is_young(info, now) for info in there.values())
-    # Another session may still read what was there before, so that it stays.
-    kept = folder / digest([redact_url(url) if tagged else url, seen, *([time.time_ns()] if young else [])])
-    with FileLock(folder / f"{kept.name}.lock"):
-        if not kept.exists():
-            size = sum(int(info.get("size") or 0) for info in there.values())
-            say(f"fetching {printable(redact_url(url))} ({size / 2**20:,.0f} MiB)")
-            _fetch(files, place, there, kept, url)
-    return kept / _name(place)
+    copy = folder / name  # an earlier copy stays, since another session may still read it
+    with FileLock(folder / f"{name}.lock"):
+        if not copy.exists():
+            if on_download is not None:
+                size = sum(int(info.get("size") or 0) for info in infos.values())
+                on_download(f"fetching {printable(redact_url(url))} ({size / 2**20:,.0f} MiB)")
+            _fetch(files, place, infos, copy, url)
+    return copy / _file_name(place)
 
 
-def _seen(there: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, str]]:
-    """What tells files from others at the same place."""
-    return {name: {k: str(v) for k, v in info.items() if k not in ("url", "name")} for name, info in there.items()}
+def _signature(infos: FileInfos) -> dict[str, dict[str, str]]:
+    """Everything that tells files from others at the same place."""
+    return {name: {k: str(v) for k, v in info.items() if k not in ("url", "name")} for name, info in infos.items()}
 
 
 def _is_young(info: Mapping[str, Any], now: float) -> bool:
-    """Whether a file whose date is in whole seconds is so young that another one may get the same date."""
-    dates = [date for name in _DATES if (date := _date(info.get(name))) is not None]
+    """Tell whether a file's date is in whole seconds and so recent that another file may get the same date."""
+    dates = [date for key in _DATE_KEYS if (date := _parse_date(info.get(key))) is not None]
     return any(date % 1 == 0 and date > now - SETTLE_NS / 10**9 for date in dates)
 
 
-def _date(told: object) -> float | None:
-    """A date as places tell it, in seconds since the epoch; None for none."""
-    if isinstance(told, str):
+def _parse_date(value: object) -> float | None:
+    """Convert a date as file systems give it to seconds since the epoch; None for none."""
+    if isinstance(value, str):
         try:
-            told = parsedate_to_datetime(told)
+            value = parsedate_to_datetime(value)
         except ValueError:
             return None
-    if isinstance(told, datetime):
-        return told.timestamp()
-    return float(told) if isinstance(told, (int, float)) and math.isfinite(told) else None
+    if isinstance(value, datetime):
+        return value.timestamp()
+    return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
 
 
-def _there(files: AbstractFileSystem, place: str) -> Mapping[str, Mapping[str, Any]]:
-    """What is known of every file, by its name relative to the place; an empty name stands for the place itself."""
+def _list_files(files: AbstractFileSystem, place: str) -> FileInfos:
     files.invalidate_cache()
     info = files.info(place)
     if info["type"] == "file":
-        if str(place).startswith("http") and (_CONTENT | {"Last-Modified"}).isdisjoint(info):
+        if str(place).startswith("http") and (_CONTENT_KEYS | {"Last-Modified"}).isdisjoint(info):
             raise ModelError(
                 f"{redact_url(place)} has neither tag nor date, so nobody can tell when it changes: download it"
             )
         return {"": info}
-    found = files.find(place, detail=True)
-    if not found:
+    infos = files.find(place, detail=True)
+    if not infos:
         raise FileNotFoundError(place)
-    return {str(path)[len(place) :].lstrip("/"): about for path, about in sorted(found.items())}
+    return {str(path)[len(place) :].lstrip("/"): file_info for path, file_info in sorted(infos.items())}
 
 
-def _name(place: str) -> str:
+def _file_name(place: str) -> str:
     return PurePosixPath(urlsplit(place).path).name or "model"
 
 
-def _fetch(files: AbstractFileSystem, place: str, there: Mapping[str, Any], kept: Path, url: str) -> None:
-    """Copy every file into a folder that appears when it is complete."""
-    with tempfile.TemporaryDirectory(dir=kept.parent) as begun:
-        whole = Path(begun) / "whole"
-        target = whole / _name(place)
-        names = {f"{place}/{name}" if name else place: target / name for name in there}
-        for path in names.values():
-            if not path.resolve().is_relative_to(whole.resolve()):
+def _fetch(files: AbstractFileSystem, place: str, infos: FileInfos, copy: Path, url: str) -> None:
+    """Copy every file into a folder that appears once it is complete."""
+    with tempfile.TemporaryDirectory(dir=copy.parent) as temporary:
+        complete = Path(temporary) / "complete"
+        target = complete / _file_name(place)
+        paths = {f"{place}/{name}" if name else place: target / name for name in infos}
+        for path in paths.values():
+            if not path.resolve().is_relative_to(complete.resolve()):
                 raise ModelError(f"{path.name!r} is no name inside a folder")
             path.parent.mkdir(parents=True, exist_ok=True)
-        files.get(list(names), [str(path) for path in names.values()])
-        if _seen(_there(files, place)) != _seen(there):
+        files.get(list(paths), [str(path) for path in paths.values()])
+        if _signature(_list_files(files, place)) != _signature(infos):
             raise ModelError(f"{redact_url(url)} changed as it was fetched: try again when nobody writes it")
-        (whole / _ORIGIN).write_text(redact_url(url))
-        whole.rename(kept)
+        (complete / _URL_FILE).write_text(redact_url(url))
+        complete.rename(copy)

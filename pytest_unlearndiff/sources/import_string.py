@@ -1,4 +1,4 @@
-"""``pkg.mod:callable``: a model that a function of the user's own makes."""
+"""Import strings ``package.module:callable``: objects that a module of the user's or of a plugin makes."""
 
 from __future__ import annotations
 
@@ -10,43 +10,43 @@ from typing import Any
 
 from ..core.errors import ModelError
 
-_SPELLING = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
+_FORM = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 
 
 def is_import_string(model: str | Path | None) -> bool:
-    """Whether this is spelt as a callable in a module, and is no path."""
-    return model is not None and bool(_SPELLING.fullmatch(str(model))) and not Path(model).exists()
+    """Tell whether text has the form ``package.module:callable`` and is no existing path."""
+    return model is not None and bool(_FORM.fullmatch(str(model))) and not Path(model).exists()
 
 
-def imported(spelt: str) -> Any:
-    """The callable that ``package.module:callable`` names.
+def import_string(text: str) -> Any:
+    """Import the callable that ``package.module:callable`` names.
 
     Raises:
         ImportError: there is no such module, nothing of this name in it, or it cannot be called.
     """
-    module, _, name = spelt.partition(":")
+    module, _, name = text.partition(":")
     try:
         function = reduce(getattr, name.split("."), import_module(module))
     except AttributeError as error:
-        raise ImportError(f"{spelt}: {error}") from None
+        raise ImportError(f"{text}: {error}") from None
     except ImportError as error:
-        raise ImportError(f"{spelt}: {error}; the module has to be importable, as with pytest's pythonpath") from None
+        raise ImportError(f"{text}: {error}; the module has to be importable, as with pytest's pythonpath") from None
     if not callable(function):
-        raise ImportError(f"{spelt} is a {type(function).__name__}, which cannot be called")
+        raise ImportError(f"{text} is a {type(function).__name__}, which cannot be called")
     return function
 
 
-def make(spelt: str) -> Any:
-    """What the callable gives, called without arguments.
+def call_factory(text: str) -> Any:
+    """Call the callable that an import string names, without arguments, and return its result.
 
     Raises:
         ModelError: there is no such callable, or it raises.
     """
     try:
-        function = imported(spelt)
+        factory = import_string(text)
     except ImportError as error:
         raise ModelError(str(error)) from None
     try:
-        return function()
+        return factory()
     except Exception as error:
-        raise ModelError(f"{spelt} raised {type(error).__name__}: {error}") from error
+        raise ModelError(f"{text} raised {type(error).__name__}: {error}") from error

@@ -1,4 +1,4 @@
-"""Content hash of what a judge judges with, without loading it."""
+"""Content hashes of judges' files, without loading a judge."""
 
 from __future__ import annotations
 
@@ -12,18 +12,20 @@ from ..core.registry import registry
 from ..store.hashing import Fingerprints, digest
 
 
-def judge_weights(spec: JudgeConfig, fingerprints: Fingerprints) -> str:
-    """Hash of a judge's files, in 16 hex digits; a Hub id stands for itself.
+def judge_weights(config: JudgeConfig, fingerprints: Fingerprints) -> str:
+    """Hash a judge's files to 16 hex digits; a Hub id stands for itself.
 
     Raises:
         JudgeError: the judge is a function whose module is not there.
         StoreError: a file cannot be read.
     """
-    if parts := parts_of(spec):
+    if parts := parts_of(config):
         return digest([judge_weights(part, fingerprints) for part in parts])
-    info = registry().judges[spec.kind]
-    digests = [_hash(str(spec.options[name]), fingerprints) for name in info.files if name in spec.options]
-    digests += [fingerprints.of(source_file(str(spec.options[name]))) for name in info.sources if name in spec.options]
+    info = registry().judges[config.kind]
+    digests = [_hash(str(config.options[name]), fingerprints) for name in info.files if name in config.options]
+    digests += [
+        fingerprints.of(source_file(str(config.options[name]))) for name in info.sources if name in config.options
+    ]
     if not digests:
         return (info.bundled or "")[:16]
     return digests[0] if len(digests) == 1 else digest(digests)
@@ -35,7 +37,7 @@ def _hash(name: str, fingerprints: Fingerprints) -> str:
 
 
 def source_file(call: str) -> Path:
-    """The file that defines ``package.module:function``; its content stands for what the function does.
+    """Find the file that defines ``package.module:function``, whose content stands for the function.
 
     Raises:
         JudgeError: there is no such module, or it is not a file.

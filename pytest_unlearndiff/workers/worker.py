@@ -16,7 +16,7 @@ from ..core.judge_options import weights_of, with_weights
 from ..core.outcome import Outcome
 from ..core.registry import Info, Registry, set_registry
 from ..runs.model_cache import Fingerprint, ModelCache, ModelSpec, located
-from ..sources.download import download, origin
+from ..sources.download import download, source_url
 from ..sources.judge_files import judge_weights
 from ..store.campaign_dir import CampaignDir
 from ..store.hashing import Fingerprints
@@ -99,7 +99,7 @@ def files_of(source: ModelSpec, concept: Concept) -> list[Path]:
 
 def urls_of(files: Sequence[Path]) -> dict[Path, str]:
     """The URLs that files of this machine were downloaded from; others are left out."""
-    return {path: url for path in files if "://" in (url := origin(path))}
+    return {path: url for path in files if "://" in (url := source_url(path))}
 
 
 @dataclass(frozen=True)

@@ -34,5 +34,5 @@ def test_what_is_there_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     assert model_path("pkg.mod:load", allow_import_string=True) == Path("pkg.mod:load")
     with pytest.raises(ModelError, match="nothing at"):
         model_path("pkg.mod:load")
-    monkeypatch.setattr("pytest_unlearndiff.sources.download.hub_folder", lambda text: tmp_path)
+    monkeypatch.setattr("pytest_unlearndiff.sources.resolve.hub_folder", lambda text: tmp_path)
     assert model_path("owner/name") == tmp_path

@@ -39,7 +39,7 @@ ANY_TEXT = ("model_version", "negative_prompt", "concept", "cache_dir")
 def furnished(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
     world.concept()
     hostile.furnish(world.path)
-    monkeypatch.setattr("pytest_unlearndiff.sources.download.hub_folder", lambda text: None)
+    monkeypatch.setattr("pytest_unlearndiff.sources.resolve.hub_folder", lambda text: None)
     return world
 
 

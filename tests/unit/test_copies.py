@@ -180,10 +180,29 @@ def test_any_content_elsewhere_is_a_concept_or_one_error(tmp_path: Path, content
 
 
 def test_a_place_that_needs_another_package_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pytest_unlearndiff.sources.prompt_set_cache._from_hub", missing)
+    monkeypatch.setattr("pytest_unlearndiff.sources.prompt_set_cache._fetch_from_hub", missing)
     with pytest.raises(ConceptError, match=r"prompt set hf://x needs huggingface_hub: pip install huggingface_hub"):
         PromptSetCache(None)("hf://x")
 
 
 def missing(url: str) -> bytes:
     raise ModuleNotFoundError("No module named 'huggingface_hub'", name="huggingface_hub")
+
+
+@pytest.mark.parametrize(
+    ("content", "pins", "reason"),
+    [
+        (b"prompt\n\n", "", "no prompts in it"),
+        (b"text\na church\n", "", "no column"),
+        (b"prompt,seed\na church,many\n", "", "is not a number"),
+        (b'prompt\n"a church', "", "not a readable CSV file"),
+        (CSV, ", rows: 3", "2 rows where 3 belong"),
+    ],
+)
+def test_errors_redact_the_url_of_a_prompt_set(tmp_path: Path, content: bytes, pins: str, reason: str) -> None:
+    url = "https://me:secret@host/church.csv?Signature=secret"
+    path = concept(tmp_path, f"{{file: '{url}'{pins}}}")
+    with pytest.raises(ConceptError, match=reason) as error:
+        read_concept(path, fetch=lambda url, sha256: content)
+    assert "https://host/church.csv" in str(error.value)
+    assert "secret" not in str(error.value)

@@ -15,7 +15,7 @@ from webs import Web
 from pytest_unlearndiff.core.errors import ModelError
 from pytest_unlearndiff.core.urls import redact_url, wrap_access_errors
 from pytest_unlearndiff.runs.model_cache import ModelSpec
-from pytest_unlearndiff.sources.download import download, origin
+from pytest_unlearndiff.sources.download import download, source_url
 from pytest_unlearndiff.store.hashing import Fingerprints
 
 
@@ -63,16 +63,16 @@ def test_it_is_copied_once_and_again_when_it_changes(memory: fsspec.AbstractFile
 
 def test_people_are_told_the_url(memory: fsspec.AbstractFileSystem, tmp_path: Path) -> None:
     found = download("memory://bucket/erased")
-    assert origin(found) == "memory://bucket/erased"
+    assert source_url(found) == "memory://bucket/erased"
     assert ModelSpec(found).title == "memory://bucket/erased"
     assert ModelSpec(base=found).title == "the base memory://bucket/erased"
-    assert origin(tmp_path / "model") == str(tmp_path / "model")
+    assert source_url(tmp_path / "model") == str(tmp_path / "model")
 
 
 def test_a_copy_of_which_nobody_knows_the_url_is_called_by_its_path(memory: fsspec.AbstractFileSystem) -> None:
     found = download("memory://bucket/erased")
     (found.parent / ".url").unlink()
-    assert origin(found) == str(found)
+    assert source_url(found) == str(found)
 
 
 def test_an_empty_folder_is_nothing() -> None:
@@ -97,7 +97,7 @@ def test_a_signature_is_sent_and_neither_shown_nor_part_of_the_name(tmp_path: Pa
         assert download(f"{web.url}/esd.pt?signature=another", said.append) == found
     assert any("signature=secret" in request for request in web.asked)
     assert found.name == "esd.pt"
-    assert origin(found) == f"{web.url}/esd.pt"
+    assert source_url(found) == f"{web.url}/esd.pt"
     assert said == [f"fetching {web.url}/esd.pt (0 MiB)"]
 
 

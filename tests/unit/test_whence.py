@@ -21,8 +21,8 @@ from pytest_unlearndiff.models.loading import weights_digest, wrap_pipeline
 from pytest_unlearndiff.plugin.settings import Settings
 from pytest_unlearndiff.runs.model_cache import ModelCache, ModelSpec
 from pytest_unlearndiff.sources.base_guess import guess_base
-from pytest_unlearndiff.sources.hub import MIRRORS, hub_folder, hub_mend
-from pytest_unlearndiff.sources.import_string import is_import_string, make
+from pytest_unlearndiff.sources.import_string import call_factory, is_import_string
+from pytest_unlearndiff.sources.resolve import MIRRORS, hub_folder, hub_hint
 
 KEY = "down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k.weight"
 COMPVIS = "model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight"
@@ -54,7 +54,7 @@ def test_a_hub_id_is_its_copy_on_this_machine(hub: Callable[[str], Path]) -> Non
     assert hub_folder(f"owner/erased-church@{'0' * 40}") == snapshot
     assert hub_folder("owner/erased-church/vae") is None
     assert hub_folder("owner/other") is None
-    assert "hf download owner/other" in hub_mend("owner/other")
+    assert "hf download owner/other" in hub_hint("owner/other")
 
 
 def test_a_withdrawn_id_is_its_mirror(hub: Callable[[str], Path]) -> None:
@@ -62,13 +62,13 @@ def test_a_withdrawn_id_is_its_mirror(hub: Callable[[str], Path]) -> None:
     assert hub_folder("stabilityai/stable-diffusion-2-1-base") == mirror
     old = hub("runwayml/stable-diffusion-v1-5")
     assert hub_folder("stable-diffusion-v1-5/stable-diffusion-v1-5") == old
-    assert "withdrawn" in hub_mend("stabilityai/stable-diffusion-2")
+    assert "withdrawn" in hub_hint("stabilityai/stable-diffusion-2")
 
 
 @pytest.mark.parametrize("text", ["", "a", "a/../b", "/a/b", "a b/c", "..", "../x", "a/b/../../c", "https://x/y"])
 def test_what_is_no_id_finds_nothing(text: str) -> None:
     assert hub_folder(text) is None
-    assert hub_mend(text) == "" or text in ("../x",)
+    assert hub_hint(text) == "" or text in ("../x",)
 
 
 def test_options_take_hub_ids(hub: Callable[[str], Path], pytester: pytest.Pytester) -> None:
@@ -170,14 +170,14 @@ def test_a_callable_makes_the_model(module: str, pytester: pytest.Pytester) -> N
 )
 def test_a_callable_that_makes_nothing(module: str, name: str, reason: str) -> None:
     with pytest.raises(ModelError, match=reason):
-        make(f"{module}:{name}")
+        call_factory(f"{module}:{name}")
 
 
 def test_a_callable_that_makes_no_pipeline(module: str) -> None:
     with pytest.raises(ModelError, match="the pipeline is a int; only pipelines"):
         ModelCache().victim(ModelSpec(Path(f"{module}:other")))
     with pytest.raises(ModelError, match="importable"):
-        make("no_such_module_here:f")
+        call_factory("no_such_module_here:f")
 
 
 def test_a_pipeline_of_mixed_types_draws_in_the_unets() -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from ...core.errors import ModelError
 from ...core.registry import FamilyInfo, KnownBase, registry
 from ...core.untrusted import shown
-from ...sources.import_string import imported
+from ...sources.import_string import import_string
 
 if TYPE_CHECKING:
     from ...core.concept import Sampling
@@ -96,7 +96,7 @@ def family_of(pipe: Any) -> FamilyInfo:
         ModelError: it is of none, or lacks a component, or its network asks for inputs that the family does not have.
     """
     family = next(
-        (family for family in registry().families.values() if isinstance(pipe, imported(family.pipeline))), None
+        (family for family in registry().families.values() if isinstance(pipe, import_string(family.pipeline))), None
     )
     name = type(pipe).__name__
     if family is None:
@@ -129,5 +129,5 @@ def bind_family(pipe: Any, sampling: Sampling) -> Family:
     Raises:
         ModelError: see ``family_of``, and what the implementation refuses.
     """
-    family: Family = imported(family_of(pipe).implementation)(pipe, sampling)
+    family: Family = import_string(family_of(pipe).implementation)(pipe, sampling)
     return family

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from ...core.errors import ModelError
 from ...core.registry import FormatInfo, registry
-from ...sources.import_string import imported
+from ...sources.import_string import import_string
 from ..families import supported_families
 from ..tensor_files import Contents, Tensors, flatten
 from ..weight_patches import DetectedFormat
@@ -51,7 +51,7 @@ def detect_format(contents: Contents) -> DetectedFormat:
 def _read(rows: list[FormatInfo], named: Tensors, contents: Contents) -> DetectedFormat | None:
     for row in rows:
         if row.matches(named):
-            detected: DetectedFormat | None = imported(row.implementation)(named, contents)
+            detected: DetectedFormat | None = import_string(row.implementation)(named, contents)
             if detected is not None:
                 return detected
     return None
