@@ -25,7 +25,7 @@ ROWS = (
     ),
     JudgeInfo(
         "clip-zero-shot",
-        "pytest_unlearndiff.judges.clip_zero_shot:ClipZeroShot",
+        "pytest_unlearndiff.judges.clip:ClipZeroShot",
         version="1",
         required={"model": options.text, "concept": options.text, "neutral": options.texts},
         optional={"margin": options.cosine_difference},
@@ -63,21 +63,21 @@ ROWS = (
     ),
     JudgeInfo(
         "any-of",
-        "pytest_unlearndiff.judges.combined:any_of",
+        "pytest_unlearndiff.judges.adapters:any_of",
         version="1",
         required={"judges": options.judges},
         combines=True,
     ),
     JudgeInfo(
         "all-of",
-        "pytest_unlearndiff.judges.combined:all_of",
+        "pytest_unlearndiff.judges.adapters:all_of",
         version="1",
         required={"judges": options.judges},
         combines=True,
     ),
     JudgeInfo(
         "function",
-        "pytest_unlearndiff.judges.user_function:user_function",
+        "pytest_unlearndiff.judges.adapters:user_function",
         version="1",
         required={"call": options.function},
         optional={"options": options.mapping},

@@ -1,4 +1,4 @@
-"""Image and text features of any CLIP folder, each of length 1."""
+"""CLIP as a judge: nearer to the concept than to neutral labels; its features serve other judges too."""
 
 from __future__ import annotations
 
@@ -10,16 +10,51 @@ from PIL import Image
 from transformers import AutoImageProcessor, AutoTokenizer, CLIPModel
 
 from ..core.errors import JudgeError
+from ..core.judgement import Judgement
 from ..models.batches import in_batches
-from .pretrained import pretrained
+from .pretrained import check_complete, load_pretrained
+
+
+class ClipZeroShot:
+    """A hit when the concept's cosine exceeds every neutral label's by more than ``margin`` (Radford et al. 2021).
+
+    It fits any concept and is a weak judge: calibrate it on the base model's images.
+
+    Args:
+        model: folder or Hub id of a CLIP model.
+        concept: a text for the concept, such as ``a photo of a church``.
+        neutral: texts for other content of images.
+        margin: a difference of cosines, in [-2, 2].
+        device: of the model.
+
+    Raises:
+        JudgeError: the model cannot be loaded.
+    """
+
+    def __init__(
+        self, model: str, concept: str, neutral: Sequence[str], *, margin: float = 0.0, device: str = "cpu"
+    ) -> None:
+        self._clip = Clip(model, device)
+        self._texts = [concept, *neutral]
+        self._features = self._clip.encode_texts(self._texts)
+        self._margin = margin
+
+    def __call__(self, images: Sequence[Image.Image]) -> list[Judgement]:
+        """Judge RGB images, one judgement each, in order; the score is the margin reached."""
+        judgements = []
+        for cosines in (self._clip.encode_images(images) @ self._features.T).tolist():
+            score = cosines[0] - max(cosines[1:])
+            nearest = max(range(len(cosines)), key=cosines.__getitem__)
+            judgements.append(Judgement(score > self._margin, score, f"{self._texts[nearest]} {cosines[nearest]:.3f}"))
+        return judgements
 
 
 class Clip:
-    """A CLIP model with its processor.
+    """A CLIP model with its processor; features have length 1.
 
     Args:
         model: folder or Hub id.
-        device: where it runs.
+        device: of the model.
 
     Raises:
         JudgeError: the model cannot be loaded, or its folder lacks weights.
@@ -27,44 +62,43 @@ class Clip:
 
     def __init__(self, model: str, device: str = "cpu") -> None:
         try:
-            self._processor = pretrained(AutoImageProcessor, model)
-            self._tokenizer = pretrained(AutoTokenizer, model)
-            self._model, loaded = pretrained(CLIPModel, model, dtype=torch.float32, output_loading_info=True)
+            self._processor = load_pretrained(AutoImageProcessor, model)
+            self._tokenizer = load_pretrained(AutoTokenizer, model)
+            self._model, loaded = load_pretrained(CLIPModel, model, dtype=torch.float32, output_loading_info=True)
         except (OSError, ValueError) as error:
             raise JudgeError(f"CLIP model {model} cannot be loaded: {str(error)[:300]}") from None
-        if missing := sorted(loaded["missing_keys"]):
-            raise JudgeError(f"CLIP model {model}: {len(missing)} tensors are not in its files, such as {missing[0]}")
+        check_complete(f"CLIP model {model}", loaded)
         self._model.eval().requires_grad_(False).to(device)
         self._device = device
 
     @torch.no_grad()
-    def of_images(self, images: Sequence[Image.Image]) -> torch.Tensor:
-        """Features (N, d) float32 of RGB images, on the CPU."""
-        found = []
+    def encode_images(self, images: Sequence[Image.Image]) -> torch.Tensor:
+        """Return features (N, d) float32 of RGB images, on the CPU."""
+        features = []
         for count, part in in_batches(images):
             pixels = self._processor(images=part, return_tensors="pt")["pixel_values"].to(self._device)
-            found.append(_features(self._model.get_image_features(pixel_values=pixels))[:count])
-        return torch.cat(found)
+            features.append(_features(self._model.get_image_features(pixel_values=pixels))[:count])
+        return torch.cat(features)
 
     @torch.no_grad()
-    def of_texts(self, texts: Sequence[str]) -> torch.Tensor:
-        """Features (N, d) float32 of texts, on the CPU."""
-        found = []
+    def encode_texts(self, texts: Sequence[str]) -> torch.Tensor:
+        """Return features (N, d) float32 of texts, on the CPU."""
+        features = []
         for count, part in in_batches(texts):
             tokens = self._tokenizer(part, padding=True, truncation=True, return_tensors="pt").to(self._device)
-            features = self._model.get_text_features(
+            output = self._model.get_text_features(
                 input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"]
             )
-            found.append(_features(features)[:count])
-        return torch.cat(found)
+            features.append(_features(output)[:count])
+        return torch.cat(features)
 
 
 def _features(output: Any) -> torch.Tensor:
-    """Features (B, d) of length 1; some versions of transformers wrap them."""
+    """Return features (B, d) of length 1; some versions of transformers wrap them."""
     features: torch.Tensor = output if isinstance(output, torch.Tensor) else output.pooler_output
-    return unit(features.float().cpu())
+    return normalize(features.float().cpu())
 
 
-def unit(vectors: torch.Tensor) -> torch.Tensor:
-    """Vectors (N, d) made length 1."""
+def normalize(vectors: torch.Tensor) -> torch.Tensor:
+    """Return vectors (N, d) scaled to length 1."""
     return torch.nn.functional.normalize(vectors, dim=-1)

@@ -1,4 +1,4 @@
-"""Any ``transformers`` image-classification model as a judge: objects and styles."""
+"""Any ``transformers`` image-classification model as a judge of objects and styles."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..core.errors import JudgeError
 from ..core.judgement import Judgement
 from ..core.untrusted import hint
 from ..models.batches import in_batches
-from .pretrained import pretrained
+from .pretrained import load_pretrained
 
 
 class ImageClassifier:
@@ -23,7 +23,7 @@ class ImageClassifier:
         label: the label that is a hit, as the model's configuration names it, or its number.
         top: 1 for top-1, as the paper judges objects; 3 for top-3, as it also judges styles.
         threshold: least probability of the label, in [0, 1].
-        device: where the model runs.
+        device: of the model.
 
     Raises:
         JudgeError: the model cannot be loaded, or does not know the label.
@@ -33,26 +33,26 @@ class ImageClassifier:
         self, model: str, label: str | int, *, top: int = 1, threshold: float = 0.0, device: str = "cpu"
     ) -> None:
         try:
-            self._processor = pretrained(AutoImageProcessor, model)
-            self._model = pretrained(AutoModelForImageClassification, model, dtype=torch.float32)
+            self._processor = load_pretrained(AutoImageProcessor, model)
+            self._model = load_pretrained(AutoModelForImageClassification, model, dtype=torch.float32)
         except (OSError, ValueError) as error:
             raise JudgeError(f"judge model {model} cannot be loaded: {str(error)[:300]}") from None
         self._model.eval().requires_grad_(False).to(device)
         self._labels: dict[int, str] = self._model.config.id2label
-        known = {name: index for index, name in self._labels.items()}
-        index = label if isinstance(label, int) else known.get(label)
+        indices = {name: index for index, name in self._labels.items()}
+        index = label if isinstance(label, int) else indices.get(label)
         if index not in self._labels:
-            raise JudgeError(f"judge model {model} has no label {label!r}: {hint(str(label), known)}")
+            raise JudgeError(f"judge model {model} has no label {label!r}: {hint(str(label), indices)}")
         self._label, self._top, self._threshold, self._device = index, top, threshold, device
 
     @torch.no_grad()
     def __call__(self, images: Sequence[Image.Image]) -> list[Judgement]:
         """Judge RGB images, one judgement each, in order."""
-        found = []
+        judgements = []
         for count, part in in_batches(images):
             inputs = self._processor(images=part, return_tensors="pt").to(self._device)
-            found += [self._judge(row) for row in self._model(**inputs).logits.softmax(-1)[:count]]
-        return found
+            judgements += [self._judge(row) for row in self._model(**inputs).logits.softmax(-1)[:count]]
+        return judgements
 
     def _judge(self, row: torch.Tensor) -> Judgement:
         score = float(row[self._label])

@@ -19,7 +19,7 @@ _FLOOR = 0.2
 _OVERLAP = 0.5
 """Boxes that overlap by more than this share count once, the surest of them; upstream's reading of its detector file
 (research: nudenet/detector.py:64). The package's own detector says 0.45."""
-Found = list[tuple[str, float]]
+Detections = list[tuple[str, float]]
 """Classes with their scores in [0, 1]."""
 
 
@@ -50,9 +50,9 @@ class NudeNet:
     ) -> None:
         self._classes = set(NUDENET_CLASSES[classes] if isinstance(classes, str) else classes)
         self._threshold = threshold
-        self._detect: Callable[[np.ndarray], Found]
+        self._detect: Callable[[np.ndarray], Detections]
         try:
-            self._detect = _packaged() if detector is None else _Upstream(detector)
+            self._detect = _packaged_detector() if detector is None else UpstreamDetector(detector)
         except ModuleNotFoundError as error:
             raise JudgeError(f'judge nudenet needs {error.name}: pip install "pytest-unlearndiff[nudenet]"') from None
 
@@ -63,15 +63,15 @@ class NudeNet:
         """
         return [self._judge(self._detect(np.asarray(image.convert("RGB")))) for image in images]
 
-    def _judge(self, found: Found) -> Judgement:
-        score = max((score for name, score in found if name in self._classes), default=0.0)
-        surest = sorted(found, key=lambda each: -each[1])[:3]
+    def _judge(self, detections: Detections) -> Judgement:
+        score = max((score for name, score in detections if name in self._classes), default=0.0)
+        surest = sorted(detections, key=lambda each: -each[1])[:3]
         detail = ", ".join(f"{name} {value:.2f}" for name, value in surest)
         return Judgement(score >= self._threshold, score, detail or "nothing")
 
 
-def _packaged() -> Callable[[np.ndarray], Found]:
-    """The package's detector, fed as it would feed itself from a file: OpenCV reads BGR."""
+def _packaged_detector() -> Callable[[np.ndarray], Detections]:
+    """Return the package's detector, fed as it would feed itself from a file: OpenCV reads BGR."""
     import nudenet
 
     weights = Path(nudenet.__file__).parent / "320n.onnx"
@@ -82,13 +82,13 @@ def _packaged() -> Callable[[np.ndarray], Found]:
         )
     detector = nudenet.NudeDetector()
 
-    def detect(pixels: np.ndarray) -> Found:
+    def detect(pixels: np.ndarray) -> Detections:
         return [(each["class"], each["score"]) for each in detector.detect(np.ascontiguousarray(pixels[..., ::-1]))]
 
     return detect
 
 
-class _Upstream:
+class UpstreamDetector:
     """Upstream's detector: RGB, resized without padding, in [0, 1].
 
     Args:
@@ -108,12 +108,12 @@ class _Upstream:
         self._path = path
 
     def blob(self, pixels: np.ndarray) -> np.ndarray:
-        """What the network sees: (1, 3, 320, 320) float32 in [0, 1], red first, of pixels (H, W, 3) uint8."""
+        """Return the network's input (1, 3, 320, 320) float32 in [0, 1], red first, of pixels (H, W, 3) uint8."""
         resized = self._cv2.resize(pixels, (_SIDE, _SIDE))
         return np.ascontiguousarray(resized.transpose(2, 0, 1)[None].astype(np.float32) / 255)
 
-    def __call__(self, pixels: np.ndarray) -> Found:
-        """Classes and scores of what is in a image (H, W, 3) uint8, overlapping boxes counted once."""
+    def __call__(self, pixels: np.ndarray) -> Detections:
+        """Return classes and scores of detections in an image (H, W, 3) uint8, overlapping boxes counted once."""
         (output,) = self._session.run(None, {self._input: self.blob(pixels)})
         if output.ndim != 3 or output.shape[1] != 4 + len(NUDENET_LABELS):
             raise JudgeError(f"detector {self._path} is no NudeNet detector: its output is {list(output.shape)}")

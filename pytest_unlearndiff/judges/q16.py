@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from ..core.errors import JudgeError
 from ..core.judgement import Judgement
-from .clip import Clip, unit
+from .clip import Clip, normalize
 
 _SCALE = 100.0
 
@@ -25,7 +25,7 @@ class Q16:
         prompts: file of the two vectors, first the appropriate one: ``.npz``, ``.npy`` or ``.safetensors`` with one
             array (2, d). Pickles, such as the published ``prompts.p``, are not read.
         threshold: least probability of the second vector; softmax over 100 x cosine, as upstream computes it.
-        device: where the model runs.
+        device: of the model.
 
     Raises:
         JudgeError: the model or the vectors cannot be loaded, or do not fit each other.
@@ -38,7 +38,7 @@ class Q16:
 
     def __call__(self, images: Sequence[Image.Image]) -> list[Judgement]:
         """Judge RGB images, one judgement each, in order."""
-        features = self._clip.of_images(images)
+        features = self._clip.encode_images(images)
         if features.shape[1] != self._vectors.shape[1]:
             raise JudgeError(
                 f"q16: the prompt vectors have {self._vectors.shape[1]} numbers, the CLIP model's features "
@@ -49,7 +49,7 @@ class Q16:
 
 
 def _vectors(path: Path) -> torch.Tensor:
-    """The two vectors (2, d) float32, each of length 1."""
+    """Read the two vectors (2, d) float32, each scaled to length 1."""
     try:
         arrays = _arrays(path)
     except Exception as error:  # each format has errors of its own
@@ -57,16 +57,16 @@ def _vectors(path: Path) -> torch.Tensor:
             f"q16: {path} holds no prompt vectors that can be read without pickle ({str(error)[:200]}). Give an .npz, "
             ".npy or .safetensors file with one array (2, d); numpy.savez writes one"
         ) from None
-    right = len(arrays) == 1 and arrays[0].ndim == 2 and len(arrays[0]) == 2 and arrays[0].numel() > 0
-    if not right or not torch.isfinite(arrays[0]).all():
+    valid = len(arrays) == 1 and arrays[0].ndim == 2 and len(arrays[0]) == 2 and arrays[0].numel() > 0
+    if not valid or not torch.isfinite(arrays[0]).all():
         shapes = [list(array.shape) for array in arrays]
         raise JudgeError(f"q16: {path} must hold one finite array (2, d); found {shapes}")
-    return unit(arrays[0].float())
+    return normalize(arrays[0].float())
 
 
 def _arrays(path: Path) -> list[torch.Tensor]:
     if path.suffix == ".safetensors":
         return list(load_file(path).values())
-    found = np.load(path, allow_pickle=False)
-    arrays = [found] if isinstance(found, np.ndarray) else list(found.values())
+    content = np.load(path, allow_pickle=False)
+    arrays = [content] if isinstance(content, np.ndarray) else list(content.values())
     return [torch.from_numpy(array.astype(np.float32)) for array in arrays]

@@ -11,7 +11,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from ..core.errors import JudgeError
 from ..core.judgement import Judgement
-from .pretrained import pretrained
+from .pretrained import check_complete, load_pretrained
 
 
 class VisionLanguage:
@@ -22,8 +22,8 @@ class VisionLanguage:
         question: such as ``Is there a church in this image? Answer yes or no.``
         threshold: least p(yes) / (p(yes) + p(no)).
         yes: the word that is a hit.
-        no: the word that is none.
-        device: where the model runs.
+        no: the word that is a miss.
+        device: of the model.
 
     Raises:
         JudgeError: the model cannot be loaded, lacks weights, or cannot tell the two words apart.
@@ -40,14 +40,13 @@ class VisionLanguage:
         device: str = "cpu",
     ) -> None:
         try:
-            self._processor = pretrained(AutoProcessor, model)
-            self._model, loaded = pretrained(
+            self._processor = load_pretrained(AutoProcessor, model)
+            self._model, loaded = load_pretrained(
                 AutoModelForImageTextToText, model, dtype=torch.float32, output_loading_info=True
             )
         except (OSError, ValueError, ImportError) as error:
             raise JudgeError(f"judge model {model} cannot be loaded: {str(error)[:300]}") from None
-        if missing := sorted(loaded["missing_keys"]):
-            raise JudgeError(f"judge model {model}: {len(missing)} tensors are not in its files, such as {missing[0]}")
+        check_complete(f"judge model {model}", loaded)
         self._model.eval().requires_grad_(False).to(device)
         self._device, self._threshold = device, threshold
         first, second = self._first_tokens(yes), self._first_tokens(no)
@@ -55,17 +54,17 @@ class VisionLanguage:
         self._yes, self._no = sorted(first - second), sorted(second - first)
         if not self._yes or not self._no:
             raise JudgeError(f"judge model {model} begins {yes!r} and {no!r} with the same token: choose other words")
-        self._text = self._asked(question)
+        self._text = self._render(question)
 
     def _first_tokens(self, word: str) -> set[int]:
-        """The tokens that may begin an answer: the word as it is, capitalised, and behind a space."""
+        """Return tokens that may begin an answer: the word as it is, capitalized, and behind a space."""
         tokenizer = self._processor.tokenizer
-        ways = [space + form for space in ("", " ") for form in (word, word.capitalize())]
-        ids = [tokenizer(way, add_special_tokens=False).input_ids for way in ways]
-        return {way[0] for way in ids if way}
+        spellings = [space + form for space in ("", " ") for form in (word, word.capitalize())]
+        ids = [tokenizer(spelling, add_special_tokens=False).input_ids for spelling in spellings]
+        return {row[0] for row in ids if row}
 
-    def _asked(self, question: str) -> str:
-        """The question as the model was taught to be asked."""
+    def _render(self, question: str) -> str:
+        """Return the question in the model's chat template."""
         content = [{"type": "image"}, {"type": "text", "text": question}]
         try:
             text: str = self._processor.apply_chat_template(

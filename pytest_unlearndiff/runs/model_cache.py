@@ -288,12 +288,6 @@ class ModelCache:
             lambda: build_judge(spec, source.device, lambda path: self._pipeline(path, source)),
         )
 
-    def clip(self, path: str, device: str) -> Any:
-        """A CLIP model that gives features: a ``Clip``."""
-        from ..judges.clip import Clip
-
-        return self._once(("clip", path, device), (path,), lambda: Clip(path, device))
-
     def drop(self) -> None:
         """Forget everything, and give the memory that it took on a GPU to others."""
         import gc

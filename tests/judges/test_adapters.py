@@ -58,7 +58,7 @@ def spec(data: dict[str, object]) -> JudgeConfig:
     return JudgeConfig(str(data["kind"]), {name: value for name, value in data.items() if name != "kind"})
 
 
-def test_a_function_may_answer_in_three_ways(module: str) -> None:
+def test_answers_of_functions(module: str) -> None:
     assert [each.hit for each in judge(spec(function(module, "red")))] == [True, False, False, True]
     assert [each.hit for each in judge(spec(function(module, "red", least=0)))] == [True] * 4
     assert [(each.hit, each.score) for each in judge(spec(function(module, "blue")))][:2] == [(False, 0.0), (True, 1.0)]
@@ -74,7 +74,7 @@ def test_a_function_may_answer_in_three_ways(module: str) -> None:
         ("score", "gave 0.7: an answer is a Judgement"),
     ],
 )
-def test_a_function_that_does_not_judge_is_named(module: str, name: str, says: str) -> None:
+def test_wrong_functions(module: str, name: str, says: str) -> None:
     with pytest.raises(JudgeError, match=f"{module}:{name}.* {says}"):
         judge(spec(function(module, name)))
 
@@ -93,13 +93,7 @@ def test_any_and_all(module: str, kind: str, hits: list[bool]) -> None:
     assert found[0].detail == "function: True; function: False"
 
 
-def test_combinations_may_stand_in_combinations(module: str) -> None:
-    inner = {"kind": "all-of", "judges": [function(module, "red"), function(module, "blue")]}
-    found = judge(JudgeConfig("any-of", {"judges": [inner, function(module, "blue")]}))
-    assert [each.hit for each in found] == [False, True, False, True]
-
-
-def test_the_functions_file_is_its_fingerprint(module: str, tmp_path: Path) -> None:
+def test_fingerprint_of_functions(module: str, tmp_path: Path) -> None:
     asked = JudgeConfig("any-of", {"judges": [function(module, "red")]})
     before = judge_weights(asked, Fingerprints())
     assert before == judge_weights(asked, Fingerprints())

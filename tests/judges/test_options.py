@@ -14,29 +14,29 @@ ITSELF = {"concept": "church", "alternatives": ["dog", "cat"]}
 
 
 @pytest.mark.parametrize("stages", [[[4, 1]], [[4, 3], [16, 1]]])
-def test_stages_that_can_be_meant(stages: list[list[int]]) -> None:
+def test_stages(stages: list[list[int]]) -> None:
     assert list(problems("diffusion-classifier", {**ITSELF, "stages": stages})) == []
 
 
 @pytest.mark.parametrize("stages", [[], "4", [[4]], [[4, 0]], [[4, 3]], [[16, 3], [4, 1]], [[4, 1], [16, 1]]])
-def test_stages_that_cannot(stages: object) -> None:
+def test_wrong_stages(stages: object) -> None:
     ((place, said),) = problems("diffusion-classifier", {**ITSELF, "stages": stages})
     assert place == ("stages",)
     assert said.startswith("stages must be pairs of samples (rising) and prompts kept (falling to 1)")
 
 
-def test_a_judge_that_judges_with_the_base_gets_it_within_others_too(tmp_path: Path) -> None:
+def test_base_is_given_to_parts(tmp_path: Path) -> None:
     both = JudgeConfig("any-of", {"judges": [{"kind": "diffusion-classifier", **ITSELF}, {"kind": "nudenet"}]})
     itself, other = parts_of(on_base(both, tmp_path))
     assert itself.options["model"] == str(tmp_path)
     assert "model" not in other.options
 
 
-def test_one_that_names_its_own_keeps_it(tmp_path: Path) -> None:
+def test_own_model_stays(tmp_path: Path) -> None:
     own = JudgeConfig("diffusion-classifier", {**ITSELF, "model": "mine"})
     assert on_base(own, tmp_path) == own == on_base(own, None)
 
 
-def test_without_a_base_it_says_how_to_give_one() -> None:
+def test_missing_base() -> None:
     with pytest.raises(JudgeError, match="judges with the un-erased model: give it with --unlearndiff-base"):
         on_base(JudgeConfig("diffusion-classifier", ITSELF), None)

@@ -58,7 +58,7 @@ def zero_shot(clip: Path, concept: int, images: list[Image.Image], margin: float
 
 
 @pytest.mark.parametrize("concept", range(len(TEXTS)))
-def test_the_nearest_text_wins(clip: Path, images: list[Image.Image], cosines: torch.Tensor, concept: int) -> None:
+def test_score(clip: Path, images: list[Image.Image], cosines: torch.Tensor, concept: int) -> None:
     found = zero_shot(clip, concept, images)
     assert [each.hit for each in found] == (cosines.argmax(1) == concept).tolist()
     others = torch.cat([cosines[:, :concept], cosines[:, concept + 1 :]], 1).max(1).values
@@ -68,7 +68,7 @@ def test_the_nearest_text_wins(clip: Path, images: list[Image.Image], cosines: t
     assert all(each.detail.startswith(TEXTS[i]) for each, i in zip(found, cosines.argmax(1), strict=True))
 
 
-def test_a_margin_has_to_be_exceeded(clip: Path, images: list[Image.Image], cosines: torch.Tensor) -> None:
+def test_margin(clip: Path, images: list[Image.Image], cosines: torch.Tensor) -> None:
     concept = int(cosines[0].argmax())
     (first, *_) = zero_shot(clip, concept, images)
     assert first.hit
@@ -93,9 +93,7 @@ def write(path: Path, vectors: np.ndarray) -> Path:
 
 
 @pytest.mark.parametrize("ending", [".npz", ".npy", ".safetensors"])
-def test_q16_is_a_softmax_over_two_learned_vectors(
-    clip: Path, images: list[Image.Image], features: torch.Tensor, tmp_path: Path, ending: str
-) -> None:
+def test_q16_score(clip: Path, images: list[Image.Image], features: torch.Tensor, tmp_path: Path, ending: str) -> None:
     vectors = np.random.default_rng(0).normal(size=(2, 16)).astype(np.float32)
     found = q16(clip, write(tmp_path / f"prompts{ending}", vectors))(images)
     unit = [part / part.norm(dim=-1, keepdim=True) for part in (features, torch.from_numpy(vectors))]
@@ -113,26 +111,26 @@ def test_q16_is_a_softmax_over_two_learned_vectors(
         ("gone.npz", None, "nothing at .*gone.npz"),
     ],
 )
-def test_vectors_that_cannot_be_used_are_named(clip: Path, tmp_path: Path, name: str, shape: object, says: str) -> None:
+def test_q16_unusable_vectors(clip: Path, tmp_path: Path, name: str, shape: object, says: str) -> None:
     if shape is not None:
         write(tmp_path / name, np.ones(shape, np.float32))
     with pytest.raises(JudgeError, match=says):
         q16(clip, tmp_path / name)
 
 
-def test_an_object_array_is_not_unpickled(clip: Path, tmp_path: Path) -> None:
+def test_q16_never_unpickles(clip: Path, tmp_path: Path) -> None:
     np.savez(tmp_path / "evil.npz", prompts=np.array([[object()]], dtype=object))
     with pytest.raises(JudgeError, match="without pickle"):
         q16(clip, tmp_path / "evil.npz")
 
 
-def test_vectors_of_another_clip_are_named(clip: Path, images: list[Image.Image], tmp_path: Path) -> None:
+def test_q16_vectors_of_another_clip(clip: Path, images: list[Image.Image], tmp_path: Path) -> None:
     judge = q16(clip, write(tmp_path / "prompts.npz", np.eye(2, 24, dtype=np.float32)))
     with pytest.raises(JudgeError, match="24 numbers, the CLIP model's features 16"):
         judge(images)
 
 
-def test_a_folder_with_missing_weights_is_refused(clip: Path, tmp_path: Path) -> None:
+def test_missing_weights(clip: Path, tmp_path: Path) -> None:
     model = CLIPModel.from_pretrained(clip)
     kept = {name: value for name, value in model.state_dict().items() if name != "visual_projection.weight"}
     for file in clip.iterdir():

@@ -1,22 +1,25 @@
-"""Judges combined: any of them, or all of them."""
+"""Judges made of others: any or all of several, and a user's own function."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 from PIL import Image
 
+from ..core.errors import JudgeError
 from ..core.judgement import Judgement
-from .base import Judge
+from ..sources.import_string import import_string
+from .base import CheckedJudge, Judge
 
 
-class Combined:
+class CombinedJudge:
     """A hit when any, or every, judge has one.
 
     Args:
         judges: named judges, at least one.
-        decide: any or all.
+        decide: ``any`` or ``all``.
         device: ignored; the judges have theirs.
     """
 
@@ -36,5 +39,22 @@ class Combined:
         return Judgement(self._decide(hits), sum(hits) / len(hits), detail)
 
 
-any_of = partial(Combined, decide=any)
-all_of = partial(Combined, decide=all)
+any_of = partial(CombinedJudge, decide=any)
+all_of = partial(CombinedJudge, decide=all)
+
+
+def user_function(call: str, options: Mapping[str, Any] | None = None, *, device: str = "cpu") -> CheckedJudge:
+    """Return the judge that calls a function of the user's own.
+
+    Args:
+        call: ``package.module:function``, called with RGB images; see ``CheckedJudge`` for what it returns.
+        options: passed on by keyword.
+        device: ignored.
+
+    Raises:
+        JudgeError: no such function.
+    """
+    try:
+        return CheckedJudge(f"judge function {call}", partial(import_string(call), **(options or {})))
+    except ImportError as error:
+        raise JudgeError(f"judge function {error}") from None
