@@ -1,4 +1,4 @@
-"""The house stands: floors are kept, and a session that attacks nothing pays for no model library."""
+"""Layers and imports: each layer knows only those below it, and what attacks nothing imports no model library."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from benchmark.architecture import PACKAGE, circles, import_graph, nested_imports
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGE = ROOT / "pytest_unlearndiff"
 HEAVY = (
     "torch",
     "numpy",
@@ -25,7 +25,7 @@ HEAVY = (
     "fsspec",
     "ray",
 )
-LIGHT_ROOMS = ("core", "store", "sources", "runs", "workers", "reports", "cli", "plugin")
+LIGHT_LAYERS = ("core", "store", "sources", "runs", "workers", "reports", "cli", "plugin")
 # Imports the modules it is given as if nothing heavy were installed, and prints those that cannot be.
 IMPORT_WITHOUT = f"""
 import importlib, json, sys
@@ -44,12 +44,12 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=120)
 
 
-def modules(room: str) -> list[str]:
-    paths = sorted((PACKAGE / room).rglob("*.py"))
+def modules(layer: str) -> list[str]:
+    paths = sorted((PACKAGE / layer).rglob("*.py"))
     return [".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for path in paths]
 
 
-def test_a_room_imports_only_from_floors_below_it() -> None:
+def test_layers() -> None:
     command = "from importlinter.cli import lint_imports_command; lint_imports_command()"
     linted = run("-c", command, "--config", str(ROOT / "pyproject.toml"), "--no-cache")
     assert linted.returncode == 0, linted.stdout + linted.stderr
@@ -58,14 +58,14 @@ def test_a_room_imports_only_from_floors_below_it() -> None:
     assert int(kept[1]) >= 1
 
 
-def test_every_room_stands_on_a_floor() -> None:
+def test_every_folder_is_a_layer() -> None:
     contract = (ROOT / "pyproject.toml").read_text(encoding="utf-8").split("[[tool.importlinter.contracts]]", 1)[1]
-    rooms = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
-    assert rooms == set(re.findall(r"pytest_unlearndiff\.(\w+)", contract))
+    folders = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
+    assert folders == set(re.findall(r"pytest_unlearndiff\.(\w+)", contract))
 
 
 @pytest.mark.parametrize("module", ["pytest_unlearndiff", "pytest_unlearndiff.plugin.hooks"])
-def test_pytests_own_start_loads_nothing_heavy(module: str) -> None:
+def test_start_of_pytest_loads_no_model_library(module: str) -> None:
     code = f"import sys, json, {module}; print(json.dumps(sorted(sys.modules)))"
     loaded = run("-c", code)
     assert loaded.returncode == 0, loaded.stderr
@@ -74,16 +74,16 @@ def test_pytests_own_start_loads_nothing_heavy(module: str) -> None:
     assert names.isdisjoint({*HEAVY, "PIL"})
 
 
-@pytest.mark.parametrize("room", LIGHT_ROOMS)
-def test_light_floors_import_where_no_model_library_is_installed(room: str) -> None:
-    found = modules(room)
+@pytest.mark.parametrize("layer", LIGHT_LAYERS)
+def test_light_layers_import_without_model_libraries(layer: str) -> None:
+    found = modules(layer)
     assert len(found) > 1
     imported = run("-c", IMPORT_WITHOUT, *found)
     assert imported.returncode == 0, imported.stderr
     assert json.loads(imported.stdout) == {}
 
 
-def test_every_public_name_is_found() -> None:
+def test_public_names() -> None:
     code = (
         "import pytest_unlearndiff as p; "
         "missing = [n for n in p.__all__ if getattr(p, n, None) is None]; assert not missing, missing; "
@@ -91,3 +91,17 @@ def test_every_public_name_is_found() -> None:
     )
     found = run("-c", code)
     assert found.returncode == 0, found.stderr
+
+
+def test_import_circles() -> None:
+    """Imports for type hints and inside functions count."""
+    assert len(circles(import_graph())) <= 1
+
+
+def test_imports_inside_functions() -> None:
+    assert sum(len(list(nested_imports(path))) for path in PACKAGE.rglob("*.py")) <= 93
+
+
+def test_plugin_has_one_lazy_boundary() -> None:
+    paths = [path for path in (PACKAGE / "plugin").glob("*.py") if list(nested_imports(path))]
+    assert {path.name for path in paths} <= {"hooks.py", "session_checks.py"}

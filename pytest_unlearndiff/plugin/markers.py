@@ -22,6 +22,7 @@ from ..core.known_prompts import NOTHING_KNOWN, KnownPrompts, read_known
 from ..core.rate import parse_limit
 from ..core.registry import registry
 from ..core.untrusted import parse_path, short_repr
+from ..sources.resolve import resolve_model_path
 from .option_parsers import KNOWN_PROMPTS
 from .option_paths import PATH_HINTS
 from .settings import Settings
@@ -269,8 +270,6 @@ def _path(name: str, keywords: Mapping[str, Any], folder: Path) -> Path | None:
         return None
     if not isinstance(given, (str, os.PathLike)):
         raise GateError(f"{name}={short_repr(given)} must be a path")
-    from ..sources.resolve import resolve_model_path
-
     try:
         return resolve_model_path(os.fsdecode(given), folder, PATH_HINTS[name], allow_import_string=name == "model")
     except ModelError as error:

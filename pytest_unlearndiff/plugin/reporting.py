@@ -11,6 +11,7 @@ from ..core.environment import environment_info
 from ..core.errors import UnlearnDiffError
 from ..core.untrusted import printable
 from ..reports.gate_report import GateReport
+from ..reports.github import append_summary, workflow_commands
 from ..reports.retention import RetentionReport
 from ..reports.session import SessionReport, UnmeasuredTest, with_retention
 from ..reports.writers import write
@@ -65,8 +66,6 @@ def _write(
     kind: str, path: Any, record: SessionReport, state: SessionState, config: pytest.Config
 ) -> list[tuple[str, str]]:
     if kind == "github":
-        from ..reports.github import append_summary, workflow_commands
-
         append_summary(record)
         return [(line, "") for line in workflow_commands(record, config.rootpath)]
     images = state.store if state.settings.images != "none" else None
