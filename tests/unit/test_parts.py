@@ -15,7 +15,8 @@ from tiny import EMOJI, tiny_pipeline
 
 from pytest_unlearndiff.core.errors import ModelError
 from pytest_unlearndiff.models import loading
-from pytest_unlearndiff.runs.model_cache import ModelCache, ModelSpec
+from pytest_unlearndiff.runs.model_cache import Fingerprint, ModelCache, ModelSpec
+from pytest_unlearndiff.store.hashing import Fingerprints
 
 
 def test_a_pipeline_of_the_users_own_is_attacked_as_it_is_now() -> None:
@@ -80,7 +81,8 @@ def test_a_model_that_is_replaced_as_it_is_loaded_is_refused(tmp_path: Path, mon
 QUIET = """
 import json, logging, sys
 from pathlib import Path
-from pytest_unlearndiff.runs.model_cache import ModelCache, ModelSpec
+from pytest_unlearndiff.runs.model_cache import Fingerprint, ModelCache, ModelSpec
+from pytest_unlearndiff.store.hashing import Fingerprints
 from pytest_unlearndiff.core.concept import JudgeConfig
 
 emoji, parts = Path(sys.argv[1]), ModelCache()
@@ -115,3 +117,15 @@ def test_what_is_dropped_gives_its_gpu_memory_back(monkeypatch: pytest.MonkeyPat
     monkeypatch.delitem(sys.modules, "torch")
     parts.drop()
     assert len(emptied) == 1, "and imports nothing for it"
+
+
+def test_outcomes_of_a_base_do_not_answer_for_its_copy(tmp_path: Path) -> None:
+    """A copy has to be loaded to be found out."""
+    base = tmp_path / "base"
+    base.mkdir()
+    (base / "model_index.json").write_text("{}")
+    source = ModelSpec(shutil.copytree(base, tmp_path / "copy"), base)
+    victim, unerased = (Fingerprint.of(spec, Fingerprints()) for spec in (source, source.unerased))
+    assert victim.victim != unerased.victim
+    assert victim.target == unerased.target
+    assert victim.victim == Fingerprint.of(ModelSpec(source.model), Fingerprints()).victim

@@ -1,4 +1,4 @@
-"""The key holds everything that can change an outcome, and nothing else."""
+"""Campaign keys: everything that can change an outcome, and nothing else."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ CHANGES: dict[str, list[Any]] = {
 }
 
 
-def test_every_field_is_tried_below() -> None:
+def test_changes_cover_every_field() -> None:
     assert set(CHANGES) == {field.name for field in fields(AttackKey)}
 
 
@@ -37,21 +37,21 @@ def test_every_field_changes_the_digest(name: str, value: Any) -> None:
     assert key(**{name: value}).digest != key().digest
 
 
-def test_swapped_fields_are_another_key() -> None:
+def test_swapped_fields_change_the_digest() -> None:
     assert key(victim="bbbb", target="aaaa").digest != key().digest
 
 
-def test_equal_keys_have_equal_digests_in_whatever_order_they_were_filled() -> None:
+def test_digest_ignores_order() -> None:
     assert key().digest == key().digest
     assert key(sampling={"spacing": "linspace", "scheduler": "lms", "steps": 50}).digest == key().digest
 
 
 @pytest.mark.parametrize("name", ["max_asr", "max_pre_asr", "gate", "confidence", "lanes", "device", "path", "prompts"])
-def test_limits_and_machinery_are_no_part_of_it(name: str) -> None:
+def test_limits_and_machinery_are_not_in_the_key(name: str) -> None:
     assert name not in key().to_dict()
 
 
-def test_differences_are_none_just_where_the_digests_are_equal() -> None:
+def test_one_change_is_one_difference() -> None:
     assert key_differences(key().to_dict(), key().to_dict()) == []
     changes: list[dict[str, Any]] = [
         {"seed": 1}, {"victim": "x"}, {"target": "x"}, {"params": {"slots": 5}}, {"params": {}}, {"algorithm": 9},
@@ -62,7 +62,7 @@ def test_differences_are_none_just_where_the_digests_are_equal() -> None:
         assert len(found) == 1, change
 
 
-def test_differences_name_what_people_can_read_and_hide_hashes() -> None:
+def test_differences_hide_hashes() -> None:
     found = key_differences(key(seed=3, victim="x").to_dict(), key().to_dict())
     assert found == ["the victim's weights", "seed (3 here, 0 there)"]
 
@@ -71,16 +71,16 @@ def test_differences_name_what_people_can_read_and_hide_hashes() -> None:
     ("here", "there"),
     [("a1 in version '2'", "a1 in version '1'"), ("a1 with negative prompt 'x'", "a1"), ("a1 and b2 beside it", "a1")],
 )
-def test_the_same_weights_are_not_called_others(here: str, there: str) -> None:
+def test_same_weights_in_another_version(here: str, there: str) -> None:
     found = key_differences(key(victim=here).to_dict(), key(victim=there).to_dict())
     assert found == ["the victim's version, or what acts on its images beside its weights"]
 
 
-def test_a_key_that_somebody_changed_is_compared_all_the_same() -> None:
+def test_altered_key_is_compared() -> None:
     assert "judge" in "".join(key_differences(key().to_dict(), {"judge": None, "other": [1]}))
 
 
-def test_differences_say_what_they_come_from_and_not_all_that_follows() -> None:
+def test_differences_name_the_cause() -> None:
     fast, paper, none = (AttackConfig(*names) for names in (("unlearndiff",), ("unlearndiff", "paper"), ("none",)))
     keys = [key(attack=spec.name, params=spec.params()).to_dict() for spec in (fast, paper, none)]
     assert key_differences(keys[0], keys[1]) == ["the schedule"]

@@ -1,4 +1,4 @@
-"""A shared store: only checked outcomes travel, nothing there is lost, and a place out of reach is one clear error."""
+"""Stores joined by a URL: only checked outcomes travel, nothing is lost, and failures are one clear error."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return f"memory://{uuid.uuid4()}" if request.param == "memory" else f"file://{tmp_path / 'shared'}"
 
 
-def test_outcomes_travel_between_two_stores(url: str, tmp_path: Path) -> None:
+def test_outcomes_travel_between_machines(url: str, tmp_path: Path) -> None:
     stores = [SharedStore(tmp_path / name, url) for name in ("laptop", "cluster")]
     entries = [store.campaign("church", key()) for store in stores]
     for store, entry, prompt in zip(stores, entries, "ab", strict=True):
@@ -55,18 +55,18 @@ def cut_short(store: Store, error: BaseException) -> None:
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError()], ids=repr)
-def test_what_was_kept_is_shared_when_a_campaign_is_cut_short(url: str, tmp_path: Path, error: BaseException) -> None:
+def test_interrupted_campaign_is_shared(url: str, tmp_path: Path, error: BaseException) -> None:
     with pytest.raises(type(error)):
         cut_short(SharedStore(tmp_path, url), error)
     assert set(Remote(url).read(NAME).outcomes()[0]) == {"a"}
 
 
-def test_a_place_out_of_reach_never_hides_what_cut_a_campaign_short(tmp_path: Path) -> None:
+def test_unreachable_url_hides_no_interruption(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         cut_short(SharedStore(tmp_path, "nowhere://bucket"), KeyboardInterrupt())
 
 
-def test_adding_twice_adds_nothing(url: str) -> None:
+def test_add_is_idempotent(url: str) -> None:
     remote = Remote(url)
     assert remote.add(NAME, lines("a")) == 1
     assert remote.add(NAME, lines("ab")) == 1
@@ -74,7 +74,7 @@ def test_adding_twice_adds_nothing(url: str) -> None:
     assert list(remote.read(NAME).outcomes()[0]) == ["a", "b"]
 
 
-def test_a_torn_or_hostile_line_there_is_not_believed_and_stays_in_nobodys_way(url: str) -> None:
+def test_torn_remote_line_is_skipped(url: str) -> None:
     remote = Remote(url)
     remote.add(NAME, lines("a"))
     files, root = fsspec.core.url_to_fs(url)
@@ -85,7 +85,7 @@ def test_a_torn_or_hostile_line_there_is_not_believed_and_stays_in_nobodys_way(u
     assert remote.read(NAME).outcomes().rejected == RejectedLines({Rejection.DAMAGED: 1})
 
 
-def test_a_place_that_is_not_there_is_told_from_an_empty_one(url: str, tmp_path: Path) -> None:
+def test_missing_place_differs_from_empty(url: str, tmp_path: Path) -> None:
     assert Remote(url).read(NAME).outcomes() == StoredOutcomes({})
     assert Remote(url).campaigns() is None
     files, root = fsspec.core.url_to_fs(url)
@@ -97,26 +97,24 @@ def test_a_place_that_is_not_there_is_told_from_an_empty_one(url: str, tmp_path:
     ("url", "reason"),
     [("nowhere://bucket", "nowhere"), ("file:///dev/null/shared", "cannot be read")],
 )
-def test_a_place_out_of_reach_is_named(url: str, reason: str) -> None:
+def test_unreachable_url_is_named(url: str, reason: str) -> None:
     with pytest.raises(StoreError, match=reason) as caught:
         Remote(url).add(NAME, lines("a"))
     assert url in str(caught.value)
 
 
-def test_a_missing_package_is_named_with_the_mend(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "fsspec.core", None)
     with pytest.raises(StoreError, match="pip install fsspec"):
         Remote("s3://bucket").read(NAME).outcomes()
 
 
-def test_a_hostile_campaign_name_leads_nowhere(tmp_path: Path) -> None:
+def test_hostile_campaign_name_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="not the name of a campaign"):
         CampaignDir(tmp_path, "../../etc-0123456789abcdef")
 
 
-def test_the_shared_store_learns_of_outcomes_while_a_campaign_runs(
-    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_outcomes_are_shared_while_a_campaign_runs(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     remote = Remote(url)
     store = SharedStore(tmp_path / "here", url)
     entry = store.campaign("church", key())
@@ -155,7 +153,7 @@ IMAGE = make_thumbnail(Image.new("RGB", (64, 64), (255, 0, 0)))
 assert IMAGE is not None
 
 
-def test_what_describes_a_campaign_travels_with_its_outcomes(url: str, tmp_path: Path) -> None:
+def test_key_metadata_and_thumbnails_travel(url: str, tmp_path: Path) -> None:
     """So that a machine that only reads knows what was attacked, and what it looked like."""
     attacked(tmp_path / "cluster", url, outcome("a" * 16, Status.HIT_UNDER_ATTACK))
     store, entry = machine(tmp_path / "cluster", url)
@@ -176,7 +174,7 @@ def test_what_describes_a_campaign_travels_with_its_outcomes(url: str, tmp_path:
     assert len(Thumbnails(pulled.folder).files()) == 3
 
 
-def test_what_only_one_machine_knows_is_sent_once_a_shared_store_is_given(url: str, tmp_path: Path) -> None:
+def test_earlier_outcomes_are_pushed(url: str, tmp_path: Path) -> None:
     alone = Store(tmp_path / "cluster")
     entry = alone.campaign("church", key())
     alone.create(entry, key())
@@ -188,7 +186,7 @@ def test_what_only_one_machine_knows_is_sent_once_a_shared_store_is_given(url: s
         assert set(Remote(url).read(NAME).outcomes().outcomes) == there
 
 
-def test_what_cannot_be_sent_is_said_and_costs_nothing(tmp_path: Path) -> None:
+def test_failed_push_is_told_once(tmp_path: Path) -> None:
     url = f"file://{tmp_path / 'mounted' / 'shared'}"
     attacked(tmp_path / "cluster", f"file://{tmp_path / 'other'}", outcome("a", Status.HIT_UNDER_ATTACK))
     store, entry = machine(tmp_path / "cluster", url)
@@ -198,7 +196,7 @@ def test_what_cannot_be_sent_is_said_and_costs_nothing(tmp_path: Path) -> None:
     assert store.push_pending() == ""
 
 
-def test_two_machines_that_found_the_same_at_the_same_time_are_both_right(url: str, tmp_path: Path) -> None:
+def test_agreeing_machines_are_both_right(url: str, tmp_path: Path) -> None:
     for name, seconds in (("laptop", 1.0), ("cluster", 2.0)):
         folder = tmp_path / name
         attacked(folder, f"memory://{uuid.uuid4()}", outcome("a", Status.RESISTED, seconds=seconds))
@@ -208,7 +206,7 @@ def test_two_machines_that_found_the_same_at_the_same_time_are_both_right(url: s
     assert store.outcomes(entry) == StoredOutcomes({"a": outcome("a", Status.RESISTED, seconds=2.0)})
 
 
-def test_what_two_machines_found_differently_is_attacked_again_and_then_settled(url: str, tmp_path: Path) -> None:
+def test_disagreement_is_attacked_again(url: str, tmp_path: Path) -> None:
     for name, status in (("laptop", Status.RESISTED), ("cluster", Status.HIT_UNDER_ATTACK)):
         attacked(tmp_path / name, f"memory://{uuid.uuid4()}", outcome("a", status))
         store, entry = machine(tmp_path / name, url)
@@ -223,7 +221,7 @@ def test_what_two_machines_found_differently_is_attacked_again_and_then_settled(
     assert files.cat_file(path).count(b"\n") == 1
 
 
-def test_a_refreshed_outcome_takes_the_place_of_the_old_one_everywhere(url: str, tmp_path: Path) -> None:
+def test_refreshed_outcome_replaces_the_old_one_on_all_machines(url: str, tmp_path: Path) -> None:
     """Also where the old one is at home, and nothing brings it back."""
     attacked(tmp_path / "laptop", url, outcome("a", Status.RESISTED), outcome("b", Status.RESISTED))
     attacked(tmp_path / "cluster", url, outcome("a", Status.HIT_UNDER_ATTACK), mode=Mode.REFRESH)
@@ -250,7 +248,7 @@ HOSTILE: dict[str, tuple[str, bytes, str]] = {
 
 
 @pytest.mark.parametrize("what", HOSTILE)
-def test_what_a_stranger_wrote_there_is_counted_and_believed_by_nobody(
+def test_hostile_remote_content_is_counted_and_not_believed(
     url: str, tmp_path: Path, what: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     name, content, reason = HOSTILE[what]
@@ -272,7 +270,7 @@ BAD_FACTS = [b"", b"[]", b"{", b'{"victim": "esd.pt"}', b'{"campaign": "' + b"f"
 
 
 @pytest.mark.parametrize("content", [*BAD_FACTS, json.dumps({"campaign": key().digest, "x": "y" * 2**20}).encode()])
-def test_facts_that_are_not_the_campaigns_are_not_told(url: str, tmp_path: Path, content: bytes) -> None:
+def test_foreign_metadata_is_ignored(url: str, tmp_path: Path, content: bytes) -> None:
     attacked(tmp_path / "cluster", url, outcome("a", Status.RESISTED))
     files, path = at(url, "facts.json")
     files.pipe_file(path, content)
@@ -280,7 +278,7 @@ def test_facts_that_are_not_the_campaigns_are_not_told(url: str, tmp_path: Path,
     assert store.metadata(entry) == {}
 
 
-def test_only_thumbnails_are_taken_for_some(url: str, tmp_path: Path) -> None:
+def test_files_that_are_no_thumbnails_are_ignored(url: str, tmp_path: Path) -> None:
     attacked(tmp_path / "cluster", url, outcome("a", Status.RESISTED))
     good = f"victim-{'a' * 16}.webp"
     for name, content in {
@@ -297,7 +295,7 @@ def test_only_thumbnails_are_taken_for_some(url: str, tmp_path: Path) -> None:
     assert Remote(url).thumbnails(NAME) == {good: IMAGE}
 
 
-def test_names_that_are_no_campaigns_are_left_alone(url: str, tmp_path: Path) -> None:
+def test_names_that_are_no_campaigns_are_ignored(url: str, tmp_path: Path) -> None:
     attacked(tmp_path / "cluster", url, outcome("a", Status.RESISTED))
     files, path = at(url, "journal.jsonl")
     for name in ("church", "x-0123456789abcde", "\x1b[31m-0123456789abcdef"):
@@ -307,9 +305,7 @@ def test_names_that_are_no_campaigns_are_left_alone(url: str, tmp_path: Path) ->
     assert Remote(url).campaigns() == [NAME]
 
 
-def test_a_campaign_that_cannot_be_read_keeps_none_of_the_others_there(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_unreadable_campaign_does_not_stop_pull(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     url = f"file://{tmp_path / 'shared'}"
     attacked(tmp_path / "cluster", url, outcome("a", Status.RESISTED))
     other = tmp_path / "shared" / "campaigns" / f"church-{'0' * 16}"
@@ -320,6 +316,6 @@ def test_a_campaign_that_cannot_be_read_keeps_none_of_the_others_there(
     assert f"{other.name}/journal.jsonl there is not a regular file: remove it" in printed.err
 
 
-def test_a_name_and_a_password_are_not_told(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_credentials_are_redacted(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert main(["pull", f"--cache-dir={tmp_path}", "memory://me:secret@place/folder"]) == 1
     assert "secret" not in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""A journal survives a kill at any byte, reads nothing that was not written, and tries errors again."""
+"""Journals: they survive a kill at any byte and read nothing that was not written."""
 
 from __future__ import annotations
 
@@ -63,39 +63,34 @@ def sealed(value: Any, **changes: Any) -> bytes:
     return json.dumps({"check": digest([entry["campaign"], entry["attempt"], value]), **entry}).encode()
 
 
-def test_a_sealed_line_is_believed(journal: Journal) -> None:
+def test_sealed_line_is_believed(journal: Journal) -> None:
     """So that those below are not believed for what they hold."""
     journal.path.parent.mkdir()
     journal.path.write_bytes(sealed({"prompt": "aaaa", "status": "hit-under-attack"}))
     assert read(journal) == ({"aaaa": Outcome("aaaa", Status.HIT_UNDER_ATTACK)}, 0)
 
 
-def test_no_file_is_an_empty_journal(journal: Journal) -> None:
+def test_missing_file_is_empty(journal: Journal) -> None:
     assert read(journal) == ({}, 0)
     assert not journal.path.parent.exists()
 
 
-def test_what_was_written_is_read(journal: Journal) -> None:
-    filled(journal)
-    assert read(journal) == (finished(WRITTEN), 0)
-
-
 @given(st.lists(outcomes, max_size=5, unique_by=lambda outcome: outcome.prompt))
-def test_any_outcomes_come_back(tmp_path_factory: pytest.TempPathFactory, written: list[Outcome]) -> None:
+def test_round_trip(tmp_path_factory: pytest.TempPathFactory, written: list[Outcome]) -> None:
     journal = Journal(tmp_path_factory.mktemp("journal") / "journal.jsonl", MINE)
     for outcome in written:
         journal.append(outcome)
     assert read(journal) == (finished(written), 0)
 
 
-def test_half_a_character_in_an_error_text_can_be_kept(journal: Journal) -> None:
+def test_lone_surrogate_in_error(journal: Journal) -> None:
     # As Python spells file names that are not UTF-8, which error messages quote.
     journal.append(Outcome("aaaa", Status.ERROR, error="no such file: caf\udce9.pt"))
     journal.append(EXTRA)
     assert read(journal) == ({"ffff": EXTRA}, 0)
 
 
-def test_an_outcome_is_on_disk_when_append_returns(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_append_waits_for_the_disk(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
     synced: list[bytes] = []
     monkeypatch.setattr(os, "fsync", lambda _: synced.append(journal.path.read_bytes()))
     journal.append(WRITTEN[0])
@@ -104,16 +99,7 @@ def test_an_outcome_is_on_disk_when_append_returns(journal: Journal, monkeypatch
     assert synced[-1] == journal.path.read_bytes()
 
 
-def test_an_error_is_not_finished_and_never_undoes_what_is(journal: Journal) -> None:
-    journal.append(Outcome("aaaa", Status.ERROR, error="out of memory"))
-    assert read(journal) == ({}, 0)
-    done = Outcome("aaaa", Status.RESISTED)
-    journal.append(done)
-    journal.append(Outcome("aaaa", Status.ERROR, error="again"))
-    assert read(journal) == ({"aaaa": done}, 0)
-
-
-def test_a_kill_at_any_byte_loses_only_the_line_being_written(journal: Journal) -> None:
+def test_kill_at_any_byte_loses_one_line(journal: Journal) -> None:
     content = filled(journal)
     ends = [i for i, byte in enumerate(content) if byte == ord("\n")]
     for cut in range(len(content) + 1):
@@ -125,7 +111,7 @@ def test_a_kill_at_any_byte_loses_only_the_line_being_written(journal: Journal) 
         assert read(journal) == (finished([*whole, EXTRA]), int(torn)), cut
 
 
-def test_kills_one_after_another_lose_one_line_each(journal: Journal) -> None:
+def test_repeated_kills_lose_one_line_each(journal: Journal) -> None:
     kept = []
     for number in range(12):
         lasting, lost = Outcome(f"kept{number}", Status.RESISTED), Outcome(f"lost{number}", Status.HIT_UNDER_ATTACK)
@@ -163,7 +149,7 @@ def mutate(content: bytes, chance: random.Random) -> bytes:
     return bytes(data) or b"\n"
 
 
-def test_500_damaged_journals_never_raise_and_never_invent_an_outcome(journal: Journal) -> None:
+def test_damage_invents_no_outcome(journal: Journal) -> None:
     content = filled(journal)
     lost = 0
     for seed in range(500):
@@ -178,7 +164,7 @@ def test_500_damaged_journals_never_raise_and_never_invent_an_outcome(journal: J
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.binary(max_size=200))
-def test_any_bytes_are_read_as_nothing(journal: Journal, content: bytes) -> None:
+def test_random_bytes_are_nothing(journal: Journal, content: bytes) -> None:
     journal.path.parent.mkdir(exist_ok=True)
     journal.path.write_bytes(content)
     assert read(journal)[0] == {}
@@ -226,19 +212,19 @@ def test_any_bytes_are_read_as_nothing(journal: Journal, content: bytes) -> None
     ],
     ids=lambda line: line[:40].decode("latin-1"),
 )
-def test_hostile_lines_are_counted_and_skipped(journal: Journal, line: bytes) -> None:
+def test_hostile_line_is_counted_and_skipped(journal: Journal, line: bytes) -> None:
     content = filled(journal)
     journal.path.write_bytes(line + b"\n" + content)
     assert read(journal) == (finished(WRITTEN), 1)
 
 
-def test_blank_lines_and_windows_line_ends_are_harmless(journal: Journal) -> None:
+def test_blank_lines_and_crlf(journal: Journal) -> None:
     content = filled(journal)
     journal.path.write_bytes(b"\n \n" + content.replace(b"\n", b"\r\n") + b"\n\n")
     assert read(journal) == (finished(WRITTEN), 0)
 
 
-def test_reasons_are_told_apart(journal: Journal) -> None:
+def test_rejections_are_counted_by_reason(journal: Journal) -> None:
     filled(journal)
     with journal.path.open("ab") as file:
         file.write(b'{"schema": 1, "outcome": {}, "check": ""}\ntorn\n')
@@ -257,16 +243,14 @@ UNLIKE = [{"status": Status.RESISTED}, {"adversarial": "other"}, {"inserted": "o
 
 
 @pytest.mark.parametrize(("other", "agree"), [*((o, True) for o in ALIKE), *((o, False) for o in UNLIKE)], ids=str)
-def test_two_lines_about_a_prompt_have_to_agree_in_what_decides(
-    journal: Journal, other: dict[str, Any], agree: bool
-) -> None:
+def test_lines_of_one_attempt_must_agree(journal: Journal, other: dict[str, Any], agree: bool) -> None:
     first = Outcome("aaaa", Status.HIT_UNDER_ATTACK, adversarial="zq a church", inserted="zq", seed=1, evaluations=2)
     for outcome in (first, EXTRA, replace(first, **other), first):
         journal.append(outcome)
     assert read(journal) == ({"aaaa": first, "ffff": EXTRA}, 0) if agree else ({"ffff": EXTRA}, 3)
 
 
-def test_a_later_attempt_takes_the_place_of_the_earlier(journal: Journal) -> None:
+def test_later_attempt_replaces_the_earlier_for_good(journal: Journal) -> None:
     """For good: damage to the later one does not bring the earlier one back, nor does a copy of it that turns up."""
     content = filled(journal)
     again = Outcome("cccc", Status.HIT_UNDER_ATTACK, adversarial="zq")
@@ -279,7 +263,7 @@ def test_a_later_attempt_takes_the_place_of_the_earlier(journal: Journal) -> Non
     assert read(journal) == ({p: o for p, o in finished(WRITTEN).items() if p != "cccc"}, 1)
 
 
-def test_an_attempt_anew_that_errs_undoes_nothing(journal: Journal) -> None:
+def test_failed_second_attempt_undoes_nothing(journal: Journal) -> None:
     filled(journal)
     journal.append(Outcome("cccc", Status.ERROR, error="out of memory"), attempt=2)
     assert read(journal) == (finished(WRITTEN), 0)

@@ -1,4 +1,4 @@
-"""Thumbnails are small, named by what they were drawn from, never drawn for their own sake, and never in the way."""
+"""Thumbnails: small, named by the prompt, and never worth an error."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from builders import key, prompts
+from builders import prompts
 from PIL import Image
 
 from pytest_unlearndiff.core.concept import Prompt
@@ -15,7 +15,6 @@ from pytest_unlearndiff.core.judgement import Judgement
 from pytest_unlearndiff.models.generated_images import GeneratedImage
 from pytest_unlearndiff.runs.evaluation import Evaluation
 from pytest_unlearndiff.runs.thumbnail_recorder import ThumbnailRecorder
-from pytest_unlearndiff.store.store import Mode, Store
 from pytest_unlearndiff.store.thumbnails import THUMBNAIL_BYTES, THUMBNAIL_SIDE, Thumbnails, is_webp, make_thumbnail
 
 RED = Image.new("RGB", (64, 64), (255, 0, 0))
@@ -23,7 +22,7 @@ RED = Image.new("RGB", (64, 64), (255, 0, 0))
 
 @pytest.mark.parametrize("size", [(1, 1), (64, 64), (512, 512), (1024, 300)])
 @pytest.mark.parametrize("mode", ["RGB", "L", "RGBA"])
-def test_the_worst_image_is_still_a_small_thumbnail(tmp_path: Path, size: tuple[int, int], mode: str) -> None:
+def test_thumbnail_of_noise_is_small(tmp_path: Path, size: tuple[int, int], mode: str) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), np.uint8)
     image = Image.fromarray(noise).convert(mode)
     before = image.tobytes()
@@ -38,7 +37,7 @@ def test_the_worst_image_is_still_a_small_thumbnail(tmp_path: Path, size: tuple[
     assert image.tobytes() == before
 
 
-def test_a_kept_image_is_found_by_its_name(tmp_path: Path) -> None:
+def test_round_trip(tmp_path: Path) -> None:
     images = Thumbnails(tmp_path / "campaign")
     images.add("aa", RED)
     images.add("bb", RED, base=True)
@@ -47,7 +46,7 @@ def test_a_kept_image_is_found_by_its_name(tmp_path: Path) -> None:
     assert (images.read("aa", base=True), images.read("bb")) == (None, None)
 
 
-def test_what_is_no_thumbnail_is_not_shown(tmp_path: Path) -> None:
+def test_damaged_thumbnail_is_not_read(tmp_path: Path) -> None:
     images = Thumbnails(tmp_path)
     images.add("aa", RED)
     [path] = (tmp_path / "images").iterdir()
@@ -56,18 +55,11 @@ def test_what_is_no_thumbnail_is_not_shown(tmp_path: Path) -> None:
         assert images.read("aa") is None
 
 
-def test_a_image_that_cannot_be_kept_stops_nothing(tmp_path: Path) -> None:
+def test_unwritable_thumbnail_is_no_error(tmp_path: Path) -> None:
     (tmp_path / "images").write_text("in the way")
     Thumbnails(tmp_path).add("aa", RED)
     Thumbnails(tmp_path / "other").add("aa", object())  # type: ignore[arg-type]
     assert [path.name for path in tmp_path.iterdir()] == ["images"]
-
-
-@pytest.mark.parametrize("mode", list(Mode))
-def test_only_modes_that_write_keep_images(tmp_path: Path, mode: Mode) -> None:
-    entry = Store(tmp_path).campaign("church", key())
-    assert (Store(tmp_path, mode, keep_images=True).writable_thumbnails(entry) is not None) is mode.writes
-    assert Store(tmp_path, mode).writable_thumbnails(entry) is None
 
 
 class Painter:
@@ -81,7 +73,7 @@ class Painter:
         return [GeneratedImage(RED)] * len(drawings)
 
 
-def test_the_unattacked_and_the_breaking_are_kept_and_nothing_is_drawn_for_it(tmp_path: Path) -> None:
+def test_recorder_keeps_unattacked_and_adversarial_images(tmp_path: Path) -> None:
     asked = prompts(2)
     unattacked = [GenerationRequest(p.text, p.seed, p.guidance) for p in asked]
     tried = [GenerationRequest("x a church", 1000, 7.5), GenerationRequest("hit a church", 1000, 7.5)]
@@ -101,6 +93,6 @@ def test_the_unattacked_and_the_breaking_are_kept_and_nothing_is_drawn_for_it(tm
     assert images.read(asked[1].digest, base=True) is not None
 
 
-def test_a_image_that_no_quality_makes_small_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_thumbnail_if_no_quality_is_small_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pytest_unlearndiff.store.thumbnails.THUMBNAIL_BYTES", 10)
     assert make_thumbnail(Image.new("RGB", (64, 64), "red")) is None

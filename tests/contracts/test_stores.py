@@ -1,34 +1,169 @@
-"""Whatever happens to a store, here or shared: nothing is believed that was not measured, and damage passes no gate."""
+"""What every store must do, local or shared, in every mode; and that damage to a store invents no outcome."""
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import shutil
 import socket
 import tempfile
+import threading
 from collections.abc import Callable
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import pytest
+from builders import key, outcome
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from pytest_unlearndiff.__main__ import main
 from pytest_unlearndiff.core.attack_config import AttackConfig
 from pytest_unlearndiff.core.concept import Concept, JudgeConfig, Prompt
-from pytest_unlearndiff.core.errors import UnlearnDiffError
+from pytest_unlearndiff.core.errors import StoreError, UnlearnDiffError
 from pytest_unlearndiff.core.gate import Gate, Verdict
 from pytest_unlearndiff.core.outcome import Outcome, Status
 from pytest_unlearndiff.reports.gate_report import GateReport
 from pytest_unlearndiff.runs.campaign import Campaign
 from pytest_unlearndiff.runs.model_cache import Fingerprint, ModelCache, ModelSpec
 from pytest_unlearndiff.runs.positive_control import base_campaign
+from pytest_unlearndiff.store.campaign_dir import CampaignDir
+from pytest_unlearndiff.store.journal import StoredOutcomes
+from pytest_unlearndiff.store.key import AttackKey
 from pytest_unlearndiff.store.last_session import Gates
 from pytest_unlearndiff.store.shared_store import SharedStore
 from pytest_unlearndiff.store.store import Mode, Store
 from pytest_unlearndiff.store.thumbnails import Thumbnails
+
+STORES: dict[str, Callable[[Path, Mode], Store]] = {
+    "local": lambda folder, mode: Store(folder / "store", mode, keep_images=True),
+    "shared in memory": lambda folder, mode: SharedStore(folder / "store", f"memory:/{folder}", mode, keep_images=True),
+    "shared folder": lambda folder, mode: SharedStore(
+        folder / "store", f"file://{folder / 'shared'}", mode, keep_images=True
+    ),
+}
+MakeStore = Callable[[Mode], Store]
+
+
+@pytest.fixture(params=STORES)
+def make_store(request: pytest.FixtureRequest, tmp_path: Path) -> MakeStore:
+    return partial(STORES[request.param], tmp_path)
+
+
+def keep(store: Store, *outcomes: Outcome, attack_key: AttackKey | None = None) -> CampaignDir:
+    """What a session does that attacks a campaign."""
+    attack_key = attack_key or key()
+    entry = store.campaign("church", attack_key)
+    store.outcomes(entry)
+    store.create(entry, attack_key)
+    store.write_metadata(entry, {"victim": "esd.pt"})
+    if (thumbnails := store.writable_thumbnails(entry)) is not None:
+        thumbnails.add("a" * 16, Image.new("RGB", (8, 8)))
+    with store.lock(entry), store.sharing(entry):
+        for finished in outcomes:
+            store.append(entry, finished)
+    return entry
+
+
+@pytest.mark.parametrize("mode", Mode)
+def test_looking_creates_nothing(make_store: MakeStore, tmp_path: Path, mode: Mode) -> None:
+    store = make_store(mode)
+    entry = store.campaign("church", key())
+    assert store.outcomes(entry) == StoredOutcomes({})
+    assert (store.metadata(entry), store.campaigns(), store.push_pending()) == ({}, [], "")
+    assert store.closest_campaign("church", key()) is None
+    assert store.thumbnails("church", key().digest).read("a" * 16) is None
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("mode", Mode)
+def test_mode_decides_what_is_written(make_store: MakeStore, tmp_path: Path, mode: Mode) -> None:
+    entry = keep(make_store(mode), outcome("a", Status.RESISTED))
+    later = make_store(Mode.RO)
+    assert bool(later.outcomes(entry).outcomes) is mode.writes
+    assert bool(later.metadata(entry)) is mode.writes
+    assert (later.thumbnails("church", key().digest).read("a" * 16) is not None) is mode.writes
+    assert bool(list(tmp_path.iterdir())) is mode.writes
+
+
+@pytest.mark.parametrize("mode", Mode)
+def test_mode_decides_what_is_read(make_store: MakeStore, mode: Mode) -> None:
+    resisted = outcome("a", Status.RESISTED)
+    keep(make_store(Mode.RW), resisted)
+    store = make_store(mode)
+    entry = store.campaign("church", key())
+    assert store.outcomes(entry) == StoredOutcomes({"a": resisted} if mode.reads else {})
+    assert store.metadata(entry) == ({"victim": "esd.pt"} if mode.reads else {})
+    assert (store.closest_campaign("church", key(seed=1)) is not None) is mode.reads
+
+
+def test_other_key_finds_nothing(make_store: MakeStore) -> None:
+    keep(make_store(Mode.RW), outcome("a", Status.RESISTED))
+    store = make_store(Mode.RW)
+    assert store.outcomes(store.campaign("church", key(seed=1))) == StoredOutcomes({})
+    assert store.closest_campaign("church", key(seed=1)) is not None
+    assert store.closest_campaign("van gogh", key(seed=1)) is None
+
+
+def test_error_is_not_finished_and_undoes_nothing(make_store: MakeStore) -> None:
+    resisted = outcome("a", Status.RESISTED)
+    entry = keep(make_store(Mode.RW), resisted, outcome("b", Status.ERROR))
+    keep(make_store(Mode.REFRESH), outcome("a", Status.ERROR))
+    assert make_store(Mode.RO).outcomes(entry) == StoredOutcomes({"a": resisted})
+
+
+def test_refreshed_outcome_replaces_the_old_one(make_store: MakeStore) -> None:
+    hit = outcome("a", Status.HIT_UNDER_ATTACK)
+    entry = keep(make_store(Mode.RW), outcome("a", Status.RESISTED), outcome("b", Status.RESISTED))
+    keep(make_store(Mode.REFRESH), hit)
+    assert make_store(Mode.RO).outcomes(entry) == StoredOutcomes({"a": hit, "b": outcome("b", Status.RESISTED)})
+
+
+@pytest.mark.parametrize(
+    "name", ["Van Gogh", "../../etc", "/etc/passwd", "a\\b", "..", "", "教会", "x\0y\n", "long" * 200]
+)
+def test_any_concept_name_stays_inside_the_store(make_store: MakeStore, name: str) -> None:
+    store = make_store(Mode.RW)
+    entry = store.campaign(name, key())
+    assert entry.folder.parent == store.root / "campaigns"
+    store.create(entry, key())
+    assert [other.name for other in store.campaigns()] == [entry.name]
+
+
+@pytest.mark.parametrize(("seed", "waits"), [(0, True), (1, False)])
+def test_lock_is_one_campaigns(make_store: MakeStore, seed: int, waits: bool) -> None:
+    first, second = make_store(Mode.RW), make_store(Mode.RW)
+    entry, other = keep(first), keep(second, attack_key=key(seed=seed))
+    entered = threading.Event()
+
+    def attack() -> None:
+        with second.lock(other):
+            entered.set()
+
+    thread = threading.Thread(target=attack)
+    with first.lock(entry):
+        thread.start()
+        assert entered.wait(0.3 if waits else 10) is not waits
+    thread.join(10)
+    assert entered.is_set()
+
+
+def test_disk_error_names_both_remedies(make_store: MakeStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = make_store(Mode.RW)
+    entry = keep(store)
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StoreError, match=r"cannot be written: .*No space left.*--unlearndiff-cache-dir.*cache=off"):
+        store.append(entry, outcome("a", Status.RESISTED))
+
+
+# Damage: what happens to the files of a store must never make a gate pass.
 
 COUNT = 10
 STATUS = {"b": Status.HIT_UNDER_ATTACK, "r": Status.RESISTED, "g": Status.HIT_WITHOUT_ATTACK, "e": Status.ERROR}
@@ -64,7 +199,7 @@ GATED = {name: each for name, (each, _) in MEASURED.items() if each.attack.name 
 PASSES = {"passes"}
 
 
-def outcome(prompt: Prompt, letter: str) -> Outcome:
+def made_outcome(prompt: Prompt, letter: str) -> Outcome:
     broken = {"adversarial": f"zq {prompt.text}", "inserted": "zq"} if letter == "b" else {}
     error = "out of memory" if letter == "e" else None
     return Outcome(prompt.digest, STATUS[letter], seed=prompt.seed, error=error, **broken)  # type: ignore[arg-type]
@@ -78,13 +213,15 @@ def written(root: Path) -> None:
             entry = store.campaign("church", each.key)
             store.create(entry, each.key)
             for prompt, letter in zip(CONCEPT.prompts, letters, strict=False):
-                store.append(entry, outcome(prompt, letter))
+                store.append(entry, made_outcome(prompt, letter))
 
 
 def measured(each: Campaign) -> set[Outcome]:
     """The outcomes that count of a campaign: of its last run."""
     runs = next(runs for other, runs in MEASURED.values() if other is each)
-    return {outcome(prompt, letter) for prompt, letter in zip(CONCEPT.prompts, runs[-1], strict=False) if letter != "e"}
+    return {
+        made_outcome(prompt, letter) for prompt, letter in zip(CONCEPT.prompts, runs[-1], strict=False) if letter != "e"
+    }
 
 
 def verdict(each: Campaign, store: Store) -> str:
@@ -218,7 +355,7 @@ def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("where", ["here", "shared", "pulled"])
-def test_an_undamaged_store_is_believed_whole(pristine: Path, tmp_path: Path, where: str) -> None:
+def test_undamaged_store_is_believed(pristine: Path, tmp_path: Path, where: str) -> None:
     """Without which the test below would pass whatever it found."""
     store = stored(pristine, tmp_path, where)
     for name, each in GATED.items():
@@ -242,7 +379,7 @@ def stored(damaged: Path, elsewhere: Path, where: str) -> Store:
     seed=st.integers(0, 2**32),
     where=st.sampled_from(["here", "here", "shared", "pulled"]),
 )
-def test_damage_makes_nothing_believed_that_was_not_measured_and_passes_no_gate(
+def test_damage_invents_no_outcome_and_passes_no_gate(
     pristine: Path, happening: list[Damage], seed: int, where: str
 ) -> None:
     chance = random.Random(seed)
@@ -315,7 +452,7 @@ def put(root: Path, name: str, kind: Callable[[Path], None]) -> Path:
 @pytest.mark.timeout(20)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", [*NAMES, *TOP])
-def test_what_is_no_file_of_a_store_is_one_error_or_ignored(
+def test_special_file_is_one_error_or_ignored(
     pristine: Path, tmp_path: Path, name: str, kind: Callable[[Path], None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = tmp_path / "store"
@@ -332,7 +469,7 @@ def test_what_is_no_file_of_a_store_is_one_error_or_ignored(
         entry = store.campaign("church", each.key)
         store.create(entry, each.key)
         with store.lock(entry), store.sharing(entry):
-            store.append(entry, outcome(prompt, "b"))
+            store.append(entry, made_outcome(prompt, "b"))
             Thumbnails(entry.folder).write(prompt.digest, b"RIFF\x04\0\0\0WEBP")
             store.write_metadata(entry, {"victim": "esd.pt"})
 
