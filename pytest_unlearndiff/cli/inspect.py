@@ -79,7 +79,7 @@ def _inspect(path: Path, base: Path | None, *, partial: bool, trust_pickle: bool
     else:
         _print("base", str(base) if base is not None else "not given (--base)")
     pipe = load_pipeline(base) if base is not None else None
-    _account(checkpoint, load_victim(checkpoint, pipe, partial=partial, guided=_guides(checkpoint)))
+    _account(checkpoint, load_victim(checkpoint, pipe, partial=partial, defended=_guides(checkpoint)))
 
 
 def _inspect_object(spelt: str, base: Path | None) -> None:

@@ -1,75 +1,58 @@
-"""Unlearning at inference time: what images are guided away from as they are drawn."""
+"""Defenses: erasing at inference time, by what is done to images as they are drawn."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-
-@dataclass(frozen=True)
-class SafeGuidance:
-    """Settings of safe latent diffusion (Schramowski et al. 2023, section 3).
-
-    Attributes:
-        scale: s_S, strength of the guidance away from the concept.
-        warmup: delta, how long images are drawn without it.
-        threshold: lambda, how near a prediction must be to the concept's to be guided away.
-        momentum: s_m, share of the accumulated momentum.
-        beta: beta_m, how much of the momentum is kept in a step.
-    """
-
-    scale: float
-    warmup: int
-    threshold: float
-    momentum: float
-    beta: float
-
-
-# The four configurations of the paper and of its authors' repository (ml-research/safe-latent-diffusion).
-STRENGTHS: Mapping[str, SafeGuidance] = {
-    "weak": SafeGuidance(200, 15, 0.0, 0.0, 0.0),
-    "medium": SafeGuidance(1000, 10, 0.01, 0.3, 0.4),
-    "strong": SafeGuidance(2000, 7, 0.025, 0.5, 0.7),
-    "max": SafeGuidance(5000, 0, 1.0, 0.5, 0.7),
-}
-WARMUPS = ("steps", "timesteps")
+from .registry import registry
 
 
 @dataclass(frozen=True)
-class Guidance:
-    """How a victim's images are guided away from a concept.
+class DefenseConfig:
+    """A defense that the user asks for.
 
     Attributes:
-        negative_prompt: takes the place of the empty prompt; None for none.
-        strength: of safe latent diffusion, one of STRENGTHS; None for none.
-        concept: what safe latent diffusion guides away from.
-        warmup: whether its warm-up counts denoising steps, as the paper does, or is held against the timestep, as
-            Diffusion-MU-Attack does; there guidance begins at once and ends shortly before the image is done.
+        name: row of ``registry().defenses``.
+        options: name and value of each of its options, sorted.
+
+    Raises:
+        ValueError: there is no such defense, or its options are not as its row says.
     """
 
-    negative_prompt: str | None = None
-    strength: str | None = None
-    concept: str = ""
-    warmup: str = "steps"
+    name: str
+    options: tuple[tuple[str, str], ...] = ()
 
-    def __bool__(self) -> bool:
-        """Whether there is any."""
-        return self.negative_prompt is not None or self.strength is not None
-
-    @property
-    def safe(self) -> SafeGuidance | None:
-        """Settings of safe latent diffusion, where it is asked for."""
-        return STRENGTHS[self.strength] if self.strength is not None else None
+    def __post_init__(self) -> None:
+        """Refuse what its row does not know."""
+        rows = registry().defenses
+        if self.name not in rows:
+            raise ValueError(f"{self.name!r} is no defense; there are {', '.join(rows)}")
+        rows[self.name].check_options(dict(self.options))
 
     def __str__(self) -> str:
-        """In words, for reports and keys; empty where there is none."""
-        parts = []
-        if self.negative_prompt is not None:
-            parts.append(f"negative prompt {self.negative_prompt!r}")
-        if self.strength is not None:
-            counted = f"warm-up in {self.warmup}"
-            parts.append(f"safe latent diffusion ({self.strength}, {counted}) away from {self.concept!r}")
-        return " and ".join(parts)
+        """Describe it in words, for reports and keys."""
+        return registry().defenses[self.name].describe(dict(self.options))
 
 
-UNGUIDED = Guidance()
+def defense(name: str, **options: str) -> DefenseConfig:
+    """Return a defense with these options."""
+    return DefenseConfig(name, tuple(sorted(options.items())))
+
+
+def parse_defense(text: str) -> DefenseConfig:
+    """Parse ``NAME`` or ``NAME:OPTION=VALUE,OPTION=VALUE``.
+
+    Raises:
+        ValueError: names what is wrong.
+    """
+    name, _, rest = text.partition(":")
+    pairs = [part.partition("=") for part in rest.split(",")] if rest else []
+    if wrong := next((option for option, equals, _ in pairs if not equals), None):
+        raise ValueError(f"{wrong!r} gives an option no value: write {name}:OPTION=VALUE")
+    return defense(name.strip(), **{option.strip(): value.strip() for option, _, value in pairs})
+
+
+def describe_defenses(defenses: Sequence[DefenseConfig]) -> str:
+    """Describe defenses in words, for reports and keys; empty where there are none."""
+    return " and ".join(map(str, defenses))

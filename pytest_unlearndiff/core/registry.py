@@ -320,7 +320,48 @@ class FamilyInfo(Info):
 
 @dataclass(frozen=True)
 class DefenseInfo(Info):
-    """An inference-time eraser."""
+    """A defense: an inference-time eraser.
+
+    The implementation is called with its options by keyword, and returns a ``models.defenses.base.Defense``.
+
+    Attributes:
+        description: for reports and keys, with options in braces: ``negative prompt {prompt!r}``.
+        options: names of its options, all of which are texts that must be given.
+        choices: values that an option may have, where not any text.
+    """
+
+    description: str = ""
+    options: tuple[str, ...] = ()
+    choices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuse a description that its options do not complete."""
+        super().__post_init__()
+        try:
+            described = self.describe(dict.fromkeys(self.options, ""))
+        except (LookupError, ValueError) as error:
+            raise GateError(f"defense {self.name}: description={self.description!r} names no option: {error}") from None
+        if not described.strip():
+            raise GateError(f"defense {self.name}: description must say what it does, for reports and keys")
+
+    def describe(self, options: Mapping[str, str]) -> str:
+        """Describe it with these options, in words that tell versions apart."""
+        version = "" if self.version == "1" else f" (version {self.version})"
+        return self.description.format(**options) + version
+
+    def check_options(self, options: Mapping[str, str]) -> None:
+        """Refuse missing and unknown options, and values that are no choice.
+
+        Raises:
+            ValueError: names the first.
+        """
+        if missing := [name for name in self.options if name not in options]:
+            raise ValueError(f"{self.name} needs {', '.join(missing)}: {self.name}:{missing[0]}=VALUE")
+        if unknown := [name for name in options if name not in self.options]:
+            raise ValueError(f"{self.name} has no option {unknown[0]!r}")
+        for name, choices in self.choices.items():
+            if options[name] not in choices:
+                raise ValueError(f"{self.name}: {name}={options[name]!r} is none of {', '.join(choices)}")
 
     noun: ClassVar[str] = "defense"
 

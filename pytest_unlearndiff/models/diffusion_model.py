@@ -6,22 +6,24 @@ import copy
 import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any
 
 import torch
 from PIL import Image
 
 from ..core.concept import Sampling
-from ..core.defenses import UNGUIDED, Guidance
+from ..core.defenses import DefenseConfig
 from ..core.drawing import GenerationRequest
 from ..core.forward_passes import count_forwards
+from ..core.registry import registry
+from ..sources.import_string import import_string
 from . import precision as arithmetic
 from .batches import in_batches
+from .defenses.base import Defense
 from .families import bind_family, family_of
 from .families.base import Conditioning
 from .generated_images import FiniteCheck, GeneratedImage
-from .safe_latent_diffusion import safe_latent_diffusion
 from .silence import library_warnings_ignored, silence_safety_checker, tracing_warnings_ignored
 from .vocabulary import Vocabulary
 
@@ -34,7 +36,7 @@ class DiffusionModel:
     Args:
         pipe: the pipeline; it is not modified.
         sampling: how evaluation images are drawn.
-        guidance: what they are guided away from; the denoising error is the weights' own.
+        defenses: act on its images; denoising errors are those of the weights alone.
         safety_checker: whether images pass the pipeline's own safety checker, which blocks what it objects to;
             otherwise it is removed.
         compiled: whether to have torch compile the network.
@@ -47,7 +49,7 @@ class DiffusionModel:
         self,
         pipe: Any,
         sampling: Sampling,
-        guidance: Guidance = UNGUIDED,
+        defenses: Sequence[DefenseConfig] = (),
         *,
         safety_checker: bool = False,
         compiled: bool = False,
@@ -60,19 +62,22 @@ class DiffusionModel:
         self._finite = FiniteCheck(self._pipe)
         self._quietly = tracing_warnings_ignored if compiled else nullcontext
         if compiled:
-            setattr(self._pipe, self._component, arithmetic.compile_network(self._network))
+            setattr(self._pipe, self._component, arithmetic.compile_network(self.network))
         self._family = bind_family(self._pipe, sampling)
         self._sampling = sampling
-        self._guidance = guidance
+        self._defenses: list[Defense] = [
+            import_string(registry().defenses[each.name].implementation)(**dict(each.options)) for each in defenses
+        ]
 
     @property
-    def _network(self) -> Any:
+    def network(self) -> Any:
+        """Component that predicts noise."""
         return getattr(self._pipe, self._component)
 
     @property
     def device(self) -> torch.device:
         """Device of the weights."""
-        return torch.device(self._network.device)
+        return torch.device(self.network.device)
 
     @property
     def vocabulary(self) -> Vocabulary:
@@ -100,8 +105,9 @@ class DiffusionModel:
 
     @property
     def forwards_per_image(self) -> int:
-        """Forward passes of the network that one image costs, with those of safe latent diffusion."""
-        return (self._family.forwards_per_step() + (self._guidance.safe is not None)) * self._sampling.steps
+        """Forward passes of the network that one image costs, with those of defenses."""
+        extra = sum(defense.extra_forwards_per_step for defense in self._defenses)
+        return (self._family.forwards_per_step() + extra) * self._sampling.steps
 
     @property
     def gradient_scale(self) -> float:
@@ -110,7 +116,7 @@ class DiffusionModel:
         A mean over a latent makes gradients of one over its size, and half precision ends at 6e-8. A power of two
         loses nothing.
         """
-        if self._network.dtype != torch.float16:
+        if self.network.dtype != torch.float16:
             return 1.0
         return 2.0 ** round(math.log2(math.prod(self.latent_shape)))
 
@@ -211,15 +217,21 @@ class DiffusionModel:
 
     def _draw(self, requests: Sequence[GenerationRequest], guidance: float) -> list[GeneratedImage]:
         """Call the pipeline once."""
-        negative, count = self._guidance.negative_prompt, len(requests)
+        count = len(requests)
+        arguments = self._family.call_arguments(guidance, self._sampling.steps)
+        for defense in self._defenses:
+            arguments |= defense.call_arguments(count)
         self._finite.begin()
-        guided, counted = self._guided(guidance), _count_network_forwards(self._network)
-        with library_warnings_ignored(), silence_safety_checker(), self._quietly(), guided, counted:
+        with ExitStack() as stack:
+            for context in (library_warnings_ignored(), silence_safety_checker(), self._quietly()):
+                stack.enter_context(context)
+            for defense in self._defenses:
+                stack.enter_context(defense.applied(self, guidance))
+            stack.enter_context(_count_network_forwards(self.network))
             output = self._pipe(
                 prompt=[request.text for request in requests],
-                negative_prompt=None if negative is None else [negative] * count,
                 generator=[torch.Generator("cpu").manual_seed(request.seed) for request in requests],
-                **self._family.call_arguments(guidance, self._sampling.steps),
+                **arguments,
             )
         flags = getattr(output, "nsfw_content_detected", None) if self._checked else None
         return [
@@ -229,19 +241,17 @@ class DiffusionModel:
             )
         ]
 
-    def _guided(self, scale: float) -> AbstractContextManager[None]:
-        """Apply safe latent diffusion, which there is none of without classifier-free guidance (scale above 1)."""
-        if self._guidance.safe is None or scale <= 1:
-            return nullcontext()
-        ids = torch.tensor([self.vocabulary.padded(self._guidance.concept)], device=self.device)
-        concept = self.encode(ids, self.vocabulary.embeddings[ids])
-        latents = torch.empty(1, *self.latent_shape, device=self.device)
-        return safe_latent_diffusion(self._network, self._guidance, self._family.network_arguments(concept, latents))
+    @torch.no_grad()
+    def network_arguments(self, text: str) -> dict[str, Any]:
+        """Return the network's keyword arguments for one text, each (1, ...), beside latents and timestep."""
+        ids = torch.tensor([self.vocabulary.padded(text)], device=self.device)
+        conditioning = self.encode(ids, self.vocabulary.embeddings[ids])
+        return self._family.network_arguments(conditioning, torch.empty(1, *self.latent_shape, device=self.device))
 
 
 @contextmanager
 def _count_network_forwards(network: Any) -> Iterator[None]:
-    """Count what a pipeline computes with its network, the passes of safe latent diffusion among it.
+    """Count what a pipeline computes with its network, passes of defenses among it.
 
     Hooks are called in their order, so what changes the network's inputs has to be registered before.
     """

@@ -47,7 +47,7 @@ def load_victim(
     device: str = "cpu",
     dtype: str = "float32",
     partial: bool = False,
-    guided: bool = False,
+    defended: bool = False,
     safety_checker: bool = False,
     assumed: str = "",
 ) -> Loaded:
@@ -59,7 +59,7 @@ def load_victim(
         device: where a pipeline goes.
         dtype: name of a pipeline's arithmetic, one of ``core.precision.WEIGHTS``.
         partial: whether tensors may be missing without a pattern.
-        guided: whether images are guided away from the concept as they are drawn, so that weights need not differ.
+        defended: whether defenses act on its images, so that weights need not differ.
         safety_checker: whether a pipeline is loaded with its own, which may be all that it has beside the base's
             weights; for anything else, the base's counts.
         assumed: why this base, where the user did not give it; noted in the report.
@@ -68,9 +68,9 @@ def load_victim(
         ModelError: see ``load_pipeline`` and ``apply``; or a base is needed and not given.
     """
     if checkpoint.pipeline:
-        _check_class(checkpoint, guided)
+        _check_class(checkpoint, defended)
         pipe = load_pipeline(checkpoint.path, device=device, dtype=dtype, safety_checker=safety_checker)
-        changes = () if base is None else _compare_folders(pipe, base, checkpoint, guided or safety_checker)
+        changes = () if base is None else _compare_folders(pipe, base, checkpoint, defended or safety_checker)
         notes = checkpoint.notes
         if safety_checker and base is not None and not any(change.changed for change in changes):
             notes = (*notes, "its weights are the base's: all that is tested is the safety checker")
@@ -85,8 +85,8 @@ def load_victim(
     return replace(loaded, notes=(*loaded.notes, f"base assumed: {assumed}")) if assumed else loaded
 
 
-def _check_class(checkpoint: Checkpoint, guided: bool) -> None:
-    if checkpoint.pipeline == "StableDiffusionPipelineSafe" and not guided:
+def _check_class(checkpoint: Checkpoint, defended: bool) -> None:
+    if checkpoint.pipeline == "StableDiffusionPipelineSafe" and not defended:
         raise ModelError(
             f"{checkpoint.path} is a {checkpoint.pipeline}, which guides images as it draws them: give the "
             "strength and what to avoid, as in --unlearndiff-sld=medium:church (the class's own strength is medium)"
@@ -109,7 +109,7 @@ def apply(checkpoint: Checkpoint, base: Any, *, partial: bool = False) -> Loaded
     return Loaded(freeze(pipe), checkpoint.format, changes, checkpoint.metadata, checkpoint.notes)
 
 
-def _compare_folders(pipe: Any, base: Any, checkpoint: Checkpoint, guided: bool) -> tuple[WeightDiff, ...]:
+def _compare_folders(pipe: Any, base: Any, checkpoint: Checkpoint, defended: bool) -> tuple[WeightDiff, ...]:
     changes = []
     if components_of(pipe) != components_of(base):
         names = f"{type(pipe).__name__} and its base a {type(base).__name__}"
@@ -119,7 +119,7 @@ def _compare_folders(pipe: Any, base: Any, checkpoint: Checkpoint, guided: bool)
         if set(theirs) != set(ours) or any(theirs[key].shape != ours[key].shape for key in theirs):
             raise ModelError(f"{checkpoint.path}: its {component} has other tensors than the base's; is this its base?")
         changes.append(compare_weights(component, theirs, ours))
-    if not guided:
+    if not defended:
         try:
             check_changed([change for change in changes if change.component != "vae"])
         except ModelError as error:

@@ -70,7 +70,7 @@ def ending_of(request: GateRequest, state: SessionState) -> StopCondition:
 # What decides outcomes, and which gates there are.
 _REPLAYED = (
     "model", "model_version", "base", "concepts", "concept", "max_asr", "prompt_sets", "attack", "schedule", "loss",
-    "seed", "device", "dtype", "trust_pickle", "partial", "negative_prompt", "sld", "sld_warmup",
+    "seed", "device", "dtype", "trust_pickle", "partial", "negative_prompt", "sld", "defense", "sld_warmup",
     "safety_checker",
 )  # fmt: skip
 

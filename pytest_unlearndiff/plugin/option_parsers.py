@@ -7,7 +7,6 @@ from collections.abc import Callable, Collection
 
 from ..core import untrusted
 from ..core.attack_config import loss_names, schedule_names
-from ..core.defenses import STRENGTHS
 from ..core.device import read_device
 from ..core.errors import GateError
 from ..core.precision import PRECISIONS
@@ -122,9 +121,10 @@ def parse_rate(text: str) -> str:
 
 def parse_sld(text: str) -> tuple[str, str]:
     """Parse strength and concept of safe latent diffusion, such as ``medium:church``."""
+    strengths = registry().defenses["safe-latent-diffusion"].choices["strength"]
     strength, _, concept = text.partition(":")
-    if strength not in STRENGTHS or not concept.strip():
-        raise ValueError(f"a strength ({', '.join(STRENGTHS)}), a colon and what to guide away from: medium:church")
+    if strength not in strengths or not concept.strip():
+        raise ValueError(f"a strength ({', '.join(strengths)}), a colon and what to guide away from: medium:church")
     return strength, concept.strip()
 
 

@@ -101,6 +101,7 @@ OPTIONS = (
     ),
     Option("negative_prompt", "Negative prompt of the images of the model under test", "TEXT"),
     Option("sld", "Safe latent diffusion: weak, medium, strong or max, a colon, and what to avoid", "medium:TEXT"),
+    Option("defense", "Registered defense: NAME, or NAME:OPTION=VALUE,OPTION=VALUE", "NAME"),
     Option(
         "sld_warmup",
         "Unit of safe latent diffusion's warm-up: steps (default), as in its paper, or timesteps, as in "

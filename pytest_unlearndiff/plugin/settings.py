@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from ..core.defenses import Guidance
+from ..core.defenses import DefenseConfig, defense, parse_defense
 from ..core.precision import resolved
 from ..core.untrusted import printable, short_repr
 from ..core.urls import redact_url
@@ -77,6 +77,7 @@ class Settings:
     trust_pickle: bool = _value(parsers.parse_bool, False)
     negative_prompt: str | None = _value(parsers.parse_text, None)
     sld: tuple[str, str] | None = _value(parsers.parse_sld, None)
+    defense: DefenseConfig | None = _value(parse_defense, None)
     sld_warmup: str = _value(parsers.one_of("steps", "timesteps"), "steps")
     safety_checker: bool = _value(parsers.parse_bool, False)
     cache: str = _value(parsers.one_of("rw", "ro", "refresh", "off", "require"), "rw")
@@ -107,7 +108,14 @@ class Settings:
 
     def loading_on(self, device: str) -> dict[str, Any]:
         """Return the same for another device, where the session's pipeline already is."""
-        strength, concept = self.sld or (None, "")
+        defenses = [] if self.defense is None else [self.defense]
+        if self.negative_prompt is not None:
+            defenses.append(defense("negative-prompt", prompt=self.negative_prompt))
+        if self.sld is not None:
+            strength, concept = self.sld
+            defenses.append(
+                defense("safe-latent-diffusion", strength=strength, concept=concept, warmup=self.sld_warmup)
+            )
         return {
             "device": device,
             "dtype": resolved(self.dtype, device),
@@ -115,7 +123,7 @@ class Settings:
             "trust_pickle": self.trust_pickle,
             "partial": self.partial,
             "safety_checker": self.safety_checker,
-            "guidance": Guidance(self.negative_prompt, strength, concept, self.sld_warmup),
+            "defenses": tuple(defenses),
         }
 
 

@@ -42,7 +42,7 @@ def engine_here(
     victim = DiffusionModel(
         loaded.pipe,
         campaign.concept.sampling,
-        source.guidance,
+        source.defenses,
         safety_checker=source.safety_checker,
         compiled=source.compiled,
     )

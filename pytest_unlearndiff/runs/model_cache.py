@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.concept import JudgeConfig
-from ..core.defenses import UNGUIDED, Guidance
+from ..core.defenses import DefenseConfig, describe_defenses
 from ..core.device import AUTO, foreseen
 from ..core.errors import ModelError
 from ..core.judge_options import weights_of
@@ -39,7 +39,7 @@ class ModelSpec:
         compiled: whether to have torch compile the UNets; like the device, it is not part of the key.
         trust_pickle: whether pickles may be read that name more than tensors; it is never executed.
         partial: whether a checkpoint may lack tensors without a pattern.
-        guidance: how its images are guided away from a concept as they are drawn.
+        defenses: act on its images as they are drawn.
         safety_checker: whether its images pass its pipeline's own safety checker before the judge sees them.
         assumed: why this base, where it was not given.
     """
@@ -54,7 +54,7 @@ class ModelSpec:
     compiled: bool = False
     trust_pickle: bool = False
     partial: bool = False
-    guidance: Guidance = UNGUIDED
+    defenses: tuple[DefenseConfig, ...] = ()
     safety_checker: bool = False
     assumed: str = ""
 
@@ -62,7 +62,7 @@ class ModelSpec:
     def unerased(self) -> ModelSpec:
         """The base as a victim: nothing is put into it, and nothing is done to its images."""
         plain = replace(self, model=None, pipe=None, version="", version_of="", assumed="")
-        return replace(plain, guidance=UNGUIDED, safety_checker=False)
+        return replace(plain, defenses=(), safety_checker=False)
 
     def on(self, device: str) -> ModelSpec:
         """The same where its models run on this device, in the arithmetic of that."""
@@ -72,7 +72,7 @@ class ModelSpec:
     def beside(self) -> str:
         """What is done to images beside what the weights do, in words, for reports and keys; empty for nothing."""
         checked = "its own safety checker" if self.safety_checker else ""
-        return " and ".join(filter(None, (str(self.guidance), checked)))
+        return " and ".join(filter(None, (describe_defenses(self.defenses), checked)))
 
     @property
     def title(self) -> str:
@@ -252,7 +252,7 @@ class ModelCache:
                 device=source.device,
                 dtype=source.dtype,
                 partial=source.partial,
-                guided=bool(source.guidance),
+                defended=bool(source.defenses),
                 safety_checker=source.safety_checker,
                 assumed=source.assumed,
             )

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from worlds import MODEL, REQUIRE, World, section
 
+from pytest_unlearndiff.core.defenses import defense
 from pytest_unlearndiff.plugin.options import OPTIONS, Option
 from pytest_unlearndiff.plugin.settings import Settings, command_line_options, write_option
 
@@ -38,6 +39,13 @@ SAMPLES: dict[str, dict[str, Any]] = {
     "trust_pickle": {"yes": True, "no": False, "on": True},
     "negative_prompt": {"a church": "a church", "blurred, dark": "blurred, dark", "x": "x"},
     "sld": {"medium:a church": ("medium", "a church"), "max: x:y": ("max", "x:y"), "weak:fish": ("weak", "fish")},
+    "defense": {
+        "negative-prompt:prompt=x": defense("negative-prompt", prompt="x"),
+        "negative-prompt:prompt= a church": defense("negative-prompt", prompt="a church"),
+        "safe-latent-diffusion:strength=max,concept=x,warmup=steps": defense(
+            "safe-latent-diffusion", strength="max", concept="x", warmup="steps"
+        ),
+    },
     "sld_warmup": {"timesteps": "timesteps", "steps": "steps"},
     "safety_checker": {"yes": True, "no": False, "on": True},
     "cache": {"off": "off", "require": "require", "ro": "ro"},

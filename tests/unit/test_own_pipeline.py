@@ -10,7 +10,7 @@ import pytest
 import torch
 from tiny import tiny_pipeline, tiny_xl
 
-from pytest_unlearndiff.core.defenses import Guidance
+from pytest_unlearndiff.core.defenses import defense
 from pytest_unlearndiff.core.errors import ModelError
 from pytest_unlearndiff.models.loading import wrap_pipeline
 from pytest_unlearndiff.runs.model_cache import ModelCache, ModelSpec
@@ -72,7 +72,7 @@ def test_what_differs_is_accepted_and_accounted_for(make: Callable[[], Any], cha
     ("told", "said"),
     [
         ({}, ""),
-        ({"guidance": Guidance("a church")}, "negative prompt 'a church'"),
+        ({"defenses": (defense("negative-prompt", prompt="a church"),)}, "negative prompt 'a church'"),
         ({"safety_checker": True}, "its own safety checker"),
     ],
 )

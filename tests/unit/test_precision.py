@@ -18,7 +18,7 @@ from pytest_unlearndiff.attacks.losses import LossQuery, gradients
 from pytest_unlearndiff.attacks.slots import insert_slots
 from pytest_unlearndiff.core.attack_config import AttackConfig
 from pytest_unlearndiff.core.concept import Sampling
-from pytest_unlearndiff.core.defenses import Guidance
+from pytest_unlearndiff.core.defenses import defense
 from pytest_unlearndiff.core.drawing import GenerationRequest
 from pytest_unlearndiff.core.errors import ModelError
 from pytest_unlearndiff.core.judgement import Evaluated, Judgement
@@ -213,7 +213,7 @@ def test_a_compiled_victim_computes_the_same_and_leaves_the_pipeline_alone(monke
     real = torch.compile
     monkeypatch.setattr(torch, "compile", partial(real, backend="eager"))
     pipe, drawings = tiny_pipeline(1), [GenerationRequest("a church", 1, 5.0)]
-    network, guidance = pipe.unet, Guidance(strength="max", concept="church")
+    network, guidance = pipe.unet, (defense("safe-latent-diffusion", strength="max", concept="church", warmup="steps"),)
     plain, compiled = (DiffusionModel(pipe, SHORT, guidance, compiled=each) for each in (False, True))
     assert pipe.unet is network
     assert type(compiled._pipe.unet).__name__ == "OptimizedModule"

@@ -21,7 +21,7 @@ from transformers.models.clip import CLIPImageProcessorPil
 from pytest_unlearndiff.core.attack_config import AttackConfig
 from pytest_unlearndiff.core.concept import Concept, JudgeConfig, Prompt, Sampling
 from pytest_unlearndiff.core.decision import decide
-from pytest_unlearndiff.core.defenses import Guidance
+from pytest_unlearndiff.core.defenses import defense
 from pytest_unlearndiff.core.drawing import GenerationRequest
 from pytest_unlearndiff.core.errors import ModelError
 from pytest_unlearndiff.core.gate import Gate, Verdict
@@ -171,7 +171,7 @@ def test_it_is_part_of_the_key_just_where_it_counts(tmp_path: Path) -> None:
 
     folder, pipe = {"base": tmp_path / "base"}, checked_pipeline(1)
     assert victim(**folder, safety_checker=True) == victim(**folder) + " with its own safety checker"
-    both = victim(**folder, guidance=Guidance("church"), safety_checker=True)
+    both = victim(**folder, defenses=(defense("negative-prompt", prompt="church"),), safety_checker=True)
     assert both.endswith(" with negative prompt 'church' and its own safety checker")
     before = victim(pipe=pipe), victim(pipe=pipe, safety_checker=True)
     assert before[0] == victim(pipe=tiny_pipeline(1))

@@ -28,9 +28,10 @@ from pytest_unlearndiff.attacks.schedules import (
 )
 from pytest_unlearndiff.core.attack_config import AttackConfig
 from pytest_unlearndiff.core.concept import Prompt, Sampling
-from pytest_unlearndiff.core.defenses import STRENGTHS, Guidance
+from pytest_unlearndiff.core.defenses import defense
 from pytest_unlearndiff.core.drawing import GenerationRequest
 from pytest_unlearndiff.core.errors import ModelError
+from pytest_unlearndiff.models.defenses.safe_latent_diffusion import STRENGTHS
 from pytest_unlearndiff.models.diffusion_model import DiffusionModel
 from pytest_unlearndiff.models.silence import library_warnings_ignored
 from pytest_unlearndiff.models.target_images import Targets
@@ -177,8 +178,11 @@ def test_typeable_tokens_come_back_from_both_tokenizers(victim: DiffusionModel) 
 def test_guidance_away_from_a_concept(drawn_by: str) -> None:
     """Safe latent diffusion against the same loop, written out."""
     pipe, steps = tiny_xl(1), 3
-    guidance = Guidance("church") if drawn_by == "prompt" else Guidance(strength="max", concept="church")
-    (drawn,) = shown(DiffusionModel(pipe, Sampling(steps, "own"), guidance).generate(DRAWINGS[:1]))
+    chosen = {
+        "prompt": (defense("negative-prompt", prompt="church"),),
+        "safe latent diffusion": (defense("safe-latent-diffusion", strength="max", concept="church", warmup="steps"),),
+    }[drawn_by]
+    (drawn,) = shown(DiffusionModel(pipe, Sampling(steps, "own"), chosen).generate(DRAWINGS[:1]))
     if drawn_by == "prompt":
         named, seed = {"negative_prompt": "church"}, torch.Generator().manual_seed(1)
         wanted = pipe("a church", **named, guidance_scale=5.0, num_inference_steps=steps, generator=seed).images[0]

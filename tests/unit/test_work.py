@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +16,7 @@ from pytest_unlearndiff.attacks.losses import LossQuery, denoising_losses, gradi
 from pytest_unlearndiff.attacks.slots import insert_slots
 from pytest_unlearndiff.core.attack_config import AttackConfig
 from pytest_unlearndiff.core.concept import Concept, JudgeConfig, Prompt, Sampling
-from pytest_unlearndiff.core.defenses import UNGUIDED, Guidance
+from pytest_unlearndiff.core.defenses import DefenseConfig, defense
 from pytest_unlearndiff.core.drawing import GenerationRequest
 from pytest_unlearndiff.core.forward_passes import computed_forwards, count_forwards
 from pytest_unlearndiff.core.outcome import Outcome, Status
@@ -50,20 +50,25 @@ def seen(unet: Any) -> Iterator[list[int]]:
 
 @pytest.mark.parametrize("make", [tiny_pipeline, tiny_xl])
 @pytest.mark.parametrize(
-    ("scales", "sampling", "guidance", "passes"),
+    ("scales", "sampling", "defenses", "passes"),
     [
-        ([5.0], Sampling(STEPS), UNGUIDED, 2 * BATCH * STEPS),
-        ([5.0] * 5, Sampling(STEPS), UNGUIDED, 2 * 2 * BATCH * STEPS),
-        ([5.0, 7.5], Sampling(STEPS), UNGUIDED, 2 * 2 * BATCH * STEPS),
-        ([1.0], Sampling(STEPS), UNGUIDED, BATCH * STEPS),
-        ([5.0], Sampling(STEPS), Guidance(strength="max", concept="church"), 3 * BATCH * STEPS),
+        ([5.0], Sampling(STEPS), (), 2 * BATCH * STEPS),
+        ([5.0] * 5, Sampling(STEPS), (), 2 * 2 * BATCH * STEPS),
+        ([5.0, 7.5], Sampling(STEPS), (), 2 * 2 * BATCH * STEPS),
+        ([1.0], Sampling(STEPS), (), BATCH * STEPS),
+        (
+            [5.0],
+            Sampling(STEPS),
+            (defense("safe-latent-diffusion", strength="max", concept="church", warmup="steps"),),
+            3 * BATCH * STEPS,
+        ),
     ],
 )
 def test_images_count_what_the_unet_was_called_with(
-    make: Callable[[], Any], scales: list[float], sampling: Sampling, guidance: Guidance, passes: int
+    make: Callable[[], Any], scales: list[float], sampling: Sampling, defenses: Sequence[DefenseConfig], passes: int
 ) -> None:
     pipe = make()
-    victim, before = DiffusionModel(pipe, sampling, guidance), computed_forwards()
+    victim, before = DiffusionModel(pipe, sampling, defenses), computed_forwards()
     with seen(pipe.unet) as calls:
         victim.generate([GenerationRequest("a church", seed, scale) for seed, scale in enumerate(scales)])
     assert computed_forwards() - before == sum(calls) == passes

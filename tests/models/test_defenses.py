@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -12,17 +12,22 @@ from PIL import Image
 from tiny import shown, tiny_pipeline
 
 from pytest_unlearndiff.core.concept import Sampling
-from pytest_unlearndiff.core.defenses import STRENGTHS, Guidance
+from pytest_unlearndiff.core.defenses import DefenseConfig, defense, describe_defenses, parse_defense
 from pytest_unlearndiff.core.drawing import GenerationRequest
+from pytest_unlearndiff.core.registry import registry
+from pytest_unlearndiff.models.defenses.safe_latent_diffusion import STRENGTHS, Momentum
 from pytest_unlearndiff.models.diffusion_model import DiffusionModel
-from pytest_unlearndiff.models.safe_latent_diffusion import _Momentum
 
 STEPS = 12
 DRAWINGS = [GenerationRequest("a church", 1, 7.5), GenerationRequest("a truck in noto style", 2, 7.5)]
 
 
-def images(guidance: Guidance, *, steps: int = STEPS) -> list[Image.Image]:
-    return shown(DiffusionModel(tiny_pipeline(1), Sampling(steps=steps), guidance).generate(DRAWINGS))
+def sld(strength: str, warmup: str = "steps") -> tuple[DefenseConfig, ...]:
+    return (defense("safe-latent-diffusion", strength=strength, concept="church", warmup=warmup),)
+
+
+def images(defenses: Sequence[DefenseConfig], *, steps: int = STEPS) -> list[Image.Image]:
+    return shown(DiffusionModel(tiny_pipeline(1), Sampling(steps=steps), defenses).generate(DRAWINGS))
 
 
 def same(left: list[Image.Image], right: list[Image.Image]) -> bool:
@@ -54,7 +59,7 @@ def safe_pipeline() -> StableDiffusionPipelineSafe:
 @pytest.mark.parametrize("strength", STRENGTHS)
 def test_safe_latent_diffusion_draws_as_the_authors_pipeline(strength: str) -> None:
     settings, safe = STRENGTHS[strength], safe_pipeline()
-    drawn = images(Guidance(strength=strength, concept="church"))
+    drawn = images(sld(strength))
     for drawing, image in zip(DRAWINGS, drawn, strict=True):
         wanted = safe(
             drawing.text,
@@ -73,7 +78,7 @@ def test_safe_latent_diffusion_draws_as_the_authors_pipeline(strength: str) -> N
 def test_guidance_changes_images_and_only_while_it_is_asked_for() -> None:
     pipe = tiny_pipeline(1)
     plain = shown(DiffusionModel(pipe, Sampling(steps=2)).generate(DRAWINGS))
-    avoided = DiffusionModel(pipe, Sampling(steps=2), Guidance(strength="max", concept="church"))
+    avoided = DiffusionModel(pipe, Sampling(steps=2), sld("max"))
     assert not same(plain, shown(avoided.generate(DRAWINGS)))
     assert same(plain, shown(DiffusionModel(pipe, Sampling(steps=2)).generate(DRAWINGS)))
     assert avoided.forwards_per_image == 6
@@ -82,22 +87,24 @@ def test_guidance_changes_images_and_only_while_it_is_asked_for() -> None:
 
 
 def test_warm_up_in_steps_outlasts_a_short_image() -> None:
-    weak = Guidance(strength="weak", concept="church")
-    assert same(images(weak, steps=10), images(Guidance(), steps=10))
-    assert not same(images(replace(weak, warmup="timesteps"), steps=10), images(Guidance(), steps=10))
+    weak = sld("weak")
+    assert same(images(weak, steps=10), images((), steps=10))
+    assert not same(images(sld("weak", "timesteps"), steps=10), images((), steps=10))
 
 
 def test_warm_up_by_timestep_ends_guidance_instead_of_delaying_it() -> None:
     output = (torch.stack([torch.zeros(4), torch.ones(4), torch.full((4,), 1.5)]),)
     for timestep, guided in ((999, True), (10, True), (9, False)):
-        momentum = _Momentum(STRENGTHS["medium"], by_timestep=True)
+        momentum = Momentum(STRENGTHS["medium"], by_timestep=True)
         (corrected,) = momentum.corrected(output, torch.tensor(timestep))
         assert bool((corrected[1] != 1).any()) is guided
 
 
 def test_a_negative_prompt_is_the_pipelines_own() -> None:
     pipe = tiny_pipeline(1)
-    drawn = shown(DiffusionModel(pipe, Sampling(2, "own"), Guidance("church")).generate(DRAWINGS))
+    drawn = shown(
+        DiffusionModel(pipe, Sampling(2, "own"), (defense("negative-prompt", prompt="church"),)).generate(DRAWINGS)
+    )
     wanted = pipe(
         DRAWINGS[0].text,
         negative_prompt="church",
@@ -109,11 +116,29 @@ def test_a_negative_prompt_is_the_pipelines_own() -> None:
     assert not same(drawn, shown(DiffusionModel(pipe, Sampling(2, "own")).generate(DRAWINGS)))
 
 
-def test_guidance_in_words() -> None:
-    assert str(Guidance()) == ""
-    assert not Guidance()
-    both = Guidance("blur", "medium", "church")
-    assert str(both) == (
+def test_defenses_in_words() -> None:
+    assert describe_defenses(()) == ""
+    both = (defense("negative-prompt", prompt="blur"), *sld("medium"))
+    assert describe_defenses(both) == (
         "negative prompt 'blur' and safe latent diffusion (medium, warm-up in steps) away from 'church'"
     )
-    assert Guidance("")
+    assert parse_defense("safe-latent-diffusion:strength=medium, concept=church,warmup=steps") == both[1]
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("unknown", "'unknown' is no defense; there are negative-prompt, safe-latent-diffusion"),
+        ("negative-prompt", "needs prompt: negative-prompt:prompt=VALUE"),
+        ("negative-prompt:prompt", "gives an option no value"),
+        ("negative-prompt:prompt=x,more=1", "has no option 'more'"),
+        ("safe-latent-diffusion:strength=huge,concept=x,warmup=steps", "strength='huge' is none of weak, medium"),
+    ],
+)
+def test_malformed_defenses_are_refused(text: str, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        parse_defense(text)
+
+
+def test_row_names_the_strengths_that_there_are() -> None:
+    assert registry().defenses["safe-latent-diffusion"].choices["strength"] == tuple(STRENGTHS)

@@ -1,0 +1,41 @@
+"""What a defense is asked, and what it may ask of the model."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+
+class DefendedModel(Protocol):
+    """A model whose images a defense changes; ``DiffusionModel`` is one."""
+
+    @property
+    def network(self) -> Any:
+        """The network that predicts noise, on which hooks may be registered while images are drawn."""
+        ...
+
+    def network_arguments(self, text: str) -> dict[str, Any]:
+        """Return the network's keyword arguments for one text, each (1, ...), beside latents and timestep."""
+        ...
+
+
+class Defense(Protocol):
+    """An inference-time eraser, made by a defense's ``implementation(**options)``."""
+
+    @property
+    def extra_forwards_per_step(self) -> int:
+        """Forward passes of the network that it adds to each image and denoising step."""
+        ...
+
+    def call_arguments(self, count: int) -> dict[str, Any]:
+        """Return what it adds to the arguments of the pipeline's call on ``count`` prompts."""
+        ...
+
+    def applied(self, model: DefendedModel, guidance: float) -> AbstractContextManager[None]:
+        """Act on one call of the pipeline.
+
+        Args:
+            model: the model that draws.
+            guidance: classifier-free guidance scale of the call.
+        """
+        ...
