@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from .core.errors import UnlearnDiffError as UnlearnDiffError
     from .core.gate import Gate as Gate
     from .core.gate import Verdict as Verdict
+    from .core.info import AttackInfo as AttackInfo
+    from .core.info import JudgeInfo as JudgeInfo
     from .core.outcome import Outcome as Outcome
     from .core.outcome import Status as Status
     from .core.rate import Rate as Rate
-    from .core.registry import AttackInfo as AttackInfo
-    from .core.registry import JudgeInfo as JudgeInfo
     from .core.result import AttackResult as AttackResult
     from .core.result import Retention as Retention
     from .core.versioned_pipeline import VersionedPipeline as VersionedPipeline
@@ -31,11 +31,11 @@ __version__ = "0.1.0"
 _HOMES = {
     "ASRExceeded": "core.errors",
     "AttackIncomplete": "core.errors",
-    "AttackInfo": "core.registry",
+    "AttackInfo": "core.info",
     "AttackResult": "core.result",
     "Concept": "core.concept",
     "Gate": "core.gate",
-    "JudgeInfo": "core.registry",
+    "JudgeInfo": "core.info",
     "Outcome": "core.outcome",
     "Prompt": "core.concept",
     "Rate": "core.rate",

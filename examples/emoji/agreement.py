@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pytest_unlearndiff.core.concept import JudgeConfig, Sampling
 from pytest_unlearndiff.core.concept_file import ConceptLibrary
-from pytest_unlearndiff.core.drawing import GenerationRequest
+from pytest_unlearndiff.core.images import GenerationRequest
 from pytest_unlearndiff.core.rate import Rate, percent
 from pytest_unlearndiff.judges.base import build_judge
 from pytest_unlearndiff.judges.diffusion_classifier import DiffusionClassifier

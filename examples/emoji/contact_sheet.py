@@ -14,7 +14,7 @@ from victims import EMOJI, attack, victims
 
 from pytest_unlearndiff.core.attack_config import AttackConfig
 from pytest_unlearndiff.core.concept import Sampling
-from pytest_unlearndiff.core.drawing import GenerationRequest
+from pytest_unlearndiff.core.images import GenerationRequest
 from pytest_unlearndiff.core.outcome import Status
 from pytest_unlearndiff.models.diffusion_model import DiffusionModel
 from pytest_unlearndiff.runs.model_cache import ModelCache, ModelSpec

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..core.registry import AttackInfo, Effort
+from ..core.info import AttackInfo, Effort
 from . import schedules
 
 ROWS = (

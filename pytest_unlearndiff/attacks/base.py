@@ -12,8 +12,8 @@ import torch
 
 from ..core.attack_config import AttackConfig
 from ..core.concept import Prompt
-from ..core.drawing import GenerationRequest
 from ..core.errors import GateError
+from ..core.images import GenerationRequest
 from ..models.diffusion_model import DiffusionModel
 from ..models.target_images import Targets
 from ..sources.import_string import import_string

@@ -8,7 +8,7 @@ import torch
 
 from ..core.attack_config import AttackConfig
 from ..core.concept import Prompt
-from ..core.drawing import GenerationRequest
+from ..core.images import GenerationRequest
 from ..models.diffusion_model import DiffusionModel
 from ..models.target_images import Targets
 from .base import PromptAttack, PromptState, prompt_generator

@@ -11,8 +11,8 @@ import torch
 
 from ..core.attack_config import AttackConfig
 from ..core.concept import Prompt
-from ..core.drawing import GenerationRequest
-from ..core.registry import Schedule
+from ..core.images import GenerationRequest
+from ..core.info import Schedule
 from ..models.diffusion_model import DiffusionModel
 from ..models.target_images import Targets
 from .base import PromptAttack, PromptState, note_overflow, prompt_generator

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ..core.registry import Schedule, TargetSampling
+from ..core.info import Schedule, TargetSampling
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from functools import cached_property
 import torch
 
 from ..core.attack_config import AttackConfig, Placement
-from ..core.drawing import GenerationRequest
+from ..core.images import GenerationRequest
 from ..models.vocabulary import Vocabulary
 from .base import PromptState
 

@@ -145,7 +145,7 @@ class _Calibrator:
 
     def write_sheet(self, judged: list[tuple[Prompt, Outcome | None]]) -> None:
         """Draw the images again and write them with what the judge said of each."""
-        from ..core.drawing import GenerationRequest
+        from ..core.images import GenerationRequest
         from ..models.contact_sheet import write_contact_sheet
         from ..models.diffusion_model import DiffusionModel
 

@@ -8,14 +8,17 @@ from typing import Any, Literal, get_args
 
 from .concept import Prompt
 from .errors import GateError
+from .info import AttackInfo, Effort, Schedule, TargetSampling
 from .known_prompts import NOTHING_KNOWN, KnownPrompts
-from .registry import AttackInfo, Effort, Schedule, TargetSampling, registry
+from .registry import registry
 from .untrusted import MOST_SLOTS, is_count, short_repr, whole_form
 
 ALGORITHM = 3
 """Version of the attacks' mathematics. Raised when a change may change outcomes, so that old ones stop counting."""
 
 DEFAULT_ATTACK = "unlearndiff"
+DEFAULT_SCHEDULE = "fast"
+DEFAULT_LOSS = "denoise"
 NO_ATTACK = "none"
 """The attack that judges un-attacked images alone."""
 Placement = Literal["prefix", "suffix", "mid", "insert"]
@@ -55,8 +58,8 @@ class AttackConfig:
         name: one of ``attack_names()``.
         schedule: one of ``schedule_names()``; ignored by attacks without schedules.
         slots: number of adversarial tokens.
-        placement: where they stand in the prompt, one of PLACEMENTS.
-        loss: one of ``loss_names()``; None for the attack's default.
+        placement: their place in the prompt, one of PLACEMENTS.
+        loss: one of ``loss_names()``; ignored by attacks that have no choice.
         word: the concept's word, for attacks that look for its direction.
         known: adversarial prompts to replay.
 
@@ -65,10 +68,10 @@ class AttackConfig:
     """
 
     name: str = DEFAULT_ATTACK
-    schedule: str = "fast"
+    schedule: str = DEFAULT_SCHEDULE
     slots: int = 3
     placement: Placement = "prefix"
-    loss: str = "denoise"
+    loss: str = DEFAULT_LOSS
     word: str = ""
     known: KnownPrompts = NOTHING_KNOWN
 
@@ -90,7 +93,7 @@ class AttackConfig:
                 f"schedule={self.schedule!r} goes with {_attacks_with_schedule(self.schedule)}, not {self.name}: "
                 f"give {' or '.join(map(repr, self.info.schedules))}"
             )
-        if self.loss != _DEFAULT_LOSS and self.loss not in self._losses:
+        if self.loss != DEFAULT_LOSS and self.loss not in self._losses:
             raise GateError(f"loss={self.loss!r} goes with {_settings_with_loss(self.loss)}, not {self.title}")
 
     @property
@@ -119,7 +122,7 @@ class AttackConfig:
     def title(self) -> str:
         """Attack, schedule where it has one, and loss where that is not the default, as reports name them."""
         schedule = f"/{self.schedule}" if self.info.schedules else ""
-        return f"{self.name}{schedule}{f'/{self.loss}' if self.loss != _DEFAULT_LOSS else ''}"
+        return f"{self.name}{schedule}{f'/{self.loss}' if self.loss != DEFAULT_LOSS else ''}"
 
     @property
     def unattacked(self) -> bool:
@@ -181,9 +184,6 @@ class AttackConfig:
         if info.replays_known:
             params["known"] = self.known.content
         return params
-
-
-_DEFAULT_LOSS = AttackConfig.loss
 
 
 def _attacks_with_schedule(schedule: str) -> str:

@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 
 from .gate import Gate, Verdict
 from .identical_images import same_image
+from .info import JudgeInfo
 from .outcome import Status
-from .registry import JudgeInfo, registry
+from .registry import registry
 from .result import AttackResult, Retention
 
 

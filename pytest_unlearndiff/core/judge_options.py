@@ -9,7 +9,8 @@ from typing import Any
 
 from .concept import JudgeConfig
 from .errors import JudgeError
-from .registry import Problem, registry
+from .info import Problem
+from .registry import registry
 from .untrusted import hint, parse_path, short_repr, special_file
 
 

@@ -9,8 +9,8 @@ from functools import cached_property
 from pathlib import Path
 
 from .concept import Prompt
-from .drawing import GenerationRequest
 from .errors import ConceptError
+from .images import GenerationRequest
 from .prompt_sets import Row, parse_rows, read_prompt_file
 
 _ORIGINAL = "original_prompt"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..core.registry import JudgeInfo
+from ..core.info import JudgeInfo
 from . import options
 
 ROWS = (

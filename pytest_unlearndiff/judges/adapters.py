@@ -9,7 +9,7 @@ from typing import Any
 from PIL import Image
 
 from ..core.errors import JudgeError
-from ..core.judgement import Judgement
+from ..core.images import Judgement
 from ..sources.import_string import import_string
 from .base import CheckedJudge, Judge
 

@@ -9,8 +9,8 @@ from PIL import Image
 
 from ..core.concept import JudgeConfig, Sampling
 from ..core.errors import JudgeError
+from ..core.images import Judgement
 from ..core.judge_options import check, parts_of
-from ..core.judgement import Judgement
 from ..core.registry import registry
 from ..models.diffusion_model import DiffusionModel
 from ..models.pipeline_folders import load_pipeline

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from ..core.errors import JudgeError
-from ..core.judgement import Judgement
+from ..core.images import Judgement
 from ..models.batches import in_batches
 from ..models.diffusion_model import DiffusionModel
 

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from ..core.errors import JudgeError
-from ..core.judgement import Judgement
+from ..core.images import Judgement
 from .options import NUDENET_CLASSES, NUDENET_LABELS, NUDENET_SHA256
 
 _SIDE = 320

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..core.registry import Problem
+from ..core.info import Problem
 from ..core.untrusted import (
     MOST_COUNT,
     MOST_SEED,

@@ -11,7 +11,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from ..core.errors import JudgeError
-from ..core.judgement import Judgement
+from ..core.images import Judgement
 from .clip import Clip, normalize
 
 _SCALE = 100.0

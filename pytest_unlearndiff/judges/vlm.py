@@ -10,7 +10,7 @@ from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from ..core.errors import JudgeError
-from ..core.judgement import Judgement
+from ..core.images import Judgement
 from .pretrained import check_complete, load_pretrained
 
 

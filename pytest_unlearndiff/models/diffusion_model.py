@@ -14,8 +14,8 @@ from PIL import Image
 
 from ..core.concept import Sampling
 from ..core.defenses import DefenseConfig
-from ..core.drawing import GenerationRequest
 from ..core.forward_passes import count_forwards
+from ..core.images import GenerationRequest
 from ..core.registry import registry
 from ..sources.import_string import import_string
 from . import precision as arithmetic

@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 
 from ..core.concept import Prompt
-from ..core.drawing import GenerationRequest
 from ..core.errors import ConceptError, ModelError, UnusableTargets
+from ..core.images import GenerationRequest
 from .diffusion_model import DiffusionModel
 from .generated_images import GeneratedImage, is_constant
 

@@ -10,7 +10,7 @@ from typing import Any, overload
 
 import pytest
 
-from ..core.attack_config import NO_ATTACK, AttackConfig
+from ..core.attack_config import DEFAULT_LOSS, NO_ATTACK, AttackConfig
 from ..core.concept_file import ConceptLibrary
 from ..core.errors import AttackIncomplete, ErrorCollector, GateError, RetentionLost, UnlearnDiffError
 from ..core.gate import Gate, Verdict
@@ -61,7 +61,7 @@ def read_retention(
     mistakes = ErrorCollector(unknown)
     # Nothing is attacked, so the session's attack, its loss and what it replays are none of its affair.
     given = {name: value for name, value in keywords.items() if name in _SHARED}
-    given |= {"attack": NO_ATTACK, "loss": "denoise"}
+    given |= {"attack": NO_ATTACK, "loss": DEFAULT_LOSS}
     shared = mistakes.collect(lambda: read_request(given, settings, library, folder))
     gate = mistakes.collect(lambda: _gate(keywords))
     if gate is not None and shared is not None:

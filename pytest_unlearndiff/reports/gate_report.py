@@ -11,8 +11,9 @@ from typing import Any
 from ..core.concept import Prompt
 from ..core.decision import decide
 from ..core.gate import Gate, Reading, Verdict
+from ..core.info import Effort
 from ..core.outcome import Counts, Outcome, Status
-from ..core.registry import Effort, registry
+from ..core.registry import registry
 from ..core.result import AttackResult
 
 MISSING = "missing"

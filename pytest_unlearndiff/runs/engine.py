@@ -11,8 +11,8 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING, Any
 
 from ..core.concept import Prompt
-from ..core.drawing import GenerationRequest
 from ..core.errors import UnlearnDiffError, UnusableTargets
+from ..core.images import GenerationRequest
 from ..core.outcome import Outcome
 from .evaluation import Evaluation
 from .prompts import (

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from ..core.drawing import GenerationRequest
-from ..core.judgement import BLOCKED, Evaluated, Judgement
+from ..core.images import BLOCKED, Evaluated, GenerationRequest, Judgement
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..core.attack_config import NO_ATTACK, AttackConfig
 from ..core.concept import Concept, Prompt
 from ..core.errors import UnlearnDiffError
-from ..core.judgement import Evaluated
+from ..core.images import Evaluated
 from ..core.outcome import Counts, Outcome, Status
 from ..core.positive_control import MIN_IMAGES, Control
 from ..store.campaign_dir import CampaignDir

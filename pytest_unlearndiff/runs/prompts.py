@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from ..core.concept import Prompt
-from ..core.drawing import GenerationRequest
 from ..core.errors import one_line
-from ..core.judgement import Evaluated, Judgement
+from ..core.images import Evaluated, GenerationRequest, Judgement
 from ..core.outcome import Outcome, Status
 
 if TYPE_CHECKING:

@@ -6,8 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from ..core.concept import Prompt
-from ..core.drawing import GenerationRequest
-from ..core.judgement import Judgement
+from ..core.images import GenerationRequest, Judgement
 from ..store.thumbnails import Thumbnails
 
 if TYPE_CHECKING:

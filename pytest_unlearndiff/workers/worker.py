@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 from ..core.concept import Concept, Prompt
 from ..core.errors import ModelError, UnlearnDiffError
 from ..core.forward_passes import computed_forwards
+from ..core.info import Info
 from ..core.judge_options import weights_of, with_weights
 from ..core.outcome import Outcome
-from ..core.registry import Info, Registry, set_registry
+from ..core.registry import Registry, set_registry
 from ..runs.model_cache import Fingerprint, ModelCache, ModelSpec, located
 from ..sources.download import download, source_url
 from ..sources.judge_files import judge_weights

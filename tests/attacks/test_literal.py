@@ -19,8 +19,7 @@ from pytest_unlearndiff.attacks.schedules import SimplexSchedule
 from pytest_unlearndiff.attacks.unlearndiff import SimplexAttack, project
 from pytest_unlearndiff.core.attack_config import AttackConfig
 from pytest_unlearndiff.core.concept import Sampling
-from pytest_unlearndiff.core.drawing import GenerationRequest
-from pytest_unlearndiff.core.judgement import Judgement
+from pytest_unlearndiff.core.images import GenerationRequest, Judgement
 from pytest_unlearndiff.core.outcome import Outcome
 from pytest_unlearndiff.models.diffusion_model import DiffusionModel
 from pytest_unlearndiff.models.target_images import Targets

@@ -17,8 +17,8 @@ from pytest_unlearndiff.attacks.base import prompt_generator
 from pytest_unlearndiff.core.attack_config import AttackConfig
 from pytest_unlearndiff.core.concept import Concept, Prompt
 from pytest_unlearndiff.core.concept_file import ConceptLibrary
+from pytest_unlearndiff.core.info import Effort
 from pytest_unlearndiff.core.outcome import Outcome
-from pytest_unlearndiff.core.registry import Effort
 from pytest_unlearndiff.models.diffusion_model import DiffusionModel as Model
 from pytest_unlearndiff.models.target_images import Targets
 from pytest_unlearndiff.runs.campaign import Campaign

@@ -14,8 +14,7 @@ from pytest_unlearndiff.attacks.schedules import UNLEARNDIFF, TokenSwapSchedule
 from pytest_unlearndiff.attacks.slots import SearchSpace
 from pytest_unlearndiff.attacks.token_swaps import Choice, SwapState, TokenSwapAttack
 from pytest_unlearndiff.core.attack_config import AttackConfig
-from pytest_unlearndiff.core.drawing import GenerationRequest
-from pytest_unlearndiff.core.judgement import Evaluated, Judgement
+from pytest_unlearndiff.core.images import Evaluated, GenerationRequest, Judgement
 from pytest_unlearndiff.models.diffusion_model import DiffusionModel
 
 _FAST = UNLEARNDIFF["fast"]

@@ -18,7 +18,7 @@ from diffusers import LMSDiscreteScheduler
 from PIL import Image
 
 from pytest_unlearndiff.core.concept import Prompt
-from pytest_unlearndiff.core.judgement import Judgement
+from pytest_unlearndiff.core.images import Judgement
 from pytest_unlearndiff.core.outcome import Outcome, Status
 from pytest_unlearndiff.models.silence import library_warnings_ignored
 

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from pytest_unlearndiff.attacks.base import build_attack
-from pytest_unlearndiff.core.drawing import GenerationRequest
+from pytest_unlearndiff.core.images import GenerationRequest
 from pytest_unlearndiff.models.diffusion_model import DiffusionModel as Model
 from pytest_unlearndiff.models.target_images import Targets
 from pytest_unlearndiff.runs.model_cache import ModelCache

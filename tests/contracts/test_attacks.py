@@ -1,9 +1,10 @@
-"""The contract of attacks, for every built-in one under each of its schedules."""
+"""The contract of attacks, for every built-in one under each of its schedules and the example of a plugin's."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,14 +15,17 @@ from tiny import PROMPTS, tiny_pipeline
 from pytest_unlearndiff.attacks.base import AttackState, PromptState, build_attack
 from pytest_unlearndiff.core.attack_config import PLACEMENTS, AttackConfig
 from pytest_unlearndiff.core.concept import Prompt, Sampling
-from pytest_unlearndiff.core.drawing import GenerationRequest
-from pytest_unlearndiff.core.registry import Effort
+from pytest_unlearndiff.core.images import GenerationRequest
+from pytest_unlearndiff.core.info import AttackInfo, Effort
+from pytest_unlearndiff.core.registry import Registry, registry, set_registry
 from pytest_unlearndiff.models.diffusion_model import DiffusionModel
 from pytest_unlearndiff.models.target_images import Targets
 
 Requests = list[GenerationRequest | None]
-CONFIGS = [pytest.param(config, id=config.title) for config in attack_configs()]
-SEARCHES = [param for param in CONFIGS if param.values[0].info.effort is Effort.SCHEDULED]
+CONFIGS = {config.title: config for config in attack_configs()}
+SEARCHES = {title: config for title, config in CONFIGS.items() if config.info.effort is Effort.SCHEDULED}
+EXAMPLES = Path(__file__).parents[2] / "examples" / "plugins"
+ECHO = AttackInfo("echo", "echo_attack:EchoAttack", version="1", uses_slots=False, uses_word=False)
 
 pytestmark = pytest.mark.usefixtures("short")
 
@@ -29,6 +33,15 @@ pytestmark = pytest.mark.usefixtures("short")
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     shorten_schedules(monkeypatch)
+
+
+@pytest.fixture(params=[*CONFIGS, ECHO.name])
+def config(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[AttackConfig]:
+    before = registry()
+    monkeypatch.syspath_prepend(EXAMPLES)
+    set_registry(Registry([ECHO]))
+    yield CONFIGS.get(request.param) or AttackConfig(request.param)
+    set_registry(before)
 
 
 def finish(attack: Any, states: Sequence[PromptState]) -> list[Requests]:
@@ -58,7 +71,6 @@ def run(
     return {state.prompt: (history, values(state, attack)) for state, history in zip(states, histories, strict=True)}
 
 
-@pytest.mark.parametrize("config", CONFIGS)
 def test_outcomes_do_not_depend_on_the_batch(config: AttackConfig, victim: DiffusionModel, targets: Targets) -> None:
     together = run(config, victim, targets, PROMPTS)
     alone = {key: end for prompt in PROMPTS for key, end in run(config, victim, targets, [prompt]).items()}
@@ -73,7 +85,6 @@ def test_nor_with_any_placement(schedule: str, placement: Any, victim: Diffusion
     assert together == {key: end for p in PROMPTS[2:] for key, end in run(config, victim, targets, [p]).items()}
 
 
-@pytest.mark.parametrize("config", CONFIGS)
 def test_seeds_and_random_streams(config: AttackConfig, victim: DiffusionModel, targets: Targets) -> None:
     stream = torch.get_rng_state()
     first, again, other = (run(config, victim, targets, PROMPTS[:1], seed)[PROMPTS[0]][0] for seed in (0, 0, 1))
@@ -82,7 +93,6 @@ def test_seeds_and_random_streams(config: AttackConfig, victim: DiffusionModel, 
     assert torch.equal(stream, torch.get_rng_state()), "the global random stream is left alone"
 
 
-@pytest.mark.parametrize("config", CONFIGS)
 def test_a_loaded_state_goes_on_exactly(config: AttackConfig, victim: DiffusionModel, targets: Targets) -> None:
     attack = build_attack(config, victim)
     prompts = PROMPTS[1:3]
@@ -103,7 +113,6 @@ def test_a_loaded_state_goes_on_exactly(config: AttackConfig, victim: DiffusionM
         assert [values(state, fresh) for state in loaded] == expected, f"saved after round {rounds}"
 
 
-@pytest.mark.parametrize("config", CONFIGS)
 def test_saved_states_share_no_memory(config: AttackConfig, victim: DiffusionModel, targets: Targets) -> None:
     attack = build_attack(config, victim)
     (state,) = attack.start(PROMPTS[:1], targets, 0)
@@ -117,7 +126,6 @@ def test_saved_states_share_no_memory(config: AttackConfig, victim: DiffusionMod
         assert tensor.device.type == "cpu"
 
 
-@pytest.mark.parametrize("config", CONFIGS)
 def test_work_is_what_the_schedule_says(config: AttackConfig, victim: DiffusionModel, targets: Targets) -> None:
     attack = build_attack(config, victim)
     (state,) = attack.start(PROMPTS[:1], targets, 0)
@@ -135,11 +143,11 @@ def test_work_is_what_the_schedule_says(config: AttackConfig, victim: DiffusionM
             spent = state.forwards + len(requests) * image
             assert 0 <= config.forward_passes(image) - spent < image
         case Effort.OPEN:
-            assert len(requests) == len(config.known.of(state.prompt)) * config.info.replays_known
+            counts = {"none": 0, "transfer": len(config.known.of(state.prompt)), "echo": 2}
+            assert len(requests) == counts[config.name]
             assert state.forwards == 0
 
 
-@pytest.mark.parametrize("config", CONFIGS)
 def test_requests_can_be_typed(config: AttackConfig, victim: DiffusionModel, targets: Targets) -> None:
     attack = build_attack(config, victim)
     states = attack.start(PROMPTS, targets, 0)
@@ -180,7 +188,7 @@ def mark(state: Any) -> None:
 
 
 @pytest.mark.parametrize("fault", ["inf", "-inf", "nan", "gradient"])
-@pytest.mark.parametrize("config", SEARCHES)
+@pytest.mark.parametrize("config", SEARCHES, indirect=True)
 def test_overflow_is_an_error_of_its_own_prompt(config: AttackConfig, fault: str, targets: Targets) -> None:
     """It never looks like a prompt that resisted, though its images stay finite."""
     victim = Overflowing(tiny_pipeline(1), Sampling(steps=2))

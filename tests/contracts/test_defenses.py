@@ -10,8 +10,8 @@ from tiny import shown, tiny_pipeline, tiny_xl
 
 from pytest_unlearndiff.core.concept import Sampling
 from pytest_unlearndiff.core.defenses import DefenseConfig, defense, describe_defenses
-from pytest_unlearndiff.core.drawing import GenerationRequest
 from pytest_unlearndiff.core.forward_passes import computed_forwards
+from pytest_unlearndiff.core.images import GenerationRequest
 from pytest_unlearndiff.core.registry import registry
 from pytest_unlearndiff.models.diffusion_model import DiffusionModel
 

@@ -12,7 +12,7 @@ import torch
 from tiny import tiny_pipeline, tiny_xl
 
 from pytest_unlearndiff.core.concept import Sampling
-from pytest_unlearndiff.core.drawing import GenerationRequest
+from pytest_unlearndiff.core.images import GenerationRequest
 from pytest_unlearndiff.core.registry import registry
 from pytest_unlearndiff.models.diffusion_model import DiffusionModel
 from pytest_unlearndiff.models.families import components_of, family_named, family_of

@@ -16,9 +16,10 @@ from tiny_judges import tiny_clip, tiny_vlm
 
 from pytest_unlearndiff.core.concept import JudgeConfig
 from pytest_unlearndiff.core.errors import JudgeError
+from pytest_unlearndiff.core.images import Judgement
+from pytest_unlearndiff.core.info import JudgeInfo
 from pytest_unlearndiff.core.judge_options import key_options, problems, weights_of
-from pytest_unlearndiff.core.judgement import Judgement
-from pytest_unlearndiff.core.registry import JudgeInfo, Registry, registry, set_registry
+from pytest_unlearndiff.core.registry import Registry, registry, set_registry
 from pytest_unlearndiff.judges.base import Judge, build_judge
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "plugins"

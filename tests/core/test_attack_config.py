@@ -15,10 +15,10 @@ from pytest_unlearndiff.attacks.schedules import (
     SimplexSchedule,
 )
 from pytest_unlearndiff.core.attack_config import PLACEMENTS, AttackConfig, attack_names, schedule_names
-from pytest_unlearndiff.core.drawing import GenerationRequest
 from pytest_unlearndiff.core.errors import GateError
+from pytest_unlearndiff.core.images import GenerationRequest
+from pytest_unlearndiff.core.info import TargetSampling
 from pytest_unlearndiff.core.known_prompts import KnownPrompt, KnownPrompts
-from pytest_unlearndiff.core.registry import TargetSampling
 from pytest_unlearndiff.store.hashing import digest
 
 CHANGES: dict[str, dict[str, Any]] = {

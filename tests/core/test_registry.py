@@ -16,8 +16,9 @@ from pytest_unlearndiff.core.attack_config import AttackConfig, attack_names
 from pytest_unlearndiff.core.concept import Concept, JudgeConfig
 from pytest_unlearndiff.core.concept_file import read_concept
 from pytest_unlearndiff.core.errors import ConceptError, GateError, JudgeError
+from pytest_unlearndiff.core.info import AttackInfo, Info, JudgeInfo
 from pytest_unlearndiff.core.judge_options import weights_of, with_weights
-from pytest_unlearndiff.core.registry import AttackInfo, Info, JudgeInfo, Registry, registry, set_registry
+from pytest_unlearndiff.core.registry import Registry, registry, set_registry
 from pytest_unlearndiff.runs.campaign import Campaign
 from pytest_unlearndiff.runs.model_cache import Fingerprint
 from pytest_unlearndiff.sources.judge_files import judge_weights

@@ -10,13 +10,13 @@ from PIL import Image
 
 from pytest_unlearndiff.core.concept import JudgeConfig
 from pytest_unlearndiff.core.errors import JudgeError
-from pytest_unlearndiff.core.judgement import Judgement
+from pytest_unlearndiff.core.images import Judgement
 from pytest_unlearndiff.judges.base import build_judge
 from pytest_unlearndiff.sources.judge_files import judge_weights
 from pytest_unlearndiff.store.hashing import Fingerprints
 
 CODE = """
-from pytest_unlearndiff.core.judgement import Judgement
+from pytest_unlearndiff.core.images import Judgement
 
 def red(images, least=200):
     return [image.getpixel((0, 0))[0] >= least for image in images]

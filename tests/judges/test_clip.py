@@ -15,7 +15,7 @@ from transformers import AutoImageProcessor, AutoTokenizer, CLIPModel
 
 from pytest_unlearndiff.core.concept import JudgeConfig
 from pytest_unlearndiff.core.errors import JudgeError
-from pytest_unlearndiff.core.judgement import Judgement
+from pytest_unlearndiff.core.images import Judgement
 from pytest_unlearndiff.judges.base import build_judge
 
 TEXTS = ["a church", "a red fish", "a tree", "an emoji"]

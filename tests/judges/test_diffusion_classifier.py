@@ -8,8 +8,8 @@ from PIL import Image
 from tiny import EMOJI, shown, tiny_pipeline
 
 from pytest_unlearndiff.core.concept import JudgeConfig, Sampling
-from pytest_unlearndiff.core.drawing import GenerationRequest
 from pytest_unlearndiff.core.errors import JudgeError
+from pytest_unlearndiff.core.images import GenerationRequest
 from pytest_unlearndiff.judges.base import build_judge
 from pytest_unlearndiff.judges.diffusion_classifier import DiffusionClassifier, spread
 from pytest_unlearndiff.models.diffusion_model import DiffusionModel

@@ -14,7 +14,7 @@ from PIL import Image
 
 from pytest_unlearndiff.core.concept import JudgeConfig
 from pytest_unlearndiff.core.errors import JudgeError
-from pytest_unlearndiff.core.judgement import Judgement
+from pytest_unlearndiff.core.images import Judgement
 from pytest_unlearndiff.judges.base import build_judge
 from pytest_unlearndiff.judges.nudenet import UpstreamDetector
 from pytest_unlearndiff.judges.options import NUDENET_CLASSES, NUDENET_LABELS

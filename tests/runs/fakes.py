@@ -14,8 +14,7 @@ from PIL import Image
 
 from pytest_unlearndiff.attacks.base import PromptState
 from pytest_unlearndiff.core.concept import Prompt
-from pytest_unlearndiff.core.drawing import GenerationRequest
-from pytest_unlearndiff.core.judgement import Judgement
+from pytest_unlearndiff.core.images import GenerationRequest, Judgement
 from pytest_unlearndiff.models.generated_images import GeneratedImage
 from pytest_unlearndiff.runs.engine import Engine
 from pytest_unlearndiff.runs.evaluation import Evaluation

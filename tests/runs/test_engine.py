@@ -16,9 +16,8 @@ from pytest_unlearndiff.attacks.base import PromptState
 from pytest_unlearndiff.attacks.schedules import TokenSwapSchedule
 from pytest_unlearndiff.attacks.token_swaps import TokenSwapAttack
 from pytest_unlearndiff.core.attack_config import AttackConfig
-from pytest_unlearndiff.core.drawing import GenerationRequest
 from pytest_unlearndiff.core.errors import JudgeError
-from pytest_unlearndiff.core.judgement import Judgement
+from pytest_unlearndiff.core.images import GenerationRequest, Judgement
 from pytest_unlearndiff.core.outcome import Outcome, Status
 from pytest_unlearndiff.models import batches
 from pytest_unlearndiff.models.batches import BATCH, in_batches, out_of_memory

@@ -15,9 +15,10 @@ from pytest_unlearndiff.attacks.schedules import (
     TokenSwapSchedule,
 )
 from pytest_unlearndiff.core.attack_config import AttackConfig
-from pytest_unlearndiff.core.drawing import GenerationRequest
+from pytest_unlearndiff.core.images import GenerationRequest
+from pytest_unlearndiff.core.info import Schedule
 from pytest_unlearndiff.core.known_prompts import KnownPrompt, KnownPrompts
-from pytest_unlearndiff.core.registry import Registry, Schedule
+from pytest_unlearndiff.core.registry import Registry
 
 KNOWN = KnownPrompts(
     tuple(

@@ -14,7 +14,7 @@ from PIL import Image
 
 from pytest_unlearndiff.core.attack_config import AttackConfig
 from pytest_unlearndiff.core.concept import JudgeConfig
-from pytest_unlearndiff.core.judgement import Judgement
+from pytest_unlearndiff.core.images import Judgement
 from pytest_unlearndiff.core.outcome import Outcome, Status
 from pytest_unlearndiff.core.positive_control import MIN_HIT_RATE, Control
 from pytest_unlearndiff.models.diffusion_model import DiffusionModel

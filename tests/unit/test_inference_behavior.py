@@ -21,7 +21,7 @@ from torch.nn.utils import prune
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from pytest_unlearndiff.core.concept import Sampling
-from pytest_unlearndiff.core.drawing import GenerationRequest
+from pytest_unlearndiff.core.images import GenerationRequest
 from pytest_unlearndiff.models.diffusion_model import DiffusionModel
 from pytest_unlearndiff.models.inference_behavior import inference_behavior
 from pytest_unlearndiff.runs.model_cache import Fingerprint, ModelSpec

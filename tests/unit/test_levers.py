@@ -16,8 +16,7 @@ from builders import outcome
 from tiny import PROMPTS
 
 from pytest_unlearndiff.core.attack_config import AttackConfig
-from pytest_unlearndiff.core.drawing import GenerationRequest
-from pytest_unlearndiff.core.judgement import Evaluated, Judgement
+from pytest_unlearndiff.core.images import Evaluated, GenerationRequest, Judgement
 from pytest_unlearndiff.core.outcome import Outcome, Status
 from pytest_unlearndiff.models.diffusion_model import DiffusionModel
 from pytest_unlearndiff.models.target_images import Targets

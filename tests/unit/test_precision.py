@@ -19,9 +19,8 @@ from pytest_unlearndiff.attacks.slots import insert_slots
 from pytest_unlearndiff.core.attack_config import AttackConfig
 from pytest_unlearndiff.core.concept import Sampling
 from pytest_unlearndiff.core.defenses import defense
-from pytest_unlearndiff.core.drawing import GenerationRequest
 from pytest_unlearndiff.core.errors import ModelError
-from pytest_unlearndiff.core.judgement import Evaluated, Judgement
+from pytest_unlearndiff.core.images import Evaluated, GenerationRequest, Judgement
 from pytest_unlearndiff.core.precision import PRECISIONS, WEIGHTS, resolved
 from pytest_unlearndiff.models import precision as arithmetic
 from pytest_unlearndiff.models.diffusion_model import DiffusionModel

@@ -22,9 +22,9 @@ from pytest_unlearndiff.core.attack_config import AttackConfig
 from pytest_unlearndiff.core.concept import Concept, JudgeConfig, Prompt, Sampling
 from pytest_unlearndiff.core.decision import decide
 from pytest_unlearndiff.core.defenses import defense
-from pytest_unlearndiff.core.drawing import GenerationRequest
 from pytest_unlearndiff.core.errors import ModelError
 from pytest_unlearndiff.core.gate import Gate, Verdict
+from pytest_unlearndiff.core.images import GenerationRequest
 from pytest_unlearndiff.core.outcome import Status
 from pytest_unlearndiff.core.result import Retention
 from pytest_unlearndiff.models.diffusion_model import DiffusionModel

@@ -16,8 +16,8 @@ from tiny import PROMPTS, tiny_pipeline, tiny_xl
 
 from pytest_unlearndiff.core.attack_config import AttackConfig
 from pytest_unlearndiff.core.concept import SPACINGS, Concept, JudgeConfig, Sampling
-from pytest_unlearndiff.core.drawing import GenerationRequest
 from pytest_unlearndiff.core.errors import ModelError
+from pytest_unlearndiff.core.images import GenerationRequest
 from pytest_unlearndiff.models.diffusion_model import DiffusionModel
 from pytest_unlearndiff.models.noise_schedules import differences, lms
 from pytest_unlearndiff.models.pipeline_folders import load_pipeline, load_scheduler

@@ -24,7 +24,7 @@ from pytest_unlearndiff.attacks.schedules import (
 from pytest_unlearndiff.attacks.slots import insert_slots
 from pytest_unlearndiff.core.attack_config import AttackConfig
 from pytest_unlearndiff.core.concept import Sampling
-from pytest_unlearndiff.core.drawing import GenerationRequest
+from pytest_unlearndiff.core.images import GenerationRequest
 from pytest_unlearndiff.models.diffusion_model import DiffusionModel
 from pytest_unlearndiff.models.loading import weights_digest
 from pytest_unlearndiff.models.pipeline_folders import load_pipeline

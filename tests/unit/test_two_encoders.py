@@ -29,8 +29,8 @@ from pytest_unlearndiff.attacks.schedules import (
 from pytest_unlearndiff.core.attack_config import AttackConfig
 from pytest_unlearndiff.core.concept import Prompt, Sampling
 from pytest_unlearndiff.core.defenses import defense
-from pytest_unlearndiff.core.drawing import GenerationRequest
 from pytest_unlearndiff.core.errors import ModelError
+from pytest_unlearndiff.core.images import GenerationRequest
 from pytest_unlearndiff.models.defenses.safe_latent_diffusion import STRENGTHS
 from pytest_unlearndiff.models.diffusion_model import DiffusionModel
 from pytest_unlearndiff.models.silence import library_warnings_ignored

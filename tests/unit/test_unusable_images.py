@@ -21,10 +21,9 @@ from pytest_unlearndiff.attacks.controls import NoAttack
 from pytest_unlearndiff.core.attack_config import AttackConfig
 from pytest_unlearndiff.core.concept import Concept, JudgeConfig, Prompt, Sampling
 from pytest_unlearndiff.core.decision import decide
-from pytest_unlearndiff.core.drawing import GenerationRequest
 from pytest_unlearndiff.core.errors import ConceptError, ModelError, UnusableTargets
 from pytest_unlearndiff.core.gate import Gate, Verdict
-from pytest_unlearndiff.core.judgement import Judgement
+from pytest_unlearndiff.core.images import GenerationRequest, Judgement
 from pytest_unlearndiff.core.outcome import Outcome, Status
 from pytest_unlearndiff.core.result import AttackResult, Retention
 from pytest_unlearndiff.models.diffusion_model import DiffusionModel

@@ -12,7 +12,7 @@ from diffusers import DDIMScheduler, LMSDiscreteScheduler
 from tiny import shown, tiny_pipeline, tiny_xl
 
 from pytest_unlearndiff.core.concept import Sampling
-from pytest_unlearndiff.core.drawing import GenerationRequest
+from pytest_unlearndiff.core.images import GenerationRequest
 from pytest_unlearndiff.models.diffusion_model import DiffusionModel
 from pytest_unlearndiff.models.families.base import Conditioning
 from pytest_unlearndiff.models.silence import library_warnings_ignored

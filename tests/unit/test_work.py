@@ -17,8 +17,8 @@ from pytest_unlearndiff.attacks.slots import insert_slots
 from pytest_unlearndiff.core.attack_config import AttackConfig
 from pytest_unlearndiff.core.concept import Concept, JudgeConfig, Prompt, Sampling
 from pytest_unlearndiff.core.defenses import DefenseConfig, defense
-from pytest_unlearndiff.core.drawing import GenerationRequest
 from pytest_unlearndiff.core.forward_passes import computed_forwards, count_forwards
+from pytest_unlearndiff.core.images import GenerationRequest
 from pytest_unlearndiff.core.outcome import Outcome, Status
 from pytest_unlearndiff.models.batches import BATCH
 from pytest_unlearndiff.models.diffusion_model import DiffusionModel

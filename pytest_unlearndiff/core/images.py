@@ -1,4 +1,4 @@
-"""What a judge says about a image."""
+"""Images of a campaign: requested of a model, and judged."""
 
 from __future__ import annotations
 
@@ -7,12 +7,27 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
+class GenerationRequest:
+    """One image to draw.
+
+    Attributes:
+        text: the prompt, as a person would type it.
+        seed: of the generator of its initial latents.
+        guidance: classifier-free guidance scale.
+    """
+
+    text: str
+    seed: int
+    guidance: float
+
+
+@dataclass(frozen=True)
 class Judgement:
-    """What a judge says about one image.
+    """A judge's answer on one image.
 
     Attributes:
         hit: whether it sees the concept.
-        score: how sure it is, in the judge's own unit; higher is surer.
+        score: confidence, in the judge's own unit; higher is surer.
         detail: what it saw, for people.
         blocked: whether the model's own safety checker blocked the image, so that no judge was asked.
     """
@@ -24,12 +39,12 @@ class Judgement:
 
 
 BLOCKED = Judgement(False, math.nan, "blocked by the model's own safety checker", blocked=True)
-"""Stands for a judge's word on a image that the model's own safety checker blocked."""
+"""Stands for a judge's answer on an image that the model's own safety checker blocked."""
 
 
 @dataclass(frozen=True)
 class Evaluated:
-    """A image that was drawn to be judged.
+    """An image that was drawn to be judged.
 
     Attributes:
         judgement: of the judge, or ``BLOCKED``; None where the image is no evidence of anything.
