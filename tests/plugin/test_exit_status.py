@@ -102,7 +102,7 @@ def test_help_and_readme_agree_on_schedules_and_budgets(world: World) -> None:
     said = " ".join(world.bare("--help").stdout.str().split())
     for words in (
         "upstream's program, with which published numbers were made",
-        "with that program's accident of repeating noise too",
+        "also repeats noise as that program does by accident",
         "at the end of a round: what is finished is kept",
     ):
         assert words in README

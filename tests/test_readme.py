@@ -14,7 +14,7 @@ from pytest_unlearndiff.core.registry import registry
 from pytest_unlearndiff.plugin.markers import _KEYWORDS
 from pytest_unlearndiff.plugin.options import OPTIONS, add_options
 
-README = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
+README = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")
 QUOTED = set(re.findall(r"`([^`\n]+)`", README))
 
 
@@ -28,7 +28,7 @@ def test_every_option_has_its_place_in_the_table(name: str) -> None:
     assert f"`{name}`" in table
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", [command.name for command in COMMANDS])
 def test_every_command_is_told(name: str) -> None:
     assert any(quoted.split()[0] == name for quoted in QUOTED)
 

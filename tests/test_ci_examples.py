@@ -12,7 +12,7 @@ import yaml
 
 from pytest_unlearndiff.plugin.options import OPTIONS
 
-CI = Path(__file__).resolve().parents[2] / "examples" / "ci"
+CI = Path(__file__).resolve().parents[1] / "examples" / "ci"
 FILES = sorted(CI.iterdir())
 FLAGS = {option.flag for option in OPTIONS}
 
