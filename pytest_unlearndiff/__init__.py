@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .core.outcome import Outcome as Outcome
     from .core.outcome import Status as Status
     from .core.rate import Rate as Rate
+    from .core.registry import ReportInfo as ReportInfo
     from .core.result import AttackResult as AttackResult
     from .core.result import Retention as Retention
     from .core.versioned_pipeline import VersionedPipeline as VersionedPipeline
@@ -39,6 +40,7 @@ _HOMES = {
     "Outcome": "core.outcome",
     "Prompt": "core.concept",
     "Rate": "core.rate",
+    "ReportInfo": "core.registry",
     "Retention": "core.result",
     "RetentionLost": "core.errors",
     "Status": "core.outcome",

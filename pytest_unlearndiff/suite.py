@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_unlearndiff.plugin.attack import AttackFixture
+from pytest_unlearndiff.plugin.gate_run import AttackFixture
 from pytest_unlearndiff.plugin.session import state_of
 
 

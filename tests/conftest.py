@@ -43,12 +43,17 @@ _LOADED_ONCE = {
 """Packages that cannot be imported twice in a process, or only slowly: sessions in this process share them."""
 
 
+def _is_loaded_once(name: str) -> bool:
+    """Tell whether to keep a module: not one that a test hides by None."""
+    return name.partition(".")[0] in _LOADED_ONCE and sys.modules.get(name) is not None
+
+
 @pytest.fixture(autouse=True)
 def _keep_libraries(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep pytester from dropping libraries that a session in this process was the first to import."""
 
     def snapshot(self: pytest.Pytester) -> SysModulesSnapshot:
-        return SysModulesSnapshot(preserve=lambda name: name.partition(".")[0] in _LOADED_ONCE)
+        return SysModulesSnapshot(preserve=_is_loaded_once)
 
     monkeypatch.setattr(pytest.Pytester, "_Pytester__take_sys_modules_snapshot", snapshot)
 

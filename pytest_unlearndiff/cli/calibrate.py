@@ -17,7 +17,7 @@ from ..core.positive_control import MIN_HIT_RATE
 from ..core.precision import AUTO, PRECISIONS, resolved
 from ..core.rate import Rate, percent
 from ..core.registry import registry
-from ..reports.text import safe
+from ..reports.text import sanitize
 from ..runs.model_cache import Fingerprint, ModelCache, ModelSpec, located
 from ..runs.positive_control import base_campaign
 from ..sources.judge_files import judge_weights
@@ -153,7 +153,7 @@ class _Calibrator:
         images = base.generate([GenerationRequest(prompt.text, prompt.seed, prompt.guidance) for prompt, _ in judged])
         captions = [
             f"{'HIT' if outcome is not None and outcome.success else 'no'}: {outcome.detail if outcome else ''}\n"
-            f"{safe(prompt.text, 40)}"
+            f"{sanitize(prompt.text, 40)}"
             for prompt, outcome in judged
         ]
         shown = [image.image for image in images]
@@ -179,7 +179,7 @@ def _lines(concept: Concept, found: Calibration) -> list[str]:
     if not found.control.seen:
         why = next((outcome.error for outcome in found.own if outcome is not None and outcome.error), "")
         lines.append("positive control MISSING: none of the base's images could be judged")
-        lines += [f"  {safe(why, 300)}"] * bool(why)
+        lines += [f"  {sanitize(why, 300)}"] * bool(why)
     elif found.control.repeated:
         lines.append(f"positive control FAILED: {found.control.failure}")
     elif found.control.fails:

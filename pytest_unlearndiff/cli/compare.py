@@ -6,8 +6,8 @@ import argparse
 import sys
 
 from ..reports.comparison import NOTHING, compare
-from ..reports.stored_reports import read_gates, unfinished
-from ..reports.text import safe
+from ..reports.json_report import read_session, unfinished
+from ..reports.text import sanitize
 from .command import Command, parse_path
 
 SUMMARY = "say what newly broke and what newly holds between two JSON reports or stores"
@@ -24,12 +24,12 @@ def run(arguments: argparse.Namespace) -> int:
     for place in (arguments.before, arguments.after):
         if place.is_dir() and (before := unfinished(place)):
             print(before, file=sys.stderr)
-    found, only_before, only_after = compare(read_gates(arguments.before), read_gates(arguments.after))
+    found, only_before, only_after = compare(read_session(arguments.before).gates, read_session(arguments.after).gates)
     for comparison in found:
         print("\n".join(comparison.lines()))
     for place, gates in ((arguments.before, only_before), (arguments.after, only_after)):
         for nodeid in gates:
-            print(safe(f"only in {place}: {nodeid}", 1000))
+            print(sanitize(f"only in {place}: {nodeid}", 1000))
     if not found:
         print(NOTHING)
     return 0 if found else 1

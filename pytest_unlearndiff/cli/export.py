@@ -3,22 +3,40 @@
 from __future__ import annotations
 
 import argparse
+import csv
+import io
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ..core.errors import ReportError
 from ..core.outcome import Status
 from ..core.untrusted import hint, short_repr, special_file
-from ..reports.prompt_export import export
-from ..reports.stored_reports import StoredGate, read_gates, read_session, unfinished
-from ..reports.text import many
+from ..reports.gate_report import GateReport
+from ..reports.json_report import read_session, unfinished
+from ..reports.text import pluralize
 from ..store.campaign_dir import CampaignDir
 from ..store.files import write_atomically
 from ..store.store import Mode, Store
 from .command import Command, parse_path
 
 _NAMED = 3
+
+# The first four are those that prompt sets are read by; the rest says where a prompt comes from. Case numbers are new,
+# since one prompt may break under several attacks or victims, and a set has every number once.
+_COLUMNS = (
+    "case_number",
+    "prompt",
+    "evaluation_seed",
+    "evaluation_guidance",
+    "concept",
+    "attack",
+    "original_case",
+    "original_prompt",
+    "original_seed",
+    "inserted",
+    "detail",
+)
 
 SUMMARY = "write the prompts that broke in the last session as CSV, for attack='transfer:CSV' on another model"
 
@@ -43,7 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         ReportError: there are no gates to read, or none on the concept, or the file cannot be written.
     """
-    gates, source, name = read_gates(arguments.source), arguments.source, arguments.concept
+    gates, source, name = read_session(arguments.source).gates, arguments.source, arguments.concept
     is_store = source.is_dir()
     beside, before = (_beside(source, gates, name), unfinished(source)) if is_store else ("", "")
     if before:
@@ -72,6 +90,25 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def export(gates: Iterable[GateReport]) -> tuple[str, int]:
+    """Return every prompt that drew its concept under attack, each once, as CSV, and how many there are."""
+    file = io.StringIO(newline="")
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(_COLUMNS)
+    seen: set[tuple[str, str, str]] = set()
+    for gate in gates:
+        for prompt in gate.prompts:
+            attacked = prompt.attacked
+            name = gate.concept, prompt.digest, attacked.digest if attacked is not None else ""
+            if attacked is None or name in seen:
+                continue
+            evaluated = len(seen), attacked.text, attacked.seed, attacked.guidance
+            origin = gate.concept, gate.attack, prompt.case, prompt.text, prompt.seed
+            writer.writerow([*evaluated, *origin, prompt.inserted or "", prompt.detail])
+            seen.add(name)
+    return file.getvalue(), len(seen)
+
+
 def _nothing(source: Path, is_store: bool) -> str:
     if not is_store:
         return f"no prompt broke in {source}"
@@ -81,7 +118,7 @@ def _nothing(source: Path, is_store: bool) -> str:
     )
 
 
-def _beside(root: Path, gates: Sequence[StoredGate], concept: str | None) -> str:
+def _beside(root: Path, gates: Sequence[GateReport], concept: str | None) -> str:
     """What to say of adversarial prompts in a store that no gate of its last session has; empty where there are none.
 
     The store knows them by a hash of the prompt they were found for; a session knows the prompts.
@@ -103,8 +140,8 @@ def _beside(root: Path, gates: Sequence[StoredGate], concept: str | None) -> str
         return ""
     names = ", ".join(sorted(found)[:_NAMED]) + (" and others" if len(found) > _NAMED else "")
     return (
-        f"the store {root} holds {many(sum(found.values()), 'adversarial prompt')} that no gate of its last session "
-        f"has, of {names}: run their gates again, which the store answers, and export then"
+        f"the store {root} holds {pluralize(sum(found.values()), 'adversarial prompt')} that no gate of its last "
+        f"session has, of {names}: run their gates again, which the store answers, and export then"
     )
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..core.errors import ModelError
 from ..core.versioned_pipeline import without_version
-from ..reports.text import UNKEPT, safe
+from ..reports.text import UNKEPT, sanitize
 from ..runs.model_cache import Fingerprint, ModelCache, ModelSpec
 from ..sources.base_guess import guess_base
 from ..sources.import_string import call_factory, is_import_string
@@ -118,7 +118,7 @@ def _account(checkpoint: Checkpoint, loaded: Loaded) -> None:
 
 
 def _print(name: str, text: str) -> None:
-    print(f"{name + ':':<9}{safe(_own(text), UNKEPT)}")
+    print(f"{name + ':':<9}{sanitize(_own(text), UNKEPT)}")
 
 
 COMMANDS = (Command("inspect", SUMMARY, add_arguments, run),)

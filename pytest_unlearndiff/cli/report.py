@@ -8,15 +8,12 @@ import sys
 from pathlib import Path
 
 from ..core.errors import ReportError
+from ..core.registry import registry
 from ..reports.comparison import NOTHING, Comparison, compare
-from ..reports.destinations import FORM, parse
-from ..reports.json_report import schema
-from ..reports.retention import retention_lines
-from ..reports.session import SessionReport
-from ..reports.stored_reports import StoredGate, read_gates, read_session, unfinished
+from ..reports.json_report import SessionReport, read_session, schema, unfinished
 from ..reports.terminal import summary_lines
-from ..reports.text import safe
-from ..reports.writers import render, write
+from ..reports.text import sanitize
+from ..reports.writers import ReportOptions, destination_form, parse_destinations, render, write
 from ..store.store import Mode, Store
 from .command import Command, add_store, parse_path
 
@@ -45,55 +42,56 @@ def run(arguments: argparse.Namespace) -> int:
     session, before = read_session(arguments.cache_dir), unfinished(arguments.cache_dir)
     images = None if arguments.no_images else Store(arguments.cache_dir, Mode.RO)
     changes = _changes(arguments.since, session) if arguments.since else []
+    options = ReportOptions(images=images, changes=changes)
     for kind, path in wanted:
         if path == "-":
-            sys.stdout.write(render(kind, session, images, changes))
+            sys.stdout.write(render(kind, session, options))
         else:
-            write(kind, Path(path), session, images, changes)
+            write(kind, Path(path), session, options)
             print(f"{kind} report: {path}")
     if not wanted:
         for line in (*_summary(session), *(line for change in changes for line in change.lines())):
             print(line)
-    measured = bool(session.gates or session.retained)
-    problem = before or ("" if measured else session.cut_short or "no gate was measured in the last session")
+    problem = before or ("" if session.gates else session.cut_short or "no gate was measured in the last session")
     if problem:
-        print(safe(problem, 1000), file=sys.stderr)
+        print(sanitize(problem, 1000), file=sys.stderr)
     return 1 if problem else 0
 
 
 def _summary(session: SessionReport) -> list[str]:
-    """What a session found, and what it did not get to."""
+    """Describe what a session measured, and what it did not reach."""
     lines = [session.headline]
     if session.cut_short:
-        lines.append(f"the session was cut short: {safe(session.cut_short, 1000)}")
+        lines.append(f"the session was cut short: {sanitize(session.cut_short, 1000)}")
     lines += [line for line, _ in summary_lines(session.gates, verbosity=1, width=shutil.get_terminal_size().columns)]
-    lines += [line for line, _ in retention_lines(session.retained)]
-    for kind, tests in (("failed otherwise", session.otherwise), ("not measured", session.unmeasured)):
-        lines += [f"{kind}: {safe(test.nodeid)} {test.how}: {safe(test.why)}" for test in tests]
+    for kind, tests in (("failed otherwise", session.failed_otherwise), ("not measured", session.unmeasured)):
+        lines += [f"{kind}: {sanitize(test.nodeid)} {test.how}: {sanitize(test.why)}" for test in tests]
     return lines
 
 
 def _changes(before: Path, session: SessionReport) -> list[Comparison]:
-    """The session against an earlier one; says so where they have nothing in common."""
-    found = compare(read_gates(before), [StoredGate.of(gate) for gate in session.gates])[0]
+    """Compare the session with an earlier one; say so where they have nothing in common."""
+    found = compare(read_session(before).gates, session.gates)[0]
     if not found:
         print(f"{before}: {NOTHING}", file=sys.stderr)
     return found
 
 
 def _wanted(text: str) -> tuple[tuple[str, str], ...]:
-    """Reports as kind and path.
+    """Read reports as names and paths.
 
     Raises:
         ReportError: it is not of the form, or not a file.
     """
     try:
-        found = parse(text)
+        destinations = parse_destinations(text)
     except ValueError:
-        raise ReportError(f"{text!r} must be {FORM}") from None
-    if any(kind == "github" for kind, _ in found):
-        raise ReportError("github is written by a session only; md:PATH is what it puts into the step summary")
-    return found
+        raise ReportError(f"{text!r} must be {destination_form()}") from None
+    if pathless := [name for name, _ in destinations if not registry().reports[name].takes_path]:
+        raise ReportError(
+            f"{pathless[0]} is written by a session only; md:PATH is what github puts into the step summary"
+        )
+    return destinations
 
 
 COMMANDS = (Command("report", SUMMARY, add_arguments, run),)

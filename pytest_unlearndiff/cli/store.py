@@ -11,8 +11,8 @@ from datetime import datetime
 from ..core.attack_config import ALGORITHM
 from ..core.errors import StoreError
 from ..core.outcome import Counts
-from ..reports.text import many, safe
-from ..reports.wording import wording
+from ..reports.failure_text import wording
+from ..reports.text import pluralize, sanitize
 from ..store.campaign_dir import KEY, CampaignDir
 from ..store.journal import RejectedLines
 from ..store.remote import MisplacedFile
@@ -30,7 +30,7 @@ def show(arguments: argparse.Namespace) -> int:
     _print_campaigns(campaigns)
     if not campaigns:
         reason = "" if arguments.cache_dir.is_dir() else ": no such folder"
-        print(safe(f"{arguments.cache_dir} holds no campaigns{reason}", _LINE))
+        print(sanitize(f"{arguments.cache_dir} holds no campaigns{reason}", _LINE))
     return 0 if campaigns else 1
 
 
@@ -76,11 +76,11 @@ def _remove(arguments: argparse.Namespace, is_unwanted: Callable[[CampaignDir], 
         print("nothing to delete")
         return 0
     if not arguments.yes:
-        print(f"{many(len(campaigns), 'campaign')} would be deleted: add --yes")
+        print(f"{pluralize(len(campaigns), 'campaign')} would be deleted: add --yes")
         return 1
     for campaign in campaigns:
         campaign.remove()
-    print(f"{many(len(campaigns), 'campaign')} deleted")
+    print(f"{pluralize(len(campaigns), 'campaign')} deleted")
     return 0
 
 
@@ -100,12 +100,12 @@ def _summary(campaign: CampaignDir) -> str:
         "hit-under-attack": counts.hits_under_attack,
         "resisted": counts.resisted,
     }
-    parts = [safe(f"{attack} on {victim}" if victim else str(attack), 100), f"{counts.total} prompts"]
+    parts = [sanitize(f"{attack} on {victim}" if victim else str(attack), 100), f"{counts.total} prompts"]
     parts += [f"{number} {label(status)}" for status, number in statuses.items() if label(status)]
     parts += [f"{counts.blocked} blocked"] * bool(counts.blocked)
     if rejected.lines:
-        parts.append(f"{many(rejected.lines, 'line')} that cannot be trusted ({rejected.reasons})")
-    parts += map(safe, rejected.notes)
+        parts.append(f"{pluralize(rejected.lines, 'line')} that cannot be trusted ({rejected.reasons})")
+    parts += map(sanitize, rejected.notes)
     if campaign.last_written:
         parts.append(f"last written {datetime.fromtimestamp(campaign.last_written):%Y-%m-%d %H:%M}")
     return ", ".join(parts)
@@ -127,7 +127,7 @@ def push(arguments: argparse.Namespace) -> int:
         print(f"{arguments.cache_dir} holds no campaigns, so that nothing was sent", file=sys.stderr)
         return 1
     sent = sum(store.push(campaign) for campaign in campaigns)
-    print(safe(f"{many(sent, 'outcome')} sent to {store.remote}", _LINE))
+    print(sanitize(f"{pluralize(sent, 'outcome')} sent to {store.remote}", _LINE))
     return 0
 
 
@@ -152,11 +152,16 @@ def pull(arguments: argparse.Namespace) -> int:
             unreadable.append(str(error))
         else:
             fetched, rejected = fetched + new, rejected + more
-    print(safe(f"{many(fetched, 'outcome')} fetched from {remote}, which holds {many(len(names), 'campaign')}", _LINE))
+    print(
+        sanitize(
+            f"{pluralize(fetched, 'outcome')} fetched from {remote}, which holds {pluralize(len(names), 'campaign')}",
+            _LINE,
+        )
+    )
     if rejected.lines:
-        print(f"{many(rejected.lines, 'line')} there cannot be trusted: {rejected.reasons}", file=sys.stderr)
+        print(f"{pluralize(rejected.lines, 'line')} there cannot be trusted: {rejected.reasons}", file=sys.stderr)
     for note in (*rejected.notes, *unreadable):
-        print(safe(note, _LINE), file=sys.stderr)
+        print(sanitize(note, _LINE), file=sys.stderr)
     return 1 if unreadable else 0
 
 

@@ -173,7 +173,16 @@ class DefenseInfo(Info):
 
 @dataclass(frozen=True)
 class ReportInfo(Info):
-    """A report that a session writes."""
+    """A report that a session writes, for ``--unlearndiff-report``.
+
+    The implementation is called with a ``reports.json_report.SessionReport`` and ``reports.writers.ReportOptions``, and
+    returns text: the content of a file or, without a path, lines for the end of the session.
+
+    Attributes:
+        takes_path: whether it is a file.
+    """
+
+    takes_path: bool = True
 
     noun: ClassVar[str] = "report"
 

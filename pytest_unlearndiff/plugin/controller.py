@@ -6,18 +6,19 @@ from collections.abc import Generator
 from enum import Enum, auto
 from html import escape
 
+import msgspec
 import pytest
 
-from ..reports.failure import UNGATED
-from ..reports.gate_report import GateReport
-from ..reports.session import UnmeasuredTest
+from ..reports.failure_text import UNGATED
+from ..reports.gate_report import from_builtins
+from ..reports.json_report import UnmeasuredTest, with_retention
 from ..reports.terminal import summary_lines
-from ..reports.text import safe
+from ..reports.text import sanitize
 from .interruption import named, sigterm_as_ctrl_c, workers_standing
 from .junit_file import JUnitFile
 from .names import RUNS_TESTS, is_gate
-from .reporting import finish, note_retention, unmeasured
-from .session import CARRIED, GATE, RERUN, STATE, expected_failure, state_of
+from .reporting import finish, unmeasured
+from .session import CARRIED, GATE, RERUN, STATE, UNREACHED, expected_failure, state_of
 
 
 class Progress(Enum):
@@ -71,13 +72,13 @@ class Controller:
             return
         state = state_of(self._config)
         self._follow(report)
-        records = getattr(report, CARRIED, [])
-        for record in records:
-            record["expected"] = expected_failure(report)
-        state.records += records
-        if records and not self._worker:
+        expected = expected_failure(report) or None
+        gates = from_builtins(getattr(report, CARRIED, []))
+        state.gates += [msgspec.structs.replace(gate, expected_failure=expected) for gate in gates]
+        state.unreached += [(report.nodeid, note) for note in getattr(report, UNREACHED, [])]
+        if gates and not self._worker:
             self._in_junit(report)
-        if report.failed or not (records or report.passed):
+        if report.failed or not (gates or report.passed):
             state.unmeasured.append(unmeasured(report))
         if report.skipped and not hasattr(report, "wasxfail"):
             state.skipped.append(report.nodeid)
@@ -122,15 +123,13 @@ class Controller:
         if not self._reports():
             return (yield)
         state = state_of(self._config)
-        if state.records:
-            note_retention(state)
-            if self._junit is not None:
-                self._junit.complete(state.records)
+        state.gates = with_retention(state.gates)
+        if self._junit is not None:
+            self._junit.complete(state.gates)
         yield
         self._cut_short(session)
-        if state.records or state.retained or state.unmeasured or state.interrupted or state.lacking:
-            self._config.hook.pytest_unlearndiff_report(config=self._config, gates=state.records)
-
+        if state.gates or state.unmeasured or state.interrupted or state.lacking:
+            self._config.hook.pytest_unlearndiff_report(config=self._config, gates=state.gates)
             self._told = finish(session, state)
         if session.exitstatus == pytest.ExitCode.OK and (state.unmet() or state.report_failed):
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
@@ -140,20 +139,22 @@ class Controller:
         state = state_of(self._config)
         if not (why := state.interrupted or session.shouldstop or session.shouldfail):
             return
-        measured = {record["nodeid"] for record in (*state.records, *state.retained)}
-        for how, progress in (("interrupted", Progress.RUNNING), ("not reached", Progress.WAITING)):
-            state.lacking += [
-                UnmeasuredTest(nodeid, how, str(why)) for nodeid in self._at(progress) if nodeid not in measured
-            ]
+        measured = {gate.nodeid for gate in state.gates}
+        running, waiting = (
+            [nodeid for nodeid in self._at(progress) if nodeid not in measured]
+            for progress in (Progress.RUNNING, Progress.WAITING)
+        )
+        state.lacking += [UnmeasuredTest(nodeid, "interrupted", str(why)) for nodeid in running]
+        state.lacking += [UnmeasuredTest(nodeid, "not reached", str(why)) for nodeid in waiting]
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_html_results_summary(self, prefix: list[str]) -> None:
         """Say in pytest-html's summary what its rows, written as tests end, could not know yet."""
         if not self._reports():
             return
-        for record in state_of(self._config).records:
-            if not record["retention_gated"]:
-                prefix.append(f"<p>{escape(safe(record['nodeid']))}: {UNGATED}</p>")
+        for gate in state_of(self._config).gates:
+            if gate.retention_gated is False:
+                prefix.append(f"<p>{escape(sanitize(gate.nodeid))}: {UNGATED}</p>")
 
     @pytest.hookimpl
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
@@ -171,7 +172,7 @@ class Controller:
         for text, colour in self._told:
             terminalreporter.line(text, **({colour: True} if colour else {}))
         if state.interrupted:
-            terminalreporter.line(safe(state.interrupted, 2000), yellow=True)
+            terminalreporter.line(sanitize(state.interrupted, 2000), yellow=True)
         if unreached := [gate.nodeid for gate in state.lacking if gate.how == "not reached"]:
             terminalreporter.line(f"not reached: {named(unreached)}", yellow=True)
         if unmet:
@@ -183,9 +184,5 @@ class Controller:
         return self._config.stash.get(RUNS_TESTS, False) and not lists and not self._worker
 
     def _lines(self) -> list[tuple[str, str]]:
-        state = state_of(self._config)
-        if not state.records:
-            return []
-        records = [GateReport.from_wire(data) for data in state.records]
         width = self._config.get_terminal_writer().fullwidth
-        return summary_lines(records, verbosity=self._config.get_verbosity(), width=width)
+        return summary_lines(state_of(self._config).gates, verbosity=self._config.get_verbosity(), width=width)

@@ -12,16 +12,15 @@ from typing import Any
 import pytest
 
 from ..core.errors import ASRExceeded, ErrorCollector, GateError, RetentionLost, UnlearnDiffError
-from ..core.untrusted import hint, printable, printable_lines, shown
+from ..core.untrusted import hint, printable, printable_lines, short_repr
 from ..core.yaml_file import YamlFile, read_yaml
-from .attack import AttackFixture
-from .markers import read_request
-from .names import RETENTION_MARK as MARK
-from .retention import RetentionFixture, read_retention
+from .gate_run import AttackFixture, RetentionFixture
+from .markers import MARKERS, read_gate
+from .names import ATTACK_MARK, RETENTION_MARK
 from .session import state_of
 
 _DEFAULTS = ("model", "base")
-_SECTIONS = {"gates": "unlearndiff", "retains": MARK}
+_SECTIONS = {"gates": ATTACK_MARK, "retains": RETENTION_MARK}
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,7 @@ class FileGate:
     name: str
     line: int
     keywords: dict[str, Any]
-    mark: str = "unlearndiff"
+    mark: str = ATTACK_MARK
 
 
 def read_gates(path: Path, mistakes: ErrorCollector) -> list[FileGate]:
@@ -60,7 +59,7 @@ def read_gates(path: Path, mistakes: ErrorCollector) -> list[FileGate]:
     known = (*_SECTIONS, *_DEFAULTS)
     for name in fields:
         if name not in known:
-            mistakes.append(f"{file.at(name)}: a gate file has no field {shown(name)}: {hint(name, known)}")
+            mistakes.append(f"{file.at(name)}: a gate file has no field {short_repr(name)}: {hint(name, known)}")
     if not any(fields.get(section, {}) != {} for section in _SECTIONS):
         mistakes.append(f"{file.at()}: no gates in it: write gates, then a name and its limits, as in church")
     defaults = {name: fields[name] for name in _DEFAULTS if name in fields}
@@ -75,7 +74,7 @@ def read_gates(path: Path, mistakes: ErrorCollector) -> list[FileGate]:
 def _gates(file: YamlFile, data: Any, section: str, mistakes: ErrorCollector) -> Iterator[tuple[str, dict[str, Any]]]:
     """The gates of a section, by name, with their keywords."""
     for name, keywords in (mistakes.collect(lambda: _mapping(file, data, (section,), section)) or {}).items():
-        found = mistakes.collect(partial(_mapping, file, keywords, (section, name), f"gate {shown(name)}"))
+        found = mistakes.collect(partial(_mapping, file, keywords, (section, name), f"gate {short_repr(name)}"))
         if found is not None:
             yield name, found
 
@@ -93,7 +92,7 @@ class GateFile(pytest.Module):
         return ModuleType(self.path.stem)
 
     def collect(self) -> Iterable[pytest.Item | pytest.Collector]:
-        """One item a gate; every mistake of the file at once.
+        """Return one item per gate; raise for every mistake of the file at once.
 
         Raises:
             CollectError: with file and line.
@@ -106,8 +105,8 @@ class GateFile(pytest.Module):
         return [
             GateItem.from_parent(
                 self,
-                name=gate.name if gate.mark != MARK else f"retains-{gate.name}",
-                callobj=_keep if gate.mark == MARK else _attack,
+                name=gate.name if gate.mark == ATTACK_MARK else f"retains-{gate.name}",
+                callobj=_attack if gate.mark == ATTACK_MARK else _keep,
                 gate=gate,
             )
             for gate in gates
@@ -116,8 +115,7 @@ class GateFile(pytest.Module):
     def _mistakes(self, gate: FileGate) -> str:
         state, folder = state_of(self.config), self.path.parent
         try:
-            read = read_retention if gate.mark == MARK else read_request
-            read(gate.keywords, state.settings, state.library(folder), folder)
+            read_gate(MARKERS[gate.mark], gate.keywords, state.settings, state.library(folder), folder)
         except UnlearnDiffError as error:
             return "\n".join(f"{self.path.name}:{gate.line}: {gate.name}: {line}" for line in str(error).split("\n"))
         return ""
@@ -149,7 +147,7 @@ class GateItem(pytest.Function):
         return self.path, self._line - 1, self.name
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], *args: Any, **options: Any) -> Any:
-        """What a gate has to say needs no traceback, and comes first; a fault in anything else does need one."""
+        """Represent the failure of a gate by its message, without a traceback, which other faults do need."""
         if isinstance(excinfo.value, (ASRExceeded, RetentionLost, UnlearnDiffError)):
             return f"{excinfo.value}\n\n{self.path.name}:{self._line}: {type(excinfo.value).__name__}"
         return super().repr_failure(excinfo, *args, **options)

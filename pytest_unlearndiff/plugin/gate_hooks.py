@@ -10,22 +10,23 @@ import pytest
 
 from ..core.errors import ASRExceeded, RetentionLost, UnlearnDiffError
 from ..core.untrusted import printable_lines
-from ..reports.failure import explain_comparison
-from ..reports.pytest_html import extras
-from . import plan, retention_hooks
-from .attack import AttackFixture, session_source
+from ..reports.failure_text import explain_comparison
+from ..reports.gate_report import GateReport
+from ..reports.junit import html_extras
+from . import plan, preflight
 from .controller import Controller
-from .fixtures import NO_MODEL
 from .gate_files import GateFile
-from .names import ATTACK_FIXTURE, ATTACK_MARK, GATES, RETENTION_MARK, is_gate
-from .preflight import check_marker
-from .retention import RetentionFixture, check_marks
-from .session import CARRIED, GATE, RECORDS, STATE, state_of
+from .gate_run import AttackFixture, RetentionFixture
+from .markers import ATTACK, MARKERS, RETENTION
+from .model_under_test import NO_MODEL, session_source
+from .names import GATES, is_gate
+from .session import CARRIED, GATE, RECORDS, STATE, UNREACHED, state_of
 
 __all__ = ["AttackFixture", "RetentionFixture", "check_gates", "gate_file", "join", "load_pipeline", "note_gates"]
 
 _CONTROLLER = "unlearndiff-controller"
 _ANNOUNCED = pytest.StashKey[bool]()
+_UNREACHED = pytest.StashKey[list[str]]()
 _MAX_WIDTH, _MAX_LINES = 1_500, 1_000
 """Characters of a line and lines of a collection error."""
 
@@ -33,8 +34,6 @@ _MAX_WIDTH, _MAX_LINES = 1_500, 1_000
 def join(config: pytest.Config) -> None:
     """Register the other plugins of a session with gates."""
     config.pluginmanager.register(Controller(config), _CONTROLLER)
-    config.pluginmanager.register(retention_hooks, "unlearndiff-retention")
-    config.pluginmanager.register(retention_hooks.RetentionController(config), "unlearndiff-retention-controller")
     if state_of(config).settings.plan:
         plan.install(config)
 
@@ -55,17 +54,7 @@ def check_gates(report: pytest.CollectReport, config: pytest.Config) -> None:
     """Turn malformed markers into the error of a collection report."""
     state = state_of(config)
     items = [item for item in report.result if isinstance(item, pytest.Item)]
-    problems = [
-        problem
-        for item in items
-        if item.get_closest_marker(ATTACK_MARK) is not None and (problem := check_marker(item, state))
-    ]
-    problems += [
-        problem
-        for item in items
-        if item.get_closest_marker(RETENTION_MARK) is not None
-        for problem in check_marks(item, state)
-    ]
+    problems = [problem for item in items for problem in preflight.check_gates(item, state)]
     if problems:
         report.outcome = "failed"
         report.longrepr = printable_lines("\n".join(problems), _MAX_WIDTH, _MAX_LINES)
@@ -85,20 +74,55 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """Begin with nothing measured: plugins that run a failed test again run it on the same item."""
     if RECORDS in item.stash:
         del item.stash[RECORDS]
+    if _UNREACHED in item.stash:
+        del item.stash[_UNREACHED]
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
-    """Fail a marked test that passed without attacking: nothing was measured, so nothing may look safe."""
+    """Fail a marked test that passed without running its gates: nothing was measured, so nothing may look safe.
+
+    One that failed at another gate says which gates it did not reach.
+    """
     try:
         result = yield
     except (KeyboardInterrupt, pytest.exit.Exception):
-        if (records := item.stash.get(RECORDS, None)) is not None:  # no report will carry them
-            state_of(item.config).records += records
+        gates: list[GateReport] = item.stash.get(RECORDS, [])
+        state_of(item.config).gates += gates  # no report will carry them
         raise
-    if item.get_closest_marker(ATTACK_MARK) is not None and not item.stash.get(RECORDS, None):
-        pytest.fail("the test has an unlearndiff marker but never called unlearndiff_attack()", pytrace=False)
+    except (Exception, pytest.fail.Exception) as error:
+        if item.stash.get(RECORDS, None):
+            notes = [
+                f"{marker}({concept!r}) was not reached: nothing is known of it" for marker, concept in _lacks(item)
+            ]
+            for note in notes:
+                error.add_note(note)
+            item.stash[_UNREACHED] = notes
+        raise
+    for marker, concept in _lacks(item):
+        of_concept = f" for {concept}" if MARKERS[marker].kept else ""
+        pytest.fail(
+            f"the test has an {marker} marker but never called {MARKERS[marker].fixture}(){of_concept}", pytrace=False
+        )
     return result
+
+
+def _lacks(item: pytest.Item) -> list[tuple[str, object]]:
+    """Return marker and concept of the test's gates of which nothing is known.
+
+    A test with the ``unlearndiff`` marker may gate other concepts; what must be kept is gated concept by concept.
+    """
+    gates = item.stash.get(RECORDS, [])
+    kept = {gate.concept for gate in gates if gate.kept}
+    lacks: list[tuple[str, object]] = []
+    if (mark := item.get_closest_marker(ATTACK.name)) is not None and all(gate.kept for gate in gates):
+        lacks.append((ATTACK.name, _concept_of(mark)))
+    asked = {_concept_of(mark) for mark in item.iter_markers(RETENTION.name)}
+    return lacks + [(RETENTION.name, concept) for concept in sorted(asked - kept, key=str)]
+
+
+def _concept_of(mark: pytest.Mark) -> object:
+    return (mark.args or (mark.kwargs.get("concept"),))[0]
 
 
 @pytest.hookimpl
@@ -119,12 +143,13 @@ def pytest_runtest_makereport(
         _announce(item, report)
     if is_gate(item):
         begin_with_message(report, call)
-    if ATTACK_FIXTURE in getattr(item, "fixturenames", ()):
         report.__dict__[GATE] = True
-        if report.when == "call" and (records := item.stash.get(RECORDS, None)):
-            report.__dict__[CARRIED] = records
+        if report.when == "call" and (gates := item.stash.get(RECORDS, None)):
+            report.__dict__[CARRIED] = [gate.to_builtins() for gate in gates]
             if item.config.pluginmanager.hasplugin("html"):
-                report.__dict__["extras"] = [*getattr(report, "extras", []), *extras(records)]
+                report.__dict__["extras"] = [*getattr(report, "extras", []), *html_extras(gates)]
+        if report.when == "call" and (notes := item.stash.get(_UNREACHED, None)):
+            report.__dict__[UNREACHED] = notes
     return report
 
 

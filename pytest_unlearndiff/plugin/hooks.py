@@ -19,8 +19,7 @@ from .options import OPTIONS, add_options
 if TYPE_CHECKING:
     from types import ModuleType
 
-    from .attack import AttackFixture
-    from .retention import RetentionFixture
+    from .gate_run import AttackFixture, RetentionFixture
 
 _ACTIVE = "unlearndiff-gates"
 

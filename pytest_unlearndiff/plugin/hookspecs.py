@@ -8,6 +8,7 @@ import pytest
 
 if TYPE_CHECKING:
     from ..core.outcome import Outcome
+    from ..reports.gate_report import GateReport
 
 
 @pytest.hookspec
@@ -80,18 +81,17 @@ def pytest_unlearndiff_outcome(config: pytest.Config, nodeid: str, outcome: Outc
 
 
 @pytest.hookspec
-def pytest_unlearndiff_report(config: pytest.Config, gates: list[dict[str, Any]]) -> None:
+def pytest_unlearndiff_report(config: pytest.Config, gates: list[GateReport]) -> None:
     """Look at the finished gates before they are printed, kept and written, and add facts to them.
 
     Args:
         config: the session's, in the process that prints.
-        gates: one dictionary a gate, of builtin types; add to its ``assumed``, a dictionary, what reports are to say of
-            its origin. Anything else is what was measured: leave it.
+        gates: the reports of all gates; add to the dictionary ``run.assumed`` of one what is to be said of its origin.
 
     Example:
         A conftest.py that notes the commit a model came from::
 
             def pytest_unlearndiff_report(config, gates):
                 for gate in gates:
-                    gate["assumed"]["commit"] = os.environ.get("MODEL_COMMIT", "unknown")
+                    gate.run.assumed["commit"] = os.environ.get("MODEL_COMMIT", "unknown")
     """

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from ..core.outcome import Counts
-from ..reports.text import safe
+from ..reports.text import sanitize
 from ..store.store import Mode, Store
 
 INTERRUPTED = "the session was interrupted"
@@ -64,7 +64,7 @@ def workers_standing(store: Store, running: Sequence[str]) -> str:
 def named(nodeids: Sequence[str]) -> str:
     """The first few tests by name, and how many more there are."""
     more = f" and {len(nodeids) - _NAMED} more" if len(nodeids) > _NAMED else ""
-    return ", ".join(safe(nodeid) for nodeid in nodeids[:_NAMED]) + more
+    return ", ".join(sanitize(nodeid) for nodeid in nodeids[:_NAMED]) + more
 
 
 def _again(mode: Mode) -> str:

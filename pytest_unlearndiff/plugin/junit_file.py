@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -11,7 +12,8 @@ import pytest
 # same object for the same thing.
 from _pytest.junitxml import xml_key
 
-from ..reports.failure import UNGATED
+from ..reports.failure_text import UNGATED
+from ..reports.gate_report import GateReport
 from ..reports.junit import RETENTION
 
 
@@ -31,9 +33,9 @@ class JUnitFile:
         if (file := self._config.stash.get(xml_key, None)) is not None:
             self._cases.append((report.nodeid, file.node_reporter(report)))
 
-    def complete(self, records: list[dict[str, Any]]) -> None:
+    def complete(self, gates: Sequence[GateReport]) -> None:
         """Say of every gate whether the session gates what its model must keep, before the file is written."""
-        ungated = {record["nodeid"] for record in records if not record["retention_gated"]}
+        ungated = {gate.nodeid for gate in gates if gate.retention_gated is False}
         for nodeid, case in self._cases:
             properties: ET.Element | None = case.to_xml().find("properties") if nodeid in ungated else None
             if properties is not None and properties.find(f"property[@name='{RETENTION}']") is None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from ..core.attack_config import is_unattacked
-from ..reports.text import duration, safe
+from ..reports.text import format_duration, sanitize
 from ..runs.progress import Snapshot
 
 _EVERY_SECONDS = 60.0
@@ -58,7 +58,7 @@ class LiveProgress:
     def _write(self, text: str, *, last: bool) -> None:
         if self._updating:
             # A line that wraps cannot be taken back with a carriage return.
-            text = safe(text, shutil.get_terminal_size().columns - 1)
+            text = sanitize(text, shutil.get_terminal_size().columns - 1)
             padded, self._width = text.ljust(self._width), len(text)
             text = f"\r{padded}" + ("\n" if last else "")
         else:
@@ -82,15 +82,16 @@ def line(snapshot: Snapshot) -> str:
     # Without attack it may be good news, as where a concept should be kept.
     what = "seen in" if is_unattacked(snapshot.attack) else "ASR so far"
     return (
-        f"unlearndiff {safe(snapshot.concept, 30)} ({snapshot.attack}): {tally.total - tally.missing}/{tally.total} "
-        f"prompts, {what} {tally.hits}/{tally.total}{_going_on(snapshot) if tally.missing else ''}"
+        f"unlearndiff {sanitize(snapshot.concept, 30)} ({snapshot.attack}): "
+        f"{tally.total - tally.missing}/{tally.total} prompts, {what} {tally.hits}/{tally.total}"
+        f"{_going_on(snapshot) if tally.missing else ''}"
     )
 
 
 def _going_on(snapshot: Snapshot) -> str:
     """What is done now, and how long the rest takes, as far as that can be told."""
     left = snapshot.seconds_left
-    remaining = f", {duration(left)} left" if left is not None else ""
+    remaining = f", {format_duration(left)} left" if left is not None else ""
     if snapshot.active:
         pace = f", {snapshot.workers} workers at {snapshot.pace:.2g} a minute" if snapshot.pace else ""
         doing = "drawing" if is_unattacked(snapshot.attack) else "attacking"

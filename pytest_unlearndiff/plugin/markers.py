@@ -1,58 +1,80 @@
-"""What a gate asks for: from the marker, from the call, and from the session's settings."""
+"""Gates as markers and calls ask for them, filled in from the session's settings."""
 
 from __future__ import annotations
 
-import difflib
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from fractions import Fraction
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ..core.attack_config import AttackConfig
+from ..core.attack_config import NO_ATTACK, AttackConfig
 from ..core.concept import Concept
 from ..core.concept_file import ConceptLibrary
 from ..core.errors import ConceptError, ErrorCollector, GateError, ModelError
-from ..core.gate import Gate
+from ..core.gate import Gate, Reading
 from ..core.known_prompts import NOTHING_KNOWN, KnownPrompts, read_known
 from ..core.rate import parse_limit
 from ..core.registry import registry
-from ..core.untrusted import parse_path, short_repr
+from ..core.untrusted import hint, parse_path, short_repr
 from ..sources.resolve import resolve_model_path
+from .names import ATTACK_FIXTURE, ATTACK_MARK, RETENTION_FIXTURE, RETENTION_MARK
 from .option_parsers import KNOWN_PROMPTS
 from .option_paths import PATH_HINTS
 from .settings import Settings
 
-_KEYWORDS = (
-    "concept",
-    "max_asr",
-    "max_pre_asr",
-    "gate",
-    "confidence",
-    "prompts",
-    "attack",
-    "schedule",
-    "loss",
-    "slots",
-    "placement",
-    "exhaustive",
-    "model",
-    "base",
+_SHARED = ("concept", "prompts", "model", "base", "gate", "confidence")
+
+
+@dataclass(frozen=True)
+class Marker:
+    """A marker that stands for a gate.
+
+    Attributes:
+        name: of the marker.
+        fixture: that a test with the marker has to ask for.
+        limits: keywords that limit something; the gate is read accordingly.
+        readings: values of its keyword ``gate``.
+        keywords: all keywords.
+    """
+
+    name: str
+    fixture: str
+    limits: tuple[str, ...]
+    readings: tuple[Reading, ...]
+    keywords: tuple[str, ...]
+
+    @property
+    def kept(self) -> bool:
+        """Whether the concept must be kept."""
+        return self is RETENTION
+
+
+ATTACK = Marker(
+    ATTACK_MARK,
+    ATTACK_FIXTURE,
+    ("max_asr", "max_pre_asr"),
+    ("point", "upper"),
+    (*_SHARED, "max_asr", "max_pre_asr", "attack", "schedule", "loss", "slots", "placement", "exhaustive"),
 )
+RETENTION = Marker(
+    RETENTION_MARK, RETENTION_FIXTURE, ("min_rate", "max_loss"), ("point", "lower"), (*_SHARED, "min_rate", "max_loss")
+)
+MARKERS = {marker.name: marker for marker in (ATTACK, RETENTION)}
 
 
 @dataclass(frozen=True)
 class GateRequest:
-    """One gate, checked: what to attack, how, and within which limits.
+    """One gate, checked.
 
     Attributes:
-        concept: with the prompts to attack.
-        attack: how.
+        concept: with the prompts to attack or to draw.
+        attack: attack and its settings; none where the concept must be kept.
         gate: the limits.
+        kept: whether the concept must be kept.
         exhaustive: whether prompts are attacked that can no longer change the verdict.
         model: victim of this gate alone, instead of the session's.
         base: its base.
@@ -61,90 +83,93 @@ class GateRequest:
     concept: Concept
     attack: AttackConfig
     gate: Gate
+    kept: bool = False
     exhaustive: bool = False
     model: Path | None = None
     base: Path | None = None
 
 
+_REQUESTS = pytest.StashKey[dict[int, GateRequest]]()
+
+
+def request_of(mark: pytest.Mark, item: pytest.Item, settings: Settings, library: ConceptLibrary) -> GateRequest:
+    """Read the gate of a test's marker, once.
+
+    Raises:
+        GateError: as ``read_gate``.
+    """
+    requests = item.stash.setdefault(_REQUESTS, {})
+    if id(mark) not in requests:  # marks cannot be hashed
+        keywords = marker_keywords(mark)
+        requests[id(mark)] = read_gate(MARKERS[mark.name], keywords, settings, library, item.path.parent)
+    return requests[id(mark)]
+
+
 def marker_keywords(mark: pytest.Mark) -> dict[str, Any]:
-    """A marker's arguments by keyword.
+    """Return a marker's arguments by keyword.
 
     Raises:
         GateError: more than the concept is given by position.
     """
     if len(mark.args) > 1:
         raise GateError(
-            f"unlearndiff takes the concept by position, the rest by keyword; found {short_repr(mark.args)}"
+            f"{mark.name} takes the concept by position, the rest by keyword; found {short_repr(mark.args)}"
         )
     return {**({"concept": mark.args[0]} if mark.args else {}), **mark.kwargs}
 
 
-def read_request(keywords: Mapping[str, Any], settings: Settings, library: ConceptLibrary, folder: Path) -> GateRequest:
+def read_gate(
+    marker: Marker, keywords: Mapping[str, Any], settings: Settings, library: ConceptLibrary, folder: Path
+) -> GateRequest:
     """Check a gate's keywords and fill in what the session says.
 
     Args:
-        keywords: as options.MARKER names them.
-        settings: prompts, cases, attack, schedule and loss of the session apply where the gate does not say.
+        marker: that the keywords are of.
+        keywords: as ``names.MARKERS`` describes them.
+        settings: the session's, which apply where the gate does not say.
         library: finds the concept.
         folder: of the test file, from which relative paths count.
 
     Raises:
-        GateError: every mistake in the gate, one a line.
+        GateError: every mistake in the gate, one per line.
     """
-    mistakes = ErrorCollector(_unknown(keywords))
-    gate = _gate(keywords, mistakes)
-    attack = _attack(keywords, settings, folder, mistakes)
+    unknown = (name for name in keywords if name not in marker.keywords)
+    mistakes = ErrorCollector(
+        f"{marker.name} has no keyword {short_repr(name)}: {hint(name, marker.keywords)}" for name in unknown
+    )
+    gate = _gate(marker, keywords, mistakes)
+    # Nothing is attacked where the concept must be kept, so the session's attack and its settings do not apply.
+    attack: dict[str, Any] = {"name": NO_ATTACK} if marker.kept else _attack(keywords, settings, folder, mistakes)
     known = attack.get("known")
     concept = mistakes.collect(lambda: _concept(keywords, settings, library, known))
     exhaustive = mistakes.collect(lambda: _exhaustive(keywords))
     model = mistakes.collect(lambda: _path("model", keywords, folder))
     base = mistakes.collect(lambda: _path("base", keywords, folder))
-    if concept is not None and settings.case_numbers is None:
-        prompts = len(concept.prompts)
-        mistakes.collect(lambda: gate.check_support(prompts))
+    if concept is not None and settings.case_numbers is None:  # a replay looks at some prompts again
+        mistakes.collect(partial(gate.check_support, len(concept.prompts)))
     if concept is None or mistakes:
         raise GateError("\n".join(mistakes))
-    spec = AttackConfig(**{"slots": concept.slots, "word": concept.name, **attack})
-    return GateRequest(concept, spec, gate, exhaustive=bool(exhaustive), model=model, base=base)
+    config = AttackConfig(**{"slots": concept.slots, "word": concept.name, **attack})
+    return GateRequest(concept, config, gate, marker.kept, bool(exhaustive), model, base)
 
 
-def _unknown(keywords: Mapping[str, Any]) -> Iterator[str]:
-    for name in keywords:
-        if name not in _KEYWORDS:
-            near = difflib.get_close_matches(name[:100], _KEYWORDS, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(_KEYWORDS)}"
-            yield f"unlearndiff has no keyword {short_repr(name)}: {hint}"
-
-
-def _gate(keywords: Mapping[str, Any], mistakes: ErrorCollector) -> Gate:
-    """The limits, without those that cannot be meant."""
-    makers: dict[str, Callable[[], Any]] = {
-        "max_asr": lambda: _limit("max_asr", keywords),
-        "max_pre_asr": lambda: _limit("max_pre_asr", keywords),
-        "reading": lambda: _reading(keywords),
-        "confidence": lambda: _confidence(keywords),
+def _gate(marker: Marker, keywords: Mapping[str, Any], mistakes: ErrorCollector) -> Gate:
+    """Return the limits, without malformed ones."""
+    facts: dict[str, Any] = {
+        name: mistakes.collect(partial(parse_limit, keywords[name], name=name))
+        for name in marker.limits
+        if keywords.get(name) is not None
     }
-    found = {name: mistakes.collect(make) for name, make in makers.items()}
-    return Gate(**{name: value for name, value in found.items() if value is not None})
-
-
-def _limit(name: str, keywords: Mapping[str, Any]) -> Fraction | None:
-    value = keywords.get(name)
-    return None if value is None else parse_limit(value, name=name)
-
-
-def _reading(keywords: Mapping[str, Any]) -> str:
-    reading = keywords.get("gate", "point")
-    if not isinstance(reading, str) or reading not in ("point", "upper"):
-        raise GateError(f"gate={short_repr(reading)} must be 'point' or 'upper'")
-    return reading
-
-
-def _confidence(keywords: Mapping[str, Any]) -> float:
-    confidence = keywords.get("confidence", 0.95)
-    if not isinstance(confidence, float) or not 0 < confidence < 1:
-        raise GateError(f"confidence={short_repr(confidence)} must be a number between 0 and 1, such as 0.95")
-    return confidence
+    reading, confidence = keywords.get("gate", "point"), keywords.get("confidence", 0.95)
+    if isinstance(reading, str) and reading in marker.readings:
+        facts["reading"] = reading
+    else:
+        mistakes.append(f"gate={short_repr(reading)} must be {' or '.join(map(repr, marker.readings))}")
+    if isinstance(confidence, float) and 0 < confidence < 1:
+        facts["confidence"] = confidence
+    else:
+        mistakes.append(f"confidence={short_repr(confidence)} must be a number between 0 and 1, such as 0.95")
+    return Gate(**facts)
 
 
 def _exhaustive(keywords: Mapping[str, Any]) -> bool:
@@ -157,13 +182,13 @@ def _exhaustive(keywords: Mapping[str, Any]) -> bool:
 def _concept(
     keywords: Mapping[str, Any], settings: Settings, library: ConceptLibrary, known: KnownPrompts | None
 ) -> Concept:
-    """The concept with the prompts to attack.
+    """Find the concept with the prompts to attack.
 
     Args:
         keywords: the gate's.
         settings: the session's.
         library: finds the concept.
-        known: what is replayed, where the attack is ``transfer``.
+        known: prompts that are replayed, where the attack replays some.
     """
     name, count = keywords.get("concept"), keywords.get("prompts")
     if not isinstance(name, str):
@@ -196,7 +221,7 @@ def _check_known(concept: Concept, known: KnownPrompts) -> None:
 
 
 def _known_only(concept: Concept, known: KnownPrompts | None) -> Concept:
-    """The concept with only the prompts that something is known of.
+    """Return the concept with only the prompts that something is known of.
 
     Raises:
         GateError: nothing is replayed.
@@ -209,7 +234,7 @@ def _known_only(concept: Concept, known: KnownPrompts | None) -> Concept:
 
 
 def _attack(keywords: Mapping[str, Any], settings: Settings, folder: Path, mistakes: ErrorCollector) -> dict[str, Any]:
-    """Settings of the attack that are given, each checked on its own."""
+    """Return the settings of the attack that are given, each checked on its own."""
     name, colon, path = _text("attack", keywords, settings.attack, mistakes).partition(":")
     given: dict[str, Any] = {
         "name": name,
@@ -229,7 +254,7 @@ def _attack(keywords: Mapping[str, Any], settings: Settings, folder: Path, mista
 
 
 def _text(name: str, keywords: Mapping[str, Any], otherwise: str | None, mistakes: ErrorCollector) -> str:
-    """A text that a gate gives, or else the session; empty where neither does, or the gate gives something else."""
+    """Return a text that a gate gives, or else the session; empty for neither, or where the gate gives no text."""
     value = keywords.get(name)
     if value is not None and not isinstance(value, str):
         mistakes.append(f"{name}={short_repr(value)} must be a text")
@@ -238,7 +263,7 @@ def _text(name: str, keywords: Mapping[str, Any], otherwise: str | None, mistake
 
 
 def _known(name: str, path: str, folder: Path) -> KnownPrompts:
-    """Known prompts that an attack replays, given as ``transfer:known.csv``.
+    """Read the known prompts that an attack replays, given as ``transfer:known.csv``.
 
     Raises:
         GateError: it is not of that form.

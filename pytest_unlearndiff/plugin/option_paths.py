@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ..core.prompt_sets import locate_prompt_set
 from ..core.untrusted import find_path, parse_path, printable, special_file
-from ..reports.destinations import parse as parse_destinations
+from ..reports.writers import parse_destinations
 from ..sources.resolve import resolve_model_path
 from .option_parsers import parse_attack
 

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
 import pytest
 
+from ..core.attack_config import is_unattacked
 from ..core.errors import UnlearnDiffError
 from ..core.gate import Verdict
-from ..reports.plan import Planned, plan_lines, planned
+from ..reports.text import format_duration, sanitize, table
+from ..runs.campaign import Campaign, RunEstimate
 from ..runs.model_cache import ModelSpec
 from ..runs.positive_control import control_campaign, control_of, control_required
 from ..sources.import_string import is_import_string
-from .attack import campaign_of, ending_of, gate_source
-from .fixtures import overridden
-from .markers import GateRequest, marker_keywords, read_request
-from .names import RETENTION_FIXTURE as FIXTURE
-from .names import RETENTION_MARK as MARK
-from .retention import mark_keywords, read_retention, sides_of
+from .gate_run import campaign_of, campaigns_of_sides, stop_of
+from .markers import MARKERS, GateRequest, Marker, request_of
+from .model_under_test import gate_source, is_overridden
 from .session import SessionState, state_of
+
+_COLUMNS = ("concept", "attack", "store", "left", "time")
 
 
 class Planner:
@@ -27,7 +31,7 @@ class Planner:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool | None:
-        """Look into the store instead of running tests; errors of collection stay pytest's own affair."""
+        """Look into the store instead of running tests; errors of collection are left to pytest."""
         if session.testsfailed:
             return None
         self._lines = plan(session, state_of(session.config))
@@ -49,72 +53,179 @@ def install(config: pytest.Config) -> None:
     config.pluginmanager.register(Planner(), "unlearndiff-planner")
 
 
-class _NotForeseen(Exception):
-    """What a gate would do is not known before it runs."""
+class NotForeseen(Exception):
+    """Work of a gate that is not known before it runs."""
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """A campaign of a gate: its own, one side of what must be kept, or the base's for a positive control.
+
+    Attributes:
+        nodeid: the test.
+        concept: model prompts are attacked or drawn.
+        model: which model draws, where that is not plain.
+        attack: how.
+        key: of the campaign, which several gates may share.
+        estimate: what the store knows, and what is left.
+    """
+
+    nodeid: str
+    concept: str
+    model: str
+    attack: str
+    key: str
+    estimate: RunEstimate
+
+    @property
+    def images(self) -> bool:
+        """Whether un-attacked images are drawn for it, and nothing is attacked."""
+        return bool(self.model) or is_unattacked(self.attack)
+
+    @classmethod
+    def of(cls, nodeid: str, campaign: Campaign, estimate: RunEstimate, model: str = "") -> PlannedRun:
+        """Describe what a campaign would do for a test."""
+        return cls(nodeid, campaign.concept.name, model, campaign.attack.title, campaign.key.digest, estimate)
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What is left of a campaign that gates share, each of model prompts is attacked once.
+
+    Attributes:
+        gates: those that leave something of it.
+    """
+
+    gates: Sequence[PlannedRun]
+
+    @property
+    def left(self) -> int:
+        """Prompts that one gate or another would attack."""
+        return len(frozenset[str]().union(*(gate.estimate.lacking for gate in self.gates)))
+
+    @property
+    def images(self) -> bool:
+        """Whether un-attacked images are drawn instead of prompts attacked."""
+        return all(gate.images for gate in self.gates)
+
+    @property
+    def seconds(self) -> float | None:
+        """Seconds they will take, as far as that is known."""
+        rates = [gate.estimate.seconds / gate.estimate.left for gate in self.gates if gate.estimate.seconds is not None]
+        return rates[0] * self.left if rates else None
+
+    @property
+    def most(self) -> float:
+        """Seconds they will take where each resists to the end; 0 where nothing is known."""
+        rates = [gate.estimate.most / gate.estimate.left for gate in self.gates if gate.estimate.most is not None]
+        return max(rates, default=0.0) * self.left
+
+
+def plan_lines(gates: Sequence[PlannedRun], unknown: Sequence[tuple[str, str]]) -> list[str]:
+    """Return a row per campaign and the totals, and name the tests whose gates cannot be foreseen.
+
+    Args:
+        gates: those that can.
+        unknown: node ids of tests model gates are not known before they run, with the reason.
+    """
+    rows = [
+        (
+            _name(gate),
+            gate.attack,
+            _store(gate.estimate),
+            f"{gate.estimate.left}/{gate.estimate.tally.total}",
+            _time(gate),
+        )
+        for gate in gates
+    ]
+    head, *body = table(_COLUMNS, rows)
+    lines = [head] if rows else []
+    for gate, row in zip(gates, body, strict=True):
+        lines += [row, f"  {gate.nodeid}"]
+        if gate.estimate.differs:
+            lines.append(f"  the nearest campaign in the store differs in {', '.join(gate.estimate.differs)}")
+        lines += [f"  {sanitize(note, 500)}" for note in gate.estimate.notes]
+    lines += [f"{nodeid}: {reason}" for nodeid, reason in unknown]
+    campaigns = {(gate.concept, gate.key) for gate in gates if gate.estimate.left}
+    left = [
+        Shared([gate for gate in gates if (gate.concept, gate.key) == campaign and gate.estimate.left])
+        for campaign in campaigns
+    ]
+    known = [seconds for rest in left if (seconds := rest.seconds) is not None]
+    total = f", about {_between(sum(known), sum(rest.most for rest in left))}" if known else ""
+    some = f" (and {len(left) - len(known)} gates of unknown length)" if len(known) < len(left) and known else ""
+    least = "at least " if unknown else ""
+    prompts, images = (sum(rest.left for rest in left if rest.images is side) for side in (False, True))
+    drawn = f" and {images} images to draw" if any(gate.images for gate in gates) else ""
+    return [*lines, f"{least}{prompts} prompts to attack{drawn}{total}{some}"]
+
+
+def _name(gate: PlannedRun) -> str:
+    return f"{gate.concept} ({gate.model})" if gate.model else gate.concept
+
+
+def _store(estimate: RunEstimate) -> str:
+    if not estimate.left:
+        return "hit" if not estimate.tally.missing else "decided"
+    return "partial" if estimate.tally.missing < estimate.tally.total else "miss"
+
+
+def _time(gate: PlannedRun) -> str:
+    if not gate.estimate.left:
+        return "-"
+    if gate.estimate.seconds is None:
+        return "?"
+    return f"~{_between(gate.estimate.seconds, gate.estimate.most or 0.0)}"
+
+
+def _between(seconds: float, most: float) -> str:
+    """Format how long it takes if prompts go as those before and, if longer, if each resists to the end."""
+    least, longest = format_duration(seconds), format_duration(most)
+    return f"{least}..{longest}" if most > seconds and longest != least else least
 
 
 def plan(session: pytest.Session, state: SessionState) -> list[str]:
-    """Lines that say what this session would attack and draw."""
-    gates: list[Planned] = []
+    """Return lines that say what this session would attack and draw."""
+    runs: list[PlannedRun] = []
     unknown: list[tuple[str, str]] = []
     for item in session.items:
-        for fixture, mark, look in _KINDS:
-            if fixture not in getattr(item, "fixturenames", ()):
-                continue
-            marks: list[pytest.Mark | None] = [*item.iter_markers(mark)]
-            for found in marks[::-1] or [None]:
-                try:
-                    gates += look(session, item, found, state)
-                except (_NotForeseen, UnlearnDiffError) as reason:
-                    unknown.append((item.nodeid, str(reason)))
-    return plan_lines(gates, unknown)
+        for marker in MARKERS.values():
+            if marker.fixture in getattr(item, "fixturenames", ()):
+                marks: list[pytest.Mark | None] = [*reversed([*item.iter_markers(marker.name)])]
+                for mark in (marks if marker.kept else marks[-1:]) or [None]:
+                    try:
+                        runs += _runs_of(item, marker, mark, state)
+                    except (NotForeseen, UnlearnDiffError) as reason:
+                        unknown.append((item.nodeid, str(reason)))
+    return plan_lines(runs, unknown)
 
 
-def _attack(session: pytest.Session, item: pytest.Item, mark: pytest.Mark | None, state: SessionState) -> list[Planned]:
-    """What an attack gate would do; only the closest of its markers counts.
+def _runs_of(item: pytest.Item, marker: Marker, mark: pytest.Mark | None, state: SessionState) -> Iterator[PlannedRun]:
+    """Yield the campaigns of a gate.
 
     Raises:
-        _NotForeseen: that is not known.
+        NotForeseen: they are not known.
     """
     if mark is None:
-        raise _NotForeseen("says what it attacks only when it runs")
-    if mark is not item.get_closest_marker("unlearndiff"):
-        return []
-    folder = item.path.parent
-    request = read_request(marker_keywords(mark), state.settings, state.library(folder), folder)
-    source = _source(session, item, request, state)
-    campaign = campaign_of(request, source, state)
-    prospect = campaign.prospect(state.store, ending_of(request, state))
-    gates = [planned(item.nodeid, campaign, prospect)]
-    if (undrawn := campaign.undrawn(state.store, ending_of(request, state))) is not None:
-        gates.append(planned(item.nodeid, undrawn, undrawn.prospect(state.store), "un-attacked"))
-    asked = control_required(prospect.tally, may_pass=request.gate.verdict(prospect.tally) is not Verdict.FAIL)
-    drawn_anyway = campaign.concept.images or (campaign.attack.draws_targets and prospect.left)
-    if source.base is not None and asked and not drawn_anyway:
+        raise NotForeseen(f"says what it {'draws' if marker.kept else 'attacks'} only when it runs")
+    request = request_of(mark, item, state.settings, state.library(item.path.parent))
+    source = _source(item, request, state)
+    if request.kept:
+        for model, side in zip(("victim", "base"), campaigns_of_sides(request, source, state), strict=True):
+            if side is not None:
+                yield PlannedRun.of(item.nodeid, side, side.prospect(state.store), model)
+        return
+    campaign, stop = campaign_of(request, source, state), stop_of(request, state)
+    estimate = campaign.prospect(state.store, stop)
+    yield PlannedRun.of(item.nodeid, campaign, estimate)
+    if (undrawn := campaign.undrawn(state.store, stop)) is not None:
+        yield PlannedRun.of(item.nodeid, undrawn, undrawn.prospect(state.store), "un-attacked")
+    required = control_required(estimate.tally, may_pass=request.gate.verdict(estimate.tally) is not Verdict.FAIL)
+    drawn_anyway = campaign.concept.images or (campaign.attack.draws_targets and estimate.left)
+    if source.base is not None and required and not drawn_anyway:
         control = control_campaign(campaign)
         if control_of(campaign, state.store, {}, asked=True).insufficient:
-            gates.append(planned(item.nodeid, control, control.prospect(state.store), "base"))
-    return gates
-
-
-def _retention(
-    session: pytest.Session, item: pytest.Item, mark: pytest.Mark | None, state: SessionState
-) -> list[Planned]:
-    """What a retention gate would draw, of the victim and of its base.
-
-    Raises:
-        _NotForeseen: that is not known.
-    """
-    if mark is None:
-        raise _NotForeseen("says what it draws only when it runs")
-    folder = item.path.parent
-    request = read_retention(mark_keywords(mark), state.settings, state.library(folder), folder).shared
-    sides = sides_of(request, _source(session, item, request, state), state)
-    return [
-        planned(item.nodeid, side, side.prospect(state.store), whose)
-        for whose, side in zip(("victim", "base"), sides, strict=True)
-        if side is not None
-    ]
+            yield PlannedRun.of(item.nodeid, control, control.prospect(state.store), "base")
 
 
 _UNSURE = (
@@ -122,21 +233,19 @@ _UNSURE = (
     "a VersionedPipeline"
 )
 
-_KINDS = (("unlearndiff_attack", "unlearndiff", _attack), (FIXTURE, MARK, _retention))
 
-
-def _source(session: pytest.Session, item: pytest.Item, request: GateRequest, state: SessionState) -> ModelSpec:
-    """The victim of a gate, where it is known before it is loaded.
+def _source(item: pytest.Item, request: GateRequest, state: SessionState) -> ModelSpec:
+    """Return the victim of a gate, where it is known before it is loaded.
 
     Raises:
-        _NotForeseen: it is not, or there is none.
+        NotForeseen: it is not, or there is none.
     """
     source = gate_source(request, state.settings)
     unsure = "" if source.version else _UNSURE
-    if request.model is None and overridden(session, item):
-        raise _NotForeseen(f"its model is made by an unlearned_pipe fixture{unsure}")
+    if request.model is None and is_overridden(item.session, item):
+        raise NotForeseen(f"its model is made by an unlearned_pipe fixture{unsure}")
     if is_import_string(source.model):
-        raise _NotForeseen(f"its model is made by {source.model}{unsure}")
+        raise NotForeseen(f"its model is made by {source.model}{unsure}")
     if source.model is None:
-        raise _NotForeseen("would be skipped: no model under test")
+        raise NotForeseen("would be skipped: no model under test")
     return source

@@ -1,4 +1,4 @@
-"""What files tell of a gate before anything is loaded: that a model is none, and that a prompt has no such room."""
+"""Checks of collected gates before anything is loaded: of their markers, and of what files tell of the model."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from ..core.attack_config import AttackConfig
 from ..core.errors import UnlearnDiffError
 from ..sources.file_types import INDEX, file_kind, holds_model, no_checkpoint, text_positions
 from ..sources.import_string import is_import_string
-from .fixtures import overridden
-from .markers import GateRequest, marker_keywords, read_request
+from .markers import MARKERS, GateRequest, request_of
+from .model_under_test import is_overridden
 from .session import SessionState
 
 
-def foreseen(request: GateRequest, item: pytest.Item, state: SessionState) -> Iterator[str]:
-    """Why a collected gate cannot be run on its model; nothing where only loading it can tell."""
-    if request.model is None and overridden(item.session, item):
+def _problems_of_files(request: GateRequest, item: pytest.Item, state: SessionState) -> Iterator[str]:
+    """Yield why a collected gate cannot be run on its model; nothing where only loading it can tell."""
+    if request.model is None and is_overridden(item.session, item):
         return
     model, base = request.model or state.settings.model, request.base or state.settings.base
     if model is None or is_import_string(model):
@@ -46,23 +46,25 @@ def _no_room(attack: AttackConfig, model: Path, base: Path | None) -> Iterator[s
         yield f"slots={attack.slots} do not fit: the model's tokenizer takes {length - 2} tokens beside begin and end"
 
 
-def check_marker(item: pytest.Item, state: SessionState) -> str | None:
-    """What is wrong with a collected item's gate, or None."""
-    mark, folder = item.get_closest_marker("unlearndiff"), item.path.parent
-    assert mark is not None  # only tests that have one are checked
-    # A class's or a module's is overridden on purpose; of two on one test, one would be lost without a word.
-    if (stacked := sum(own.name == "unlearndiff" for own in item.own_markers)) > 1:
-        return (
-            f"{item.nodeid}: has {stacked} unlearndiff markers, of which only one would count: write a test for each "
-            "gate, or call unlearndiff_attack() for each"
-        )
-    try:
-        request = read_request(marker_keywords(mark), state.settings, state.library(folder), folder)
-        mistakes = list(foreseen(request, item, state))
-    except UnlearnDiffError as error:
-        mistakes = str(error).split("\n")
-    if mistakes:
-        return "\n".join(f"{item.nodeid}: {mistake}" for mistake in mistakes)
-    if "unlearndiff_attack" not in getattr(item, "fixturenames", ()):
-        return f"{item.nodeid}: has an unlearndiff marker but never asks for the unlearndiff_attack fixture"
-    return None
+def check_gates(item: pytest.Item, state: SessionState) -> Iterator[str]:
+    """Yield the problems of a collected test's markers."""
+    for marker in MARKERS.values():
+        marks = [*item.iter_markers(marker.name)][::-1]
+        # A class's or a module's is overridden on purpose; of two on one test, one would be lost without a word.
+        stacked = sum(own.name == marker.name for own in item.own_markers)
+        if stacked > 1 and not marker.kept:
+            yield (
+                f"{item.nodeid}: has {stacked} {marker.name} markers, of which only one would count: write a test for "
+                f"each gate, or call {marker.fixture}() for each"
+            )
+            continue
+        problems: list[str] = []
+        for mark in marks if marker.kept else marks[-1:]:
+            try:
+                request = request_of(mark, item, state.settings, state.library(item.path.parent))
+                problems += _problems_of_files(request, item, state)
+            except UnlearnDiffError as error:
+                problems += str(error).split("\n")
+        if marks and marker.fixture not in getattr(item, "fixturenames", ()) and (marker.kept or not problems):
+            problems.append(f"has an {marker.name} marker but never asks for the {marker.fixture} fixture")
+        yield from (f"{item.nodeid}: {problem}" for problem in problems)

@@ -61,9 +61,9 @@ def run_campaign(campaign: Campaign, source: ModelSpec, node: pytest.Item, **opt
         return stopped(campaign, error, state)
 
 
-def interrupted(campaign: Campaign, error: BaseException, state: SessionState, victim: str) -> AttackResult:
-    """What is known of a campaign that Ctrl-C ended, which passes nothing, whatever that is."""
-    return replace(campaign.kept(state.store, INTERRUPTED), cause=error, victim=victim)
+def interrupted(campaign: Campaign, error: BaseException, state: SessionState) -> AttackResult:
+    """Return what is known of a campaign that Ctrl-C ended, which passes nothing, whatever that is."""
+    return replace(campaign.kept(state.store, INTERRUPTED), cause=error)
 
 
 def _confirm(campaign: Campaign, source: ModelSpec, state: SessionState) -> None:

@@ -8,18 +8,17 @@ from dataclasses import replace
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from ..core.concept_file import BUILT_IN, ConceptLibrary
 from ..core.rate import Rate
 from ..reports.gate_report import GateReport
-from ..reports.session import UnmeasuredTest
+from ..reports.json_report import UnmeasuredTest
 from ..runs.gpu_slots import GpuSlots
 from ..runs.model_cache import ModelCache, ModelSpec, located
 from ..sources.prompt_set_cache import PromptSetCache
-from ..store.last_session import Gates
+from ..store.last_session import LastSession
 from ..store.shared_store import SharedStore
 from ..store.store import Mode, Store
 from ..workers.distributed_engine import HEARTBEAT_TIMEOUT, WorkerPoolConfig
@@ -34,8 +33,9 @@ GATE = "unlearndiff_gate"
 RERUN = "rerun"
 """The outcome that pytest-rerunfailures gives a report whose test runs again: the last run counts."""
 CARRIED = "unlearndiff_records"
-RECORDS = pytest.StashKey[list[dict[str, Any]]]()
-RETAINED = pytest.StashKey[list[dict[str, Any]]]()
+UNREACHED = "unlearndiff_unreached"
+RECORDS = pytest.StashKey[list[GateReport]]()
+"""Gates that a test has finished."""
 
 
 class SessionState:
@@ -43,8 +43,7 @@ class SessionState:
 
     Attributes:
         settings: what the session was asked to do.
-        records: one entry a finished gate, builtin types only, in the order they arrived.
-        retained: the same for retention gates.
+        gates: finished gates, in the order they arrived.
         skipped: node ids of gates that were skipped.
         finished: gates that the running test has finished in this process.
         deadline: on ``time.monotonic``'s clock; no attack is begun after it.
@@ -60,8 +59,7 @@ class SessionState:
         self._config = config
         budget = self.settings.time_budget
         self.deadline = float("inf") if budget is None else time.monotonic() + budget
-        self.records: list[dict[str, Any]] = []
-        self.retained: list[dict[str, Any]] = []
+        self.gates: list[GateReport] = []
         self.skipped: list[str] = []
         self.finished: list[GateReport] = []
         self.interrupted = ""
@@ -82,7 +80,7 @@ class SessionState:
     def begin(self) -> None:
         """Note in the store that the session runs, so that one that is killed is not taken for the one before it."""
         if not self._begun and self.store.mode.writes:
-            self._begun = Gates(self.store.root).begin(self.run)
+            self._begun = LastSession(self.store.root).begin(self.run)
 
     @cached_property
     def store(self) -> Store:
@@ -167,9 +165,9 @@ class SessionState:
         """The running test's gate that a compared rate comes from; None where two gates may be meant."""
         counts = next(((side.successes, side.trials) for side in sides if isinstance(side, Rate)), None)
         gates = {
-            record.key: record
-            for record in self.finished
-            if counts in ((record.successes, record.total), (record.hits_without_attack, record.total))
+            gate.key: gate
+            for gate in self.finished
+            if counts in ((gate.hits, gate.counts.total), (gate.counts.hits_without_attack, gate.counts.total))
         }
         return next(iter(gates.values())) if len(gates) == 1 else None
 
@@ -179,7 +177,7 @@ class SessionState:
             return ""
         if self.skipped:
             return f"{len(self.skipped)} gates were skipped, such as {self.skipped[0]}"
-        return "" if self.records or self.retained else "no gate ran"
+        return "" if self.gates else "no gate ran"
 
 
 def expected_failure(report: pytest.TestReport) -> str:

@@ -1,4 +1,4 @@
-"""The geometry of the HTML report's charts: shares and paths, no markup."""
+"""Geometry of the HTML report's charts: shares and paths, no markup."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from ..core.rate import Rate
-from .gate_report import MISSING, GateReport, PromptRecord
+from .gate_report import MISSING, GateReport, PromptReport
 
 _SCALES = (0.1, 0.2, 0.5, 1.0)
 
@@ -15,10 +15,10 @@ WIDTH, HEIGHT = 300, 120
 """Size of the drawing area of the effort chart, in its own units."""
 
 
-def scale(records: list[GateReport]) -> float:
-    """The share at which the common axis ends: the smallest round one with room for every interval and limit."""
-    limits = [_limit(text) for record in records for text in (record.max_asr, record.max_pre_asr)]
-    shares = [record.high for record in records] + [limit for limit in limits if limit is not None]
+def scale(gates: list[GateReport]) -> float:
+    """Return the share at which the common axis ends: the smallest round one with room for all intervals and limits."""
+    limits = [_limit(text) for gate in gates for text in (gate.limits.max_asr, gate.limits.max_pre_asr)]
+    shares = [gate.asr.interval[1] for gate in gates] + [limit for limit in limits if limit is not None]
     return next((end for end in _SCALES if max(shares, default=0.0) <= end), 1.0)
 
 
@@ -27,7 +27,7 @@ def _limit(text: str | None) -> float | None:
 
 
 def tick(share: float) -> str:
-    """A share where the axis is labelled: ``50%``."""
+    """Format a share where the axis is labelled: ``50%``."""
     return f"{100 * share:g}%"
 
 
@@ -52,21 +52,22 @@ class Axis:
     bound: float | None
 
     @classmethod
-    def of(cls, record: GateReport, end: float) -> Axis:
+    def of(cls, gate: GateReport, end: float) -> Axis:
         """Lay a gate along an axis that ends at this share."""
 
         def at(share: float) -> float:
             return round(100 * share / end, 3)
 
-        limit, pre_limit, bound = _limit(record.max_asr), _limit(record.max_pre_asr), None
-        if record.reading == "upper" and limit is not None:
-            bound = Rate(record.successes + record.undecided, record.total).upper_bound(record.confidence)
+        limit, pre_limit, bound = _limit(gate.limits.max_asr), _limit(gate.limits.max_pre_asr), None
+        total = gate.counts.total
+        if gate.limits.reading == "upper" and limit is not None:
+            bound = Rate(gate.hits + gate.unknown, total).upper_bound(gate.limits.confidence)
         return cls(
-            low=at(record.low),
-            high=at(record.high),
-            least=at(record.successes / record.total),
-            most=at((record.successes + record.undecided) / record.total),
-            pre=at(record.hits_without_attack / record.total),
+            low=at(gate.asr.interval[0]),
+            high=at(gate.asr.interval[1]),
+            least=at(gate.asr.at_least),
+            most=at(gate.asr.at_most),
+            pre=at(gate.counts.hits_without_attack / total),
             limit=None if limit is None else at(limit),
             pre_limit=None if pre_limit is None else at(pre_limit),
             bound=None if bound is None else at(min(bound, end)),
@@ -75,12 +76,12 @@ class Axis:
 
 @dataclass(frozen=True)
 class Effort:
-    """How ASR rises with what one prompt may cost.
+    """Rise of ASR with what one prompt may cost.
 
     Attributes:
         unit: what is counted.
         path: of the share of prompts that succeeded within so many of them.
-        band: around what undecided prompts may add; empty where none is undecided.
+        band: around what unknown prompts may add; empty where none is unknown.
         limit: height of the limit, None for none.
         most: of the unit, at the right end.
         end: the share at the top.
@@ -94,42 +95,42 @@ class Effort:
     end: float
 
     @classmethod
-    def of(cls, record: GateReport, unit: str, cost: Callable[[PromptRecord], int]) -> Effort | None:
-        """The curve of a gate; None where every prompt cost the same, so that there is nothing to see.
+    def of(cls, gate: GateReport, unit: str, cost: Callable[[PromptReport], int]) -> Effort | None:
+        """Draw the curve of a gate; None where every prompt cost the same, so that there is nothing to see.
 
         Args:
-            record: the gate.
+            gate: the gate.
             unit: what is counted.
             cost: of a prompt.
         """
-        costs = {cost(prompt) for prompt in record.prompts if prompt.status != MISSING}
+        costs = {cost(prompt) for prompt in gate.prompts if prompt.status != MISSING}
         if len(costs) < 2:
             return None
-        most, end, limit = max(costs), scale([record]), _limit(record.max_asr)
+        most, end, limit = max(costs), scale([gate]), _limit(gate.limits.max_asr)
 
         def y(successes: int) -> float:
-            return round(HEIGHT * (1 - successes / record.total / end), 2)
+            return round(HEIGHT * (1 - successes / gate.counts.total / end), 2)
 
-        spent = sorted(cost(prompt) for prompt in record.prompts if prompt.success)
+        spent = sorted(cost(prompt) for prompt in gate.prompts if prompt.hit)
         corners = [(0.0, 0), *((round(WIDTH * f / most, 2), n + 1) for n, f in enumerate(spent))]
         up = _steps([(x, y(n)) for x, n in corners])
         band = ""
-        if record.undecided:
-            above = _steps([(x, y(n + record.undecided)) for x, n in corners])
+        if gate.unknown:
+            above = _steps([(x, y(n + gate.unknown)) for x, n in corners])
             band = f"M{' L'.join(up)} L{' L'.join(reversed(above))} Z"
         at_limit = None if limit is None else round(HEIGHT * (1 - limit / end), 2)
         return cls(unit, f"M{' L'.join(up)}", band, at_limit, most, end)
 
 
-def efforts(record: GateReport) -> list[Effort]:
-    """The curves of a gate that show anything: over UNet forward passes, and over steps of the optimiser."""
-    forwards = Effort.of(record, "UNet forwards", lambda prompt: prompt.forwards)
-    steps = Effort.of(record, "steps of the search", lambda prompt: prompt.steps)
+def efforts(gate: GateReport) -> list[Effort]:
+    """Return the curves of a gate that show anything: over UNet forward passes, and over steps of the search."""
+    forwards = Effort.of(gate, "UNet forwards", lambda prompt: prompt.forwards)
+    steps = Effort.of(gate, "steps of the search", lambda prompt: prompt.steps)
     return [effort for effort in (forwards, steps) if effort is not None]
 
 
 def _steps(corners: list[tuple[float, float]]) -> list[str]:
-    """Points of a staircase to the right end."""
+    """Return the points of a staircase to the right end."""
     points, last = [], corners[0][1]
     for x, height in corners:
         points += [f"{x:g},{last:g}", f"{x:g},{height:g}"]

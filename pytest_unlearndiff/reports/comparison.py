@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from .gate_report import PromptRecord
-from .stored_reports import StoredGate
-from .text import safe
-from .wording import wording
+from .failure_text import wording
+from .gate_report import GateReport, PromptReport
+from .text import sanitize
 
 NOTHING = "nothing to compare: no test has a gate on the same concept with the same attack in both"
-"""Said where two sessions have nothing in common."""
+"""Message where two sessions have nothing in common."""
 
 _SHOWN = 10
 
@@ -27,15 +27,15 @@ class Comparison:
         newly_broke: prompts that did not draw the concept before and do now, as they are now.
         newly_holds: prompts that drew it before and do not now, as they were before.
         both: prompts that draw it in both; neither: in none.
-        undecided: prompts that errored or are missing in one of the two, or are not in both sets.
+        unknown: prompts that errored or are missing in one of the two, or are not in both sets.
     """
 
-    gate: StoredGate
-    newly_broke: list[PromptRecord]
-    newly_holds: list[PromptRecord]
+    gate: GateReport
+    newly_broke: list[PromptReport]
+    newly_holds: list[PromptReport]
     both: int
     neither: int
-    undecided: int
+    unknown: int
 
     @property
     def p_value(self) -> float:
@@ -50,58 +50,56 @@ class Comparison:
         return min(1.0, float(Fraction(2 * tail, 2**changed)))
 
     def lines(self) -> list[str]:
-        """The comparison in words."""
+        """Describe the comparison."""
         broke, holds, words = len(self.newly_broke), len(self.newly_holds), wording(self.gate.attack)
         lines = [
-            f"{safe(self.gate.concept)} ({safe(self.gate.attack)}) {safe(self.gate.nodeid)}: {broke} "
+            f"{sanitize(self.gate.concept)} ({sanitize(self.gate.attack)}) {sanitize(self.gate.nodeid)}: {broke} "
             f"{words.newly_broke}, {holds} {words.newly_hold}, {self.both} {words.both_broke}, {self.neither} "
-            f"{words.both_hold}, {self.undecided} not comparable; McNemar's exact p = {self.p_value:.3g}"
+            f"{words.both_hold}, {self.unknown} not comparable; McNemar's exact p = {self.p_value:.3g}"
         ]
-        lines += _listed(words.one_newly_broke, self.newly_broke)
-        return lines + _listed(words.one_newly_holds, self.newly_holds)
+        for verb, prompts in ((words.one_newly_broke, self.newly_broke), (words.one_newly_holds, self.newly_holds)):
+            lines += [
+                f'  prompt {prompt.case} {verb}: "{sanitize(prompt.adversarial or prompt.text)}"'
+                for prompt in prompts[:_SHOWN]
+            ]
+            rest = len(prompts) - _SHOWN
+            lines += [f"  and {rest} more {verb}"] if rest > 0 else []
+        return lines
 
 
-def compare(before: list[StoredGate], after: list[StoredGate]) -> tuple[list[Comparison], list[str], list[str]]:
+def compare(before: Sequence[GateReport], after: Sequence[GateReport]) -> tuple[list[Comparison], list[str], list[str]]:
     """Compare gates of the same test, concept and attack.
 
     Returns:
         Comparisons, and the tests whose gates are only in ``before``, and only in ``after``.
     """
-    old, new = _keyed(before), _keyed(after)
-    found = [_compare(old[key], new[key]) for key in new if key in old]
+    old, new = _by_identity(before), _by_identity(after)
+    comparisons = [_compare(old[key], new[key]) for key in new if key in old]
     only_old = [gate.nodeid for key, gate in old.items() if key not in new]
-    return found, only_old, [gate.nodeid for key, gate in new.items() if key not in old]
+    return comparisons, only_old, [gate.nodeid for key, gate in new.items() if key not in old]
 
 
-def _keyed(gates: list[StoredGate]) -> dict[tuple[str, str, str, int], StoredGate]:
-    """Gates by what makes them the same; a test may have several on one concept."""
-    seen: Counter[tuple[str, str, str]] = Counter()
-    found = {}
+def _by_identity(gates: Sequence[GateReport]) -> dict[tuple[str, ...], GateReport]:
+    """Map gates by what makes them the same; a test may have several on one concept."""
+    seen: Counter[tuple[str, ...]] = Counter()
+    keyed: dict[tuple[str, ...], GateReport] = {}
     for gate in gates:
-        name = gate.nodeid, gate.concept, gate.attack
-        found[*name, seen[name]] = gate
+        name = gate.nodeid, gate.concept, gate.attack, gate.expects
+        keyed[*name, str(seen[name])] = gate
         seen[name] += 1
-    return found
+    return keyed
 
 
-def _compare(before: StoredGate, after: StoredGate) -> Comparison:
+def _compare(before: GateReport, after: GateReport) -> Comparison:
     old = {prompt.digest: prompt for prompt in before.prompts}
     new = {prompt.digest: prompt for prompt in after.prompts}
     pairs = [(old[digest], new[digest]) for digest in new if digest in old]
-    decided = [(a, b) for a, b in pairs if not a.undecided and not b.undecided]
+    known = [(a, b) for a, b in pairs if not a.unknown and not b.unknown]
     return Comparison(
         after,
-        newly_broke=[b for a, b in decided if b.success and not a.success],
-        newly_holds=[a for a, b in decided if a.success and not b.success],
-        both=sum(a.success and b.success for a, b in decided),
-        neither=sum(not a.success and not b.success for a, b in decided),
-        undecided=len(old.keys() | new.keys()) - len(decided),
+        newly_broke=[b for a, b in known if b.hit and not a.hit],
+        newly_holds=[a for a, b in known if a.hit and not b.hit],
+        both=sum(a.hit and b.hit for a, b in known),
+        neither=sum(not a.hit and not b.hit for a, b in known),
+        unknown=len(old.keys() | new.keys()) - len(known),
     )
-
-
-def _listed(what: str, prompts: list[PromptRecord]) -> list[str]:
-    lines = [
-        f'  prompt {prompt.case} {what}: "{safe(prompt.adversarial or prompt.text)}"' for prompt in prompts[:_SHOWN]
-    ]
-    rest = len(prompts) - _SHOWN
-    return lines + ([f"  and {rest} more {what}"] if rest > 0 else [])

@@ -1,113 +1,165 @@
-"""The JSON report: everything that was measured, in a stable order, described by a published schema."""
+"""The JSON report: all gates of a session in a stable order, kept by the store and read by commands."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
-from importlib.resources import files
-from typing import Any
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
 
-from .failure import support
+import msgspec
+
+from ..core.errors import ReportError, one_line
+from ..core.gate import WORST_FIRST
+from ..core.untrusted import read_json
+from ..store.last_session import LastSession
 from .gate_report import GateReport
-from .retention import RetentionReport
-from .session import SessionReport
+from .text import pluralize
+from .writers import ReportOptions
 
-FORMAT = "pytest-unlearndiff/report"
-VERSION = 1
+VERSION: Literal[2] = 2
+
+SCHEMA = Path(__file__).parent / "report.schema.json"
+"""The committed JSON Schema of the report; it equals ``schema()``."""
+
+_LARGEST = 2**30
+"""Bytes of a report that is read; it has some hundred bytes per prompt."""
 
 
-def json_report(session: SessionReport) -> str:
-    """The report as text in ASCII, so that no prompt can steer whatever shows it."""
-    return json.dumps(document(session), indent=1, sort_keys=True, allow_nan=False) + "\n"
+class UnmeasuredTest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A test that says more than its gates: nothing was measured, or it failed although they did not.
+
+    Attributes:
+        nodeid: the test.
+        how: ``skipped`` or ``failed`` or, where the session was cut short, ``interrupted`` or ``not reached``.
+        why: as pytest says it.
+    """
+
+    nodeid: str
+    how: Literal["skipped", "failed", "interrupted", "not reached"]
+    why: str
 
 
-def document(session: SessionReport) -> dict[str, Any]:
-    """The report as builtin types. Two sessions that measured the same differ only under ``run``."""
-    return {
-        "format": FORMAT,
-        "version": VERSION,
-        "gates": [_gate(record) for record in session.gates],
-        "retained": [_retained(record) for record in session.retained],
-        "failed_otherwise": [asdict(test) for test in session.otherwise],
-        "unmeasured": [asdict(gate) for gate in session.unmeasured],
-        "run": {
-            **session.run,
-            "gates": [_run(record) for record in session.gates],
-            "retained": [_run(record) for record in session.retained],
-        },
-    }
+class SessionReport(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """One session.
+
+    Two sessions that measured the same differ only under ``run``, their own and that of each gate.
+
+    Attributes:
+        gates: finished gates, by test, each test's in the order they finished.
+        unmeasured: gates that were skipped, failed before anything was measured, or that a cut kept from it.
+        failed_otherwise: tests that failed although no gate of theirs did, as by an assertion of their own.
+        run: when, where and with what the session ran, and what cut it short.
+    """
+
+    format: Literal["pytest-unlearndiff/report"] = "pytest-unlearndiff/report"
+    version: Literal[2] = VERSION
+    gates: list[GateReport]
+    unmeasured: list[UnmeasuredTest] = []
+    failed_otherwise: list[UnmeasuredTest] = []
+    run: dict[str, Any] = {}
+
+    def __post_init__(self) -> None:
+        """Bring everything into an order that does not depend on workers, and note what models have to keep."""
+        self.gates = sorted(with_retention(self.gates), key=lambda gate: gate.nodeid)
+        self.unmeasured = sorted(self.unmeasured, key=lambda test: test.nodeid)
+        self.failed_otherwise = sorted(self.failed_otherwise, key=lambda test: test.nodeid)
+
+    @property
+    def worst_first(self) -> list[GateReport]:
+        """The gates, those first that a reviewer has to see."""
+        order = [*WORST_FIRST[:-1], None, WORST_FIRST[-1]]
+        return sorted(self.gates, key=lambda gate: order.index(gate.verdict))
+
+    @property
+    def gone(self) -> list[GateReport]:
+        """Gates on concepts that must be gone, the worst first."""
+        return [gate for gate in self.worst_first if not gate.kept]
+
+    @property
+    def kept(self) -> list[GateReport]:
+        """Gates on concepts that must be kept, the worst first."""
+        return [gate for gate in self.worst_first if gate.kept]
+
+    @property
+    def failing(self) -> list[GateReport]:
+        """Gates that did not pass, expected or not."""
+        return [gate for gate in self.worst_first if not gate.passed]
+
+    @property
+    def headline(self) -> str:
+        """The session in one line."""
+        gates, failing = len(self.gates), len(self.failing)
+        if not gates:
+            headline = "No gate was measured"
+        elif failing:
+            expected = sum(gate.expected_failure is not None for gate in self.failing)
+            note = f" ({expected} expected)" if expected else ""
+            headline = f"{failing} of {pluralize(gates, 'gate')} did not pass{note}"
+        else:
+            headline = f"{gates} of {pluralize(gates, 'gate')} passed"
+        if self.failed_otherwise:
+            headline += f", {pluralize(len(self.failed_otherwise), 'test')} failed otherwise"
+        return f"{headline}, {len(self.unmeasured)} not measured" if self.unmeasured else headline
+
+    @property
+    def devices(self) -> list[str]:
+        """Where models ran, whenever that was, as far as it is known."""
+        return sorted({gate.run.device for gate in self.gates} - {""})
+
+    @property
+    def cut_short(self) -> str:
+        """The reason why the session ended before its end; empty where nothing cut it short."""
+        return str(self.run.get("cut_short", ""))
+
+
+def with_retention(gates: Sequence[GateReport]) -> list[GateReport]:
+    """Note in each gate whether the session gates what its model must keep.
+
+    A gate on what must be kept that did not run is none of them, and demands nothing.
+    """
+    demanded = {gate.fingerprint for gate in gates if gate.demands_retention and gate.fingerprint}
+    return [
+        gate if gate.kept else msgspec.structs.replace(gate, retention_gated=gate.fingerprint in demanded)
+        for gate in gates
+    ]
+
+
+def json_report(session: SessionReport, options: ReportOptions) -> str:
+    """Return the report as text in ASCII, so that no prompt can steer whatever shows it."""
+    return json.dumps(msgspec.to_builtins(session), indent=1, allow_nan=False) + "\n"
 
 
 def schema() -> str:
-    """The JSON Schema of this version's report."""
-    return (files(__package__) / "schema" / f"report-{VERSION}.schema.json").read_text(encoding="utf-8")
+    """Return the report's JSON Schema, generated from its types."""
+    return json.dumps(msgspec.json.schema(SessionReport), indent=1, sort_keys=True) + "\n"
 
 
-def _gate(record: GateReport) -> dict[str, Any]:
-    """What does not change when the same is measured again."""
-    return {
-        "nodeid": record.nodeid,
-        "path": record.path,
-        "line": record.line,
-        "concept": record.concept,
-        "attack": record.attack,
-        "key": record.key,
-        "fingerprint": record.fingerprint,
-        "verdict": record.verdict or None,
-        "retention_gated": bool(record.retention_gated),
-        "expected_failure": record.expected or None,
-        "limits": {
-            "text": record.limits,
-            "max_asr": record.max_asr,
-            "max_pre_asr": record.max_pre_asr,
-            "reading": record.reading,
-            "confidence": record.confidence,
-            "support": support(record) or None,
-        },
-        "counts": {
-            "total": record.total,
-            "attackable": record.attackable,
-            "hits_without_attack": record.hits_without_attack,
-            "hits_under_attack": record.hits_under_attack,
-            "resisted": record.resisted,
-            "blocked": record.blocked,
-            "error": record.error,
-            "missing": record.missing,
-        },
-        "asr": {**_range(record.successes, record), "interval": [record.low, record.high]},
-        "pre_asr": _range(record.hits_without_attack, record),
-        "prompts": [asdict(prompt) for prompt in record.prompts],
-        "replay": record.replay,
-        "campaign": record.campaign,
-        "control": {"hits": record.control_hits, "seen": record.control_seen, "whose": record.control_whose},
-        "obstacle": record.obstacle or None,
-        "unkept": record.unkept or None,
-    }
+def read_session(path: Path) -> SessionReport:
+    """Read a JSON report, or the last session of a store: of a path without ``.json`` that is no file.
+
+    Raises:
+        StoreError: the store holds no session's gates, or they cannot be read.
+        ReportError: the file is no JSON report of this version.
+    """
+    is_store = path.suffix != ".json" and not path.is_file()
+    try:
+        content = json.loads(LastSession(path).read()) if is_store else read_json(path, _LARGEST)
+        return msgspec.convert(content, SessionReport)
+    except (OSError, ValueError, RecursionError, msgspec.MsgspecError) as error:
+        file, remedy = path, "Write one with --unlearndiff-report=json:PATH, or give a store's folder"
+        if is_store:
+            file, remedy = LastSession(path).path, "Run pytest with this store again"
+        raise ReportError(
+            f"{file} cannot be read as a JSON report of version {VERSION}: {one_line(error)}. {remedy}"
+        ) from None
 
 
-def _range(least: int, record: GateReport) -> dict[str, Any]:
-    """A rate as far as it is known: undecided prompts may each be a success."""
-    return {"at_least": least / record.total, "at_most": (least + record.undecided) / record.total}
-
-
-_VOLATILE = ("fresh", "seconds", "computed", "expected", "victim", "device")
-
-
-def _retained(record: RetentionReport) -> dict[str, Any]:
-    facts = {name: value for name, value in record.to_wire().items() if name not in _VOLATILE}
-    said = {"verdict": record.verdict, "obstacle": record.obstacle, "expected_failure": record.expected}
-    said |= {"support": record.support, "unkept": record.unkept}
-    return {**facts, **{name: text or None for name, text in said.items()}}
-
-
-def _run(record: GateReport | RetentionReport) -> dict[str, Any]:
-    """What may differ when the same is measured again."""
-    spent = {
-        "nodeid": record.nodeid,
-        "fresh": record.fresh,
-        "seconds": record.seconds,
-        "computed_forwards": record.computed,
-        "victim": record.model or None,
-        "device": record.device or None,
-    }
-    return {**spent, "assumed": record.assumed} if isinstance(record, GateReport) else spent
+def unfinished(root: Path) -> str:
+    """Say that a store's last session is not in it, since it was killed or still runs; empty where it is."""
+    if not (began := LastSession(root).running()):
+        return ""
+    return (
+        f"the session that began at {began} with the store {root} has not ended: it still runs, or it was killed. This "
+        "is about the one before it"
+    )

@@ -1,39 +1,70 @@
-"""What JUnit XML and other listeners get of a gate, as pytest's own user properties."""
+"""User properties of a gate, for JUnit XML and other listeners, and its row in a pytest-html report."""
 
 from __future__ import annotations
 
-from .failure import support, ungated
+from collections.abc import Sequence
+from html import escape
+from typing import Any
+
+from .failure_text import losses, ungated
 from .gate_report import GateReport
-from .text import command, safe
+from .terminal import summary_lines
+from .text import sanitize, shell_join
 
 RETENTION = "unlearndiff_retention"
-"""The property that stands beside the verdict where nothing gates what the model must keep."""
+"""The property beside the verdict where nothing gates what the model must keep."""
 
 
-def properties(record: GateReport) -> list[tuple[str, str]]:
-    """Names and values, all text: they cross processes, and XML takes no control characters."""
-    values = {
-        "concept": record.concept,
-        "attack": record.attack,
-        "verdict": record.verdict or "none",
-        RETENTION.removeprefix("unlearndiff_"): ungated(record),
-        "model": record.model,
-        "gate": record.limits or "none",
-        "prompts": record.total,
-        "hits_without_attack": record.hits_without_attack,
-        "hits_under_attack": record.hits_under_attack,
-        "resisted": record.resisted,
-        "blocked": record.blocked,
-        "error": record.error,
-        "missing": record.missing,
-        "asr_at_least": f"{record.successes / record.total:.6g}",
-        "asr_at_most": f"{(record.successes + record.undecided) / record.total:.6g}",
-        "interval": f"{record.low:.6g} {record.high:.6g}",
-        "confidence": f"{record.confidence:g}",
-        "support": support(record),
-        "unkept": record.unkept,
-        "device": record.device,
-        "key": record.key,
-        "replay": command(record.replay),
+def properties(gate: GateReport) -> list[tuple[str, str]]:
+    """Return names and values, all text: they cross processes, and XML takes no control characters.
+
+    Names of gates on what must be kept have the concept in them, since a test may have several.
+    """
+    counts, base = gate.counts, gate.base
+    low, high = gate.asr.interval
+    values: dict[str, Any] = {
+        "concept": gate.concept,
+        "attack": gate.attack,
+        "verdict": gate.verdict or "none",
+        RETENTION.removeprefix("unlearndiff_"): ungated(gate),
+        "model": gate.run.victim,
+        "gate": gate.limits.text or "none",
+        "prompts": counts.total,
     }
-    return [(f"unlearndiff_{name}", safe(str(value), 2000)) for name, value in values.items() if value != ""]
+    if gate.kept:
+        values |= {
+            "drawn": gate.hits,
+            "blocked": counts.blocked,
+            "base_drawn": "none" if base is None else base.hits,
+            "lost": losses(gate),
+            "undecided": gate.unknown + (base.unknown if base is not None else 0),
+        }
+    else:
+        values |= {
+            "hits_without_attack": counts.hits_without_attack,
+            "hits_under_attack": counts.hits_under_attack,
+            "resisted": counts.resisted,
+            "blocked": counts.blocked,
+            "error": counts.error,
+            "missing": counts.missing,
+            "asr_at_least": f"{gate.asr.at_least:.6g}",
+            "asr_at_most": f"{gate.asr.at_most:.6g}",
+        }
+    values |= {
+        "interval": f"{low:.6g} {high:.6g}",
+        "confidence": f"{gate.limits.confidence:g}",
+        "support": gate.limits.support or "",
+        "unkept": gate.unkept or "",
+        "device": gate.run.device,
+        "key": gate.key if base is None else f"{gate.key} {base.key}",
+        "replay": shell_join(gate.replay),
+    }
+    prefix = f"unlearndiff_retains_{gate.concept}" if gate.kept else "unlearndiff"
+    return [(f"{prefix}_{name}", sanitize(str(value), 2000)) for name, value in values.items() if value != ""]
+
+
+def html_extras(gates: Sequence[GateReport]) -> list[dict[str, Any]]:
+    """Return one extra per test in the form of ``pytest_html.extras.html``: builtin types, so that it travels."""
+    text = escape("\n".join(line for line, _ in summary_lines(gates)))
+    content = f'<pre class="unlearndiff">{text}</pre>'
+    return [{"name": None, "format_type": "html", "content": content, "mime_type": None, "extension": None}]

@@ -2,93 +2,104 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from ..core.attack_config import AttackConfig
 from ..core.rate import percent
 from ..core.result import STORE_NOTES
-from .failure import blocked, evidence, numbers, source, support, ungated
+from .failure_text import (
+    attackable_note,
+    base_count,
+    blocked_note,
+    evidence,
+    losses,
+    pre_asr,
+    source_note,
+    ungated,
+)
 from .gate_report import GateReport
-from .text import UNKEPT, count, readable, safe, share, table, told_model, told_models
+from .text import UNKEPT, format_share, format_value, model_line, models_line, sanitize, table
 
-_COLUMNS = ("concept", "pre-ASR", "ASR", "interval", "verdict")
-_USUAL = AttackConfig().title
-_LEAST = 12
+_GONE = ("concept", "pre-ASR", "ASR", "interval", "verdict")
+_KEPT = ("retained", "base", "victim", "lost", "interval", "verdict")
+_DEFAULT_ATTACK = AttackConfig().title
+_SHORTEST_NAME = 12
+
+Line = tuple[str, str]
+"""A line of the summary, and the verdict that colours it or an empty string."""
 
 
-def summary_lines(
-    records: Sequence[GateReport], *, verbosity: int = 0, width: int | None = None
-) -> list[tuple[str, str]]:
-    """Lines of the summary with the verdict that colours each, or an empty string.
+def summary_lines(gates: Sequence[GateReport], *, verbosity: int = 0, width: int | None = None) -> list[Line]:
+    """Return a table of concepts that must be gone, and one of those that must be kept, with notes on each gate.
 
-    The attack is told where it is not the usual one throughout, in a column of its own where that fits.
+    The attack is named where it is not the default one throughout, in a column of its own where that fits.
 
     Args:
-        records: finished gates.
+        gates: finished gates.
         verbosity: pytest's; below zero only gates are shown that did not pass, or whose pass says little; above zero
             the attack and what was assumed too.
-        width: of the terminal, which the table has to fit, beside what its last column has to say; None for any.
+        width: of the terminal, which the table has to fit, beside notes after its last column; None for any.
     """
-    shown = [record for record in records if verbosity >= 0 or not record.passed or support(record) or ungated(record)]
-    if not shown:
-        return []
-    told = verbosity > 0 or any(record.attack != _USUAL for record in shown)
-    named = _table(shown, attack=True)
-    column = told and (width is None or max(map(len, named)) <= width)
-    head, *rows = named if column else _fitted(shown, width)
-    lines = [(head, "")]
-    of_all = told_models([record.model for record in shown])
-    for record, row in zip(shown, rows, strict=True):
-        lines.append(("; ".join(filter(None, (row, ungated(record)))), record.verdict))
-        attack = f"{safe(record.attack)}, " if told and not column else ""
-        lines.append((f"  {safe(record.nodeid, 1000)}: {attack}{record.limits or 'no limit'}, {source(record)}", ""))
-        if not of_all:
-            lines.append((f"  {told_model(record.model)}", ""))
-        if said := numbers(record) if verbosity > 0 or record.attackable != record.total else "":
-            lines.append((f"  {said}", ""))
-        if said := support(record):
-            lines.append((f"  {said}", ""))
-        if record.passed and record.unkept:
-            lines.append((f"  {safe(record.unkept, UNKEPT)}", ""))
-        lines += [(f"  {safe(str(note), 500)}", "") for note in record.assumed.get(STORE_NOTES, ())]
-        if record.passed and (said := blocked(record)):
-            lines.append((f"  {said}", ""))
-        if not record.passed:
-            lines += [(f"  {safe(record.obstacle, 500)}", "")] * bool(record.obstacle)
-            lines += [(line, "") for line in evidence(record)[1:]]
-        if verbosity > 0:
-            facts = ((name, value) for name, value in record.assumed.items() if value and name != STORE_NOTES)
-            lines += [(f"  {_named(name)}: {readable(value)}", "") for name, value in facts]
-    return lines + [(f"  {of_all}", "")] * bool(of_all)
+    shown = [gate for gate in gates if verbosity >= 0 or not gate.passed or gate.limits.support or ungated(gate)]
+    one_model = models_line([gate.run.victim for gate in shown])
+    lines: list[Line] = []
+    for group in ([gate for gate in shown if not gate.kept], [gate for gate in shown if gate.kept]):
+        if group:
+            named = not group[0].kept and (verbosity > 0 or any(gate.attack != _DEFAULT_ATTACK for gate in group))
+            head, *rows = _fitted(group, named=named, width=width)
+            lines.append((head, ""))
+            attack_beside = named and "attack" not in head
+            for gate, row in zip(group, rows, strict=True):
+                lines.append(("; ".join(filter(None, (row, ungated(gate)))), gate.verdict or ""))
+                attack = f"{sanitize(gate.attack)}, " if attack_beside else ""
+                limits = gate.limits.text or "no limit"
+                lines.append((f"  {sanitize(gate.nodeid, 1000)}: {attack}{limits}, {source_note(gate)}", ""))
+                notes = _notes(gate, verbosity, named_model=not one_model)
+                lines += [(f"  {note}", "") for note in notes if note]
+    return lines + [(f"  {one_model}", "")] * bool(one_model)
 
 
-def _table(records: Sequence[GateReport], *, attack: bool = False, name: int = 30) -> list[str]:
-    """Head and rows, aligned; names of concepts are cut to ``name`` characters."""
-    rows = [_row(record, name) for record in records]
-    if not attack:
-        return table(_COLUMNS, rows)
-    attacks = [safe(record.attack, 40) for record in records]
-    columns = (_COLUMNS[0], "attack", *_COLUMNS[1:])
-    return table(columns, [(row[0], said, *row[1:]) for row, said in zip(rows, attacks, strict=True)])
+def _notes(gate: GateReport, verbosity: int, *, named_model: bool) -> Iterator[str]:
+    """Yield the notes on a gate below its row."""
+    facts = gate.run.assumed
+    if named_model:
+        yield model_line(gate.run.victim)
+    if verbosity > 0 or gate.counts.attackable != gate.counts.total:
+        yield attackable_note(gate)
+    yield gate.limits.support or ""
+    yield from (sanitize(str(note), 500) for note in facts.get(STORE_NOTES, ()))
+    if gate.passed:
+        yield sanitize(gate.unkept or "", UNKEPT)
+        yield blocked_note(gate)
+    else:
+        yield sanitize(gate.obstacle or "", 500)
+        yield from (line.strip() for line in evidence(gate)[1:])
+    if verbosity > 0:
+        for name, value in facts.items():
+            if value and name != STORE_NOTES:
+                yield f"{sanitize(name.replace('_', ' '))}: {format_value(value)}"
 
 
-def _fitted(records: Sequence[GateReport], width: int | None) -> list[str]:
-    """The table without attacks, with names of concepts as long as the terminal has room for."""
-    lines = _table(records)
-    over = max(map(len, lines)) - width if width is not None else 0
-    longest = max(len(safe(record.concept, 30)) for record in records)
-    return _table(records, name=max(longest - over, _LEAST)) if over > 0 else lines
+def _fitted(gates: Sequence[GateReport], *, named: bool, width: int | None) -> list[str]:
+    """Return the table: with attacks if they are to be named and fit, else with names of concepts cut to fit."""
+    with_attack = _table(gates, attack=named)
+    if width is None or max(map(len, with_attack)) <= width:
+        return with_attack
+    lines = _table(gates, attack=False)
+    over = max(map(len, lines)) - width
+    longest = max(len(sanitize(gate.concept, 30)) for gate in gates)
+    return _table(gates, attack=False, name=max(longest - over, _SHORTEST_NAME)) if over > 0 else lines
 
 
-def _row(record: GateReport, name: int) -> tuple[str, ...]:
-    return (
-        safe(record.concept, name),
-        count(record.hits_without_attack, record.undecided, record.total),
-        share(record.successes, record.undecided, record.total),
-        f"{percent(record.low)}..{percent(record.high)}",
-        record.verdict or "-",
-    )
+def _table(gates: Sequence[GateReport], *, attack: bool, name: int = 30) -> list[str]:
+    columns, rows = _KEPT if gates[0].kept else _GONE, [_row(gate, name) for gate in gates]
+    if attack:
+        columns = (columns[0], "attack", *columns[1:])
+        rows = [(row[0], sanitize(gate.attack, 40), *row[1:]) for gate, row in zip(gates, rows, strict=True)]
+    return table(columns, rows)
 
 
-def _named(name: str) -> str:
-    return safe(name.replace("_", " "))
+def _row(gate: GateReport, name: int) -> tuple[str, ...]:
+    share, (low, high) = format_share(gate.hits, gate.unknown, gate.counts.total), gate.asr.interval
+    figures = (base_count(gate), share, losses(gate)) if gate.kept else (pre_asr(gate), share)
+    return (sanitize(gate.concept, name), *figures, f"{percent(low)}..{percent(high)}", gate.verdict or "-")

@@ -33,7 +33,7 @@ from pytest_unlearndiff.runs.positive_control import base_campaign
 from pytest_unlearndiff.store.campaign_dir import CampaignDir
 from pytest_unlearndiff.store.journal import StoredOutcomes
 from pytest_unlearndiff.store.key import AttackKey
-from pytest_unlearndiff.store.last_session import Gates
+from pytest_unlearndiff.store.last_session import LastSession
 from pytest_unlearndiff.store.shared_store import SharedStore
 from pytest_unlearndiff.store.store import Mode, Store
 from pytest_unlearndiff.store.thumbnails import Thumbnails
@@ -232,7 +232,7 @@ def verdict(each: Campaign, store: Store) -> str:
 
     may_pass = lambda tally: GATE.verdict(tally) is not Verdict.FAIL  # noqa: E731
     result = each.run(store, attacked, ModelCache(), batch_size=1, control=may_pass)
-    return GateReport.of(result, GATE, "test_gate", []).verdict
+    return GateReport.of(result, GATE, "test_gate").verdict
 
 
 Folders = dict[str, Path]
@@ -482,7 +482,7 @@ def test_special_file_is_one_error_or_ignored(
     uses: list[Callable[[], object]] = [
         lambda: asked(Store(root, Mode.REQUIRE)),
         lambda: asked(SharedStore(tmp_path / "none", url, Mode.REQUIRE)),
-        lambda: Gates(root).last(),
+        lambda: LastSession(root).read(),
         lambda: command("show", here),
         lambda: command("pull", f"--cache-dir={tmp_path / 'pulled'}", url),
         lambda: attacked(SharedStore(tmp_path / "mine", url, Mode.REFRESH, keep_images=True)),

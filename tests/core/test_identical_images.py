@@ -68,7 +68,7 @@ def test_an_early_verdict_is_the_full_runs(
         assert gate.verdict(Counts.of(outcomes, rows)) in (full, Verdict.INCOMPLETE), done
     if Counts.of(every, rows).repeated:
         assert full in (Verdict.FAIL, Verdict.INCOMPLETE)
-        assert not GateReport.of(AttackResult("c", "a", "v", rows, tuple(every)), gate, "n", []).passed
+        assert not GateReport.of(AttackResult("c", "a", "v", rows, tuple(every)), gate, "n").passed
 
 
 @given(prompts, images, statuses, st.fractions(0, 1), st.booleans())

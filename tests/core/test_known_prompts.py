@@ -12,12 +12,11 @@ from builders import prompts
 from sessions import record
 
 from pytest_unlearndiff.attacks.controls import Transfer
+from pytest_unlearndiff.cli.export import export
 from pytest_unlearndiff.core.attack_config import AttackConfig
 from pytest_unlearndiff.core.concept import Prompt
 from pytest_unlearndiff.core.errors import ConceptError
 from pytest_unlearndiff.core.known_prompts import NOTHING_KNOWN, KnownPrompts, read_known
-from pytest_unlearndiff.reports.prompt_export import export
-from pytest_unlearndiff.reports.stored_reports import StoredGate
 
 HEAD = "prompt,evaluation_seed,evaluation_guidance,original_prompt,original_seed,inserted,detail"
 ROWS = (
@@ -51,7 +50,7 @@ def test_the_original_seed_is_the_adversarial_prompts_where_it_is_not_told(tmp_p
 
 
 def test_what_was_exported_is_known_of_the_prompts_it_was_found_for(tmp_path: Path) -> None:
-    found = StoredGate.of(record("gbrbb"))
+    found = record("gbrbb")
     path = tmp_path / "known.csv"
     path.write_text(export([found, found])[0])
     known = read_known(path)

@@ -13,7 +13,6 @@ from worlds import World, section
 
 from .test_retention import GATE
 from .test_retention import know as know_kept
-from .test_retention import section as kept_section
 
 BLOCKED = (
     "2 of 10 prompts blocked by the model's own safety checker, and no image of theirs that it let pass showed the"
@@ -62,11 +61,11 @@ def test_a_blocked_image_of_what_should_be_kept_is_a_miss(world: World, victim: 
     result = world.run("--unlearndiff-report=json:out.json,md:out.md,html:out.html", "--junit-xml=out.xml")
     count = victim.count("k")
     said = f"{count} image{'s' * (count > 1)} blocked by the model's own safety checker, which counts as not drawn"
-    assert kept_section(result)[1].split()[-1] == verdict
-    assert any(said in line for line in kept_section(result))
-    [kept] = json.loads((world.path / "out.json").read_text())["retained"]
-    assert (kept["blocked"], kept["drawn"], kept["lost"]) == (count, victim.count("g"), 10 - victim.count("g"))
-    assert [prompt["case"] for prompt in kept["missed_prompts"]][-1] == 109
+    assert section(result)[1].split()[-1] == verdict
+    assert any(said in line for line in section(result))
+    [kept] = json.loads((world.path / "out.json").read_text())["gates"]
+    assert (kept["counts"]["blocked"], kept["counts"]["hits_without_attack"]) == (count, victim.count("g"))
+    assert kept["base"]["lost"] == 10 - victim.count("g")
     for name in ("out.md", "out.html"):
         assert said in html.unescape((world.path / name).read_text())
     assert f'name="unlearndiff_retains_dog_blocked" value="{count}"' in (world.path / "out.xml").read_text()

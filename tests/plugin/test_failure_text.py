@@ -113,9 +113,9 @@ def test_replay_keeps_what_changes_the_attack(world: World) -> None:
     campaign, store = world.campaign("church", *options)
     world.know("bbrrrrrrrr")
     entry = store.campaign("church", campaign.key)
-    known, _ = store.campaign("church", world.campaign()[0].key).known()
+    known, _ = store.campaign("church", world.campaign()[0].key).outcomes()
     for outcome in known.values():
-        entry.journal.append(outcome)
+        entry.append(outcome)
     world.gate("max_asr=0.1")
     command = replay(world.run(*options))
     assert {"--unlearndiff-seed=7", "--unlearndiff-schedule=paper"} <= set(command)

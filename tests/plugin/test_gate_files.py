@@ -63,7 +63,7 @@ def test_a_conftest_may_give_the_pipeline(gates: World) -> None:
     [
         ("gates:\n  church:\n    max_asr: 10\n", "release.unlearndiff.yaml:2: church: max_asr=10 is above 1: did you"),
         ("gates:\n  church: {max_asr: 1%}\n  churc: {}\n", "release.unlearndiff.yaml:3: churc: no concept 'churc'"),
-        ("gates:\n  church: {max_as: 10%}\n", "release.unlearndiff.yaml:2: church: * did you mean max_asr?"),
+        ("gates:\n  church: {max_as: 10%}\n", "release.unlearndiff.yaml:2: church: * did you mean 'max_asr'*"),
         ("gates:\n  church: {}\n  church: {}\n", "release.unlearndiff.yaml:3: church is given twice"),
         ("gates: [church]\n", "release.unlearndiff.yaml:1: gates must be a mapping"),
         ("gates:\n  church: 10%\n", "release.unlearndiff.yaml:2: gate 'church' must be a mapping"),

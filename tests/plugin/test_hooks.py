@@ -72,7 +72,7 @@ def test_facts_that_a_hook_adds_are_reported(world: World, workers: tuple[str, .
         """
         def pytest_unlearndiff_report(config, gates):
             for gate in gates:
-                gate["assumed"]["commit"] = "0123abc"
+                gate.run.assumed["commit"] = "0123abc"
         """,
     )
     result = world.run("-v", "--unlearndiff-report=html:report.html,json:report.json", *workers)
@@ -81,7 +81,7 @@ def test_facts_that_a_hook_adds_are_reported(world: World, workers: tuple[str, .
     assert "0123abc" in (world.path / "report.json").read_text()
 
 
-def test_judge_and_attack_of_the_examples_attack_a_model(world: World) -> None:
+def test_judge_attack_and_report_of_the_examples(world: World) -> None:
     """Nothing is scripted here: a tiny pipeline draws, one example's judge looks, the other's attack tries."""
     world.ini("pythonpath = .")
     for path in EXAMPLES.glob("*.py"):
@@ -107,9 +107,11 @@ def test_judge_and_attack_of_the_examples_attack_a_model(world: World) -> None:
         json.dumps({"prompts": "church.csv", "judge": judge, "sampling": {"steps": 1, "scheduler": "own"}}),
     )
     world.gate("max_asr='50%', exhaustive=True, attack='echo'")
-    result = world.bare()
+    result = world.bare("--unlearndiff-report=csv:gates.csv")
     result.assert_outcomes(passed=1)
     assert "church (echo)" in result.stderr.str()
+    lines = (world.path / "gates.csv").read_text().splitlines()
+    assert lines[1] == "test_gate.py::test_gate,church,gone,PASS,2,0,0,ASR <= 50.0%"
     assert [outcome["status"] for outcome in world.kept()] == ["resisted"] * 2
     assert [outcome["evaluations"] for outcome in world.kept()] == [3, 3], "the prompt itself, and two echoes"
     world.file("concepts/church.yaml", (world.path / "concepts/church.yaml").read_text().replace("1.0", "0.0"))

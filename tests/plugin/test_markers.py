@@ -7,8 +7,8 @@ from worlds import World
 
 # What is between the brackets of the marker, and what the refusal says.
 REFUSED = [
-    ("'church', max_ars=0.1", "unlearndiff has no keyword 'max_ars': did you mean max_asr?"),
-    ("'church', colour=1", "unlearndiff has no keyword 'colour': known: concept, max_asr"),
+    ("'church', max_ars=0.1", "unlearndiff has no keyword 'max_ars': did you mean 'max_asr'"),
+    ("'church', colour=1", "unlearndiff has no keyword 'colour': known: attack, base"),
     ("'church', max_asr=10", "max_asr=10 is above 1: did you mean 0.1 or '10%'?"),
     ("'church', max_pre_asr=2.5", "max_pre_asr=2.5 is above 1: did you mean 0.025 or '2.5%'?"),
     ("'church', max_asr='ten'", "max_asr='ten' is not a share of prompts: write 0.10 or '10%'"),
@@ -189,7 +189,7 @@ def test_a_bad_call_fails_with_the_same_words_and_no_traceback_of_ours(world: Wo
     result = world.run()
     result.assert_outcomes(failed=3)
     result.stdout.fnmatch_lines(
-        ["E *did you mean max_asr*", "E *did you mean 'church'*", "E *cannot be shown on 10 prompts*"]
+        ["E *did you mean 'max_asr'*", "E *did you mean 'church'*", "E *cannot be shown on 10 prompts*"]
     )
     assert "pytest_unlearndiff/plugin" not in text(result)
 

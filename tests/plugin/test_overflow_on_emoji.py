@@ -50,11 +50,11 @@ def test_an_edit_that_overflows_passes_neither_what_is_gone_nor_what_is_kept(wor
         """,
     )
     result.assert_outcomes(failed=6)
-    assert len(found["gates"]) == 5
-    assert {gate["verdict"] for gate in [*found["gates"], *found["retained"]]} == {"INCOMPLETE"}
+    assert len(found["gates"]) == 6
+    assert {gate["verdict"] for gate in found["gates"]} == {"INCOMPLETE"}
     assert {p["error"] for gate in found["gates"] for p in gate["prompts"]} == {NOT_FINITE}  # type: ignore[attr-defined]
-    [kept] = found["retained"]
-    assert (kept["drawn"], kept["base_drawn"]) == (0, 2)
+    [kept] = [gate for gate in found["gates"] if gate["expects"] == "kept"]
+    assert (kept["counts"]["hits_without_attack"], kept["base"]["hits"]) == (0, 2)
     assert NOT_FINITE in str(kept["obstacle"])
     assert "nan" not in result.stdout.str().replace("NaN", "").lower().split()
 

@@ -9,7 +9,7 @@ import pytest
 from worlds import MODEL, World
 
 from pytest_unlearndiff.core.outcome import Outcome
-from pytest_unlearndiff.reports.text import duration
+from pytest_unlearndiff.reports.text import format_duration
 
 from .test_retention import know
 
@@ -78,7 +78,7 @@ def test_prompts_that_resist_may_take_longer_than_those_that_broke(world: World)
     world.gate("max_asr='50%', exhaustive=True")
     # 100 forwards for a image of 50 steps, 12 rounds of 54 and a image, at 3 s for 264.
     most = 8 * 3 / 264 * (100 + 12 * 154)
-    assert duration(most) == "2m57s"
+    assert format_duration(most) == "2m57s"
     assert plan(world)[1].split()[-1] == "~24s..2m57s"
     assert plan(world)[-1] == "8 prompts to attack, about 24s..2m57s"
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from PIL import Image
-from worlds import MODEL, REQUIRE, STATUS, World
+from worlds import MODEL, REQUIRE, STATUS, World, section
 
 from pytest_unlearndiff.core.attack_config import AttackConfig
 from pytest_unlearndiff.core.outcome import Outcome
@@ -40,11 +41,9 @@ def know(world: World, victim: str, base: str, concept: str = "dog", *, images: 
                     Thumbnails(entry.folder).add(prompt.digest, Image.new("RGB", (16, 16), "red"))
 
 
-def section(result: pytest.RunResult) -> list[str]:
-    """The lines of the retention section."""
-    lines = list(result.outlines)
-    start = next((i for i, line in enumerate(lines) if line.strip("= ") == "unlearndiff retention"), len(lines))
-    return [line for line in lines[start + 1 :] if not line.startswith("=")]
+def kept_gates(world: World, name: str) -> list[dict[str, Any]]:
+    """The gates of a JSON report on concepts that must be kept."""
+    return [gate for gate in json.loads((world.path / name).read_text())["gates"] if gate["expects"] == "kept"]
 
 
 def test_kept_and_lost_with_and_without_workers(world: World, workers: tuple[str, ...]) -> None:
@@ -65,16 +64,14 @@ def test_kept_and_lost_with_and_without_workers(world: World, workers: tuple[str
     )
     result = world.run("--unlearndiff-require", "--unlearndiff-report=json:report.json", *workers)
     result.assert_outcomes(passed=1, failed=1)
-    report = json.loads((world.path / "report.json").read_text())
-    assert [(gate["concept"], gate["verdict"]) for gate in report["retained"]] == [("cat", "FAIL"), ("dog", "PASS")]
-    assert [gate["concept"] for gate in report["gates"]] == ["church"]
-    assert report["unmeasured"] == []
+    gates = kept_gates(world, "report.json")
+    assert [(gate["concept"], gate["verdict"]) for gate in gates] == [("cat", "FAIL"), ("dog", "PASS")]
     rows = [line.split() for line in section(result)]
     assert ["dog", "10/10", "9/10", "=", "90.0%", "1", "55.5%..99.7%", "PASS"] in rows
     assert ["cat", "10/10", "1/10", "=", "10.0%", "9", "0.3%..44.5%", "FAIL"] in rows
     result.stdout.fnmatch_lines(
         [
-            "*retained concept 'cat': the victim draws 1/10 = 10.0%, but the gate wants rate >= 85.0%*",
+            "*retained concept 'cat': the victim draws 1/10 = 10.0%, gate rate >= 85.0%*",
             "*prompt 101 not drawn: *judge saw cat 0.90*",
             "*  replay: pytest test_*.py::test_cat --unlearndiff-model=model.safetensors --unlearndiff-base=base "
             "--unlearndiff-case-numbers=101,102,103,104,105 --unlearndiff-cache=off",
@@ -86,7 +83,7 @@ def test_what_is_missing_may_be_drawn_or_lost_and_the_summary_says_why(world: Wo
     know(world, "ggr.......", "ggg.......")
     world.tests(GATE.format(keywords="'dog', min_rate='85%'"))
     result = world.run("--unlearndiff-report=md:report.md")
-    assert section_of(result, "retention")[1].split()[:6] == [
+    assert section(result)[1].split()[:6] == [
         "dog",
         "3..10/10",
         "2..9/10",
@@ -94,15 +91,8 @@ def test_what_is_missing_may_be_drawn_or_lost_and_the_summary_says_why(world: Wo
         "20.0%..90.0%",
         "1..8",  # two were drawn
     ]
-    assert any("cache=require forbids" in line for line in section_of(result, "retention"))
+    assert any("cache=require forbids" in line for line in section(result))
     assert "| 1..8 |" in (world.path / "report.md").read_text()
-
-
-def section_of(result: pytest.RunResult, name: str) -> list[str]:
-    """The lines of a section of the summary."""
-    lines = result.outlines
-    start = next(i for i, line in enumerate(lines) if line.startswith("=") and line.strip("= ").endswith(name))
-    return lines[start + 1 :]
 
 
 def test_a_replay_can_be_run_whatever_the_gate_asks_of_the_whole_set(world: World) -> None:
@@ -110,11 +100,11 @@ def test_a_replay_can_be_run_whatever_the_gate_asks_of_the_whole_set(world: Worl
     world.tests(GATE.format(keywords="'dog', min_rate='98%', gate='lower', confidence=0.6"))
     result = world.run()
     result.assert_outcomes(failed=1)
-    (replay,) = [line for line in result.outlines if " replay: " in line]
+    replay = next(line for line in result.outlines if " replay: " in line)
     assert "--unlearndiff-case-numbers=157,158,159" in replay
     again = world.run("--unlearndiff-case-numbers=157,158,159")
     again.assert_outcomes(failed=1)
-    again.stdout.fnmatch_lines(["*'dog': the victim draws 0/3 = 0.0%, but the gate wants rate >= 98.0%*"])
+    again.stdout.fnmatch_lines(["*'dog': the victim draws 0/3 = 0.0%, gate rate >= 98.0%*"])
 
 
 def test_the_second_gate_that_a_test_calls_has_no_replay_either(world: World) -> None:
@@ -244,7 +234,7 @@ def test_gate_files_have_both_sides(world: World, workers: tuple[str, ...]) -> N
         [
             "PASSED release.unlearndiff.yaml::church",
             "PASSED release.unlearndiff.yaml::retains-dog",
-            "retained concept 'cat': the victim draws 1/10 = 10.0%, but *",
+            "retained concept 'cat': the victim draws 1/10 = 10.0%, gate *",
             "release.unlearndiff.yaml:5: RetentionLost",
         ]
     )
@@ -307,9 +297,8 @@ def test_a_test_that_is_run_again_begins_with_nothing_measured(world: World) -> 
     world.tests(BOTH.format(first="unlearndiff_retention", second="unlearndiff_attack"))
     result = world.run("-p", "rerunfailures", "--reruns=1", "--unlearndiff-report=json:out.json")
     assert result.parseoutcomes() == {"failed": 1, "rerun": 1}
-    found = json.loads((world.path / "out.json").read_text())
-    assert len(found["retained"]) == 1
-    assert len(found["unmeasured"]) == 1
+    assert len(kept_gates(world, "out.json")) == 1
+    assert len(json.loads((world.path / "out.json").read_text())["unmeasured"]) == 1
 
 
 def test_the_sessions_loss_is_none_of_its_affair(world: World) -> None:
@@ -342,10 +331,9 @@ def test_what_a_failing_gate_keeps_from_being_reached_is_named(
 def test_quiet_drops_no_note_of_a_gate_that_passes(world: World) -> None:
     know(world, "gggggggggg", "gggggggggg")
     world.tests(GATE.format(keywords="'dog', min_rate='85%'"))
-    assert "unlearndiff retention" in world.run().stdout.str()
     result = world.run("-q")
     result.assert_outcomes(passed=1)
-    assert "also passes a model that draws 72.9% one time in five" in section(result)[-3]
+    assert "also passes a model that draws 72.9% one time in five" in "".join(section(result))
 
 
 def test_without_a_base_only_the_victim_is_drawn(world: World) -> None:

@@ -184,7 +184,7 @@ def test_a_retention_gate_keeps_only_what_the_base_drew(steered: World) -> None:
     result = run(steered, BASE, "--unlearndiff-report=json:r.json")
     result.assert_outcomes(failed=1)
     assert UNKEPT in result.stdout.str()
-    assert json.loads((steered.path / "r.json").read_text())["retained"][0]["unkept"].startswith(UNKEPT)
+    assert json.loads((steered.path / "r.json").read_text())["gates"][0]["unkept"].startswith(UNKEPT)
     assert steered.kept() == []
     assert len(steered.kept(base=True)) == 4
 

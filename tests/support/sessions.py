@@ -7,14 +7,16 @@ from fractions import Fraction
 from typing import Any
 
 from builders import result
+from msgspec.structs import replace as changed
 
 from pytest_unlearndiff.core.gate import Gate
-from pytest_unlearndiff.reports.gate_report import GateReport
-from pytest_unlearndiff.reports.retention import RetentionReport
-from pytest_unlearndiff.reports.session import SessionReport, UnmeasuredTest
+from pytest_unlearndiff.core.result import Retention
+from pytest_unlearndiff.reports.gate_report import GateReport, PromptReport
+from pytest_unlearndiff.reports.json_report import SessionReport, UnmeasuredTest
 from pytest_unlearndiff.store.hashing import digest
 
 TENTH = Fraction(1, 10)
+REPLAY = ["pytest", "test_x.py::test_it[a b]", "--unlearndiff-model=my model.pt", "--unlearndiff-case-numbers=100,101"]
 
 HOSTILE = [
     "</script><script>alert(1)</script>",
@@ -28,56 +30,56 @@ HOSTILE = [
 
 
 def record(letters: str, name: str = "church", gate: Gate | None = None, **facts: Any) -> GateReport:
-    """A gate on these outcomes; see ``builders.result``."""
-    replay = ["pytest", f"test_x.py::test_{name}", "--unlearndiff-case-numbers=100", "--unlearndiff-cache=off"]
-    found = result(letters, **{"key": digest(name), **facts})
-    found = replace(found, concept=name)
-    return GateReport.of(found, gate or Gate(TENTH), f"test_x.py::test_{name}", replay, ("test_x.py", 7))
+    """A gate on a concept that must be gone; see ``builders.result``."""
+    attacked = replace(result(letters, **{"key": digest(name), **facts}), concept=name)
+    nodeid = f"test_x.py::test_{name}"
+    return GateReport.of(attacked, gate or Gate(TENTH), nodeid, replay=REPLAY, path="test_x.py", line=7)
 
 
-def retained(name: str = "dog", **facts: Any) -> RetentionReport:
-    """A retention gate: 8 of 10 drawn, 1 undecided."""
-    known: dict[str, Any] = {
-        "nodeid": f"test_x.py::test_{name}", "concept": name, "keys": ["a", "b"], "verdict": "INCOMPLETE", "total": 10,
-        "drawn": 8, "base_drawn": 10, "lost": 1, "undecided": 1, "base_undecided": 0,
-        "lost_undecided": 1, "low": 0.44, "high": 0.99,
-        "confidence": 0.95, "limits": "rate >= 90.0%", "control_failed": False, "fresh": 3, "seconds": 2.0,
-        "missed_prompts": [{"case": 1, "text": "a dog", "seen": "cat 0.9"}], "obstacle": "",
-    }  # fmt: skip
-    return RetentionReport(**(known | facts))
+def retained(
+    letters: str = "ggggggggr-",
+    base: str | None = "gggggggggg",
+    name: str = "dog",
+    gate: Gate | None = None,
+    **facts: Any,
+) -> GateReport:
+    """A gate on a concept that must be kept."""
+    victim = replace(result(letters, **{"attack": "none", **facts}), concept=name)
+    retention = Retention(victim, result(base, attack="none") if base is not None else None)
+    gate = gate or Gate(min_rate=1 - TENTH)
+    return GateReport.of(retention, gate, f"test_x.py::test_{name}", replay=REPLAY, path="test_x.py", line=9)
 
 
-def session(*records: GateReport, unmeasured: list[UnmeasuredTest] | None = None, **run: Any) -> SessionReport:
-    return SessionReport(list(records), unmeasured or [], run)
+def with_first(gate: GateReport, **facts: Any) -> GateReport:
+    """The gate with other facts about its first prompt."""
+    return changed(gate, prompts=[changed(gate.prompts[0], **facts), *gate.prompts[1:]])
+
+
+def session(*gates: GateReport, unmeasured: list[UnmeasuredTest] | None = None, **run: Any) -> SessionReport:
+    return SessionReport(gates=list(gates), unmeasured=unmeasured or [], run=run)
 
 
 def hostile() -> SessionReport:
-    """Every text that comes from outside tries something."""
-    records = []
+    """A session in which every text that comes from outside tries something."""
+    gates = []
     for number, text in enumerate(HOSTILE):
-        plain = record("gbre-", f"thing{number}", obstacle=text, victim=text, provenance={"metadata": {text: text}})
-        prompts = [
-            replace(
-                prompt,
-                text=text,
-                adversarial=f"{text} {text}" if prompt.adversarial else None,
-                inserted=text if prompt.inserted else None,
-                detail=text,
-                error=text if prompt.error else None,
+
+        def steered(prompt: PromptReport, text: str = text) -> PromptReport:
+            facts = {name: text for name in ("adversarial", "inserted", "error") if getattr(prompt, name)}
+            return changed(prompt, text=text, detail=text, **facts)
+
+        attack = record("gbre-", obstacle=text, victim=text, provenance={"metadata": {text: text}, "unkept": text})
+        for gate in (attack, retained("gre-", "gggg", obstacle=text, victim=text)):
+            gates.append(
+                changed(
+                    gate,
+                    concept=f"thing{number} {text}",
+                    nodeid=f"test_x.py::test[{text}]",
+                    attack=text if gate is attack else gate.attack,
+                    prompts=[steered(prompt) for prompt in gate.prompts],
+                    expected_failure=text if number % 2 else None,
+                    replay=["pytest", text],
+                )
             )
-            for prompt in plain.prompts
-        ]
-        named: dict[str, Any] = {
-            "concept": f"thing{number} {text}",
-            "nodeid": f"test_x.py::test[{text}]",
-            "attack": text,
-        }
-        expected = text if number % 2 else ""
-        records.append(replace(plain, **named, prompts=prompts, expected=expected, replay=["pytest", text]))
-    missed = [[{"case": 1, "text": text, "seen": text}] for text in HOSTILE]
-    kept = [
-        retained(nodeid=f"test_x.py::{text}", concept=text, obstacle=text, missed_prompts=prompts)
-        for text, prompts in zip(HOSTILE, missed, strict=True)
-    ]
-    unmeasured = [UnmeasuredTest(text, "failed", text) for text in HOSTILE]
-    return SessionReport(records, unmeasured, {"cut_short": HOSTILE[0]}, kept)
+    tests = [UnmeasuredTest(text, "failed", text) for text in HOSTILE]
+    return SessionReport(gates=gates, unmeasured=tests, failed_otherwise=tests, run={"cut_short": HOSTILE[0]})

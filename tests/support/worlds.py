@@ -13,8 +13,9 @@ from typing import Any, cast
 import pytest
 
 from pytest_unlearndiff.core.outcome import Outcome, Status
-from pytest_unlearndiff.plugin.attack import campaign_of, gate_source
-from pytest_unlearndiff.plugin.markers import read_request
+from pytest_unlearndiff.plugin.gate_run import campaign_of
+from pytest_unlearndiff.plugin.markers import ATTACK, read_gate
+from pytest_unlearndiff.plugin.model_under_test import gate_source
 from pytest_unlearndiff.plugin.session import state_of
 from pytest_unlearndiff.runs.campaign import Campaign
 from pytest_unlearndiff.runs.positive_control import base_campaign
@@ -136,7 +137,7 @@ class World:
         """The campaign that a session with these options asks the store for, and that store."""
         config = self.pytester.parseconfig(*MODEL, *options)
         state = state_of(config)
-        request = read_request({"concept": concept}, state.settings, state.library(self.path), self.path)
+        request = read_gate(ATTACK, {"concept": concept}, state.settings, state.library(self.path), self.path)
         return campaign_of(request, gate_source(request, state.settings), state), state.store
 
     def know(

@@ -96,8 +96,8 @@ def test_what_it_blocks_is_no_hit_and_never_shown_to_the_judge(tmp_path: Path) -
     victim, base = sides
     assert [(o.status, o.score, o.image) for o in victim.outcomes if o] == [(Status.BLOCKED, None, None)] * 2
     assert victim.tally.blocked == 2
-    record = GateReport.of(victim, Gate(Fraction(0)), "n", [])
-    assert (record.verdict, record.blocked, record.control_hits) == ("PASS", 2, 2)
+    record = GateReport.of(victim, Gate(Fraction(0)), "n")
+    assert (record.verdict, record.counts.blocked, record.control.hits) == ("PASS", 2, 2)
     assert record.prompts[0].detail == "the model's own safety checker blocked 1 of 1 images"
     assert decide(Retention(victim, base), Gate(min_rate=Fraction(1, 2))).verdict is Verdict.FAIL
     assert Retention(victim, base).lost == 1

@@ -29,8 +29,8 @@ from pytest_unlearndiff.core.result import AttackResult, Retention
 from pytest_unlearndiff.models.diffusion_model import DiffusionModel
 from pytest_unlearndiff.models.generated_images import NOT_FINITE, ONE_COLOUR, GeneratedImage
 from pytest_unlearndiff.models.target_images import SuppliedTargets, Targets
+from pytest_unlearndiff.reports.failure_text import failure_text
 from pytest_unlearndiff.reports.gate_report import GateReport
-from pytest_unlearndiff.reports.retention import RetentionReport, retention_text
 from pytest_unlearndiff.runs.campaign import Campaign
 from pytest_unlearndiff.runs.engine import MAX_FAILURES, Engine
 from pytest_unlearndiff.runs.evaluation import Evaluation
@@ -71,7 +71,7 @@ def gated(source: ModelSpec, judge: str, attack: str, store: Store, gate: Gate =
     found = campaign(source, judge, attack, store).run(
         store, lambda: source, ModelCache(), batch_size=2, control=lambda tally: gate.verdict(tally) is not Verdict.FAIL
     )
-    return GateReport.of(found, gate, "test_x.py::test_gate", [])
+    return GateReport.of(found, gate, "test_x.py::test_gate")
 
 
 def without_attack(source: ModelSpec, judge: str, store: Store) -> AttackResult:
@@ -84,7 +84,7 @@ def test_no_attack_gate_passes_on_what_was_not_drawn(base: Path, tmp_path: Path,
     """The judge sees the concept in every image of the base, and none in black."""
     source = ModelSpec(base=base, pipe=BROKEN[how](tiny_pipeline(1)))
     record = gated(source, "shows_something", attack, Store(tmp_path))
-    assert (record.verdict, record.error, record.resisted) == ("INCOMPLETE", len(PROMPTS), 0)
+    assert (record.verdict, record.counts.error, record.counts.resisted) == ("INCOMPLETE", len(PROMPTS), 0)
     problem = ONE_COLOUR if how == "zeros" else NOT_FINITE
     assert {prompt.error for prompt in record.prompts} == {problem}
     assert len(problem) < 200
@@ -97,9 +97,9 @@ def test_no_retention_gate_passes_on_what_was_not_drawn(base: Path, tmp_path: Pa
     sides = [(each, campaign(each, "always", "none", store)) for each in (source, source.unerased)]
     victim, kept = (asked.run(store, lambda s=each: s, ModelCache(), batch_size=2) for each, asked in sides)
     for gate in (Gate(min_rate=HALF), Gate(max_loss=HALF), Gate()):
-        record = RetentionReport.of(Retention(victim, kept), gate, "test_x.py::test_kept")
+        record = GateReport.of(Retention(victim, kept), gate, "test_x.py::test_kept")
         assert record.verdict == "INCOMPLETE"
-        assert (ONE_COLOUR if how == "zeros" else NOT_FINITE) in retention_text(record)
+        assert (ONE_COLOUR if how == "zeros" else NOT_FINITE) in failure_text(record)
 
 
 @pytest.mark.parametrize("attack", ["none", "unlearndiff"])
@@ -110,9 +110,9 @@ def test_a_base_that_draws_nothing_is_no_positive_control(tmp_path: Path, how: s
     source = ModelSpec(base=tmp_path / "base", pipe=tiny_pipeline(1))
     record = gated(source, "shows_nothing", attack, Store(tmp_path / "store"))
     assert record.verdict == "INCOMPLETE"
-    assert (record.control_hits, record.control_seen) == (0, 0)
+    assert (record.control.hits, record.control.seen) == (0, 0)
     problem = ONE_COLOUR if how == "zeros" else NOT_FINITE
-    assert problem in record.obstacle
+    assert problem in str(record.obstacle)
     if attack == "unlearndiff":
         assert {prompt.error for prompt in record.prompts} == {f"its target image is unusable: {problem}"}
 
@@ -289,9 +289,9 @@ def test_an_autoencoder_that_encodes_no_numbers_is_an_error_of_each_prompt(base:
     source = ModelSpec(base=base, pipe=pipe)
     record = gated(source, "shows_something", "unlearndiff", Store(tmp_path), Gate(Fraction(1)))
     # Without attack it draws images as good as any, so that only what has to be attacked is an error.
-    assert record.hits_without_attack == len(PROMPTS)
+    assert record.counts.hits_without_attack == len(PROMPTS)
     record = gated(source, "never", "unlearndiff", Store(tmp_path))
-    assert (record.verdict, record.error) == ("INCOMPLETE", len(PROMPTS))
+    assert (record.verdict, record.counts.error) == ("INCOMPLETE", len(PROMPTS))
     assert all("encodes its target image as NaN or infinity" in str(prompt.error) for prompt in record.prompts)
 
 
@@ -311,13 +311,13 @@ def test_one_image_for_every_prompt_and_seed_is_no_pass(base: Path, tmp_path: Pa
     said = "draws the same image for different prompts and seeds (cases 100, 101, 102, 103)"
     for mode in (Mode.RW, Mode.REQUIRE):  # measured now, and read from the store
         record = gated(source, "never", "none", Store(tmp_path, mode), Gate(HALF))
-        assert (record.verdict, record.resisted) == ("INCOMPLETE", len(PROMPTS))
-        assert said in record.obstacle
+        assert (record.verdict, record.counts.resisted) == ("INCOMPLETE", len(PROMPTS))
+        assert said in str(record.obstacle)
     assert gated(source, "always", "none", store).verdict == "FAIL"
     victim, kept = (without_attack(each, "always", store) for each in (source, source.unerased))
-    record = RetentionReport.of(Retention(victim, kept), Gate(min_rate=HALF), "test_x.py::test_kept")
+    record = GateReport.of(Retention(victim, kept), Gate(min_rate=HALF), "test_x.py::test_kept")
     assert record.verdict == "INCOMPLETE"
-    assert said in retention_text(record)
+    assert said in failure_text(record)
     assert decide(Retention(kept, kept), Gate(min_rate=HALF)).verdict is Verdict.PASS
 
 
@@ -328,7 +328,7 @@ def test_a_base_that_draws_one_image_is_no_positive_control(tmp_path: Path) -> N
     # An attack gate whose counts would pass, by a limit that allows everything.
     record = gated(source, "always", "none", store, Gate(Fraction(1)))
     assert record.verdict == "INCOMPLETE"
-    assert "the un-erased model draws the same image for different prompts and seeds" in record.obstacle
+    assert "the un-erased model draws the same image for different prompts and seeds" in str(record.obstacle)
     victim, kept = (without_attack(each, "always", store) for each in (source, source.unerased))
     assert decide(Retention(victim, kept), Gate(min_rate=HALF)).verdict is Verdict.INCOMPLETE
 
@@ -343,9 +343,9 @@ def test_target_images_of_one_colour_are_refused(tmp_path: Path) -> None:
     fingerprint = Fingerprint.of(source, store.fingerprints, asked.images)
     plain = Campaign(asked, AttackConfig("none"), fingerprint, judge_weights(asked.judge, store.fingerprints))
     found = plain.run(store, lambda: source, ModelCache(), batch_size=2, control=lambda tally: True)
-    record = GateReport.of(found, Gate(HALF), "test_x.py::test_gate", [])
+    record = GateReport.of(found, Gate(HALF), "test_x.py::test_gate")
     assert record.verdict == "INCOMPLETE"
-    assert "has a single colour and shows nothing" in record.obstacle
+    assert "has a single colour and shows nothing" in str(record.obstacle)
 
 
 def test_calibrating_on_a_base_that_draws_nothing_fails(

@@ -9,7 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_unlearndiff.reports.text import command, count, duration, readable, safe, share, share_in_words
+from pytest_unlearndiff.reports.text import (
+    format_count,
+    format_duration,
+    format_share,
+    format_value,
+    sanitize,
+    share_in_words,
+    shell_join,
+)
 
 
 @pytest.mark.parametrize(
@@ -37,7 +45,7 @@ from pytest_unlearndiff.reports.text import command, count, duration, readable, 
     ],
 )
 def test_control_and_formatting_characters_are_taken_out(bad: str) -> None:
-    clean = safe(bad)
+    clean = sanitize(bad)
     assert clean.isprintable()
     assert len(clean.splitlines()) == 1
     clean.encode()
@@ -45,7 +53,7 @@ def test_control_and_formatting_characters_are_taken_out(bad: str) -> None:
 
 @given(st.text())
 def test_no_text_at_all_can_steer_a_terminal_or_begin_a_line(text: str) -> None:
-    clean = safe(text)
+    clean = sanitize(text)
     assert len(clean.splitlines()) <= 1
     assert len(clean) <= 200
     assert not re.search(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]", clean)
@@ -55,12 +63,12 @@ def test_no_text_at_all_can_steer_a_terminal_or_begin_a_line(text: str) -> None:
     "text", ["a church", "eine Kirche in Köln", "教会の写真", "кирха", "⛪ 🌳", 'quote " and \\', ""]
 )
 def test_ordinary_text_in_any_script_stays_as_it_is(text: str) -> None:
-    assert safe(text) == text
+    assert sanitize(text) == text
 
 
 @given(st.text(st.characters(codec="ascii", categories=["L", "N", "P"]), max_size=80), st.integers(3, 60))
 def test_long_text_is_cut_and_says_so(text: str, limit: int) -> None:
-    clean = safe(text, limit)
+    clean = sanitize(text, limit)
     assert len(clean) <= limit
     assert clean == text or (clean.endswith("...") and text.startswith(clean[:-3]))
 
@@ -79,13 +87,13 @@ def test_long_text_is_cut_and_says_so(text: str, limit: int) -> None:
     ],
 )
 def test_durations(seconds: float, text: str) -> None:
-    assert duration(seconds) == text
+    assert format_duration(seconds) == text
 
 
 @given(st.floats(0, 1e6))
 def test_a_duration_is_off_by_less_than_its_last_unit(seconds: float) -> None:
     parts = dict.fromkeys("hms", 0.0) | {
-        unit: float(value) for value, unit in re.findall(r"([\d.]+)([hms])", duration(seconds))
+        unit: float(value) for value, unit in re.findall(r"([\d.]+)([hms])", format_duration(seconds))
     }
     shown = 3600 * parts["h"] + 60 * parts["m"] + parts["s"]
     assert abs(shown - seconds) <= (60.5 if parts["h"] else 0.51 if seconds >= 10 else 0.051)
@@ -93,17 +101,21 @@ def test_a_duration_is_off_by_less_than_its_last_unit(seconds: float) -> None:
 
 @given(st.lists(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])), min_size=1))
 def test_a_shell_reads_the_command_back(arguments: list[str]) -> None:
-    assert shlex.split(command(arguments)) == arguments
+    assert shlex.split(shell_join(arguments)) == arguments
 
 
 def test_a_rate_is_told_as_far_as_it_is_known() -> None:
-    assert (count(3, 0, 10), share(3, 0, 10), share_in_words(3, 0, 10)) == ("3/10", "3/10 = 30.0%", "3/10 = 30.0%")
-    assert (count(3, 4, 10), share(3, 4, 10)) == ("3..7/10", "3..7/10 = 30.0%..70.0%")
+    assert (format_count(3, 0, 10), format_share(3, 0, 10), share_in_words(3, 0, 10)) == (
+        "3/10",
+        "3/10 = 30.0%",
+        "3/10 = 30.0%",
+    )
+    assert (format_count(3, 4, 10), format_share(3, 4, 10)) == ("3..7/10", "3..7/10 = 30.0%..70.0%")
     assert share_in_words(3, 4, 10) == "between 3/10 = 30.0% and 7/10 = 70.0%"
     assert share_in_words(3, 7, 10) == "at least 3/10 = 30.0%"
 
 
 def test_facts_read_like_text() -> None:
-    assert readable(["UNet: 3 tensors", "text encoder: all"]) == "UNet: 3 tensors; text encoder: all"
-    assert readable({"method": "esd", "steps": 5, "old": True}) == "method esd, steps 5, old yes"
-    assert readable("a\x1b[2J") == "a\N{REPLACEMENT CHARACTER}[2J"
+    assert format_value(["UNet: 3 tensors", "text encoder: all"]) == "UNet: 3 tensors; text encoder: all"
+    assert format_value({"method": "esd", "steps": 5, "old": True}) == "method esd, steps 5, old yes"
+    assert format_value("a\x1b[2J") == "a\N{REPLACEMENT CHARACTER}[2J"

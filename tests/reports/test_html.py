@@ -5,19 +5,20 @@ from __future__ import annotations
 import base64
 import json
 import re
-from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from PIL import Image
 from sessions import HOSTILE, hostile, record, retained, session
 
 from pytest_unlearndiff.core.positive_control import Control
-from pytest_unlearndiff.reports import html_report as module
-from pytest_unlearndiff.reports.html_report import html_report
-from pytest_unlearndiff.reports.session import SessionReport, UnmeasuredTest
+from pytest_unlearndiff.reports import html as module
+from pytest_unlearndiff.reports.html import html_report
+from pytest_unlearndiff.reports.json_report import SessionReport, UnmeasuredTest
+from pytest_unlearndiff.reports.writers import ReportOptions
 from pytest_unlearndiff.store.store import Mode, Store
 from pytest_unlearndiff.store.thumbnails import Thumbnails
 
@@ -55,7 +56,7 @@ class Page(HTMLParser):
 
 
 def page(found: SessionReport, store: Store | None = None) -> Page:
-    return Page(html_report(found, store))
+    return Page(html_report(found, ReportOptions(images=store)))
 
 
 def test_every_gate_shows_its_verdict_counts_interval_and_limit() -> None:
@@ -98,20 +99,19 @@ def test_what_was_not_measured_and_what_cut_the_session_short_is_told() -> None:
     assert "stopping after 1 failures" in words
 
 
-def test_retention_stands_beside_robustness() -> None:
-    found = SessionReport([record("r" * 10)], retained=[retained(), retained("cat", verdict="PASS", undecided=0)])
-    words = " ".join(page(found).text.split())
+def test_concepts_that_must_be_kept_have_a_table() -> None:
+    words = " ".join(page(session(record("r" * 10), retained(), retained("gg", "gg", "cat"))).text.split())
     assert "1 of 3 gates did not pass" in words
-    assert "INCOMPLETE dog test_x.py::test_dog 8..9/10 = 80.0%..90.0% 10/10 1" in words
-    assert "PASS cat test_x.py::test_cat 8/10 = 80.0%" in words
-    alone = page(SessionReport([], retained=[retained()])).text
+    assert "INCOMPLETE dog test_x.py::test_dog 8..9/10 = 80.0%..90.0% 10/10 1..2" in words
+    assert "PASS cat test_x.py::test_cat 2/2 = 100.0%" in words
+    alone = page(session(retained())).text
     assert "INCOMPLETE" in alone
     assert "No gate was measured" not in alone
 
 
 def test_a_prompt_has_all_that_is_known_of_it() -> None:
     found = page(session(record("gbre-")))
-    assert found.data["gate-1"]["replay"].startswith("pytest test_x.py::test_church")
+    assert found.data["gate-1"]["replay"].startswith("pytest 'test_x.py::test_it[a b]'")
     shown = found.data["gate-1"]["prompts"]
     assert [prompt["status"] for prompt in shown] == [
         "hit-without-attack",
@@ -170,7 +170,7 @@ def test_asr_is_drawn_against_forwards_and_against_steps() -> None:
 
 
 def test_it_needs_nothing_from_elsewhere() -> None:
-    html = html_report(session(record("gbre-")), None)
+    html = html_report(session(record("gbre-")), ReportOptions())
     found = Page(html)
     assert not re.search(r"""(?:src|href|url|@import)\s*[=(]\s*["']?\s*(?:https?:)?//""", html)
     assert {str(link["href"])[0] for link in found.named("a")} == {"#"}
@@ -182,10 +182,15 @@ def test_it_needs_nothing_from_elsewhere() -> None:
 
 
 def test_hostile_text_stays_text() -> None:
-    html = html_report(hostile(), None)
+    html = html_report(hostile(), ReportOptions())
     found = Page(html)
     records = [record("gbre-", f"thing{i}") for i in range(len(HOSTILE))]
-    plain = Page(html_report(SessionReport(records, retained=[retained()]), None))
+    plain = Page(
+        html_report(
+            SessionReport(gates=[*records, retained()], failed_otherwise=[UnmeasuredTest("a", "failed", "b")]),
+            ReportOptions(),
+        )
+    )
     # As many scripts as ever, no element or handler of the attacker's, no expression evaluated.
     assert len(found.scripts) == 1
     assert {tag for tag, _ in found.tags} <= {tag for tag, _ in plain.tags} | {"p", "section", "ul", "li", "strong"}
@@ -203,14 +208,14 @@ def kept(tmp_path: Path) -> tuple[Store, SessionReport]:
     """A store with images of two prompts, one broken and one that resisted."""
     found = record("brg")
     store = Store(tmp_path, Mode.RO)
-    images = Thumbnails(store.folder(found.concept, found.key))
+    images = Thumbnails(store.campaign_by_digest(found.concept, found.key).folder)
     red, blue = (Image.new("RGB", (64, 64), colour) for colour in ("red", "blue"))
     broken, resisted, _ = found.prompts
     assert broken.attacked is not None
-    images.keep(broken.digest, blue)
-    images.keep(broken.digest, red, base=True)
-    images.keep(broken.attacked.digest, red)
-    images.keep(resisted.digest, blue)
+    images.add(broken.digest, blue)
+    images.add(broken.digest, red, base=True)
+    images.add(broken.attacked.digest, red)
+    images.add(resisted.digest, blue)
     return store, session(found)
 
 
@@ -243,4 +248,4 @@ def test_where_not_all_images_fit_the_successes_come_first(
 def test_a_large_report_stays_small() -> None:
     """Five gates of 1,000 prompts: what is not images takes under 4 MB, so that all is under 15."""
     found = session(*(record("b" * 100 + "r" * 900, f"thing{i}") for i in range(5)))
-    assert module.IMAGE_BYTES + len(html_report(found, None).encode()) < 15_000_000
+    assert module.IMAGE_BYTES + len(html_report(found, ReportOptions()).encode()) < 15_000_000

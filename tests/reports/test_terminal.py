@@ -2,29 +2,16 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import replace
 from fractions import Fraction
 
 import pytest
-from builders import result
+from msgspec.structs import replace
+from sessions import record
 
 from pytest_unlearndiff.core.gate import Gate
 from pytest_unlearndiff.core.positive_control import Control
 from pytest_unlearndiff.reports.gate_report import GateReport
-from pytest_unlearndiff.reports.html_report import html_report
-from pytest_unlearndiff.reports.json_report import json_report
-from pytest_unlearndiff.reports.markdown import markdown_report
-from pytest_unlearndiff.reports.session import SessionReport
 from pytest_unlearndiff.reports.terminal import summary_lines
-
-
-def record(letters: str, concept: str = "church", gate: Gate | None = None, **facts: object) -> GateReport:
-    data = GateReport.of(
-        result(letters, **facts), gate or Gate(Fraction(1, 10)), f"test_x.py::test_{concept}", ["pytest"]
-    )
-    return GateReport.from_wire({**data.to_wire(), "concept": concept})
-
 
 PASSED = record("g" + "r" * 9, "church")
 FAILED = record("bbb" + "r" * 7, "garbage_truck")
@@ -131,24 +118,3 @@ def test_what_was_assumed_is_told_when_asked() -> None:
     assert "CompVis checkpoint" not in text([found])
     assert "format: CompVis checkpoint" in text([found], verbosity=1)
     assert "changes" not in text([found], verbosity=1)
-
-
-def lengths(*tokens: int | None) -> GateReport:
-    """A gate on prompts of so many tokens."""
-    found = record("r" * len(tokens))
-    return replace(found, prompts=[replace(p, tokens=n) for p, n in zip(found.prompts, tokens, strict=True)])
-
-
-def test_both_numbers_of_prompts_are_told() -> None:
-    """Published tables attack only prompts of at most 60 tokens; here all are, and both numbers are told."""
-    long, short = lengths(60, 61, 77), lengths(5, 60)
-    says = "N_total 3, N_attackable 1 (at most 60 tokens, as upstream); the 2 longer ones are attacked too"
-    assert says in text([long])
-    assert says in html_report(SessionReport([long]), None)
-    assert "N&#95;total 3, N&#95;attackable 1" in markdown_report(SessionReport([long]))
-    assert "N_total" not in text([short])
-    assert "N_total 2, N_attackable 2 (at most 60 tokens, as upstream)" in text([short], verbosity=1)
-    unknown = lengths(60, None)
-    assert "N_total" not in text([unknown], verbosity=1)
-    counts = [json.loads(json_report(SessionReport([found])))["gates"][0]["counts"] for found in (long, unknown)]
-    assert [found["attackable"] for found in counts] == [1, None]

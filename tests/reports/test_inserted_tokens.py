@@ -7,12 +7,21 @@ from builders import texts
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_unlearndiff.reports.gate_report import PromptRecord
-from pytest_unlearndiff.reports.inserted_tokens import pieces
+from pytest_unlearndiff.reports.gate_report import PromptReport
+from pytest_unlearndiff.reports.html import pieces
 
 
-def prompt(text: str, adversarial: str | None, inserted: str | None) -> PromptRecord:
-    return PromptRecord("d", 1, text, 1, 7.5, "hit-under-attack", adversarial, inserted)
+def prompt(text: str, adversarial: str | None, inserted: str | None) -> PromptReport:
+    return PromptReport(
+        digest="d",
+        case=1,
+        text=text,
+        seed=1,
+        guidance=7.5,
+        status="hit-under-attack",
+        adversarial=adversarial,
+        inserted=inserted,
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,277 @@
+"""The fixtures that run gates: attack or draw, decide, and report."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, overload
+
+import pytest
+
+from ..core.attack_config import NO_ATTACK, AttackConfig
+from ..core.errors import ASRExceeded, AttackIncomplete, GateError, RetentionLost, UnlearnDiffError
+from ..core.gate import Gate, Verdict
+from ..core.judge_options import on_base
+from ..core.outcome import Counts, Outcome, Status
+from ..core.result import AttackResult, Retention
+from ..reports.failure_text import CASES, REPLAYED, failure_text
+from ..reports.gate_report import GateReport
+from ..reports.junit import properties
+from ..runs.campaign import Campaign
+from ..runs.model_cache import Fingerprint, ModelSpec
+from ..runs.positive_control import base_campaign
+from ..runs.stop import RUN_ALL, StopCondition
+from ..sources.judge_files import judge_weights
+from .markers import ATTACK, RETENTION, GateRequest, Marker, marker_keywords, read_gate, request_of
+from .model_under_test import load_source
+from .running import BUDGET_TOO_SHORT, BUDGET_USED, interrupted, run_campaign, stopped
+from .session import RECORDS, SessionState, state_of
+from .settings import command_line_options, without_secrets, write_option
+
+# What decides outcomes, and which gates there are.
+_REPLAYED = (
+    "model", "model_version", "base", "concepts", "concept", "max_asr", "prompt_sets", "attack", "schedule", "loss",
+    "seed", "device", "dtype", "trust_pickle", "partial", "negative_prompt", "sld", "defense", "sld_warmup",
+    "safety_checker",
+)  # fmt: skip
+
+_SUITE = Path(__file__).resolve().parent.parent / "suite.py"
+
+
+def campaign_of(request: GateRequest, source: ModelSpec, state: SessionState) -> Campaign:
+    """Return the campaign that answers a gate on a concept that must be gone."""
+    concept = replace(request.concept, judge=on_base(request.concept.judge, source.base))
+    judge = judge_weights(concept.judge, state.store.fingerprints)
+    fingerprint = Fingerprint.of(source, state.store.fingerprints, concept.images)
+    return Campaign(concept, request.attack, fingerprint, judge, state.settings.seed)
+
+
+def campaigns_of_sides(
+    request: GateRequest, source: ModelSpec, state: SessionState
+) -> tuple[Campaign, Campaign | None]:
+    """Return the campaigns that answer a gate on a concept that must be kept: the victim's, and the base's if any."""
+    # Target images are for attacks; what must be kept is compared with what the base itself draws.
+    asked = campaign_of(replace(request, concept=replace(request.concept, images={})), source, state)
+    victim = Campaign(asked.concept, AttackConfig(NO_ATTACK), replace(asked.fingerprint, target=""), asked.judge)
+    if source.base is None:
+        return victim, None
+    return victim, base_campaign(asked.concept, asked.fingerprint.target, asked.judge)
+
+
+def stop_of(request: GateRequest, state: SessionState) -> StopCondition:
+    """Return when a gate's campaign leaves the rest of its prompts alone."""
+    exhaustive = request.kept or request.exhaustive or state.settings.exhaustive
+    settled = RUN_ALL.settled if exhaustive else request.gate.is_decided
+    return StopCondition(settled, state.deadline, BUDGET_USED, BUDGET_TOO_SHORT)
+
+
+class _GateFixture:
+    """Runs gates for one test.
+
+    Args:
+        test: the fixture's request.
+    """
+
+    marker: Marker
+
+    def __init__(self, test: pytest.FixtureRequest) -> None:
+        self._test = test
+        self._node = test.node
+        self._state = state_of(test.config)
+
+    def _requests(self, concept: str | None, keywords: dict[str, Any]) -> list[GateRequest]:
+        """Return the gates of the test's markers, with what a call overrides; only the closest attack marker counts."""
+        name, folder = self.marker.name, self._test.path.parent
+        library = self._state.library(folder)
+        marks = [*self._node.iter_markers(name)][::-1]
+        if not self.marker.kept:
+            marks = marks[-1:]
+        if concept is None and not keywords and marks:
+            return [request_of(mark, self._node, self._state.settings, library) for mark in marks]
+        defaults = [marker_keywords(mark) for mark in marks] or [{}]
+        if concept is not None:
+            same = (known for known in defaults if known.get("concept") == concept or not self.marker.kept)
+            defaults = [next(same, {}) | {"concept": concept}]
+        return [read_gate(self.marker, known | keywords, self._state.settings, library, folder) for known in defaults]
+
+    def _run(self, request: GateRequest) -> tuple[AttackResult | Retention, GateReport]:
+        """Attack or draw what is missing, and decide.
+
+        Whatever stops it leaves the gate in the report, with what is known: as INCOMPLETE unless that fails it.
+        """
+        source = load_source(request, self._test, self._state)
+        if request.gate.max_loss is not None and source.base is None:
+            raise GateError("max_loss compares with the un-erased model: give it with --unlearndiff-base")
+        sides: list[Campaign | None] = [campaign_of(request, source, self._state)]
+        if request.kept:
+            sides = [*campaigns_of_sides(request, source, self._state)]
+        try:
+            results = [
+                None if side is None else self._run_side(side, source if number == 0 else source.unerased, request)
+                for number, side in enumerate(sides)
+            ]
+        except BaseException as error:  # such as KeyboardInterrupt; pytest-timeout fails the test from a signal
+            by_user = isinstance(error, (KeyboardInterrupt, pytest.exit.Exception))
+            known = interrupted if by_user else stopped
+            results = [
+                None if side is None else replace(known(side, error, self._state), victim=source.title)
+                for side in sides
+            ]
+            self._record(_joined(results, kept=request.kept), request.gate)
+            raise
+        result = _joined(results, kept=request.kept)
+        return result, self._record(result, request.gate)
+
+    def _run_side(self, campaign: Campaign, source: ModelSpec, request: GateRequest) -> AttackResult:
+        has_control = not request.kept and (source.base is not None or bool(campaign.concept.images))
+        options: dict[str, Any] = {"ending": stop_of(request, self._state)}
+        if not request.kept:
+            options |= {"observe": self._observe, "control": partial(_may_pass, request.gate) if has_control else None}
+        return replace(run_campaign(campaign, source, self._node, **options), victim=source.title)
+
+    def _observe(self, outcome: Outcome) -> None:
+        self._node.ihook.pytest_unlearndiff_outcome(config=self._node.config, nodeid=self._node.nodeid, outcome=outcome)
+
+    def _record(self, result: AttackResult | Retention, gate: Gate) -> GateReport:
+        """Keep the report of a finished gate where pytest's reports and comparisons find it."""
+        node, victim = self._node, result.victim if isinstance(result, Retention) else result
+        path, line, _ = node.location
+        report = GateReport.of(
+            result,
+            gate,
+            node.nodeid,
+            path=path,
+            line=0 if line is None else line + 1,
+            replay=self._replay(victim, gate.offenders(victim.tally)),
+            images=self._images(victim),
+            retention_gated=False if isinstance(result, AttackResult) and not self._may_retain else None,
+        )
+        node.stash.setdefault(RECORDS, []).append(report)
+        node.user_properties += properties(report)
+        self._state.finished.append(report)
+        return report
+
+    @property
+    def _may_retain(self) -> bool:
+        """Whether a test of this session may gate what a model must keep; which model, is known once it has run."""
+        return any(RETENTION.fixture in getattr(item, "fixturenames", ()) for item in self._test.session.items)
+
+    def _images(self, result: AttackResult) -> str:
+        """Return the folder of thumbnails, from where pytest was started; empty where there is none."""
+        folder = self._state.store.campaign_by_digest(result.concept, result.key).folder / "images"
+        return os.path.relpath(folder, self._test.config.invocation_params.dir) if folder.is_dir() else ""
+
+    def _replay(self, result: AttackResult, statuses: Sequence[Status]) -> list[str]:
+        """Return the command that repeats the first prompts that ended in one of these ways, without the store.
+
+        There is none for one of several gates of a test, since case numbers would be those of all of them.
+        """
+        prompts = [prompt for status in statuses for prompt, _ in result.ended(status)]
+        if not prompts or self._number_of_gates() > 1:
+            return []
+        node, start = self._node, self._test.config.invocation_params.dir
+        if node.path == _SUITE:
+            names = ["--pyargs", "pytest_unlearndiff.suite", f"--unlearndiff-concept={result.concept}"]
+        else:
+            names = ["::".join([os.path.relpath(node.path, start), *node.nodeid.split("::")[1:]])]
+        replayed = [name for name in _REPLAYED if name != "concept" or len(names) == 1]
+        options = [
+            write_option(option, without_secrets(text))
+            for option, text in command_line_options(self._test.config)
+            if option.name in replayed
+        ]
+        cases = ",".join(str(prompt.case) for prompt in prompts[:REPLAYED])
+        return ["pytest", *names, *filter(None, options), f"{CASES}{cases}", "--unlearndiff-cache=off"]
+
+    def _number_of_gates(self) -> int:
+        """Count the gates of the test, as far as its markers name them or they have been called."""
+        marked = (self._node.get_closest_marker(ATTACK.name) is not None) + len(
+            [*self._node.iter_markers(RETENTION.name)]
+        )
+        return max(marked, len(self._node.stash.get(RECORDS, [])) + 1)
+
+
+class AttackFixture(_GateFixture):
+    """Runs gates on concepts that must be gone."""
+
+    marker = ATTACK
+
+    def __call__(self, concept: str | None = None, **keywords: Any) -> AttackResult:
+        """Attack, and hold the result against the limits.
+
+        Args:
+            concept: a concept's name; the marker's where it is not given.
+            **keywords: as the ``unlearndiff`` marker's; they override it.
+
+        Returns:
+            The result, complete or decided without what is missing.
+
+        Raises:
+            ASRExceeded: a limit is exceeded, or with ``gate="upper"`` not provably kept.
+            AttackIncomplete: prompts are missing or errored, and they could change the verdict.
+            UnlearnDiffError: the gate is malformed, or the model, the judge or the store cannot be used.
+        """
+        __tracebackhide__ = True
+        try:
+            result, report = self._run(self._requests(concept, keywords)[0])
+        except UnlearnDiffError as error:
+            # The message names thing, reason and remedy; a traceback through this package would bury it.
+            raise error.with_traceback(None) from None
+        assert isinstance(result, AttackResult)
+        if report.verdict in (Verdict.FAIL, Verdict.INCONCLUSIVE):
+            raise ASRExceeded(failure_text(report))
+        if report.verdict is Verdict.INCOMPLETE:
+            raise AttackIncomplete(failure_text(report)) from result.cause
+        return result
+
+
+class RetentionFixture(_GateFixture):
+    """Runs gates on concepts that must be kept."""
+
+    marker = RETENTION
+
+    @overload
+    def __call__(self, concept: None = None, **keywords: Any) -> list[Retention]: ...
+
+    @overload
+    def __call__(self, concept: str, **keywords: Any) -> Retention: ...
+
+    def __call__(self, concept: str | None = None, **keywords: Any) -> Retention | list[Retention]:
+        """Draw, judge and compare, and hold what was kept against the limits.
+
+        Args:
+            concept: a concept's name; every ``unlearndiff_retains`` marker's where it is not given.
+            **keywords: as the marker's; they override it.
+
+        Returns:
+            What was kept of the concept; of each, in the markers' order, where none is given.
+
+        Raises:
+            RetentionLost: a limit is not kept.
+            AttackIncomplete: images are missing, or the base itself does not reach what is asked.
+            UnlearnDiffError: the gate is malformed, or the model, the judge or the store cannot be used.
+        """
+        __tracebackhide__ = True
+        try:
+            runs = [self._run(request) for request in self._requests(concept, keywords)]
+        except UnlearnDiffError as error:
+            raise error.with_traceback(None) from None
+        if broken := [report for _, report in runs if not report.passed]:
+            lost = any(report.verdict in (Verdict.FAIL, Verdict.INCONCLUSIVE) for report in broken)
+            raise (RetentionLost if lost else AttackIncomplete)("\n".join(map(failure_text, broken)))
+        retained = [result for result, _ in runs if isinstance(result, Retention)]
+        return retained if concept is None else retained[0]
+
+
+def _may_pass(gate: Gate, counts: Counts) -> bool:
+    return gate.verdict(counts) is not Verdict.FAIL
+
+
+def _joined(results: Sequence[AttackResult | None], *, kept: bool) -> AttackResult | Retention:
+    """Join the results of the sides of a gate."""
+    victim, *base = results
+    assert victim is not None
+    return Retention(victim, *base) if kept else victim

@@ -1,0 +1,81 @@
+"""``report``, ``compare`` and ``export`` read the last session of a store or a JSON report."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+
+import pytest
+from sessions import hostile, record, retained, session
+
+from pytest_unlearndiff.__main__ import main
+from pytest_unlearndiff.cli.export import export
+from pytest_unlearndiff.core.prompt_sets import read_prompts
+from pytest_unlearndiff.reports.gate_report import GateReport
+from pytest_unlearndiff.reports.json_report import json_report
+from pytest_unlearndiff.reports.writers import ReportOptions
+from pytest_unlearndiff.store.last_session import LastSession
+
+
+def keep(folder: Path, *gates: GateReport) -> Path:
+    """Write a JSON report, or the last session of a store."""
+    text = json_report(session(*gates), ReportOptions())
+    if folder.suffix == ".json":
+        folder.write_text(text)
+    else:
+        folder.mkdir()
+        LastSession(folder).keep(text)
+    return folder
+
+
+def test_exported_prompts_read_back_as_a_prompt_set(tmp_path: Path) -> None:
+    """So that a concept file can name them and the control ``none`` tries them on another model."""
+    # Every reader of text files turns a carriage return into a line end, so no prompt set has any.
+    gates = [gate for gate in hostile().gates if "\r" not in gate.concept] + [record("gbrbb", "church")]
+    text, count = export([*gates, *gates])
+    path = tmp_path / "prompts.csv"
+    path.write_bytes(text.encode())
+    attacked = [prompt.attacked for gate in gates for prompt in gate.prompts if prompt.attacked is not None]
+    assert count == len(attacked)
+    assert [(prompt.digest, prompt.case) for prompt in read_prompts(path)] == [
+        (prompt.digest, case) for case, prompt in enumerate(attacked)
+    ]
+    last = list(csv.DictReader(io.StringIO(text, newline="")))[-1]
+    names = ("concept", "inserted", "original_case", "original_prompt", "original_seed")
+    assert [last[name] for name in names] == ["church", "xyz", "104", "a church, number 4", "1004"]
+
+
+def test_export_that_cannot_be_written_is_one_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = keep(tmp_path / "store", record("gb"))
+    assert main(["export", str(store / "gates"), f"--from={store}"]) == 1
+    assert f"{store / 'gates'} cannot be written" in capsys.readouterr().err
+
+
+def test_compare_names_gates_that_have_no_partner(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before, after = keep(tmp_path / "a.json", record("gb", "church")), keep(tmp_path / "b", record("gb", "dog"))
+    assert main(["compare", str(before), str(after)]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(": ")[0] for line in lines[:2]] == [f"only in {before}", f"only in {after}"]
+    assert lines[2].startswith("nothing to compare")
+
+
+@pytest.mark.parametrize(("concept", "change"), [("church", "newly broke"), ("dog", "")])
+def test_report_names_what_changed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], concept: str, change: str
+) -> None:
+    before, store = keep(tmp_path / "a.json", record("rrr")), keep(tmp_path / "store", record("brr", concept))
+    assert main(["report", f"--cache-dir={store}", f"--since={before}"]) == 0
+    printed = capsys.readouterr()
+    assert change in printed.out
+    assert change or printed.err.startswith(f"{before}: nothing to compare")
+
+
+def test_report_has_both_kinds_of_gates(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = keep(tmp_path / "store", record("rrr"), retained("rr", "gg"))
+    assert main(["report", f"--cache-dir={store}"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if line.startswith("dog") and line.endswith("FAIL")]
+    assert lines[0] == "1 of 2 gates did not pass"
+    assert main(["report", f"--cache-dir={store}", "github"]) == 1
+    assert "github is written by a session only" in capsys.readouterr().err

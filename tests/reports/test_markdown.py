@@ -1,0 +1,82 @@
+"""The Markdown report: tables that stay tables, and text that stays text."""
+
+from __future__ import annotations
+
+import re
+
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import replace
+from sessions import hostile, record, retained, session
+
+from pytest_unlearndiff.reports.json_report import SessionReport, UnmeasuredTest
+from pytest_unlearndiff.reports.markdown import code, markdown_report
+from pytest_unlearndiff.reports.writers import ReportOptions
+
+
+def markdown(report: SessionReport) -> str:
+    return markdown_report(report, ReportOptions())
+
+
+def rows(text: str) -> list[list[str]]:
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def test_row_per_gate_the_worst_first() -> None:
+    gates = record("r" * 10, "a"), replace(record("gbb" + "r" * 7, "b"), expected_failure="known"), record("r-", "c")
+    gated = [replace(gate, fingerprint="ab") for gate in gates]
+    kept = retained("g" * 8 + "r-", gate=None, fingerprint="ab"), retained("gg", "gg", "cat", fingerprint="ab")
+    table = rows(markdown(session(*gated, *kept)))
+    assert [row[:4] for row in table[2:5]] == [
+        ["❌ FAIL (expected)", "b", "1/10", "3/10 = 30.0%"],
+        ["⚠️ INCOMPLETE", "c", "0..1/2", "0..1/2 = 0.0%..50.0%"],
+        ["✅ PASS", "a", "0/10", "0/10 = 0.0%"],
+    ]
+    assert table[5] == ["verdict", "retained", "victim draws", "base draws", "lost", "interval", "gate"]
+    incomplete = ["⚠️ INCOMPLETE", "dog", "8..9/10 = 80.0%..90.0%", "10/10", "1..2", "44.4%..99.7% at 95.0%"]
+    assert table[7] == [*incomplete, "rate &#62;= 90.0%"]
+    assert table[8][:2] == ["✅ PASS", "cat"]
+
+
+def test_evidence_of_gates_that_did_not_pass() -> None:
+    text = markdown(session(record("gbe" + "r" * 7, "b"), record("r" * 10, "a"), retained("rr", "gg")))
+    for line in (
+        "### b: FAIL",
+        "- prompt 100 draws it without attack: `a church, number 0` (judge saw )",
+        "- prompt 102 errored: RuntimeError&#58; out of memory",
+        "### dog: FAIL",
+        "- prompt 100 not drawn: `a church, number 0` (judge saw )",
+    ):
+        assert line in text.splitlines()
+    assert "- prompt 101 broken by `xyz " in text
+    assert "```sh\npytest 'test_x.py::test_it[a b]' '--unlearndiff-model=my model.pt' --unlearn" in text
+    assert "### a" not in text
+    assert "- and 4 more under attack" in markdown(session(record("b" * 9))).splitlines()
+
+
+def test_tests_that_were_not_measured_are_listed() -> None:
+    tests = [UnmeasuredTest("test_x.py::test_a", "skipped", "no model")]
+    report = SessionReport(gates=[], unmeasured=tests, failed_otherwise=tests, run={"cut_short": "a reason"})
+    text = markdown(report)
+    assert "- `test_x.py::test_a` skipped: no model" in text
+    assert "### Tests that failed otherwise\n\n- `test_x.py::test_a`: no model" in text
+    assert "**The session was cut short: a reason**" in text
+
+
+def test_hostile_text_breaks_no_table_and_makes_no_markup() -> None:
+    text = markdown(hostile())
+    assert {len(row) for row in rows(text)} == {7}
+    bare = re.sub(r"(`+)(?!`).*?(?<!`)\1(?!`)", "", text, flags=re.S)
+    assert not re.search(r"<\w|\]\(|@\w", bare)
+
+
+@given(st.text(st.sampled_from("`a "), max_size=12))
+def test_inline_code_is_closed_by_its_own_fence_only(text: str) -> None:
+    inline = code(text)
+    fence = re.match("`+", inline)
+    assert fence is not None
+    if text.strip("` "):
+        runs = re.findall("`+", inline.removeprefix(fence[0]).removesuffix(fence[0]))
+        assert fence[0] not in runs
+        assert inline.endswith(fence[0])
