@@ -10,7 +10,8 @@ from pathlib import Path
 from ..core.errors import ReportError
 from ..core.registry import registry
 from ..reports.comparison import NOTHING, Comparison, compare
-from ..reports.json_report import SessionReport, read_session, schema, unfinished
+from ..reports.json_report import read_session, schema, unfinished
+from ..reports.session_report import SessionReport
 from ..reports.terminal import summary_lines
 from ..reports.text import sanitize
 from ..reports.writers import ReportOptions, destination_form, parse_destinations, render, write

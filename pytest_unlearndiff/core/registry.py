@@ -175,8 +175,8 @@ class DefenseInfo(Info):
 class ReportInfo(Info):
     """A report that a session writes, for ``--unlearndiff-report``.
 
-    The implementation is called with a ``reports.json_report.SessionReport`` and ``reports.writers.ReportOptions``, and
-    returns text: the content of a file or, without a path, lines for the end of the session.
+    The implementation is called with a ``reports.session_report.SessionReport`` and ``reports.writers.ReportOptions``.
+    It returns text: the content of a file or, without a path, lines for the end of the session.
 
     Attributes:
         takes_path: whether it is a file.

@@ -11,7 +11,7 @@ import pytest
 
 from ..reports.failure_text import UNGATED
 from ..reports.gate_report import from_builtins
-from ..reports.json_report import UnmeasuredTest, with_retention
+from ..reports.session_report import UnmeasuredTest, with_retention
 from ..reports.terminal import summary_lines
 from ..reports.text import sanitize
 from .interruption import named, sigterm_as_ctrl_c, workers_standing

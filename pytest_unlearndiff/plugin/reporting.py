@@ -12,7 +12,8 @@ from ..core.errors import UnlearnDiffError
 from ..core.registry import registry
 from ..core.untrusted import printable
 from ..reports.gate_report import GateReport
-from ..reports.json_report import SessionReport, UnmeasuredTest, json_report
+from ..reports.json_report import json_report
+from ..reports.session_report import SessionReport, UnmeasuredTest
 from ..reports.writers import ReportOptions, render, write
 from ..store.last_session import LastSession
 from .session import SessionState

@@ -14,7 +14,7 @@ import pytest
 from ..core.concept_file import BUILT_IN, ConceptLibrary
 from ..core.rate import Rate
 from ..reports.gate_report import GateReport
-from ..reports.json_report import UnmeasuredTest
+from ..reports.session_report import UnmeasuredTest
 from ..runs.gpu_slots import GpuSlots
 from ..runs.model_cache import ModelCache, ModelSpec, located
 from ..sources.prompt_set_cache import PromptSetCache

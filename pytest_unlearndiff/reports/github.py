@@ -8,8 +8,8 @@ from pathlib import Path
 from ..core.gate import Verdict
 from .failure_text import failure_text
 from .gate_report import GateReport
-from .json_report import SessionReport
 from .markdown import markdown_report
+from .session_report import SessionReport
 from .text import sanitize
 from .writers import ReportOptions
 

@@ -31,7 +31,7 @@ from .failure_text import (
     wording,
 )
 from .gate_report import MISSING, STATUSES, GateReport, PromptReport
-from .json_report import SessionReport
+from .session_report import SessionReport
 from .text import format_share, format_value, model_line, pluralize, sanitize, share_in_words, shell_join
 from .writers import ReportOptions
 

@@ -23,7 +23,7 @@ from .failure_text import (
     wording,
 )
 from .gate_report import GateReport, PromptReport
-from .json_report import SessionReport, UnmeasuredTest
+from .session_report import SessionReport, UnmeasuredTest
 from .text import UNKEPT, format_share, model_line, models_line, sanitize, shell_join
 from .writers import ReportOptions
 

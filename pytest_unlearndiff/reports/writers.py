@@ -16,7 +16,7 @@ from ..sources.import_string import import_string
 if TYPE_CHECKING:
     from ..store.store import Store
     from .comparison import Comparison
-    from .json_report import SessionReport
+    from .session_report import SessionReport
 
 
 @dataclass(frozen=True)

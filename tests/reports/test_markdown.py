@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 from sessions import hostile, record, retained, session
 
-from pytest_unlearndiff.reports.json_report import SessionReport, UnmeasuredTest
 from pytest_unlearndiff.reports.markdown import code, markdown_report
+from pytest_unlearndiff.reports.session_report import SessionReport, UnmeasuredTest
 from pytest_unlearndiff.reports.writers import ReportOptions
 
 
