@@ -1,4 +1,4 @@
-"""Fixtures of all tests: a clean environment, worlds, tiny models, and sessions with and without xdist workers."""
+"""Fixtures of all tests: a clean environment, worlds and tiny models."""
 
 from __future__ import annotations
 
@@ -63,26 +63,10 @@ def world(pytester: pytest.Pytester) -> World:
     return World(pytester)
 
 
-WITH_WORKERS = (
-    "test_gate_files",
-    "test_hooks",
-    "test_import_budget",
-    "test_interrupted",
-    "test_retention",
-    "test_verdicts",
-)
-"""Modules whose tests run with two workers of pytest-xdist as well: each costs three processes."""
-
-
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Give ``workers``, arguments of a session on its own and, in a few modules, of one with two workers."""
-    own = [str(mark.args[0]) for mark in metafunc.definition.iter_markers("parametrize")]
-    if "workers" not in metafunc.fixturenames or "workers" in " ".join(own):
-        return
-    if metafunc.module.__name__.rpartition(".test_")[2] in WITH_WORKERS:
-        metafunc.parametrize("workers", [(), ("-n2",)], ids=["alone", "n2"])
-    else:
-        metafunc.parametrize("workers", [()], ids=["alone"])
+@pytest.fixture
+def workers() -> tuple[str, ...]:
+    """No arguments: sessions with workers of pytest-xdist are tested in ``plugin/test_xdist.py``."""
+    return ()
 
 
 def _tiny_victim(seed: int) -> DiffusionModel:

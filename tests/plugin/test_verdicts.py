@@ -135,12 +135,6 @@ def test_bad_option_is_a_usage_error(world: World, option: str, reason: str) -> 
     assert "test session starts" not in result.stdout.str()
 
 
-def test_bad_option_is_a_usage_error_under_workers_too(world: World) -> None:
-    result = world.run("-n2", "--unlearndiff-model=nowhere.pt")
-    assert result.ret == 4
-    assert "created" not in result.stdout.str()
-
-
 def test_an_empty_model_is_a_usage_error(world: World) -> None:
     """``--unlearndiff-model=$MODEL`` with MODEL unset must not pass as a skip."""
     world.know("rrrrrrrrrr")

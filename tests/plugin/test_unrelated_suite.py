@@ -29,6 +29,12 @@ def test_error(broken): pass
 """
 
 
+@pytest.fixture
+def world(world: World) -> World:
+    world.apart = True  # these sessions print nothing of the process they run in
+    return world
+
+
 def told(result: pytest.RunResult) -> list[str]:
     """Output without what names plugins, folders or times."""
     lines = [re.sub(r"in \d+\.\d+s", "in TIME", line) for line in result.outlines + result.errlines]
