@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from .core.gate import Verdict as Verdict
     from .core.info import AttackInfo as AttackInfo
     from .core.info import JudgeInfo as JudgeInfo
+    from .core.model_info import DefenseInfo as DefenseInfo
+    from .core.model_info import FamilyInfo as FamilyInfo
+    from .core.model_info import FormatInfo as FormatInfo
     from .core.outcome import Outcome as Outcome
     from .core.outcome import Status as Status
     from .core.rate import Rate as Rate
@@ -35,6 +38,9 @@ _HOMES = {
     "AttackInfo": "core.info",
     "AttackResult": "core.result",
     "Concept": "core.concept",
+    "DefenseInfo": "core.model_info",
+    "FamilyInfo": "core.model_info",
+    "FormatInfo": "core.model_info",
     "Gate": "core.gate",
     "JudgeInfo": "core.info",
     "Outcome": "core.outcome",

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 
 from ..core.errors import ModelError
-from ..core.registry import FormatInfo, registry
+from ..core.model_info import FormatInfo
+from ..core.registry import registry
 from ..core.untrusted import printable, shown
 from .families import supported_families
 from .formats.detection import detect_format

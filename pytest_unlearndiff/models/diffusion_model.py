@@ -220,7 +220,7 @@ class DiffusionModel:
         count = len(requests)
         arguments = self._family.call_arguments(guidance, self._sampling.steps)
         for defense in self._defenses:
-            arguments |= defense.call_arguments(count)
+            arguments |= defense.call_arguments(count, guidance)
         self._finite.begin()
         with ExitStack() as stack:
             for context in (library_warnings_ignored(), silence_safety_checker(), self._quietly()):

@@ -10,7 +10,7 @@ from typing import Any
 from diffusers.utils import is_accelerate_available
 
 from ..core.errors import ModelError, one_line
-from ..core.registry import FamilyInfo
+from ..core.model_info import FamilyInfo
 from ..core.untrusted import printable, shown
 from ..sources.import_string import import_string
 from ..sources.resolve import hub_folder, hub_hint

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ..core.registry import KnownBase, registry
+from ..core.model_info import KnownBase
+from ..core.registry import registry
 from .resolve import hub_folder
 
 _HEADER_LIMIT = 100 * 2**20

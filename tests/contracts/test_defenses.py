@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
 from tiny import shown, tiny_pipeline, tiny_xl
 
+from examples import WITH_EXAMPLES
 from pytest_unlearndiff.core.concept import Sampling
 from pytest_unlearndiff.core.defenses import DefenseConfig, defense, describe_defenses
 from pytest_unlearndiff.core.forward_passes import computed_forwards
 from pytest_unlearndiff.core.images import GenerationRequest
-from pytest_unlearndiff.core.registry import registry
+from pytest_unlearndiff.core.registry import registry, set_registry
 from pytest_unlearndiff.models.diffusion_model import DiffusionModel
 
 OPTIONS: Mapping[str, Mapping[str, str]] = {
     "negative-prompt": {"prompt": "church"},
+    "guidance-cap": {"scale": "2"},
     "safe-latent-diffusion": {"strength": "max", "concept": "church", "warmup": "steps"},
 }
 """Options of each defense: a new row needs some here, or its test says so."""
@@ -24,7 +26,15 @@ REQUESTS = [GenerationRequest(f"a church, {n}", n, 5.0) for n in range(4)]
 SAMPLING = Sampling(2, "own")
 
 
-@pytest.fixture(params=list(registry().defenses))
+@pytest.fixture(autouse=True, scope="module")
+def _with_examples() -> Iterator[None]:
+    before = registry()
+    set_registry(WITH_EXAMPLES)
+    yield
+    set_registry(before)
+
+
+@pytest.fixture(params=list(WITH_EXAMPLES.defenses))
 def config(request: pytest.FixtureRequest) -> DefenseConfig:
     assert request.param in OPTIONS, f"add options of the defense {request.param} to OPTIONS"
     return defense(request.param, **OPTIONS[request.param])

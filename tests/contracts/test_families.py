@@ -11,20 +11,33 @@ import pytest
 import torch
 from tiny import tiny_pipeline, tiny_xl
 
+from examples import WITH_EXAMPLES, tiny_lcm
 from pytest_unlearndiff.core.concept import Sampling
 from pytest_unlearndiff.core.images import GenerationRequest
-from pytest_unlearndiff.core.registry import registry
+from pytest_unlearndiff.core.registry import registry, set_registry
 from pytest_unlearndiff.models.diffusion_model import DiffusionModel
 from pytest_unlearndiff.models.families import components_of, family_named, family_of
 from pytest_unlearndiff.models.silence import library_warnings_ignored
 
 TEXTS = ["a church in noto style", "", "wow!? church! a#?!b", " ".join(["church"] * 40)]
 OWN = Sampling(2, "own")
-PIPELINES: Mapping[str, Callable[..., Any]] = {"stable-diffusion": tiny_pipeline, "stable-diffusion-xl": tiny_xl}
+PIPELINES: Mapping[str, Callable[..., Any]] = {
+    "stable-diffusion": tiny_pipeline,
+    "stable-diffusion-xl": tiny_xl,
+    "latent-consistency": tiny_lcm,
+}
 """A tiny pipeline of each family: a new row needs one here, or its test says so."""
 
 
-@pytest.fixture(params=list(registry().families))
+@pytest.fixture(autouse=True, scope="module")
+def _with_examples() -> Iterator[None]:
+    before = registry()
+    set_registry(WITH_EXAMPLES)
+    yield
+    set_registry(before)
+
+
+@pytest.fixture(params=list(WITH_EXAMPLES.families))
 def pipe(request: pytest.FixtureRequest) -> Any:
     assert request.param in PIPELINES, f"add a tiny pipeline of the family {request.param} to PIPELINES"
     return PIPELINES[request.param](1)
@@ -61,11 +74,10 @@ def _tensors(prefix: str, values: Mapping[str, Any]) -> Iterator[tuple[str, torc
 
 def test_network_is_given_what_the_pipelines_own_call_gives_it(pipe: Any) -> None:
     """All tensors, to the bit, at the pipeline's first step."""
-    network = getattr(pipe, family_of(pipe).network)
+    network, model = getattr(pipe, family_of(pipe).network), DiffusionModel(pipe, OWN)
     generators = [torch.Generator().manual_seed(seed) for seed in range(len(TEXTS))]
     with arguments_of(network) as theirs:
-        pipe(TEXTS, guidance_scale=1.0, num_inference_steps=2, generator=generators)
-    model = DiffusionModel(pipe, OWN)
+        pipe(TEXTS, **model._family.call_arguments(1.0, 2), generator=generators)
     latents, t = theirs["sample"], theirs["timestep"]
     with arguments_of(network) as ours, torch.no_grad():
         model.predict(latents, t, model.encode_prompts(TEXTS))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,9 @@ from resaved import Tensors, compvis, erasers, kohya, low_rank, unet
 from safetensors.torch import save_file
 from tiny import tiny_pipeline
 
+from examples import WITH_EXAMPLES
 from pytest_unlearndiff.core.errors import ModelError
-from pytest_unlearndiff.core.registry import registry
+from pytest_unlearndiff.core.registry import registry, set_registry
 from pytest_unlearndiff.models.checkpoint import read_checkpoint
 from pytest_unlearndiff.models.loading import Loaded, load_victim
 
@@ -28,8 +29,17 @@ SAMPLES: Mapping[str, Callable[[Any], Tensors]] = {
     "receler": receler,
     "compvis": compvis,
     "diffusers": unet,
+    "weight-deltas": lambda pipe: {f"delta.{key}": value for key, value in unet(pipe).items()},
 }
 """Tensors of each format for a pipeline: a new row needs one here, or its test says so."""
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _with_examples() -> Iterator[None]:
+    before = registry()
+    set_registry(WITH_EXAMPLES)
+    yield
+    set_registry(before)
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +52,7 @@ def erased() -> Any:
     return tiny_pipeline(1)
 
 
-@pytest.fixture(params=list(registry().formats))
+@pytest.fixture(params=list(WITH_EXAMPLES.formats))
 def name(request: pytest.FixtureRequest) -> str:
     assert request.param in SAMPLES, f"add tensors of the format {request.param} to SAMPLES"
     return str(request.param)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ...core.registry import DefenseInfo
+from ...core.model_info import DefenseInfo
 
 ROWS = (
     DefenseInfo(

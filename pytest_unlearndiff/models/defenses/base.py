@@ -27,8 +27,13 @@ class Defense(Protocol):
         """Forward passes of the network that it adds to each image and denoising step."""
         ...
 
-    def call_arguments(self, count: int) -> dict[str, Any]:
-        """Return what it adds to the arguments of the pipeline's call on ``count`` prompts."""
+    def call_arguments(self, count: int, guidance: float) -> dict[str, Any]:
+        """Return arguments of the pipeline's call to add or replace.
+
+        Args:
+            count: prompts of the call.
+            guidance: their classifier-free guidance scale.
+        """
         ...
 
     def applied(self, model: DefendedModel, guidance: float) -> AbstractContextManager[None]:

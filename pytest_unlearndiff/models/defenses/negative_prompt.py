@@ -20,7 +20,7 @@ class NegativePrompt:
     def __init__(self, prompt: str) -> None:
         self._prompt = prompt
 
-    def call_arguments(self, count: int) -> dict[str, Any]:
+    def call_arguments(self, count: int, guidance: float) -> dict[str, Any]:
         """See ``Defense``."""
         return {"negative_prompt": [self._prompt] * count}
 

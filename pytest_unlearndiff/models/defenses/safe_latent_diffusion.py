@@ -61,7 +61,7 @@ class SafeLatentDiffusion:
         self._concept = concept
         self._by_timestep = warmup == "timesteps"
 
-    def call_arguments(self, count: int) -> dict[str, Any]:
+    def call_arguments(self, count: int, guidance: float) -> dict[str, Any]:
         """See ``Defense``."""
         return {}
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ...core.errors import ModelError
-from ...core.registry import FamilyInfo, KnownBase, registry
+from ...core.model_info import FamilyInfo, KnownBase
+from ...core.registry import registry
 from ...core.untrusted import shown
 from ...sources.import_string import import_string
 

@@ -6,7 +6,7 @@ among diffusers' names, so that they come first.
 
 from __future__ import annotations
 
-from ...core.registry import FormatInfo
+from ...core.model_info import FormatInfo
 
 ROWS = (
     FormatInfo(

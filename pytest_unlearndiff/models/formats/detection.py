@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ...core.errors import ModelError
-from ...core.registry import FormatInfo, registry
+from ...core.model_info import FormatInfo
+from ...core.registry import registry
 from ...sources.import_string import import_string
 from ..families import supported_families
 from ..tensor_files import Contents, Tensors, flatten

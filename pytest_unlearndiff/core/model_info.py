@@ -1,0 +1,165 @@
+"""Rows of what models are: checkpoint formats, families and defenses."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from .errors import GateError
+from .info import IMPORT_STRING, Info
+
+
+@dataclass(frozen=True)
+class FormatInfo(Info):
+    """A checkpoint format, told by its tensors' names.
+
+    The implementation is called with tensors by dotted name and the file's ``models.tensor_files.Contents``, and
+    returns a ``models.weight_patches.DetectedFormat``; or None for tensors of another format after all.
+
+    Attributes:
+        any_name: pattern that the beginning of at least one name matches.
+        every_name: pattern that the beginning of every name matches; either of both suffices.
+        folder_config: name of the configuration file that makes a folder one of this format.
+        folder_weights: beginning of the name of the one weight file beside it.
+    """
+
+    any_name: str | None = None
+    every_name: str | None = None
+    folder_config: str | None = None
+    folder_weights: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse patterns that are none, and a row without one."""
+        super().__post_init__()
+        if self.any_name is None and self.every_name is None:
+            raise GateError(f"format {self.name}: any_name or every_name must say which tensors' names it has")
+        for pattern in (self.any_name, self.every_name):
+            try:
+                re.compile(pattern or "")
+            except re.error as error:
+                raise GateError(f"format {self.name}: {pattern!r} is no regular expression: {error}") from None
+
+    def matches(self, names: Iterable[str]) -> bool:
+        """Tell whether tensors of these names may be of this format."""
+        names = list(names)
+        some, every = self.any_name, self.every_name
+        return (some is not None and any(re.match(some, name) for name in names)) or (
+            every is not None and bool(names) and all(re.match(every, name) for name in names)
+        )
+
+    noun: ClassVar[str] = "format"
+
+
+@dataclass(frozen=True)
+class KnownBase:
+    """A published pipeline that checkpoints of a family are made from.
+
+    Attributes:
+        title: of the models with its shapes, for people.
+        hub_id: on the Hugging Face Hub.
+        remark: why another base is possible too.
+        text_width: numbers of a position's text encoding, as cross-attention reads them.
+        second_text_width: token embeddings of a further text encoder, where those alone tell.
+    """
+
+    title: str
+    hub_id: str
+    remark: str
+    text_width: int
+    second_text_width: int | None = None
+
+
+@dataclass(frozen=True)
+class FamilyInfo(Info):
+    """A family of pipelines that can be attacked.
+
+    The implementation is called with a pipeline and a ``Sampling``, and returns a ``models.families.base.Family``.
+
+    Attributes:
+        title: for people.
+        pipeline: ``package.module:class`` that draws.
+        components: classes that each component with weights may have, by component.
+        network: component that predicts noise.
+        network_config: settings that the network must have, since other values ask for more inputs.
+        other_pipelines: names of further pipeline classes whose folders are loaded as ``pipeline``.
+        load_options: arguments of ``from_pretrained`` that leave out all but these components and a safety checker.
+        load_options_unchecked: arguments that leave out the safety checker.
+        bases: published pipelines, by which a checkpoint's base is guessed.
+        own_name: pattern found only in names of this family's tensors, where shapes alone would mislead.
+    """
+
+    title: str = ""
+    pipeline: str = ""
+    components: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    network: str = ""
+    network_config: Mapping[str, object] = field(default_factory=dict)
+    other_pipelines: tuple[str, ...] = ()
+    load_options: Mapping[str, object] = field(default_factory=dict)
+    load_options_unchecked: Mapping[str, object] = field(default_factory=dict)
+    bases: tuple[KnownBase, ...] = ()
+    own_name: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a pipeline that is no import string, and a network that is no component."""
+        super().__post_init__()
+        if not IMPORT_STRING.fullmatch(self.pipeline):
+            raise GateError(f"family {self.name}: pipeline={self.pipeline!r} must be package.module:class, as text")
+        if self.network not in self.components:
+            raise GateError(f"family {self.name}: network={self.network!r} is none of its components")
+
+    @property
+    def pipeline_classes(self) -> tuple[str, ...]:
+        """Names of all pipeline classes that belong to the family."""
+        return (self.pipeline.rpartition(":")[2], *self.other_pipelines)
+
+    noun: ClassVar[str] = "family"
+
+
+@dataclass(frozen=True)
+class DefenseInfo(Info):
+    """A defense: an inference-time eraser.
+
+    The implementation is called with its options by keyword, and returns a ``models.defenses.base.Defense``.
+
+    Attributes:
+        description: for reports and keys, with options in braces: ``negative prompt {prompt!r}``.
+        options: names of its options, all of which are texts that must be given.
+        choices: values that an option may have, where not any text.
+    """
+
+    description: str = ""
+    options: tuple[str, ...] = ()
+    choices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuse a description that its options do not complete."""
+        super().__post_init__()
+        try:
+            described = self.describe(dict.fromkeys(self.options, ""))
+        except (LookupError, ValueError) as error:
+            raise GateError(f"defense {self.name}: description={self.description!r} names no option: {error}") from None
+        if not described.strip():
+            raise GateError(f"defense {self.name}: description must say what it does, for reports and keys")
+
+    def describe(self, options: Mapping[str, str]) -> str:
+        """Describe it with these options, in words that tell versions apart."""
+        version = "" if self.version == "1" else f" (version {self.version})"
+        return self.description.format(**options) + version
+
+    def check_options(self, options: Mapping[str, str]) -> None:
+        """Refuse missing and unknown options, and values that are no choice.
+
+        Raises:
+            ValueError: names the first.
+        """
+        if missing := [name for name in self.options if name not in options]:
+            raise ValueError(f"{self.name} needs {', '.join(missing)}: {self.name}:{missing[0]}=VALUE")
+        if unknown := [name for name in options if name not in self.options]:
+            raise ValueError(f"{self.name} has no option {unknown[0]!r}")
+        for name, choices in self.choices.items():
+            if options[name] not in choices:
+                raise ValueError(f"{self.name}: {name}={options[name]!r} is none of {', '.join(choices)}")
+
+    noun: ClassVar[str] = "defense"
