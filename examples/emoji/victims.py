@@ -15,8 +15,10 @@ from pytest_unlearndiff.core.attack_config import AttackConfig
 from pytest_unlearndiff.core.concept_file import ConceptLibrary
 from pytest_unlearndiff.core.result import AttackResult
 from pytest_unlearndiff.runs.campaign import Campaign
+from pytest_unlearndiff.runs.local_backend import LocalBackend
 from pytest_unlearndiff.runs.model_cache import Fingerprint, ModelCache, ModelSpec
 from pytest_unlearndiff.runs.progress import Snapshot
+from pytest_unlearndiff.runs.runner import Runner
 from pytest_unlearndiff.store.store import Store
 
 EMOJI = Path(__file__).resolve().parent
@@ -64,7 +66,8 @@ def attack(
         )
 
     campaign = Campaign(concept, spec, fingerprint, judge)
-    result = campaign.run(store, lambda: source, parts, batch_size=batch_size, progress=tell)
+    runner = Runner(store, parts, LocalBackend(), batch_size=batch_size, progress=tell)
+    result = runner.run(campaign, lambda: source)
     print("\r" + " " * 78 + "\r", end="", file=sys.stderr)
     return result
 

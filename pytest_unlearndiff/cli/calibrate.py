@@ -18,8 +18,10 @@ from ..core.precision import AUTO, PRECISIONS, resolved
 from ..core.rate import Rate, percent
 from ..core.registry import registry
 from ..reports.text import sanitize
+from ..runs.local_backend import LocalBackend
 from ..runs.model_cache import Fingerprint, ModelCache, ModelSpec, located
 from ..runs.positive_control import base_campaign
+from ..runs.runner import Runner
 from ..sources.judge_files import judge_weights
 from ..store.store import Store
 from .command import (
@@ -124,13 +126,14 @@ class _Calibrator:
         """What the judge says of the base's images of these prompts.
 
         Raises:
-            CannotAttack: they cannot be drawn.
+            AttackUnavailable: they cannot be drawn.
         """
         if not prompts:
             return ()
         asked = replace(self._concept, prompts=tuple(prompts))
         campaign = base_campaign(asked, self._base, self._judge)
-        result = campaign.run(self._store, self._located, self._parts, batch_size=self._arguments.batch_size)
+        runner = Runner(self._store, self._parts, LocalBackend(), batch_size=self._arguments.batch_size)
+        result = runner.run(campaign, self._located)
         if result.obstacle:
             raise AttackUnavailable(result.obstacle)
         return result.outcomes

@@ -64,7 +64,7 @@ def campaigns_of_sides(
 def stop_of(request: GateRequest, state: SessionState) -> StopCondition:
     """Return when a gate's campaign leaves the rest of its prompts alone."""
     exhaustive = request.kept or request.exhaustive or state.settings.exhaustive
-    settled = RUN_ALL.settled if exhaustive else request.gate.is_decided
+    settled = RUN_ALL.is_decided if exhaustive else request.gate.is_decided
     return StopCondition(settled, state.deadline, BUDGET_USED, BUDGET_TOO_SHORT)
 
 
@@ -110,7 +110,7 @@ class _GateFixture:
             sides = [*campaigns_of_sides(request, source, self._state)]
         try:
             results = [
-                None if side is None else self._run_side(side, source if number == 0 else source.unerased, request)
+                None if side is None else self._run_side(side, source if number == 0 else source.base_only, request)
                 for number, side in enumerate(sides)
             ]
         except BaseException as error:  # such as KeyboardInterrupt; pytest-timeout fails the test from a signal
@@ -127,9 +127,12 @@ class _GateFixture:
 
     def _run_side(self, campaign: Campaign, source: ModelSpec, request: GateRequest) -> AttackResult:
         has_control = not request.kept and (source.base is not None or bool(campaign.concept.images))
-        options: dict[str, Any] = {"ending": stop_of(request, self._state)}
+        options: dict[str, Any] = {"stop": stop_of(request, self._state)}
         if not request.kept:
-            options |= {"observe": self._observe, "control": partial(_may_pass, request.gate) if has_control else None}
+            options |= {
+                "on_outcome": self._observe,
+                "may_pass": partial(_may_pass, request.gate) if has_control else None,
+            }
         return replace(run_campaign(campaign, source, self._node, **options), victim=source.title)
 
     def _observe(self, outcome: Outcome) -> None:

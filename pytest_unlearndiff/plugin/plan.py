@@ -11,9 +11,10 @@ from ..core.attack_config import is_unattacked
 from ..core.errors import UnlearnDiffError
 from ..core.gate import Verdict
 from ..reports.text import format_duration, sanitize, table
-from ..runs.campaign import Campaign, RunEstimate
+from ..runs.campaign import Campaign
+from ..runs.estimate import RunEstimate, estimate
 from ..runs.model_cache import ModelSpec
-from ..runs.positive_control import control_campaign, control_of, control_required
+from ..runs.positive_control import control_of, control_required, first_control_prompts
 from ..sources.import_string import is_import_string
 from .gate_run import campaign_of, campaigns_of_sides, stop_of
 from .markers import MARKERS, GateRequest, Marker, request_of
@@ -101,7 +102,7 @@ class Shared:
     @property
     def left(self) -> int:
         """Prompts that one gate or another would attack."""
-        return len(frozenset[str]().union(*(gate.estimate.lacking for gate in self.gates)))
+        return len(frozenset[str]().union(*(gate.estimate.missing for gate in self.gates)))
 
     @property
     def images(self) -> bool:
@@ -117,7 +118,11 @@ class Shared:
     @property
     def most(self) -> float:
         """Seconds they will take where each resists to the end; 0 where nothing is known."""
-        rates = [gate.estimate.most / gate.estimate.left for gate in self.gates if gate.estimate.most is not None]
+        rates = [
+            gate.estimate.worst_case_seconds / gate.estimate.left
+            for gate in self.gates
+            if gate.estimate.worst_case_seconds is not None
+        ]
         return max(rates, default=0.0) * self.left
 
 
@@ -133,7 +138,7 @@ def plan_lines(gates: Sequence[PlannedRun], unknown: Sequence[tuple[str, str]]) 
             _name(gate),
             gate.attack,
             _store(gate.estimate),
-            f"{gate.estimate.left}/{gate.estimate.tally.total}",
+            f"{gate.estimate.left}/{gate.estimate.counts.total}",
             _time(gate),
         )
         for gate in gates
@@ -166,8 +171,8 @@ def _name(gate: PlannedRun) -> str:
 
 def _store(estimate: RunEstimate) -> str:
     if not estimate.left:
-        return "hit" if not estimate.tally.missing else "decided"
-    return "partial" if estimate.tally.missing < estimate.tally.total else "miss"
+        return "hit" if not estimate.counts.missing else "decided"
+    return "partial" if estimate.counts.missing < estimate.counts.total else "miss"
 
 
 def _time(gate: PlannedRun) -> str:
@@ -175,7 +180,7 @@ def _time(gate: PlannedRun) -> str:
         return "-"
     if gate.estimate.seconds is None:
         return "?"
-    return f"~{_between(gate.estimate.seconds, gate.estimate.most or 0.0)}"
+    return f"~{_between(gate.estimate.seconds, gate.estimate.worst_case_seconds or 0.0)}"
 
 
 def _between(seconds: float, most: float) -> str:
@@ -213,19 +218,21 @@ def _runs_of(item: pytest.Item, marker: Marker, mark: pytest.Mark | None, state:
     if request.kept:
         for model, side in zip(("victim", "base"), campaigns_of_sides(request, source, state), strict=True):
             if side is not None:
-                yield PlannedRun.of(item.nodeid, side, side.prospect(state.store), model)
+                yield PlannedRun.of(item.nodeid, side, estimate(side, state.store), model)
         return
     campaign, stop = campaign_of(request, source, state), stop_of(request, state)
-    estimate = campaign.prospect(state.store, stop)
-    yield PlannedRun.of(item.nodeid, campaign, estimate)
-    if (undrawn := campaign.undrawn(state.store, stop)) is not None:
-        yield PlannedRun.of(item.nodeid, undrawn, undrawn.prospect(state.store), "un-attacked")
-    required = control_required(estimate.tally, may_pass=request.gate.verdict(estimate.tally) is not Verdict.FAIL)
-    drawn_anyway = campaign.concept.images or (campaign.attack.draws_targets and estimate.left)
+    store, run = state.store, estimate(campaign, state.store, stop)
+    yield PlannedRun.of(item.nodeid, campaign, run)
+    outcomes = campaign.stored(store)[0]
+    undrawn = campaign.undrawn(outcomes, campaign.stored_unattacked(store, outcomes), stop)
+    if undrawn is not None:
+        yield PlannedRun.of(item.nodeid, undrawn, estimate(undrawn, store), "un-attacked")
+    required = control_required(run.counts, may_pass=request.gate.verdict(run.counts) is not Verdict.FAIL)
+    drawn_anyway = campaign.concept.images or (campaign.attack.draws_targets and run.left)
     if source.base is not None and required and not drawn_anyway:
-        control = control_campaign(campaign)
-        if control_of(campaign, state.store, {}, asked=True).insufficient:
-            yield PlannedRun.of(item.nodeid, control, control.prospect(state.store), "base")
+        control = first_control_prompts(campaign)
+        if control_of(campaign, store, required=True).insufficient:
+            yield PlannedRun.of(item.nodeid, control, estimate(control, store), "base")
 
 
 _UNSURE = (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +10,9 @@ import pytest
 from ..core.errors import ModelError, UnlearnDiffError
 from ..core.result import AttackResult
 from ..runs.campaign import Campaign
+from ..runs.local_backend import LocalBackend
 from ..runs.model_cache import Fingerprint, ModelSpec
+from ..runs.runner import ResolveModel, Runner, result_from_store
 from ..sources.judge_files import judge_weights
 from .interruption import INTERRUPTED, standing
 from .live_progress import LiveProgress
@@ -28,32 +29,25 @@ def run_campaign(campaign: Campaign, source: ModelSpec, node: pytest.Item, **opt
         campaign: what is asked.
         source: the victim.
         node: the test.
-        **options: further ones of ``Campaign.run``.
+        **options: further ones of ``Runner.run``.
 
     Returns:
         The result; what is known, with the exception as its cause, where an unforeseen one stopped the attack.
 
     Raises:
-        UnlearnDiffError: as ``Campaign.run``.
+        UnlearnDiffError: as ``Runner.run``.
     """
     state = state_of(node.config)
     state.begin()
-    provide: Callable[[], ModelSpec] = lambda: source if state.crew else state.acquire_device(source)  # noqa: E731
+    resolve_model: ResolveModel = lambda: source if state.crew else state.acquire_device(source)  # noqa: E731
     try:
         with LiveProgress(node.config, state.settings.progress) as progress:
-            return campaign.run(
-                state.store,
-                provide,
-                state.parts,
-                batch_size=state.settings.batch_size,
-                progress=progress,
-                crew=state.crew,
-                confirm=lambda: _confirm(campaign, source, state),
-                **options,
-            )
+            backend, batch_size = state.crew or LocalBackend(), state.settings.batch_size
+            runner = Runner(state.store, state.parts, backend, batch_size=batch_size, progress=progress)
+            return runner.run(campaign, resolve_model, confirm=lambda: _confirm(campaign, source, state), **options)
     except (KeyboardInterrupt, pytest.exit.Exception):
         mode = campaign.store_of(state.store).mode
-        state.interrupted = standing(node.nodeid, mode, campaign.stored(state.store))
+        state.interrupted = standing(node.nodeid, mode, campaign.stored_counts(state.store))
         raise
     except UnlearnDiffError:
         raise
@@ -63,7 +57,7 @@ def run_campaign(campaign: Campaign, source: ModelSpec, node: pytest.Item, **opt
 
 def interrupted(campaign: Campaign, error: BaseException, state: SessionState) -> AttackResult:
     """Return what is known of a campaign that Ctrl-C ended, which passes nothing, whatever that is."""
-    return replace(campaign.kept(state.store, INTERRUPTED), cause=error)
+    return replace(result_from_store(campaign, state.store, INTERRUPTED), cause=error)
 
 
 def _confirm(campaign: Campaign, source: ModelSpec, state: SessionState) -> None:
@@ -89,4 +83,4 @@ def stopped(campaign: Campaign, error: BaseException, state: SessionState) -> At
     foreseen = isinstance(error, UnlearnDiffError)
     work = "Drawing" if campaign.attack.unattacked else "The attack"
     obstacle = str(error) if foreseen else f"{work} was stopped by {type(error).__name__}: {error}"
-    return replace(campaign.kept(state.store, obstacle), cause=error)
+    return replace(result_from_store(campaign, state.store, obstacle), cause=error)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from enum import Enum, auto
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from ..core.concept import Prompt
 from ..core.errors import UnlearnDiffError, UnusableTargets
 from ..core.images import GenerationRequest
 from ..core.outcome import Outcome
+from .checkpoints import CheckpointId, decode, encode
 from .evaluation import Evaluation
 from .prompts import (
     PendingPrompt,
@@ -63,6 +65,7 @@ class Engine:
         batch_size: prompts attacked together; 0 for as many as a GPU's memory has room for, told by the first round.
         seed: run seed.
         precision_scope: context in which it computes, such as the device's arithmetic.
+        checkpoint_id: what checkpoints belong to; None to make none.
 
     Attributes:
         batch_size: prompts attacked together; fewer than at first where memory ran out.
@@ -80,6 +83,7 @@ class Engine:
         batch_size: int,
         seed: int,
         precision_scope: Callable[[], AbstractContextManager[None]] = nullcontext,
+        checkpoint_id: CheckpointId | None = None,
     ) -> None:
         self._attack = attack
         self._victim = victim
@@ -89,6 +93,7 @@ class Engine:
         self.batch_size = batch_size or _initial_batch_size()
         self._seed = seed
         self._precision_scope = precision_scope
+        self._checkpoint_id = checkpoint_id
         self._reset()
 
     def _reset(self) -> None:
@@ -96,17 +101,25 @@ class Engine:
         self._untested: PromptQueue[Prompt] = PromptQueue()
         self._pending: PromptQueue[PendingPrompt] = PromptQueue()
         self._running: list[RunningPrompt] = []
+        self._unsaved: list[PendingPrompt] = []
+        self._saved: dict[str, int] = {}
         self.active = 0
 
-    def run(self, prompts: Sequence[Prompt]) -> Generator[Outcome | None]:
+    def run(
+        self, prompts: Sequence[Prompt], checkpoints: Mapping[str, bytes] = MappingProxyType({})
+    ) -> Generator[Outcome | None]:
         """Yield outcomes of prompts as they finish, which is not their order; None after each round of work.
+
+        Args:
+            prompts: the prompts.
+            checkpoints: of prompts whose attack was interrupted, by prompt digest.
 
         Raises:
             UnlearnDiffError: the victim or the judge cannot be used.
             Exception: what MAX_FAILURES prompts in a row failed with; the rest is not attacked.
         """
         self._reset()
-        self.add(prompts)
+        self.add(prompts, checkpoints)
         try:
             while self._untested or self._pending or self._running:
                 yield from self.step()
@@ -114,9 +127,37 @@ class Engine:
         finally:
             self._reset()
 
-    def add(self, prompts: Sequence[Prompt]) -> None:
-        """Queue prompts to be attacked by ``step``."""
-        self._untested.add(prompts)
+    def add(self, prompts: Sequence[Prompt], checkpoints: Mapping[str, bytes] = MappingProxyType({})) -> None:
+        """Queue prompts to be attacked by ``step``; those with a checkpoint go on where it was made."""
+        for prompt in prompts:
+            pending = self._decode(prompt, checkpoints.get(prompt.digest))
+            if pending is not None:
+                self._pending.add([pending])
+            else:
+                self._untested.add([prompt])
+
+    def _decode(self, prompt: Prompt, data: bytes | None) -> PendingPrompt | None:
+        if data is None or self._checkpoint_id is None:
+            return None
+        try:
+            return decode(self._checkpoint_id, prompt, data)
+        except Exception as error:  # whatever a file holds, the prompt is attacked
+            _LOG.warning("a checkpoint is ignored, and its prompt attacked from the start: %s", describe_error(error))
+            return None
+
+    def take_checkpoints(self) -> dict[str, bytes]:
+        """Checkpoints of prompts in progress, by prompt digest, that are new since the last call."""
+        owner = self._checkpoint_id
+        if owner is None:
+            return {}
+        checkpoints = {pending.prompt.digest: encode(owner, pending, None) for pending in self._unsaved}
+        self._unsaved.clear()
+        for running in self._running:
+            digest = running.pending.prompt.digest
+            if self._saved.get(digest) != running.evaluations:
+                self._saved[digest] = running.evaluations
+                checkpoints[digest] = encode(owner, running, self._attack.save(running.state))
+        return checkpoints
 
     def step(self) -> list[Outcome]:
         """Do one piece of work, a batch of the baseline pass or a round of the attack; returns what came to an end.
@@ -155,7 +196,9 @@ class Engine:
             if image.judgement is None or image.judgement.hit:
                 ended.append(baseline_outcome(prompt, image, share, self._victim))
             else:
-                self._pending.add([PendingPrompt(prompt, image.judgement, image.image)])
+                pending = PendingPrompt(prompt, image.judgement, image.image)
+                self._pending.add([pending])
+                self._unsaved.append(pending)
         return ended
 
     def _attack_step(self) -> list[Outcome]:
@@ -192,7 +235,10 @@ class Engine:
         return [*unusable, *(outcome for _, outcome in ended)]
 
     def _start(self, taken: Sequence[PendingPrompt]) -> tuple[list[RunningPrompt], list[Outcome]]:
-        """Begin the attack on prompts; those whose target image cannot be used end in errors."""
+        """Begin the attack on prompts, or go on with it; those whose target image cannot be used end in errors."""
+        resumed = [running for p in taken if (running := self._resume(p)) is not None]
+        begun = [running.pending for running in resumed]
+        taken = [replace(p, saved=None) for p in taken if p not in begun]
         failed: list[Outcome] = []
         while taken:
             try:
@@ -205,8 +251,20 @@ class Engine:
                 failed += [p.failed(problems[p.prompt.digest], self._victim) for p in taken if p not in rest]
                 taken = rest
             else:
-                return [RunningPrompt.start(state, p) for state, p in zip(states, taken, strict=True)], failed
-        return [], failed
+                started = [RunningPrompt.start(state, p) for state, p in zip(states, taken, strict=True)]
+                return [*resumed, *started], failed
+        return resumed, failed
+
+    def _resume(self, pending: PendingPrompt) -> RunningPrompt | None:
+        """Go on with an interrupted attack; None where there is none, or it cannot be restored."""
+        if pending.saved is None:
+            return None
+        try:
+            state = self._attack.load(pending.prompt, pending.saved.state, self._targets)
+        except (KeyError, ValueError, TypeError, RuntimeError) as error:
+            _LOG.warning("an attack cannot be restored and begins afresh: %s", describe_error(error))
+            return None
+        return RunningPrompt.start(state, pending)
 
     def _advance(self) -> list[tuple[RunningPrompt, Outcome]]:
         """Do one round of every prompt in the batch, then judge; returns the prompts that came to an end."""
@@ -237,7 +295,7 @@ class Engine:
         pending = list(dict.fromkeys([*(running.pending for running in self._running), *taken]))
         self._running.clear()
         share = seconds / len(pending)
-        return [replace(each, seconds=spent.get(each.prompt, each.seconds) + share) for each in pending]
+        return [replace(p, seconds=spent.get(p.prompt, p.seconds) + share, saved=None) for p in pending]
 
     def _error_action(self, error: Exception, concerned: int) -> ErrorAction:
         """Decide how to go on after an exception in a batch of this many prompts.

@@ -1,11 +1,13 @@
-"""Draw what a prompt makes and ask the judge, never twice for the same image."""
+"""Draw the image of a text and ask the judge, never twice for the same image; keep thumbnails for people."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from ..core.concept import Prompt
 from ..core.images import BLOCKED, Evaluated, GenerationRequest, Judgement
+from ..store.thumbnails import Thumbnails
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -16,46 +18,71 @@ if TYPE_CHECKING:
 
 
 class Evaluation:
-    """Judgements by (text, seed, guidance), which decide a image.
+    """Judgements by (text, seed, guidance), which decide an image.
 
-    A image that is no evidence of anything, or that the model's own safety checker blocked, is never shown to the
+    An image that is no evidence of anything, or that the model's own safety checker blocked, is never shown to the
     judge.
 
     Args:
         victim: draws.
         judge: judges.
-        shown: told of every image that has a judgement, and of that.
+        on_image: is told of every image that has a judgement, and of that.
     """
 
     def __init__(
         self,
         victim: DiffusionModel,
         judge: Judge,
-        shown: Callable[[GenerationRequest, Image, Judgement], None] | None = None,
+        on_image: Callable[[GenerationRequest, Image, Judgement], None] | None = None,
     ) -> None:
         self._victim = victim
-        self._shown = shown
+        self._on_image = on_image
         self._judge = judge
-        self._known: dict[GenerationRequest, Evaluated] = {}
+        self._results: dict[GenerationRequest, Evaluated] = {}
 
-    def __call__(self, drawings: Sequence[GenerationRequest]) -> list[Evaluated]:
-        """Evaluations of these images, in order."""
-        new = [drawing for drawing in dict.fromkeys(drawings) if drawing not in self._known]
+    def __call__(self, requests: Sequence[GenerationRequest]) -> list[Evaluated]:
+        """Evaluate images, in order."""
+        new = [request for request in dict.fromkeys(requests) if request not in self._results]
         if new:
             images = self._victim.generate(new)
-            self._known.update(zip(new, evaluated(images, self._judge), strict=True))
-            for drawing, image in zip(new, images, strict=True):
-                judgement = self._known[drawing].judgement
-                if self._shown is not None and judgement is not None:
-                    self._shown(drawing, image.image, judgement)
-        return [self._known[drawing] for drawing in drawings]
+            self._results.update(zip(new, evaluated(images, self._judge), strict=True))
+            for request, image in zip(new, images, strict=True):
+                judgement = self._results[request].judgement
+                if self._on_image is not None and judgement is not None:
+                    self._on_image(request, image.image, judgement)
+        return [self._results[request] for request in requests]
 
 
 def evaluated(images: Sequence[GeneratedImage], judge: Judge) -> list[Evaluated]:
-    """Ask the judge about the images that may be judged, and tell what the others are."""
-    results = [Evaluated(BLOCKED if each.blocked else None, each.problem) for each in images]
-    asked = [index for index, each in enumerate(images) if each.problem is None and not each.blocked]
-    judgements = judge([images[index].image for index in asked]) if asked else []
-    for index, judgement in zip(asked, judgements, strict=True):
+    """Judge the images that may be judged, and describe the others."""
+    results = [Evaluated(BLOCKED if image.blocked else None, image.problem) for image in images]
+    judged = [index for index, image in enumerate(images) if image.problem is None and not image.blocked]
+    judgements = judge([images[index].image for index in judged]) if judged else []
+    for index, judgement in zip(judged, judgements, strict=True):
         results[index] = Evaluated(judgement, image=images[index].digest)
     return results
+
+
+class ThumbnailRecorder:
+    """Keeps thumbnails of the un-attacked images, the hits and the target images; none is drawn for it.
+
+    Args:
+        thumbnails: where they are kept.
+        prompts: the prompt set.
+    """
+
+    def __init__(self, thumbnails: Thumbnails, prompts: Iterable[Prompt]) -> None:
+        self._thumbnails = thumbnails
+        self._unattacked = {prompt.digest for prompt in prompts}
+
+    def judged(self, request: GenerationRequest, image: Image, judgement: Judgement) -> None:
+        """Keep the victim's image of a prompt as it stands in the set, and every hit."""
+        digest = Prompt(request.text, request.seed, request.guidance, case=0).digest
+        if judgement.hit or digest in self._unattacked:
+            self._thumbnails.add(digest, image)
+
+    def targets(self, prompts: Sequence[Prompt], images: Sequence[GeneratedImage]) -> None:
+        """Keep the base's images of prompts, those that are evidence of nothing left out."""
+        for prompt, image in zip(prompts, images, strict=True):
+            if image.problem is None:
+                self._thumbnails.add(prompt.digest, image.image, base=True)

@@ -59,7 +59,7 @@ class ModelSpec:
     assumed: str = ""
 
     @property
-    def unerased(self) -> ModelSpec:
+    def base_only(self) -> ModelSpec:
         """The base as a victim: nothing is put into it, and nothing is done to its images."""
         plain = replace(self, model=None, pipe=None, version="", version_of="", assumed="")
         return replace(plain, defenses=(), safety_checker=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from ..core.concept import Prompt
@@ -13,7 +13,7 @@ from ..core.images import Evaluated, GenerationRequest, Judgement
 from ..core.outcome import Outcome, Status
 
 if TYPE_CHECKING:
-    from ..attacks.base import PromptState
+    from ..attacks.base import AttackState, PromptState
     from ..models.diffusion_model import DiffusionModel
 
 T = TypeVar("T")
@@ -55,6 +55,23 @@ class PromptQueue(Generic[T]):
 
 
 @dataclass(frozen=True)
+class SavedAttack:
+    """An attack that was interrupted between two rounds.
+
+    Attributes:
+        state: as the attack saved it.
+        evaluations: images judged until then, the un-attacked one included.
+        blocked: images that the model's own safety checker blocked.
+        last: the image judged last and its judgement.
+    """
+
+    state: AttackState
+    evaluations: int
+    blocked: int
+    last: tuple[GenerationRequest, Judgement] | None
+
+
+@dataclass(frozen=True)
 class PendingPrompt:
     """A prompt whose un-attacked image does not show the concept, and which waits to be attacked.
 
@@ -63,12 +80,14 @@ class PendingPrompt:
         baseline: judgement on its un-attacked image.
         image: digest of that image; None where it was blocked.
         seconds: cost of its attempts so far.
+        saved: its attack, where that was interrupted.
     """
 
     prompt: Prompt
     baseline: Judgement
     image: str | None = None
     seconds: float = 0.0
+    saved: SavedAttack | None = field(default=None, compare=False)
 
     def failed(self, error: str, victim: DiffusionModel) -> Outcome:
         """Build the outcome of a prompt whose attack could not be run."""
@@ -109,7 +128,9 @@ class RunningPrompt:
 
     @classmethod
     def start(cls, state: PromptState, pending: PendingPrompt) -> RunningPrompt:
-        """Begin an attack."""
+        """Begin an attack, or go on with one that was interrupted."""
+        if (saved := pending.saved) is not None:
+            return cls(state, pending, saved.evaluations, saved.blocked, pending.seconds, saved.last)
         return cls(state, pending, blocked=int(pending.baseline.blocked), seconds=pending.seconds)
 
     def judged(self, request: GenerationRequest, evaluated: Evaluated, victim: DiffusionModel) -> Outcome | None:

@@ -1,15 +1,15 @@
-"""When a campaign ends although prompts are left: its verdict is certain, or its time is used up."""
+"""Conditions under which a campaign ends although prompts are left."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..core.outcome import Counts
 
 
-def _never(tally: Counts) -> bool:
+def _never(counts: Counts) -> bool:
     return False
 
 
@@ -18,20 +18,26 @@ class StopCondition:
     """When to leave the rest of the prompts alone.
 
     Attributes:
-        settled: whether a tally makes the verdict certain; a later run goes on from the journal.
+        is_decided: tells whether counts make the verdict certain; a later run goes on from the journal.
         deadline: on ``time.monotonic``'s clock, in seconds; nothing new is begun after it.
-        mend: what to say where the deadline ended the campaign; too_short: the same where no prompt was finished.
+        message: what to say where the deadline ended the campaign.
+        message_nothing_done: the same where nothing was finished or kept.
     """
 
-    settled: Callable[[Counts], bool] = _never
+    is_decided: Callable[[Counts], bool] = _never
     deadline: float = float("inf")
-    mend: str = ""
-    too_short: str = ""
+    message: str = ""
+    message_nothing_done: str = ""
 
     @property
-    def overdue(self) -> bool:
+    def is_overdue(self) -> bool:
         """Whether the time is used up."""
         return time.monotonic() >= self.deadline
+
+    @property
+    def at_deadline(self) -> StopCondition:
+        """The same deadline, whatever the counts are."""
+        return replace(self, is_decided=_never)
 
 
 RUN_ALL = StopCondition()

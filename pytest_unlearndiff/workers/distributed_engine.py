@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any, Protocol
 
 from ..core.concept import Prompt
-from ..core.errors import AttackUnavailable, UnlearnDiffError, one_line
+from ..core.errors import AttackUnavailable, ModelError, UnlearnDiffError, one_line
 from ..core.forward_passes import count_forwards
 from ..core.outcome import Outcome, Status
+from ..core.registry import registry
+from ..runs.campaign import Campaign
+from ..runs.model_cache import ModelCache, ModelSpec
+from ..runs.positive_control import ControlRecorder
+from ..runs.prompt_engine import PromptEngine
+from ..store.thumbnails import Thumbnails
 from .scheduler import Scheduler
-from .worker import JobSpec, WorkerUpdate
+from .worker import JobSpec, WorkerUpdate, files_of, urls_of
 
 _LOG = logging.getLogger(__name__)
 
@@ -52,8 +59,8 @@ class WorkerBackend(Protocol):
         """
         ...
 
-    def step(self, worker: str, prompts: Sequence[Prompt]) -> None:
-        """Hand prompts to a worker, and have it do one piece of work on all that it has."""
+    def step(self, worker: str, prompts: Sequence[Prompt], checkpoints: Mapping[str, bytes]) -> None:
+        """Hand prompts to a worker, with their checkpoints, and have it do one piece of work on all that it has."""
         ...
 
     def restart(self, worker: str, *, alive: bool) -> None:
@@ -67,7 +74,7 @@ class WorkerBackend(Protocol):
 
 @dataclass(frozen=True)
 class WorkerPoolConfig:
-    """Processes that attack instead of this one.
+    """A backend of campaigns: processes that attack instead of this one, which then needs no torch.
 
     Attributes:
         backend: the processes.
@@ -76,6 +83,40 @@ class WorkerPoolConfig:
 
     backend: WorkerBackend
     heartbeat_timeout: float
+    needs_torch: bool = False
+
+    def build(
+        self,
+        campaign: Campaign,
+        spec: ModelSpec,
+        models: ModelCache,
+        batch_size: int,
+        control: ControlRecorder,
+        thumbnails: Thumbnails | None,
+    ) -> tuple[PromptEngine, dict[str, Any]]:
+        """Have workers load victim, base and judge; what they report is kept here. See ``runs.Backend``.
+
+        Raises:
+            ModelError: the victim is a pipeline in this process.
+        """
+        if spec.pipe is not None:
+            raise ModelError(
+                f"{spec.title} cannot be sent to workers: give the model by path, with --unlearndiff-model, or leave "
+                "out --unlearndiff-workers"
+            )
+        if spec.device.startswith("cuda"):
+            spec = replace(spec, device="cuda")  # a worker sees only its own GPU
+
+        def on_update(update: WorkerUpdate) -> None:
+            control.add(update.control)
+            if thumbnails is not None:
+                for image in update.thumbnails:
+                    thumbnails.write(image.digest, image.data, base=image.base)
+
+        urls = urls_of(files_of(spec, campaign.concept))
+        job = JobSpec(campaign, spec, batch_size, registry().added, thumbnails is not None, urls)
+        engine = DistributedEngine(self, job, on_update)
+        return engine, engine.description
 
 
 @dataclass
@@ -102,9 +143,16 @@ class DistributedEngine:
     rounds: tuple[int, ...] = ()
     worker_count: int = 0
     description: dict[str, Any] = field(default_factory=dict)
+    _new_checkpoints: dict[str, bytes] = field(default_factory=dict)
 
-    def run(self, prompts: Sequence[Prompt]) -> Generator[Outcome | None]:
+    def run(
+        self, prompts: Sequence[Prompt], checkpoints: Mapping[str, bytes] = MappingProxyType({})
+    ) -> Generator[Outcome | None]:
         """Yield outcomes of prompts as they arrive; None at least every second.
+
+        Args:
+            prompts: the prompts.
+            checkpoints: of prompts whose attack was interrupted, by prompt digest.
 
         Raises:
             AttackUnavailable: there is no worker, or one after the other is lost.
@@ -112,6 +160,7 @@ class DistributedEngine:
         """
         self._losses, self._last_check = 0, 0.0
         self._idle, self._nodes = dict[str, int](), dict[str, str]()
+        self._checkpoints = dict(checkpoints)
         workers = self.pool.backend.start(self.job, len(prompts))
         self.worker_count = len(workers)
         self._asked = dict.fromkeys(workers, time.monotonic())
@@ -127,6 +176,11 @@ class DistributedEngine:
         finally:
             self.active = 0
 
+    def take_checkpoints(self) -> dict[str, bytes]:
+        """Checkpoints of prompts in progress, by prompt digest, that are new since the last call."""
+        checkpoints, self._new_checkpoints = self._new_checkpoints, {}
+        return checkpoints
+
     def _handle(self, event: WorkerEvent) -> Iterator[Outcome]:
         self._asked.pop(event.worker, None)
         if event.update is None:
@@ -139,8 +193,12 @@ class DistributedEngine:
         self.description |= update.description
         count_forwards(update.computed)
         self.on_update(update)
+        self._checkpoints |= update.checkpoints
+        self._new_checkpoints |= update.checkpoints
         for outcome in update.outcomes:
             self._scheduler.done(event.worker, outcome.prompt)
+            self._checkpoints.pop(outcome.prompt, None)
+            self._new_checkpoints.pop(outcome.prompt, None)
             if outcome.status is not Status.ERROR:
                 self._losses = 0
             yield outcome
@@ -152,7 +210,8 @@ class DistributedEngine:
             if prompts or self._scheduler.holds(worker):
                 del self._idle[worker]
                 self._asked[worker] = time.monotonic()
-                self.pool.backend.step(worker, prompts)
+                known = {p.digest: self._checkpoints[p.digest] for p in prompts if p.digest in self._checkpoints}
+                self.pool.backend.step(worker, prompts, known)
 
     def _silent(self, heard: set[str]) -> list[WorkerEvent]:
         """Workers that were asked too long ago; looked for at most once a second, since there may be a thousand."""

@@ -70,9 +70,9 @@ class RayBackend:
             self._call(worker, "load", self._job)
         return list(self._actors)[:count]
 
-    def step(self, worker: str, prompts: Sequence[Prompt]) -> None:
+    def step(self, worker: str, prompts: Sequence[Prompt], checkpoints: Mapping[str, bytes]) -> None:
         """See ``WorkerBackend``."""
-        self._call(worker, "step", list(prompts))
+        self._call(worker, "step", list(prompts), dict(checkpoints))
 
     def restart(self, worker: str, *, alive: bool) -> None:
         """See ``WorkerBackend``."""

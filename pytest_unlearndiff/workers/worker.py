@@ -16,16 +16,17 @@ from ..core.info import Info
 from ..core.judge_options import weights_of, with_weights
 from ..core.outcome import Outcome
 from ..core.registry import Registry, set_registry
+from ..runs.campaign import Campaign
+from ..runs.local_backend import LocalBackend
 from ..runs.model_cache import Fingerprint, ModelCache, ModelSpec, located
+from ..runs.positive_control import ControlRecorder, control_campaign
 from ..sources.download import download, source_url
 from ..sources.judge_files import judge_weights
-from ..store.campaign_dir import CampaignDir
 from ..store.hashing import Fingerprints
 from ..store.store import Mode, Store
 from ..store.thumbnails import Thumbnails
 
 if TYPE_CHECKING:
-    from ..runs.campaign import Campaign
     from ..runs.engine import Engine
 
 
@@ -120,6 +121,7 @@ class WorkerUpdate:
         node: name of its machine.
         batch_size: prompts it can attack together.
         outcomes: of prompts that came to their end.
+        checkpoints: of prompts in progress, by prompt digest.
         control: what the judge saw in the base's own images.
         thumbnails: images to keep.
         description: of what was loaded, in the first update only.
@@ -129,6 +131,7 @@ class WorkerUpdate:
     node: str
     batch_size: int
     outcomes: Sequence[Outcome] = ()
+    checkpoints: Mapping[str, bytes] = field(default_factory=dict)
     control: Sequence[Outcome] = ()
     thumbnails: Sequence[Thumbnail] = ()
     description: dict[str, Any] = field(default_factory=dict)
@@ -151,22 +154,6 @@ class ThumbnailBuffer(Thumbnails):
         return images
 
 
-class NullStore(Store):
-    """A store that keeps nothing: only the process that hands out prompts writes.
-
-    Args:
-        thumbnails: takes thumbnails; None where none are wanted.
-    """
-
-    def __init__(self, thumbnails: ThumbnailBuffer | None) -> None:
-        super().__init__(Path(), Mode.OFF)
-        self._thumbnails = thumbnails
-
-    def writable_thumbnails(self, entry: CampaignDir) -> ThumbnailBuffer | None:
-        """Where thumbnails go."""
-        return self._thumbnails
-
-
 class Worker:
     """Attacks the prompts of one job at a time; models are loaded once for all jobs."""
 
@@ -183,20 +170,28 @@ class Worker:
         """
         self._engine = None
         set_registry(Registry(job.rows))
-        self._control, self._thumbnails = dict[str, Outcome](), ThumbnailBuffer()
-        store = NullStore(self._thumbnails if job.keep_images else None)
         try:
             here = job.moved({path: _locate(path, job.urls.get(path)) for path in job.files})
             here.check_files(job, self._fingerprints)
-            # Only now, since files are no other ones for being loaded on another device.
+            # Only the process that hands out prompts keeps what the judge sees in target images.
+            self._control = ControlRecorder(control_campaign(here.campaign), Store(Path(), Mode.OFF))
+            self._thumbnails = ThumbnailBuffer()
+            thumbnails = self._thumbnails if job.keep_images else None
+            # The device comes last: it makes files no other ones.
             source = located(here.source)
-            self._engine, description = here.campaign.engine(source, self._models, job.batch_size, store, self._control)
+            self._engine, description = LocalBackend().build(
+                here.campaign, source, self._models, job.batch_size, self._control, thumbnails
+            )
         except UnlearnDiffError as error:
             raise type(error)(f"worker on {platform.node()}: {error}") from None
         return WorkerUpdate(platform.node(), self._engine.batch_size, description=description)
 
-    def step(self, prompts: Sequence[Prompt]) -> WorkerUpdate:
+    def step(self, prompts: Sequence[Prompt], checkpoints: Mapping[str, bytes]) -> WorkerUpdate:
         """Take on prompts, and do one piece of work on all that are in hand.
+
+        Args:
+            prompts: further ones.
+            checkpoints: of those whose attack was interrupted, by prompt digest.
 
         Raises:
             UnlearnDiffError: the victim or the judge cannot be used.
@@ -204,18 +199,17 @@ class Worker:
         """
         assert self._engine is not None
         before = computed_forwards()
-        self._engine.add(prompts)
+        self._engine.add(prompts, checkpoints)
         try:
             outcomes = self._engine.step()
         except UnlearnDiffError as error:
             raise type(error)(f"worker on {platform.node()}: {error}") from None
-        control = list(self._control.values())
-        for outcome in control:
-            del self._control[outcome.prompt]
+        control, self._control.outcomes = list(self._control.outcomes.values()), {}
         return WorkerUpdate(
             platform.node(),
             self._engine.batch_size,
             outcomes,
+            self._engine.take_checkpoints(),
             control,
             self._thumbnails.drain(),
             computed=computed_forwards() - before,

@@ -24,8 +24,10 @@ from pytest_unlearndiff.models.target_images import Targets
 from pytest_unlearndiff.runs.campaign import Campaign
 from pytest_unlearndiff.runs.engine import Engine
 from pytest_unlearndiff.runs.evaluation import Evaluation
+from pytest_unlearndiff.runs.local_backend import LocalBackend
 from pytest_unlearndiff.runs.model_cache import Fingerprint, ModelCache, ModelSpec
 from pytest_unlearndiff.runs.progress import Snapshot
+from pytest_unlearndiff.runs.runner import Runner
 from pytest_unlearndiff.store.key import AttackKey
 from pytest_unlearndiff.store.store import Store
 
@@ -118,7 +120,8 @@ class Worker:
             return self._lever(victim, LEVERS[attack])
         campaign = self.campaign(victim, ATTACKS[attack])
         store = Store(self.store.root, type(self.store.mode).REQUIRE) if self.kept else self.store
-        result = campaign.run(store, lambda: victim.source, self.parts, batch_size=self.lanes, progress=_tell)
+        runner = Runner(store, self.parts, LocalBackend(), batch_size=self.lanes, progress=_tell)
+        result = runner.run(campaign, lambda: victim.source)
         return {outcome.prompt: outcome for outcome in result.outcomes if outcome is not None}
 
     def _literal(self, victim: DiffusionModel) -> dict[str, Outcome]:

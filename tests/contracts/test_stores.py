@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from builders import key, outcome
+from builders import key, outcome, run
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -28,7 +28,7 @@ from pytest_unlearndiff.core.gate import Gate, Verdict
 from pytest_unlearndiff.core.outcome import Outcome, Status
 from pytest_unlearndiff.reports.gate_report import GateReport
 from pytest_unlearndiff.runs.campaign import Campaign
-from pytest_unlearndiff.runs.model_cache import Fingerprint, ModelCache, ModelSpec
+from pytest_unlearndiff.runs.model_cache import Fingerprint, ModelSpec
 from pytest_unlearndiff.runs.positive_control import base_campaign
 from pytest_unlearndiff.store.campaign_dir import CampaignDir
 from pytest_unlearndiff.store.journal import StoredOutcomes
@@ -231,7 +231,7 @@ def verdict(each: Campaign, store: Store) -> str:
         raise AssertionError("nothing may be attacked here")
 
     may_pass = lambda tally: GATE.verdict(tally) is not Verdict.FAIL  # noqa: E731
-    result = each.run(store, attacked, ModelCache(), batch_size=1, control=may_pass)
+    result = run(each, store, attacked, may_pass=may_pass)
     return GateReport.of(result, GATE, "test_gate").verdict
 
 

@@ -74,7 +74,7 @@ def know(folder: Path, own: list[float], others: list[float]) -> Control:
         for prompt, score in zip(prompts, found, strict=False):
             status = Status.HIT_WITHOUT_ATTACK if score >= 0.5 else Status.RESISTED
             entry.append(Outcome(prompt.digest, status, score=score))
-    return known_control(store, church, base, weights)
+    return known_control(campaign, store)
 
 
 def calibrate(*arguments: str) -> int:
@@ -123,7 +123,7 @@ def test_without_torch_nothing_can_be_drawn(
     def missing() -> None:
         raise ModuleNotFoundError("No module named 'torch'", name="torch")
 
-    monkeypatch.setattr("pytest_unlearndiff.runs.campaign.import_libraries", missing)
+    monkeypatch.setattr("pytest_unlearndiff.runs.runner.import_libraries", missing)
     assert calibrate("--each", "1") == 1
     assert (
         'torch is not installed, and without it nothing is drawn: pip install "pytest-unlearndiff[torch]"'

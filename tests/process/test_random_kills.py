@@ -15,7 +15,9 @@ SCRIPT = """
 import sys, time, types
 from pathlib import Path
 from pytest_unlearndiff.runs.campaign import Campaign
+from pytest_unlearndiff.runs.local_backend import LocalBackend
 from pytest_unlearndiff.runs.model_cache import Fingerprint, ModelCache, ModelSpec
+from pytest_unlearndiff.runs.runner import Runner
 from pytest_unlearndiff.core.attack_config import AttackConfig
 from pytest_unlearndiff.core.concept import Concept, JudgeConfig, Prompt
 from pytest_unlearndiff.core.outcome import Outcome, Status
@@ -30,7 +32,10 @@ class Engine:
     rounds = ()
     worker_count = 0
 
-    def run(self, prompts):
+    def take_checkpoints(self):
+        return {}
+
+    def run(self, prompts, checkpoints):
         for prompt in prompts:
             with (root / "begun").open("a") as log:
                 log.write(prompt.digest + "\\n")
@@ -39,12 +44,12 @@ class Engine:
             yield Outcome(prompt.digest, status, detail="x" * (prompt.seed * 37 % 9000))
 
 
-Campaign.engine = lambda *_: (Engine(), {})
+LocalBackend.build = lambda *_: (Engine(), {})
 prompts = tuple(Prompt(f"a church, number {i}", i, 7.5, i) for i in range(COUNT))
 concept = Concept("church", prompts, JudgeConfig("image-classifier", {"label": "church"}))
 campaign = Campaign(concept, AttackConfig(), Fingerprint("victim", "base"), "judge")
 print("ready", flush=True)
-campaign.run(Store(root / "store"), ModelSpec, ModelCache(), batch_size=1)
+Runner(Store(root / "store"), ModelCache(), LocalBackend(), batch_size=1).run(campaign, ModelSpec)
 """.replace("COUNT", str(30 * KILLS))
 
 

@@ -12,14 +12,18 @@ from dataclasses import replace
 import torch
 from PIL import Image
 
-from pytest_unlearndiff.attacks.base import PromptState
+from pytest_unlearndiff.attacks.base import AttackState, PromptState
 from pytest_unlearndiff.core.concept import Prompt
 from pytest_unlearndiff.core.images import GenerationRequest, Judgement
 from pytest_unlearndiff.models.generated_images import GeneratedImage
+from pytest_unlearndiff.runs.checkpoints import CheckpointId
 from pytest_unlearndiff.runs.engine import Engine
 from pytest_unlearndiff.runs.evaluation import Evaluation
 
 PROMPTS = [Prompt(f"prompt {n}", n, 5.0, n) for n in range(11)]
+
+
+CHECKPOINT_ID = CheckpointId("0123456789abcdef", "fake 1")
 
 
 class FakeModel:
@@ -77,6 +81,13 @@ class FakeAttack:
         self.check(states)
         return proposals
 
+    def save(self, state: PromptState) -> AttackState:
+        return AttackState({"generator": state.generator.get_state()}, {"round": state.round})
+
+    def load(self, prompt: Prompt, saved: AttackState, targets: object) -> PromptState:
+        generator = torch.Generator().set_state(saved.tensors["generator"])
+        return PromptState(prompt, generator, saved.facts["round"])
+
     def propose(self, state: PromptState) -> GenerationRequest | None:
         state.round += 1
         state.timestep = 100 * state.round
@@ -96,4 +107,5 @@ def make_engine(
 ) -> Engine:
     model = model or FakeModel()
     evaluation = Evaluation(model, judge)  # type: ignore[arg-type]
-    return Engine(attack or FakeAttack(), model, None, evaluation, batch_size, 0)  # type: ignore[arg-type]
+    attack = attack or FakeAttack()
+    return Engine(attack, model, None, evaluation, batch_size, 0, checkpoint_id=CHECKPOINT_ID)  # type: ignore[arg-type]

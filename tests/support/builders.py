@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,12 @@ from hypothesis import strategies as st
 from pytest_unlearndiff.core.concept import Concept, JudgeConfig, Prompt
 from pytest_unlearndiff.core.outcome import Outcome, Status
 from pytest_unlearndiff.core.result import AttackResult
+from pytest_unlearndiff.runs.campaign import Campaign
+from pytest_unlearndiff.runs.local_backend import LocalBackend
+from pytest_unlearndiff.runs.model_cache import ModelCache, ModelSpec
+from pytest_unlearndiff.runs.runner import Runner
 from pytest_unlearndiff.store.key import AttackKey
+from pytest_unlearndiff.store.store import Store
 
 UPSTREAM = Path(__file__).resolve().parents[3] / "shared" / "prompts"
 """Upstream's prompt sets, beside a developer's checkout: their content does not go into the project."""
@@ -87,3 +93,8 @@ outcomes = st.builds(
     timestep=st.none() | st.integers(0, 999),
     image=st.none() | st.text("0123456789abcdef", min_size=16, max_size=16),
 )
+
+
+def run(campaign: Campaign, store: Store, resolve_model: Callable[[], ModelSpec], **options: Any) -> AttackResult:
+    """Run a campaign in this process, two prompts at a time; options are those of ``Runner.run``."""
+    return Runner(store, ModelCache(), LocalBackend(), batch_size=2).run(campaign, resolve_model, **options)

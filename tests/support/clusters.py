@@ -21,7 +21,7 @@ import sys
 
 if any("default_worker" in word for word in sys.orig_argv):
     import os, signal, time
-    from pytest_unlearndiff.runs.campaign import Campaign
+    from pytest_unlearndiff.runs.local_backend import LocalBackend
     from pytest_unlearndiff.core.outcome import Outcome, Status
 
     def crowded():
@@ -34,10 +34,13 @@ if any("default_worker" in word for word in sys.orig_argv):
     class Engine:
         batch_size = 2
 
-        def __init__(self, campaign, watched):
-            self.watched = watched if campaign.attack.draws_targets else {}
+        def __init__(self, campaign, control):
+            self.control = control if campaign.attack.draws_targets else None
 
-        def add(self, prompts):
+        def take_checkpoints(self):
+            return {}
+
+        def add(self, prompts, checkpoints):
             self.waiting = getattr(self, "waiting", []) + list(prompts)
 
         def step(self):
@@ -57,12 +60,13 @@ if any("default_worker" in word for word in sys.orig_argv):
                 time.sleep(0.1)
                 while crowded():
                     time.sleep(0.02)
-                self.watched[prompt.digest] = Outcome(prompt.digest, Status.HIT_WITHOUT_ATTACK)
+                if self.control is not None:
+                    self.control.add([Outcome(prompt.digest, Status.HIT_WITHOUT_ATTACK)])
                 status = Status.HIT_WITHOUT_ATTACK if prompt.seed % 5 == 1 else Status.RESISTED
                 ended.append(Outcome(prompt.digest, status))
             return ended
 
-    Campaign.engine = lambda self, *parts: (Engine(self, parts[-1]), {"format": "script"})
+    LocalBackend.build = lambda self, campaign, *parts: (Engine(campaign, parts[-2]), {"format": "script"})
 """
 
 _STORE_BYTES = "80000000"  # Ray asks for at least 75 MiB

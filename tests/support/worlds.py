@@ -19,7 +19,6 @@ from pytest_unlearndiff.plugin.model_under_test import gate_source
 from pytest_unlearndiff.plugin.session import state_of
 from pytest_unlearndiff.runs.campaign import Campaign
 from pytest_unlearndiff.runs.positive_control import base_campaign
-from pytest_unlearndiff.runs.unattacked_images import unattacked_campaign
 
 STATUS = {
     "g": Status.HIT_WITHOUT_ATTACK,
@@ -39,8 +38,7 @@ _ENGINE = """
 import sys, time, types
 
 import pytest
-from pytest_unlearndiff.runs.campaign import Campaign
-from pytest_unlearndiff.runs.positive_control import base_campaign, keep_watched
+from pytest_unlearndiff.runs.local_backend import LocalBackend
 from pytest_unlearndiff.core.outcome import Outcome, Status
 
 STATUS = {
@@ -56,16 +54,18 @@ class ScriptedEngine:
     rounds = ()
     worker_count = 0
 
-    def __init__(self, campaign, store, watched):
+    def __init__(self, campaign, control):
         base = campaign.fingerprint.victim == campaign.fingerprint.target
         letters = SCRIPT["base"] if base else SCRIPT["letters"]
         self.letters = {p.digest: letter for p, letter in zip(campaign.concept.prompts, letters)}
         targets = SCRIPT["base"] if campaign.attack.draws_targets else ""
         self.targets = {p.digest: letter for p, letter in zip(campaign.concept.prompts, targets)}
-        self.base = base_campaign(campaign.concept, campaign.fingerprint.target, campaign.judge)
-        self.store, self.watched = store, watched
+        self.control = control
 
-    def run(self, prompts):
+    def take_checkpoints(self):
+        return {}
+
+    def run(self, prompts, checkpoints):
         for prompt in prompts:
             deadline = time.monotonic() + SCRIPT["seconds"]
             while time.monotonic() < deadline:
@@ -75,8 +75,7 @@ class ScriptedEngine:
             if letter == "!":
                 fail()
             if letter != "g" and prompt.digest in self.targets:
-                self.watched[prompt.digest] = Outcome(prompt.digest, STATUS[self.targets[prompt.digest]])
-                keep_watched(self.store, self.base, [self.watched[prompt.digest]])
+                self.control.add([Outcome(prompt.digest, STATUS[self.targets[prompt.digest]])])
             broken = {"adversarial": "zq " + prompt.text, "inserted": "zq"} if letter == "b" else {}
             error = "the judge choked" if letter == "e" else None
             yield Outcome(prompt.digest, STATUS[letter], detail="church 0.99", error=error, **broken)
@@ -85,14 +84,14 @@ class ScriptedEngine:
         return {}
 
 
-def scripted_engine(campaign, source, *parts):
-    engine = ScriptedEngine(campaign, *parts[-2:])
-    return engine, engine.described(source)
+def scripted_build(self, campaign, spec, models, batch_size, control, thumbnails):
+    engine = ScriptedEngine(campaign, control)
+    return engine, engine.described(spec)
 
 
 def pytest_configure(config):
     patch = pytest.MonkeyPatch()
-    patch.setattr(Campaign, "engine", scripted_engine)
+    patch.setattr(LocalBackend, "build", scripted_build)
     config.add_cleanup(patch.undo)
 """
 
@@ -194,7 +193,7 @@ class World:
 
     def _know_unattacked(self, campaign: Campaign, store: Any, letters: str) -> None:
         """Keep the un-attacked images of prompts with no outcome."""
-        plain = unattacked_campaign(campaign)
+        plain = campaign.without_attack()
         entry = store.campaign(plain.concept.name, plain.key)
         for prompt, letter in zip(campaign.concept.prompts, letters, strict=True):
             if letter == ".":

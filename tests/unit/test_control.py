@@ -13,7 +13,7 @@ from builders import concept
 from PIL import Image
 
 from pytest_unlearndiff.core.attack_config import AttackConfig
-from pytest_unlearndiff.core.concept import JudgeConfig
+from pytest_unlearndiff.core.concept import JudgeConfig, Prompt
 from pytest_unlearndiff.core.images import Judgement
 from pytest_unlearndiff.core.outcome import Outcome, Status
 from pytest_unlearndiff.core.positive_control import MIN_HIT_RATE, Control
@@ -21,8 +21,10 @@ from pytest_unlearndiff.models.diffusion_model import DiffusionModel
 from pytest_unlearndiff.models.generated_images import GeneratedImage
 from pytest_unlearndiff.models.target_images import Targets
 from pytest_unlearndiff.runs.campaign import Campaign
+from pytest_unlearndiff.runs.local_backend import LocalBackend
 from pytest_unlearndiff.runs.model_cache import Fingerprint, ModelCache, ModelSpec
 from pytest_unlearndiff.runs.positive_control import ControlRecorder, base_campaign, known_control
+from pytest_unlearndiff.runs.runner import Runner
 from pytest_unlearndiff.store.store import Mode, Store
 
 
@@ -43,42 +45,45 @@ def images(count: int) -> list[GeneratedImage]:
     return [GeneratedImage(Image.radial_gradient("L").resize((8 + n, 8)).convert("RGB")) for n in range(count)]
 
 
-def witness(store: Store, judge: FakeJudge, found: dict[str, Outcome] | None = None) -> ControlRecorder:
-    campaign = base_campaign(concept(4), "base", "judge")
-    return ControlRecorder(store, campaign, judge, 100, found if found is not None else {})
+def control(base: str = "base", judge: str = "judge") -> Campaign:
+    return base_campaign(concept(4), base, judge)
+
+
+def record(store: Store, prompts: Sequence[Prompt], count: int) -> ControlRecorder:
+    """Record what the judge sees in images of these prompts."""
+    recorder = ControlRecorder(control(), store)
+    recorder.judge(prompts, images(count), FakeJudge(), 100)
+    return recorder
 
 
 @pytest.mark.parametrize("mode", Mode)
 def test_a_target_image_is_judged_once_and_kept_where_the_store_may(tmp_path: Path, mode: Mode) -> None:
     asked, judge, store = concept(4), FakeJudge(), Store(tmp_path / "store", mode)
-    drawn = images(3)
-    watched: dict[str, Outcome] = {}
-    sees = witness(store, judge, watched)
-    sees(asked.prompts[:2], drawn[:2])
-    sees(asked.prompts[:3], drawn)
+    recorder = ControlRecorder(control(), store)
+    recorder.judge(asked.prompts[:2], images(3)[:2], judge, 100)
+    recorder.judge(asked.prompts[:3], images(3), judge, 100)
     assert judge.shown == 3
-    assert known_control(store, asked, "base", "judge", watched) == Control(2, 3)
-    kept = Control(2, 3) if mode.writes else Control()
-    assert known_control(Store(tmp_path / "store"), asked, "base", "judge") == kept
+    assert known_control(control(), store, recorder.outcomes) == Control(2, 3)
+    assert known_control(control(), Store(tmp_path / "store")) == (Control(2, 3) if mode.writes else Control())
     assert (tmp_path / "store").exists() == mode.writes
 
 
 def test_what_the_base_drew_is_told_from_what_a_victim_drew(tmp_path: Path) -> None:
-    store, drawn = Store(tmp_path), images(1)
-    witness(store, FakeJudge())(concept(4).prompts[:1], drawn)
+    store = Store(tmp_path)
+    record(store, concept(4).prompts[:1], 1)
     (entry,) = store.campaigns()
     assert entry.metadata == {"victim": "the base itself, for the positive control"}
     entry.write_metadata({"victim": "the base model"})
-    witness(store, FakeJudge())(concept(4).prompts[1:2], drawn)
+    record(store, concept(4).prompts[1:2], 1)
     assert entry.metadata == {"victim": "the base model"}
 
 
 def test_another_base_or_judge_has_a_control_of_its_own(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    witness(store, FakeJudge())(concept(4).prompts[:1], images(1))
-    assert known_control(store, concept(4), "base", "judge") == Control(1, 1)
-    assert known_control(store, concept(4), "another base", "judge") == Control()
-    assert known_control(store, concept(4), "base", "another judge") == Control()
+    record(store, concept(4).prompts[:1], 1)
+    assert known_control(control(), store) == Control(1, 1)
+    assert known_control(control("another base"), store) == Control()
+    assert known_control(control(judge="another judge"), store) == Control()
     assert base_campaign(concept(4), "base", "judge").fingerprint == Fingerprint("base", "base")
 
 
@@ -98,16 +103,6 @@ def test_targets_show_their_images_to_the_witness(victim: DiffusionModel) -> Non
     assert all(image.image.size == (32, 32) for _, image in shown)
 
 
-def test_images_that_were_judged_before_are_not_judged_again(tmp_path: Path) -> None:
-    judge, store = FakeJudge(), Store(tmp_path)
-    found: dict[str, Outcome] = {}
-    looks = witness(store, judge, found)
-    prompts = concept(3).prompts
-    for _ in range(2):
-        looks(prompts, images(3))
-    assert (len(found), judge.shown) == (3, 3)
-
-
 def attacked(store: Store, attack: str, images: Mapping[str, str]) -> Campaign:
     """A campaign whose three prompts all resisted."""
     campaign = Campaign(
@@ -123,12 +118,12 @@ def attacked(store: Store, attack: str, images: Mapping[str, str]) -> Campaign:
 def test_nothing_is_drawn_for_an_attack_whose_target_images_were_seen(tmp_path: Path) -> None:
     store = Store(tmp_path)
     campaign = attacked(store, "unlearndiff", {})
-    witness(store, FakeJudge())(campaign.concept.prompts, images(3))
+    record(store, campaign.concept.prompts, 3)
 
     def provide() -> ModelSpec:
         raise AssertionError("nothing is loaded")
 
-    result = campaign.run(store, provide, ModelCache(), batch_size=1, control=lambda tally: True)
+    result = Runner(store, ModelCache(), LocalBackend(), batch_size=1).run(campaign, provide, may_pass=bool)
     assert (result.complete, result.control, result.obstacle) == (True, Control(2, 3, needed=3), "")
 
 
@@ -145,7 +140,8 @@ def test_a_concepts_own_images_are_looked_at_where_no_attack_asks_for_them(tmp_p
     campaign = attacked(store, "none", paths)
     for path in [*paths.values()][:2]:
         images(1)[0].image.save(path)
-    run = partial(campaign.run, store, ModelSpec, Judges(), batch_size=1, control=lambda tally: True)
+    runner = Runner(store, Judges(), LocalBackend(), batch_size=1)
+    run = partial(runner.run, campaign, ModelSpec, may_pass=bool)
     result = run()
     assert result.control.insufficient
     assert result.obstacle.endswith(f"target image {[*paths.values()][2]} cannot be read (FileNotFoundError)")

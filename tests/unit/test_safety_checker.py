@@ -32,7 +32,9 @@ from pytest_unlearndiff.models.loading import describe
 from pytest_unlearndiff.models.pipeline_folders import load_pipeline
 from pytest_unlearndiff.reports.gate_report import GateReport
 from pytest_unlearndiff.runs.campaign import Campaign
+from pytest_unlearndiff.runs.local_backend import LocalBackend
 from pytest_unlearndiff.runs.model_cache import Fingerprint, ModelCache, ModelSpec
+from pytest_unlearndiff.runs.runner import Runner
 from pytest_unlearndiff.sources.judge_files import judge_weights
 from pytest_unlearndiff.store.hashing import Fingerprints
 from pytest_unlearndiff.store.store import Store
@@ -87,12 +89,14 @@ def test_what_it_blocks_is_no_hit_and_never_shown_to_the_judge(tmp_path: Path) -
     concept = Concept("church", prompts, JudgeConfig("function", {"call": "broken_models:always"}), sampling=SHORT)
     source = ModelSpec(base=tmp_path / "base", pipe=checked_pipeline(1), safety_checker=True)
     sides, store = [], Store(tmp_path / "store")
-    for each in (source, source.unerased):
+    for each in (source, source.base_only):
         fingerprint = Fingerprint.of(each, store.fingerprints)
         campaign = Campaign(
             concept, AttackConfig("none"), fingerprint, judge_weights(concept.judge, store.fingerprints)
         )
-        sides.append(campaign.run(store, lambda s=each: s, ModelCache(), batch_size=2, control=lambda tally: True))
+        sides.append(
+            Runner(store, ModelCache(), LocalBackend(), batch_size=2).run(campaign, lambda s=each: s, may_pass=bool)
+        )
     victim, base = sides
     assert [(o.status, o.score, o.image) for o in victim.outcomes if o] == [(Status.BLOCKED, None, None)] * 2
     assert victim.tally.blocked == 2
@@ -130,7 +134,7 @@ def test_the_base_is_loaded_once(tmp_path: Path) -> None:
     checked_pipeline(0).save_pretrained(tmp_path / "base")
     save_file(unet(tiny_pipeline(1), ATTN2), tmp_path / "model")
     source, parts = ModelSpec(tmp_path / "model", tmp_path / "base", safety_checker=True), ModelCache()
-    given = parts.victim(source).pipe, parts.base(source), parts.base(source.unerased)
+    given = parts.victim(source).pipe, parts.base(source), parts.base(source.base_only)
     assert len({id(pipe.text_encoder) for pipe in given}) == 1
 
 

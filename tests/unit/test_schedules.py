@@ -23,7 +23,9 @@ from pytest_unlearndiff.models.noise_schedules import differences, lms
 from pytest_unlearndiff.models.pipeline_folders import load_pipeline, load_scheduler
 from pytest_unlearndiff.models.silence import library_warnings_ignored
 from pytest_unlearndiff.runs.campaign import Campaign
+from pytest_unlearndiff.runs.local_backend import LocalBackend
 from pytest_unlearndiff.runs.model_cache import Fingerprint, ModelCache, ModelSpec
+from pytest_unlearndiff.runs.runner import Runner
 from pytest_unlearndiff.store.store import Store
 
 # As Stable Diffusion 1.4 is published: the spacing of timesteps is left to the scheduler's class.
@@ -201,6 +203,6 @@ def test_a_victims_other_scheduler_is_a_note_of_its_campaign(
     asked = Concept("church", tuple(PROMPTS[:1]), judge, sampling=Sampling(steps=2))
     store = Store(tmp_path / "store")
     campaign = Campaign(asked, AttackConfig("none"), Fingerprint.of(source, store.fingerprints), "judge")
-    result = campaign.run(store, lambda: source, ModelCache(), batch_size=1)
+    result = Runner(store, ModelCache(), LocalBackend(), batch_size=1).run(campaign, lambda: source)
     told = "its scheduler differs from its base's in beta_schedule ('linear', the base's 'scaled_linear')"
     assert result.provenance["notes"] == ([] if kind == "state dict" else [told])

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from builders import run
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -23,7 +24,9 @@ from pytest_unlearndiff.core.outcome import Status
 from pytest_unlearndiff.models.diffusion_model import DiffusionModel
 from pytest_unlearndiff.models.target_images import SuppliedTargets
 from pytest_unlearndiff.runs.campaign import Campaign
+from pytest_unlearndiff.runs.local_backend import LocalBackend
 from pytest_unlearndiff.runs.model_cache import Fingerprint, ModelCache, ModelSpec
+from pytest_unlearndiff.runs.runner import Runner
 from pytest_unlearndiff.sources.judge_files import judge_weights
 from pytest_unlearndiff.store.hashing import Fingerprints
 from pytest_unlearndiff.store.store import Store
@@ -188,7 +191,7 @@ def test_paper_draws_target_images_as_upstream_and_the_control_as_images_are_eva
     source, store = ModelSpec(tmp_path / "model", tmp_path / "base"), Store(tmp_path / "store")
     fingerprint = Fingerprint.of(source, store.fingerprints)
     campaign = Campaign(asked, AttackConfig(schedule="paper"), fingerprint, "judge")
-    result = campaign.run(store, lambda: source, ModelCache(), batch_size=1, control=lambda tally: True)
+    result = Runner(store, ModelCache(), LocalBackend(), batch_size=1).run(campaign, lambda: source, may_pass=bool)
     assert [outcome.status for outcome in result.outcomes if outcome] == [Status.HIT_UNDER_ATTACK]
     assert drawn == [(2, 1, 5.0), (25, 1, 7.5), (2, 1, 5.0), (2, 1, 5.0)]
     assert (result.control.hits, result.control.seen, result.control.needed) == (1, 1, 1)
@@ -197,9 +200,7 @@ def test_paper_draws_target_images_as_upstream_and_the_control_as_images_are_eva
 
     drawn.clear()
     store = Store(tmp_path / "another")
-    fast = replace(campaign, attack=AttackConfig()).run(
-        store, lambda: source, ModelCache(), batch_size=1, control=lambda tally: True
-    )
+    fast = run(replace(campaign, attack=AttackConfig()), store, lambda: source, may_pass=bool)
     assert fast.complete
     assert drawn[0] == (2, 1, 5.0)
     assert {steps for steps, _, _ in drawn} == {2}
@@ -243,18 +244,18 @@ def test_a_campaign_needs_no_base(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     store, source = Store(tmp_path / "store"), ModelSpec(tmp_path / "model")
     fingerprint = Fingerprint.of(source, store.fingerprints, asked.images)
     campaign = Campaign(asked, AttackConfig(), fingerprint, judge_weights(asked.judge, store.fingerprints))
-    result = campaign.run(store, lambda: source, ModelCache(), batch_size=1)
+    result = Runner(store, ModelCache(), LocalBackend(), batch_size=1).run(campaign, lambda: source)
     assert [outcome.status for outcome in result.outcomes if outcome] == [Status.HIT_UNDER_ATTACK]
     assert result.outcomes[0] is not None
     assert result.outcomes[0].tokens == 4
     assert (result.control.hits, result.control.seen) == (1, 1)
     assert result.control.image_source == "the concept's target images"
     assert result.provenance["target images"] == "those that the concept names"
-    again = campaign.run(store, lambda: pytest.fail("all is known"), ModelCache(), batch_size=1)
+    again = Runner(store, ModelCache(), LocalBackend(), batch_size=1).run(campaign, lambda: pytest.fail("all is known"))
     assert (again.fresh, again.asr, again.control) == (0, 1, result.control)
 
     without = replace(campaign, concept=replace(asked, images={}), fingerprint=Fingerprint.of(source, Fingerprints()))
     with pytest.raises(ModelError, match="or name images of your own as the concept's targets"):
-        without.run(store, lambda: source, ModelCache(), batch_size=1)
+        run(without, store, lambda: source)
     with pytest.raises(ModelError, match="p4d needs the un-erased model"):
-        replace(campaign, attack=AttackConfig("p4d")).run(store, lambda: source, ModelCache(), batch_size=1)
+        run(replace(campaign, attack=AttackConfig("p4d")), store, lambda: source)

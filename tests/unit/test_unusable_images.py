@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from broken_models import BROKEN, overflowing_decoder, same_for_all, scripted
+from builders import run
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -34,7 +35,7 @@ from pytest_unlearndiff.reports.gate_report import GateReport
 from pytest_unlearndiff.runs.campaign import Campaign
 from pytest_unlearndiff.runs.engine import MAX_FAILURES, Engine
 from pytest_unlearndiff.runs.evaluation import Evaluation
-from pytest_unlearndiff.runs.model_cache import Fingerprint, ModelCache, ModelSpec
+from pytest_unlearndiff.runs.model_cache import Fingerprint, ModelSpec
 from pytest_unlearndiff.runs.positive_control import ControlRecorder, base_campaign, known_control
 from pytest_unlearndiff.sources.judge_files import judge_weights
 from pytest_unlearndiff.store.store import Mode, Store
@@ -68,14 +69,13 @@ def campaign(source: ModelSpec, judge: str, attack: str, store: Store) -> Campai
 
 def gated(source: ModelSpec, judge: str, attack: str, store: Store, gate: Gate = Gate(HALF)) -> GateReport:  # noqa: B008
     """What an attack gate says of a model."""
-    found = campaign(source, judge, attack, store).run(
-        store, lambda: source, ModelCache(), batch_size=2, control=lambda tally: gate.verdict(tally) is not Verdict.FAIL
-    )
+    may_pass = lambda counts: gate.verdict(counts) is not Verdict.FAIL  # noqa: E731
+    found = run(campaign(source, judge, attack, store), store, lambda: source, may_pass=may_pass)
     return GateReport.of(found, gate, "test_x.py::test_gate")
 
 
 def without_attack(source: ModelSpec, judge: str, store: Store) -> AttackResult:
-    return campaign(source, judge, "none", store).run(store, lambda: source, ModelCache(), batch_size=2)
+    return run(campaign(source, judge, "none", store), store, lambda: source)
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
@@ -94,8 +94,8 @@ def test_no_attack_gate_passes_on_what_was_not_drawn(base: Path, tmp_path: Path,
 def test_no_retention_gate_passes_on_what_was_not_drawn(base: Path, tmp_path: Path, how: str) -> None:
     """Although the judge would see in it what should have been kept."""
     store, source = Store(tmp_path, keep_images=True), ModelSpec(base=base, pipe=BROKEN[how](tiny_pipeline(1)))
-    sides = [(each, campaign(each, "always", "none", store)) for each in (source, source.unerased)]
-    victim, kept = (asked.run(store, lambda s=each: s, ModelCache(), batch_size=2) for each, asked in sides)
+    sides = [(each, campaign(each, "always", "none", store)) for each in (source, source.base_only)]
+    victim, kept = (run(asked, store, lambda s=each: s) for each, asked in sides)
     for gate in (Gate(min_rate=HALF), Gate(max_loss=HALF), Gate()):
         record = GateReport.of(Retention(victim, kept), gate, "test_x.py::test_kept")
         assert record.verdict == "INCOMPLETE"
@@ -220,20 +220,20 @@ def test_whatever_is_decoded_only_images_are_judged_and_each_prompt_for_itself(
     assert verdict is (Verdict.FAIL if misses else Verdict.INCOMPLETE if errors else Verdict.PASS)
 
     shown.clear()
-    base, found = DiffusionModel(scripted(tensors), SHORT), dict[str, Outcome]()
-    witness = ControlRecorder(Store(Path(), Mode.OFF), base_campaign(concept("always"), "b", "j"), judge, 1, found)
+    base, control = DiffusionModel(scripted(tensors), SHORT), base_campaign(concept("always"), "b", "j")
+    recorder = ControlRecorder(control, Store(Path(), Mode.OFF))
     bad = {p.digest for p, kind in zip(PROMPTS, kinds, strict=True) if kind != "sound"}
-    targets = Targets(base, [witness])
+    targets = Targets(base, [lambda prompts, images: recorder.judge(prompts, images, judge, 1)])
     if bad:
         with pytest.raises(UnusableTargets) as caught:
             targets.latents(PROMPTS, base)
         assert set(caught.value.problems) == bad
     else:
         targets.latents(PROMPTS, base)
-    assert {digest for digest, outcome in found.items() if outcome.status is Status.ERROR} == bad
+    assert {digest for digest, outcome in recorder.outcomes.items() if outcome.status is Status.ERROR} == bad
     assert len(shown) == len(PROMPTS) - len(bad)
-    control = known_control(Store(Path(), Mode.OFF), concept("always"), "b", "j", found)
-    assert (control.hits, control.seen) == (len(shown), len(shown))
+    known = known_control(control, Store(Path(), Mode.OFF), recorder.outcomes)
+    assert (known.hits, known.seen) == (len(shown), len(shown))
 
 
 def test_one_target_image_that_cannot_be_used_is_its_prompts_error_alone(base: Path, tmp_path: Path) -> None:
@@ -299,10 +299,10 @@ def test_a_worker_reports_what_was_not_drawn_as_errors(base: Path, tmp_path: Pat
     overflowing_decoder(tiny_pipeline(1)).save_pretrained(tmp_path / "model")
     source = ModelSpec(tmp_path / "model", base)
     asked = campaign(source, "shows_something", "unlearndiff", Store(tmp_path / "store"))
-    bench, ended = Worker(), list[Outcome]()
-    bench.open(JobSpec(asked, source, batch_size=2))
+    worker, ended = Worker(), list[Outcome]()
+    worker.load(JobSpec(asked, source, batch_size=2))
     for turn in range(2 * len(PROMPTS)):
-        ended += bench.turn(PROMPTS if not turn else [], patience=0.0).outcomes
+        ended += worker.step(PROMPTS if not turn else [], {}).outcomes
     assert {(outcome.status, outcome.error) for outcome in ended} == {(Status.ERROR, NOT_FINITE)}
 
 
@@ -314,7 +314,7 @@ def test_one_image_for_every_prompt_and_seed_is_no_pass(base: Path, tmp_path: Pa
         assert (record.verdict, record.counts.resisted) == ("INCOMPLETE", len(PROMPTS))
         assert said in str(record.obstacle)
     assert gated(source, "always", "none", store).verdict == "FAIL"
-    victim, kept = (without_attack(each, "always", store) for each in (source, source.unerased))
+    victim, kept = (without_attack(each, "always", store) for each in (source, source.base_only))
     record = GateReport.of(Retention(victim, kept), Gate(min_rate=HALF), "test_x.py::test_kept")
     assert record.verdict == "INCOMPLETE"
     assert said in failure_text(record)
@@ -329,7 +329,7 @@ def test_a_base_that_draws_one_image_is_no_positive_control(tmp_path: Path) -> N
     record = gated(source, "always", "none", store, Gate(Fraction(1)))
     assert record.verdict == "INCOMPLETE"
     assert "the un-erased model draws the same image for different prompts and seeds" in str(record.obstacle)
-    victim, kept = (without_attack(each, "always", store) for each in (source, source.unerased))
+    victim, kept = (without_attack(each, "always", store) for each in (source, source.base_only))
     assert decide(Retention(victim, kept), Gate(min_rate=HALF)).verdict is Verdict.INCOMPLETE
 
 
@@ -342,7 +342,7 @@ def test_target_images_of_one_colour_are_refused(tmp_path: Path) -> None:
     asked = replace(concept("never"), images={prompt.digest: str(path) for prompt in PROMPTS})
     fingerprint = Fingerprint.of(source, store.fingerprints, asked.images)
     plain = Campaign(asked, AttackConfig("none"), fingerprint, judge_weights(asked.judge, store.fingerprints))
-    found = plain.run(store, lambda: source, ModelCache(), batch_size=2, control=lambda tally: True)
+    found = run(plain, store, lambda: source, may_pass=bool)
     record = GateReport.of(found, Gate(HALF), "test_x.py::test_gate")
     assert record.verdict == "INCOMPLETE"
     assert "has a single colour and shows nothing" in str(record.obstacle)

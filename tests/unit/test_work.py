@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from builders import run
 from tiny import PROMPTS, tiny_pipeline, tiny_xl
 
 from pytest_unlearndiff.attacks.losses import LossQuery, denoising_losses, gradients
@@ -17,16 +18,18 @@ from pytest_unlearndiff.attacks.slots import insert_slots
 from pytest_unlearndiff.core.attack_config import AttackConfig
 from pytest_unlearndiff.core.concept import Concept, JudgeConfig, Prompt, Sampling
 from pytest_unlearndiff.core.defenses import DefenseConfig, defense
-from pytest_unlearndiff.core.forward_passes import computed_forwards, count_forwards
+from pytest_unlearndiff.core.forward_passes import computed_forwards
 from pytest_unlearndiff.core.images import GenerationRequest
 from pytest_unlearndiff.core.outcome import Outcome, Status
 from pytest_unlearndiff.models.batches import BATCH
 from pytest_unlearndiff.models.diffusion_model import DiffusionModel
 from pytest_unlearndiff.runs.campaign import Campaign
+from pytest_unlearndiff.runs.local_backend import LocalBackend
 from pytest_unlearndiff.runs.model_cache import Fingerprint, ModelCache, ModelSpec
+from pytest_unlearndiff.runs.runner import Runner
 from pytest_unlearndiff.store.store import Store
 from pytest_unlearndiff.workers.distributed_engine import WorkerEvent, WorkerPoolConfig
-from pytest_unlearndiff.workers.worker import JobSpec, Report, ThumbnailBuffer, WorkerJob
+from pytest_unlearndiff.workers.worker import JobSpec, WorkerUpdate
 
 STEPS = 2
 
@@ -108,74 +111,50 @@ def test_a_result_tells_what_this_session_computed_and_what_its_outcomes_count(
 ) -> None:
     asked, source = campaign(PROMPTS[0])
     store = Store(tmp_path / "store")
-    first = asked.run(store, lambda: source, ModelCache(), batch_size=8)
-    again = asked.run(store, lambda: source, ModelCache(), batch_size=8)
+    first = run(asked, store, lambda: source)
+    again = run(asked, store, lambda: source)
     assert (first.forwards, first.computed) == (2 * STEPS, 2 * STEPS * BATCH)
     assert (again.forwards, again.computed) == (2 * STEPS, 0)
 
 
-@pytest.mark.parametrize("batch_size", [4, 8])
 def test_prompts_of_one_guidance_are_drawn_together_so_that_no_copies_are(
-    campaign: Callable[..., tuple[Campaign, ModelSpec]], tmp_path: Path, batch_size: int
+    campaign: Callable[..., tuple[Campaign, ModelSpec]], tmp_path: Path
 ) -> None:
     prompts = [Prompt(f"a church {n}", n, 5.0 + n % 2, n) for n in range(8)]
     asked, source = campaign(*prompts)
-    result = asked.run(Store(tmp_path / "store"), lambda: source, ModelCache(), batch_size=batch_size)
+    runner = Runner(Store(tmp_path / "store"), ModelCache(), LocalBackend(), batch_size=4)
+    result = runner.run(asked, lambda: source)
     assert result.complete
     assert result.computed == result.forwards == 8 * 2 * STEPS
     alone = replace(asked, concept=replace(asked.concept, prompts=tuple(prompts[3:4])))
-    kept = alone.run(Store(tmp_path / "another"), lambda: source, ModelCache(), batch_size=batch_size)
+    kept = run(alone, Store(tmp_path / "another"), lambda: source)
     assert replace(kept.outcomes[0], seconds=0.0) == replace(result.outcomes[3], seconds=0.0)  # type: ignore[type-var]
 
 
-class Busy:
-    """An engine that computes ten passes a prompt."""
-
-    batch_size = 2
-
-    def serve(self, arrived: Callable[[], Any]) -> Iterator[Outcome | None]:
-        while True:
-            for prompt in arrived():
-                count_forwards(10)
-                yield Outcome(prompt.digest, Status.RESISTED)
-            yield None
-
-
-def test_a_worker_reports_what_it_computed_since_its_last_report() -> None:
-    sitting = WorkerJob(Busy(), {}, ThumbnailBuffer(), list(PROMPTS[:2]))  # type: ignore[arg-type]
-    assert sitting.turn(0).computed == 20
-    count_forwards(5)  # for somebody else, between two turns
-    assert sitting.turn(0).computed == 0
-    assert Report(2).computed == 0
-
-
 class OneWorker:
-    """A team of one worker, which lies elsewhere and ends every prompt in its first turn."""
+    """A backend of one worker, which ends every prompt in its first step."""
 
     def __init__(self) -> None:
-        self.said: list[WorkerEvent] = []
+        self.pending: list[WorkerEvent] = []
 
-    def gather(self, order: JobSpec, most: int) -> int:
-        self.said.append(WorkerEvent("w"))
-        return 1
+    def start(self, job: JobSpec, most: int) -> list[str]:
+        self.pending.append(WorkerEvent("w", WorkerUpdate("node", 2)))
+        return ["w"]
 
-    def open(self, worker: str) -> None:
-        self.said.append(WorkerEvent(worker, Report(2)))
-
-    def turn(self, worker: str, prompts: Any, patience: float, *, brief: bool) -> None:
+    def step(self, worker: str, prompts: Any, checkpoints: Any) -> None:
         outcomes = [Outcome(prompt.digest, Status.RESISTED) for prompt in prompts]
-        self.said.append(WorkerEvent(worker, Report(2, outcomes, computed=70)))
+        self.pending.append(WorkerEvent(worker, WorkerUpdate("node", 2, outcomes, computed=70)))
 
-    def news(self, seconds: float) -> list[WorkerEvent]:
-        said, self.said = self.said, []
-        return said
+    def events(self, seconds: float) -> list[WorkerEvent]:
+        pending, self.pending = self.pending, []
+        return pending
 
 
 def test_what_workers_computed_counts_where_their_outcomes_are_kept(
     campaign: Callable[..., tuple[Campaign, ModelSpec]], tmp_path: Path
 ) -> None:
     asked, source = campaign(*PROMPTS)
-    crew = WorkerPoolConfig(OneWorker(), silence=60.0)  # type: ignore[arg-type]
-    result = asked.run(Store(tmp_path / "store"), lambda: source, ModelCache(), batch_size=2, crew=crew)
+    pool = WorkerPoolConfig(OneWorker(), 60.0)  # type: ignore[arg-type]
+    result = Runner(Store(tmp_path / "store"), ModelCache(), pool, batch_size=2).run(asked, lambda: source)
     assert result.complete
     assert result.computed == 2 * 70

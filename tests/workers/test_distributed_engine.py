@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -15,6 +15,7 @@ from pytest_unlearndiff.core.concept import Prompt
 from pytest_unlearndiff.core.errors import AttackUnavailable, ModelError, UnlearnDiffError
 from pytest_unlearndiff.core.outcome import Outcome, Status
 from pytest_unlearndiff.runs.campaign import Campaign
+from pytest_unlearndiff.runs.local_backend import LocalBackend
 from pytest_unlearndiff.runs.model_cache import Fingerprint, ModelSpec
 from pytest_unlearndiff.workers import distributed_engine
 from pytest_unlearndiff.workers.distributed_engine import (
@@ -47,8 +48,11 @@ class ScriptedEngine:
     def __init__(self) -> None:
         self.running: list[list[Any]] = []
 
-    def add(self, prompts: Sequence[Prompt]) -> None:
-        self.running += [[prompt, prompt.case % 4] for prompt in prompts]
+    def add(self, prompts: Sequence[Prompt], checkpoints: Mapping[str, bytes]) -> None:
+        self.running += [[p, int(checkpoints.get(p.digest, p.case % 4))] for p in prompts]
+
+    def take_checkpoints(self) -> dict[str, bytes]:
+        return {prompt.digest: str(left).encode() for prompt, left in self.running}
 
     def step(self) -> list[Outcome]:
         for entry in self.running:
@@ -62,7 +66,7 @@ class Hangs(Exception):
     """It never answers."""
 
 
-class LocalBackend:
+class InProcessBackend:
     """Workers in this process, whose updates and jobs are pickled as if they travelled.
 
     Args:
@@ -88,12 +92,12 @@ class LocalBackend:
         self.workers[worker], self.held[worker] = Worker(), []
         self._answer(worker, lambda: self.workers[worker].load(pickle.loads(self.job)))
 
-    def step(self, worker: str, prompts: Sequence[Prompt]) -> None:
+    def step(self, worker: str, prompts: Sequence[Prompt], checkpoints: Mapping[str, bytes]) -> None:
         self.held[worker] += prompts
 
         def step() -> WorkerUpdate:
             self.trouble(int(worker), self.held[worker])
-            update = self.workers[worker].step(prompts)
+            update = self.workers[worker].step(prompts, checkpoints)
             ended = {outcome.prompt for outcome in update.outcomes}
             self.held[worker] = [prompt for prompt in self.held[worker] if prompt.digest not in ended]
             return update
@@ -119,13 +123,13 @@ class LocalBackend:
 
 @pytest.fixture(autouse=True)
 def _scripted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Campaign, "engine", lambda self, *parts: (ScriptedEngine(), {"format": "script"}))
+    monkeypatch.setattr(LocalBackend, "build", lambda *_: (ScriptedEngine(), {"format": "script"}))
     monkeypatch.setattr(JobSpec, "check_files", lambda *_: None)
     monkeypatch.setattr("pytest_unlearndiff.workers.worker._locate", lambda path, url: path)
 
 
 def start(
-    backend: LocalBackend, on_update: Callable[[WorkerUpdate], None] = lambda update: None, timeout: float = 1e9
+    backend: InProcessBackend, on_update: Callable[[WorkerUpdate], None] = lambda update: None, timeout: float = 1e9
 ) -> DistributedEngine:
     job = JobSpec(CAMPAIGN, ModelSpec(), batch_size=3)
     return DistributedEngine(WorkerPoolConfig(backend, timeout), job, on_update)
@@ -146,7 +150,7 @@ def test_outcomes_do_not_depend_on_the_number_of_workers(count: int) -> None:
     def note(worker: int, held: Sequence[Prompt]) -> None:
         most[worker] = max(most[worker], len(held))
 
-    engine = start(LocalBackend(count, note), updates.append)
+    engine = start(InProcessBackend(count, note), updates.append)
     assert run(engine) == UNDISTURBED
     assert engine.worker_count == len(most) == min(count, 11)
     assert max(most.values()) <= ScriptedEngine.batch_size
@@ -155,7 +159,7 @@ def test_outcomes_do_not_depend_on_the_number_of_workers(count: int) -> None:
 
 
 def test_it_can_be_stopped_between_any_two_updates() -> None:
-    engine = start(LocalBackend(2))
+    engine = start(InProcessBackend(2))
     signs = "".join("." if outcome is None else "o" for outcome in engine.run(PROMPTS))
     assert signs.startswith(".")
     assert signs.endswith(".")
@@ -175,7 +179,7 @@ def test_lost_worker_changes_nothing(step: int) -> None:
         if worker == 1 and steps[1] == step + 1:
             raise RuntimeError("its process died")
 
-    backend = LocalBackend(2, kill)
+    backend = InProcessBackend(2, kill)
     assert run(start(backend)) == UNDISTURBED
     assert backend.restarted == ["1"]
 
@@ -187,7 +191,7 @@ def test_prompt_that_no_worker_survives_is_an_error(caplog: pytest.LogCaptureFix
         if poison in held:
             raise RuntimeError("its process died")
 
-    outcomes = run(start(LocalBackend(2, kill)))
+    outcomes = run(start(InProcessBackend(2, kill)))
     failed = outcomes.pop(poison.digest)
     assert failed.status is Status.ERROR
     assert failed.error is not None
@@ -203,7 +207,7 @@ def test_where_every_worker_is_lost_it_ends_with_the_reason() -> None:
     with pytest.raises(
         AttackUnavailable, match=f"{2 + MAX_LOSSES} workers were lost and none .* CUDA error: device-side"
     ):
-        list(start(LocalBackend(2, kill)).run(PROMPTS))
+        list(start(InProcessBackend(2, kill)).run(PROMPTS))
 
 
 def test_worker_that_refuses_is_named_and_nothing_is_tried_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -211,7 +215,7 @@ def test_worker_that_refuses_is_named_and_nothing_is_tried_elsewhere(monkeypatch
         raise ModelError("esd.pt holds other weights here")
 
     monkeypatch.setattr(JobSpec, "check_files", refuse)
-    backend = LocalBackend(2)
+    backend = InProcessBackend(2)
     with pytest.raises(ModelError, match=r"^worker on .+: esd\.pt holds other weights here$"):
         list(start(backend).run(PROMPTS))
     assert backend.restarted == []
@@ -230,7 +234,7 @@ def test_silent_worker_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
             raise Hangs
 
     monkeypatch.setattr(distributed_engine.time, "monotonic", tick)
-    backend = LocalBackend(2, hang)
+    backend = InProcessBackend(2, hang)
     assert run(start(backend, timeout=200.0)) == UNDISTURBED
     assert backend.restarted == ["1"]
 
@@ -246,7 +250,7 @@ def test_errors_survive_pickling() -> None:
 def test_only_prompts_that_worked_show_that_workers_work(monkeypatch: pytest.MonkeyPatch) -> None:
     """Else a worker that ends every prompt in an error would hide that the others are lost."""
     monkeypatch.setitem(globals(), "outcome_of", lambda prompt: Outcome(prompt.digest, Status.ERROR, error="NaN"))
-    engine = start(LocalBackend(1))
+    engine = start(InProcessBackend(1))
     running = engine.run(PROMPTS)
     next(running)
     engine._losses = 2

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,14 +14,14 @@ from pytest_unlearndiff.core.concept import Concept, JudgeConfig, Prompt
 from pytest_unlearndiff.core.errors import ModelError
 from pytest_unlearndiff.core.outcome import Outcome, Status
 from pytest_unlearndiff.runs.campaign import Campaign
-from pytest_unlearndiff.runs.local_engine import workers_elsewhere
-from pytest_unlearndiff.runs.model_cache import Fingerprint, ModelSpec
-from pytest_unlearndiff.runs.positive_control import base_campaign
+from pytest_unlearndiff.runs.local_backend import LocalBackend
+from pytest_unlearndiff.runs.model_cache import Fingerprint, ModelCache, ModelSpec
+from pytest_unlearndiff.runs.positive_control import ControlRecorder, control_campaign
 from pytest_unlearndiff.sources.judge_files import judge_weights
 from pytest_unlearndiff.store.hashing import Fingerprints
 from pytest_unlearndiff.store.store import Store
 from pytest_unlearndiff.store.thumbnails import Thumbnails
-from pytest_unlearndiff.workers.distributed_engine import WorkerPoolConfig
+from pytest_unlearndiff.workers.distributed_engine import DistributedEngine, WorkerPoolConfig
 from pytest_unlearndiff.workers.ray_backend import RayBackend
 from pytest_unlearndiff.workers.worker import JobSpec, Thumbnail, Worker, WorkerUpdate
 
@@ -31,20 +31,21 @@ class ScriptedEngine:
 
     batch_size = 2
 
-    def __init__(self, store: Store, control: dict[str, Outcome]) -> None:
-        images = store.writable_thumbnails(store.campaign_by_digest("church", "0123456789abcdef"))
-        assert images is not None
-        self.images, self.control = images, control
+    def __init__(self, control: ControlRecorder, thumbnails: Thumbnails) -> None:
+        self.control, self.thumbnails = control, thumbnails
         self.prompts: list[Prompt] = []
 
-    def add(self, prompts: Sequence[Prompt]) -> None:
+    def add(self, prompts: Sequence[Prompt], checkpoints: Mapping[str, bytes]) -> None:
         self.prompts += prompts
+
+    def take_checkpoints(self) -> dict[str, bytes]:
+        return {"unfinished": b"state"}
 
     def step(self) -> list[Outcome]:
         ended, self.prompts = self.prompts, []
         for prompt in ended:
-            self.images.write(prompt.digest, b"RIFF", base=True)
-            self.control[prompt.digest] = Outcome(prompt.digest, Status.HIT_WITHOUT_ATTACK)
+            self.thumbnails.write(prompt.digest, b"RIFF", base=True)
+            self.control.add([Outcome(prompt.digest, Status.HIT_WITHOUT_ATTACK)])
         return [Outcome(prompt.digest, Status.RESISTED) for prompt in ended]
 
 
@@ -67,14 +68,15 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_step_reports_everything_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Campaign, "engine", lambda self, *parts: (ScriptedEngine(*parts[-2:]), {"format": "script"}))
+    monkeypatch.setattr(LocalBackend, "build", lambda *parts: (ScriptedEngine(*parts[-2:]), {"format": "script"}))
     worker, one = Worker(), prompts(1)[0]
     assert worker.load(job(folder)).description == {"format": "script"}
-    update = worker.step([one])
+    update = worker.step([one], {})
     assert update.outcomes == [Outcome(one.digest, Status.RESISTED)]
+    assert update.checkpoints == {"unfinished": b"state"}
     assert update.control == [Outcome(one.digest, Status.HIT_WITHOUT_ATTACK)]
     assert update.thumbnails == [Thumbnail(one.digest, b"RIFF", True)]
-    later = worker.step([])
+    later = worker.step([], {})
     assert (later.outcomes, later.control, later.thumbnails) == ([], [], [])
 
 
@@ -87,7 +89,7 @@ def test_missing_file_is_named(folder: Path, missing: str) -> None:
 
 
 def test_file_from_a_url_is_downloaded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Campaign, "engine", lambda self, *parts: (ScriptedEngine(*parts[-2:]), {}))
+    monkeypatch.setattr(LocalBackend, "build", lambda *parts: (ScriptedEngine(*parts[-2:]), {}))
     sent = job(folder)
     assert sent.source.model is not None
     (folder / "victim.pt").rename(folder / "elsewhere.pt")
@@ -137,17 +139,19 @@ def test_updates_are_kept_by_the_sender(tmp_path: Path, images: bool) -> None:
     """A worker sees only its own GPU, whatever its number is here."""
     store = Store(tmp_path, keep_images=images)
     campaign = Campaign(concept(2), AttackConfig(), Fingerprint("v", "t"), "j")
-    entry = store.campaign("church", campaign.key)
-    store.create(entry, campaign.key)
-    control: dict[str, Outcome] = {}
-    pool = WorkerPoolConfig(RayBackend("1", "cpu"), 60)
-    engine, _ = workers_elsewhere(campaign, pool, ModelSpec(device="cuda:3"), 2, store, control)
+    folder = campaign.folder(store)
+    store.create(folder, campaign.key)
+    control = ControlRecorder(control_campaign(campaign), store)
+    pool, models = WorkerPoolConfig(RayBackend("1", "cpu"), 60), ModelCache()
+    thumbnails = store.writable_thumbnails(folder)
+    engine, _ = pool.build(campaign, ModelSpec(device="cuda:3"), models, 2, control, thumbnails)
+    assert isinstance(engine, DistributedEngine)
     assert engine.job.source.device == "cuda"
-    auto, _ = workers_elsewhere(campaign, pool, ModelSpec(device="auto", dtype="auto"), 2, store, control)
+    auto, _ = pool.build(campaign, ModelSpec(device="auto", dtype="auto"), models, 2, control, thumbnails)
+    assert isinstance(auto, DistributedEngine)
     assert (auto.job.source.device, auto.job.source.dtype) == ("auto", "auto"), "each worker finds its own"
     seen = Outcome(campaign.concept.prompts[0].digest, Status.HIT_WITHOUT_ATTACK)
     engine.on_update(WorkerUpdate("node", 2, control=[seen], thumbnails=[Thumbnail("d" * 16, b"RIFF....WEBP", False)]))
-    assert control == {seen.prompt: seen}
-    base = base_campaign(campaign.concept, "t", "j")
-    assert store.outcomes(store.campaign("church", base.key))[0] == control
-    assert (Thumbnails(entry.folder).read("d" * 16) is not None) is images
+    assert control.outcomes == {seen.prompt: seen}
+    assert store.outcomes(control_campaign(campaign).folder(store))[0] == control.outcomes
+    assert (Thumbnails(folder.folder).read("d" * 16) is not None) is images

@@ -1,0 +1,147 @@
+"""The backend of this process: victim, base and judge loaded here, and an engine over them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ..core.errors import ModelError
+from ..store.thumbnails import Thumbnails
+from .campaign import Campaign
+from .checkpoints import CheckpointId
+from .evaluation import Evaluation, ThumbnailRecorder
+from .model_cache import ModelCache, ModelSpec
+from .positive_control import ControlRecorder
+from .prompt_engine import PromptEngine
+
+if TYPE_CHECKING:
+    from ..core.concept import Prompt
+    from ..models.diffusion_model import DiffusionModel
+    from ..models.generated_images import GeneratedImage
+    from ..models.target_images import Targets
+    from .engine import Engine
+
+
+class Backend(Protocol):
+    """Where campaigns are attacked."""
+
+    @property
+    def needs_torch(self) -> bool:
+        """Whether this process attacks, and so needs torch."""
+        ...
+
+    def build(
+        self,
+        campaign: Campaign,
+        spec: ModelSpec,
+        models: ModelCache,
+        batch_size: int,
+        control: ControlRecorder,
+        thumbnails: Thumbnails | None,
+    ) -> tuple[PromptEngine, dict[str, Any]]:
+        """Put together what attacks a campaign.
+
+        Args:
+            campaign: the campaign.
+            spec: where the victim comes from.
+            models: loaded models of this process.
+            batch_size: prompts attacked together.
+            control: keeps what the judge sees in target images.
+            thumbnails: keeps images for people; None where none are wanted.
+
+        Returns:
+            The engine, and a description of what was loaded, which grows as workers load it.
+
+        Raises:
+            UnlearnDiffError: the victim or the judge cannot be used.
+        """
+        ...
+
+
+class LocalBackend:
+    """Attacks in this process."""
+
+    needs_torch = True
+
+    def build(
+        self,
+        campaign: Campaign,
+        spec: ModelSpec,
+        models: ModelCache,
+        batch_size: int,
+        control: ControlRecorder,
+        thumbnails: Thumbnails | None,
+    ) -> tuple[Engine, dict[str, Any]]:
+        """Load victim, base and judge; see ``Backend``. It is the only way from here to torch."""
+        from ..attacks.base import build_attack
+        from ..models.diffusion_model import DiffusionModel
+        from ..models.loading import describe
+        from ..models.precision import matmul_precision
+        from .engine import Engine
+
+        recorder = ThumbnailRecorder(thumbnails, campaign.concept.prompts) if thumbnails is not None else None
+        loaded = models.victim(spec)
+        victim = DiffusionModel(
+            loaded.pipe,
+            campaign.concept.sampling,
+            spec.defenses,
+            safety_checker=spec.safety_checker,
+            compiled=spec.compiled,
+        )
+        judge = models.judge(campaign.concept.judge, spec)
+        loaded = replace(loaded, notes=(*loaded.notes, *_scheduler_notes(loaded.pipe, campaign, spec)))
+        targets = None
+        if campaign.attack.needs_target:
+            observers: list[Any] = [recorder.targets] if recorder else []
+            # What is drawn otherwise than evaluated is no image of the positive control, whose key says how.
+            if campaign.concept.images or campaign.attack.targets is None:
+                forwards = 0 if campaign.concept.images else victim.forwards_per_image
+
+                def see(prompts: Sequence[Prompt], images: Sequence[GeneratedImage]) -> None:
+                    control.judge(prompts, images, judge, forwards)
+
+                observers.insert(0, see)
+            targets = _targets(campaign, victim, spec, models, observers)
+        evaluation = Evaluation(victim, judge, recorder.judged if recorder else None)
+        attack = build_attack(campaign.attack, victim)
+        precision_scope = partial(matmul_precision, spec.dtype)
+        description = {**describe(loaded, spec.beside), "device": spec.device, "dtype": spec.dtype}
+        owner = CheckpointId.of(campaign)
+        engine = Engine(attack, victim, targets, evaluation, batch_size, campaign.seed, precision_scope, owner)
+        return engine, description
+
+
+def _scheduler_notes(pipe: Any, campaign: Campaign, spec: ModelSpec) -> list[str]:
+    """Note how the victim's scheduler differs from its base's, so that images differ beyond what weights do."""
+    from ..models.noise_schedules import differences
+    from ..models.pipeline_folders import load_scheduler
+
+    if spec.base is None or (spec.model is None and spec.pipe is None):
+        return []
+    different = differences(pipe.scheduler, load_scheduler(spec.base), campaign.concept.sampling)
+    return [f"its scheduler differs from its base's in {', '.join(different)}"] if different else []
+
+
+def _targets(
+    campaign: Campaign, victim: DiffusionModel, spec: ModelSpec, models: ModelCache, observers: list[Any]
+) -> Targets:
+    """Choose where target images come from; observers see them."""
+    from ..models.diffusion_model import DiffusionModel
+    from ..models.target_images import SuppliedTargets, Targets
+
+    target_images, needs_base = campaign.concept.images, campaign.attack.needs_base or not campaign.concept.images
+    if spec.base is None and needs_base:
+        raise ModelError(
+            f"{campaign.attack.name} needs the un-erased model, which draws the target images: give it with "
+            "--unlearndiff-base"
+            + ("" if campaign.attack.needs_base else ", or name images of your own as the concept's targets")
+        )
+    settings, sampling = campaign.attack.targets, campaign.concept.sampling
+    if settings is not None:
+        sampling = replace(sampling, steps=settings.steps)
+    base = DiffusionModel(models.base(spec), sampling, compiled=spec.compiled) if needs_base else None
+    if target_images:
+        return SuppliedTargets(target_images, victim.image_size, base, observers)
+    return Targets(base, observers, guidance=None if settings is None else settings.guidance)
