@@ -1,4 +1,4 @@
-"""``python -m pytest_unlearndiff`` beside a session."""
+"""The command line ``python -m pytest_unlearndiff`` and its commands on stores."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from worlds import World
 
-from pytest_unlearndiff.__main__ import main
+from pytest_unlearndiff.__main__ import COMMANDS, main
 
 
-def test_show_lists_what_is_kept(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+def test_show(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     world.know("gbrrk.", base="......")
     assert main(["show", f"--cache-dir={world.path / '.unlearndiff'}"]) == 0
     (line,) = capsys.readouterr().out.splitlines()
@@ -25,14 +25,14 @@ def test_show_lists_what_is_kept(world: World, capsys: pytest.CaptureFixture[str
     )
 
 
-def test_show_of_what_holds_nothing_says_so(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+def test_show_of_an_empty_store(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["show", f"--cache-dir={world.path / 'nowhere'}"]) == 1
     assert capsys.readouterr().out == f"{world.path / 'nowhere'} holds no campaigns: no such folder\n"
     assert main(["show", f"--cache-dir={world.path}"]) == 1
     assert capsys.readouterr().out == f"{world.path} holds no campaigns\n"
 
 
-def test_what_needs_torch_says_so(
+def test_missing_torch_names_the_extra(
     world: World, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
@@ -42,15 +42,13 @@ def test_what_needs_torch_says_so(
     assert capfd.readouterr().err.endswith('inspect: needs torch: pip install "pytest-unlearndiff[torch]"\n')
 
 
-def test_a_module_of_its_own_that_is_missing_is_no_missing_package(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_missing_own_module_is_raised(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "pytest_unlearndiff.models.silence", None)
     with pytest.raises(ModuleNotFoundError, match="silence"):
         main(["inspect", str(tmp_path)])
 
 
-def test_a_reader_that_has_read_enough_is_no_error(world: World) -> None:
+def test_closed_pipe_is_no_error(world: World) -> None:
     world.know("gbrr.", base=".....")
     show = subprocess.Popen(
         [sys.executable, "-m", "pytest_unlearndiff", "show", f"--cache-dir={world.path / '.unlearndiff'}"],
@@ -78,7 +76,7 @@ def store(world: World) -> str:
     return f"--cache-dir={world.path / '.unlearndiff'}"
 
 
-def test_clear_asks_before_it_deletes(world: World, store: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_clear_needs_yes(world: World, store: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["clear", store]) == 1
     assert capsys.readouterr().out.endswith("2 campaigns would be deleted: add --yes\n")
     assert campaigns(world) == ["church", "church-tower"]
@@ -87,7 +85,7 @@ def test_clear_asks_before_it_deletes(world: World, store: str, capsys: pytest.C
     assert main(["clear", store, "--yes"]) == 0
 
 
-def test_clear_says_what_cannot_be_deleted(
+def test_clear_of_an_undeletable_folder(
     store: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def refuse(path: object) -> None:
@@ -103,13 +101,13 @@ def test_clear_one_concept(world: World, store: str) -> None:
     assert campaigns(world) == ["church-tower"]
 
 
-def test_prune_keeps_what_is_current(world: World, store: str) -> None:
+def test_prune_keeps_current_campaigns(world: World, store: str) -> None:
     assert main(["prune", store, "--days=1", "--yes"]) == 0
     assert campaigns(world) == ["church", "church-tower"]
 
 
 @pytest.mark.parametrize("change", ["older version", "unreadable key", "not written for days"])
-def test_prune_deletes_what_no_session_asks_for(world: World, store: str, change: str) -> None:
+def test_prune_deletes_outdated_campaigns(world: World, store: str, change: str) -> None:
     (folder,) = world.path.glob(".unlearndiff/campaigns/church-tower-*")
     key = json.loads((folder / "key.json").read_text())
     if change == "older version":
@@ -129,7 +127,7 @@ def test_no_command_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None
     assert "COMMAND" in capsys.readouterr().err
 
 
-def test_show_counts_lines_that_cannot_be_trusted(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+def test_show_counts_rejected_lines(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     journal = world.know("gbrr", base="....")
     with journal.open("a") as file:
         file.write("torn\n")
@@ -137,7 +135,7 @@ def test_show_counts_lines_that_cannot_be_trusted(world: World, capsys: pytest.C
     assert "1 line that cannot be trusted" in capsys.readouterr().out
 
 
-def test_prune_leaves_what_was_fetched_a_moment_ago(world: World) -> None:
+def test_prune_keeps_fetched_campaigns(world: World) -> None:
     """A shared store has journals alone, so nothing says yet what it was attacked with."""
     world.know("gbrr", base="....")
     (folder,) = world.path.glob(".unlearndiff/campaigns/church-*")
@@ -148,3 +146,12 @@ def test_prune_leaves_what_was_fetched_a_moment_ago(world: World) -> None:
     os.utime(folder / "journal.jsonl", (0, 0))
     assert main(["prune", store, "--days=1", "--yes"]) == 0
     assert campaigns(world) == []
+
+
+def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main(["--help"])
+    assert exit_.value.code == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    for command in COMMANDS:
+        assert f"{command.name} {command.summary}" in printed

@@ -1,4 +1,4 @@
-"""``python -m pytest_unlearndiff inspect``: what was detected, the accounting, and a status that says no."""
+"""The command ``inspect``."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_it_says_what_is_there_and_what_changed(base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_format_and_changes(base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tensors = unet(tiny_pipeline(1), ATTN2)
     save_file(tensors, tmp_path / "esd", metadata={"erase_concept": "church\x1b[2J"})
     assert main(["inspect", str(tmp_path / "esd"), f"--base={base}"]) == 0
@@ -39,7 +39,7 @@ def test_it_says_what_is_there_and_what_changed(base: Path, tmp_path: Path, caps
     assert lines[-1] == "verdict: can be attacked"
 
 
-def test_what_is_at_a_url_is_copied_and_what_was_left_out_is_told(
+def test_url_and_ignored_tensors(
     base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "tmp").mkdir()
@@ -52,7 +52,7 @@ def test_what_is_at_a_url_is_copied_and_what_was_left_out_is_told(
     assert lines[-1] == "verdict: can be attacked"
 
 
-def test_a_pipeline_needs_no_base(base: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_pipeline_without_base(base: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["inspect", str(base)]) == 0
     assert "unknown without a base" in capsys.readouterr().out
 
@@ -67,9 +67,7 @@ def test_a_pipeline_needs_no_base(base: Path, capsys: pytest.CaptureFixture[str]
         ("nothing", "there is nothing at"),
     ],
 )
-def test_a_refusal_is_status_1_and_one_line(
-    content: str, reason: str, base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_refusal(content: str, reason: str, base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path, arguments, tensors = tmp_path / "x", [f"--base={base}"], unet(tiny_pipeline(1), ATTN2)
     if content == "unchanged":
         save_file(unet(tiny_pipeline(0)), path)
@@ -88,7 +86,7 @@ def test_a_refusal_is_status_1_and_one_line(
         assert main(["inspect", str(path), *arguments, "--partial"]) == 0
 
 
-def test_an_assumed_base_and_what_to_know_are_told(
+def test_assumed_base_and_notes(
     base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The format that every safetensors file names is nothing to tell."""

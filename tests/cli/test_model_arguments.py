@@ -1,4 +1,4 @@
-"""Models that commands are given: told where they are not there before torch is imported, and by Hub id."""
+"""Models that commands are given."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pytest_unlearndiff.core.errors import ModelError
 
 
 @pytest.mark.parametrize("words", [["inspect", "gone"], ["calibrate", "church", "--base", "gone"]])
-def test_a_wrong_path_is_told_without_torch(words: list[str]) -> None:
+def test_wrong_path_is_told_without_torch(words: list[str]) -> None:
     code = (
         "import sys; from pytest_unlearndiff.__main__ import main\n"
         f"status = main({words!r}); raise SystemExit(9 if 'torch' in sys.modules else status)"
@@ -24,12 +24,12 @@ def test_a_wrong_path_is_told_without_torch(words: list[str]) -> None:
     assert "gone. Give a pipeline folder" in told.stderr
 
 
-def test_a_hub_id_that_is_not_here_says_how_to_fetch_it() -> None:
+def test_missing_hub_id_names_the_remedy() -> None:
     with pytest.raises(ModelError, match=r"nothing at nobody/nothing; nor is .* hf download nobody/nothing\. Give"):
         model_path("nobody/nothing")
 
 
-def test_what_is_there_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_path_import_string_and_hub_id(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert model_path(str(EMOJI / "model")) == EMOJI / "model"
     assert model_path("pkg.mod:load", allow_import_string=True) == Path("pkg.mod:load")
     with pytest.raises(ModelError, match="nothing at"):

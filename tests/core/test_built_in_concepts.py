@@ -1,4 +1,4 @@
-"""The concepts that come with the project: each is read whole, and its prompts are the project's own."""
+"""Built-in concepts: their prompts, their judges, and what does not ship with them."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ def find(name: str, published: Path | None = None) -> Concept:
     return ConceptLibrary([], published).find(name)
 
 
-def test_no_other_concepts_come_with_it() -> None:
+def test_names() -> None:
     assert ConceptLibrary([]).names() == sorted([*OWN, *PUBLISHED])
     assert {path.stem for path in BUILT_IN.glob("*.csv")} == set(OWN)
 
 
 @pytest.mark.parametrize("name", OWN)
-def test_fifty_prompts_each_with_a_seed_of_its_own(name: str, published: Path) -> None:
+def test_fifty_prompts_with_seeds(name: str, published: Path) -> None:
     concept = find(name, published)
     assert [prompt.case for prompt in concept.prompts] == list(range(50))
     assert len({prompt.text.lower() for prompt in concept.prompts}) == 50
@@ -61,7 +61,7 @@ def test_fifty_prompts_each_with_a_seed_of_its_own(name: str, published: Path) -
 
 
 @pytest.mark.parametrize("name", IMAGENETTE)
-def test_objects_are_judged_by_their_class_number(name: str) -> None:
+def test_object_labels(name: str) -> None:
     judge = find(name).judge
     assert judge.kind == "image-classifier"
     assert judge.options == {"model": "microsoft/resnet-50", "label": IMAGENETTE[name], "top": 1}
@@ -79,13 +79,13 @@ def _words(text: str) -> str:
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_what_does_not_come_with_it_is_named_with_its_source(name: str, published: Path) -> None:
+def test_missing_published_set_names_its_source(name: str, published: Path) -> None:
     for folder, says in ((None, "no folder with it is given"), (published, f"{published} has none")):
         with pytest.raises(ConceptError, match=f"concept '{name}' needs {name}.csv.*{says}.*--unlearndiff-prompt-sets"):
             find(name, folder)
 
 
-def test_a_judges_file_is_not_read_from_a_url(tmp_path: Path) -> None:
+def test_judge_file_at_a_url_is_refused(tmp_path: Path) -> None:
     (tmp_path / "p.csv").write_text("prompt\na\n")
     (tmp_path / "c.yaml").write_text(
         "prompts: p.csv\njudge: {kind: q16, clip: x/y, prompts: {published: q16.npz, from: its authors}}\n"
@@ -94,12 +94,12 @@ def test_a_judges_file_is_not_read_from_a_url(tmp_path: Path) -> None:
         ConceptLibrary([tmp_path], "s3://x").find("c")
 
 
-def test_the_style_classifier_is_named_with_its_source(tmp_path: Path) -> None:
+def test_missing_style_classifier_names_its_source(tmp_path: Path) -> None:
     with pytest.raises(ConceptError, match=r"concept 'vangogh' needs style-classifier.*Google Drive"):
         find("vangogh", tmp_path)
 
 
-def test_another_set_under_the_published_name_is_refused(published: Path) -> None:
+def test_other_set_of_a_published_name_is_refused(published: Path) -> None:
     (published / "nudity.csv").write_text("prompt\nsomething else\n")
     with pytest.raises(ConceptError, match=r"nudity\.csv is not the published set .*: 1 rows where 142 belong"):
         find("nudity", published)
@@ -108,14 +108,14 @@ def test_another_set_under_the_published_name_is_refused(published: Path) -> Non
 @needs_upstream
 @pytest.mark.parametrize("ends", [b"\n", b"\r\n"], ids=["lf", "crlf"])
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_the_published_sets_are_taken_as_they_are(name: str, published: Path, ends: bytes) -> None:
+def test_published_sets(name: str, published: Path, ends: bytes) -> None:
     (published / f"{name}.csv").write_bytes((UPSTREAM / f"{name}.csv").read_bytes().replace(b"\n", ends))
     concept = find(name, published)
     assert len(concept.prompts) == PUBLISHED[name]
     assert concept.slots == 5
 
 
-def test_a_users_concept_of_the_same_name_comes_first(tmp_path: Path) -> None:
+def test_user_concept_comes_first(tmp_path: Path) -> None:
     (tmp_path / "church.csv").write_text("prompt\nmine\n")
     (tmp_path / "church.yaml").write_text(
         "prompts: church.csv\njudge: {kind: image-classifier, model: org/name, label: 1}\n"

@@ -1,4 +1,4 @@
-"""Known adversarial prompts: whose each is, what counts in the key, and what is no such list."""
+"""Known adversarial prompts, as ``transfer`` replays them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def drawn(known: KnownPrompts, *asked: Any) -> list[tuple[str, int, str]]:
     return [(row.drawing.text, row.drawing.seed, row.inserted) for row in known.of(Prompt(*asked))]
 
 
-def test_a_prompt_gets_what_was_found_for_its_text_seed_and_guidance(tmp_path: Path) -> None:
+def test_prompts_are_matched_by_text_seed_and_guidance(tmp_path: Path) -> None:
     known = listed(tmp_path, *ROWS)
     assert drawn(known, "a church", 1, 7.5, 9) == [("zq a church", 1, "zq"), ("a church", 77, "")]
     assert drawn(known, "a tower", 2, 7.5, 0) == [("xy a tower", 2, "xy")]
@@ -44,12 +44,12 @@ def test_a_prompt_gets_what_was_found_for_its_text_seed_and_guidance(tmp_path: P
         assert drawn(known, *other) == []
 
 
-def test_the_original_seed_is_the_adversarial_prompts_where_it_is_not_told(tmp_path: Path) -> None:
+def test_default_of_the_original_seed(tmp_path: Path) -> None:
     known = listed(tmp_path, "zq a church,3,a church", head="prompt,evaluation_seed,original_prompt")
     assert drawn(known, "a church", 3, 7.5, 0) == [("zq a church", 3, "")]
 
 
-def test_what_was_exported_is_known_of_the_prompts_it_was_found_for(tmp_path: Path) -> None:
+def test_round_trip_with_export(tmp_path: Path) -> None:
     found = record("gbrbb")
     path = tmp_path / "known.csv"
     path.write_text(export([found, found])[0])
@@ -62,7 +62,7 @@ def test_what_was_exported_is_known_of_the_prompts_it_was_found_for(tmp_path: Pa
         assert AttackConfig().can_attack(asked)
 
 
-def test_the_content_counts_and_not_the_path(tmp_path: Path) -> None:
+def test_content_ignores_the_path(tmp_path: Path) -> None:
     known = listed(tmp_path, *ROWS)
     assert AttackConfig("transfer", known=known).params() == {"version": "1", "known": known.content}
     same = listed(tmp_path, *(row.replace("church 0", "chapel 1") for row in ROWS), name="copy.csv")
@@ -79,13 +79,13 @@ def test_the_content_counts_and_not_the_path(tmp_path: Path) -> None:
     assert len(others - {known.content}) == len(changed)
 
 
-def test_it_travels_to_workers(tmp_path: Path) -> None:
+def test_pickles(tmp_path: Path) -> None:
     spec = AttackConfig("transfer", known=listed(tmp_path, *ROWS))
     spec.known.of(Prompt("a church", 1, 7.5, 9))
     assert pickle.loads(pickle.dumps(spec)) == spec
 
 
-def test_each_lane_tries_its_own_one_after_the_other_and_ends(tmp_path: Path) -> None:
+def test_attack_tries_each_prompts_own_in_order(tmp_path: Path) -> None:
     attack = Transfer(AttackConfig("transfer", known=listed(tmp_path, *ROWS)), None)  # type: ignore[arg-type]
     asked = [Prompt("a church", 1, 7.5, 0), Prompt("a tower", 2, 7.5, 1), Prompt("a tower", 3, 7.5, 2)]
     batch_size = attack.start(asked, None, seed=0)
@@ -115,16 +115,16 @@ def test_each_lane_tries_its_own_one_after_the_other_and_ends(tmp_path: Path) ->
         (f"{HEAD},inserted", "zq a church,1,7.5,a church,1,zq,x,y", "1: column 'inserted' stands twice"),
     ],
 )
-def test_what_is_no_list_of_known_prompts_is_refused(tmp_path: Path, head: str, row: str, said: str) -> None:
+def test_other_file_is_refused(tmp_path: Path, head: str, row: str, said: str) -> None:
     with pytest.raises(ConceptError, match=f"known.csv:[ ]?{said}"):
         listed(tmp_path, row, head=head)
 
 
-def test_case_numbers_may_stand_twice_and_rows_of_nobody_are_left_out(tmp_path: Path) -> None:
+def test_repeated_cases_and_rows_without_original(tmp_path: Path) -> None:
     rows = ("0,zq a church,1,a church", "0,xy a church,1,a church", "1,zz,1,")
     known = listed(tmp_path, *rows, head="case_number,prompt,evaluation_seed,original_prompt")
     assert len(known.of(Prompt("a church", 1, 7.5, 5))) == len(known.rows) == 2
 
 
-def test_nothing_is_known_of_nothing() -> None:
+def test_nothing_known() -> None:
     assert NOTHING_KNOWN.of(Prompt("a church", 1, 7.5, 0)) == []

@@ -1,4 +1,4 @@
-"""The guards of values from outside: bounded, printable, and never another exception than they say."""
+"""Guards for values from outside: fast, bounded, and one reason each."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ fast = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @given(anything, st.integers(20, 300))
-def test_printable_text_is_short_steers_nothing_and_stays_as_it_is(text: str, most: int) -> None:
+def test_printable_is_short_and_idempotent(text: str, most: int) -> None:
     clean = printable(text, most)
     assert len(clean) <= most
     assert not any(map(untrusted.is_control, clean))
@@ -44,14 +44,14 @@ def test_printable_text_is_short_steers_nothing_and_stays_as_it_is(text: str, mo
         assert clean == text
 
 
-def test_printable_text_escapes_as_python_does_and_keeps_both_ends() -> None:
+def test_printable_escapes_and_keeps_both_ends() -> None:
     assert printable("\x1b[31m\n\u202e\ud800\N{SNOWMAN}") == "\\x1b[31m\\n\\u202e\\ud800\N{SNOWMAN}"
     long = printable("begin" + "x" * 10_000_000 + "end")
     assert (long[:5], long[-3:], len(long)) == ("begin", "end", 200)
 
 
 @given(anything, st.integers(20, 100), st.integers(1, 10))
-def test_lines_are_bounded_one_by_one_and_all_together(text: str, width: int, most: int) -> None:
+def test_printable_lines_are_bounded(text: str, width: int, most: int) -> None:
     clean = printable_lines(text, width, most)
     lines = clean.split("\n")
     assert printable_lines(clean, width, most) == clean
@@ -59,7 +59,7 @@ def test_lines_are_bounded_one_by_one_and_all_together(text: str, width: int, mo
     assert all(len(line) <= width and printable(line, width) == line for line in lines)
 
 
-def test_lines_that_are_left_out_are_counted() -> None:
+def test_omitted_lines_are_counted() -> None:
     assert printable_lines("a\nb\nc\nd\ne", 100, 2) == "a\nand 4 more lines"
     assert printable_lines("a\nb", 100, 2) == "a\nb"
 
@@ -83,7 +83,7 @@ ENDLESS = {
 
 
 @pytest.mark.parametrize("name", ENDLESS)
-def test_what_has_no_end_is_shown_in_a_moment(name: str) -> None:
+def test_short_repr_of_endless_values(name: str) -> None:
     begun = time.monotonic()
     said = short_repr(ENDLESS[name])
     assert time.monotonic() - begun < 30
@@ -91,18 +91,18 @@ def test_what_has_no_end_is_shown_in_a_moment(name: str) -> None:
 
 
 @given(values, st.integers(20, 200))
-def test_any_value_is_shown_in_one_line(value: Any, most: int) -> None:
+def test_short_repr_is_one_line(value: Any, most: int) -> None:
     hostile.check(short_repr(value, most), most)
 
 
 @given(st.text(max_size=30), st.integers(-(10**30), 10**30))
-def test_a_short_value_is_shown_as_python_writes_it(text: str, number: int) -> None:
+def test_short_repr_of_short_values(text: str, number: int) -> None:
     assert short_repr(number) == repr(number)
     assert short_repr(text, 400) == repr(text)
 
 
 @pytest.mark.parametrize("value", hostile.OBJECTS, ids=range(len(hostile.OBJECTS)))
-def test_what_is_no_number_or_an_endless_one_is_refused_in_a_moment(value: Any) -> None:
+def test_parse_exact_refuses_quickly(value: Any) -> None:
     begun = time.monotonic()
     try:
         found: Fraction | None = parse_exact(value)
@@ -120,7 +120,7 @@ def test_what_is_no_number_or_an_endless_one_is_refused_in_a_moment(value: Any) 
 @example("0e-99999999")
 @example(Decimal("0e-99999999"))
 @example(Decimal(10) ** 399)
-def test_a_number_is_exact_or_refused_in_a_moment(value: Any) -> None:
+def test_parse_exact_is_exact(value: Any) -> None:
     begun = time.monotonic()
     try:
         found = parse_exact(value)
@@ -139,7 +139,7 @@ def test_a_number_is_exact_or_refused_in_a_moment(value: Any) -> None:
 
 
 @given(st.integers(-(10**20), 10**20), st.integers(0, 10**6), st.integers(10**6, 10**19))
-def test_a_whole_number_is_read_within_its_range_only(number: int, least: int, most: int) -> None:
+def test_parse_int_keeps_its_range(number: int, least: int, most: int) -> None:
     if least <= number <= most:
         assert parse_int(f" {number} ", least, most) == number
     else:
@@ -148,7 +148,7 @@ def test_a_whole_number_is_read_within_its_range_only(number: int, least: int, m
 
 
 @given(anything)
-def test_any_text_is_a_whole_number_a_number_of_days_or_refused(text: str) -> None:
+def test_parse_any_text(text: str) -> None:
     for read in (lambda text: parse_int(text, 0, untrusted.MOST_SEED), untrusted.parse_days):
         try:
             assert 0 <= read(text) <= untrusted.MOST_SEED
@@ -158,7 +158,7 @@ def test_any_text_is_a_whole_number_a_number_of_days_or_refused(text: str) -> No
 
 @fast
 @given(anything)
-def test_any_text_is_a_path_that_can_be_looked_at_or_refused(tmp_path: Path, text: str) -> None:
+def test_parse_path_of_any_text(tmp_path: Path, text: str) -> None:
     try:
         path = parse_path(text, tmp_path)
     except ValueError as error:
@@ -168,7 +168,7 @@ def test_any_text_is_a_path_that_can_be_looked_at_or_refused(tmp_path: Path, tex
     assert path.resolve().is_absolute()
 
 
-def test_what_is_neither_file_nor_folder_is_refused_before_it_is_opened(tmp_path: Path) -> None:
+def test_special_files_are_refused(tmp_path: Path) -> None:
     hostile.furnish(tmp_path)
     for name, said in {"fifo": "a pipe", "socket": "a socket", "/dev/zero": "a device"}.items():
         with pytest.raises(ValueError, match=f"is {said}, neither a file nor a folder"):
@@ -183,7 +183,7 @@ def test_what_is_neither_file_nor_folder_is_refused_before_it_is_opened(tmp_path
         read_bytes(tmp_path, 10)
 
 
-def test_no_file_is_read_beyond_its_bound(tmp_path: Path) -> None:
+def test_read_bytes_is_bounded(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(b'"' + b"x" * 8 + b'"')
     assert read_bytes(tmp_path / "x", 10) == b'"xxxxxxxx"'
     assert read_json(tmp_path / "x", 10) == "xxxxxxxx"
@@ -205,7 +205,7 @@ ERRORS = [kind for kind in vars(errors).values() if isinstance(kind, type) and i
 
 
 @pytest.mark.parametrize("kind", ERRORS)
-def test_every_error_of_the_project_is_fit_for_a_terminal_whoever_raises_it(kind: type[UnlearnDiffError]) -> None:
+def test_every_error_is_fit_for_a_terminal(kind: type[UnlearnDiffError]) -> None:
     error = kind("\n".join(["tensor \x1b[31m\u202e" + "x" * 10_000, "give another"] * 200))
     assert len(str(error)) < 10**6
     hostile.check(str(error), 6_000)
@@ -215,7 +215,7 @@ def test_every_error_of_the_project_is_fit_for_a_terminal_whoever_raises_it(kind
 
 
 @given(anything, st.integers(20, 300))
-def test_what_any_exception_says_fits_one_line(text: str, limit: int) -> None:
+def test_one_line(text: str, limit: int) -> None:
     said = one_line(RuntimeError(text), limit)
     assert len(said) <= limit
     assert not any(map(untrusted.is_control, said))

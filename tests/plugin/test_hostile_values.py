@@ -63,7 +63,7 @@ def accepted(world: World, option: Option) -> list[str]:
 
 
 @pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.name)
-def test_an_option_refuses_or_takes_each_value(furnished: World, option: Option) -> None:
+def test_option_values(furnished: World, option: Option) -> None:
     found = accepted(furnished, option)
     assert len(found) <= 15 or option.name in ANY_TEXT, [ascii(text)[:60] for text in found]
     # What is taken must not end the session in another way later: a gate is collected with it.
@@ -109,13 +109,13 @@ def module(mark: str, fixture: str, keyword: str) -> str:
 
 
 @pytest.mark.parametrize("keyword", KEYWORDS)
-def test_a_marker_refuses_each_value_at_collection(furnished: World, keyword: str) -> None:
+def test_marker_values(furnished: World, keyword: str) -> None:
     furnished.tests(module("unlearndiff", "unlearndiff_attack", keyword))
     refused_at_collection(furnished, keyword)
 
 
 @pytest.mark.parametrize("keyword", RETENTION)
-def test_a_retention_marker_refuses_each_value_at_collection(furnished: World, keyword: str) -> None:
+def test_retention_marker_values(furnished: World, keyword: str) -> None:
     furnished.tests(module("unlearndiff_retains", "unlearndiff_retention", keyword))
     refused_at_collection(furnished, keyword)
 
@@ -132,7 +132,7 @@ def refused_at_collection(world: World, keyword: str) -> None:
 
 
 @pytest.mark.parametrize("keyword", KEYWORDS)
-def test_a_gate_file_refuses_each_value_with_its_line(furnished: World, keyword: str) -> None:
+def test_gate_file_values(furnished: World, keyword: str) -> None:
     lines = [f"  g{i}: {json.dumps({'concept': 'church', keyword: text})}" for i, text in enumerate(TEXTS)]
     furnished.file("release.unlearndiff.yaml", "\n".join(["gates:", *lines]))
     result = furnished.ask("--collect-only", "-q")
@@ -141,7 +141,7 @@ def test_a_gate_file_refuses_each_value_with_its_line(furnished: World, keyword:
     assert len(refused) > 0.8 * len(TEXTS)
 
 
-def test_names_of_gates_reach_terminals_as_text(furnished: World) -> None:
+def test_gate_names_are_escaped(furnished: World) -> None:
     lines = [f"  ? {json.dumps(text)}\n  : {{concept: church, max_asr: 10%}}" for text in TEXTS]
     furnished.file("release.unlearndiff.yaml", "\n".join(["gates:", *lines]))
     result = furnished.ask("--collect-only", "-q")
@@ -160,7 +160,7 @@ COMPARISONS = (
 )
 
 
-def test_a_comparison_that_is_always_true_fails_its_test(world: World) -> None:
+def test_comparison_that_is_always_true(world: World) -> None:
     world.know("bbbbbbbbbb")
     compared = [text.replace("RESULT", "result") if "RESULT" in text else f"result.{text}" for text in COMPARISONS]
     world.tests(
@@ -200,7 +200,7 @@ NUMBERS = (10**30, -1, 2**64, 1e308, True, None, [], {}, [[[]]], {"x": 1})
 
 
 @pytest.mark.parametrize("place", [*places(CONCEPT)], ids=".".join)
-def test_a_concept_file_refuses_each_value(furnished: World, place: tuple[str, ...]) -> None:
+def test_concept_file_values(furnished: World, place: tuple[str, ...]) -> None:
     path = furnished.path / "one.yaml"
     for value in (*TEXTS, *NUMBERS):
         path.write_text(json.dumps(replaced(CONCEPT, place, value)))
@@ -212,7 +212,7 @@ def test_a_concept_file_refuses_each_value(furnished: World, place: tuple[str, .
 @pytest.mark.parametrize(
     "kind", ["nudenet", "clip-zero-shot", "q16", "diffusion-classifier", "vlm", "any-of", "function"]
 )
-def test_a_judge_refuses_or_takes_each_value(furnished: World, kind: str) -> None:
+def test_judge_values(furnished: World, kind: str) -> None:
     from pytest_unlearndiff.core.registry import registry
 
     path = furnished.path / "concepts" / "one.yaml"
@@ -254,7 +254,7 @@ BOMBS = {
 
 
 @pytest.mark.parametrize("name", BOMBS)
-def test_yaml_of_few_lines_takes_neither_time_nor_room(furnished: World, name: str) -> None:
+def test_yaml_bombs(furnished: World, name: str) -> None:
     path = furnished.file("concepts/bomb.yaml", BOMBS[name])
     furnished.file("release.unlearndiff.yaml", BOMBS[name])
     begun = time.monotonic()
@@ -265,7 +265,7 @@ def test_yaml_of_few_lines_takes_neither_time_nor_room(furnished: World, name: s
     assert time.monotonic() - begun < 30
 
 
-def test_a_pipe_in_the_place_of_any_file_is_not_waited_for(furnished: World) -> None:
+def test_pipes_are_not_waited_for(furnished: World) -> None:
     for name in (
         "church.csv",
         "pipe.yaml",
@@ -306,7 +306,7 @@ def test_a_pipe_in_the_place_of_any_file_is_not_waited_for(furnished: World) -> 
 
 
 @pytest.mark.parametrize("column", ["prompt", "evaluation_seed", "evaluation_guidance", "case_number", "image"])
-def test_a_prompt_sets_cells_are_refused_or_text(column: str) -> None:
+def test_prompt_set_cells(column: str) -> None:
     for text in TEXTS:
         cells = {
             "prompt": "a church",
@@ -353,12 +353,12 @@ FURTHER = [
 ]
 
 
-def test_every_command_is_tried() -> None:
+def test_arguments_cover_every_command() -> None:
     assert set(LINES) == {command.name for command in COMMANDS}
 
 
 @pytest.mark.parametrize("line", [*((name, *rest) for name, rest in LINES.items()), *FURTHER], ids=" ".join)
-def test_a_command_refuses_or_takes_each_value(
+def test_command_values(
     furnished: World, line: tuple[str, ...], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(furnished.path)

@@ -1,4 +1,4 @@
-"""A model at a URL: the same as its file, fetched once, and asked about in every session."""
+"""A model at a URL: the same as its file, downloaded once, and checked in every session."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def url(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         yield f"{web.url}/model.safetensors"
 
 
-def test_the_option(world: World, url: str, workers: tuple[str, ...]) -> None:
+def test_option(world: World, url: str, workers: tuple[str, ...]) -> None:
     world.know("gbrrrrrrrr")
     world.gate("max_asr='20%'")
     # Of a file as young as the server's whole seconds nobody can tell that it has not changed, and it is fetched again.
@@ -33,7 +33,7 @@ def test_the_option(world: World, url: str, workers: tuple[str, ...]) -> None:
     assert "fetching" not in again.stderr.str()
 
 
-def test_what_changed_there_is_another_model(world: World, url: str) -> None:
+def test_changed_file_is_another_model(world: World, url: str) -> None:
     world.know("gbrrrrrrrr")
     world.gate("max_asr='20%'")
     options = (f"--unlearndiff-model={url}", "--unlearndiff-base=base", REQUIRE)
@@ -44,7 +44,7 @@ def test_what_changed_there_is_another_model(world: World, url: str) -> None:
     assert "10 of 10 prompts are missing" in result.stdout.str()
 
 
-def test_the_replay_line_has_it(world: World, url: str) -> None:
+def test_replay_line(world: World, url: str) -> None:
     world.know("bbrrrrrrrr")
     world.gate("max_asr=0.1")
     result = world.bare(f"--unlearndiff-model={url}", "--unlearndiff-base=base", REQUIRE)
@@ -53,7 +53,7 @@ def test_the_replay_line_has_it(world: World, url: str) -> None:
     assert f"--unlearndiff-model={url} " in line
 
 
-def test_reports_name_it_without_what_may_let_others_in(world: World, url: str) -> None:
+def test_reports_redact_the_url(world: World, url: str) -> None:
     world.know("bbrrrrrrrr")
     world.gate("max_asr=0.1")
     signed = url.replace("://", "://me:pass-0123@") + "?signature=sig-0123456789"
@@ -64,13 +64,13 @@ def test_reports_name_it_without_what_may_let_others_in(world: World, url: str) 
     assert f"  model: {url}" in section(result)
     kept = [*(world.path / "out").iterdir(), *(world.path / ".unlearndiff/gates").iterdir()]
     said = [result.stdout.str(), result.stderr.str(), *(path.read_text(encoding="utf-8") for path in kept)]
-    assert len(said) == 8
+    assert len(said) == 7
     assert sum(url in text for text in said) >= 6
     for secret in ("pass-0123", "sig-0123456789"):
         assert not [text for text in said if secret in text]
 
 
-def test_the_marker(world: World, url: str) -> None:
+def test_marker(world: World, url: str) -> None:
     world.know("bbrrrrrrrr")
     world.gate(f"max_asr=0.1, model={url!r}")
     result = world.bare("--unlearndiff-base=base", REQUIRE)
@@ -78,7 +78,7 @@ def test_the_marker(world: World, url: str) -> None:
     assert [line for line in section(result) if "2/10 = 20.0%" in line]
 
 
-def test_a_wrong_url_is_one_error(world: World, url: str) -> None:
+def test_wrong_url_is_one_error(world: World, url: str) -> None:
     world.gate("max_asr=0.1")
     result = world.bare(f"--unlearndiff-model={url}x")
     assert result.ret == 4
@@ -89,7 +89,7 @@ def test_a_wrong_url_is_one_error(world: World, url: str) -> None:
     assert result.ret == 2
 
 
-def test_quiet_is_quiet(world: World, url: str) -> None:
+def test_quiet_session_tells_no_download(world: World, url: str) -> None:
     world.know("rrrrrrrrrr")
     world.gate("max_asr=0.1")
     result = world.bare(f"--unlearndiff-model={url}", "--unlearndiff-base=base", REQUIRE, "-q")

@@ -1,4 +1,4 @@
-"""Concepts whose prompts are at a URL, in a session: checked at collection, kept, and then read without a network."""
+"""Prompt sets at URLs in a session: checked at collection, kept, and then read without a network."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def elsewhere(world: World, **pins: object) -> None:
     world.gate("max_asr='50%'")
 
 
-def test_a_pinned_set_needs_its_place_only_once(world: World, workers: tuple[str, ...]) -> None:
+def test_pinned_set_needs_the_network_once(world: World, workers: tuple[str, ...]) -> None:
     elsewhere(world, sha256=SHA256, rows=2)
     world.scripted("rr")
     world.attack("--unlearndiff-exhaustive", *workers).assert_outcomes(passed=1)
@@ -28,7 +28,7 @@ def test_a_pinned_set_needs_its_place_only_once(world: World, workers: tuple[str
     world.run(*workers).assert_outcomes(passed=1)
 
 
-def test_what_is_not_there_is_a_collection_error(world: World) -> None:
+def test_missing_set_is_a_collection_error(world: World) -> None:
     elsewhere(world)
     (world.path / "away" / "church.csv").unlink()
     result = world.ask()
@@ -36,7 +36,7 @@ def test_what_is_not_there_is_a_collection_error(world: World) -> None:
     result.stdout.fnmatch_lines(["*test_gate: prompt set file://*church.csv cannot be fetched: FileNotFoundError*"])
 
 
-def test_the_published_place_may_be_a_url(world: World) -> None:
+def test_published_sets_at_a_url(world: World) -> None:
     url = world.file("away/nudity.csv", CSV).parent.as_uri()
     world.gate("max_asr='50%'", concept="nudity")
     result = world.ask(f"--unlearndiff-prompt-sets={url}")
@@ -44,7 +44,7 @@ def test_the_published_place_may_be_a_url(world: World) -> None:
     result.stdout.fnmatch_lines([says])
 
 
-def test_a_published_place_that_is_nowhere_is_a_usage_error(world: World) -> None:
+def test_missing_folder_of_published_sets_is_a_usage_error(world: World) -> None:
     result = world.ask("--unlearndiff-prompt-sets=gone")
     assert result.ret == 4
     result.stderr.fnmatch_lines(["*--unlearndiff-prompt-sets: there is nothing at *gone. Give the folder*, a URL, or*"])

@@ -18,7 +18,7 @@ def shared(world: World) -> str:
     return f"file://{world.path / 'shared'}"
 
 
-def test_what_one_machine_attacked_another_reads(world: World, shared: str, workers: tuple[str, ...]) -> None:
+def test_other_machine_reads_the_outcomes(world: World, shared: str, workers: tuple[str, ...]) -> None:
     first = world.attack(f"--unlearndiff-cache-dir={shared}", *workers)
     assert "10 attacked" in "".join(section(first))
     shutil.rmtree(world.path / ".unlearndiff")
@@ -28,7 +28,7 @@ def test_what_one_machine_attacked_another_reads(world: World, shared: str, work
     assert not (world.path / ".unlearndiff").exists()
 
 
-def test_a_place_out_of_reach_is_one_clear_error(world: World, shared: str) -> None:
+def test_unreachable_url_is_one_error(world: World, shared: str) -> None:
     result = world.attack("--unlearndiff-cache-dir=nowhere://bucket")
     assert result.ret == 1
     result.stdout.fnmatch_lines(["E *StoreError: the store nowhere://bucket cannot be read: *--unlearndiff-cache-dir"])
@@ -54,14 +54,14 @@ def test_push_and_pull(world: World, shared: str, capsys: pytest.CaptureFixture[
     assert f"  victim: {world.path / 'model.safetensors'}" in section(result)
 
 
-def test_a_report_from_a_shared_store_names_the_model(world: World, shared: str) -> None:
+def test_summary_names_the_shared_model(world: World, shared: str) -> None:
     world.attack(f"--unlearndiff-cache-dir={shared}")
     shutil.rmtree(world.path / ".unlearndiff")
     result = world.run("-v", f"--unlearndiff-cache-dir={shared}")
     assert f"  victim: {world.path / 'model.safetensors'}" in section(result)
 
 
-def test_what_was_known_before_there_was_a_shared_store_is_sent_there(world: World, shared: str) -> None:
+def test_earlier_outcomes_are_sent(world: World, shared: str) -> None:
     world.attack()
     again = world.attack(f"--unlearndiff-cache-dir={shared}")
     assert "all 10 from the store" in "".join(section(again))
@@ -95,7 +95,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("what", WRONG)
-def test_a_wrong_place_is_named_and_no_mere_miss(world: World, shared: str, what: str) -> None:
+def test_wrong_place_is_named(world: World, shared: str, what: str) -> None:
     make, said = WRONG[what]
     make(world)
     place = f"--unlearndiff-cache-dir={shared}"
@@ -119,7 +119,7 @@ def test_a_wrong_place_is_named_and_no_mere_miss(world: World, shared: str, what
         ("push", "nowhere/shared", "push: the shared store {url} cannot be written: there is no folder {path}/nowhere"),
     ],
 )
-def test_an_exchange_with_a_wrong_place_fails_and_names_it(
+def test_push_and_pull_name_a_wrong_place(
     world: World, shared: str, command: str, place: str, said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     world.know("rb")
@@ -132,6 +132,6 @@ def test_an_exchange_with_a_wrong_place_fails_and_names_it(
     assert not (world.path / "nowhere").exists()
 
 
-def test_a_store_without_campaigns_has_nothing_to_send(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+def test_push_of_an_empty_store(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["push", f"--cache-dir={world.path / 'typo'}", f"file://{world.path / 'shared'}"]) == 1
     assert capsys.readouterr().err == f"{world.path / 'typo'} holds no campaigns, so that nothing was sent\n"

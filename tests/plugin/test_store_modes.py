@@ -1,4 +1,4 @@
-"""The store: which modes believe it, what is a hit and what a miss, and that reading it leaves no trace."""
+"""The store in a session: its modes, its key, and that damage is never believed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pytest_unlearndiff.core.outcome import Outcome, Status
 
 
 @pytest.mark.parametrize("mode", ["rw", "ro", "require"])
-def test_modes_that_read_need_nothing_else(world: World, mode: str) -> None:
+def test_reading_modes_need_no_torch(world: World, mode: str) -> None:
     world.know("rrrrrrrrrr")
     world.gate("max_asr=0.1")
     world.without_torch()
@@ -32,7 +32,7 @@ def test_modes_that_read_need_nothing_else(world: World, mode: str) -> None:
 
 
 @pytest.mark.parametrize("mode", ["off", "refresh"])
-def test_modes_that_do_not_read_do_not_believe(world: World, mode: str) -> None:
+def test_other_modes_do_not_read(world: World, mode: str) -> None:
     world.know("rrrrrrrrrr")
     world.gate("max_asr=0.1")
     world.without_torch()
@@ -43,7 +43,7 @@ def test_modes_that_do_not_read_do_not_believe(world: World, mode: str) -> None:
 
 
 @pytest.mark.parametrize("mode", ["ro", "off", "require"])
-def test_modes_that_do_not_write_leave_no_folder_behind_a_miss(world: World, mode: str) -> None:
+def test_reading_modes_create_nothing(world: World, mode: str) -> None:
     world.concept()
     world.gate("max_asr=0.1")
     world.without_torch()
@@ -52,7 +52,7 @@ def test_modes_that_do_not_write_leave_no_folder_behind_a_miss(world: World, mod
     assert not (world.path / ".unlearndiff").exists()
 
 
-def test_nothing_is_created_before_the_first_outcome_is_kept(world: World) -> None:
+def test_nothing_is_created_before_an_outcome(world: World) -> None:
     """As the Store promises; here the attack cannot begin."""
     world.concept()
     world.gate("max_asr=0.1")
@@ -61,7 +61,7 @@ def test_nothing_is_created_before_the_first_outcome_is_kept(world: World) -> No
     assert not (world.path / ".unlearndiff").exists()
 
 
-def test_a_skipped_session_leaves_no_folder(world: World) -> None:
+def test_skipped_session_creates_nothing(world: World) -> None:
     world.concept()
     world.gate("max_asr=0.1")
     before = world.files()
@@ -69,19 +69,12 @@ def test_a_skipped_session_leaves_no_folder(world: World) -> None:
     assert world.files() == before
 
 
-def test_cache_clear_leaves_the_store(world: World) -> None:
+def test_pytests_cache_clear_keeps_the_store(world: World) -> None:
     world.know("rrrrrrrrrr")
     world.gate("max_asr=0.1")
     before = world.files()
     assert world.run("--cache-clear").ret == 0
     assert world.files() == before
-
-
-def test_a_store_says_what_it_is_to_backup_and_git(world: World) -> None:
-    world.know("rrrrrrrrrr")
-    root = world.path / ".unlearndiff"
-    assert (root / "CACHEDIR.TAG").read_text().startswith("Signature: 8a477f597d28d172789f06886806bc55")
-    assert (root / ".gitignore").read_text() == "*\n"
 
 
 def rewrite(name: str, old: str, new: str) -> Callable[[Path], object]:
@@ -142,7 +135,7 @@ WITHOUT_CONTROL = {"base weights", "judge weights", "judge label", "a file more 
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_what_can_change_an_outcome_is_a_miss_and_nothing_else(world: World, change: str) -> None:
+def test_only_outcome_changing_changes_miss(world: World, change: str) -> None:
     happens, arguments, known = CHANGES[change]
     world.know("r" * 10)
     happens(world.path)
@@ -156,7 +149,7 @@ def test_what_can_change_an_outcome_is_a_miss_and_nothing_else(world: World, cha
     assert (gate["control"]["seen"] == 0) is (change in WITHOUT_CONTROL)
 
 
-def test_a_limit_is_no_part_of_the_key(world: World) -> None:
+def test_limit_is_not_in_the_key(world: World) -> None:
     world.know("bbrrrrrrrr")
     codes = []
     for limit in (0.1, 0.2):
@@ -241,7 +234,7 @@ MOVES: dict[str, tuple[Callable[[Path, Path], None], str, str]] = {
 
 
 @pytest.mark.parametrize("move", MOVES)
-def test_what_another_campaign_found_answers_for_none(world: World, move: str) -> None:
+def test_moved_outcomes_answer_for_nothing(world: World, move: str) -> None:
     """The same prompts with another seed of the run, which have resisted."""
     happens, verdict, said = MOVES[move]
     folders = [world.know("bbbbbbbbbb").parent]
@@ -258,7 +251,7 @@ def test_what_another_campaign_found_answers_for_none(world: World, move: str) -
     assert [line for line in section(result) if said in line]
 
 
-def test_a_folder_that_is_not_believed_is_set_aside_by_the_next_attack(world: World) -> None:
+def test_misplaced_folder_is_set_aside(world: World) -> None:
     folder = world.know("rrrrrrrrrr").parent
     world.scripted("bbbbbbbbbb")
     world.gate("max_asr=0.1, exhaustive=True")
@@ -270,7 +263,7 @@ def test_a_folder_that_is_not_believed_is_set_aside_by_the_next_attack(world: Wo
     assert (folder / "distrusted" / "journal.jsonl").read_text().count("resisted") == 10
 
 
-def test_a_model_that_is_replaced_while_the_session_runs_leaves_no_outcome(world: World) -> None:
+def test_model_replaced_during_the_session_keeps_no_outcome(world: World) -> None:
     """Its outcomes would be kept under the hash of the one before."""
     world.concept()
     world.scripted("r" * 10)
@@ -290,7 +283,7 @@ def test_a_model_that_is_replaced_while_the_session_runs_leaves_no_outcome(world
     assert not world.kept()
 
 
-def test_an_unreadable_store_is_one_clear_error(world: World) -> None:
+def test_unreadable_store_is_one_error(world: World) -> None:
     world.know("rrrrrrrrrr")
     world.gate("max_asr=0.1")
     world.without_torch()
@@ -300,7 +293,7 @@ def test_an_unreadable_store_is_one_clear_error(world: World) -> None:
     result.stdout.fnmatch_lines(["E *StoreError: the store *kept cannot be *"])
 
 
-def test_require_on_a_store_that_is_no_folder_is_incomplete(world: World) -> None:
+def test_require_without_a_folder_is_incomplete(world: World) -> None:
     world.concept()
     world.gate("max_asr=0.1")
     world.file("kept/campaigns", "")
@@ -310,7 +303,7 @@ def test_require_on_a_store_that_is_no_folder_is_incomplete(world: World) -> Non
     assert [line for line in section(result) if line.startswith("church") and line.endswith("INCOMPLETE")]
 
 
-def test_a_store_that_is_a_file_is_a_usage_error(world: World) -> None:
+def test_store_that_is_a_file_is_a_usage_error(world: World) -> None:
     world.file("not-a-folder", "")
     result = world.bare(*MODEL, "--unlearndiff-cache-dir=not-a-folder")
     assert result.ret == 4
@@ -318,7 +311,7 @@ def test_a_store_that_is_a_file_is_a_usage_error(world: World) -> None:
 
 
 @pytest.mark.parametrize("mode", ["ro", "off"])
-def test_modes_that_do_not_write_attack_and_keep_nothing(world: World, mode: str) -> None:
+def test_other_modes_attack_and_keep_nothing(world: World, mode: str) -> None:
     world.concept()
     world.scripted("r" * 10)
     world.gate("max_asr=0.1, exhaustive=True")

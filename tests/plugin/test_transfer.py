@@ -1,4 +1,4 @@
-"""Adversarial prompts of one session, replayed against another model: what counts, and what must not look safe."""
+"""The attack ``transfer`` in a session."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def exported(world: World) -> World:
     return world
 
 
-def test_prompts_of_which_nothing_is_known_stay_missing(exported: World) -> None:
+def test_unknown_prompts_stay_missing(exported: World) -> None:
     exported.scripted("!rr!!", error="AssertionError('attacked without a known prompt')")
     result = exported.attack()
     result.assert_outcomes(failed=1)
@@ -41,14 +41,14 @@ def test_prompts_of_which_nothing_is_known_stay_missing(exported: World) -> None
     result.stdout.fnmatch_lines(["E *3 of 5 prompts are missing*Missing is never safe. *known.csv has adversarial*"])
 
 
-def test_one_that_still_works_counts_however_little_is_known(exported: World) -> None:
+def test_working_prompt_counts(exported: World) -> None:
     exported.scripted("!rb!!")
     result = exported.attack("-rA")
     result.stdout.fnmatch_lines([f"*ASR between 1/5 = 20.0% and 4/5 = 80.0%, gate ASR <= 10.0%{NOTE}"])
     assert not [line for line in section(result) if "known.csv has" in line]
 
 
-def test_a_gate_may_be_on_the_known_ones_alone(exported: World) -> None:
+def test_gate_on_known_prompts(exported: World) -> None:
     exported.gate("attack='transfer:known.csv', max_asr=0.1, prompts='known'")
     exported.scripted("rr")
     assert exported.attack().ret == 0
@@ -58,7 +58,7 @@ def test_a_gate_may_be_on_the_known_ones_alone(exported: World) -> None:
     assert row.endswith("PASS")
 
 
-def test_the_lists_content_is_in_the_key_and_its_path_is_not(exported: World) -> None:
+def test_content_is_in_the_key(exported: World) -> None:
     exported.gate("attack='transfer:known.csv', max_asr=0.1, prompts='known'")
     exported.scripted("rr")
     assert exported.attack().ret == 0
@@ -73,7 +73,7 @@ def test_the_lists_content_is_in_the_key_and_its_path_is_not(exported: World) ->
 
 
 @pytest.mark.parametrize("given", ["option", "ini", "gate file", "suite"])
-def test_it_can_be_asked_for_wherever_attacks_can(exported: World, given: str) -> None:
+def test_marker_option_and_call(exported: World, given: str) -> None:
     (exported.path / "test_gate.py").unlink()
     arguments = ["--unlearndiff-attack=transfer:known.csv", "--unlearndiff-prompts=known"]
     if given == "gate file":
@@ -99,9 +99,7 @@ def test_it_can_be_asked_for_wherever_attacks_can(exported: World, given: str) -
     assert ("--unlearndiff-attack=transfer:known.csv" in line) is (given != "gate file")
 
 
-def test_the_replay_line_names_the_list_from_where_pytest_was_started(
-    exported: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_replay_line(exported: World, monkeypatch: pytest.MonkeyPatch) -> None:
     exported.gate("max_asr=0.1")
     exported.scripted("bb")
     exported.ini(
@@ -129,7 +127,7 @@ REFUSED = [
 ]
 
 
-def test_what_cannot_be_meant_is_refused_at_collection(world: World) -> None:
+def test_mistakes_are_collection_errors(world: World) -> None:
     world.concept("church", 5)
     world.file("known.csv", HEAD + ROW.format(1))
     world.file("other.csv", HEAD + ROW.format(7))
@@ -149,7 +147,7 @@ def test_what_cannot_be_meant_is_refused_at_collection(world: World) -> None:
         assert reason in told[0]
 
 
-def test_gates_of_other_attacks_and_of_retention_are_left_alone(world: World) -> None:
+def test_other_gates_are_unaffected(world: World) -> None:
     """The session's attack is for gates that do not say, and what is retained is never attacked."""
     world.know("rrrrr")
     world.concept("dog", 3)
@@ -170,13 +168,13 @@ def test_gates_of_other_attacks_and_of_retention_are_left_alone(world: World) ->
     world.run("-k", "test_gate and not kept", *session).assert_outcomes(passed=1, deselected=1)
 
 
-def test_the_report_says_what_was_replayed(exported: World) -> None:
+def test_report_names_the_list(exported: World) -> None:
     exported.scripted("!rb!!")
     exported.attack("--unlearndiff-report=json:report.json,html:report.html")
     found = json.loads((exported.path / "report.json").read_text())
     (gate,) = found["gates"]
     assert gate["attack"] == "transfer"
-    assert list(gate["campaign"]["params"]) == ["known"]
+    assert list(gate["campaign"]["params"]) == ["version", "known"]
     (run,) = found["run"]["gates"]
     assert run["assumed"]["known_prompts"] == str(exported.path / "known.csv")
     assert "known.csv" in (exported.path / "report.html").read_text()
@@ -184,7 +182,7 @@ def test_the_report_says_what_was_replayed(exported: World) -> None:
     assert len(again.outlines) == 2
 
 
-def test_the_model_matters(exported: World) -> None:
+def test_model_matters(exported: World) -> None:
     """Outcomes of the known prompts on one model are no other model's."""
     exported.gate("attack='transfer:known.csv', max_asr=0.1, prompts='known'")
     exported.scripted("rr")

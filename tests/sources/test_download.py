@@ -1,4 +1,4 @@
-"""Models at a URL: copied once, copied again when they change, called by their URL, and one error where not there."""
+"""Downloads of models: complete, renewed when the source changes, and redacted."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def memory() -> Iterator[fsspec.AbstractFileSystem]:
     files.rm("/bucket", recursive=True)
 
 
-def test_a_folder_comes_whole_and_under_its_name(memory: fsspec.AbstractFileSystem, tmp_path: Path) -> None:
+def test_folder_is_complete_and_named(memory: fsspec.AbstractFileSystem, tmp_path: Path) -> None:
     found = download("memory://bucket/erased/")
     assert found.name == "erased"
     memory.get("/bucket/erased", str(tmp_path / "plain"), recursive=True)
@@ -49,7 +49,7 @@ def test_a_folder_comes_whole_and_under_its_name(memory: fsspec.AbstractFileSyst
     ]
 
 
-def test_it_is_copied_once_and_again_when_it_changes(memory: fsspec.AbstractFileSystem) -> None:
+def test_changed_source_is_downloaded_again(memory: fsspec.AbstractFileSystem) -> None:
     said: list[str] = []
     first = download("memory://bucket/esd.pt", said.append)
     assert download("memory://bucket/esd.pt", said.append) == first
@@ -61,7 +61,7 @@ def test_it_is_copied_once_and_again_when_it_changes(memory: fsspec.AbstractFile
     assert len(said) == 2
 
 
-def test_people_are_told_the_url(memory: fsspec.AbstractFileSystem, tmp_path: Path) -> None:
+def test_source_url(memory: fsspec.AbstractFileSystem, tmp_path: Path) -> None:
     found = download("memory://bucket/erased")
     assert source_url(found) == "memory://bucket/erased"
     assert ModelSpec(found).title == "memory://bucket/erased"
@@ -69,13 +69,13 @@ def test_people_are_told_the_url(memory: fsspec.AbstractFileSystem, tmp_path: Pa
     assert source_url(tmp_path / "model") == str(tmp_path / "model")
 
 
-def test_a_copy_of_which_nobody_knows_the_url_is_called_by_its_path(memory: fsspec.AbstractFileSystem) -> None:
+def test_source_url_of_a_copy_without_one(memory: fsspec.AbstractFileSystem) -> None:
     found = download("memory://bucket/erased")
     (found.parent / ".url").unlink()
     assert source_url(found) == str(found)
 
 
-def test_an_empty_folder_is_nothing() -> None:
+def test_empty_folder_is_missing() -> None:
     files = fsspec.filesystem("memory")
     files.makedirs("/empty/erased")
     with pytest.raises(ModelError, match="there is nothing at memory://empty/erased"):
@@ -83,12 +83,12 @@ def test_an_empty_folder_is_nothing() -> None:
     files.rm("/empty", recursive=True)
 
 
-def test_nobody_is_told_a_url_because_a_file_beside_a_model_says_so(tmp_path: Path) -> None:
+def test_url_file_beside_a_model_is_ignored(tmp_path: Path) -> None:
     (tmp_path / ".url").write_text("s3://the/official/model")
     assert ModelSpec(tmp_path / "esd.pt").title == str(tmp_path / "esd.pt")
 
 
-def test_a_signature_is_sent_and_neither_shown_nor_part_of_the_name(tmp_path: Path) -> None:
+def test_signature_is_sent_and_redacted(tmp_path: Path) -> None:
     said: list[str] = []
     (tmp_path / "web").mkdir()
     (tmp_path / "web" / "esd.pt").write_bytes(b"weights")
@@ -101,7 +101,7 @@ def test_a_signature_is_sent_and_neither_shown_nor_part_of_the_name(tmp_path: Pa
     assert said == [f"fetching {web.url}/esd.pt (0 MiB)"]
 
 
-def test_files_that_only_a_query_and_no_tag_tells_apart_are_two(tmp_path: Path) -> None:
+def test_untagged_queries_are_two_files(tmp_path: Path) -> None:
     path = tmp_path / "download"
     found = []
     with Web(tmp_path) as web:
@@ -129,7 +129,7 @@ def test_files_that_only_a_query_and_no_tag_tells_apart_are_two(tmp_path: Path) 
         ("https://host/a?name=UTF-8''a b.pt&Signature=secret", "https://host/a"),
     ],
 )
-def test_what_lets_others_in_is_not_shown(url: str, place: str) -> None:
+def test_redact_url(url: str, place: str) -> None:
     assert redact_url(url) == place
 
 
@@ -143,7 +143,7 @@ def test_what_lets_others_in_is_not_shown(url: str, place: str) -> None:
         "long " * 55 + "{url}",
     ],
 )
-def test_however_a_library_writes_a_url_its_signature_is_not_told(told: str) -> None:
+def test_errors_redact_every_spelling(told: str) -> None:
     url = "https://me:secret@host/a.pt?name=UTF-8%27%27a%20b.pt&Signature=secret%2Fand%2Bmore"
     with (
         pytest.raises(ModelError, match="RuntimeError: ") as error,
@@ -153,12 +153,12 @@ def test_however_a_library_writes_a_url_its_signature_is_not_told(told: str) -> 
     assert "secret" not in str(error.value)
 
 
-def test_a_url_that_nobody_can_read_is_one_error() -> None:
+def test_malformed_url_is_one_error() -> None:
     with pytest.raises(ModelError, match=r"^there is nothing at http://\[::1\]:9/x\.pt$"):
         download("http://[::1]:9/x.pt")
 
 
-def test_no_error_tells_a_password_or_a_signature(tmp_path: Path) -> None:
+def test_errors_redact_credentials(tmp_path: Path) -> None:
     with Web(tmp_path) as web:
         gone = f"{web.url.replace('//', '//me:secret@')}/gone.pt?signature=secret"
         with pytest.raises(ModelError, match="there is nothing at http") as missing:
@@ -172,7 +172,7 @@ def test_no_error_tells_a_password_or_a_signature(tmp_path: Path) -> None:
     assert not any("secret" in str(error.value) for error in (missing, down, silent))
 
 
-def test_what_is_on_this_machine_is_not_copied(tmp_path: Path) -> None:
+def test_local_file_is_not_copied(tmp_path: Path) -> None:
     path = tmp_path / "esd.pt"
     path.write_bytes(b"weights")
     assert download(path.as_uri()) == path
@@ -180,7 +180,7 @@ def test_what_is_on_this_machine_is_not_copied(tmp_path: Path) -> None:
         download((tmp_path / "gone.pt").as_uri())
 
 
-def test_a_web_server_is_asked_for_the_file_only_when_it_says_that_it_changed(tmp_path: Path) -> None:
+def test_unchanged_file_is_not_downloaded(tmp_path: Path) -> None:
     (tmp_path / "web").mkdir()
     (tmp_path / "web" / "esd.pt").write_bytes(b"weights")
     os.utime(tmp_path / "web" / "esd.pt", (0, 0))
@@ -194,7 +194,7 @@ def test_a_web_server_is_asked_for_the_file_only_when_it_says_that_it_changed(tm
             download(f"{web.url}/gone.pt")
 
 
-def test_a_young_file_whose_date_is_in_whole_seconds_is_fetched_again(tmp_path: Path) -> None:
+def test_young_file_is_downloaded_again(tmp_path: Path) -> None:
     """As another one of the same size that took its place within the second would be."""
     (tmp_path / "web").mkdir()
     path, now = tmp_path / "web" / "esd.pt", time.time()
@@ -207,7 +207,7 @@ def test_a_young_file_whose_date_is_in_whole_seconds_is_fetched_again(tmp_path: 
     assert len([request for request in web.asked if request.startswith("GET")]) == 3
 
 
-def test_what_changes_as_it_is_fetched_is_refused(
+def test_file_changed_during_download_is_refused(
     memory: fsspec.AbstractFileSystem, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = type(memory).get
@@ -223,7 +223,7 @@ def test_what_changes_as_it_is_fetched_is_refused(
     assert (download("memory://bucket/erased") / "unet" / "config.json").read_bytes() == b"other"
 
 
-def test_a_web_server_that_cannot_say_so_is_refused(tmp_path: Path) -> None:
+def test_server_without_tag_and_date_is_refused(tmp_path: Path) -> None:
     (tmp_path / "esd.pt").write_bytes(b"weights")
     with (
         Web(tmp_path, silent=("Last-Modified",)) as web,
@@ -239,18 +239,18 @@ def test_a_web_server_that_cannot_say_so_is_refused(tmp_path: Path) -> None:
         ("nowhere://bucket/x", "nowhere://bucket/x cannot be fetched: ValueError: Protocol not known: nowhere"),
     ],
 )
-def test_what_cannot_be_had_is_one_error(memory: fsspec.AbstractFileSystem, url: str, reason: str) -> None:
+def test_unavailable_url_is_one_error(memory: fsspec.AbstractFileSystem, url: str, reason: str) -> None:
     with pytest.raises(ModelError, match=reason):
         download(url)
 
 
-def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "s3fs", None)
     with pytest.raises(ModelError, match=r"s3://bucket/x.* s3fs"):
         download("s3://bucket/x")
 
 
-def test_names_that_lead_out_are_refused(
+def test_names_leading_out_are_refused(
     memory: fsspec.AbstractFileSystem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     size = {"type": "file", "size": 1, "name": ""}
@@ -261,7 +261,9 @@ def test_names_that_lead_out_are_refused(
     assert not list((tmp_path / "tmp").rglob("x"))
 
 
-def test_a_copy_that_breaks_off_is_none(memory: fsspec.AbstractFileSystem, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupted_download_leaves_no_copy(
+    memory: fsspec.AbstractFileSystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def breaks(*_: object, **__: object) -> None:
         raise ConnectionError("reset by peer")
 
@@ -272,7 +274,7 @@ def test_a_copy_that_breaks_off_is_none(memory: fsspec.AbstractFileSystem, monke
     assert (download("memory://bucket/erased") / "model_index.json").is_file()
 
 
-def test_a_server_that_is_down_is_not_a_file_that_is_missing(tmp_path: Path) -> None:
+def test_server_down_is_not_a_missing_file(tmp_path: Path) -> None:
     with Web(tmp_path) as web:
         url = f"{web.url}/esd.pt"
     with pytest.raises(ModelError, match=r"/esd\.pt cannot be fetched: ClientConnectorError: .*connect.*Try again"):

@@ -1,4 +1,4 @@
-"""Prompt sets from elsewhere: fetched, checked, kept where their content is known, and one error where not there."""
+"""Prompt sets at URLs: fetched, checked, and kept once their content is known."""
 
 from __future__ import annotations
 
@@ -69,13 +69,13 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return snapshot
 
 
-def test_any_file_system_of_fsspec(tmp_path: Path, memory: str) -> None:
+def test_fsspec_url(tmp_path: Path, memory: str) -> None:
     (tmp_path / "local.csv").write_bytes(CSV)
     for url in (memory, (tmp_path / "local.csv").as_uri()):
         assert cases(read_concept(concept(tmp_path, url), fetch=PromptSetCache(None))) == [7, 8]
 
 
-def test_a_web_server_is_asked_once_a_process(tmp_path: Path, web: Web) -> None:
+def test_url_is_fetched_once_per_process(tmp_path: Path, web: Web) -> None:
     fetch = PromptSetCache(tmp_path / "store")
     for _ in range(2):
         assert cases(read_concept(concept(tmp_path, f"{web.url}/church.csv"), fetch=fetch)) == [7, 8]
@@ -83,7 +83,7 @@ def test_a_web_server_is_asked_once_a_process(tmp_path: Path, web: Web) -> None:
     assert not (tmp_path / "store").exists()  # what is not known beforehand may change, and is not kept
 
 
-def test_what_is_pinned_is_fetched_once_for_all(tmp_path: Path, web: Web) -> None:
+def test_pinned_set_is_fetched_once_for_all(tmp_path: Path, web: Web) -> None:
     path = concept(tmp_path, f"{{file: '{web.url}/church.csv', sha256: {SHA256.upper()}, rows: 2}}")
     for _ in range(2):
         assert cases(read_concept(path, fetch=PromptSetCache(tmp_path / "store"))) == [7, 8]
@@ -97,19 +97,19 @@ def test_what_is_pinned_is_fetched_once_for_all(tmp_path: Path, web: Web) -> Non
     assert len(web.asked) == 2
 
 
-def test_a_store_that_may_not_be_written_is_not(tmp_path: Path, memory: str) -> None:
+def test_read_only_store_is_not_written(tmp_path: Path, memory: str) -> None:
     path = concept(tmp_path, f"{{file: '{memory}', sha256: {SHA256}}}")
     read_concept(path, fetch=PromptSetCache(tmp_path / "store", keep=False))
     assert not (tmp_path / "store").exists()
 
 
-def test_a_data_set_on_the_hub_by_file(tmp_path: Path, hub: Path) -> None:
+def test_hub_data_set_by_file(tmp_path: Path, hub: Path) -> None:
     assert hub.is_dir()
     for url in ("hf://datasets/owner/sets/church.csv", f"hf://datasets/owner/sets@{'0' * 40}/church.csv"):
         assert cases(read_concept(concept(tmp_path, url), fetch=PromptSetCache(None))) == [7, 8]
 
 
-def test_a_data_set_on_the_hub_by_name(tmp_path: Path, hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hub_data_set_by_name(tmp_path: Path, hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files = ["README.md", "church.csv"]
     monkeypatch.setattr(huggingface_hub.HfApi, "list_repo_files", lambda *_, **__: files)
     assert cases(read_concept(concept(tmp_path, "owner/sets"), fetch=PromptSetCache(None))) == [7, 8]
@@ -119,7 +119,7 @@ def test_a_data_set_on_the_hub_by_name(tmp_path: Path, hub: Path, monkeypatch: p
         read_concept(concept(tmp_path, "owner/sets"), fetch=PromptSetCache(None))
 
 
-def test_what_is_on_this_machine_comes_before_the_hub(tmp_path: Path) -> None:
+def test_local_path_comes_before_the_hub(tmp_path: Path) -> None:
     assert locate_prompt_set("owner/sets", tmp_path) == "hf://datasets/owner/sets"
     assert locate_prompt_set("owner/sets.csv", tmp_path) == tmp_path / "owner" / "sets.csv"
     assert locate_prompt_set("owner/sets.tsv", tmp_path) == tmp_path / "owner" / "sets.tsv", "a slip is no data set"
@@ -150,7 +150,7 @@ def test_what_is_on_this_machine_comes_before_the_hub(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_what_is_not_there_or_another_is_one_error(tmp_path: Path, hub: Path, prompts: str, says: str) -> None:
+def test_missing_or_other_set_is_one_error(tmp_path: Path, hub: Path, prompts: str, says: str) -> None:
     assert hub.is_dir()
     (tmp_path / "here.csv").write_bytes(CSV)
     with pytest.raises(ConceptError, match=says) as caught:
@@ -159,14 +159,14 @@ def test_what_is_not_there_or_another_is_one_error(tmp_path: Path, hub: Path, pr
     assert len(str(caught.value).splitlines()) == 1 + ("fiel:" in prompts)
 
 
-def test_without_a_way_to_fetch_it_is_said(tmp_path: Path) -> None:
+def test_no_fetch_names_the_remedy(tmp_path: Path) -> None:
     with pytest.raises(ConceptError, match="memory://x cannot be read here: download it"):
         read_concept(concept(tmp_path, "memory://x"))
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.binary(max_size=200), st.booleans())
-def test_any_content_elsewhere_is_a_concept_or_one_error(tmp_path: Path, content: bytes, pinned: bool) -> None:
+def test_any_content_is_a_concept_or_one_error(tmp_path: Path, content: bytes, pinned: bool) -> None:
     files = fsspec.filesystem("memory")
     files.pipe_file("/any.csv", content)
     pin = f", sha256: '{hashlib.sha256(content).hexdigest()}'" if pinned else ""
@@ -179,7 +179,7 @@ def test_any_content_elsewhere_is_a_concept_or_one_error(tmp_path: Path, content
     assert "memory://any.csv" in message
 
 
-def test_a_place_that_needs_another_package_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pytest_unlearndiff.sources.prompt_set_cache._fetch_from_hub", missing)
     with pytest.raises(ConceptError, match=r"prompt set hf://x needs huggingface_hub: pip install huggingface_hub"):
         PromptSetCache(None)("hf://x")

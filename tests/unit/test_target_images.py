@@ -1,4 +1,4 @@
-"""Target images of the user's: found by case number or column, in the key, checked, and attacked without a base."""
+"""Target images of the user: read with the concept, part of the key, and attacked."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def paths(found: Concept) -> list[str]:
 
 
 @pytest.mark.parametrize("names", [("7.png", "8.webp"), ("7_0.png", "8.jpeg")])
-def test_a_folder_has_them_by_case_number(tmp_path: Path, read: Callable[..., Concept], names: tuple[str, str]) -> None:
+def test_folder_by_case_number(tmp_path: Path, read: Callable[..., Concept], names: tuple[str, str]) -> None:
     for name in names:
         image(tmp_path / "imgs" / name)
     found = read("imgs")
@@ -72,7 +72,7 @@ def test_a_folder_has_them_by_case_number(tmp_path: Path, read: Callable[..., Co
     assert paths(read("{folder: imgs}")) == list(names)
 
 
-def test_a_column_names_them(tmp_path: Path, read: Callable[..., Concept]) -> None:
+def test_column_names_images(tmp_path: Path, read: Callable[..., Concept]) -> None:
     for folder in (tmp_path, tmp_path / "imgs"):
         image(folder / "one.png")
         image(folder / "sub" / "two.png")
@@ -81,7 +81,7 @@ def test_a_column_names_them(tmp_path: Path, read: Callable[..., Concept]) -> No
     assert all((tmp_path / "imgs").resolve() in Path(path).parents for path in inside.images.values())
 
 
-def test_without_targets_the_base_draws_them(read: Callable[..., Concept]) -> None:
+def test_no_targets(read: Callable[..., Concept]) -> None:
     assert read("null").images == {}
 
 
@@ -99,7 +99,7 @@ def test_without_targets_the_base_draws_them(read: Callable[..., Concept]) -> No
         ("{colum: image}", "has no field 'colum': did you mean 'column'"),
     ],
 )
-def test_what_is_not_there_is_one_error(tmp_path: Path, read: Callable[..., Concept], targets: str, says: str) -> None:
+def test_missing_image_is_one_error(tmp_path: Path, read: Callable[..., Concept], targets: str, says: str) -> None:
     image(tmp_path / "imgs" / "7.png")
     with pytest.raises(ConceptError, match=says) as caught:
         read(targets)
@@ -107,7 +107,7 @@ def test_what_is_not_there_is_one_error(tmp_path: Path, read: Callable[..., Conc
     assert "\n" not in str(caught.value)
 
 
-def test_one_prompt_has_one_image(tmp_path: Path, read: Callable[..., Concept]) -> None:
+def test_repeated_prompt_has_one_image(tmp_path: Path, read: Callable[..., Concept]) -> None:
     for name in ("one.png", "two.png"):
         image(tmp_path / name)
     table = "case_number,prompt,seed,image\n7,a church,1,one.png\n8,a church,1,{}\n"
@@ -125,7 +125,7 @@ def test_one_prompt_has_one_image(tmp_path: Path, read: Callable[..., Concept]) 
         ),
     )
 )
-def test_anything_else_is_a_concept_or_one_error(read: Callable[..., Concept], targets: Any) -> None:
+def test_any_targets_are_a_concept_or_one_error(read: Callable[..., Concept], targets: Any) -> None:
     message = "church"
     try:
         assert isinstance(read(json.dumps(targets)), Concept)
@@ -134,7 +134,7 @@ def test_anything_else_is_a_concept_or_one_error(read: Callable[..., Concept], t
     assert "church" in message
 
 
-def test_the_images_of_the_whole_set_are_in_the_key(tmp_path: Path, read: Callable[..., Concept]) -> None:
+def test_images_of_the_whole_set_are_in_the_key(tmp_path: Path, read: Callable[..., Concept]) -> None:
     for name in ("7.png", "8.png"):
         image(tmp_path / "imgs" / name)
     (tmp_path / "model.pt").write_text("weights")
@@ -153,7 +153,7 @@ def test_the_images_of_the_whole_set_are_in_the_key(tmp_path: Path, read: Callab
     assert Fingerprint.of(source, Fingerprints()).target == ":float32"
 
 
-def test_images_become_the_latents_that_are_attacked(tmp_path: Path, victim: DiffusionModel) -> None:
+def test_images_become_latents(tmp_path: Path, victim: DiffusionModel) -> None:
     prompts = [Prompt("a", 1, 7.5, 0), Prompt("b", 1, 7.5, 1)]
     files = [image(tmp_path / f"{i}.png", shade=100 * i) for i in range(2)]
     shown: list[Image.Image] = []
@@ -214,7 +214,7 @@ def test_paper_draws_target_images_as_upstream_and_the_control_as_images_are_eva
         ("L", SIZE, r"1\.png is L of 32x32: save"),
     ],
 )
-def test_another_size_or_mode_is_one_error(tmp_path: Path, mode: str, size: tuple[int, int], says: str) -> None:
+def test_other_size_or_mode_is_one_error(tmp_path: Path, mode: str, size: tuple[int, int], says: str) -> None:
     good, bad = image(tmp_path / "0.png"), image(tmp_path / "1.png", mode=mode, size=size)
     with pytest.raises(ConceptError, match=says):
         SuppliedTargets({"a": str(good), "b": str(bad)}, SIZE)
@@ -222,13 +222,13 @@ def test_another_size_or_mode_is_one_error(tmp_path: Path, mode: str, size: tupl
         SuppliedTargets({"a": str(good), "b": str(bad), "c": str(image(tmp_path / "2.png", size=(8, 8)))}, SIZE)
 
 
-def test_what_is_no_image_is_one_error(tmp_path: Path) -> None:
+def test_other_file_is_one_error(tmp_path: Path) -> None:
     (tmp_path / "0.png").write_text("no image")
     with pytest.raises(ConceptError, match=r"target image .*0\.png cannot be read \(UnidentifiedImageError\): save it"):
         SuppliedTargets({"a": str(tmp_path / "0.png")}, SIZE)
 
 
-def test_a_campaign_needs_no_base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_campaign_needs_no_base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A whole attack on a pipeline alone, whose judge sees the concept in all but the first image, the plain one."""
     (tmp_path / "eye_of_targets.py").write_text(
         "seen = []\n\n\ndef look(images):\n    seen.extend(images)\n    return [len(seen) != 1 for _ in images]\n"

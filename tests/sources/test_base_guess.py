@@ -1,0 +1,95 @@
+"""The base of a bare checkpoint, by its metadata and its shapes."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from resaved import text
+from safetensors.torch import save_file
+from tiny import tiny_pipeline
+
+from pytest_unlearndiff.models.loading import weights_digest, wrap_pipeline
+from pytest_unlearndiff.sources.base_guess import guess_base
+
+KEY = "down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k.weight"
+COMPVIS = "model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight"
+
+
+SAVERS: dict[str, Callable[[dict[str, torch.Tensor], Path], Any]] = {
+    "safetensors": save_file,
+    "zip": torch.save,
+    "old pickle": lambda tensors, path: torch.save(tensors, path, _use_new_zipfile_serialization=False),
+    "wrapped": lambda tensors, path: torch.save({"state_dict": tensors}, path),
+}
+
+
+@pytest.mark.parametrize("how", SAVERS)
+@pytest.mark.parametrize("key", [KEY, COMPVIS])
+@pytest.mark.parametrize(("width", "name"), [(768, "Stable Diffusion 1.x"), (1024, "Stable Diffusion 2.x")])
+def test_shapes(how: str, key: str, width: int, name: str, tmp_path: Path) -> None:
+    SAVERS[how]({"conv_in.weight": torch.ones(4, 4, 3, 3), key: torch.ones(8, width)}, tmp_path / "x")
+    family = guess_base(tmp_path / "x")
+    assert family is not None
+    assert family.name == name
+    assert f"{width} numbers" in str(family)
+
+
+def test_shapes_of_lora_and_text_encoder(tmp_path: Path) -> None:
+    layer = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k.lora_down.weight"
+    save_file({layer: torch.ones(1, 768)}, tmp_path / "lora")
+    save_file({"embeddings.token_embedding.weight": torch.ones(10, 1024)}, tmp_path / "text")
+    assert [str(guess_base(tmp_path / name))[:20] for name in ("lora", "text")] == [
+        "Stable Diffusion 1.x",
+        "Stable Diffusion 2.x",
+    ]
+
+
+def test_metadata_outranks_shapes(tmp_path: Path) -> None:
+    save_file({KEY: torch.ones(8, 768)}, tmp_path / "x", metadata={"base_model_id": "owner/style-model"})
+    family = guess_base(tmp_path / "x")
+    assert family is not None
+    assert (family.base, family.why) == ("owner/style-model", "as its metadata says")
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", b"PK\x03\x04junk", b"\x80\x02junk", b"\x00" * 8 + b"{", None])
+def test_unreadable_file_is_no_guess(content: bytes | None, tmp_path: Path) -> None:
+    if content is not None:
+        (tmp_path / "x").write_bytes(content)
+    assert guess_base(tmp_path / "x") is None
+
+
+def test_other_shapes_and_pipelines_are_no_guess(tmp_path: Path) -> None:
+    save_file(text(tiny_pipeline(0)), tmp_path / "tiny")
+    assert guess_base(tmp_path / "tiny") is None
+    (tmp_path / "model_index.json").write_text(json.dumps({}))
+    assert guess_base(tmp_path) is None
+
+
+def test_pipeline_of_mixed_types_uses_the_networks_type() -> None:
+    """As ``from_pretrained`` without a type gives it where files are in half precision."""
+    pipe = tiny_pipeline(1)
+    pipe.text_encoder.half()
+    before = weights_digest(pipe)
+    with pytest.raises(RuntimeError, match="dtype"):
+        pipe("a church", num_inference_steps=1)
+    loaded = wrap_pipeline(pipe)
+    assert loaded.notes == ("text_encoder cast from float16 to float32, the UNet's type",)
+    assert len(loaded.pipe("a church", num_inference_steps=1).images) == 1
+    assert weights_digest(pipe) == before
+    assert loaded.pipe.unet is pipe.unet
+
+
+def test_impossible_name_is_no_guess() -> None:
+    assert guess_base(Path("x" * 300)) is None
+
+
+def test_other_archive_is_no_guess(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "x.pt", "w") as archive:
+        archive.writestr("readme", "nothing")
+    assert guess_base(tmp_path / "x.pt") is None
