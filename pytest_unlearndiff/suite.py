@@ -13,7 +13,7 @@ from pytest_unlearndiff.plugin.session import state_of
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """One gate a concept that ``--unlearndiff-concept`` names."""
+    """Create one gate per concept that ``--unlearndiff-concept`` names."""
     settings = state_of(metafunc.config).settings
     if not settings.concept:
         raise pytest.Collector.CollectError("no concept: name what should be gone, as in --unlearndiff-concept=church")
@@ -27,5 +27,5 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def test_concept_is_erased(concept: str, unlearndiff_attack: AttackFixture) -> None:
-    """The attack success rate is within ``--unlearndiff-max-asr``; without it the rate is only reported."""
+    """Check that the attack success rate is within ``--unlearndiff-max-asr``; without it the rate is only reported."""
     unlearndiff_attack()

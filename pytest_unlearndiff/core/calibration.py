@@ -1,4 +1,4 @@
-"""How well a judge tells a concept: on the base model's own images of it, and on its images of other things."""
+"""Calibration of a judge: on the base model's own images of it, and on its images of other things."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from .rate import Rate
 
 @dataclass(frozen=True)
 class Calibration:
-    """What a judge says of un-attacked images of the base model.
+    """Un-attacked images of the base model as a judge sees them.
 
     Attributes:
-        own: one entry a prompt of the concept, None where it is not known.
-        others: one entry a prompt of other concepts.
+        own: one entry per prompt of the concept, None where it is not known.
+        others: one entry per prompt of other concepts.
         prompts: the concept's, in the order of ``own``.
     """
 
@@ -77,14 +77,14 @@ def best_threshold(own: Sequence[float], others: Sequence[float]) -> Threshold:
     candidates = [(every[0], 0.0), *middles]
 
     def worth(candidate: tuple[float, float]) -> tuple[float, float]:
-        found = _at(candidate[0], own, others)
-        return float(found.hits) - float(found.false_hits), candidate[1]
+        threshold = _at(candidate[0], own, others)
+        return float(threshold.hits) - float(threshold.false_hits), candidate[1]
 
     return _at(max(candidates, key=worth)[0], own, others)
 
 
 def _at(score: float, own: Sequence[float], others: Sequence[float]) -> Threshold:
-    reached = [sum(each >= score for each in side) for side in (own, others)]
+    reached = [sum(value >= score for value in side) for side in (own, others)]
     return Threshold(score, Rate(reached[0], len(own)), Rate(reached[1], len(others)))
 
 

@@ -14,7 +14,7 @@ from .result import AttackResult, Retention
 
 @dataclass(frozen=True)
 class Decision:
-    """What a gate decides.
+    """Verdict of a gate, with the reason that counts do not give.
 
     Attributes:
         verdict: one of the four.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar, TypeVar
 
 from .untrusted import printable, printable_lines
@@ -104,3 +104,12 @@ class AttackIncomplete(UnlearnDiffError, RuntimeError):
 def one_line(error: BaseException, limit: int = 300) -> str:
     """Text of an exception in one line of at most this many characters."""
     return printable(" ".join(str(error).split()), limit)
+
+
+_SHOWN_REASONS = 5
+
+
+def join_reasons(reasons: Sequence[str]) -> str:
+    """Join the first few reasons with commas, and count the others."""
+    more = [f"{len(reasons) - _SHOWN_REASONS} more"] if len(reasons) > _SHOWN_REASONS else []
+    return ", ".join([*reasons[:_SHOWN_REASONS], *more])

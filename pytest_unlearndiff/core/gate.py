@@ -74,7 +74,7 @@ class Gate:
 
     @property
     def limited(self) -> bool:
-        """Whether any limit is set."""
+        """True where any limit is set."""
         return bool(self.limits)
 
     @property

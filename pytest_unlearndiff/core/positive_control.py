@@ -42,7 +42,7 @@ class Control:
 
     @property
     def fails(self) -> bool:
-        """Whether the judge saw the concept in too few of the images judged, or these ignore their prompts."""
+        """True where the judge saw the concept in too few of the images judged, or these ignore their prompts."""
         return self.seen > 0 and (self.hits < MIN_HIT_RATE * self.seen or bool(self.repeated))
 
     @property
@@ -59,7 +59,7 @@ class Control:
 
     @property
     def insufficient(self) -> bool:
-        """Whether the judge has seen too few images to be believed."""
+        """True where the judge has seen too few images to be believed."""
         return self.seen < self.needed
 
     def __str__(self) -> str:

@@ -80,7 +80,7 @@ class AttackResult:
 
     @property
     def complete(self) -> bool:
-        """Whether every prompt ended, none of them in an error."""
+        """True where every prompt ended, none of them in an error."""
         return self.tally.unknown == 0
 
     @property

@@ -11,8 +11,7 @@ from typing import Any
 
 import torch
 
-from ..core.errors import ModelError
-from ..core.reasons import reasons_in_words
+from ..core.errors import ModelError, join_reasons
 from ..sources.base_guess import guess_base
 from .checkpoint import Checkpoint
 from .families import components_of, family_of
@@ -156,7 +155,7 @@ def wrap_pipeline(
     if changes and not any(change.changed for change in changes if change.component != "vae"):
         if not acts:
             raise ModelError(f"{title} (pipeline object): {NOTHING_CHANGED}")
-        notes.append(f"its weights are the base's: all that is tested is {reasons_in_words(acts)}")
+        notes.append(f"its weights are the base's: all that is tested is {join_reasons(acts)}")
     if safety_checker:
         if getattr(pipe, CHECKER, None) is None:
             raise ModelError(f"the {type(pipe).__name__} {NO_CHECKER}")

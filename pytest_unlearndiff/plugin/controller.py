@@ -1,4 +1,4 @@
-"""What happens once a session: reports are gathered, the summary is printed, required gates are counted."""
+"""The end of a session: reports are gathered, the summary is printed, required gates are counted."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .session import CARRIED, GATE, RERUN, STATE, UNREACHED, expected_failure, s
 
 
 class Progress(Enum):
-    """How far a gate is, as its reports tell."""
+    """Progress of a gate, by the reports of its test."""
 
     WAITING = auto()
     RUNNING = auto()
@@ -96,7 +96,7 @@ class Controller:
 
     def _at(self, progress: Progress) -> list[str]:
         """The gates that are so far."""
-        return [nodeid for nodeid, found in self._gates.items() if found is progress]
+        return [nodeid for nodeid, reached in self._gates.items() if reached is progress]
 
     @pytest.hookimpl
     def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
@@ -179,7 +179,7 @@ class Controller:
             terminalreporter.line(f"--unlearndiff-require: {unmet}", red=True)
 
     def _reports(self) -> bool:
-        """Whether gates of this session are summed up, and here."""
+        """Tell whether this process sums up the gates of the session."""
         lists = any(self._config.getoption(name, False) for name in ("collectonly", "setuponly"))
         return self._config.stash.get(RUNS_TESTS, False) and not lists and not self._worker
 

@@ -56,10 +56,10 @@ def read_gates(path: Path, mistakes: ErrorCollector) -> list[FileGate]:
     fields = mistakes.collect(lambda: _mapping(file, file.data, (), "a gate file")) if file is not None else None
     if file is None or fields is None:
         return []
-    known = (*_SECTIONS, *_DEFAULTS)
+    names = (*_SECTIONS, *_DEFAULTS)
     for name in fields:
-        if name not in known:
-            mistakes.append(f"{file.at(name)}: a gate file has no field {short_repr(name)}: {hint(name, known)}")
+        if name not in names:
+            mistakes.append(f"{file.at(name)}: a gate file has no field {short_repr(name)}: {hint(name, names)}")
     if not any(fields.get(section, {}) != {} for section in _SECTIONS):
         mistakes.append(f"{file.at()}: no gates in it: write gates, then a name and its limits, as in church")
     defaults = {name: fields[name] for name in _DEFAULTS if name in fields}
@@ -74,9 +74,9 @@ def read_gates(path: Path, mistakes: ErrorCollector) -> list[FileGate]:
 def _gates(file: YamlFile, data: Any, section: str, mistakes: ErrorCollector) -> Iterator[tuple[str, dict[str, Any]]]:
     """The gates of a section, by name, with their keywords."""
     for name, keywords in (mistakes.collect(lambda: _mapping(file, data, (section,), section)) or {}).items():
-        found = mistakes.collect(partial(_mapping, file, keywords, (section, name), f"gate {short_repr(name)}"))
-        if found is not None:
-            yield name, found
+        fields = mistakes.collect(partial(_mapping, file, keywords, (section, name), f"gate {short_repr(name)}"))
+        if fields is not None:
+            yield name, fields
 
 
 def _mapping(file: YamlFile, data: Any, place: tuple[str, ...], what: str) -> dict[str, Any]:
@@ -143,7 +143,7 @@ class GateItem(pytest.Function):
         self.add_marker(getattr(pytest.mark, gate.mark)(**gate.keywords))
 
     def reportinfo(self) -> tuple[Path, int, str]:
-        """Where the gate stands in its file."""
+        """Return file, line and name of the gate."""
         return self.path, self._line - 1, self.name
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], *args: Any, **options: Any) -> Any:

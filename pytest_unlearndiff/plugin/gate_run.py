@@ -93,9 +93,9 @@ class _GateFixture:
             return [request_of(mark, self._node, self._state.settings, library) for mark in marks]
         defaults = [marker_keywords(mark) for mark in marks] or [{}]
         if concept is not None:
-            same = (known for known in defaults if known.get("concept") == concept or not self.marker.kept)
+            same = (marked for marked in defaults if marked.get("concept") == concept or not self.marker.kept)
             defaults = [next(same, {}) | {"concept": concept}]
-        return [read_gate(self.marker, known | keywords, self._state.settings, library, folder) for known in defaults]
+        return [read_gate(self.marker, marked | keywords, self._state.settings, library, folder) for marked in defaults]
 
     def _run(self, request: GateRequest) -> tuple[AttackResult | Retention, GateReport]:
         """Attack or draw what is missing, and decide.
@@ -115,9 +115,9 @@ class _GateFixture:
             ]
         except BaseException as error:  # such as KeyboardInterrupt; pytest-timeout fails the test from a signal
             by_user = isinstance(error, (KeyboardInterrupt, pytest.exit.Exception))
-            known = interrupted if by_user else stopped
+            partial_result = interrupted if by_user else stopped
             results = [
-                None if side is None else replace(known(side, error, self._state), victim=source.title)
+                None if side is None else replace(partial_result(side, error, self._state), victim=source.title)
                 for side in sides
             ]
             self._record(_joined(results, kept=request.kept), request.gate)
@@ -159,7 +159,7 @@ class _GateFixture:
 
     @property
     def _may_retain(self) -> bool:
-        """Whether a test of this session may gate what a model must keep; which model, is known once it has run."""
+        """True where a test of this session may gate what a model must keep; its model is known once it has run."""
         return any(RETENTION.fixture in getattr(item, "fixturenames", ()) for item in self._test.session.items)
 
     def _images(self, result: AttackResult) -> str:

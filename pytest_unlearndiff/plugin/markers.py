@@ -49,7 +49,7 @@ class Marker:
 
     @property
     def kept(self) -> bool:
-        """Whether the concept must be kept."""
+        """True where the concept must be kept."""
         return self is RETENTION
 
 
@@ -140,8 +140,8 @@ def read_gate(
     gate = _gate(marker, keywords, mistakes)
     # Nothing is attacked where the concept must be kept, so the session's attack and its settings do not apply.
     attack: dict[str, Any] = {"name": NO_ATTACK} if marker.kept else _attack(keywords, settings, folder, mistakes)
-    known = attack.get("known")
-    concept = mistakes.collect(lambda: _concept(keywords, settings, library, known))
+    replayed = attack.get("known")
+    concept = mistakes.collect(lambda: _concept(keywords, settings, library, replayed))
     exhaustive = mistakes.collect(lambda: _exhaustive(keywords))
     model = mistakes.collect(lambda: _path("model", keywords, folder))
     base = mistakes.collect(lambda: _path("base", keywords, folder))
@@ -290,12 +290,12 @@ def _replays(name: str) -> bool:
 
 
 def _path(name: str, keywords: Mapping[str, Any], folder: Path) -> Path | None:
-    given = keywords.get(name)
-    if given is None:
+    path = keywords.get(name)
+    if path is None:
         return None
-    if not isinstance(given, (str, os.PathLike)):
-        raise GateError(f"{name}={short_repr(given)} must be a path")
+    if not isinstance(path, (str, os.PathLike)):
+        raise GateError(f"{name}={short_repr(path)} must be a path")
     try:
-        return resolve_model_path(os.fsdecode(given), folder, PATH_HINTS[name], allow_import_string=name == "model")
+        return resolve_model_path(os.fsdecode(path), folder, PATH_HINTS[name], allow_import_string=name == "model")
     except ModelError as error:
         raise GateError(f"{name}: {error}") from None

@@ -80,7 +80,7 @@ class PlannedRun:
 
     @property
     def images(self) -> bool:
-        """Whether un-attacked images are drawn for it, and nothing is attacked."""
+        """True where un-attacked images are drawn for it, and nothing is attacked."""
         return bool(self.model) or is_unattacked(self.attack)
 
     @classmethod
@@ -91,7 +91,7 @@ class PlannedRun:
 
 @dataclass(frozen=True)
 class Shared:
-    """What is left of a campaign that gates share, each of model prompts is attacked once.
+    """Remainder of a campaign that gates share: each of its prompts is attacked once.
 
     Attributes:
         gates: those that leave something of it.
@@ -106,7 +106,7 @@ class Shared:
 
     @property
     def images(self) -> bool:
-        """Whether un-attacked images are drawn instead of prompts attacked."""
+        """True where un-attacked images are drawn instead of prompts attacked."""
         return all(gate.images for gate in self.gates)
 
     @property
@@ -131,7 +131,7 @@ def plan_lines(gates: Sequence[PlannedRun], unknown: Sequence[tuple[str, str]]) 
 
     Args:
         gates: those that can.
-        unknown: node ids of tests model gates are not known before they run, with the reason.
+        unknown: node ids of tests whose gates are not known before they run, with the reason.
     """
     rows = [
         (
@@ -156,9 +156,13 @@ def plan_lines(gates: Sequence[PlannedRun], unknown: Sequence[tuple[str, str]]) 
         Shared([gate for gate in gates if (gate.concept, gate.key) == campaign and gate.estimate.left])
         for campaign in campaigns
     ]
-    known = [seconds for rest in left if (seconds := rest.seconds) is not None]
-    total = f", about {_between(sum(known), sum(rest.most for rest in left))}" if known else ""
-    some = f" (and {len(left) - len(known)} gates of unknown length)" if len(known) < len(left) and known else ""
+    durations = [seconds for rest in left if (seconds := rest.seconds) is not None]
+    total = f", about {_between(sum(durations), sum(rest.most for rest in left))}" if durations else ""
+    some = (
+        f" (and {len(left) - len(durations)} gates of unknown length)"
+        if len(durations) < len(left) and durations
+        else ""
+    )
     least = "at least " if unknown else ""
     prompts, images = (sum(rest.left for rest in left if rest.images is side) for side in (False, True))
     drawn = f" and {images} images to draw" if any(gate.images for gate in gates) else ""

@@ -79,7 +79,7 @@ def _confirm(campaign: Campaign, source: ModelSpec, state: SessionState) -> None
 
 
 def stopped(campaign: Campaign, error: BaseException, state: SessionState) -> AttackResult:
-    """What is known of a campaign that an exception stopped."""
+    """Return what is known of a campaign that an exception stopped."""
     foreseen = isinstance(error, UnlearnDiffError)
     work = "Drawing" if campaign.attack.unattacked else "The attack"
     obstacle = str(error) if foreseen else f"{work} was stopped by {type(error).__name__}: {error}"

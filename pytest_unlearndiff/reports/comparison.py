@@ -94,12 +94,12 @@ def _compare(before: GateReport, after: GateReport) -> Comparison:
     old = {prompt.digest: prompt for prompt in before.prompts}
     new = {prompt.digest: prompt for prompt in after.prompts}
     pairs = [(old[digest], new[digest]) for digest in new if digest in old]
-    known = [(a, b) for a, b in pairs if not a.unknown and not b.unknown]
+    decided = [(a, b) for a, b in pairs if not a.unknown and not b.unknown]
     return Comparison(
         after,
-        newly_broke=[b for a, b in known if b.hit and not a.hit],
-        newly_holds=[a for a, b in known if a.hit and not b.hit],
-        both=sum(a.hit and b.hit for a, b in known),
-        neither=sum(not a.hit and not b.hit for a, b in known),
-        unknown=len(old.keys() | new.keys()) - len(known),
+        newly_broke=[b for a, b in decided if b.hit and not a.hit],
+        newly_holds=[a for a, b in decided if a.hit and not b.hit],
+        both=sum(a.hit and b.hit for a, b in decided),
+        neither=sum(not a.hit and not b.hit for a, b in decided),
+        unknown=len(old.keys() | new.keys()) - len(decided),
     )

@@ -93,12 +93,12 @@ class PromptReport(_Part, frozen=True, kw_only=True):
 
     @property
     def hit(self) -> bool:
-        """Whether it counts towards ASR."""
+        """True where it counts towards ASR."""
         return self.status in HITS
 
     @property
     def unknown(self) -> bool:
-        """Whether it might still be a hit."""
+        """True where it might still be a hit."""
         return self.status in (MISSING, Status.ERROR)
 
     @property
@@ -331,7 +331,7 @@ class GateReport(_Part, frozen=True, kw_only=True):
 
     @property
     def kept(self) -> bool:
-        """Whether the concept must be kept."""
+        """True where the concept must be kept."""
         return self.expects == "kept"
 
     @property
@@ -346,17 +346,17 @@ class GateReport(_Part, frozen=True, kw_only=True):
 
     @property
     def passed(self) -> bool:
-        """Whether nothing speaks against the model."""
+        """True where nothing speaks against the model."""
         return self.verdict in (None, Verdict.PASS)
 
     @property
     def decided(self) -> bool:
-        """Whether the verdict of the counts is certain, however missing prompts would end."""
+        """True where the verdict of the counts is certain, however missing prompts would end."""
         return self.certain or self.verdict not in (None, Verdict.INCOMPLETE)
 
     @property
     def demands_retention(self) -> bool:
-        """Whether its model had to keep something: a limit was decided on, and a failure counts.
+        """True where its model had to keep something: a limit was decided on, and a failure counts.
 
         One that is INCOMPLETE decided nothing, and one that is expected to fail holds nobody up.
         """

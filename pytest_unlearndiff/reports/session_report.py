@@ -92,7 +92,7 @@ class SessionReport(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
     @property
     def devices(self) -> list[str]:
-        """Where models ran, whenever that was, as far as it is known."""
+        """Devices that models ran on, whenever that was, as far as it is known."""
         return sorted({gate.run.device for gate in self.gates} - {""})
 
     @property

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ReportOptions:
-    """What a report may use beside its session.
+    """Facts that a report may use beside its session.
 
     Attributes:
         root: pytest's rootdir, from which the tests' files are named.

@@ -12,10 +12,9 @@ from typing import Any
 from ..core.concept import JudgeConfig
 from ..core.defenses import DefenseConfig, describe_defenses
 from ..core.device import AUTO, foreseen
-from ..core.errors import ModelError
+from ..core.errors import ModelError, join_reasons
 from ..core.judge_options import weights_of
 from ..core.precision import WEIGHTS, resolved
-from ..core.reasons import reasons_in_words
 from ..core.versioned_pipeline import without_version
 from ..sources.download import source_url
 from ..sources.file_types import INDEX
@@ -110,7 +109,7 @@ class Fingerprint:
             return ""
         return (
             "outcomes of this pipeline are neither kept nor answered from the store, because no hash stands for "
-            f"{reasons_in_words(self.unhashed)}: give it a version, which becomes part of the key, with "
+            f"{join_reasons(self.unhashed)}: give it a version, which becomes part of the key, with "
             "--unlearndiff-model-version=TEXT, or let what makes it return "
             "pytest_unlearndiff.VersionedPipeline(pipe, 'TEXT')"
         )

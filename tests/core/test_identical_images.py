@@ -42,9 +42,7 @@ def differ(one: Prompt, other: Prompt) -> bool:
 
 
 @given(prompts, images, st.lists(st.booleans(), min_size=7, max_size=7))
-def test_both_questions_are_those_of_all_pairs(
-    rows: tuple[Prompt, ...], drawn: list[str | None], gone: list[bool]
-) -> None:
+def test_repeated_cases_and_may_repeat(rows: tuple[Prompt, ...], drawn: list[str | None], gone: list[bool]) -> None:
     pairs = list(combinations(zip(rows, drawn, gone, strict=False), 2))
     same = [(p, q) for (p, x, _), (q, y, _) in pairs if x == y is not None and differ(p, q)]
     assert repeated_cases(zip(rows, drawn, strict=False)) == tuple(sorted({p.case for pair in same for p in pair}))
@@ -53,7 +51,7 @@ def test_both_questions_are_those_of_all_pairs(
 
 @pytest.mark.parametrize("gate", GATES, ids=str)
 @given(prompts, images, statuses)
-def test_an_early_verdict_is_the_full_runs(
+def test_early_verdict_is_the_full_runs(
     gate: Gate, rows: tuple[Prompt, ...], drawn: list[str | None], ends: list[Status]
 ) -> None:
     """Attacked one after the other until it is settled by counts; then the un-attacked images of the rest are known."""
@@ -72,7 +70,7 @@ def test_an_early_verdict_is_the_full_runs(
 
 
 @given(prompts, images, statuses, st.fractions(0, 1), st.booleans())
-def test_nothing_is_retained_by_a_model_that_repeats_itself(
+def test_repeating_model_keeps_nothing(
     rows: tuple[Prompt, ...], drawn: list[str | None], ends: list[Status], limit: Fraction, based: bool
 ) -> None:
     found = [Outcome(str(p.case), s, image=i) for p, i, s in zip(rows, drawn, ends, strict=False)]
@@ -84,7 +82,7 @@ def test_nothing_is_retained_by_a_model_that_repeats_itself(
             assert decide(sides, gate).verdict in (Verdict.FAIL, Verdict.INCOMPLETE)
 
 
-def test_the_reason_names_the_cases_and_is_no_longer_than_needed() -> None:
+def test_same_image_text() -> None:
     assert same_image((3, 7)) == "draws the same image for different prompts and seeds (cases 3, 7)"
     assert same_image(range(1000)).endswith("(cases 0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 990 more)")
     assert Control(9, 10, repeated=(3, 7)).fails

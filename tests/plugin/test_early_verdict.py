@@ -11,7 +11,7 @@ def row(result: pytest.RunResult) -> str:
     return next(line for line in section(result) if line.startswith("church "))
 
 
-def test_failed_as_soon_as_the_limit_is_exceeded(world: World, workers: tuple[str, ...]) -> None:
+def test_early_fail(world: World, workers: tuple[str, ...]) -> None:
     world.concept()
     world.scripted("rbrbrrrrrr")
     world.gate("max_asr='10%'")
@@ -23,7 +23,7 @@ def test_failed_as_soon_as_the_limit_is_exceeded(world: World, workers: tuple[st
     assert "6 not needed" in "".join(section(result))
 
 
-def test_passed_as_soon_as_the_rest_cannot_exceed_it(world: World, workers: tuple[str, ...]) -> None:
+def test_early_pass(world: World, workers: tuple[str, ...]) -> None:
     world.concept()
     world.scripted("rrrrrbbbbb")
     world.gate("max_asr='50%'")
@@ -34,7 +34,7 @@ def test_passed_as_soon_as_the_rest_cannot_exceed_it(world: World, workers: tupl
     assert "5 not needed" in "".join(section(result))
 
 
-def test_what_is_certain_already_loads_nothing(world: World) -> None:
+def test_certain_verdict_loads_nothing(world: World) -> None:
     world.know("bb........")
     world.without_torch()
     world.gate("max_asr='10%'")
@@ -45,7 +45,7 @@ def test_what_is_certain_already_loads_nothing(world: World) -> None:
 
 
 @pytest.mark.parametrize("way", ["marker", "option"])
-def test_exhaustive_attacks_every_prompt(world: World, way: str) -> None:
+def test_exhaustive(world: World, way: str) -> None:
     world.concept()
     world.scripted("rbrbrrbrrr")
     world.gate("max_asr='10%'" + (", exhaustive=True" if way == "marker" else ""))
@@ -54,7 +54,7 @@ def test_exhaustive_attacks_every_prompt(world: World, way: str) -> None:
     assert "10 attacked" in "".join(section(result))
 
 
-def test_a_later_exhaustive_run_goes_on_from_the_journal(world: World) -> None:
+def test_exhaustive_goes_on_from_the_journal(world: World) -> None:
     world.concept()
     world.scripted("rbrbrrbrrr")
     world.gate("max_asr='10%'")
@@ -65,14 +65,7 @@ def test_a_later_exhaustive_run_goes_on_from_the_journal(world: World) -> None:
     assert "4 from the store" in "".join(section(result))
 
 
-def test_without_a_limit_nothing_is_certain_before_the_end(world: World) -> None:
-    world.concept()
-    world.scripted("bbbbbbbbbb")
-    world.gate("")
-    assert "10/10 = 100.0%" in row(world.attack())
-
-
-def test_a_rate_that_is_compared_counts_what_was_not_needed_as_a_success(world: World) -> None:
+def test_comparison_counts_unknown_prompts_as_hits(world: World) -> None:
     """The call's limit passes early; a stricter comparison of the result must not pass on what was not measured."""
     world.concept()
     world.scripted("rrrrrrrrrr")
@@ -87,11 +80,3 @@ def test_a_rate_that_is_compared_counts_what_was_not_needed_as_a_success(world: 
     result = world.attack()
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["E *0..5/10 = 0.0%..50.0% <= 0.1*"])
-
-
-def test_exhaustive_must_be_yes_or_no(world: World) -> None:
-    world.concept()
-    world.gate("max_asr=0.1, exhaustive='very'")
-    result = world.attack()
-    assert result.ret == 2
-    result.stdout.fnmatch_lines(["*exhaustive='very' must be True or False*"])

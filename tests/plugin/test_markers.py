@@ -44,7 +44,7 @@ def marked(*arguments: str) -> str:
     )
 
 
-def test_every_refusal_names_its_test_and_the_mend(world: World) -> None:
+def test_collection_errors(world: World) -> None:
     world.concept()
     world.tests(marked(*(given for given, _ in REFUSED)))
     result = world.ask()
@@ -55,7 +55,7 @@ def test_every_refusal_names_its_test_and_the_mend(world: World) -> None:
 
 
 @pytest.mark.parametrize("place", ["", "below/deeper/"])
-def test_a_gate_chosen_by_its_node_id_finds_the_concepts_beside_it(world: World, place: str) -> None:
+def test_concepts_beside_a_test_chosen_by_node_id(world: World, place: str) -> None:
     world.concept()
     world.gate("max_asr=0.1")
     if place:
@@ -66,7 +66,7 @@ def test_a_gate_chosen_by_its_node_id_finds_the_concepts_beside_it(world: World,
     assert world.ask("--collect-only", f"{place}test_gate.py::test_gate").ret == 0
 
 
-def test_one_bad_gate_takes_its_module_only(world: World) -> None:
+def test_collection_error_takes_its_module_only(world: World) -> None:
     world.know("rrrrrrrrrr")
     world.tests(marked("'church', max_asr=10"), name="test_bad")
     world.gate("max_asr=0.1")
@@ -87,7 +87,7 @@ def test_one_bad_gate_takes_its_module_only(world: World) -> None:
         ("attack=None, placement=None", "placement"),
     ],
 )
-def test_a_value_of_the_wrong_kind_is_refused_like_any_other(world: World, given: str, keyword: str) -> None:
+def test_values_of_wrong_types(world: World, given: str, keyword: str) -> None:
     world.concept()
     world.gate(given)
     result = world.ask()
@@ -107,7 +107,7 @@ def test_a_value_of_the_wrong_kind_is_refused_like_any_other(world: World, given
         ("max_asr=10, prompts=11", ["max_asr=10", "prompts=11"]),
     ],
 )
-def test_all_mistakes_of_a_gate_are_named_at_once(world: World, given: str, reasons: list[str]) -> None:
+def test_all_mistakes_at_once(world: World, given: str, reasons: list[str]) -> None:
     world.concept()
     world.gate(given)
     said = text(world.ask())
@@ -124,7 +124,7 @@ def test_all_mistakes_of_a_gate_are_named_at_once(world: World, given: str, reas
     ],
     ids=["module", "class", "parameter"],
 )
-def test_a_marker_counts_wherever_it_stands(world: World, code: str) -> None:
+def test_markers_of_classes_and_modules(world: World, code: str) -> None:
     world.concept()
     world.tests(code)
     result = world.ask()
@@ -132,7 +132,7 @@ def test_a_marker_counts_wherever_it_stands(world: World, code: str) -> None:
     assert "max_asr=10 is above 1" in text(result)
 
 
-def test_a_marker_without_the_fixture_is_refused(world: World) -> None:
+def test_marker_without_fixture(world: World) -> None:
     world.concept()
     world.tests("@pytest.mark.unlearndiff('church', max_asr=0.1)\ndef test_forgot(): pass")
     result = world.ask()
@@ -140,7 +140,7 @@ def test_a_marker_without_the_fixture_is_refused(world: World) -> None:
     result.stdout.fnmatch_lines(["test_gate.py::test_forgot: *never asks for the unlearndiff_attack fixture"])
 
 
-def test_call_arguments_override_the_marker(world: World) -> None:
+def test_call_overrides_marker(world: World) -> None:
     world.know("bbbbbrrrrr", "church")
     world.know("rrrrrrrrrr", "tench")
     world.tests(
@@ -172,7 +172,7 @@ def test_call_arguments_override_the_marker(world: World) -> None:
     result.assert_outcomes(passed=4, failed=1)
 
 
-def test_a_bad_call_fails_with_the_same_words_and_no_traceback_of_ours(world: World) -> None:
+def test_malformed_call(world: World) -> None:
     world.concept()
     world.tests(
         """
@@ -194,7 +194,7 @@ def test_a_bad_call_fails_with_the_same_words_and_no_traceback_of_ours(world: Wo
     assert "pytest_unlearndiff/plugin" not in text(result)
 
 
-def test_a_set_too_small_for_upper_is_refused_after_prompts_cut_it(world: World) -> None:
+def test_upper_on_too_few_prompts(world: World) -> None:
     world.concept(count=40)
     world.gate("max_asr=0.1, gate='upper'")
     assert world.ask("--collect-only").ret == 0
@@ -204,16 +204,7 @@ def test_a_set_too_small_for_upper_is_refused_after_prompts_cut_it(world: World)
     assert "13.9%" in text(result)
 
 
-def test_markers_are_checked_where_no_model_is_given(world: World) -> None:
-    """A developer without weights learns of a typo too."""
-    world.concept()
-    world.gate("max_asr=10")
-    result = world.pytester.runpytest_inprocess("--collect-only")
-    assert result.ret == 2
-    assert "max_asr=10" in text(result)
-
-
-def test_two_markers_on_one_test_are_refused_and_a_class_is_overridden(world: World) -> None:
+def test_two_markers(world: World) -> None:
     for name in ("church", "fish"):
         world.know("rrrrrrrrrr", name)
     world.tests(

@@ -23,7 +23,7 @@ from pytest_unlearndiff.runs.positive_control import base_campaign
         ("..........", "INCOMPLETE"),
     ],
 )
-def test_a_judge_that_misses_the_concept_lets_nothing_pass(world: World, base: str, verdict: str) -> None:
+def test_blind_judge_lets_nothing_pass(world: World, base: str, verdict: str) -> None:
     world.know("rrrrrrrrrr", base=base)
     world.gate("max_asr='10%'")
     result = world.run()
@@ -38,9 +38,7 @@ def test_a_judge_that_misses_the_concept_lets_nothing_pass(world: World, base: s
 
 @pytest.mark.parametrize("attack", ["none", "random", "seed-search", "ring-a-bell", "unlearndiff", "p4d"])
 @pytest.mark.parametrize("base", ["gggggggggggg", "grrrrrrrrrgg"])
-def test_an_attack_that_makes_no_target_images_has_the_base_draw_the_first_prompts(
-    world: World, attack: str, base: str
-) -> None:
+def test_base_draws_first_prompts_for_attacks_without_target_images(world: World, attack: str, base: str) -> None:
     world.concept(count=12)
     world.scripted("r" * 12, base=base)
     world.gate(f"max_asr='10%', attack={attack!r}, exhaustive=True")
@@ -62,9 +60,7 @@ def test_an_attack_that_makes_no_target_images_has_the_base_draw_the_first_promp
         ("RuntimeError('no memory')", "*could not be drawn *: RuntimeError: no memory*"),
     ],
 )
-def test_what_stops_the_base_in_its_drawing_takes_nothing_away_and_lets_nothing_pass(
-    world: World, error: str, said: str | None
-) -> None:
+def test_interrupted_control(world: World, error: str, said: str | None) -> None:
     world.concept(count=12)
     world.scripted("r" * 12, base="rrrrr!rrrrrr", error=error)
     world.gate("max_asr='10%', attack='none', exhaustive=True")
@@ -79,7 +75,7 @@ def test_what_stops_the_base_in_its_drawing_takes_nothing_away_and_lets_nothing_
     result.stdout.fnmatch_lines(["*positive control failed: *in only 0 of 10 *"])
 
 
-def test_images_of_the_base_that_cannot_be_judged_are_missing_from_the_control(world: World) -> None:
+def test_unjudged_images_are_missing(world: World) -> None:
     world.concept(count=12)
     world.scripted("r" * 12, base="ggggge" + "g" * 6)
     world.gate("max_asr='10%', attack='none'")
@@ -88,7 +84,7 @@ def test_images_of_the_base_that_cannot_be_judged_are_missing_from_the_control(w
     result.stdout.fnmatch_lines(["*the positive control could not be drawn and judged: the judge choked*"])
 
 
-def test_outcomes_without_a_control_do_not_pass_where_the_base_may_not_draw_it(world: World) -> None:
+def test_stored_outcomes_without_control(world: World) -> None:
     world.concept(count=12)
     world.scripted("r" * 12)
     world.gate("max_asr='10%', attack='none', exhaustive=True")
@@ -104,7 +100,7 @@ def test_outcomes_without_a_control_do_not_pass_where_the_base_may_not_draw_it(w
 
 
 @pytest.mark.parametrize("base", ["gggggggggggg", "rrrrrrrrrrrr", "ggggggegggggg", "eeeeeeeeeeee"])
-def test_a_store_that_lost_the_images_of_the_base_has_it_draw_some_again(world: World, base: str) -> None:
+def test_lost_control_is_drawn_again(world: World, base: str) -> None:
     world.know("r" * 12)
     campaign, store = world.campaign()
     store.campaign("church", base_campaign(campaign.concept, campaign.fingerprint.target, campaign.judge).key).remove()
@@ -116,7 +112,7 @@ def test_a_store_that_lost_the_images_of_the_base_has_it_draw_some_again(world: 
     assert (len(world.kept()), len(world.kept(base=True))) == (12, MIN_IMAGES)
 
 
-def test_a_base_that_is_given_later_draws_and_nothing_is_attacked_again(world: World) -> None:
+def test_base_that_is_given_later(world: World) -> None:
     world.concept(count=12)
     world.scripted("r" * 12)
     world.gate("max_asr='10%', attack='none', exhaustive=True")
@@ -128,7 +124,7 @@ def test_a_base_that_is_given_later_draws_and_nothing_is_attacked_again(world: W
     assert section(world.bare(*alone, MODEL[1]))[1].split()[-1] == "INCOMPLETE"
 
 
-def test_a_verdict_that_would_be_certain_is_not_called_undecided_for_missing_prompts(world: World) -> None:
+def test_failed_control_of_certain_counts(world: World) -> None:
     world.concept(count=3)
     world.scripted("rrr", base="rrr")
     world.gate("max_asr='50%', attack='random'")
@@ -140,7 +136,7 @@ def test_a_verdict_that_would_be_certain_is_not_called_undecided_for_missing_pro
 
 
 @pytest.mark.parametrize("attack", ["none", "unlearndiff"])
-def test_another_limit_costs_nothing_once_all_prompts_are_done(world: World, attack: str) -> None:
+def test_another_limit_costs_nothing(world: World, attack: str) -> None:
     world.concept(count=12)
     world.scripted("bbbbb" + "r" * 7 if attack != "none" else "ggggg" + "r" * 7)
     world.gate(f"max_asr='10%', attack={attack!r}, exhaustive=True")
@@ -149,7 +145,7 @@ def test_another_limit_costs_nothing_once_all_prompts_are_done(world: World, att
     assert section(world.run())[1].split()[-1] == "PASS"
 
 
-def test_a_verdict_that_was_certain_early_rests_on_as_many_images(world: World) -> None:
+def test_early_verdict_has_whole_control(world: World) -> None:
     world.concept(count=10)
     world.scripted("r" * 10, base="rrrggggggg")
     world.gate("max_asr='50%'")
@@ -160,7 +156,7 @@ def test_a_verdict_that_was_certain_early_rests_on_as_many_images(world: World) 
 
 
 @pytest.mark.parametrize("base", ["gggggggggggg", "rrrrrrrrrrrr"])
-def test_some_prompts_alone_are_judged_by_what_was_seen_of_others(world: World, base: str) -> None:
+def test_control_of_other_prompts(world: World, base: str) -> None:
     world.concept(count=12)
     world.scripted("r" * 12, base=base)
     world.gate("max_asr='10%', attack='none', exhaustive=True")
@@ -169,7 +165,7 @@ def test_some_prompts_alone_are_judged_by_what_was_seen_of_others(world: World, 
     assert section(world.run("--unlearndiff-case-numbers=110,111"))[1].split()[-1] == verdict
 
 
-def test_a_pass_without_a_base_says_that_nobody_has_seen_the_judge_see(world: World) -> None:
+def test_pass_without_base(world: World) -> None:
     world.concept(count=3)
     world.scripted("rrr")
     world.gate("max_asr='10%', attack='none'")
@@ -179,7 +175,7 @@ def test_a_pass_without_a_base_says_that_nobody_has_seen_the_judge_see(world: Wo
     assert any("without a base, nobody has seen the judge see the concept" in line for line in lines)
 
 
-def test_the_base_draws_nothing_for_a_gate_that_fails_anyway(world: World) -> None:
+def test_no_control_for_failing_gate(world: World) -> None:
     world.concept(count=12)
     world.scripted("b" * 12, base="!" * 12, error="AssertionError('nobody asked')")
     world.gate("max_asr='10%', attack='random'")
@@ -188,13 +184,13 @@ def test_the_base_draws_nothing_for_a_gate_that_fails_anyway(world: World) -> No
     assert world.kept(base=True) == []
 
 
-def test_a_limit_that_is_exceeded_stays_exceeded(world: World) -> None:
+def test_fail_outweighs_control(world: World) -> None:
     world.know("bbrrrrrrrr", base="rrrrrrrrrr")
     world.gate("max_asr='10%'")
     assert section(world.run())[1].split()[-1] == "FAIL"
 
 
-def test_an_assertion_of_the_users_own_does_not_pass_either(world: World) -> None:
+def test_own_assertion_without_control(world: World) -> None:
     world.know("rrrrrrrrrr", base="rrrrrrrrrr")
     world.tests(
         """

@@ -59,7 +59,7 @@ def command(world: World, *arguments: str) -> pytest.RunResult:
     return world.pytester.run(sys.executable, "-m", "pytest_unlearndiff", *arguments)
 
 
-def test_one_session_writes_them_all(mixed: World, workers: tuple[str, ...]) -> None:
+def test_session_writes_all_reports(mixed: World, workers: tuple[str, ...]) -> None:
     result = mixed.run(*workers, ALL, "--unlearndiff-report=md:report.md")
     found = report(mixed)
     assert {gate["nodeid"].split("::")[1]: gate["verdict"] for gate in found["gates"]} == {
@@ -82,9 +82,7 @@ def test_one_session_writes_them_all(mixed: World, workers: tuple[str, ...]) -> 
         assert f"{kind} report: {mixed.path / name}" in lines
 
 
-def test_a_test_that_fails_although_its_gates_do_not_is_told(
-    world: World, workers: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_failed_otherwise(world: World, workers: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     world.know("gbbrrrrrrr")
     world.know("grrrrrrrrr", "tench")
     world.tests(
@@ -121,18 +119,7 @@ def test_a_test_that_fails_although_its_gates_do_not_is_told(
     result.stdout.fnmatch_lines(["::error file=*test_gate.py,title=unlearndiff test failed::*30.0%25 <= 0.1*"])
 
 
-def test_every_report_says_how_little_a_pass_on_few_prompts_says(world: World) -> None:
-    world.know("r" * 10)
-    world.gate("max_asr='10%'")
-    result = world.run("--unlearndiff-report=json:report.json,md:report.md,html:report.html")
-    said = "limit of 1 of 10 also passes a model whose true ASR is 27.1% one time in five"
-    assert f"  a {said}" in section(result)
-    assert report(world)["gates"][0]["limits"]["support"] == f"a {said}"
-    for name in ("report.md", "report.html"):
-        assert said in (world.path / name).read_text(encoding="utf-8")
-
-
-def test_every_report_says_how_little_it_says_that_few_images_kept_a_concept(world: World) -> None:
+def test_support_in_every_report(world: World) -> None:
     know(world, "ggggg", "ggggg")
     world.tests(
         """
@@ -154,7 +141,7 @@ def test_every_report_says_how_little_it_says_that_few_images_kept_a_concept(wor
         assert said in (world.path / name).read_text(encoding="utf-8"), name
 
 
-def test_what_is_only_drawn_is_called_drawn(world: World) -> None:
+def test_wording_without_attack(world: World) -> None:
     """Under attack none nothing resists and is attacked: not in the plan, in progress, in reports, in a store."""
     world.concept()
     world.scripted("gggrrrrrrr")
@@ -209,7 +196,7 @@ LIMIT = ", min_rate='85%'"
     ],
     ids=["none", "none n2", "kept", "lost", "incomplete", "no limit", "skipped", "expected to fail", "another model"],
 )
-def test_every_verdict_says_where_nothing_gates_what_the_model_must_keep(
+def test_ungated_retention_beside_every_verdict(
     world: World,
     monkeypatch: pytest.MonkeyPatch,
     retention: str,
@@ -266,7 +253,7 @@ def test_every_verdict_says_where_nothing_gates_what_the_model_must_keep(
     assert [UNGATED in line for line in failure] == [not retention]  # while tests run, more is not known
 
 
-def test_workers_change_nothing_but_what_is_volatile(mixed: World) -> None:
+def test_workers_write_the_same_report(mixed: World) -> None:
     mixed.run("--unlearndiff-report=json:alone.json")
     mixed.run("-n2", "--unlearndiff-report=json:shared.json")
     alone, shared = report(mixed, "alone.json"), report(mixed, "shared.json")
@@ -276,7 +263,7 @@ def test_workers_change_nothing_but_what_is_volatile(mixed: World) -> None:
     assert alone == shared
 
 
-def test_the_test_and_its_place_are_told(mixed: World) -> None:
+def test_path_and_line(mixed: World) -> None:
     mixed.run(ALL)
     lines = (mixed.path / "test_gate.py").read_text(encoding="utf-8").splitlines()
     for gate in report(mixed)["gates"]:
@@ -284,7 +271,7 @@ def test_the_test_and_its_place_are_told(mixed: World) -> None:
         assert lines[gate["line"] - 1].startswith(("def test_", "@pytest.mark."))
 
 
-def test_ini_names_reports_too(world: World) -> None:
+def test_report_in_ini(world: World) -> None:
     world.know("rrrrrrrrrr")
     world.gate("max_asr=0.1")
     world.ini("unlearndiff_report = json:a.json")
@@ -292,14 +279,14 @@ def test_ini_names_reports_too(world: World) -> None:
     assert report(world, "a.json")["gates"]
 
 
-def test_a_suite_without_gates_writes_no_report(world: World) -> None:
+def test_no_report_without_gates(world: World) -> None:
     world.tests("def test_other(): pass")
     before = world.files()
     assert world.run(ALL).ret == 0
     assert world.files() == before
 
 
-def test_a_report_that_cannot_be_written_fails_the_session(world: World) -> None:
+def test_unwritable_report_fails_the_session(world: World) -> None:
     world.know("rrrrrrrrrr")
     world.gate("max_asr=0.1")
     world.file("blocked", "a file, not a folder")
@@ -308,7 +295,7 @@ def test_a_report_that_cannot_be_written_fails_the_session(world: World) -> None
     assert [line for line in section(result) if "blocked/report.json cannot be written" in line]
 
 
-def test_properties_reach_the_junit_file(mixed: World, workers: tuple[str, ...]) -> None:
+def test_junit_properties(mixed: World, workers: tuple[str, ...]) -> None:
     mixed.run("--junitxml=junit.xml", *workers)
     cases = {case.get("name"): case for case in ET.parse(mixed.path / "junit.xml").iter("testcase")}
     found = {name: {p.get("name"): p.get("value") for p in case.iter("property")} for name, case in cases.items()}
@@ -324,7 +311,7 @@ def test_properties_reach_the_junit_file(mixed: World, workers: tuple[str, ...])
     assert found["test_other"] == {}
 
 
-def test_github_gets_a_summary_and_annotations(mixed: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_github(mixed: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(mixed.path / "summary.md"))
     monkeypatch.setenv("GITHUB_WORKSPACE", str(mixed.path))
     result = mixed.run("--unlearndiff-report=github")
@@ -335,14 +322,14 @@ def test_github_gets_a_summary_and_annotations(mixed: World, monkeypatch: pytest
     assert all("file=test_gate.py,line=" in line for line in commands)
 
 
-def test_nothing_is_said_to_github_unasked(mixed: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_github_unasked(mixed: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(mixed.path / "summary.md"))
     result = mixed.run()
     assert not (mixed.path / "summary.md").exists()
     assert not [line for line in result.outlines if line.startswith("::")]
 
 
-def test_the_store_writes_the_same_reports_again_without_torch(mixed: World) -> None:
+def test_reports_again_from_the_store(mixed: World) -> None:
     mixed.without_torch()
     mixed.bare(*MODEL, "--unlearndiff-report=json:first.json,html:first.html,md:first.md")
     result = command(mixed, "report", "json:again.json", "html:again.html,md:again.md")
@@ -355,7 +342,7 @@ def test_the_store_writes_the_same_reports_again_without_torch(mixed: World) -> 
     assert printed.stdout.str().strip() == (mixed.path / "first.json").read_text(encoding="utf-8").strip()
 
 
-def test_a_mode_that_does_not_write_keeps_no_gates(mixed: World) -> None:
+def test_modes_that_keep_no_gates(mixed: World) -> None:
     for mode in ("ro", "require", "off"):
         mixed.bare(*MODEL, f"--unlearndiff-cache={mode}")
         assert not (mixed.path / ".unlearndiff/gates").exists()
@@ -371,18 +358,18 @@ def test_a_mode_that_does_not_write_keeps_no_gates(mixed: World) -> None:
         (("export", "x.csv"), "holds no session's gates"),
     ],
 )
-def test_a_command_that_cannot_says_why_in_one_line(world: World, arguments: tuple[str, ...], said: str) -> None:
+def test_command_errors(world: World, arguments: tuple[str, ...], said: str) -> None:
     result = command(world, *arguments)
     assert result.ret == 1
     [line] = result.errlines
     assert said in line
 
 
-def test_the_schema_can_be_printed(world: World) -> None:
+def test_schema_command(world: World) -> None:
     assert json.loads(command(world, "report", "--schema").stdout.str()) == json.loads(schema())
 
 
-def test_two_sessions_are_compared(mixed: World) -> None:
+def test_compare(mixed: World) -> None:
     mixed.bare(*MODEL, "--unlearndiff-report=json:before.json", "-k", "tench")
     text = (mixed.path / "before.json").read_text(encoding="utf-8")
     mixed.file(
@@ -399,7 +386,7 @@ def test_two_sessions_are_compared(mixed: World) -> None:
     again.stdout.fnmatch_lines(["### Since the earlier session", "*: 1 newly broke, 7 newly hold, *"])
 
 
-def test_a_session_in_which_nothing_broke_exports_nothing_over_what_there_is(world: World) -> None:
+def test_export_of_nothing_keeps_the_file(world: World) -> None:
     world.know("rrrr")
     world.gate("max_asr='10%'")
     world.bare(*MODEL)
@@ -410,7 +397,7 @@ def test_a_session_in_which_nothing_broke_exports_nothing_over_what_there_is(wor
     assert kept.read_text() == "what an earlier session found"
 
 
-def test_what_broke_in_other_sessions_is_not_said_not_to_have_broken(world: World) -> None:
+def test_export_names_prompts_of_other_sessions(world: World) -> None:
     world.know("rrrr")
     world.know("bbrr", "tench")
     world.gate("max_asr='10%'")
@@ -426,7 +413,7 @@ def test_what_broke_in_other_sessions_is_not_said_not_to_have_broken(world: Worl
     wrong.stderr.fnmatch_lines(["*no gate in .unlearndiff is on the concept 'truck'*"])
 
 
-def test_adversarial_prompts_are_exported_as_a_prompt_set(mixed: World) -> None:
+def test_export_as_prompt_set(mixed: World) -> None:
     mixed.bare(*MODEL)
     wrong = command(mixed, "export", "concepts/found.csv", "--concept=tenhc")
     assert wrong.ret == 1
@@ -439,7 +426,7 @@ def test_adversarial_prompts_are_exported_as_a_prompt_set(mixed: World) -> None:
     assert [line for line in lines if line.startswith("found") and " 0..2/2 " in line]
 
 
-def test_gates_that_cannot_be_kept_are_told_and_change_no_verdict(world: World) -> None:
+def test_gates_that_cannot_be_kept(world: World) -> None:
     world.know("rrrrrrrrrr")
     world.gate("max_asr='10%'")
     world.file(".unlearndiff/gates", "in the way")

@@ -46,7 +46,7 @@ def kept_gates(world: World, name: str) -> list[dict[str, Any]]:
     return [gate for gate in json.loads((world.path / name).read_text())["gates"] if gate["expects"] == "kept"]
 
 
-def test_kept_and_lost_with_and_without_workers(world: World, workers: tuple[str, ...]) -> None:
+def test_kept_and_lost_concepts(world: World, workers: tuple[str, ...]) -> None:
     know(world, "gggggggggr", "gggggggggg")
     know(world, "grrrrrrrrr", "gggggggggg", "cat")
     world.know("rrrrrrrrrr")
@@ -79,7 +79,7 @@ def test_kept_and_lost_with_and_without_workers(world: World, workers: tuple[str
     )
 
 
-def test_what_is_missing_may_be_drawn_or_lost_and_the_summary_says_why(world: World) -> None:
+def test_missing_images(world: World) -> None:
     know(world, "ggr.......", "ggg.......")
     world.tests(GATE.format(keywords="'dog', min_rate='85%'"))
     result = world.run("--unlearndiff-report=md:report.md")
@@ -95,7 +95,7 @@ def test_what_is_missing_may_be_drawn_or_lost_and_the_summary_says_why(world: Wo
     assert "| 1..8 |" in (world.path / "report.md").read_text()
 
 
-def test_a_replay_can_be_run_whatever_the_gate_asks_of_the_whole_set(world: World) -> None:
+def test_replay_of_a_gate_that_reads_a_bound(world: World) -> None:
     know(world, "g" * 57 + "rrr", "g" * 60)
     world.tests(GATE.format(keywords="'dog', min_rate='98%', gate='lower', confidence=0.6"))
     result = world.run()
@@ -107,7 +107,7 @@ def test_a_replay_can_be_run_whatever_the_gate_asks_of_the_whole_set(world: Worl
     again.stdout.fnmatch_lines(["*'dog': the victim draws 0/3 = 0.0%, gate rate >= 98.0%*"])
 
 
-def test_the_second_gate_that_a_test_calls_has_no_replay_either(world: World) -> None:
+def test_no_replay_for_one_of_several_gates(world: World) -> None:
     know(world, "g" * 10, "g" * 10)
     know(world, "rrrrrggggg", "gggggggggg", "cat")
     world.tests(
@@ -122,31 +122,7 @@ def test_the_second_gate_that_a_test_calls_has_no_replay_either(world: World) ->
     assert "replay:" not in result.stdout.str()
 
 
-def test_one_of_several_gates_of_a_test_has_no_replay_whose_case_numbers_would_be_those_of_all(world: World) -> None:
-    know(world, "rrrrrggggg", "gggggggggg")
-    know(world, "rrrrrggggg", "gggggggggg", "cat")
-    world.tests(
-        """
-        @pytest.mark.unlearndiff_retains("dog", min_rate="85%")
-        @pytest.mark.unlearndiff_retains("cat", min_rate="85%")
-        def test_kept(unlearndiff_retention):
-            unlearndiff_retention()
-        """
-    )
-    result = world.run()
-    result.assert_outcomes(failed=1)
-    assert "replay:" not in result.stdout.str()
-
-
-def test_what_is_missing_is_not_kept(world: World) -> None:
-    know(world, "ggggggg...", "gggggggggg")
-    world.tests(GATE.format(keywords="'dog', min_rate='85%'"))
-    result = world.run()
-    result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["*3 images are missing or errored*Missing is never safe*cache=require*"])
-
-
-def test_one_call_runs_every_marker_and_gives_what_was_kept(world: World) -> None:
+def test_call_runs_every_marker(world: World) -> None:
     know(world, "gggggggggr", "gggggggggg")
     know(world, "rrgggggggg", "rggggggggg", "cat")
     world.tests(
@@ -166,7 +142,7 @@ def test_one_call_runs_every_marker_and_gives_what_was_kept(world: World) -> Non
     world.run().assert_outcomes(passed=1)
 
 
-def test_a_marker_that_nobody_asks_for_fails(world: World) -> None:
+def test_marker_without_call(world: World) -> None:
     know(world, "gggggggggg", "gggggggggg")
     world.tests(
         """
@@ -180,7 +156,7 @@ def test_a_marker_that_nobody_asks_for_fails(world: World) -> None:
     result.stdout.fnmatch_lines(["*never called unlearndiff_retention() for dog*"])
 
 
-def test_every_mistake_is_told_at_collection(world: World) -> None:
+def test_collection_errors(world: World) -> None:
     world.concept("dog")
     wrong = {
         "'dgo', min_rate='85%'": "no concept 'dgo': did you mean 'dog'?",
@@ -204,7 +180,7 @@ def test_every_mistake_is_told_at_collection(world: World) -> None:
     )
 
 
-def test_without_a_model_it_is_skipped_and_may_be_required(world: World) -> None:
+def test_without_model(world: World) -> None:
     world.concept("dog")
     world.tests(GATE.format(keywords="'dog', min_rate='85%'"))
     world.bare().assert_outcomes(skipped=1)
@@ -213,14 +189,14 @@ def test_without_a_model_it_is_skipped_and_may_be_required(world: World) -> None
     required.stdout.fnmatch_lines(["*--unlearndiff-require: 1 gates were skipped*"])
 
 
-def test_torch_is_not_needed_where_all_is_known(world: World) -> None:
+def test_store_answers_without_torch(world: World) -> None:
     know(world, "gggggggggg", "gggggggggg")
     world.tests(GATE.format(keywords="'dog', min_rate='85%', max_loss='10%'"))
     world.without_torch()
     world.bare(*MODEL, REQUIRE).assert_outcomes(passed=1)
 
 
-def test_gate_files_have_both_sides(world: World, workers: tuple[str, ...]) -> None:
+def test_gate_file_with_both_readings(world: World, workers: tuple[str, ...]) -> None:
     know(world, "gggggggggr", "gggggggggg")
     know(world, "grrrrrrrrr", "gggggggggg", "cat")
     world.know("rrrrrrrrrr")
@@ -240,7 +216,7 @@ def test_gate_files_have_both_sides(world: World, workers: tuple[str, ...]) -> N
     )
 
 
-def test_a_gate_files_mistakes_have_lines(world: World) -> None:
+def test_errors_of_a_gate_file_have_lines(world: World) -> None:
     world.concept("dog")
     world.file("release.unlearndiff.yaml", "retains:\n  dog: {min_rate: 85}\n  dgo: {min_rate: 85%}\n")
     result = world.ask()
@@ -252,7 +228,7 @@ def test_a_gate_files_mistakes_have_lines(world: World) -> None:
     )
 
 
-def test_junit_gets_the_counts(world: World) -> None:
+def test_junit_properties(world: World) -> None:
     know(world, "gggggggggr", "gggggggggg")
     world.tests(GATE.format(keywords="'dog', min_rate='85%'"))
     world.run("--junit-xml=out.xml", "-o", "junit_family=xunit1").assert_outcomes(passed=1)
@@ -270,17 +246,7 @@ def test_both(unlearndiff_attack, unlearndiff_retention):
 """
 
 
-def test_a_gate_that_a_test_gives_up_before_is_named(world: World) -> None:
-    know(world, "rrrrrrrrrr", "gggggggggg")
-    world.know("rrrrrrrrrr")
-    world.tests(BOTH.format(first="unlearndiff_attack", second="pytest.fail"))
-    result = world.run("--unlearndiff-report=json:out.json")
-    result.assert_outcomes(failed=1)
-    whys = [gate["why"] for gate in json.loads((world.path / "out.json").read_text())["unmeasured"]]
-    assert any("unlearndiff_retains('dog') was not reached" in why for why in whys)
-
-
-def test_mistakes_in_gates_of_both_kinds_are_told_at_once(world: World, workers: tuple[str, ...]) -> None:
+def test_collection_errors_of_both_markers(world: World, workers: tuple[str, ...]) -> None:
     world.concept()
     world.concept("dog")
     world.tests(BOTH.format(first="unlearndiff_attack", second="unlearndiff_retention").replace("10%", "1000%"))
@@ -291,7 +257,7 @@ def test_mistakes_in_gates_of_both_kinds_are_told_at_once(world: World, workers:
     assert "min_rate='185%'" in result.stdout.str()
 
 
-def test_a_test_that_is_run_again_begins_with_nothing_measured(world: World) -> None:
+def test_rerun_of_a_failed_test(world: World) -> None:
     know(world, "rrrrrrrrrr", "gggggggggg")
     world.know("rrrrrrrrrr")
     world.tests(BOTH.format(first="unlearndiff_retention", second="unlearndiff_attack"))
@@ -301,7 +267,7 @@ def test_a_test_that_is_run_again_begins_with_nothing_measured(world: World) -> 
     assert len(json.loads((world.path / "out.json").read_text())["unmeasured"]) == 1
 
 
-def test_the_sessions_loss_is_none_of_its_affair(world: World) -> None:
+def test_session_loss_does_not_apply(world: World) -> None:
     know(world, "gggggggggr", "gggggggggg")
     world.tests(GATE.format(keywords="'dog', min_rate='85%'"))
     world.run("--unlearndiff-loss=classifier").assert_outcomes(passed=1)
@@ -314,9 +280,7 @@ def test_the_sessions_loss_is_none_of_its_affair(world: World) -> None:
         ("unlearndiff_retention", "unlearndiff_attack", "unlearndiff('church') was not reached"),
     ],
 )
-def test_what_a_failing_gate_keeps_from_being_reached_is_named(
-    world: World, workers: tuple[str, ...], first: str, second: str, said: str
-) -> None:
+def test_unreached_gate_is_named(world: World, workers: tuple[str, ...], first: str, second: str, said: str) -> None:
     know(world, "rrrrrrrrrr", "gggggggggg")
     world.know("bbbbrrrrrr")
     world.tests(BOTH.format(first=first, second=second))
@@ -328,15 +292,7 @@ def test_what_a_failing_gate_keeps_from_being_reached_is_named(
     assert said in unmeasured["why"]
 
 
-def test_quiet_drops_no_note_of_a_gate_that_passes(world: World) -> None:
-    know(world, "gggggggggg", "gggggggggg")
-    world.tests(GATE.format(keywords="'dog', min_rate='85%'"))
-    result = world.run("-q")
-    result.assert_outcomes(passed=1)
-    assert "also passes a model that draws 72.9% one time in five" in "".join(section(result))
-
-
-def test_without_a_base_only_the_victim_is_drawn(world: World) -> None:
+def test_without_base(world: World) -> None:
     world.concept("dog")
     world.scripted("g" * 9 + "r")
     world.tests(GATE.format(keywords="'dog', min_rate='85%'"))
@@ -346,22 +302,7 @@ def test_without_a_base_only_the_victim_is_drawn(world: World) -> None:
     assert row[:5] == ["dog", "-", "9/10", "=", "90.0%"]
 
 
-def test_a_mistake_in_a_call_is_one_error_of_the_test(world: World) -> None:
-    world.tests("def test_kept(unlearndiff_retention): unlearndiff_retention('dgo', min_rate='85%')")
-    result = world.run()
-    result.assert_outcomes(failed=1)
-    assert [line for line in result.outlines if line.startswith("E ") and "no concept 'dgo'" in line]
-
-
-def test_what_is_run_again_is_told_once(world: World) -> None:
-    know(world, "grrrrrrrrr", "gggggggggg")
-    world.tests(GATE.format(keywords="'dog', min_rate='85%'"))
-    result = world.run("-p", "rerunfailures", "--reruns=1")
-    assert result.parseoutcomes() == {"failed": 1, "rerun": 1}
-    assert len([line for line in section(result) if line.startswith("dog")]) == 1
-
-
-def test_a_gate_that_was_not_reached_and_then_was_is_told_as_measured(world: World) -> None:
+def test_rerun_that_reaches_its_gate(world: World) -> None:
     know(world, "gggggggggg", "gggggggggg")
     world.tests(
         """

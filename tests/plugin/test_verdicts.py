@@ -56,7 +56,7 @@ def test_verdict(world: World, workers: tuple[str, ...], verdict: str) -> None:
             result.stdout.re_match_lines([rf"E .*{ERRORS[verdict]}: thing{i}: .*{re.escape(text)}"])
 
 
-def test_no_model_is_skipped_with_the_flag_to_add(world: World, workers: tuple[str, ...]) -> None:
+def test_skipped_without_model(world: World, workers: tuple[str, ...]) -> None:
     world.know("rrrrrrrrrr")
     world.gate("max_asr=0.1")
     result = world.bare("-rs", *workers)
@@ -65,7 +65,7 @@ def test_no_model_is_skipped_with_the_flag_to_add(world: World, workers: tuple[s
     result.stdout.fnmatch_lines(["SKIPPED*add --unlearndiff-model=PATH*"])
 
 
-def test_require_fails_the_session_where_a_gate_was_skipped(world: World, workers: tuple[str, ...]) -> None:
+def test_require_with_skipped_gate(world: World, workers: tuple[str, ...]) -> None:
     world.know("rrrrrrrrrr")
     world.gate("max_asr=0.1")
     result = world.bare("--unlearndiff-require", *workers)
@@ -74,7 +74,7 @@ def test_require_fails_the_session_where_a_gate_was_skipped(world: World, worker
     assert "test_gate.py::test_gate" in "".join(section(result))
 
 
-def test_require_counts_a_gate_left_out_by_a_skip_mark(world: World, workers: tuple[str, ...]) -> None:
+def test_require_with_skip_mark(world: World, workers: tuple[str, ...]) -> None:
     world.know("rrrrrrrrrr")
     world.gate("max_asr=0.1")
     world.tests(
@@ -91,7 +91,7 @@ def test_require_counts_a_gate_left_out_by_a_skip_mark(world: World, workers: tu
     assert result.ret == 1
 
 
-def test_require_fails_the_session_where_no_gate_ran(world: World, workers: tuple[str, ...]) -> None:
+def test_require_without_gate(world: World, workers: tuple[str, ...]) -> None:
     world.tests("def test_something_else(): pass")
     result = world.run("--unlearndiff-require", *workers)
     result.assert_outcomes(passed=1)
@@ -99,14 +99,8 @@ def test_require_fails_the_session_where_no_gate_ran(world: World, workers: tupl
     assert "no gate ran" in "".join(section(result))
 
 
-def test_require_is_met_where_every_gate_ran(world: World, workers: tuple[str, ...]) -> None:
-    world.know("rrrrrrrrrr")
-    world.gate("max_asr=0.1")
-    assert world.run("--unlearndiff-require", *workers).ret == 0
-
-
 @pytest.mark.parametrize("question", ["--collect-only", "--fixtures"])
-def test_require_does_not_fail_a_session_that_runs_nothing(world: World, question: str) -> None:
+def test_require_with_nothing_to_run(world: World, question: str) -> None:
     world.concept()
     world.gate("max_asr=0.1")
     result = world.run("--unlearndiff-require", question)
@@ -135,7 +129,7 @@ def test_bad_option_is_a_usage_error(world: World, option: str, reason: str) -> 
     assert "test session starts" not in result.stdout.str()
 
 
-def test_an_empty_model_is_a_usage_error(world: World) -> None:
+def test_empty_model_is_a_usage_error(world: World) -> None:
     """``--unlearndiff-model=$MODEL`` with MODEL unset must not pass as a skip."""
     world.know("rrrrrrrrrr")
     world.gate("max_asr=0.1")
@@ -157,7 +151,7 @@ def test_bad_marker_is_a_collection_error(world: World, workers: tuple[str, ...]
     [("bbrrrrrrrr", "xfailed", 0), ("rrr.......", "failed", 1)],
     ids=["exceeded", "incomplete"],
 )
-def test_an_expected_failure_never_hides_what_is_missing(
+def test_expected_failure_hides_nothing_missing(
     world: World, workers: tuple[str, ...], letters: str, outcome: str, code: int
 ) -> None:
     world.know(letters)
@@ -176,7 +170,7 @@ def test_an_expected_failure_never_hides_what_is_missing(
     assert result.ret == code
 
 
-def test_missing_prompts_without_torch_name_what_to_install(world: World) -> None:
+def test_missing_prompts_without_torch(world: World) -> None:
     """Model given, no way to run, store incomplete: INCOMPLETE, and how to mend it."""
     world.know("rrr.......")
     world.gate("max_asr=0.1")
@@ -187,7 +181,7 @@ def test_missing_prompts_without_torch_name_what_to_install(world: World) -> Non
     result.stdout.fnmatch_lines(["E *AttackIncomplete: *pytest-unlearndiff[[]torch[]]*"])
 
 
-def test_a_marked_test_that_never_attacks_does_not_pass(world: World) -> None:
+def test_marker_without_call(world: World) -> None:
     """Nothing was measured, so nothing may look safe."""
     world.know("bbbbbbbbbb")
     world.tests(
@@ -200,7 +194,7 @@ def test_a_marked_test_that_never_attacks_does_not_pass(world: World) -> None:
     assert world.run().ret == 1
 
 
-def test_a_verdict_needs_no_terminal(world: World) -> None:
+def test_without_terminal_plugin(world: World) -> None:
     world.know("bbrrrrrrrr")
     world.gate("max_asr=0.5")
     assert world.run("-p", "no:terminal").ret == 0

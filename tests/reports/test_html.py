@@ -59,7 +59,7 @@ def page(found: SessionReport, store: Store | None = None) -> Page:
     return Page(html_report(found, ReportOptions(images=store)))
 
 
-def test_every_gate_shows_its_verdict_counts_interval_and_limit() -> None:
+def test_overview() -> None:
     found = page(session(record("gbb" + "r" * 7, "church"), record("r" * 10, "tench")))
     words = " ".join(found.text.split())
     assert "1 of 2 gates did not pass" in words
@@ -71,7 +71,7 @@ def test_every_gate_shows_its_verdict_counts_interval_and_limit() -> None:
     assert words.index("FAIL church") < words.index("PASS tench")
 
 
-def test_undecided_prompts_make_a_range_and_a_notice() -> None:
+def test_unknown_prompts() -> None:
     words = " ".join(page(session(record("g" + "r" * 7 + "e-", "church"))).text.split())
     assert "1..3/10 = 10.0%..30.0%" in words
     assert "1 of 10 prompts is missing and 1 errored. Each may be a success" in words
@@ -79,19 +79,19 @@ def test_undecided_prompts_make_a_range_and_a_notice() -> None:
     assert "1/10 = 10.0% " not in words.replace("between 1/10 = 10.0% ", "")
 
 
-def test_prompts_that_were_not_needed_are_told_with_the_range() -> None:
+def test_prompts_not_needed() -> None:
     words = " ".join(page(session(record("bbr--", "church"))).text.split())
     assert "2 prompts were not needed: what the counts say is certain without them." in words
     assert "between 2/5 = 40.0% and 4/5 = 80.0%" in words
 
 
-def test_the_positive_control_is_told() -> None:
+def test_positive_control() -> None:
     words = " ".join(page(session(record("bbr", control=Control(19, 20)))).text.split())
     assert "judge saw it in 19 of 20 of the un-erased model's own images" in words
     assert "positive control" not in page(session(record("bbr"))).text
 
 
-def test_what_was_not_measured_and_what_cut_the_session_short_is_told() -> None:
+def test_unmeasured_tests() -> None:
     gate = UnmeasuredTest("test_x.py::test_lora", "failed", "ModelError: there is nothing")
     words = " ".join(page(session(unmeasured=[gate], cut_short="stopping after 1 failures")).text.split())
     assert "No gate was measured, 1 not measured" in words
@@ -99,7 +99,7 @@ def test_what_was_not_measured_and_what_cut_the_session_short_is_told() -> None:
     assert "stopping after 1 failures" in words
 
 
-def test_concepts_that_must_be_kept_have_a_table() -> None:
+def test_table_of_kept_concepts() -> None:
     words = " ".join(page(session(record("r" * 10), retained(), retained("gg", "gg", "cat"))).text.split())
     assert "1 of 3 gates did not pass" in words
     assert "INCOMPLETE dog test_x.py::test_dog 8..9/10 = 80.0%..90.0% 10/10 1..2" in words
@@ -109,7 +109,7 @@ def test_concepts_that_must_be_kept_have_a_table() -> None:
     assert "No gate was measured" not in alone
 
 
-def test_a_prompt_has_all_that_is_known_of_it() -> None:
+def test_data_of_prompts() -> None:
     found = page(session(record("gbre-")))
     assert found.data["gate-1"]["replay"].startswith("pytest 'test_x.py::test_it[a b]'")
     shown = found.data["gate-1"]["prompts"]
@@ -141,7 +141,7 @@ def test_a_prompt_has_all_that_is_known_of_it() -> None:
         ("transfer", None, (2, 0, 100), "attempt 1, 100 UNet forwards"),
     ],
 )
-def test_where_in_the_schedule_a_prompt_broke_is_told(attack: str, schedule: Any, spent: Any, said: str) -> None:
+def test_where_a_prompt_broke(attack: str, schedule: Any, spent: Any, said: str) -> None:
     found = record("br")
     evaluations, steps, forwards = spent
     timestep = 200 if "timestep" in said else None
@@ -152,11 +152,11 @@ def test_where_in_the_schedule_a_prompt_broke_is_told(attack: str, schedule: Any
     assert [prompt.get("broke") for prompt in shown] == [said, None]
 
 
-def test_nothing_is_said_of_where_a_prompt_broke_that_nobody_noted() -> None:
+def test_prompt_that_broke_somewhere() -> None:
     assert "broke" not in page(session(record("b"))).data["gate-1"]["prompts"][0]
 
 
-def test_asr_is_drawn_against_forwards_and_against_steps() -> None:
+def test_effort_curves() -> None:
     found = record("gbr")
     spent = zip(found.prompts, ((0, 50), (2, 150), (10, 550)), strict=True)
     prompts = [replace(prompt, steps=steps, forwards=forwards) for prompt, (steps, forwards) in spent]
@@ -169,7 +169,7 @@ def test_asr_is_drawn_against_forwards_and_against_steps() -> None:
     ]
 
 
-def test_it_needs_nothing_from_elsewhere() -> None:
+def test_self_contained() -> None:
     html = html_report(session(record("gbre-")), ReportOptions())
     found = Page(html)
     assert not re.search(r"""(?:src|href|url|@import)\s*[=(]\s*["']?\s*(?:https?:)?//""", html)
@@ -219,7 +219,7 @@ def kept(tmp_path: Path) -> tuple[Store, SessionReport]:
     return store, session(found)
 
 
-def test_base_erased_and_attacked_stand_side_by_side(kept: tuple[Store, SessionReport]) -> None:
+def test_three_images(kept: tuple[Store, SessionReport]) -> None:
     store, found = kept
     broken, resisted, generated = page(found, store).data["gate-1"]["prompts"]
     base, victim, attacked = broken["images"]
@@ -234,7 +234,7 @@ def test_images_can_be_left_out(kept: tuple[Store, SessionReport]) -> None:
     assert not [prompt for prompt in page(found).data["gate-1"]["prompts"] if "images" in prompt]
 
 
-def test_where_not_all_images_fit_the_successes_come_first(
+def test_hits_come_first_where_images_do_not_fit(
     kept: tuple[Store, SessionReport], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store, found = kept
@@ -245,7 +245,7 @@ def test_where_not_all_images_fit_the_successes_come_first(
     assert "Images of 1 prompt are left out" in shown.text
 
 
-def test_a_large_report_stays_small() -> None:
+def test_size() -> None:
     """Five gates of 1,000 prompts: what is not images takes under 4 MB, so that all is under 15."""
     found = session(*(record("b" * 100 + "r" * 900, f"thing{i}") for i in range(5)))
     assert module.IMAGE_BYTES + len(html_report(found, ReportOptions()).encode()) < 15_000_000

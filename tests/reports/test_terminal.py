@@ -27,21 +27,16 @@ def test_no_gates_no_lines() -> None:
     assert summary_lines([]) == []
 
 
-def test_a_row_holds_counts_interval_and_verdict() -> None:
-    row = next(line for line, _ in summary_lines([FAILED]) if line.startswith("garbage_truck"))
-    assert row.split() == ["garbage_truck", "0/10", "3/10", "=", "30.0%", "6.7%..65.2%", "FAIL"]
-
-
 USUAL, OTHER = record("b" + "r" * 9), record("rr--" + "r" * 6, attack="unlearndiff/fast/classifier")
 
 
-def test_two_attacks_are_told_apart() -> None:
+def test_attack_column() -> None:
     head, first, second = [line for line, _ in summary_lines([USUAL, OTHER], width=120) if not line.startswith(" ")]
     assert head.split()[:2] == ["concept", "attack"]
     assert (first.split()[1], second.split()[1]) == ("unlearndiff/fast", "unlearndiff/fast/classifier")
 
 
-def test_where_a_column_does_not_fit_the_attack_stands_below() -> None:
+def test_attack_below_where_a_column_does_not_fit() -> None:
     lines = [line for line, _ in summary_lines([USUAL, OTHER], width=80)]
     assert "attack" not in lines[0]
     assert max(len(line) for line in lines if not line.startswith(" ")) <= 80
@@ -49,7 +44,7 @@ def test_where_a_column_does_not_fit_the_attack_stands_below() -> None:
     assert [line.split(": ")[1].split(", ")[0] for line in below] == ["unlearndiff/fast", OTHER.attack]
 
 
-def test_the_usual_attack_is_told_when_asked_and_one_that_is_not_always() -> None:
+def test_default_attack_is_named_when_verbose() -> None:
     assert "attack" not in text([USUAL, PASSED])
     assert "unlearndiff/fast" in text([USUAL, PASSED], verbosity=1)
     assert "transfer" in text([record("rr", attack="transfer")])
@@ -58,26 +53,19 @@ def test_the_usual_attack_is_told_when_asked_and_one_that_is_not_always() -> Non
 
 @pytest.mark.parametrize("width", [60, 80, 100])
 @pytest.mark.parametrize("verbosity", [-1, 0, 1])
-def test_the_table_fits_the_terminal_however_long_names_are(width: int, verbosity: int) -> None:
+def test_table_fits_the_terminal(width: int, verbosity: int) -> None:
     found = [record("gbrr--" * 5, "a_concept_with_a_name_that_does_not_end"), OTHER]
     rows = [line for line, _ in summary_lines(found, verbosity=verbosity, width=width) if not line.startswith(" ")]
     assert len(rows) == 3
     assert max(map(len, rows)) <= max(width, 76)
 
 
-def test_columns_are_aligned() -> None:
-    rows = [line for line, _ in summary_lines([PASSED, FAILED, OPEN]) if not line.startswith(" ")]
-    assert len(rows) == 4
-    ends = {row.index(word) for row, word in zip(rows, ("verdict", "PASS", "FAIL", "INCOMPLETE"), strict=True)}
-    assert len(ends) == 1
-
-
-def test_each_verdict_colours_its_own_row() -> None:
+def test_verdict_colours_its_row() -> None:
     coloured = {line.split()[0]: verdict for line, verdict in summary_lines([PASSED, FAILED, OPEN]) if verdict}
     assert coloured == {"church": "PASS", "garbage_truck": "FAIL", "tench": "INCOMPLETE"}
 
 
-def test_a_measurement_without_limit_has_no_verdict() -> None:
+def test_no_limit() -> None:
     lines = summary_lines([UNLIMITED])
     assert {verdict for _, verdict in lines} == {""}
     assert "no limit" in text([UNLIMITED])
@@ -98,22 +86,11 @@ CERTAIN = record("r" * 50, "church", Gate(Fraction(1, 10), reading="upper"), con
         (OPEN, True),
     ],
 )
-def test_quiet_sessions_hear_of_trouble_and_of_what_a_pass_does_not_say(found: GateReport, shown: bool) -> None:
+def test_quiet(found: GateReport, shown: bool) -> None:
     assert bool(summary_lines([found], verbosity=-1)) is shown
 
 
-def test_evidence_stands_below_failed_gates_only() -> None:
-    assert "broken by" in text([FAILED])
-    assert "replay: pytest" in text([FAILED])
-    assert "broken by" not in text([UNLIMITED])
-    assert "replay" not in text([PASSED])
-
-
-def test_every_gate_names_its_test_its_limit_and_its_source() -> None:
-    assert "test_x.py::test_church: ASR <= 10.0%, all 10 from the store" in text([PASSED])
-
-
-def test_what_was_assumed_is_told_when_asked() -> None:
+def test_provenance_when_verbose() -> None:
     found = record("rr", provenance={"format": "CompVis checkpoint", "changes": []})
     assert "CompVis checkpoint" not in text([found])
     assert "format: CompVis checkpoint" in text([found], verbosity=1)
