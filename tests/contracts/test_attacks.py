@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from short_schedules import attack_configs, shorten_schedules
-from tiny import PROMPTS, tiny_pipeline
+from tiny import PROMPTS, tiny_pipeline, tiny_xl
 
 from pytest_unlearndiff.attacks.base import AttackState, PromptState, build_attack
 from pytest_unlearndiff.core.attack_config import PLACEMENTS, AttackConfig
@@ -75,6 +75,13 @@ def test_outcomes_do_not_depend_on_the_batch(config: AttackConfig, victim: Diffu
     together = run(config, victim, targets, PROMPTS)
     alone = {key: end for prompt in PROMPTS for key, end in run(config, victim, targets, [prompt]).items()}
     assert together == run(config, victim, targets, PROMPTS[::-1]) == alone
+
+
+def test_nor_on_a_model_with_two_text_encoders(config: AttackConfig) -> None:
+    victim, base = (DiffusionModel(tiny_xl(seed), Sampling(steps=2)) for seed in (1, 0))
+    together = run(config, victim, Targets(base), PROMPTS[2:])
+    alone = {key: end for prompt in PROMPTS[2:] for key, end in run(config, victim, Targets(base), [prompt]).items()}
+    assert together == alone
 
 
 @pytest.mark.parametrize("placement", PLACEMENTS[1:])

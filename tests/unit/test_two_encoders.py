@@ -13,21 +13,10 @@ from diffusers import (
     FlowMatchEulerDiscreteScheduler,
     StableDiffusionXLImg2ImgPipeline,
 )
-from tiny import PROMPTS, shown, tiny_xl
+from tiny import shown, tiny_xl
 from transformers import CLIPTextConfig
 
-from pytest_unlearndiff.attacks.base import PromptState, build_attack
-from pytest_unlearndiff.attacks.schedules import (
-    P4D,
-    RING_A_BELL,
-    UNLEARNDIFF,
-    EmbeddingSchedule,
-    GeneticSchedule,
-    SimplexSchedule,
-    TokenSwapSchedule,
-)
-from pytest_unlearndiff.core.attack_config import AttackConfig
-from pytest_unlearndiff.core.concept import Prompt, Sampling
+from pytest_unlearndiff.core.concept import Sampling
 from pytest_unlearndiff.core.defenses import defense
 from pytest_unlearndiff.core.errors import ModelError
 from pytest_unlearndiff.core.images import GenerationRequest
@@ -120,48 +109,6 @@ def test_the_empty_negative_prompt_is_zeros_where_the_pipeline_says_so() -> None
     empty = DiffusionModel(tiny_xl(), SHORT).encode_prompts([""]).tensors["encoder_hidden_states"]
     torch.testing.assert_close(own[:1], empty, atol=1e-6, rtol=0)
     assert torch.equal(forced[4:], own[4:])
-
-
-SPECS = {
-    "swaps": AttackConfig(),
-    "classifier": AttackConfig(loss="classifier"),
-    "simplex": AttackConfig(schedule="paper"),
-    "p4d": AttackConfig("p4d"),
-    "ring-a-bell": AttackConfig("ring-a-bell", word="church"),
-    "random": AttackConfig("random"),
-    "seed-search": AttackConfig("seed-search"),
-}
-
-
-def run(spec: AttackConfig, prompts: list[Prompt], victim: DiffusionModel, targets: Targets) -> dict[int, Any]:
-    """The whole schedule on these prompts together: all that was proposed, and where each lane ends, by case number."""
-    attack = build_attack(spec, victim)
-    lanes = attack.start(prompts, targets, 0)
-    drawn: dict[int, list[GenerationRequest]] = {lane.prompt.case: [] for lane in lanes}
-    for _ in range(3):
-        for lane, drawing in zip(lanes, attack.advance(lanes), strict=True):
-            drawn[lane.prompt.case] += [drawing] if drawing is not None else []
-    return {lane.prompt.case: (drawn[lane.prompt.case], standing(lane)) for lane in lanes}
-
-
-def standing(lane: PromptState) -> dict[str, Any]:
-    """All of a lane that its next block depends on."""
-    state = {name: value for name, value in vars(lane).items() if name in {"variable", "choice", "tried", "distances"}}
-    return {name: value.tolist() if isinstance(value, torch.Tensor) else value for name, value in state.items()}
-
-
-@pytest.mark.parametrize("name", SPECS)
-def test_lanes_together_do_what_each_does_alone(
-    name: str, victim: DiffusionModel, targets: Targets, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(UNLEARNDIFF, "paper", SimplexSchedule((0.49, 0.25), steps=2))  # type: ignore[arg-type]
-    monkeypatch.setitem(UNLEARNDIFF, "fast", TokenSwapSchedule((0.35, 0.65), rounds=2, screened=3, measured=2))  # type: ignore[arg-type]
-    monkeypatch.setitem(P4D, "fast", EmbeddingSchedule((0.49, 0.25), steps=2))  # type: ignore[arg-type]
-    monkeypatch.setitem(RING_A_BELL, "fast", GeneticSchedule(2, 2, population=8))  # type: ignore[arg-type]
-    together = run(SPECS[name], PROMPTS[2:], victim, targets)
-    assert all(drawn for drawn, _ in together.values())
-    alone = {case: end for prompt in PROMPTS[2:] for case, end in run(SPECS[name], [prompt], victim, targets).items()}
-    assert together == alone
 
 
 def test_typeable_tokens_come_back_from_both_tokenizers(victim: DiffusionModel) -> None:
