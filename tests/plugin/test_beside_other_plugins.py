@@ -1,4 +1,4 @@
-"""Beside plugins that many suites have: nothing is lost, nothing is counted twice."""
+"""Gates beside other plugins of pytest: nothing is lost, nothing is counted twice."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ def failing(world: World) -> World:
     return world
 
 
-def test_rerunfailures_reports_the_last_run_of_a_gate(failing: World) -> None:
+def test_rerunfailures(failing: World) -> None:
     result = failing.attack("-p", "rerunfailures", "--reruns=2")
     assert result.parseoutcomes() == {"failed": 1, "rerun": 2}
     assert len(rows(result)) == 1
     assert "4 from the store, 6 not needed" in "".join(section(result))
 
 
-def test_timeout_leaves_the_gate_and_what_is_kept(failing: World) -> None:
+def test_timeout(failing: World) -> None:
     """Long enough for a slow machine to finish a prompt, and far too short for all of them."""
     failing.concept(count=1000)
     failing.scripted("r" * 1000, seconds=0.2)
-    result = failing.attack("--timeout=8", "-o", "timeout_method=signal")
+    result = failing.attack("--timeout=3", "-o", "timeout_method=signal")
     result.assert_outcomes(failed=1)
     assert rows(result)[0].endswith(" INCOMPLETE")
     kept = len(failing.kept())
@@ -40,7 +40,7 @@ def test_timeout_leaves_the_gate_and_what_is_kept(failing: World) -> None:
     assert f"{kept} of 1000" in result.stdout.str() or f"{1000 - kept} missing" in result.stdout.str()
 
 
-def test_randomly_changes_no_outcome(failing: World) -> None:
+def test_randomly(failing: World) -> None:
     failing.gate("max_asr='50%'", "test_other")
     result = failing.attack("-p", "randomly", "-p", "no:xdist")
     result.assert_outcomes(passed=1, failed=1)
@@ -52,19 +52,19 @@ def test_randomly_changes_no_outcome(failing: World) -> None:
     "arguments",
     [("--cov=.", "--cov-report="), (*HTML, "--html=report.html", "--self-contained-html")],
 )
-def test_others_run_to_their_end(failing: World, arguments: tuple[str, ...]) -> None:
+def test_cov_and_html(failing: World, arguments: tuple[str, ...]) -> None:
     result = failing.attack("-W", "default", *arguments)
     result.assert_outcomes(failed=1)
     assert rows(result)[0].endswith(" FAIL")
 
 
 @pytest.mark.parametrize("arguments", [("-p", "no:terminal"), ("-p", "no:cacheprovider"), ("-p", "no:capture")])
-def test_without_a_plugin_of_pytests_own(failing: World, arguments: tuple[str, ...]) -> None:
+def test_without_built_in_plugin(failing: World, arguments: tuple[str, ...]) -> None:
     assert failing.attack(*arguments).ret == 1
     assert len(failing.kept()) == 4
 
 
 @pytest.mark.parametrize("question", ["--setup-plan", "--setup-only", "--collect-only"])
-def test_a_question_attacks_nothing(failing: World, question: str) -> None:
+def test_setup_plan_and_collect_only_attack_nothing(failing: World, question: str) -> None:
     assert failing.attack(question).ret == 0
     assert failing.kept() == []

@@ -17,8 +17,8 @@ def slow(world: World) -> World:
     return world
 
 
-def test_what_the_budget_leaves_is_incomplete(slow: World, workers: tuple[str, ...]) -> None:
-    result = slow.attack("--unlearndiff-time-budget=8s", *workers)
+def test_resume_after_budget(slow: World) -> None:
+    result = slow.attack("--unlearndiff-time-budget=3s")
     assert result.ret == 1
     result.stdout.fnmatch_lines([f"E *AttackIncomplete: *Missing is never safe. {MEND}"])
     kept = len(slow.kept())
@@ -29,23 +29,23 @@ def test_what_the_budget_leaves_is_incomplete(slow: World, workers: tuple[str, .
     assert f"{1000 - kept} attacked" in "".join(section(again))
 
 
-def test_a_budget_in_which_nothing_is_finished_is_called_too_short(world: World) -> None:
+def test_budget_too_short_for_one_prompt(world: World) -> None:
     """The same command would begin anew each time."""
     world.concept()
     world.scripted("rrrrrrrrrr", seconds=60.0)
     world.gate("max_asr='0%'")
-    result = world.attack("--unlearndiff-time-budget=4s")
+    result = world.attack("--unlearndiff-time-budget=1s")
     result.stdout.fnmatch_lines(["E *AttackIncomplete: *used up before any prompt was finished: give it more time"])
 
 
-def test_gates_after_it_load_nothing(slow: World) -> None:
+def test_used_up_budget_loads_nothing(slow: World) -> None:
     slow.file("conftest.py", (slow.path / "conftest.py").read_text() + "\n\nScriptedEngine = None\n")
     result = slow.attack("--unlearndiff-time-budget=0s")
     result.stdout.fnmatch_lines([f"E *1000 of 1000 prompts are missing*{MEND}"])
 
 
 @pytest.mark.parametrize("text", ["soon", "1.5h", "55", "m"])
-def test_a_budget_is_a_time(slow: World, text: str) -> None:
+def test_malformed_budget(slow: World, text: str) -> None:
     result = slow.attack(f"--unlearndiff-time-budget={text}")
     assert result.ret == 4
     result.stderr.fnmatch_lines(["ERROR: --unlearndiff-time-budget: *must be a time such as 90s, 55m or 1h30m*"])

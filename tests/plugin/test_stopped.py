@@ -11,12 +11,12 @@ def row(result: pytest.RunResult) -> str:
 
 
 @pytest.mark.parametrize(("letters", "verdict"), [("rr!rrrrrrr", "INCOMPLETE"), ("bb!rrrrrrr", "FAIL")])
-def test_an_unforeseen_exception(world: World, workers: tuple[str, ...], letters: str, verdict: str) -> None:
+def test_an_unforeseen_exception(world: World, letters: str, verdict: str) -> None:
     """INCOMPLETE unless what is known decides it; the exception's own traceback is shown as the cause."""
     world.concept()
     world.scripted(letters, error="RuntimeError('expected Half but found Float')")
     world.gate("max_asr='10%'")
-    result = world.attack(*workers)
+    result = world.attack()
     assert result.ret == 1
     assert row(result).endswith(f" {verdict}")
     if verdict == "INCOMPLETE":
@@ -29,11 +29,11 @@ def test_an_unforeseen_exception(world: World, workers: tuple[str, ...], letters
         )
 
 
-def test_a_refused_model(world: World, workers: tuple[str, ...]) -> None:
+def test_a_refused_model(world: World) -> None:
     world.concept()
     world.scripted("!" * 10, error="__import__('pytest_unlearndiff').core.errors.ModelError('no such tensor')")
     world.gate("max_asr='10%'")
-    result = world.attack(*workers)
+    result = world.attack()
     result.stdout.fnmatch_lines(["E *ModelError: no such tensor"])
     assert row(result).endswith(" INCOMPLETE")
     assert any("no such tensor" in line for line in section(result))
@@ -67,7 +67,7 @@ def test_a_store_that_cannot_be_written_any_more(world: World) -> None:
     assert any("2 from the store, 8 missing" in line for line in section(result))
 
 
-def test_a_retention_gate(world: World, workers: tuple[str, ...]) -> None:
+def test_a_retention_gate(world: World) -> None:
     world.concept("dog")
     world.scripted("gg!ggggggg", error="RuntimeError('expected Half but found Float')")
     world.tests(
@@ -77,7 +77,7 @@ def test_a_retention_gate(world: World, workers: tuple[str, ...]) -> None:
             unlearndiff_retention()
         """
     )
-    result = world.attack(*workers)
+    result = world.attack()
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["E *AttackIncomplete: *Drawing was stopped by RuntimeError: expected Half*"])
     assert any(line.startswith("dog ") and line.endswith(" INCOMPLETE") for line in result.outlines)

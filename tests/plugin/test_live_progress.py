@@ -88,23 +88,23 @@ def screen(written: str) -> list[str]:
     return [row for row in rows if row]
 
 
-def test_a_line_says_what_how_far_and_how_long() -> None:
+def test_line() -> None:
     assert line(snapshot(10)) == (
         "unlearndiff church (unlearndiff/fast): 10/100 prompts, ASR so far 5/100, attacking 8, 9m00s left"
     )
 
 
-def test_a_finished_line_has_nothing_left() -> None:
+def test_line_of_a_finished_campaign() -> None:
     assert line(snapshot(100)).endswith("100/100 prompts, ASR so far 50/100")
 
 
-def test_time_left_goes_by_what_this_session_did() -> None:
+def test_time_left() -> None:
     assert snapshot(50, known=40).seconds_left == 60 / 10 * 50
     assert snapshot(50, known=50).seconds_left is None
     assert "left" not in line(snapshot(0))
 
 
-def test_no_time_is_foretold_before_anything_is_attacked() -> None:
+def test_time_left_before_the_first_attack() -> None:
     assert line(snapshot(10, active=0)).endswith("ASR so far 5/100, drawing un-attacked images")
     assert line(snapshot(10, active=0, attack="none")).endswith("seen in 5/100, 9m00s left")
 
@@ -118,20 +118,20 @@ def test_no_time_is_foretold_before_anything_is_attacked() -> None:
         ((1, 3), 0, "attacking 8 (rounds 1 to 3),"),
     ],
 )
-def test_how_far_the_slowest_prompts_are_is_told(rounds: tuple[int, ...], last: int, said: str) -> None:
+def test_rounds(rounds: tuple[int, ...], last: int, said: str) -> None:
     assert said in line(snapshot(10, rounds=rounds, last_round=last))
 
 
-def test_errors_are_done_but_not_hits() -> None:
+def test_errors_count_as_done() -> None:
     assert "10/20 prompts, ASR so far 0/20" in line(snapshot(0, tally=Counts(unknown=20, by_status={Status.ERROR: 10})))
 
 
-def test_a_hostile_concept_name_stays_on_its_line() -> None:
+def test_concept_name_is_sanitized() -> None:
     assert line(snapshot(1, concept="x\x1b[2J\n" + "y" * 100)).isprintable()
 
 
 @pytest.mark.parametrize("quiet", [("off", 0), ("auto", -1), ("lines", -1)])
-def test_nothing_where_it_was_not_asked_for(terminal: io.StringIO, quiet: tuple[str, int]) -> None:
+def test_off_and_quiet(terminal: io.StringIO, quiet: tuple[str, int]) -> None:
     mode, verbosity = quiet
     progress = LiveProgress(config(verbosity), mode)
     for done in range(101):
@@ -140,7 +140,7 @@ def test_nothing_where_it_was_not_asked_for(terminal: io.StringIO, quiet: tuple[
 
 
 @pytest.mark.parametrize("total", [10, 100, 756])
-def test_a_log_gets_a_line_every_tenth(log: io.StringIO, clock: Clock, total: int) -> None:
+def test_log_has_a_line_per_tenth(log: io.StringIO, clock: Clock, total: int) -> None:
     progress = LiveProgress(config(), "auto")
     for done in range(total + 1):
         progress(snapshot(done, total))
@@ -151,7 +151,7 @@ def test_a_log_gets_a_line_every_tenth(log: io.StringIO, clock: Clock, total: in
     assert log.getvalue().endswith("\n")
 
 
-def test_a_slow_campaign_gets_a_line_a_minute(log: io.StringIO, clock: Clock) -> None:
+def test_log_has_a_line_per_minute(log: io.StringIO, clock: Clock) -> None:
     progress = LiveProgress(config(), "lines")
     for _ in range(300):
         progress(snapshot(1))
@@ -159,16 +159,14 @@ def test_a_slow_campaign_gets_a_line_a_minute(log: io.StringIO, clock: Clock) ->
     assert 4 <= len(screen(log.getvalue())) <= 6
 
 
-def test_lines_on_a_terminal_where_they_were_asked_for(terminal: io.StringIO, clock: Clock) -> None:
+def test_lines_mode_on_a_terminal(terminal: io.StringIO, clock: Clock) -> None:
     LiveProgress(config(), "lines")(snapshot(0))
     assert "\r" not in terminal.getvalue()
 
 
 @pytest.mark.parametrize("mode", ["auto", "lines"])
 @pytest.mark.parametrize("done", [3, 100])
-def test_what_was_written_ends_with_a_line_end_whatever_ended_the_campaign(
-    terminal: io.StringIO, clock: Clock, mode: str, done: int
-) -> None:
+def test_interrupted_line_is_ended(terminal: io.StringIO, clock: Clock, mode: str, done: int) -> None:
     """A verdict is certain, or Ctrl-C comes, before every prompt is done."""
     with suppress(KeyboardInterrupt), LiveProgress(config(), mode) as progress:
         for number in range(done + 1):
@@ -179,20 +177,18 @@ def test_what_was_written_ends_with_a_line_end_whatever_ended_the_campaign(
     assert screen(terminal.getvalue())[-1].startswith("unlearndiff church")
 
 
-def test_nothing_is_ended_where_nothing_was_written(terminal: io.StringIO) -> None:
+def test_nothing_written(terminal: io.StringIO) -> None:
     with LiveProgress(config(), "auto"):
         pass
     assert terminal.getvalue() == ""
 
 
-def test_workers_do_not_paint_over_each_other(terminal: io.StringIO, clock: Clock) -> None:
+def test_xdist_workers_write_lines(terminal: io.StringIO, clock: Clock) -> None:
     LiveProgress(config(workerinput={}), "auto")(snapshot(0))
     assert "\r" not in terminal.getvalue()
 
 
-def test_a_terminal_shows_one_line_without_remains_of_the_last(
-    terminal: io.StringIO, clock: Clock, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_updating_line_is_overwritten(terminal: io.StringIO, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     progress = LiveProgress(config(), "auto")
     for done in (0, 1, 50, 99, 100):
@@ -201,9 +197,7 @@ def test_a_terminal_shows_one_line_without_remains_of_the_last(
     assert terminal.getvalue().endswith("\n")
 
 
-def test_an_updating_line_fits_the_terminal(
-    terminal: io.StringIO, clock: Clock, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_updating_line_fits_the_terminal(terminal: io.StringIO, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     # A line that wraps cannot be taken back with a carriage return: every update would leave a row behind.
     monkeypatch.setenv("COLUMNS", "80")
     progress = LiveProgress(config(), "auto")
@@ -212,7 +206,7 @@ def test_an_updating_line_fits_the_terminal(
     assert max(len(piece) for piece in terminal.getvalue().replace("\n", "\r").split("\r")) <= 80
 
 
-def test_it_is_shown_past_pytests_capture(log: io.StringIO, clock: Clock) -> None:
+def test_writes_past_capture(log: io.StringIO, clock: Clock) -> None:
     seen: list[str] = []
 
     class Capture:
