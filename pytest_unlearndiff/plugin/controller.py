@@ -15,9 +15,8 @@ from ..reports.session_report import UnmeasuredTest, with_retention
 from ..reports.terminal import summary_lines
 from ..reports.text import sanitize
 from .interruption import named, sigterm_as_ctrl_c, workers_standing
-from .junit_file import JUnitFile
 from .names import RUNS_TESTS, is_gate
-from .reporting import finish, unmeasured
+from .reporting import JUnitFile, finish, unmeasured
 from .session import CARRIED, GATE, RERUN, STATE, UNREACHED, expected_failure, state_of
 
 
@@ -131,7 +130,7 @@ class Controller:
         if state.gates or state.unmeasured or state.interrupted or state.lacking:
             self._config.hook.pytest_unlearndiff_report(config=self._config, gates=state.gates)
             self._told = finish(session, state)
-        if session.exitstatus == pytest.ExitCode.OK and (state.unmet() or state.report_failed):
+        if session.exitstatus == pytest.ExitCode.OK and (state.require_failure() or state.report_failed):
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def _cut_short(self, session: pytest.Session) -> None:
@@ -163,7 +162,7 @@ class Controller:
             return
         state = state_of(self._config)
         lines = self._lines()
-        unmet = state.unmet()
+        unmet = state.require_failure()
         if not (lines or unmet or state.interrupted or state.lacking or self._told):
             return
         terminalreporter.section("unlearndiff")

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM in a campaign: both end it at once, and the session says what is kept."""
+"""Ctrl-C and SIGTERM in a campaign: both end it at once, and a message says what is kept."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from ..reports.text import sanitize
 from ..store.store import Mode, Store
 
 INTERRUPTED = "the session was interrupted"
-"""Why prompts of a gate are missing that was running then."""
+"""Reason for missing prompts of the gate that was running."""
 
 _NAMED = 5
 
 
 @contextmanager
 def sigterm_as_ctrl_c() -> Iterator[None]:
-    """Let SIGTERM end the session as Ctrl-C does, with its summary, where it would have died without a word."""
+    """Let SIGTERM end the session as Ctrl-C does, with its summary."""
     if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
         yield
         return
@@ -35,7 +35,7 @@ def sigterm_as_ctrl_c() -> Iterator[None]:
 
 
 def standing(nodeid: str, mode: Mode, kept: Counts) -> str:
-    """Where an interrupted campaign stands, and what goes on from there.
+    """Return the message of an interrupted campaign: what is kept, and which command goes on.
 
     Args:
         nodeid: the test.
@@ -49,11 +49,11 @@ def standing(nodeid: str, mode: Mode, kept: Counts) -> str:
 
 
 def workers_standing(store: Store, running: Sequence[str]) -> str:
-    """What is kept of campaigns that other processes were running, or of those before where none was.
+    """Return the message of a session whose campaigns ran in other processes.
 
     Args:
         store: the session's.
-        running: node ids of the gates that were.
+        running: node ids of the gates that were running.
     """
     where = f"interrupted in {named(running)}" if running else "interrupted"
     if not store.mode.writes:
@@ -62,7 +62,7 @@ def workers_standing(store: Store, running: Sequence[str]) -> str:
 
 
 def named(nodeids: Sequence[str]) -> str:
-    """The first few tests by name, and how many more there are."""
+    """Join the first few node ids, and count the others."""
     more = f" and {len(nodeids) - _NAMED} more" if len(nodeids) > _NAMED else ""
     return ", ".join(sanitize(nodeid) for nodeid in nodeids[:_NAMED]) + more
 

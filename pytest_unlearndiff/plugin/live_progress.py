@@ -18,7 +18,7 @@ _EVERY_SECONDS = 60.0
 
 
 class LiveProgress:
-    """Shows where a campaign stands, past pytest's capture; what it wrote ends with a line end when it is left.
+    """Context manager that prints a campaign's progress, past pytest's capture, and ends its last line on exit.
 
     Args:
         config: pytest's.
@@ -77,7 +77,7 @@ def tell(config: pytest.Config, text: str) -> None:
 
 
 def line(snapshot: Snapshot) -> str:
-    """One line: what is attacked, how far, ASR so far, time left."""
+    """Return one line: concept, attack, prompts done, ASR so far, time left."""
     tally = snapshot.tally
     # Without attack it may be good news, as where a concept should be kept.
     what = "seen in" if is_unattacked(snapshot.attack) else "ASR so far"
@@ -89,7 +89,7 @@ def line(snapshot: Snapshot) -> str:
 
 
 def _going_on(snapshot: Snapshot) -> str:
-    """What is done now, and how long the rest takes, as far as that can be told."""
+    """Return what is being done, and the time left if it can be estimated."""
     left = snapshot.seconds_left
     remaining = f", {format_duration(left)} left" if left is not None else ""
     if snapshot.active:
@@ -101,10 +101,10 @@ def _going_on(snapshot: Snapshot) -> str:
 
 
 def _rounds(snapshot: Snapshot) -> str:
-    """How far the prompts in lanes are, which may take longer than anybody waits for a sign of life."""
+    """Return the rounds that the running prompts are in: a prompt may take long."""
     if not snapshot.rounds:
         return ""
-    # One that resisted the last round is in a lane until the next begins.
+    # A prompt that resisted its last round runs until the next round begins.
     first, last = (min(end, snapshot.last_round or end) for end in (min(snapshot.rounds), max(snapshot.rounds)))
     total = f" of {snapshot.last_round}" if snapshot.last_round else ""
     return f" (round {first}{total})" if first == last else f" (rounds {first} to {last}{total})"

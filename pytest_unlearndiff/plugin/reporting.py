@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import xml.etree.ElementTree as ET
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal
 
 import pytest
 
+# pytest has no public way to add to a test's properties after its teardown; the fixture record_xml_attribute asks the
+# same object for the same thing.
+from _pytest.junitxml import xml_key
+
 from ..core.environment import environment_info
 from ..core.errors import UnlearnDiffError
 from ..core.registry import registry
 from ..core.untrusted import printable
+from ..reports.failure_text import UNGATED
 from ..reports.gate_report import GateReport
 from ..reports.json_report import json_report
+from ..reports.junit import RETENTION
 from ..reports.session_report import SessionReport, UnmeasuredTest
 from ..reports.writers import ReportOptions, render, write
 from ..store.last_session import LastSession
@@ -84,3 +92,28 @@ def _facts(session: pytest.Session, state: SessionState) -> dict[str, Any]:
     }
     stopped = state.interrupted or session.shouldstop or session.shouldfail
     return facts | ({"cut_short": str(stopped)} if stopped else {})
+
+
+class JUnitFile:
+    """Additions to pytest's own JUnit file, if it writes one, of what is known only once all tests have run.
+
+    Args:
+        config: pytest's.
+    """
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        self._cases: list[tuple[str, Any]] = []
+
+    def add(self, report: pytest.TestReport) -> None:
+        """Remember a test whose call has ended."""
+        if (file := self._config.stash.get(xml_key, None)) is not None:
+            self._cases.append((report.nodeid, file.node_reporter(report)))
+
+    def complete(self, gates: Sequence[GateReport]) -> None:
+        """Note on each gate whether the session gates what its model must keep, before the file is written."""
+        ungated = {gate.nodeid for gate in gates if gate.retention_gated is False}
+        for nodeid, case in self._cases:
+            properties: ET.Element | None = case.to_xml().find("properties") if nodeid in ungated else None
+            if properties is not None and properties.find(f"property[@name='{RETENTION}']") is None:
+                ET.SubElement(properties, "property", name=RETENTION, value=UNGATED)

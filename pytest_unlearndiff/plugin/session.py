@@ -1,4 +1,4 @@
-"""What one test session shares: settings, store, concepts, loaded parts, finished gates."""
+"""State of one test session: settings, store, concepts, loaded models, finished gates."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from ..workers.distributed_engine import HEARTBEAT_TIMEOUT, WorkerPoolConfig
 from ..workers.ray_backend import RayBackend
 from .live_progress import tell
 from .names import RUN
-from .registration import register_rows
+from .session_checks import register_rows
 from .settings import settings_of
 
 STATE = pytest.StashKey["SessionState"]()
@@ -39,19 +39,19 @@ RECORDS = pytest.StashKey[list[GateReport]]()
 
 
 class SessionState:
-    """One session's state; everything costly in it is made when first asked for.
+    """State of one session; everything costly in it is created on first use.
 
     Attributes:
-        settings: what the session was asked to do.
-        gates: finished gates, in the order they arrived.
+        settings: values of the options.
+        gates: finished gates, in the order in which they arrived.
         skipped: node ids of gates that were skipped.
         finished: gates that the running test has finished in this process.
-        deadline: on ``time.monotonic``'s clock; no attack is begun after it.
-        unmeasured: tests that ended without a record, or failed with one.
-        unreached: gates that another one of the same test ended: node id, and which.
-        lacking: gates that the session was cut short in or before.
-        report_failed: whether a report that was asked for could not be written.
-        interrupted: where Ctrl-C stopped a campaign, and what is kept of it; empty where none was stopped.
+        deadline: seconds on ``time.monotonic``'s clock; no attack begins after it.
+        unmeasured: tests that ended without a gate report, or failed with one.
+        unreached: gates that were not reached because another one of their test failed: node id and note.
+        lacking: gates that were running or not reached when the session was cut short.
+        report_failed: whether a report could not be written.
+        interrupted: message that says where Ctrl-C stopped a campaign and what is kept of it; empty if none was.
     """
 
     def __init__(self, config: pytest.Config) -> None:
@@ -73,12 +73,12 @@ class SessionState:
 
     @cached_property
     def run(self) -> str:
-        """What this session is called in its store; under xdist, the same in every process."""
+        """Name of this session in its store; under xdist, the same in every process."""
         uuid = getattr(self._config, "workerinput", {}).get("testrunuid") or self._config.stash.get(RUN, "")
         return uuid or f"{os.getpid()}-{time.time_ns()}"
 
     def begin(self) -> None:
-        """Note in the store that the session runs, so that one that is killed is not taken for the one before it."""
+        """Note in the store that the session runs, so that a killed session is not mistaken for the one before it."""
         if not self._begun and self.store.mode.writes:
             self._begun = LastSession(self.store.root).begin(self.run)
 
@@ -96,7 +96,7 @@ class SessionState:
 
     @cached_property
     def copies(self) -> PromptSetCache:
-        """Prompt sets from elsewhere, kept where this session keeps outcomes."""
+        """Cache of remote prompt sets, kept where this session keeps outcomes."""
         mode = self.store.mode
         return PromptSetCache(None if mode is Mode.OFF else self.store.root, keep=mode.writes)
 
@@ -107,7 +107,7 @@ class SessionState:
 
     @cached_property
     def crew(self) -> WorkerPoolConfig | None:
-        """Processes that attack instead of this one; None where this one does."""
+        """Worker processes that attack instead of this one; None if this one does."""
         settings = self.settings
         if settings.workers is None:
             return None
@@ -116,7 +116,7 @@ class SessionState:
         return WorkerPoolConfig(backend, settings.worker_timeout or HEARTBEAT_TIMEOUT)
 
     def library(self, folder: Path) -> ConceptLibrary:
-        """Concepts as a test file in ``folder`` sees them: beside it, listed, at the rootdir, from hooks.
+        """Return the concepts that a test file in ``folder`` sees: beside it, listed, at the rootdir, from hooks.
 
         Raises:
             GateError: a row of a plugin is malformed.
@@ -125,22 +125,22 @@ class SessionState:
             return self._libraries[folder]
         register_rows(self._config)  # concepts may name judges of plugins
 
-        hooked = chain.from_iterable(self._config.hook.pytest_unlearndiff_concepts(config=self._config))
-        places = [folder / "concepts", *self.settings.concepts, self._config.rootpath / "concepts", *hooked]
-        mine = [place for place in places if place != BUILT_IN]  # those come last in any case
-        return self._libraries.setdefault(folder, ConceptLibrary(mine, self.settings.prompt_sets, self.copies))
+        from_hooks = chain.from_iterable(self._config.hook.pytest_unlearndiff_concepts(config=self._config))
+        folders = [folder / "concepts", *self.settings.concepts, self._config.rootpath / "concepts", *from_hooks]
+        folders = [path for path in folders if path != BUILT_IN]  # the built-in ones always come last
+        return self._libraries.setdefault(folder, ConceptLibrary(folders, self.settings.prompt_sets, self.copies))
 
     @cached_property
     def _gpus(self) -> GpuSlots:
-        who = getattr(self._config, "workerinput", {}).get("workerid", "this session")
-        return GpuSlots(lambda text: self._tell(f"unlearndiff: {who} {text}"))
+        name = getattr(self._config, "workerinput", {}).get("workerid", "this session")
+        return GpuSlots(lambda text: self._tell(f"unlearndiff: {name} {text}"))
 
     def _tell(self, text: str) -> None:
         if self.settings.progress != "off":
             tell(self._config, f"\n{text}\n")
 
     def acquire_device(self, source: ModelSpec, *, for_good: bool = False) -> ModelSpec:
-        """Assign a GPU to a victim that needs one, waiting if necessary; one that runs elsewhere is returned as it is.
+        """Assign a GPU, waiting if necessary; a model that runs elsewhere is returned unchanged.
 
         Args:
             source: the victim.
@@ -162,7 +162,7 @@ class SessionState:
             self._gpus.release()
 
     def gate_of(self, *sides: object) -> GateReport | None:
-        """The running test's gate that a compared rate comes from; None where two gates may be meant."""
+        """Return the running test's gate that a compared rate comes from; None if it may be one of two."""
         counts = next(((side.successes, side.trials) for side in sides if isinstance(side, Rate)), None)
         gates = {
             gate.key: gate
@@ -171,8 +171,8 @@ class SessionState:
         }
         return next(iter(gates.values())) if len(gates) == 1 else None
 
-    def unmet(self) -> str:
-        """Why --unlearndiff-require is not met; empty where it is, or was not asked for."""
+    def require_failure(self) -> str:
+        """Return why --unlearndiff-require is not met; empty if it is, or is not set."""
         if not self.settings.require or self.settings.plan:
             return ""
         if self.skipped:
@@ -181,12 +181,12 @@ class SessionState:
 
 
 def expected_failure(report: pytest.TestReport) -> str:
-    """Why a test is expected to fail; empty where it is not."""
+    """Return why a test is expected to fail; empty if it is not."""
     return str(getattr(report, "wasxfail", "")) or ("yes" if hasattr(report, "wasxfail") else "")
 
 
 def state_of(config: pytest.Config) -> SessionState:
-    """The session's state, made on first use so that suites without gates pay nothing."""
+    """Return the session's state, created on first use."""
     if STATE not in config.stash:
         config.stash[STATE] = SessionState(config)
     return config.stash[STATE]

@@ -1,17 +1,21 @@
-"""Checks of a session that is given options, before anything is collected, and the line that names its device."""
+"""Start of a session that has options or plugins: both are checked before anything is collected."""
 
 from __future__ import annotations
 
-from itertools import pairwise
+from functools import partial
+from itertools import chain, pairwise
 from pathlib import Path
 
 import pytest
 
 from ..core.device import foreseen_in_words, refused
+from ..core.errors import GateError
+from ..core.registry import Registry, registry, set_registry
 from .option_paths import expand_home, is_there
 from .options import OPTIONS
-from .registration import register_early
 from .settings import Settings, settings_of
+
+_IMPLEMENTATIONS = pytest.StashKey[int]()
 
 
 def check_session(config: pytest.Config) -> bool:
@@ -30,6 +34,34 @@ def check_session(config: pytest.Config) -> bool:
     check_device(config, settings)
     check_workers(config, settings)
     return settings.plan or settings.require or config.getoption("dist", "no") != "no"
+
+
+def register_rows(config: pytest.Config) -> None:
+    """Call the hook, and again where a conftest.py that implements it was collected since.
+
+    Raises:
+        GateError: a row is malformed, or its name is taken.
+    """
+    hook = config.hook.pytest_unlearndiff_register
+    before, count = config.stash.get(_IMPLEMENTATIONS, 0), len(hook.get_hookimpls())
+    if count == before:
+        return
+    if not before:
+        config.add_cleanup(partial(set_registry, registry()))
+    set_registry(Registry(chain.from_iterable(hook(config=config))))
+    config.stash[_IMPLEMENTATIONS] = count
+
+
+def register_early(config: pytest.Config) -> None:
+    """Register the rows of plugins that are loaded before collection.
+
+    Raises:
+        pytest.UsageError: as ``register_rows``'s.
+    """
+    try:
+        register_rows(config)
+    except GateError as error:
+        raise pytest.UsageError(str(error)) from None
 
 
 def check_rootdir(config: pytest.Config) -> None:
