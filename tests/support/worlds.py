@@ -46,7 +46,7 @@ STATUS = {
     "b": Status.HIT_UNDER_ATTACK,
     "r": Status.RESISTED, "k": Status.BLOCKED, "e": Status.ERROR
 }
-sys.modules.setdefault("pytest_unlearndiff.models.loading", types.ModuleType("loading"))
+LOADING = "pytest_unlearndiff.models.loading"
 
 
 class ScriptedEngine:
@@ -92,6 +92,8 @@ def scripted_build(self, campaign, spec, models, batch_size, control, thumbnails
 def pytest_configure(config):
     patch = pytest.MonkeyPatch()
     patch.setattr(LocalBackend, "build", scripted_build)
+    if LOADING not in sys.modules:  # spares torch, until this session ends
+        patch.setitem(sys.modules, LOADING, types.ModuleType("loading"))
     config.add_cleanup(patch.undo)
 """
 
