@@ -111,9 +111,9 @@ def check_device(name: str) -> None:
         ModelError: names it and the remedy.
     """
     if (reason := device.refused(name)) is None:
-        from ..models import devices
+        from ..models import device as devices
 
-        reason = devices.refused(name)
+        reason = devices.device_problem(name)
     if reason:
         raise ModelError(f"--device={name}: {reason}")
 

@@ -18,9 +18,9 @@ from ..core.forward_passes import count_forwards
 from ..core.images import GenerationRequest
 from ..core.registry import registry
 from ..sources.import_string import import_string
-from . import precision as arithmetic
 from .batches import in_batches
 from .defenses.base import Defense
+from .device import compile_network
 from .families import bind_family, family_of
 from .families.base import Conditioning
 from .generated_images import FiniteCheck, GeneratedImage
@@ -62,7 +62,7 @@ class DiffusionModel:
         self._finite = FiniteCheck(self._pipe)
         self._quietly = tracing_warnings_ignored if compiled else nullcontext
         if compiled:
-            setattr(self._pipe, self._component, arithmetic.compile_network(self.network))
+            setattr(self._pipe, self._component, compile_network(self.network))
         self._family = bind_family(self._pipe, sampling)
         self._sampling = sampling
         self._defenses: list[Defense] = [

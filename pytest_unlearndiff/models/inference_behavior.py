@@ -1,4 +1,4 @@
-"""Tell what a pipeline object does at inference, so that a hash may stand for it, or say why none can.
+"""Hash what a pipeline object does at inference, or say why no hash can stand for it.
 
 Weights alone do not decide what a pipeline object draws: hooks, attention processors, replaced methods and subclasses
 act as it draws. Everything that is reachable from the pipeline is walked. Numbers, texts, tensors and settings are
@@ -16,7 +16,7 @@ import json
 import re
 import sys
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -25,23 +25,18 @@ import torch
 
 from ..sources.import_string import import_string
 from .families import family_of
-from .pipeline_folders import CHECKER
-
-_LIBRARIES = frozenset(
-    {
-        *("accelerate", "diffusers", "huggingface_hub", "imwatermark", "numpy", "peft", "PIL"),
-        *("pytest_unlearndiff", "safetensors", "tokenizers", "torch", "transformers", "xformers"),
-        # ``unittest`` has objects that stand in for others, and do what a user tells them.
-        *(sys.stdlib_module_names - {"unittest", "__main__"}),
-    }
+from .library_code import (
+    HELPERS,
+    cell_content,
+    code_of,
+    compiled_module,
+    is_library_class,
+    is_library_code,
+    is_own_method,
+    origin,
+    qualified_name,
 )
-"""Packages whose classes and functions are known by their names."""
-
-_HELPERS = _LIBRARIES | {
-    *("einops", "filelock", "flash_attn", "ftfy", "httpx", "jinja2", "kernels", "packaging", "regex", "requests"),
-    *("scipy", "sentencepiece", "torchvision", "tqdm", "triton", "typing_extensions", "yaml"),
-}
-"""Packages from which the libraries import functions and decorators."""
+from .pipeline_folders import CHECKER
 
 _HOOKS = {
     "_forward_hooks": "forward hook on",
@@ -95,10 +90,10 @@ _VOLATILE_OF_SCHEDULERS = frozenset(
 
 @dataclass(frozen=True)
 class InferenceBehavior:
-    """What a pipeline object is and does.
+    """The content of a pipeline object, hashed.
 
     Attributes:
-        digest: hash of its weights and of all else that was found, in 16 hex digits.
+        digest: hash of its weights and everything else that is reachable, in 16 hex digits.
         reasons: what the digest does not stand for, each such as ``forward hook on unet.mid_block (<sae.Hook>)``;
             empty where it stands for the pipeline.
     """
@@ -120,18 +115,13 @@ def inference_behavior(pipe: Any, *, safety_checker: bool = False, weights: bool
     return InferenceBehavior(walk.digest, walk.reasons)
 
 
-def uncompiled(module: Any) -> Any:
-    """A network, without what ``torch.compile`` put around it."""
-    return inner if (inner := _compiled(module)) is not None else module
-
-
 class _Walk:
     """One walk over everything that a pipeline holds."""
 
     def __init__(self, *, weights: bool) -> None:
         self._weights = weights
         self._hash = hashlib.sha256()
-        self._found: dict[tuple[str, str], list[str]] = {}
+        self._reasons: dict[tuple[str, str], list[str]] = {}
         self._numbers: dict[int, int] = {}
         self._alive: list[Any] = []  # so that no two of them have one id
         self._classes: set[type] = set()
@@ -143,20 +133,20 @@ class _Walk:
 
     @property
     def reasons(self) -> tuple[str, ...]:
-        """What was found, the same thing in several places told once."""
-        return tuple(_told(*found, places) for found, places in self._found.items())
+        """Reasons why the digest is not enough, the same thing in several places told once."""
+        return tuple(_reason_text(*what, paths) for what, paths in self._reasons.items())
 
     def _note(self, *parts: object) -> None:
         for part in parts:
             text = str(part).encode("utf-8", "surrogatepass")
             self._hash.update(b"%d:" % len(text) + text)
 
-    def _reason(self, what: str, place: str, thing: object) -> None:
-        self._note(what, place, _name(thing))
-        self._found.setdefault((what, _name(thing)), []).append(place)
+    def _reason(self, what: str, path: str, thing: object) -> None:
+        self._note(what, path, qualified_name(thing))
+        self._reasons.setdefault((what, qualified_name(thing)), []).append(path)
 
     def _again(self, value: object) -> bool:
-        """Whether this object was met before, which is noted in its place."""
+        """Tell whether this object was met before, which is then hashed in its place."""
         if (number := self._numbers.setdefault(id(value), len(self._numbers))) < len(self._alive):
             self._note("again", number)
             return True
@@ -166,7 +156,7 @@ class _Walk:
     # The pipeline and its parts.
 
     def pipeline(self, pipe: Any, *, safety_checker: bool) -> None:
-        """All attributes of a pipeline, its components among them."""
+        """Hash all attributes of a pipeline, its components among them."""
         self._class(type(pipe), "the pipeline")
         unchecked = frozenset() if safety_checker else frozenset({CHECKER, "feature_extractor"})
         usual = set(inspect.signature(import_string(family_of(pipe).pipeline).__init__).parameters)
@@ -185,7 +175,7 @@ class _Walk:
         self._everywhere()
 
     def _settings(self, config: Any, without: set[str]) -> None:
-        """A pipeline's configuration, but for the classes of its components, which are looked at themselves."""
+        """Hash a pipeline's configuration, without the classes of its components, which are hashed themselves."""
         self._class(type(config), "config")
         for name in sorted(set(config) - without):
             if not name.startswith("_"):
@@ -193,25 +183,25 @@ class _Walk:
                 self._value(config[name], f"config.{name}")
 
     def _everywhere(self) -> None:
-        """What acts on every pipeline of this process."""
+        """Hash what acts on every pipeline of this process."""
         everywhere = vars(torch.nn.modules.module)
         for name, what in zip(_GLOBAL_HOOKS, _HOOKS.values(), strict=True):
             for hook in everywhere.get(name, {}).values():
-                if not _is_known(hook):
+                if not is_library_code(hook):
                     self._reason(what, "every module", hook)
         from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
         for name, function in ALL_ATTENTION_FUNCTIONS.items():
-            if not _is_known(function):
+            if not is_library_code(function):
                 self._reason(f"attention function {name!r} of", "transformers", function)
         for module in sorted({*self._modules, "torch.nn.functional"}):
             for name, value in sorted(vars(sys.modules[module]).items()):
-                if callable(value) and not isinstance(value, type) and not _is_known(value, _HELPERS):
+                if callable(value) and not isinstance(value, type) and not is_library_code(value, HELPERS):
                     self._reason("replaced function", f"{module}.{name}", value)
 
     def module(self, module: torch.nn.Module, path: str) -> None:
-        """A network or a part of one."""
-        if (inner := _compiled(module)) is not None:
+        """Hash a network or a part of one."""
+        if (inner := compiled_module(module)) is not None:
             # What torch.compile makes of a network draws what the network draws.
             self._hooks(module, path)
             self._compiler(getattr(module, "dynamo_ctx", None), path)
@@ -236,33 +226,33 @@ class _Walk:
         for name, what in _HOOKS.items():
             for hook in vars(module).get(name, {}).values():
                 # transformers installs these when it is first asked for hidden states, and they change nothing.
-                if _origin(hook) == "transformers.utils.output_capturing" and _is_known(hook):
+                if origin(hook) == "transformers.utils.output_capturing" and is_library_code(hook):
                     continue
                 self._note(what)
                 self._called(hook, what, path)
 
     def _compiler(self, context: Any, path: str) -> None:
-        """What ``torch.compile`` compiles with, where it is one of the user's own."""
+        """Report a compiler of ``torch.compile`` that is the user's own."""
         backend = getattr(context, "callback", None)
         while (inner := next(filter(None, (getattr(backend, name, None) for name in _BACKENDS)), None)) is not None:
             backend = inner
-        if backend is not None and not _is_known(backend):
+        if backend is not None and not is_library_code(backend):
             self._reason("torch.compile backend of", path, backend)
 
     def _compiled_call(self, module: torch.nn.Module, call: Any, path: str) -> None:
-        """Of ``Module.compile``, which has torch compile the module where it is."""
+        """Hash the call that ``Module.compile`` puts into the module."""
         inner = getattr(call, "_torchdynamo_orig_callable", None)
-        if getattr(inner, "__self__", None) is not module or not _is_known(call):
+        if getattr(inner, "__self__", None) is not module or not is_library_code(call):
             self._reason("replaced method", f"{path}._compiled_call_impl", call)
         for cell in getattr(call, "__closure__", None) or ():
-            if type(_content(cell)).__name__ == "OptimizeContext":
-                self._compiler(_content(cell), path)
+            if type(cell_content(cell)).__name__ == "OptimizeContext":
+                self._compiler(cell_content(cell), path)
 
     # Values.
 
     def _attribute(self, owner: Any, name: str, value: Any, path: str) -> None:
-        """What an object holds under a name: where that is code, it stands before its class's own."""
-        if _is_own_method(owner, name, value):
+        """Hash an attribute of an object; code there takes precedence over its class's."""
+        if is_own_method(owner, name, value):
             return
         self._note("attribute", name)
         if isinstance(value, torch.nn.Module) and name != "processor":
@@ -287,7 +277,7 @@ class _Walk:
         elif isinstance(value, torch.nn.Module):
             self.module(value, path)
         elif isinstance(value, type):
-            self._note("class", _name(value))
+            self._note("class", qualified_name(value))
             self._class(value, path)
         elif isinstance(value, (list, tuple, set, frozenset, Mapping)):
             self._container(value, path)
@@ -322,7 +312,7 @@ class _Walk:
         # Whether two tuples of the same content are one is Python's own affair.
         if not isinstance(value, tuple) and self._again(value):
             return
-        self._note(_name(type(value)), len(value))
+        self._note(qualified_name(type(value)), len(value))
         self._class(type(value), path)
         if isinstance(value, Mapping):
             for key in sorted(value, key=repr):
@@ -337,11 +327,11 @@ class _Walk:
         self._content_of(value, path, _VOLATILE_OF_SETTINGS)
 
     def _called(self, function: Any, what: str, path: str) -> None:
-        """Something that is called: known by its name, and by what it holds."""
-        if not _is_known(function):
+        """Hash a callable, by its name and what it holds."""
+        if not is_library_code(function):
             self._reason(what, path, function)
             return
-        self._note("function", _name(function))
+        self._note("function", qualified_name(function))
         if self._again(function):
             return
         if isinstance(function, functools.partial):
@@ -350,7 +340,7 @@ class _Walk:
             self._value(function.__self__, path)
         elif isinstance(function, types.FunctionType):
             for cell in function.__closure__ or ():
-                self._value(_content(cell), path)
+                self._value(cell_content(cell), path)
         elif isinstance(function, types.BuiltinFunctionType):
             if not isinstance(function.__self__, types.ModuleType | None):
                 self._value(function.__self__, path)
@@ -358,16 +348,16 @@ class _Walk:
             self._object(function, path, what=what)
 
     def _object(self, value: Any, path: str, *, volatile: frozenset[str] = frozenset(), what: str = "") -> None:
-        """An object: known by its class and by what it holds."""
+        """Hash an object, by its class and what it holds."""
         if isinstance(value, torch.nn.Module):
-            if not _is_library(type(value)):
+            if not is_library_class(type(value)):
                 self._reason(what or "class of", path, value)
             else:
                 self.module(value, path)
             return
         kind = type(value)
-        self._note("object", _name(kind))
-        if not _is_library(kind):
+        self._note("object", qualified_name(kind))
+        if not is_library_class(kind):
             self._reason(what or "attribute", path, value)
             return
         if self._again(value):
@@ -383,12 +373,12 @@ class _Walk:
             self._reason(what or "attribute", path, value)
 
     def _content_of(self, value: Any, path: str, without: frozenset[str]) -> None:
-        """Every attribute that an object itself has."""
+        """Hash every attribute of the object itself."""
         for name in sorted(set(getattr(value, "__dict__", ())) - without):
             self._attribute(value, name, vars(value)[name], f"{path}.{name}")
 
     def _tokenizer(self, value: Any) -> None:
-        """A tokenizer's own program; how it pads and cuts is set by each call."""
+        """Hash a tokenizer's own program; each call sets how it pads and cuts."""
         if not hasattr(value, "to_str"):
             self._note(repr(value))
             return
@@ -396,105 +386,22 @@ class _Walk:
         self._note(json.dumps({**told, "padding": None, "truncation": None}, sort_keys=True))
 
     def _class(self, kind: type, path: str) -> None:
-        """A class, whose code has to be the library's own, and its bases'."""
-        self._note(_name(kind))
-        if not _is_library(kind):
+        """Hash a class, whose code and whose bases' code has to be a library's own."""
+        self._note(qualified_name(kind))
+        if not is_library_class(kind):
             self._reason("class of", path, kind)
         for each in kind.__mro__[:-1]:
-            if each in self._classes or not _is_library(each):
+            if each in self._classes or not is_library_class(each):
                 continue
             self._classes.add(each)
             if each.__module__.partition(".")[0] in ("diffusers", "transformers"):
                 self._modules.add(each.__module__)
             for name, value in vars(each).items():
-                if any(not _is_known(function, _HELPERS) for function in _functions(value)):
-                    self._reason("replaced method", f"{_name(each)}.{name}", value)
+                if any(not is_library_code(function, HELPERS) for function in code_of(value)):
+                    self._reason("replaced method", f"{qualified_name(each)}.{name}", value)
 
 
-def _told(what: str, name: str, places: list[str]) -> str:
+def _reason_text(what: str, name: str, paths: list[str]) -> str:
     """``forward hook on unet.mid_block and 2 more (<sae.Hook>)``."""
-    rest = f" and {len(places) - 1} more" if len(places) > 1 else ""
-    return f"{what} {places[0]}{rest} (<{name}>)"
-
-
-def _name(thing: Any) -> str:
-    """A class, or else what a function or an object is known by."""
-    if isinstance(thing, functools.partial):
-        return _name(thing.func)
-    if isinstance(thing, types.MethodType):
-        return _name(thing.__func__)
-    if isinstance(thing, property):
-        return _name(thing.fget)
-    if isinstance(thing, (classmethod, staticmethod)):
-        return _name(thing.__func__)
-    named = thing if isinstance(thing, (type, types.FunctionType, types.BuiltinFunctionType)) else type(thing)
-    return f"{_origin(named) or named.__module__}.{named.__qualname__}"
-
-
-def _origin(thing: Any) -> str:
-    """The module in which a function was written, which ``functools.wraps`` does not change; else what it says."""
-    if isinstance(thing, types.FunctionType):
-        return str(thing.__globals__.get("__name__", ""))
-    if isinstance(thing, types.MethodType):
-        return _origin(thing.__func__)
-    return str(getattr(thing, "__module__", "") or "")
-
-
-def _is_library(kind: type) -> bool:
-    """Whether a class is what a module of a library has under the class's name."""
-    if kind.__module__.partition(".")[0] not in _LIBRARIES:
-        return False
-    found: Any = sys.modules.get(kind.__module__)
-    for name in kind.__qualname__.split("."):
-        found = getattr(found, name, None)
-    return found is kind or kind.__module__ == "builtins"
-
-
-def _is_known(function: Any, packages: frozenset[str] = _LIBRARIES) -> bool:
-    """Whether something that is called is a library's own code, and what it wraps too."""
-    if isinstance(function, functools.partial):
-        return _is_known(function.func, packages)
-    if isinstance(function, types.MethodType):
-        return _is_known(function.__func__, packages)
-    if isinstance(function, type):
-        return _is_library(function)
-    if isinstance(function, types.FunctionType):
-        known = _origin(function).partition(".")[0] in packages
-    else:
-        known = _is_library(type(function))
-    inner = vars(function).get("__wrapped__") if known and hasattr(function, "__dict__") else None
-    return known and (inner is None or inner is function or _is_known(inner, packages))
-
-
-def _functions(value: Any) -> Iterator[Any]:
-    """The code in an attribute of a class."""
-    if isinstance(value, property):
-        yield from filter(None, (value.fget, value.fset, value.fdel))
-    elif isinstance(value, (classmethod, staticmethod)):
-        yield value.__func__
-    elif isinstance(value, functools.cached_property):
-        yield value.func
-    elif callable(value) and not isinstance(value, type):
-        yield value
-
-
-def _is_own_method(owner: Any, name: str, value: Any) -> bool:
-    """Whether an attribute is the method that the object's class gives it anyway."""
-    return (
-        isinstance(value, types.MethodType)
-        and value.__self__ is owner
-        and value.__func__ is getattr(type(owner), name, None)
-    )
-
-
-def _compiled(module: Any) -> torch.nn.Module | None:
-    """What ``torch.compile`` was given; None for a module that it has not made."""
-    compiler = sys.modules.get("torch._dynamo.eval_frame")  # without which nothing was compiled
-    return module._orig_mod if compiler is not None and type(module) is compiler.OptimizedModule else None
-
-
-def _content(cell: Any) -> Any:
-    try:
-        return cell.cell_contents
-    except ValueError:  # it is empty
-        return None
+    rest = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
+    return f"{what} {paths[0]}{rest} (<{name}>)"

@@ -14,8 +14,8 @@ from ..core.model_info import FamilyInfo
 from ..core.untrusted import printable, shown
 from ..sources.import_string import import_string
 from ..sources.resolve import hub_folder, hub_hint
+from .device import to_device, weights_type
 from .families import components_of, family_named, supported_families
-from .precision import to_device, weights_type
 from .silence import library_warnings_ignored
 from .tensor_files import WeightFiles, read_json, weight_files, weights_stem
 

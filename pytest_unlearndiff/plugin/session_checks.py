@@ -110,9 +110,9 @@ def check_device(config: pytest.Config, settings: Settings) -> None:
     if elsewhere or settings.plan or settings.cache == "require" or settings.device in ("auto", "cpu"):
         return
     if (why := refused(settings.device)) is None:
-        from ..models import devices  # needs torch
+        from ..models import device as devices  # needs torch
 
-        why = devices.refused(settings.device)
+        why = devices.device_problem(settings.device)
     if why:
         raise pytest.UsageError(f"--unlearndiff-device={settings.device}: {why}")
 

@@ -28,8 +28,8 @@ from .prompts import (
 
 if TYPE_CHECKING:
     from ..attacks.base import Attack
+    from ..models.device import MemoryMeter
     from ..models.diffusion_model import DiffusionModel
-    from ..models.memory import MemoryMeter
     from ..models.target_images import Targets
 
 
@@ -285,7 +285,7 @@ class Engine:
         """Begin to measure this round's memory, where the batch size follows from it."""
         if not self._grows:
             return None
-        from ..models.memory import MemoryMeter
+        from ..models.device import MemoryMeter
 
         return MemoryMeter(self._victim.device)
 
@@ -328,6 +328,6 @@ class Engine:
 
 
 def _initial_batch_size() -> int:
-    from ..models.memory import START
+    from ..models.device import START
 
     return START

@@ -76,9 +76,9 @@ class LocalBackend:
     ) -> tuple[Engine, dict[str, Any]]:
         """Load victim, base and judge; see ``Backend``. It is the only way from here to torch."""
         from ..attacks.base import build_attack
+        from ..models.device import matmul_precision
         from ..models.diffusion_model import DiffusionModel
         from ..models.loading import describe
-        from ..models.precision import matmul_precision
         from .engine import Engine
 
         recorder = ThumbnailRecorder(thumbnails, campaign.concept.prompts) if thumbnails is not None else None

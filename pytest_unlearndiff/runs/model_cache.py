@@ -170,7 +170,7 @@ def located(source: ModelSpec) -> ModelSpec:
     if source.device != AUTO:
         return source
     if (device := foreseen()) is None:
-        from ..models.devices import best_device
+        from ..models.device import best_device
 
         device = best_device()
     return source.on(device)

@@ -114,8 +114,8 @@ def test_automatic_batch_size_follows_from_the_first_round(monkeypatch: pytest.M
         def fitting(self, used: int, batch_size: int) -> int:
             return 2 * used
 
-    monkeypatch.setattr("pytest_unlearndiff.models.memory.MemoryMeter", Meter)
-    monkeypatch.setattr("pytest_unlearndiff.models.memory.START", 2)
+    monkeypatch.setattr("pytest_unlearndiff.models.device.MemoryMeter", Meter)
+    monkeypatch.setattr("pytest_unlearndiff.models.device.START", 2)
     attack = FakeAttack()
     list(make_engine(attack, 0).run(PROMPTS))
     assert attack.batches[0] == 2

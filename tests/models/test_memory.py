@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_unlearndiff.models.memory import MOST, SPARED, START, MemoryMeter, fitting
+from pytest_unlearndiff.models.device import MOST, SPARED, START, MemoryMeter, fitting
 
 GIB = 2**30
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from pytest_unlearndiff.__main__ import main
 from pytest_unlearndiff.core import device
-from pytest_unlearndiff.models import devices
+from pytest_unlearndiff.models import device as devices
 from pytest_unlearndiff.runs.model_cache import ModelSpec, located
 
 CACHED = (device.gpus_foreseen, device._built_with, devices.best_device, devices.mps_fault)
@@ -155,14 +155,14 @@ def test_what_the_environment_hides_is_not_counted(
 
 
 def test_torch_tells_what_only_it_can(machine: Machine) -> None:
-    assert devices.refused("cuda").startswith("there is no CUDA device here")
+    assert devices.device_problem("cuda").startswith("there is no CUDA device here")
     machine.torch(1)
-    assert devices.refused("cuda") == devices.refused("cuda:0") == devices.refused("cpu") == ""
-    assert devices.refused("cuda:1").startswith("cuda:1 is not here: the CUDA device here is cuda:0")
-    assert devices.refused("mps").startswith("mps does not work here (torch finds no Apple GPU)")
+    assert devices.device_problem("cuda") == devices.device_problem("cuda:0") == devices.device_problem("cpu") == ""
+    assert devices.device_problem("cuda:1").startswith("cuda:1 is not here: the CUDA device here is cuda:0")
+    assert devices.device_problem("mps").startswith("mps does not work here (torch finds no Apple GPU)")
     machine.mps(failing)
     devices.mps_fault.cache_clear()
-    assert devices.refused("mps").startswith("mps does not work here (RuntimeError: MPS backend out of memory)")
+    assert devices.device_problem("mps").startswith("mps does not work here (RuntimeError: MPS backend out of memory)")
 
 
 def test_what_torch_is_built_with_is_read_and_not_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,162 @@
+"""The device that models run on: which there is, how it computes, and how many prompts its memory holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+import torch
+
+from ..core.device import no_cuda, no_mps
+from ..core.errors import ModelError
+from ..core.precision import WEIGHTS
+from .families import family_of
+
+START = 8
+"""Prompts in a batch before anything is measured, and always on a CPU."""
+
+MOST = 64
+"""Prompts in a batch beyond which more memory is no reason for more: the network's batches are full long before."""
+
+SPARED = 0.2
+"""Share of free memory that stays unused: judges, images and fragmentation take some of it later."""
+
+
+@cache
+def best_device() -> str:
+    """Return the device that ``auto`` selects in this process: CUDA, then MPS where it works, else the CPU."""
+    if torch.cuda.is_available():
+        return "cuda"
+    return "cpu" if mps_fault() else "mps"
+
+
+def device_problem(device: str) -> str:
+    """Explain why models cannot run on a device, with the remedy; empty where they can."""
+    kind, _, index = device.partition(":")
+    if kind == "cuda":
+        gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        return no_cuda(device, gpus) if int(index or 0) >= gpus else ""
+    if kind == "mps" and (fault := mps_fault()):
+        return no_mps(device, fault)
+    return ""
+
+
+@cache
+def mps_fault() -> str:
+    """Explain why Apple's GPU cannot be used; empty where it computes what it has to."""
+    if not torch.backends.mps.is_available():
+        return "torch finds no Apple GPU"
+    try:
+        # A convolution of what a model begins with: some builds and virtual machines have the device and fail on it.
+        images = torch.ones(1, 1, 3, 3, device="mps")
+        result = torch.nn.functional.conv2d(images, images).cpu().item()
+    except Exception as error:
+        return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+    return "" if result == 9 else f"a convolution gave {result:g} where 9 is right"
+
+
+def weights_type(precision: str) -> torch.dtype:
+    """Return the floating-point type of weights under a precision."""
+    dtype: torch.dtype = getattr(torch, WEIGHTS[precision])
+    return dtype
+
+
+def to_device(pipe: Any, device: str) -> Any:
+    """Move a pipeline to a device, laid out as its kernels want it.
+
+    Raises:
+        ModelError: the device is not there, or has no such arithmetic.
+    """
+    on_cuda, dtype = torch.device(device).type == "cuda", getattr(pipe, family_of(pipe).network).dtype
+    if on_cuda:
+        _check_cuda(device, dtype)
+    pipe = pipe.to(device)
+    if on_cuda and dtype != torch.float32:
+        channels_last(pipe)
+    return pipe
+
+
+def _check_cuda(device: str, dtype: torch.dtype) -> None:
+    if not torch.cuda.is_available():
+        raise ModelError(f"--unlearndiff-device={device}: torch finds no CUDA device here; give cpu, or another torch")
+    if dtype == torch.bfloat16 and not torch.cuda.is_bf16_supported(including_emulation=False):
+        raise ModelError(f"--unlearndiff-device={device} has no bfloat16: give --unlearndiff-dtype=float16, or float32")
+
+
+def channels_last(pipe: Any) -> None:
+    """Lay out the weights of convolutions for tensor cores, which read the channels of a pixel together."""
+    for component in (family_of(pipe).network, "vae"):
+        getattr(pipe, component).to(memory_format=torch.channels_last)
+
+
+def compile_network(module: Any) -> Any:
+    """Return a network that ``torch.compile`` compiles when it is first called; the module itself stays as it is."""
+    return torch.compile(module)
+
+
+@contextmanager
+def matmul_precision(precision: str) -> Iterator[None]:
+    """Set the precision of single-precision products, and restore it afterwards.
+
+    Convolutions have a switch of their own, which torch leaves on: without it, ``float32`` would be TensorFloat-32
+    there.
+    """
+    cudnn = torch.backends.cudnn
+    before = torch.get_float32_matmul_precision(), cudnn.allow_tf32
+    if precision in ("float32", "tf32"):
+        torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+        cudnn.allow_tf32 = precision == "tf32"
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before[0])
+        cudnn.allow_tf32 = before[1]
+
+
+def fitting(free: int, per_prompt: int, batch_size: int) -> int:
+    """Count the prompts that memory has room for.
+
+    Args:
+        free: bytes unused while ``batch_size`` prompts are attacked.
+        per_prompt: peak bytes of one of them.
+        batch_size: prompts attacked now.
+
+    Returns:
+        At least ``batch_size``, and no more than MOST unless ``batch_size`` is more.
+    """
+    more = int(max(free, 0) * (1 - SPARED)) // max(per_prompt, 1)
+    return max(batch_size, min(batch_size + more, MOST))
+
+
+class MemoryMeter:
+    """Measures the memory that prompts take on a device, from its construction on.
+
+    Args:
+        device: where models run.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+            self._before = torch.cuda.memory_allocated(device)
+
+    def fitting(self, used: int, batch_size: int) -> int:
+        """Count the prompts that there is room for.
+
+        Args:
+            used: prompts attacked since construction.
+            batch_size: prompts that an engine attacks together.
+
+        Returns:
+            At least ``batch_size``; the same on a CPU.
+        """
+        if self._device.type != "cuda":
+            return batch_size
+        peak = torch.cuda.max_memory_allocated(self._device)
+        unused, _ = torch.cuda.mem_get_info(self._device)
+        # What torch has reserved and does not use is free for it, and for nobody else.
+        free = unused + torch.cuda.memory_reserved(self._device) - peak
+        return max(batch_size, fitting(free, (peak - self._before) // used, used))
