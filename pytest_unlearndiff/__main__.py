@@ -7,11 +7,11 @@ import os
 import sys
 from collections.abc import Sequence
 
-from .cli import calibrate, compare, export, inspect, report, store
+from .cli import calibrate, export, inspect, report, store
 from .core.errors import UnlearnDiffError
 
 COMMANDS = (
-    *inspect.COMMANDS, *calibrate.COMMANDS, *report.COMMANDS, *compare.COMMANDS, *export.COMMANDS, *store.COMMANDS
+    *inspect.COMMANDS, *calibrate.COMMANDS, *report.COMMANDS, *export.COMMANDS, *store.COMMANDS
 )  # fmt: skip
 
 _TORCH_EXTRA = ("diffusers", "PIL", "safetensors", "torch", "transformers")

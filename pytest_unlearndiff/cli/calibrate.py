@@ -1,4 +1,4 @@
-"""How well a concept's judge tells it, on the un-erased model's own images."""
+"""The command ``calibrate``: a concept's judge on the un-erased model's own images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Adversarial prompts for other tools and other models."""
+"""The command ``export``: adversarial prompts for other tools and other models."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a model file is, and what it changes."""
+"""The command ``inspect``: what a model file is, and what it changes."""
 
 from __future__ import annotations
 

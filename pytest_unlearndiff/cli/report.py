@@ -1,4 +1,4 @@
-"""Reports of the last session, written again from the store."""
+"""Commands on kept sessions: ``report`` and ``compare``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from pathlib import Path
 
 from ..core.errors import ReportError
 from ..core.registry import registry
-from ..reports.comparison import NOTHING, Comparison, compare
+from ..reports.comparison import NOTHING, Comparison
+from ..reports.comparison import compare as compare_sessions
 from ..reports.json_report import read_session, schema, unfinished
 from ..reports.session_report import SessionReport
 from ..reports.terminal import summary_lines
@@ -18,11 +19,8 @@ from ..reports.writers import ReportOptions, destination_form, parse_destination
 from ..store.store import Mode, Store
 from .command import Command, add_store, parse_path
 
-SUMMARY = "write the last session's reports again: html:PATH, json:PATH or md:PATH; - for standard output"
 
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What to write, and from where."""
+def _add_report(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("reports", nargs="*", metavar="KIND:PATH", help="reports to write; without any, the summary")
     add_store(parser)
     parser.add_argument("--since", type=parse_path, metavar="A", help="earlier JSON report or store: tell what changed")
@@ -30,12 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--schema", action="store_true", help="print the JSON report's JSON Schema")
 
 
-def run(arguments: argparse.Namespace) -> int:
-    """Write every report.
-
-    Returns:
-        Exit status: 1 where nothing was measured in the last session, or where it is not the one that is reported.
-    """
+def report(arguments: argparse.Namespace) -> int:
+    """Write the reports; 1 if the last session measured nothing, or was killed so that the one before is reported."""
     if arguments.schema:
         print(schema(), end="")
         return 0
@@ -72,10 +66,10 @@ def _summary(session: SessionReport) -> list[str]:
 
 def _changes(before: Path, session: SessionReport) -> list[Comparison]:
     """Compare the session with an earlier one; say so where they have nothing in common."""
-    found = compare(read_session(before).gates, session.gates)[0]
-    if not found:
+    changes = compare_sessions(read_session(before).gates, session.gates)[0]
+    if not changes:
         print(f"{before}: {NOTHING}", file=sys.stderr)
-    return found
+    return changes
 
 
 def _wanted(text: str) -> tuple[tuple[str, str], ...]:
@@ -95,4 +89,37 @@ def _wanted(text: str) -> tuple[tuple[str, str], ...]:
     return destinations
 
 
-COMMANDS = (Command("report", SUMMARY, add_arguments, run),)
+def _add_compare(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("before", type=parse_path, metavar="A", help="JSON report, or folder of a store")
+    parser.add_argument("after", type=parse_path, metavar="B", help="JSON report, or folder of a store")
+
+
+def compare(arguments: argparse.Namespace) -> int:
+    """Print one paragraph per gate; 1 if no gate is in both."""
+    for place in (arguments.before, arguments.after):
+        if place.is_dir() and (warning := unfinished(place)):
+            print(warning, file=sys.stderr)
+    comparisons, only_before, only_after = compare_sessions(
+        read_session(arguments.before).gates, read_session(arguments.after).gates
+    )
+    for comparison in comparisons:
+        print("\n".join(comparison.lines()))
+    for place, gates in ((arguments.before, only_before), (arguments.after, only_after)):
+        for nodeid in gates:
+            print(sanitize(f"only in {place}: {nodeid}", 1000))
+    if not comparisons:
+        print(NOTHING)
+    return 0 if comparisons else 1
+
+
+COMMANDS = (
+    Command(
+        "report",
+        "write the last session's reports again: html:PATH, json:PATH or md:PATH; - for standard output",
+        _add_report,
+        report,
+    ),
+    Command(
+        "compare", "say what newly broke and what newly holds between two JSON reports or stores", _add_compare, compare
+    ),
+)

@@ -31,18 +31,18 @@ class Prompt:
 
     @cached_property
     def digest(self) -> str:
-        """Hash of all that can change a image; the case number is not among it."""
+        """Hash of everything that can change an image; the case number cannot."""
         content = json.dumps([self.text, self.seed, self.guidance], ensure_ascii=False)
         return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
 class JudgeConfig:
-    """Which judge looks at the images, and with what options.
+    """A judge and its options.
 
     Attributes:
         kind: a judge's name, such as ``image-classifier``.
-        options: its options as the concept file gives them; paths are absolute by now.
+        options: as in the concept file, with absolute paths.
     """
 
     kind: str
@@ -55,15 +55,14 @@ SPACINGS = ("linspace", "leading", "trailing", "own")
 
 @dataclass(frozen=True)
 class Sampling:
-    """How evaluation images are drawn.
+    """Settings that evaluation images are generated with.
 
     Attributes:
         steps: denoising steps.
         scheduler: ``lms``, as published numbers use, or ``own`` for the pipeline's.
         spacing: which timesteps ``lms`` visits, one of SPACINGS; ``own`` for those that the pipeline's scheduler names.
-            Where it is not given, ``linspace``, evenly from the last timestep to 0 as upstream (research:
-            classifier_.py:66), since a scheduler's own changes when a pipeline is saved again; with the scheduler
-            ``own``, always ``own``.
+            Default: ``linspace``, evenly from the last timestep to 0 as upstream (research: classifier_.py:66),
+            since a scheduler's own changes when a pipeline is saved again; always ``own`` for scheduler ``own``.
     """
 
     steps: int = 50
@@ -71,24 +70,24 @@ class Sampling:
     spacing: str = ""
 
     def __post_init__(self) -> None:
-        """Fill in the spacing, so that a key names the one that is used."""
+        """Fill in the default spacing, so that a key names the one that is used."""
         if not self.spacing:
             object.__setattr__(self, "spacing", "linspace" if self.scheduler == "lms" else "own")
 
 
 @dataclass(frozen=True)
 class Concept:
-    """What should be gone, and how to tell.
+    """What should be gone, and the judge that tells.
 
     Attributes:
         name: as it is written in a gate.
         prompts: the prompt set, in its order.
         judge: what looks at the images.
-        slots: how many adversarial tokens the attack may use.
-        sampling: how evaluation images are drawn.
-        source: where the prompts come from, for reports.
-        images: target images of the user's, absolute paths by prompt digest, of the whole set; the un-erased model
-            draws them where there are none.
+        slots: number of adversarial tokens.
+        sampling: settings of evaluation images.
+        source: origin of the prompts, for reports.
+        images: the user's target images: absolute paths by prompt digest, of the whole set; if empty, the un-erased
+            model generates them.
     """
 
     name: str
@@ -100,7 +99,7 @@ class Concept:
     images: Mapping[str, str] = field(default_factory=dict)
 
     def first(self, count: int | None) -> Concept:
-        """The same concept with only its first ``count`` prompts.
+        """Return the same concept with only its first ``count`` prompts; None for all.
 
         Raises:
             ConceptError: ``count`` is not between 1 and the size of the set.
@@ -115,7 +114,7 @@ class Concept:
         return replace(self, prompts=self.prompts[:count])
 
     def cases(self, numbers: tuple[int, ...]) -> Concept:
-        """The same concept with only the prompts of these case numbers.
+        """Return the same concept with only the prompts of these case numbers.
 
         Raises:
             ConceptError: a case number is not in the set.

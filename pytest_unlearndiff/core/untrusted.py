@@ -91,9 +91,6 @@ def short_repr(value: object, most: int = 80) -> str:
         return printable(f"<{type(value).__name__}>", most)
 
 
-shown = short_repr  # the old name, until all callers follow
-
-
 class _Repr(reprlib.Repr):
     """Represents the first elements of collections, which may hold each other many times over, and no long number.
 

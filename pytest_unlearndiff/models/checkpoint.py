@@ -12,7 +12,7 @@ import torch
 from ..core.errors import ModelError
 from ..core.model_info import FormatInfo
 from ..core.registry import registry
-from ..core.untrusted import printable, shown
+from ..core.untrusted import printable, short_repr
 from .families import supported_families
 from .formats.detection import detect_format
 from .formats.diffusers_names import text_encoder, text_encoder_names
@@ -141,7 +141,7 @@ def _read_component(path: Path, trust_pickle: bool) -> DetectedFormat:
     files = weight_files(path, weights_stem(component)).files
     contents = _join([read_file(file, trust_pickle=trust_pickle) for file in files])
     if loose := next((key for key, value in contents.tree.items() if not isinstance(value, torch.Tensor)), None):
-        raise ModelError(f"{shown(loose)} is no tensor; not a state dict of a known layout")
+        raise ModelError(f"{short_repr(loose)} is no tensor; not a state dict of a known layout")
     settings = {key: config[key] for key in _DECIDING_SETTINGS.get(component, ()) if key in config}
     patches = (SameConfig(component, settings), *_component_patches(component, contents))
     return DetectedFormat(f"{component} folder", patches, contents.notes, contents.metadata)
@@ -183,7 +183,8 @@ class SameConfig:
         for key, value in self.config.items():
             if (expected := getattr(base, key, value)) != value and _as_list(expected) != _as_list(value):
                 raise ModelError(
-                    f"its {self.component} has {key}={shown(value)}, the base's {shown(expected)}; is this its base?"
+                    f"its {self.component} has {key}={short_repr(value)}, the base's {short_repr(expected)}; "
+                    "is this its base?"
                 )
         return []
 

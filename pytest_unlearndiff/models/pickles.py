@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from ..core.errors import ModelError
-from ..core.untrusted import printable, shown
+from ..core.untrusted import printable, short_repr
 
 _PICKLE_LIMIT = 64 * 2**20
 """Bytes of the pickle that names a checkpoint's tensors; that of Stable Diffusion 1.x has 200 kB."""
@@ -153,7 +153,7 @@ def _check_sizes(entries: list[zipfile.ZipInfo], size: int) -> None:
     """
     for entry in entries:
         if entry.compress_type != zipfile.ZIP_STORED:
-            raise ModelError(f"its entry {shown(entry.filename)} is compressed, which torch.save never does")
+            raise ModelError(f"its entry {short_repr(entry.filename)} is compressed, which torch.save never does")
         if entry.filename.endswith("data.pkl") and entry.file_size > _PICKLE_LIMIT:
             raise ModelError(f"its pickle has {entry.file_size} bytes, far more than names of tensors take")
     if sum(entry.file_size for entry in entries) > size:
@@ -172,8 +172,8 @@ def _check_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> None:
                 pass
     except zipfile.BadZipFile as error:
         raise ModelError(
-            f"is damaged: its entry {shown(entry.filename)} is not what was saved ({first_line(error)}). Fetch or save "
-            "it again"
+            f"is damaged: its entry {short_repr(entry.filename)} is not what was saved ({first_line(error)}). Fetch or "
+            "save it again"
         ) from None
 
 

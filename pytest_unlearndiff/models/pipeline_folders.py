@@ -11,7 +11,7 @@ from diffusers.utils import is_accelerate_available
 
 from ..core.errors import ModelError, one_line
 from ..core.model_info import FamilyInfo
-from ..core.untrusted import printable, shown
+from ..core.untrusted import printable, short_repr
 from ..sources.import_string import import_string
 from ..sources.resolve import hub_folder, hub_hint
 from .device import to_device, weights_type
@@ -106,8 +106,8 @@ def check_index(folder: Path) -> FamilyInfo:
         part, value = next(iter(foreign.items()), ("_class_name", name))
         raise ModelError(
             "its model_index.json names code that is not diffusers' or transformers' own "
-            f"({printable(part)} = {shown(value)}), which is never run; build the pipeline yourself and give it as "
-            "pkg.mod:callable"
+            f"({printable(part)} = {short_repr(value)}), which is never run; build the pipeline yourself and give it "
+            "as pkg.mod:callable"
         )
     if (family := family_named(name)) is None:
         raise ModelError(f"is a {printable(name)}; {supported_families()}")

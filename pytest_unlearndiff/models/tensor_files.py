@@ -11,7 +11,7 @@ import torch
 
 from ..core import untrusted
 from ..core.errors import ModelError
-from ..core.untrusted import printable, shown
+from ..core.untrusted import printable, short_repr
 from ..sources.file_types import file_kind, no_checkpoint
 from .pickles import Stub, first_line, read_pickle, unpickled_module
 
@@ -246,6 +246,6 @@ def _flatten_into(tree: Mapping[str, Any], prefix: str, depth: int, found: dict[
         elif depth == 0 and (value is None or isinstance(value, (bool, int, float, str, Stub))):
             left_out.append(name)
         else:
-            raise ModelError(f"{shown(name)} is no tensor; not a state dict of a known layout")
+            raise ModelError(f"{short_repr(name)} is no tensor; not a state dict of a known layout")
         if len(found) > _MOST_TENSORS:
             raise ModelError(f"holds more than {_MOST_TENSORS} tensors; not a state dict of a known layout")

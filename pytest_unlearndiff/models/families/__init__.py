@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from ...core.errors import ModelError
 from ...core.model_info import FamilyInfo, KnownBase
 from ...core.registry import registry
-from ...core.untrusted import shown
+from ...core.untrusted import short_repr
 from ...sources.import_string import import_string
 
 if TYPE_CHECKING:
@@ -110,7 +110,8 @@ def family_of(pipe: Any) -> FamilyInfo:
     for setting, expected in family.network_config.items():
         if (value := config.get(setting)) != expected:
             raise ModelError(
-                f"its {family.network} has {setting}={shown(value)} where {expected!r} is known; {supported_families()}"
+                f"its {family.network} has {setting}={short_repr(value)} where {expected!r} is known; "
+                f"{supported_families()}"
             )
     return family
 

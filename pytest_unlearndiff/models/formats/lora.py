@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from ...core.errors import ModelError
-from ...core.untrusted import is_number, shown
+from ...core.untrusted import is_number, short_repr
 from ..families import components_of
 from ..tensor_files import Contents, Tensors
 from ..weight_patches import DetectedFormat, WeightDiff, apply_weights, check_tensor
@@ -59,7 +59,7 @@ def read_lora(named: Tensors, contents: Contents) -> DetectedFormat:
     metadata = contents.metadata
     if contents.config is not None:
         if (kind := contents.config.get("peft_type", "LORA")) != "LORA":
-            raise ModelError(f"is a PEFT adapter of type {shown(kind)}; only LORA is known")
+            raise ModelError(f"is a PEFT adapter of type {short_repr(kind)}; only LORA is known")
         metadata = {**metadata, "lora_adapter_metadata": json.dumps(contents.config)}
     scales = _scales(metadata)
     title = f"LoRA with {'kohya' if kohya else 'PEFT'} names"
@@ -171,11 +171,11 @@ def alpha_of(config: Mapping[str, Any]) -> float:
     for option, value in plain.items():
         if config.get(option) and config[option] != value:
             raise ModelError(
-                f"its LoRA uses {option}={shown(config[option])}; merge it into the UNet and save that instead"
+                f"its LoRA uses {option}={short_repr(config[option])}; merge it into the UNet and save that instead"
             )
     alpha = config.get("lora_alpha", config.get("r"))
     if not is_number(alpha, -_MOST_ALPHA, _MOST_ALPHA):
-        raise ModelError(f"its LoRA configuration has lora_alpha={shown(alpha)}, which is no such number")
+        raise ModelError(f"its LoRA configuration has lora_alpha={short_repr(alpha)}, which is no such number")
     return float(alpha)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from ...core.errors import ModelError
-from ...core.untrusted import shown
+from ...core.untrusted import short_repr
 from ..tensor_files import Contents, Tensors
 from ..weight_patches import DetectedFormat, WeightDiff, Weights, check_fit
 
@@ -117,8 +117,10 @@ def _with_eraser(place: str, attention: Any, given: Tensors) -> Eraser:
 def _check_config(named: Tensors, config: Mapping[str, Any]) -> None:
     """Refuse another kind of eraser, and weights of another rank than their configuration says."""
     if (kind := config.get("eraser_type", "adapter")) != "adapter":
-        raise ModelError(f"eraser_config.json has eraser_type={shown(kind)}; only adapter is known")
+        raise ModelError(f"eraser_config.json has eraser_type={short_repr(kind)}; only adapter is known")
     rank = config.get("eraser_rank")
     for key, value in named.items():
         if key.endswith("down.weight") and rank is not None and value.shape[:1] != (rank,):
-            raise ModelError(f"{key} is {list(value.shape)}, but eraser_config.json says eraser_rank={shown(rank)}")
+            raise ModelError(
+                f"{key} is {list(value.shape)}, but eraser_config.json says eraser_rank={short_repr(rank)}"
+            )
