@@ -1,4 +1,4 @@
-"""``python -m pytest_unlearndiff COMMAND``: what is done beside a test session."""
+"""``python -m pytest_unlearndiff COMMAND``: inspect models, calibrate judges, write reports again, tend stores."""
 
 from __future__ import annotations
 

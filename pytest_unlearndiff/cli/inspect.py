@@ -24,7 +24,7 @@ SUMMARY = "say what a model is, which tensors it changes against its base, and w
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The model and its base, and what to accept."""
+    """Declare the model, its base, and tolerated defects."""
     parser.add_argument(
         "path", help="pipeline folder, component folder, checkpoint file, URL, Hub id, or pkg.mod:callable"
     )
@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print what was detected and the accounting, on the CPU; a refusal is an error and so ends with 1.
+    """Print the detected format and the accounting of tensors, on the CPU; a refusal is an error and so ends with 1.
 
     Raises:
         ModelError: it cannot be attacked.
@@ -51,12 +51,12 @@ def run(arguments: argparse.Namespace) -> int:
             else:
                 _inspect(path, base, partial=arguments.partial, trust_pickle=arguments.trust_pickle)
     except ModelError as error:
-        raise ModelError(_own(str(error))) from None
+        raise ModelError(_with_own_options(str(error))) from None
     return 0
 
 
-def _own(text: str) -> str:
-    """A text with options as this command calls them."""
+def _with_own_options(text: str) -> str:
+    """Spell options in a message as this command does."""
     return re.sub(r"--unlearndiff-(base|partial|trust-pickle)\b", r"--\1", text)
 
 
@@ -68,9 +68,9 @@ def _inspect(path: Path, base: Path | None, *, partial: bool, trust_pickle: bool
     checkpoint = read_checkpoint(path, trust_pickle=trust_pickle)
     _print("model", str(path))
     _print("format", checkpoint.format + (f", {checkpoint.pipeline}" if checkpoint.pipeline else ""))
-    for name, said in sorted(checkpoint.metadata.items()):
-        if (name, said) != ("format", "pt"):
-            _print("it says", f"{name} = {said}")
+    for name, value in sorted(checkpoint.metadata.items()):
+        if (name, value) != ("format", "pt"):
+            _print("it says", f"{name} = {value}")
     family = guess_base(path)
     if family is not None:
         _print("family", str(family))
@@ -82,21 +82,21 @@ def _inspect(path: Path, base: Path | None, *, partial: bool, trust_pickle: bool
     _account(checkpoint, load_victim(checkpoint, pipe, partial=partial, defended=_guides(checkpoint)))
 
 
-def _inspect_object(spelt: str, base: Path | None) -> None:
-    """What a callable makes: also what acts on it as it draws, and whether outcomes of it are kept."""
-    pipe, version = without_version(call_factory(spelt))
-    source = ModelSpec(Path(spelt), base, pipe, version, device=str(getattr(pipe, "device", "cpu")))
-    found, loaded = Fingerprint.of(source, Fingerprints()), ModelCache().victim(source)
-    _print("model", spelt)
+def _inspect_object(import_string: str, base: Path | None) -> None:
+    """Print what a callable makes, what acts on its images, and whether its outcomes are kept."""
+    pipe, version = without_version(call_factory(import_string))
+    source = ModelSpec(Path(import_string), base, pipe, version, device=str(getattr(pipe, "device", "cpu")))
+    fingerprint, loaded = Fingerprint.of(source, Fingerprints()), ModelCache().victim(source)
+    _print("model", import_string)
     _print("format", f"{loaded.format}, {type(pipe).__name__}")
     _print("base", str(base) if base is not None else "not given (--base)")
-    for reason in found.unhashed:
+    for reason in fingerprint.unhashed:
         _print("acts", reason)
     if version:
         _print("version", version)
     for line in map(str, loaded.changes or ["unknown without a base of the same tensors"]):
         _print("changes", line)
-    for note in (*loaded.notes, *filter(None, [found.unkept])):
+    for note in (*loaded.notes, *filter(None, [fingerprint.unkept])):
         _print("note", note)
     _print("verdict", "can be attacked")
 
@@ -118,7 +118,7 @@ def _account(checkpoint: Checkpoint, loaded: Loaded) -> None:
 
 
 def _print(name: str, text: str) -> None:
-    print(f"{name + ':':<9}{sanitize(_own(text), UNKEPT)}")
+    print(f"{name + ':':<9}{sanitize(_with_own_options(text), UNKEPT)}")
 
 
 COMMANDS = (Command("inspect", SUMMARY, add_arguments, run),)

@@ -1,4 +1,4 @@
-"""A concept: its name, its prompts, its judge, where target images come from, how many slots the attack has."""
+"""A concept: its name, prompts, judge, sampling, target images and adversarial tokens."""
 
 from __future__ import annotations
 

@@ -175,8 +175,7 @@ def test_report_names_the_list(exported: World) -> None:
     (gate,) = found["gates"]
     assert gate["attack"] == "transfer"
     assert list(gate["campaign"]["params"]) == ["version", "known"]
-    (run,) = found["run"]["gates"]
-    assert run["assumed"]["known_prompts"] == str(exported.path / "known.csv")
+    assert gate["run"]["assumed"]["known_prompts"] == str(exported.path / "known.csv")
     assert "known.csv" in (exported.path / "report.html").read_text()
     again = exported.pytester.run(sys.executable, "-m", "pytest_unlearndiff", "export", "-")
     assert len(again.outlines) == 2
