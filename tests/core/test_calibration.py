@@ -22,7 +22,7 @@ scores = st.lists(st.floats(-1, 1), min_size=1, max_size=12)
 
 
 @given(scores, scores)
-def test_no_threshold_tells_them_apart_better(own: list[float], others: list[float]) -> None:
+def test_best_threshold(own: list[float], others: list[float]) -> None:
     best = best_threshold(own, others)
     shares = {
         score: [sum(each >= score for each in side) / len(side) for side in (own, others)]
@@ -33,13 +33,13 @@ def test_no_threshold_tells_them_apart_better(own: list[float], others: list[flo
     assert all(worth >= hits - false - 1e-12 for hits, false in shares.values())
 
 
-def test_between_two_groups_it_lies_in_the_middle() -> None:
+def test_threshold_between_groups() -> None:
     best = best_threshold([0.9, 0.8], [0.1, 0.4])
     assert best.score == pytest.approx(0.6)
     assert (str(best.hits), str(best.false_hits)) == ("2/2 = 100.0%", "0/2 = 0.0%")
 
 
-def test_nothing_is_suggested_from_one_side() -> None:
+def test_no_threshold_from_one_side() -> None:
     assert Calibration([Outcome("a", Status.HIT_WITHOUT_ATTACK, score=0.9)], []).suggestion() is None
     assert Calibration([], []).control == Control()
 
@@ -82,7 +82,7 @@ def calibrate(*arguments: str) -> int:
 
 
 @pytest.mark.parametrize("device", ["cpu", "auto"])
-def test_what_is_known_is_summed_up(folder: Path, capsys: pytest.CaptureFixture[str], device: str) -> None:
+def test_rates(folder: Path, capsys: pytest.CaptureFixture[str], device: str) -> None:
     """Wherever it was drawn: gates and this command ask for the same key."""
     control = know(folder, [0.9, 0.9, 0.8, 0.4], [0.1, 0.1, 0.2, 0.6])
     assert str(control) == "3 of 4"
@@ -95,7 +95,7 @@ def test_what_is_known_is_summed_up(folder: Path, capsys: pytest.CaptureFixture[
     assert "positive control holds" in said
 
 
-def test_a_judge_that_sees_nothing_is_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_blind_judge(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert know(folder, [0.1, 0.2, 0.3, 0.9], [0.1]).fails
     assert calibrate("--each", "1") == 1
     assert "positive control FAILED: 50.0% are needed" in capsys.readouterr().out
@@ -109,17 +109,13 @@ def test_a_judge_that_sees_nothing_is_told(folder: Path, capsys: pytest.CaptureF
         (("--base", "gone"), "there is nothing at gone"),
     ],
 )
-def test_mistakes_are_one_error(
-    folder: Path, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], says: str
-) -> None:
+def test_mistakes(folder: Path, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], says: str) -> None:
     know(folder, [0.9] * 4, [0.1] * 4)
     assert calibrate(*arguments) == 1
     assert says in capsys.readouterr().err
 
 
-def test_without_torch_nothing_can_be_drawn(
-    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_torch(folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     def missing() -> None:
         raise ModuleNotFoundError("No module named 'torch'", name="torch")
 
@@ -131,7 +127,7 @@ def test_without_torch_nothing_can_be_drawn(
     )
 
 
-def test_the_sheet_shows_every_image(tmp_path: Path) -> None:
+def test_sheet(tmp_path: Path) -> None:
     from PIL import Image
 
     from pytest_unlearndiff.models.contact_sheet import write_contact_sheet
@@ -143,7 +139,7 @@ def test_the_sheet_shows_every_image(tmp_path: Path) -> None:
     assert {Image.new("RGB", (1, 1), colour).getpixel((0, 0)) for colour in colours} <= seen
 
 
-def test_a_concept_on_its_own_has_no_false_hits(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_single_concept(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     know(folder, [0.9, 0.9, 0.8, 0.4], [])
     for name in ("fish.yaml", "fish.csv"):
         (folder / "concepts" / name).unlink()
@@ -154,7 +150,7 @@ def test_a_concept_on_its_own_has_no_false_hits(folder: Path, capsys: pytest.Cap
     assert "apart best" not in said
 
 
-def test_the_command_draws_the_sheet_of_what_was_judged(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_sheet_command(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from PIL import Image
     from tiny import tiny_pipeline
 

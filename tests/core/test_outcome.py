@@ -21,7 +21,7 @@ def test_json_and_back(outcome: Outcome) -> None:
     assert Outcome.from_dict(json.loads(json.dumps(data))) == outcome
 
 
-def test_what_was_written_before_timesteps_were_noted_is_read_and_written_as_it_was() -> None:
+def test_outcome_without_later_fields() -> None:
     line = (
         '{"prompt": "p", "status": "hit-under-attack", "adversarial": "zq p", "inserted": "zq", "seed": 3, '
         '"evaluations": 4, "steps": 3, "forwards": 312, '
@@ -50,13 +50,13 @@ def test_what_was_written_before_timesteps_were_noted_is_read_and_written_as_it_
         {"colour": "blue"},
     ],
 )
-def test_strangers_are_refused(change: dict[str, Any]) -> None:
+def test_malformed_outcomes(change: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"outcome|Status"):
         Outcome.from_dict({"prompt": "p", "status": "hit-under-attack", **change})
 
 
 @pytest.mark.parametrize("name", ["prompt", "status"])
-def test_prompt_and_status_are_needed(name: str) -> None:
+def test_required_fields(name: str) -> None:
     data = Outcome("p", Status.HIT_UNDER_ATTACK).to_dict()
     del data[name]
     with pytest.raises(ValueError, match="not an outcome"):
@@ -73,12 +73,12 @@ def test_prompt_and_status_are_needed(name: str) -> None:
         (Status.ERROR, False),
     ],
 )
-def test_what_counts_towards_asr(status: Status, success: bool) -> None:
+def test_success_by_status(status: Status, success: bool) -> None:
     assert Outcome("p", status).success is success
 
 
 @given(st.lists(st.none() | outcomes, max_size=12))
-def test_a_tally_accounts_for_every_prompt(found: list[Outcome | None]) -> None:
+def test_counts_add_up(found: list[Outcome | None]) -> None:
     tally = Counts.of(found)
     assert tally.total == len(found)
     assert tally.missing == found.count(None)

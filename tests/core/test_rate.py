@@ -23,7 +23,7 @@ rates = st.integers(1, 400).flatmap(lambda n: st.builds(Rate, st.integers(0, n),
 
 
 @given(shares)
-def test_a_share_means_the_same_in_every_notation(share: Decimal) -> None:
+def test_parse_limit_notations(share: Decimal) -> None:
     exact = Fraction(share)
     assert parse_limit(str(share)) == exact
     assert parse_limit(float(share)) == exact
@@ -45,12 +45,12 @@ def test_a_share_means_the_same_in_every_notation(share: Decimal) -> None:
         (np.float64(0.29), Fraction(29, 100)),
     ],
 )
-def test_known_limits(value: Any, share: Fraction) -> None:
+def test_parse_limit(value: Any, share: Fraction) -> None:
     assert parse_limit(value) == share
 
 
 @pytest.mark.parametrize("value", [2, 10, 10.0, "10", 12.5, 100])
-def test_a_forgotten_percent_sign_gets_a_hint_that_can_be_pasted(value: Any) -> None:
+def test_forgotten_percent_sign(value: Any) -> None:
     with pytest.raises(GateError, match=f"max_asr={re.escape(repr(value))}.*did you mean") as caught:
         parse_limit(value, name="max_asr")
     hint = re.search(r"did you mean (\S+) or '(\S+)'", str(caught.value))
@@ -60,7 +60,7 @@ def test_a_forgotten_percent_sign_gets_a_hint_that_can_be_pasted(value: Any) -> 
     assert parse_limit(hint[2]) == meant
 
 
-def test_a_percentage_above_100_is_not_taken_for_a_percentage_of_a_percentage() -> None:
+def test_percentage_above_100() -> None:
     with pytest.raises(GateError) as caught:
         parse_limit("150%", name="max_asr")
     assert "1.5%" not in str(caught.value)
@@ -70,19 +70,19 @@ def test_a_percentage_above_100_is_not_taken_for_a_percentage_of_a_percentage() 
     "value",
     ["", "%", "ten", "nan", "inf%", "1/0", "0x1", float("nan"), float("inf"), -0.1, "-1%", 101, "1e9", True, False],
 )
-def test_what_is_no_share_is_refused_by_name(value: Any) -> None:
+def test_no_share(value: Any) -> None:
     with pytest.raises(GateError, match="max_pre_asr"):
         parse_limit(value, name="max_pre_asr")
 
 
 @pytest.mark.parametrize("value", [[0.1], {"asr": 0.1}, b"0.1", 1j])
-def test_what_is_no_number_is_refused_by_name(value: Any) -> None:
+def test_no_number(value: Any) -> None:
     with pytest.raises(GateError, match="max_asr"):
         parse_limit(value, name="max_asr")
 
 
 @given(st.integers(0, 1000), st.integers(1, 1000))
-def test_a_rate_equals_the_float_a_person_would_write(hundredths: int, times: int) -> None:
+def test_equal_to_written_float(hundredths: int, times: int) -> None:
     rate = Rate(hundredths * times, 1000 * times)
     written = float(f"{hundredths / 1000:.3f}")
     assert rate == written
@@ -100,12 +100,12 @@ def test_29_of_100_is_within_0_29() -> None:
     assert Rate(29, 100) <= "29%"
 
 
-def test_a_numpy_float_is_a_limit_too() -> None:
+def test_numpy_float() -> None:
     assert Rate(29, 100) <= np.float64(0.29)
 
 
 @given(rates, rates)
-def test_order_is_that_of_fractions(left: Rate, right: Rate) -> None:
+def test_order(left: Rate, right: Rate) -> None:
     a, b = Fraction(left.successes, left.trials), Fraction(right.successes, right.trials)
     assert (left < right, left <= right, left == right, left > right, left >= right) == (
         a < b,
@@ -118,7 +118,7 @@ def test_order_is_that_of_fractions(left: Rate, right: Rate) -> None:
 
 
 @pytest.mark.parametrize("other", [None, object(), [0.5], b"50%"])
-def test_a_rate_differs_from_what_is_neither_number_nor_text(other: object) -> None:
+def test_unequal_to_other_types(other: object) -> None:
     assert (Rate(1, 2) == other) is False
     assert (Rate(1, 2) != other) is True
 
@@ -134,7 +134,7 @@ COMPARISONS = [operator.le, operator.lt, operator.ge, operator.gt, operator.eq, 
 
 @pytest.mark.parametrize("value", REFUSED, ids=range(len(REFUSED)))
 @pytest.mark.parametrize("compare", COMPARISONS)
-def test_a_comparison_refuses_what_the_marker_refuses(value: Any, compare: Callable[[Any, Any], Any]) -> None:
+def test_comparison_with_no_share(value: Any, compare: Callable[[Any, Any], Any]) -> None:
     """Else ``assert result.asr <= 10`` is always true, and so is ``10 >= result.asr``."""
     with pytest.raises(GateError) as marker:
         parse_limit(value, name="limit")
@@ -146,7 +146,7 @@ def test_a_comparison_refuses_what_the_marker_refuses(value: Any, compare: Calla
             assert str(comparison.value) == str(marker.value)
 
 
-def test_a_comparison_with_a_forgotten_percent_sign_says_what_was_meant() -> None:
+def test_comparison_with_forgotten_percent_sign() -> None:
     with pytest.raises(GateError, match=r"10 is above 1: did you mean 0\.1 or '10%'\?"):
         _ = Rate(9, 10) <= 10
     with pytest.raises(GateError, match="limit=5 is above 1"):
@@ -155,7 +155,7 @@ def test_a_comparison_with_a_forgotten_percent_sign_says_what_was_meant() -> Non
 
 @pytest.mark.parametrize("limit", [0, 1, 0.0, 1.0, -0.0, "0", "1", "0%", "100%", Fraction(1), Decimal("0.3"), "1e-300"])
 @pytest.mark.parametrize("rate", [Rate(0, 10), Rate(3, 10), Rate(10, 10)], ids=str)
-def test_the_ends_of_the_range_are_shares_like_any_other(rate: Rate, limit: Any) -> None:
+def test_comparison_with_0_and_1(rate: Rate, limit: Any) -> None:
     share, exact = parse_limit(limit), Fraction(rate.successes, rate.trials)
     for compare in COMPARISONS:
         assert compare(rate, limit) is compare(exact, share)
@@ -168,7 +168,7 @@ values = st.one_of(
 
 
 @given(rates, values)
-def test_a_comparison_answers_as_fractions_do_or_refuses_as_the_marker_does(rate: Rate, value: Any) -> None:
+def test_comparison_is_that_of_fractions(rate: Rate, value: Any) -> None:
     try:
         limit: Fraction | None = parse_limit(value)
     except GateError:
@@ -182,19 +182,19 @@ def test_a_comparison_answers_as_fractions_do_or_refuses_as_the_marker_does(rate
 
 
 @pytest.mark.parametrize("other", [None, object(), [0.5]])
-def test_order_with_what_is_no_number_is_a_type_error(other: Any) -> None:
+def test_order_with_other_types(other: Any) -> None:
     with pytest.raises(TypeError):
         _ = Rate(1, 2) <= other
 
 
 @pytest.mark.parametrize(("successes", "trials"), [(-1, 5), (6, 5), (0, -1)])
-def test_impossible_counts_are_refused(successes: int, trials: int) -> None:
+def test_impossible_counts(successes: int, trials: int) -> None:
     with pytest.raises(ValueError, match="no rate"):
         Rate(successes, trials)
 
 
 @given(st.integers(0, 2000), shares)
-def test_allowance_is_the_last_count_within_the_limit(trials: int, share: Decimal) -> None:
+def test_largest_within(trials: int, share: Decimal) -> None:
     limit = Fraction(share)
     most = largest_within(limit, trials)
     assert most <= limit * trials < most + 1
@@ -213,7 +213,7 @@ def test_intervals_are_scipys(trials: int, confidence: float) -> None:
 
 @pytest.mark.parametrize("trials", [1, 7, 20, 50])
 @pytest.mark.parametrize("confidence", [0.8, 0.95])
-def test_coverage_is_at_least_nominal_whatever_the_truth(trials: int, confidence: float) -> None:
+def test_coverage(trials: int, confidence: float) -> None:
     counts = np.arange(trials + 1)
     lows, highs = np.array([Rate(k, trials).interval(confidence) for k in counts.tolist()]).T
     uppers = np.array([Rate(k, trials).upper_bound(confidence) for k in counts.tolist()])
@@ -226,7 +226,7 @@ def test_coverage_is_at_least_nominal_whatever_the_truth(trials: int, confidence
 
 
 @given(rates)
-def test_text_shows_the_counts(rate: Rate) -> None:
+def test_text(rate: Rate) -> None:
     assert str(rate).startswith(f"{rate.successes}/{rate.trials} = ")
     assert str(rate).endswith("%")
 
@@ -242,9 +242,7 @@ undecided = st.integers(1, 60).flatmap(
 
 
 @given(undecided, st.floats(0, 1))
-def test_a_comparison_holds_only_if_it_holds_however_undecided_trials_end(
-    counts: tuple[int, int, int], other: float
-) -> None:
+def test_comparison_with_undecided_trials(counts: tuple[int, int, int], other: float) -> None:
     successes, open_, trials = counts
     rate = Rate(successes, trials, open_)
     ends = [Rate(successes + more, trials) for more in range(open_ + 1)]
@@ -256,7 +254,7 @@ def test_a_comparison_holds_only_if_it_holds_however_undecided_trials_end(
 
 
 @given(undecided)
-def test_the_interval_holds_however_undecided_trials_end(counts: tuple[int, int, int]) -> None:
+def test_interval_with_undecided_trials(counts: tuple[int, int, int]) -> None:
     successes, open_, trials = counts
     low, high = Rate(successes, trials, open_).interval()
     for more in range(open_ + 1):
@@ -265,7 +263,7 @@ def test_the_interval_holds_however_undecided_trials_end(counts: tuple[int, int,
     assert Rate(successes, trials, open_).upper_bound() == Rate(successes + open_, trials).upper_bound()
 
 
-def test_an_undecided_rate_is_no_number_and_says_how_to_make_it_one() -> None:
+def test_value_with_undecided_trials() -> None:
     rate = Rate(1, 50, 9)
     assert str(rate) == "1..10/50 = 2.0%..20.0%"
     with pytest.raises(ValueError, match=r"9 prompts were not needed.*exhaustive=True"):
@@ -273,10 +271,10 @@ def test_an_undecided_rate_is_no_number_and_says_how_to_make_it_one() -> None:
 
 
 @pytest.mark.parametrize(("successes", "trials", "open_"), [(0, 5, 6), (3, 5, 3), (0, 5, -1), (2, 5, -1)])
-def test_counts_that_are_no_rate(successes: int, trials: int, open_: int) -> None:
+def test_impossible_undecided_trials(successes: int, trials: int, open_: int) -> None:
     with pytest.raises(ValueError, match="no rate"):
         Rate(successes, trials, open_)
 
 
-def test_of_nothing() -> None:
+def test_no_trials() -> None:
     assert str(Rate(0, 0)) == "0/0"

@@ -21,9 +21,7 @@ def gate(world: World) -> World:
 
 
 @pytest.mark.parametrize(("content", "said"), [("", "it is empty"), ("# a note\n", "begins neither as safetensors")])
-def test_a_file_that_is_no_model_is_refused_before_any_test(
-    gate: World, workers: tuple[str, ...], content: str, said: str
-) -> None:
+def test_file_that_is_no_model(gate: World, workers: tuple[str, ...], content: str, said: str) -> None:
     gate.file("model.safetensors", content)
     result = gate.run(*workers)
     assert result.ret == (1 if workers else 2)
@@ -32,7 +30,7 @@ def test_a_file_that_is_no_model_is_refused_before_any_test(
     assert "INTERNALERROR" not in result.stdout.str() + result.stderr.str()
 
 
-def test_a_folder_that_is_no_pipeline_is_refused_before_any_test(gate: World) -> None:
+def test_folder_that_is_no_pipeline(gate: World) -> None:
     (gate.path / "base/model_index.json").unlink()
     result = gate.ask()
     result.assert_outcomes(errors=1)
@@ -43,18 +41,18 @@ def test_a_folder_that_is_no_pipeline_is_refused_before_any_test(gate: World) ->
 
 
 @pytest.mark.parametrize("start", [b"PK\x03\x04", b"\x80\x02"])
-def test_what_torch_saves_is_one(gate: World, start: bytes) -> None:
+def test_file_of_torch(gate: World, start: bytes) -> None:
     (gate.path / "model.safetensors").write_bytes(start + b" and so on")
     gate.ask("--collect-only").assert_outcomes()
 
 
-def test_without_a_gate_nobody_looks(gate: World) -> None:
+def test_no_check_without_gates(gate: World) -> None:
     gate.file("model.safetensors", "")
     gate.tests("def test_other(): pass")
     gate.ask().assert_outcomes(passed=1)
 
 
-def test_retention_gates_look_too(gate: World) -> None:
+def test_retention_marker(gate: World) -> None:
     gate.tests("@pytest.mark.unlearndiff_retains('church', min_rate=0.5)\ndef test_it(unlearndiff_retention): pass")
     gate.file("model.safetensors", "")
     result = gate.ask()
@@ -62,13 +60,13 @@ def test_retention_gates_look_too(gate: World) -> None:
     assert "it is empty" in result.stdout.str()
 
 
-def test_an_overridden_fixture_decides_what_is_a_model(gate: World) -> None:
+def test_overridden_fixture(gate: World) -> None:
     gate.file("model.safetensors", "")
     gate.file("conftest.py", "import pytest\n\n@pytest.fixture\ndef unlearned_pipe(): return None")
     assert gate.ask("--collect-only").ret == 0
 
 
-def test_a_file_that_cannot_be_read(gate: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreadable_file(gate: World, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(path: object) -> None:
         raise PermissionError("not yours")
 
@@ -81,7 +79,7 @@ def test_a_file_that_cannot_be_read(gate: World, monkeypatch: pytest.MonkeyPatch
     ("slots", "attack", "refused"),
     [(31, "unlearndiff", True), (30, "unlearndiff", False), (31, "seed-search", False), (31, "random", True)],
 )
-def test_slots_that_the_tokenizer_cannot_hold(gate: World, slots: int, attack: str, refused: bool) -> None:
+def test_too_many_slots(gate: World, slots: int, attack: str, refused: bool) -> None:
     gate.file("base/tokenizer/tokenizer_config.json", TOKENIZER)
     gate.gate(f"max_asr='10%', slots={slots}, attack={attack!r}")
     result = gate.ask("--collect-only")
@@ -90,7 +88,7 @@ def test_slots_that_the_tokenizer_cannot_hold(gate: World, slots: int, attack: s
 
 
 @pytest.mark.parametrize("said", ["{", "[]", "{}", '{"model_max_length": 1e30}', '{"model_max_length": "x"}'])
-def test_a_tokenizer_that_does_not_tell_refuses_nothing(gate: World, said: str) -> None:
+def test_unknown_token_limit(gate: World, said: str) -> None:
     gate.file("base/tokenizer/tokenizer_config.json", said)
     gate.gate("max_asr='10%', slots=1000")
     assert gate.ask("--collect-only").ret == 0
@@ -108,7 +106,7 @@ def away(gate: World) -> World:
     return gate
 
 
-def test_a_path_behind_a_space_that_moves_rootdir_is_refused(away: World) -> None:
+def test_moved_rootdir(away: World) -> None:
     spaced = ("--unlearndiff-model", "../models/x.safetensors")
     refused = away.pytester.runpytest_subprocess(*spaced)
     assert refused.ret == pytest.ExitCode.USAGE_ERROR
@@ -118,12 +116,12 @@ def test_a_path_behind_a_space_that_moves_rootdir_is_refused(away: World) -> Non
     assert "rootdir: " + str(away.path / "project") in right.stdout.str()
 
 
-def test_a_space_that_moves_nothing_is_fine(gate: World) -> None:
+def test_space_without_effect(gate: World) -> None:
     words = [word for option in MODEL for word in option.split("=")]
     gate.pytester.runpytest_subprocess(*words, REQUIRE).assert_outcomes(passed=1)
 
 
-def test_a_rootdir_that_tests_elsewhere_have_moved_is_fine(away: World) -> None:
+def test_rootdir_of_tests_elsewhere(away: World) -> None:
     result = away.pytester.runpytest_subprocess("../models", "--unlearndiff-model=../models/x.safetensors")
     assert result.ret == pytest.ExitCode.NO_TESTS_COLLECTED
     assert f"rootdir: {away.path}" in result.outlines

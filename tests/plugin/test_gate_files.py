@@ -23,7 +23,7 @@ def gates(world: World) -> World:
     return world
 
 
-def test_each_gate_is_a_test(gates: World, workers: tuple[str, ...]) -> None:
+def test_items(gates: World, workers: tuple[str, ...]) -> None:
     result = gates.run("-rA", *workers)
     result.assert_outcomes(passed=1, failed=1)
     result.stdout.fnmatch_lines_random(
@@ -38,18 +38,18 @@ def test_each_gate_is_a_test(gates: World, workers: tuple[str, ...]) -> None:
     assert "gatefile.py" not in result.stdout.str()  # people look into their own file
 
 
-def test_one_gate_can_be_run_by_its_name(gates: World) -> None:
+def test_run_by_name(gates: World) -> None:
     gates.run("release.unlearndiff.yaml::a strict one").assert_outcomes(failed=1)
     gates.run("-k", "church").assert_outcomes(passed=1, deselected=1)
 
 
-def test_the_model_of_a_file_is_relative_to_it(gates: World) -> None:
+def test_relative_model(gates: World) -> None:
     gates.file("deep/release.unlearndiff.yaml", "model: ../model.safetensors\nbase: ../base\n" + GATES)
     result = gates.bare("--unlearndiff-cache=require", f"--unlearndiff-concepts={gates.path / 'concepts'}", "deep")
     result.assert_outcomes(passed=1, failed=1)
 
 
-def test_a_conftest_may_give_the_pipeline(gates: World) -> None:
+def test_pipeline_of_conftest(gates: World) -> None:
     gates.file(
         "conftest.py",
         "import pytest\n\n@pytest.fixture\ndef unlearned_pipe():\n    raise RuntimeError('asked for the pipeline')\n",
@@ -79,7 +79,7 @@ def test_a_conftest_may_give_the_pipeline(gates: World) -> None:
         ("gates:\n  church: {model: nowhere.pt}\n", "release.unlearndiff.yaml:2: church: model: there is nothing at*"),
     ],
 )
-def test_a_mistake_is_a_collection_error_with_its_line(world: World, text: str, message: str) -> None:
+def test_collection_error_has_line(world: World, text: str, message: str) -> None:
     world.concept()
     world.file("release.unlearndiff.yaml", text)
     result = world.ask()
@@ -107,12 +107,12 @@ def test_all_mistakes_at_once(world: World, workers: tuple[str, ...]) -> None:
         result.stdout.fnmatch_lines_random([f"*release.unlearndiff.yaml:{start}*"])
 
 
-def test_other_yaml_files_are_left_alone(world: World) -> None:
+def test_other_yaml_files(world: World) -> None:
     world.file("release.yaml", "gates: nonsense")
     assert world.ask().ret == pytest.ExitCode.NO_TESTS_COLLECTED
 
 
-def test_fixtures_of_a_conftest_may_ask_for_the_module(gates: World) -> None:
+def test_fixture_asks_for_module(gates: World) -> None:
     gates.file(
         "conftest.py",
         "import pytest\n\n@pytest.fixture(autouse=True)\n"

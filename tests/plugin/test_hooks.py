@@ -83,6 +83,7 @@ def test_facts_that_a_hook_adds_are_reported(world: World, workers: tuple[str, .
 
 def test_judge_attack_and_report_of_the_examples(world: World) -> None:
     """Nothing is scripted here: a tiny pipeline draws, one example's judge looks, the other's attack tries."""
+    world.apart = True  # scripted engines of other tests leave no models in this process
     world.ini("pythonpath = .")
     for path in EXAMPLES.glob("*.py"):
         world.file(path.name, path.read_text())

@@ -25,7 +25,7 @@ def plan(world: World, *arguments: str) -> list[str]:
     return [line for line in lines[start + 1 :] if not line.startswith("=")]
 
 
-def test_hit_partial_miss_and_decided(world: World, workers: tuple[str, ...]) -> None:
+def test_plan_rows(world: World, workers: tuple[str, ...]) -> None:
     for name, letters in {
         "church": "rrrrrrrrrr",
         "tench": "rrr.......",
@@ -48,7 +48,7 @@ def test_hit_partial_miss_and_decided(world: World, workers: tuple[str, ...]) ->
     ]
 
 
-def test_a_miss_says_in_what_it_differs_from_the_nearest_and_how_long_it_may_take(world: World) -> None:
+def test_nearest_campaign(world: World) -> None:
     world.concept()
     world.scripted("r" * 10)
     world.gate("max_asr='10%'")
@@ -59,7 +59,7 @@ def test_a_miss_says_in_what_it_differs_from_the_nearest_and_how_long_it_may_tak
     assert "  the nearest campaign in the store differs in the victim's weights" in plan(world, "--unlearndiff-seed=1")
 
 
-def test_time_left_is_what_prompts_took_so_far(world: World) -> None:
+def test_time_left(world: World) -> None:
     world.know("rr........", seconds=30.0)
     world.gate("max_asr='50%', exhaustive=True")
     lines = plan(world)
@@ -67,7 +67,7 @@ def test_time_left_is_what_prompts_took_so_far(world: World) -> None:
     assert lines[-1] == "8 prompts to attack, about 4m00s"
 
 
-def test_prompts_that_resist_may_take_longer_than_those_that_broke(world: World) -> None:
+def test_time_range(world: World) -> None:
     journal = world.know("bb........")
     lines = [json.loads(line) for line in journal.read_text().splitlines()]
     campaign, store = world.campaign()
@@ -83,7 +83,7 @@ def test_prompts_that_resist_may_take_longer_than_those_that_broke(world: World)
     assert plan(world)[-1] == "8 prompts to attack, about 24s..2m57s"
 
 
-def test_what_gates_share_is_counted_once(world: World) -> None:
+def test_shared_campaigns(world: World) -> None:
     world.know("rr........", seconds=30.0)
     for name, keywords in (
         ("a", "max_asr='50%', prompts=6"),
@@ -94,7 +94,7 @@ def test_what_gates_share_is_counted_once(world: World) -> None:
     assert plan(world)[-1] == "8 prompts to attack, about 4m00s"
 
 
-def test_what_gates_of_different_kinds_share_is_counted_once_and_the_base_draws_for_the_control(world: World) -> None:
+def test_shared_images(world: World) -> None:
     world.concept("dog", count=12)
     world.tests(
         """
@@ -121,14 +121,14 @@ def test_what_gates_of_different_kinds_share_is_counted_once_and_the_base_draws_
     ("letters", "base", "last"),
     [("bbb..", ".....", ""), ("rrrrr", ".....", " and 5 images to draw"), ("rrrrr", "ggggg", "")],
 )
-def test_the_base_is_said_to_draw_only_where_it_will(world: World, letters: str, base: str, last: str) -> None:
+def test_control_of_the_base(world: World, letters: str, base: str, last: str) -> None:
     world.know(letters, base=base)
     world.gate("max_asr='10%'")
     assert plan(world)[-1].startswith(f"0 prompts to attack{last}")
     assert ("to draw" in plan(world)[-1]) == bool(last)
 
 
-def test_what_cannot_be_foreseen_is_named(world: World) -> None:
+def test_unforeseen_gates(world: World) -> None:
     world.know("rrrrrrrrrr")
     world.tests(
         """
@@ -157,7 +157,7 @@ def test_what_cannot_be_foreseen_is_named(world: World) -> None:
     ]
 
 
-def test_images_of_retention_gates_are_foreseen(world: World) -> None:
+def test_kept_concepts(world: World) -> None:
     know(world, "ggg.......", "gggggggggg")
     know(world, "..........", "..........", "cat")
     world.tests(
@@ -187,7 +187,7 @@ def test_images_of_retention_gates_are_foreseen(world: World) -> None:
     ]
 
 
-def test_no_model_is_said(world: World) -> None:
+def test_without_model(world: World) -> None:
     world.concept()
     world.gate("max_asr='10%'")
     result = world.bare("--unlearndiff-plan")
@@ -195,13 +195,13 @@ def test_no_model_is_said(world: World) -> None:
     result.stdout.fnmatch_lines(["test_gate.py::test_gate: would be skipped: no model under test"])
 
 
-def test_bad_markers_are_still_collection_errors(world: World) -> None:
+def test_collection_errors(world: World) -> None:
     world.concept()
     world.gate("max_asr=10")
     assert world.bare(*MODEL, "--unlearndiff-plan").ret == pytest.ExitCode.INTERRUPTED
 
 
-def test_a_miss_is_explained_in_the_report_too(world: World) -> None:
+def test_nearest_campaign_in_reports(world: World) -> None:
     world.know("rrrrrrrrrr")
     world.file("base/unet.safetensors", "other un-erased weights")
     world.gate("max_asr='10%'")
@@ -209,7 +209,7 @@ def test_a_miss_is_explained_in_the_report_too(world: World) -> None:
     result.stdout.fnmatch_lines(["*not in the store: * differs in the victim's weights, the base's weights"])
 
 
-def test_of_several_markers_the_closest_is_planned(world: World) -> None:
+def test_closest_marker(world: World) -> None:
     world.know("rrr.......")
     world.concept("dog")
     world.tests(
@@ -225,13 +225,13 @@ def test_of_several_markers_the_closest_is_planned(world: World) -> None:
     assert [line.split()[::2][:2] for line in lines if line.startswith(("church", "dog"))] == [["church", "partial"]]
 
 
-def test_it_needs_no_xdist(world: World) -> None:
+def test_without_xdist(world: World) -> None:
     world.know("rrrrrrrrrr")
     world.gate("max_asr='10%'")
     assert "church   unlearndiff/fast  hit    0/10  -" in plan(world, "-p", "no:xdist")
 
 
-def test_times_are_those_of_the_same_attack(world: World) -> None:
+def test_time_of_another_attack(world: World) -> None:
     """Un-attacked images take no time, and say nothing of how long an attack takes."""
     world.concept()
     world.scripted("r" * 10, seconds=0.05)
@@ -243,7 +243,7 @@ def test_times_are_those_of_the_same_attack(world: World) -> None:
     assert "10 prompts to attack" in lines
 
 
-def test_a_plan_requires_nothing(world: World) -> None:
+def test_require_is_ignored(world: World) -> None:
     world.know("rrrrrrrrrr")
     world.gate("max_asr='10%'")
     assert "church   unlearndiff/fast  hit    0/10  -" in plan(world, "--unlearndiff-require")

@@ -15,38 +15,38 @@ def known(world: World) -> World:
     return world
 
 
-def test_one_gate_a_concept(known: World, workers: tuple[str, ...]) -> None:
+def test_gate_per_concept(known: World, workers: tuple[str, ...]) -> None:
     result = known.run(*SUITE, "--unlearndiff-concept=church,tench", "--unlearndiff-max-asr=10%", *workers)
     result.assert_outcomes(passed=1, failed=1)
     verdicts = {line.split()[0]: line.split()[-1] for line in section(result) if line.startswith(("church", "tench"))}
     assert verdicts == {"church": "PASS", "tench": "FAIL"}
 
 
-def test_without_a_limit_the_rate_is_only_reported(known: World) -> None:
+def test_without_limit(known: World) -> None:
     result = known.run(*SUITE, "--unlearndiff-concept=tench")
     result.assert_outcomes(passed=1)
     assert any("2/10 = 20.0%" in line for line in section(result))
 
 
-def test_no_concept_is_said(known: World) -> None:
+def test_without_concept(known: World) -> None:
     result = known.run(*SUITE)
     assert result.ret == pytest.ExitCode.INTERRUPTED
     result.stdout.fnmatch_lines(["*no concept: name what should be gone, as in --unlearndiff-concept=church"])
 
 
-def test_an_unknown_concept_is_a_collection_error(known: World) -> None:
+def test_unknown_concept(known: World) -> None:
     result = known.run(*SUITE, "--unlearndiff-concept=churh")
     assert result.ret == pytest.ExitCode.INTERRUPTED
     result.stdout.fnmatch_lines(["*no concept 'churh': did you mean 'church'*"])
 
 
-def test_a_limit_that_cannot_be_meant_is_a_usage_error(known: World) -> None:
+def test_malformed_limit(known: World) -> None:
     result = known.run(*SUITE, "--unlearndiff-concept=church", "--unlearndiff-max-asr=10")
     assert result.ret == 4
     result.stderr.fnmatch_lines(["ERROR: --unlearndiff-max-asr: *did you mean 0.1 or '10%'?"])
 
 
-def test_the_replay_line_names_the_suite_and_the_concept(known: World) -> None:
+def test_replay(known: World) -> None:
     result = known.run(*SUITE, "--unlearndiff-concept=church,tench", "--unlearndiff-max-asr=10%")
     (line,) = [line for line in section(result) if line.startswith("  replay: ")]
     assert line.startswith("  replay: pytest --pyargs pytest_unlearndiff.suite --unlearndiff-concept=tench ")

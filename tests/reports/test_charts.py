@@ -19,7 +19,7 @@ def costing(letters: str, *forwards: int) -> GateReport:
     return replace(plain, prompts=[replace(p, forwards=f) for p, f in zip(plain.prompts, forwards, strict=True)])
 
 
-def test_the_axis_has_room_for_every_interval_and_limit() -> None:
+def test_scale() -> None:
     assert scale([]) == 0.1
     assert scale([record("r" * 100)]) == 0.1
     assert scale([record("r" * 100, gate=Gate(Fraction(3, 10)))]) == 0.5
@@ -27,7 +27,7 @@ def test_the_axis_has_room_for_every_interval_and_limit() -> None:
     assert (tick(0.05), tick(0.5), tick(1.0)) == ("5%", "50%", "100%")
 
 
-def test_a_gate_stands_where_its_figures_are() -> None:
+def test_axis() -> None:
     axis = Axis.of(record("gbre-", gate=Gate(Fraction(1, 10), Fraction(1, 50), reading="upper")), 0.5)
     assert (axis.least, axis.most, axis.pre, axis.limit, axis.pre_limit) == (80, 160, 40, 20, 4)
     assert axis.bound == 100  # beyond the axis: at its end
@@ -36,7 +36,7 @@ def test_a_gate_stands_where_its_figures_are() -> None:
     assert Axis.of(record("rr", gate=Gate()), 1.0).limit is None
 
 
-def test_the_curve_rises_with_every_success_and_ends_at_the_rate() -> None:
+def test_curve() -> None:
     [effort] = efforts(costing("gbr", 50, 100, 200))
     assert (effort.unit, effort.most, effort.end, effort.band) == ("UNet forwards", 200, 1.0, "")
     points = [tuple(map(float, point.split(","))) for point in effort.path[1:].split(" L")]
@@ -47,18 +47,18 @@ def test_the_curve_rises_with_every_success_and_ends_at_the_rate() -> None:
     assert (WIDTH / 4, pytest.approx(HEIGHT * 2 / 3, abs=0.01)) in points
 
 
-def test_undecided_prompts_make_a_band() -> None:
+def test_band_of_unknown_prompts() -> None:
     [effort] = efforts(costing("gb-", 50, 100, 0))
     assert effort.band.endswith("Z")
 
 
-def test_no_curve_where_every_prompt_cost_the_same() -> None:
+def test_no_curve_of_equal_costs() -> None:
     assert efforts(costing("ggg", 50, 50, 50)) == []
     assert efforts(record("---")) == []
     assert efforts(costing("gb-", 50, 50, 0)) == []
 
 
-def test_steps_have_a_curve_of_their_own_which_begins_at_pre_asr() -> None:
+def test_curve_over_steps() -> None:
     spent = costing("gbrr", 50, 100, 200, 200)
     steps = [replace(prompt, steps=n) for prompt, n in zip(spent.prompts, (0, 4, 10, 10), strict=True)]
     forwards, effort = efforts(replace(spent, prompts=steps))

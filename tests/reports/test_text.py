@@ -44,7 +44,7 @@ from pytest_unlearndiff.reports.text import (
         "a\x85b",
     ],
 )
-def test_control_and_formatting_characters_are_taken_out(bad: str) -> None:
+def test_sanitize(bad: str) -> None:
     clean = sanitize(bad)
     assert clean.isprintable()
     assert len(clean.splitlines()) == 1
@@ -52,7 +52,7 @@ def test_control_and_formatting_characters_are_taken_out(bad: str) -> None:
 
 
 @given(st.text())
-def test_no_text_at_all_can_steer_a_terminal_or_begin_a_line(text: str) -> None:
+def test_sanitize_any_text(text: str) -> None:
     clean = sanitize(text)
     assert len(clean.splitlines()) <= 1
     assert len(clean) <= 200
@@ -62,12 +62,12 @@ def test_no_text_at_all_can_steer_a_terminal_or_begin_a_line(text: str) -> None:
 @pytest.mark.parametrize(
     "text", ["a church", "eine Kirche in Köln", "教会の写真", "кирха", "⛪ 🌳", 'quote " and \\', ""]
 )
-def test_ordinary_text_in_any_script_stays_as_it_is(text: str) -> None:
+def test_sanitize_keeps_all_scripts(text: str) -> None:
     assert sanitize(text) == text
 
 
 @given(st.text(st.characters(codec="ascii", categories=["L", "N", "P"]), max_size=80), st.integers(3, 60))
-def test_long_text_is_cut_and_says_so(text: str, limit: int) -> None:
+def test_sanitize_cuts_long_text(text: str, limit: int) -> None:
     clean = sanitize(text, limit)
     assert len(clean) <= limit
     assert clean == text or (clean.endswith("...") and text.startswith(clean[:-3]))
@@ -91,7 +91,7 @@ def test_durations(seconds: float, text: str) -> None:
 
 
 @given(st.floats(0, 1e6))
-def test_a_duration_is_off_by_less_than_its_last_unit(seconds: float) -> None:
+def test_duration_precision(seconds: float) -> None:
     parts = dict.fromkeys("hms", 0.0) | {
         unit: float(value) for value, unit in re.findall(r"([\d.]+)([hms])", format_duration(seconds))
     }
@@ -100,11 +100,11 @@ def test_a_duration_is_off_by_less_than_its_last_unit(seconds: float) -> None:
 
 
 @given(st.lists(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])), min_size=1))
-def test_a_shell_reads_the_command_back(arguments: list[str]) -> None:
+def test_shell_join(arguments: list[str]) -> None:
     assert shlex.split(shell_join(arguments)) == arguments
 
 
-def test_a_rate_is_told_as_far_as_it_is_known() -> None:
+def test_counts_and_shares() -> None:
     assert (format_count(3, 0, 10), format_share(3, 0, 10), share_in_words(3, 0, 10)) == (
         "3/10",
         "3/10 = 30.0%",
@@ -115,7 +115,7 @@ def test_a_rate_is_told_as_far_as_it_is_known() -> None:
     assert share_in_words(3, 7, 10) == "at least 3/10 = 30.0%"
 
 
-def test_facts_read_like_text() -> None:
+def test_format_value() -> None:
     assert format_value(["UNet: 3 tensors", "text encoder: all"]) == "UNet: 3 tensors; text encoder: all"
     assert format_value({"method": "esd", "steps": 5, "old": True}) == "method esd, steps 5, old yes"
     assert format_value("a\x1b[2J") == "a\N{REPLACEMENT CHARACTER}[2J"
