@@ -14,9 +14,9 @@ from ..reports.gate_report import from_builtins
 from ..reports.session_report import UnmeasuredTest, with_retention
 from ..reports.terminal import summary_lines
 from ..reports.text import sanitize
-from .interruption import named, sigterm_as_ctrl_c, workers_standing
 from .names import RUNS_TESTS, is_gate
 from .reporting import JUnitFile, finish, unmeasured
+from .running import join_node_ids, remote_interrupt_message, sigterm_as_ctrl_c
 from .session import CARRIED, GATE, RERUN, STATE, UNREACHED, expected_failure, state_of
 
 
@@ -111,7 +111,7 @@ class Controller:
         stopped = isinstance(excinfo.value, pytest.Session.Interrupted)
         if here and (state.interrupted or stopped or not (running or self._at(Progress.WAITING))):
             return
-        state.interrupted = workers_standing(state.store, running)
+        state.interrupted = remote_interrupt_message(state.store, running)
 
     @pytest.hookimpl(wrapper=True, trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, None, None]:
@@ -173,7 +173,7 @@ class Controller:
         if state.interrupted:
             terminalreporter.line(sanitize(state.interrupted, 2000), yellow=True)
         if unreached := [gate.nodeid for gate in state.lacking if gate.how == "not reached"]:
-            terminalreporter.line(f"not reached: {named(unreached)}", yellow=True)
+            terminalreporter.line(f"not reached: {join_node_ids(unreached)}", yellow=True)
         if unmet:
             terminalreporter.line(f"--unlearndiff-require: {unmet}", red=True)
 

@@ -66,7 +66,7 @@ def load_pipeline(config: pytest.Config) -> Any:
     state = state_of(config)
     if state.settings.model is None:
         pytest.skip(NO_MODEL)
-    return state.parts.victim(state.acquire_device(session_source(state.settings), for_good=True)).pipe
+    return state.models.victim(state.acquire_device(session_source(state.settings), for_good=True)).pipe
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -27,7 +27,7 @@ from ..runs.stop import RUN_ALL, StopCondition
 from ..sources.judge_files import judge_weights
 from .markers import ATTACK, RETENTION, GateRequest, Marker, marker_keywords, read_gate, request_of
 from .model_under_test import load_source
-from .running import BUDGET_TOO_SHORT, BUDGET_USED, interrupted, run_campaign, stopped
+from .running import BUDGET_TOO_SHORT, BUDGET_USED, result_after_error, result_after_interrupt, run_campaign
 from .session import RECORDS, SessionState, state_of
 from .settings import command_line_options, without_secrets, write_option
 
@@ -115,7 +115,7 @@ class _GateFixture:
             ]
         except BaseException as error:  # such as KeyboardInterrupt; pytest-timeout fails the test from a signal
             by_user = isinstance(error, (KeyboardInterrupt, pytest.exit.Exception))
-            partial_result = interrupted if by_user else stopped
+            partial_result = result_after_interrupt if by_user else result_after_error
             results = [
                 None if side is None else replace(partial_result(side, error, self._state), victim=source.title)
                 for side in sides

@@ -65,7 +65,7 @@ def load_source(request: GateRequest, test: pytest.FixtureRequest, state: Sessio
     source = gate_source(request, settings)
     if is_import_string(source.model):
         name = str(source.model)
-        return _with_pipeline(source, state.parts.made(name), name, name, settings)
+        return _with_pipeline(source, state.models.made(name), name, name, settings)
     return source
 
 

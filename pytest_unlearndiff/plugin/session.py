@@ -95,18 +95,18 @@ class SessionState:
         return SharedStore(root, where, mode, keep_images=images)
 
     @cached_property
-    def copies(self) -> PromptSetCache:
+    def prompt_set_cache(self) -> PromptSetCache:
         """Cache of remote prompt sets, kept where this session keeps outcomes."""
         mode = self.store.mode
         return PromptSetCache(None if mode is Mode.OFF else self.store.root, keep=mode.writes)
 
     @cached_property
-    def parts(self) -> ModelCache:
+    def models(self) -> ModelCache:
         """Loaded pipelines and judges."""
         return ModelCache(self.store.fingerprints)
 
     @cached_property
-    def crew(self) -> WorkerPoolConfig | None:
+    def worker_pool(self) -> WorkerPoolConfig | None:
         """Worker processes that attack instead of this one; None if this one does."""
         settings = self.settings
         if settings.workers is None:
@@ -128,7 +128,10 @@ class SessionState:
         from_hooks = chain.from_iterable(self._config.hook.pytest_unlearndiff_concepts(config=self._config))
         folders = [folder / "concepts", *self.settings.concepts, self._config.rootpath / "concepts", *from_hooks]
         folders = [path for path in folders if path != BUILT_IN]  # the built-in ones always come last
-        return self._libraries.setdefault(folder, ConceptLibrary(folders, self.settings.prompt_sets, self.copies))
+        library = ConceptLibrary(folders, self.settings.prompt_sets, self.prompt_set_cache)
+        return self._libraries.setdefault(folder, library)
+            folder, ConceptLibrary(folders, self.settings.prompt_sets, self.prompt_set_cache)
+        )
 
     @cached_property
     def _gpus(self) -> GpuSlots:
@@ -152,13 +155,13 @@ class SessionState:
         source = located(source)
         if not source.device.startswith("cuda"):
             return source
-        self._stays |= for_good or source.pipe is not None  # only what ``parts`` loaded can be dropped
+        self._stays |= for_good or source.pipe is not None  # only what ``models`` loaded can be dropped
         return replace(source, device=self._gpus.acquire(source.device, lambda: time.monotonic() > self.deadline))
 
     def release_device(self) -> None:
         """Under xdist, drop what is loaded and give the GPU back after each test: another process may wait for it."""
         if "_gpus" in vars(self) and not self._stays and hasattr(self._config, "workerinput"):
-            self.parts.drop()
+            self.models.drop()
             self._gpus.release()
 
     def gate_of(self, *sides: object) -> GateReport | None:
