@@ -130,8 +130,6 @@ class SessionState:
         folders = [path for path in folders if path != BUILT_IN]  # the built-in ones always come last
         library = ConceptLibrary(folders, self.settings.prompt_sets, self.prompt_set_cache)
         return self._libraries.setdefault(folder, library)
-            folder, ConceptLibrary(folders, self.settings.prompt_sets, self.prompt_set_cache)
-        )
 
     @cached_property
     def _gpus(self) -> GpuSlots:
