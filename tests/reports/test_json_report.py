@@ -32,6 +32,16 @@ SESSIONS = {
 }  # fmt: skip
 
 
+SNAPSHOT = session(
+    record(
+        "gbe-", fresh=2, seconds=4.5, computed=600, provenance={"device": "cpu", "campaign": {"attack": "unlearndiff"}}
+    ),
+    retained("gr", "gg"),
+    unmeasured=[UnmeasuredTest("test_x.py::test_a", "skipped", "no model")],
+    created="2026-01-01T00:00:00+00:00",
+)
+
+
 def written(report: SessionReport) -> str:
     return json_report(report, ReportOptions())
 
@@ -169,3 +179,8 @@ def test_session_that_has_not_ended_is_named(tmp_path: Path) -> None:
     assert "has not ended" in unfinished(tmp_path)
     LastSession(tmp_path).keep(written(session()), "one")
     assert unfinished(tmp_path) == ""
+
+
+def test_report_is_the_snapshot() -> None:
+    """If a change is meant: write ``written(SNAPSHOT)`` to report.json."""
+    assert written(SNAPSHOT) == (Path(__file__).parent / "report.json").read_text(encoding="utf-8")
