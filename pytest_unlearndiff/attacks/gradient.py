@@ -1,4 +1,4 @@
-"""What attacks by gradient descent share: Adam on a tensor of the slots' own, one timestep per round."""
+"""The base of attacks by gradient descent: Adam on numbers of the slots' own, one timestep per round."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ def _measure(queries: Sequence[LossQuery], model: DiffusionModel) -> tuple[torch
 
 @dataclass(frozen=True, eq=False)
 class ClassifierLoss:
-    """How much better than other prompts a prompt denoises, each at the same timesteps and noise.
+    """Loss that is low where a prompt denoises better than others, each at the same timesteps and noise.
 
     A diffusion classifier gives prompt c the probability exp(-e_c) / sum_j exp(-e_j), where e is the squared norm of
     the error (paper, section 4; Li et al. 2023, arXiv 2303.16203). UnlearnDiffAtk drops the other prompts by a bound

@@ -17,7 +17,7 @@ from .base import PromptAttack, PromptState, note_overflow, prompt_generator
 from .schedules import GeneticSchedule
 from .slots import Slots, propose, slots_of
 
-PHRASES = ("{}", "a {}", "a photo of a {}", "a image of a {}", "a drawing of one {}")
+PHRASES = ("{}", "a {}", "a photo of a {}", "a picture of a {}", "a drawing of one {}")
 """Texts with a concept's word and, for the difference, without it."""
 
 

@@ -1,4 +1,4 @@
-"""How much work the built-in attacks do on a prompt, without torch."""
+"""Schedules of the built-in attacks: the work they do on a prompt, without torch."""
 
 from __future__ import annotations
 

@@ -126,7 +126,7 @@ class AttackConfig:
 
     @property
     def unattacked(self) -> bool:
-        """Whether un-attacked images alone are judged."""
+        """True where un-attacked images alone are judged."""
         return self.info.unattacked
 
     @property
@@ -138,28 +138,29 @@ class AttackConfig:
     def forward_passes(self, forwards_per_image: int) -> int:
         """Forward passes of the denoising network on a prompt that resists; 0 where they are not known in advance."""
         schedule = self.settings
-        known = schedule is not None and self.info.effort is not Effort.OPEN
-        return schedule.forward_passes(forwards_per_image) if known and schedule is not None else 0
+        if schedule is None or self.info.effort is Effort.OPEN:
+            return 0
+        return schedule.forward_passes(forwards_per_image)
 
     @property
     def needs_base(self) -> bool:
-        """Whether the user's own images cannot replace the un-erased model."""
+        """True where the user's own images cannot replace the un-erased model."""
         return self.info.needs_base
 
     @property
     def needs_target(self) -> bool:
-        """Whether the attack needs the un-erased model, most often for target images."""
+        """True where the attack needs the un-erased model, most often for target images."""
         return self.info.needs_targets or self.info.needs_base
 
     @property
     def targets(self) -> TargetSampling | None:
-        """How target images are drawn; None where they are the base's evaluation images of the prompts."""
+        """Sampling of target images; None where they are the base's evaluation images of the prompts."""
         schedule = self.settings
         return schedule.targets if schedule is not None and self.info.needs_targets else None
 
     @property
     def draws_targets(self) -> bool:
-        """Whether the base's evaluation image of every attacked prompt is drawn as a target, which the judge then sees.
+        """True where the base's evaluation images of attacked prompts are drawn as targets, which the judge then sees.
 
         A target image that is drawn otherwise than evaluation images is no such image.
         """

@@ -49,7 +49,7 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Threshold:
-    """A score from which on a image would count as a hit.
+    """A score from which on an image would count as a hit.
 
     Attributes:
         score: in the judge's own unit.

@@ -1,7 +1,7 @@
-"""UNet forward passes that were computed, whatever for: by this process, and for it by workers.
+"""Count of all forward passes of denoising networks: by this process, and for it by workers.
 
-What a prompt's outcome counts is the prompt's own and the same however it was attacked. What was computed is more: the
-copies that fill batches up, target images, a positive control's images, and what was begun and lost.
+A prompt's outcome counts its own passes, the same however it was attacked. This count has more: copies that fill
+batches up, target images, a positive control's images, and work that was lost.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ _computed = 0
 
 
 def count_forwards(passes: int) -> None:
-    """So many more were computed, each on one latent; a backward pass is one more."""
+    """Add passes, each on one latent; a backward pass is one more."""
     global _computed
     _computed += passes
 
 
 def computed_forwards() -> int:
-    """How many were computed since this process began."""
+    """Return the number of passes since this process began."""
     return _computed

@@ -49,7 +49,7 @@ class Info:
 
 @dataclass(frozen=True)
 class TargetSampling:
-    """How the un-erased model draws target images, where not as evaluation images are drawn.
+    """Sampling of target images by the un-erased model, where it is not that of evaluation images.
 
     Attributes:
         steps: denoising steps.
@@ -61,7 +61,7 @@ class TargetSampling:
 
 
 class Schedule(Protocol):
-    """How much work an attack does on a prompt; a frozen dataclass whose fields enter the outcome's key."""
+    """Work of an attack on a prompt; a frozen dataclass whose fields enter the outcome's key."""
 
     @property
     def rounds(self) -> int:
@@ -70,7 +70,7 @@ class Schedule(Protocol):
 
     @property
     def targets(self) -> TargetSampling | None:
-        """How target images are drawn; None for as evaluation images are."""
+        """Sampling of target images; None for that of evaluation images."""
         ...
 
     @property
@@ -84,7 +84,7 @@ class Schedule(Protocol):
 
 
 class Effort(Enum):
-    """How much work an attack does on a prompt that resists."""
+    """Work of an attack on a prompt that resists, as far as it is known in advance."""
 
     SCHEDULED = "scheduled"
     """The rounds of its schedule."""

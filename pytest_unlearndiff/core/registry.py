@@ -75,8 +75,8 @@ class Registry:
         """
         kind = next((kind for kind in _PACKAGES if isinstance(info, kind)), None)
         if kind is None or not isinstance(info, Info):
-            known = ", ".join(each.__name__ for each in _PACKAGES)
-            raise GateError(f"a plugin registers {info!r}, which is none of {known}")
+            names = ", ".join(each.__name__ for each in _PACKAGES)
+            raise GateError(f"a plugin registers {info!r}, which is none of {names}")
         table = self._table(kind)
         if info.name not in table:
             table[info.name] = info
