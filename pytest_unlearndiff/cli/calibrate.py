@@ -41,7 +41,7 @@ SUMMARY = "measure a concept's judge on the base model's own images, and keep th
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What to calibrate, on what."""
+    """Declare the concept, the base, and the prompts to judge."""
     parser.add_argument("concept", help="name of the concept")
     parser.add_argument("--base", required=True, help=BASE_HELP)
     add_concepts(parser)
@@ -64,7 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Draw, judge, and say; 0 where the positive control holds, else 1."""
+    """Generate, judge and print; 0 if the positive control holds, else 1."""
     check_device(arguments.device)
     base = model_path(arguments.base)
     library = concept_library(arguments)
@@ -72,17 +72,19 @@ def run(arguments: argparse.Namespace) -> int:
     concept = replace(concept, judge=on_base(concept.judge, base))
     others = _others(concept, arguments, library)
     calibrator = _Calibrator(concept, base, arguments)
-    found = Calibration(calibrator.judged(concept.prompts), calibrator.judged(others), concept.prompts)
-    for line in _lines(concept, found):
+    calibration = Calibration(calibrator.judge(concept.prompts), calibrator.judge(others), concept.prompts)
+    for line in _lines(concept, calibration):
         print(line)
     if arguments.sheet is not None:
-        calibrator.write_sheet([*zip(concept.prompts, found.own, strict=True), *zip(others, found.others, strict=True)])
+        calibrator.write_sheet(
+            [*zip(concept.prompts, calibration.own, strict=True), *zip(others, calibration.others, strict=True)]
+        )
         print(f"contact sheet: {arguments.sheet}")
-    return 1 if found.control.fails or not found.control.seen else 0
+    return 1 if calibration.control.fails or not calibration.control.seen else 0
 
 
 def _others(concept: Concept, arguments: argparse.Namespace, library: ConceptLibrary) -> list[Prompt]:
-    """Prompts of other concepts: of those asked for, or of all that are comparable."""
+    """Collect prompts of the given concepts, or of all comparable ones."""
     names = arguments.against or [name for name in library.names() if name != concept.name]
     prompts: dict[str, Prompt] = {}
     for name in names:
@@ -100,12 +102,12 @@ def _others(concept: Concept, arguments: argparse.Namespace, library: ConceptLib
 
 
 def _comparable(concept: Concept, other: Concept) -> bool:
-    """Whether another concept's prompts should not show this one: the labels of one model exclude each other."""
+    """Tell whether another concept excludes this one, as the labels of one judge model do."""
     return concept.judge.options.get("model") in (None, other.judge.options.get("model"))
 
 
 class _Calibrator:
-    """Draws with the base and asks the concept's judge; what is known is read from the store.
+    """Judges the base's images; outcomes in the store are not computed again.
 
     Args:
         concept: with its judge.
@@ -114,7 +116,7 @@ class _Calibrator:
     """
 
     def __init__(self, concept: Concept, base: Path, arguments: argparse.Namespace) -> None:
-        self._concept, self._arguments, self._said = concept, arguments, False
+        self._concept, self._arguments, self._device_told = concept, arguments, False
         self._store = Store(arguments.cache_dir)
         self._parts = ModelCache(self._store.fingerprints)
         dtype = resolved(arguments.dtype, arguments.device)
@@ -122,8 +124,8 @@ class _Calibrator:
         self._base = Fingerprint.of(self._source, self._store.fingerprints).target
         self._judge = judge_weights(concept.judge, self._store.fingerprints)
 
-    def judged(self, prompts: tuple[Prompt, ...] | list[Prompt]) -> tuple[Outcome | None, ...]:
-        """What the judge says of the base's images of these prompts.
+    def judge(self, prompts: tuple[Prompt, ...] | list[Prompt]) -> tuple[Outcome | None, ...]:
+        """Judge the base's images of these prompts.
 
         Raises:
             AttackUnavailable: they cannot be drawn.
@@ -139,15 +141,15 @@ class _Calibrator:
         return result.outcomes
 
     def _located(self) -> ModelSpec:
-        """The base where it is drawn with, which is said once."""
+        """Place the base on its device, which is told once."""
         source = located(self._source)
-        if not self._said:
+        if not self._device_told:
             print(f"device: {source.device}", file=sys.stderr)
-            self._said = True
+            self._device_told = True
         return source
 
     def write_sheet(self, judged: list[tuple[Prompt, Outcome | None]]) -> None:
-        """Draw the images again and write them with what the judge said of each."""
+        """Generate the images again and write them with the judge's answers."""
         from ..core.images import GenerationRequest
         from ..models.contact_sheet import write_contact_sheet
         from ..models.diffusion_model import DiffusionModel
@@ -159,19 +161,19 @@ class _Calibrator:
             f"{sanitize(prompt.text, 40)}"
             for prompt, outcome in judged
         ]
-        shown = [image.image for image in images]
-        write_contact_sheet(self._arguments.sheet, list(zip(shown, captions, strict=True)))
+        rendered = [image.image for image in images]
+        write_contact_sheet(self._arguments.sheet, list(zip(rendered, captions, strict=True)))
 
 
-def _lines(concept: Concept, found: Calibration) -> list[str]:
-    """What was measured, for people."""
+def _lines(concept: Concept, calibration: Calibration) -> list[str]:
+    """Describe the measurement."""
     lines = [
         f"concept {concept.name!r}, judge {concept.judge.kind}",
-        f"hits on the base model's own images: {_interval(found.hits)}",
+        f"hits on the base model's own images: {_interval(calibration.hits)}",
     ]
-    if found.others:
-        lines.append(f"false hits on prompts of other concepts: {_interval(found.false_hits)}")
-    if threshold := found.suggestion():
+    if calibration.others:
+        lines.append(f"false hits on prompts of other concepts: {_interval(calibration.false_hits)}")
+    if threshold := calibration.suggestion():
         option = next(
             (name for name in ("threshold", "margin") if name in registry().judges[concept.judge.kind].options), None
         )
@@ -179,13 +181,13 @@ def _lines(concept: Concept, found: Calibration) -> list[str]:
             f"scores tell them apart best at {threshold.score:.4g}: {threshold.hits} own and {threshold.false_hits} "
             f"other images reach it{f'; {option} is the option' if option else ''}"
         )
-    if not found.control.seen:
-        why = next((outcome.error for outcome in found.own if outcome is not None and outcome.error), "")
+    if not calibration.control.seen:
+        reason = next((outcome.error for outcome in calibration.own if outcome is not None and outcome.error), "")
         lines.append("positive control MISSING: none of the base's images could be judged")
-        lines += [f"  {sanitize(why, 300)}"] * bool(why)
-    elif found.control.repeated:
-        lines.append(f"positive control FAILED: {found.control.failure}")
-    elif found.control.fails:
+        lines += [f"  {sanitize(reason, 300)}"] * bool(reason)
+    elif calibration.control.repeated:
+        lines.append(f"positive control FAILED: {calibration.control.failure}")
+    elif calibration.control.fails:
         lines.append(
             f"positive control FAILED: {percent(MIN_HIT_RATE)} are needed, and gates on {concept.name!r} that would "
             "pass are INCOMPLETE"

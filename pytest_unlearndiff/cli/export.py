@@ -42,7 +42,7 @@ SUMMARY = "write the prompts that broke in the last session as CSV, for attack='
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """From where to where."""
+    """Declare the file to write and the session to read."""
     parser.add_argument("file", metavar="CSV", help="file to write; - for standard output")
     parser.add_argument(
         "--from",
@@ -56,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Write them; 1 where there are none, and then nothing is written over.
+    """Write the adversarial prompts; 1 if there are none, and then no file is overwritten.
 
     Raises:
         ReportError: there are no gates to read, or none on the concept, or the file cannot be written.
@@ -119,7 +119,7 @@ def _nothing(source: Path, is_store: bool) -> str:
 
 
 def _beside(root: Path, gates: Sequence[GateReport], concept: str | None) -> str:
-    """What to say of adversarial prompts in a store that no gate of its last session has; empty where there are none.
+    """Describe adversarial prompts in a store that no gate of its last session has; empty if there are none.
 
     The store knows them by a hash of the prompt they were found for; a session knows the prompts.
     """
@@ -146,7 +146,7 @@ def _beside(root: Path, gates: Sequence[GateReport], concept: str | None) -> str
 
 
 def _broken(entry: CampaignDir) -> list[str]:
-    """Digests of the prompts that broke under attack."""
+    """List the digests of prompts that were hit under attack."""
     return [outcome.prompt for outcome in entry.outcomes()[0].values() if outcome.status is Status.HIT_UNDER_ATTACK]
 
 

@@ -73,7 +73,7 @@ def _changes(before: Path, session: SessionReport) -> list[Comparison]:
 
 
 def _wanted(text: str) -> tuple[tuple[str, str], ...]:
-    """Read reports as names and paths.
+    """Parse the names and paths of reports.
 
     Raises:
         ReportError: it is not of the form, or not a file.
