@@ -1,4 +1,4 @@
-"""Kill -9 in the middle of a real campaign, run again: nothing finished is repeated, and the outcomes are the same."""
+"""Kill -9 in the middle of a real campaign, run again: no finished prompt is repeated, the outcomes are the same."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 GATE = f"""
 import pytest
 
-@pytest.mark.unlearndiff("church", prompts=4, model=r"{EMOJI / "erased" / "uce-church.safetensors"}",
+@pytest.mark.unlearndiff("church", prompts=4, exhaustive=True, model=r"{EMOJI / "erased" / "uce-church.safetensors"}",
                          base=r"{EMOJI / "model"}")
 def test_church(unlearndiff_attack):
     unlearndiff_attack()
@@ -59,6 +59,11 @@ def journal(folder: Path) -> list[dict[str, object]]:
     return [{key: value for key, value in outcome.items() if key != "seconds"} for outcome in outcomes]
 
 
+def in_progress(folder: Path) -> list[Path]:
+    """Checkpoints of prompts whose attack has begun."""
+    return list(folder.glob(".unlearndiff/campaigns/*/in-progress/*.safetensors"))
+
+
 def test_ctrl_c_says_what_is_kept_and_how_to_go_on(tmp_path: Path) -> None:
     (tmp_path / "pytest.ini").write_text("[pytest]\n")
     (tmp_path / "test_gate.py").write_text(GATE)
@@ -83,13 +88,16 @@ def test_killed_and_run_again_equals_undisturbed(tmp_path: Path) -> None:
     session(folders[0], wait=True)
 
     process = session(folders[1], wait=False)
-    while len(journal(folders[1])) < 2:
+    while not journal(folders[1]) or not in_progress(folders[1]):
         assert process.poll() is None, "the campaign ended before it could be killed"
         time.sleep(0.02)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     kept = journal(folders[1])
+    begun = in_progress(folders[1])
     session(folders[1], wait=True)
+    assert begun
+    assert not in_progress(folders[1])
 
     undisturbed, resumed = journal(folders[0]), journal(folders[1])
     assert len(undisturbed) == 4
