@@ -14,7 +14,7 @@ from ..core.errors import AttackUnavailable, ConceptError
 from ..core.judge_options import on_base
 from ..core.outcome import Outcome
 from ..core.positive_control import MIN_HIT_RATE
-from ..core.precision import AUTO, PRECISIONS, resolved
+from ..core.precision import AUTO, PRECISIONS, resolve_precision
 from ..core.rate import Rate, percent
 from ..core.registry import registry
 from ..reports.text import sanitize
@@ -119,7 +119,7 @@ class _Calibrator:
         self._concept, self._arguments, self._device_told = concept, arguments, False
         self._store = Store(arguments.cache_dir)
         self._parts = ModelCache(self._store.fingerprints)
-        dtype = resolved(arguments.dtype, arguments.device)
+        dtype = resolve_precision(arguments.dtype, arguments.device)
         self._source = ModelSpec(base=base, device=arguments.device, dtype=dtype)
         self._base = Fingerprint.of(self._source, self._store.fingerprints).target
         self._judge = judge_weights(concept.judge, self._store.fingerprints)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..core.errors import ModelError
-from ..core.versioned_pipeline import without_version
+from ..core.versioned_pipeline import split_version
 from ..reports.text import UNKEPT, sanitize
 from ..runs.model_cache import Fingerprint, ModelCache, ModelSpec
 from ..sources.base_guess import guess_base
@@ -84,7 +84,7 @@ def _inspect(path: Path, base: Path | None, *, partial: bool, trust_pickle: bool
 
 def _inspect_object(import_string: str, base: Path | None) -> None:
     """Print what a callable makes, what acts on its images, and whether its outcomes are kept."""
-    pipe, version = without_version(call_factory(import_string))
+    pipe, version = split_version(call_factory(import_string))
     source = ModelSpec(Path(import_string), base, pipe, version, device=str(getattr(pipe, "device", "cpu")))
     fingerprint, loaded = Fingerprint.of(source, Fingerprints()), ModelCache().victim(source)
     _print("model", import_string)

@@ -1,4 +1,4 @@
-"""Where models run: read, and refused or foreseen as far as that can be told without importing torch.
+"""The device that models run on, parsed, checked and predicted as far as possible without importing torch.
 
 A session that finds every outcome in the store never needs torch, which takes seconds to import.
 """
@@ -23,7 +23,7 @@ _MEANT = {"gpu": "cuda", "nvidia": "cuda", "metal": "mps", "apple": "mps"}
 
 
 def read_device(text: str) -> str:
-    """A device's name.
+    """Parse a device's name.
 
     Raises:
         ValueError: says which names there are.
@@ -37,13 +37,13 @@ def read_device(text: str) -> str:
 
 
 def foreseen() -> str | None:
-    """What ``auto`` will stand for; None where only torch can tell."""
+    """Predict the device that ``auto`` selects; None where only torch can tell."""
     gpus = gpus_foreseen()
     return "cpu" if gpus == 0 and not _may_have_mps() else None
 
 
 def foreseen_in_words() -> str:
-    """What ``auto`` will stand for, for people, before anybody asked torch."""
+    """Describe the device that ``auto`` will select, before torch is imported."""
     if not _has_torch():
         return "torch is not installed, so that only the store can answer"
     if gpus_foreseen():
@@ -52,7 +52,7 @@ def foreseen_in_words() -> str:
 
 
 def refused(device: str) -> str | None:
-    """Why models cannot run on a device here, with the remedy; empty where they can, None where only torch can tell."""
+    """Explain why models cannot run on a device here; empty where they can, None where only torch can tell."""
     kind, _, index = device.partition(":")
     if kind not in ("cuda", "mps") or not _has_torch():  # what cannot attack at all is told when it has to
         return ""
@@ -63,37 +63,37 @@ def refused(device: str) -> str | None:
 
 
 def no_cuda(device: str, gpus: int) -> str:
-    """That a CUDA device is not here."""
+    """Message for a CUDA device that is not here."""
     if gpus:
-        there = "device here is cuda:0" if gpus == 1 else f"devices here are cuda:0 to cuda:{gpus - 1}"
-        return f"{device} is not here: the CUDA {there}: give one that is, or auto, which takes what there is"
+        devices = "device here is cuda:0" if gpus == 1 else f"devices here are cuda:0 to cuda:{gpus - 1}"
+        return f"{device} is not here: the CUDA {devices}: give one that is, or auto, which takes what there is"
     built = "" if _built_with() else ", and this torch is built without CUDA"
     return f"there is no CUDA device here{built}: give auto, which takes what there is, or cpu"
 
 
 def no_mps(device: str, why: str = "") -> str:
-    """That Apple's GPUs cannot be used here."""
+    """Message for Apple's GPUs where they cannot be used."""
     return f"{device} does not work here{f' ({why})' if why else ''}: give auto, which takes what there is, or cpu"
 
 
 @cache
 def gpus_foreseen() -> int | None:
-    """How many CUDA devices this process sees; None where only torch can tell."""
+    """Count the CUDA devices that this process sees; None where only torch can tell."""
     if not _built_with():
         return 0
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     if named is not None and named.strip() in ("", "-1"):
         return 0
-    there = _gpus_of_driver() if _built_with() == "cuda" and sys.platform == "linux" else None
-    if there is None or named is None:
-        return there
+    present = _gpus_of_driver() if _built_with() == "cuda" and sys.platform == "linux" else None
+    if present is None or named is None:
+        return present
     numbers = [part.strip() for part in named.split(",")]
     # Names such as GPU-... and MIG-..., and what comes after a number that is not there, are torch's to read.
-    return len(numbers) if all(n.isdigit() and int(n) < there for n in numbers) else None
+    return len(numbers) if all(n.isdigit() and int(n) < present for n in numbers) else None
 
 
 def _gpus_of_driver() -> int | None:
-    """How many GPUs NVIDIA's driver has; None where it cannot be asked."""
+    """Count the GPUs of NVIDIA's driver; None where it cannot be asked."""
     if not any(Path("/dev").glob("nvidia[0-9]*")):
         return None
     import ctypes

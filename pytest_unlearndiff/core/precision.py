@@ -1,4 +1,4 @@
-"""In which arithmetic a model runs: the type of its weights is in the key, how a device multiplies them is not."""
+"""The precision of a model: the type of its weights is in the key, how a device multiplies them is not."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ WEIGHTS: Mapping[str, str] = {
 PRECISIONS = tuple(WEIGHTS)
 
 
-def resolved(precision: str, device: str) -> str:
-    """What ``auto`` stands for: tf32 on CUDA, and float32 elsewhere; on a device that is not known yet, still ``auto``.
+def resolve_precision(precision: str, device: str) -> str:
+    """Replace ``auto`` by tf32 on CUDA and float32 elsewhere; on a device that is not known yet it stays ``auto``.
 
     Half precision is faster and smaller, but coarser gradients may find less, and a default must not look safer than
     the model is.

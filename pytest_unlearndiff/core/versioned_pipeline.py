@@ -53,6 +53,6 @@ def read_version(text: object) -> str:
     return text
 
 
-def without_version(given: Any) -> tuple[Any, str]:
-    """Split what a user gives into the pipeline and its version; the version is empty where there is none."""
+def split_version(given: Any) -> tuple[Any, str]:
+    """Split what a user returns into the pipeline and its version, empty where there is none."""
     return (given.pipe, given.version) if isinstance(given, VersionedPipeline) else (given, "")

@@ -49,7 +49,7 @@ def halve_batches() -> bool:
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether an exception says that a device has no memory left; only CUDA's has a type of its own."""
+    """Tell whether an exception means that a device has no memory left; only CUDA's has a type of its own."""
     text = str(error)
     return isinstance(error, torch.OutOfMemoryError) or (
         isinstance(error, RuntimeError) and ("out of memory" in text or "can't allocate memory" in text)

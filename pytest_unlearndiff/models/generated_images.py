@@ -64,7 +64,7 @@ def is_constant(image: Image.Image) -> bool:
 
 
 class FiniteCheck:
-    """Notes which images of a pipeline's call are finite, from the tensors that its image processor is handed.
+    """Observes which images of a pipeline's call are finite, from the tensors that its image processor is given.
 
     Every diffusers pipeline has its image processor turn decoded tensors into images. Here this is the pipeline's own,
     seen through: its pixels do not change by a bit. A pipeline may hand the same images over twice, as where its safety
@@ -77,10 +77,10 @@ class FiniteCheck:
     def __init__(self, pipe: Any) -> None:
         self._calls: list[list[bool]] = []
         if (processor := getattr(pipe, "image_processor", None)) is not None:
-            pipe.image_processor = _SeenThrough(processor, "postprocess", self._calls)
+            pipe.image_processor = _Observed(processor, "postprocess", self._calls)
         # A watermark clamps infinity before the image processor is asked.
         if (watermark := getattr(pipe, "watermark", None)) is not None:
-            pipe.watermark = _SeenThrough(watermark, "apply_watermark", self._calls)
+            pipe.watermark = _Observed(watermark, "apply_watermark", self._calls)
 
     def begin(self) -> None:
         """Forget what came before."""
@@ -111,8 +111,8 @@ class FiniteCheck:
         return [one and all(single[index::count]) for index, one in enumerate(finite)]
 
 
-class _SeenThrough:
-    """An object that is asked as before, but for one method, whose first argument is looked at.
+class _Observed:
+    """A proxy that reports whether the first argument of one method is finite.
 
     Args:
         inner: the object.
@@ -128,18 +128,18 @@ class _SeenThrough:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") or name in ("_inner", "_method", "_calls"):  # while it is copied, it has none
             raise AttributeError(name)
-        found = getattr(self._inner, name)
+        attribute = getattr(self._inner, name)
         if name != self._method:
-            return found
+            return attribute
 
-        def looked_at(images: Any, *args: Any, **options: Any) -> Any:
+        def observed(images: Any, *args: Any, **options: Any) -> Any:
             if (flags := _flags(images)) is not None:
                 self._calls.append(flags)
             # NaN has no byte: it becomes black, which is what the flag is for.
             with np.errstate(invalid="ignore"):
-                return found(images, *args, **options)
+                return attribute(images, *args, **options)
 
-        return looked_at
+        return observed
 
 
 def _flags(images: Any) -> list[bool] | None:

@@ -52,7 +52,7 @@ def _named(scheduler: Any, *names: str) -> dict[str, Any]:
 
 
 def differences(mine: Any, base: Any, sampling: Sampling) -> list[str]:
-    """In which settings that can change images or denoising errors a victim's scheduler differs from its base's.
+    """List the settings in which a victim's scheduler differs from its base's, of those that can change outcomes.
 
     Args:
         mine: the victim's scheduler.
@@ -71,7 +71,7 @@ def differences(mine: Any, base: Any, sampling: Sampling) -> list[str]:
 
 
 def _deciding(scheduler: Any, sampling: Sampling) -> Mapping[str, Any]:
-    """The settings of a scheduler that decide images and denoising errors."""
+    """Return the settings of a scheduler that decide images and denoising errors."""
     if sampling.scheduler == "own":
         # Not what else stands in a config, which a class that does not know it ignores.
         return {"class": type(scheduler).__name__, **_named(scheduler, *signature(type(scheduler)).parameters)}
@@ -81,7 +81,7 @@ def _deciding(scheduler: Any, sampling: Sampling) -> Mapping[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """A setting that can be compared; betas may be an array."""
+    """Return a setting in comparable form; betas may be an array."""
     return value.tolist() if hasattr(value, "tolist") else value
 
 

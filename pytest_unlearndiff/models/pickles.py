@@ -40,7 +40,7 @@ class Stub:
 
 
 def read_pickle(path: Path, *, trust: bool) -> tuple[Any, list[str]]:
-    """What ``torch.save`` wrote, by ``weights_only=True`` always.
+    """Read what ``torch.save`` wrote, always with ``weights_only=True``.
 
     Args:
         path: a zip file or an older pickle.
@@ -86,18 +86,18 @@ def _load(path: Path) -> Any:
 
 
 def _stub(name: str) -> Any:
-    """A type of its own, since torch keeps one name a type; for kinds of dict, which torch fills itself, a dict."""
+    """Return a type of its own, since torch keeps one name per type; a dict for kinds of dict, which torch fills."""
     kind = OrderedDict if name.lower().endswith("dict") else Stub
     return type("Stub", (kind,), {}) if kind is Stub else kind
 
 
 def first_line(error: Exception) -> str:
-    """What a library says, short."""
+    """Return the first line of an error's message."""
     return printable(str(error).splitlines()[0]) if str(error) else type(error).__name__
 
 
 def unpickled_module(stub: Stub) -> Mapping[str, Any] | None:
-    """The state dict of a pickled ``torch.nn.Module`` that was read as stubs; None where it was no module."""
+    """Return the state dict of a pickled ``torch.nn.Module`` that was read as stubs; None for anything else."""
     state = stub.kept
     if not isinstance(state, dict) or not isinstance(state.get("_modules"), dict):
         return None
@@ -178,7 +178,7 @@ def _check_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> None:
 
 
 def _foreign_globals(path: Path) -> list[str]:
-    """Names of classes and functions that a pickle would import, without those that tensors are made of."""
+    """List classes and functions that a pickle would import, without those that tensors are made of."""
     try:
         return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
     except Exception:  # an older file, or opcodes torch does not list
@@ -191,7 +191,7 @@ def _named_globals(path: Path) -> set[str]:
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
                 names = [name for name in archive.namelist() if name.endswith("data.pkl")]
-                return {found for name in names for found in _globals(archive.open(name), 1)}
+                return {text for name in names for text in _globals(archive.open(name), 1)}
         with path.open("rb") as file:
             return set(_globals(file, 4))  # magic number, protocol, system, then the object
     except Exception:

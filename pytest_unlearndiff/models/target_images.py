@@ -52,25 +52,25 @@ class Targets:
             UnusableTargets: some are evidence of nothing, or have no finite latents. What was drawn is kept for the
                 next call, which may ask for the others.
         """
-        images = self._known(prompts)
+        images = self._target_images(prompts)
         for witness in self._witnesses:
             witness(prompts, images)
         self._drawn = dict(zip(prompts, images, strict=True))
         _raise({p: f"its target image is unusable: {each.problem}" for p, each in self._drawn.items() if each.problem})
-        found = victim.encode_images([each.image for each in images])
-        finite = found.isfinite().flatten(1).all(1).tolist()
+        latents = victim.encode_images([drawn.image for drawn in images])
+        finite = latents.isfinite().flatten(1).all(1).tolist()
         _raise({prompt: _NO_LATENTS for prompt, good in zip(prompts, finite, strict=True) if not good})
         self._drawn = {}
-        return found
+        return latents
 
-    def _known(self, prompts: Sequence[Prompt]) -> list[GeneratedImage]:
-        """The prompts' target images, those made only that were not kept."""
+    def _target_images(self, prompts: Sequence[Prompt]) -> list[GeneratedImage]:
+        """Return the prompts' target images, drawing those that were not kept."""
         if new := [prompt for prompt in prompts if prompt not in self._drawn]:
             self._drawn |= dict(zip(new, self._images(new), strict=True))
         return [self._drawn[prompt] for prompt in prompts]
 
     def _images(self, prompts: Sequence[Prompt]) -> list[GeneratedImage]:
-        """The prompts' target images."""
+        """Make the prompts' target images."""
         scales = [prompt.guidance if self._guidance is None else self._guidance for prompt in prompts]
         return self.base.generate(
             [GenerationRequest(prompt.text, prompt.seed, scale) for prompt, scale in zip(prompts, scales, strict=True)]
@@ -123,7 +123,7 @@ class SuppliedTargets(Targets):
 
 
 def supplied_image(path: Path) -> Image.Image:
-    """An image of the user's, as RGB.
+    """Read an image of the user's as RGB.
 
     Raises:
         ConceptError: it cannot be read, or shows nothing.
@@ -138,7 +138,7 @@ def supplied_image(path: Path) -> Image.Image:
 
 
 def _problem(path: Path, size: tuple[int, int]) -> str:
-    """What is wrong with an image; empty where nothing is."""
+    """Explain what is wrong with an image; empty where nothing is."""
     try:
         with Image.open(path) as image:
             if (image.mode, image.size) != ("RGB", size):

@@ -28,7 +28,7 @@ LONGEST_NAME = 300
 
 @dataclass(frozen=True)
 class Contents:
-    """What a file holds.
+    """The content of a file.
 
     Attributes:
         tree: tensors by name, or mappings of them by component or module.
@@ -44,12 +44,12 @@ class Contents:
 
     @property
     def flat(self) -> bool:
-        """Whether it is tensors by name and nothing else."""
+        """Tensors by name and nothing else."""
         return all(isinstance(value, torch.Tensor) for value in self.tree.values())
 
 
 def is_checkpoint(path: Path) -> bool:
-    """Whether a regular file begins as safetensors, as a zip file or as a pickle does."""
+    """Tell whether a regular file begins as safetensors, as a zip file or as a pickle does."""
     return _kind(path) is not None
 
 
@@ -92,7 +92,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
 
 
 def _unwrapped(data: Any, metadata: dict[str, str], notes: tuple[str, ...] = ()) -> Contents:
-    """The tensors inside wrappers such as ``{"state_dict": ...}``, without the prefixes of parallel training.
+    """Return the tensors inside wrappers such as ``{"state_dict": ...}``, without the prefixes of parallel training.
 
     Raises:
         ModelError: there are none, or several wrappers, so that which is meant cannot be told.
@@ -102,14 +102,14 @@ def _unwrapped(data: Any, metadata: dict[str, str], notes: tuple[str, ...] = ())
             data = unpickled_module(data)
         if not isinstance(data, Mapping):
             break
-        found = [key for key in data if key in _WRAPPERS and not isinstance(data[key], torch.Tensor)]
-        if not found:
+        wrappers = [key for key in data if key in _WRAPPERS and not isinstance(data[key], torch.Tensor)]
+        if not wrappers:
             break
-        if len(found) > 1:
-            raise ModelError(f"holds {' and '.join(found)} side by side; save the one that is meant alone")
-        if beside := sorted(str(key) for key in data if key != found[0]):
-            notes += (f"beside {found[0]}, left out: {', '.join(printable(name, 100) for name in beside[:8])}",)
-        data = data[found[0]]
+        if len(wrappers) > 1:
+            raise ModelError(f"holds {' and '.join(wrappers)} side by side; save the one that is meant alone")
+        if beside := sorted(str(key) for key in data if key != wrappers[0]):
+            notes += (f"beside {wrappers[0]}, left out: {', '.join(printable(name, 100) for name in beside[:8])}",)
+        data = data[wrappers[0]]
     if not isinstance(data, Mapping):
         raise ModelError(f"holds {'no module' if data is None else f'a {type(data).__name__}'}, not a state dict")
     if not data:
@@ -130,7 +130,7 @@ def _bare(tree: Mapping[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class WeightFiles:
-    """Where a component's tensors are.
+    """Files of a component's tensors.
 
     Attributes:
         files: one, or shards.
@@ -142,15 +142,15 @@ class WeightFiles:
 
     @property
     def safe(self) -> bool:
-        """Whether they are safetensors."""
+        """True for safetensors, False for pickles."""
         return self.files[0].suffix == ".safetensors"
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Shape of every tensor, by name, without reading numbers where the format allows."""
-        found: dict[str, tuple[int, ...]] = {}
+        """Return the shape of every tensor, by name, without reading numbers where the format allows."""
+        shapes: dict[str, tuple[int, ...]] = {}
         for file in self.files:
-            found |= _shapes(file)
-        return found
+            shapes |= _shapes(file)
+        return shapes
 
 
 def _shapes(file: Path) -> dict[str, tuple[int, ...]]:
@@ -218,17 +218,17 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def flatten(tree: Mapping[str, Any]) -> tuple[Tensors, list[str]]:
-    """Tensors by dotted name, and the names of plain values beside them, such as ``epoch``.
+    """Return tensors by dotted name, and the names of plain values beside them, such as ``epoch``.
 
     Raises:
         ModelError: something in it is neither, or it is nested without end.
     """
-    found: dict[str, torch.Tensor] = {}
+    tensors: dict[str, torch.Tensor] = {}
     left_out: list[str] = []
-    _flatten_into(tree, "", 0, found, left_out)
-    if not found:
+    _flatten_into(tree, "", 0, tensors, left_out)
+    if not tensors:
         raise ModelError("holds no tensors")
-    return found, left_out
+    return tensors, left_out
 
 
 def _flatten_into(tree: Mapping[str, Any], prefix: str, depth: int, found: dict[str, Any], left_out: list[str]) -> None:

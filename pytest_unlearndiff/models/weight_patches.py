@@ -22,7 +22,7 @@ _ALMOST_ALL = 0.9
 
 @dataclass(frozen=True)
 class WeightDiff:
-    """How one component of a victim differs from the base.
+    """The difference between a component of a victim and of its base.
 
     Attributes:
         component: ``unet``, ``text_encoder``, ``text_encoder_2`` or ``vae``.
@@ -122,7 +122,7 @@ def check_partial(component: str, known: Tensors, given: Tensors) -> None:
 
 
 def layer_kind(key: str) -> str:
-    """A tensor's name without the block it is in: ``attentions.transformer_blocks.attn2.to_k.weight``."""
+    """Return a tensor's name without its block: ``attentions.transformer_blocks.attn2.to_k.weight``."""
     return re.sub(r"\.\d+(?=\.)", "", re.sub(r"^((down|up)_blocks\.\d+|mid_block)\.", "", key))
 
 
@@ -183,15 +183,15 @@ class Weights:
     def apply(self, pipe: Any, *, partial: bool) -> list[WeightDiff]:
         """See ``WeightPatch``."""
         module = component_of(pipe, self.component)
-        known, given = module.state_dict(), self.renamed(module, self.tensors)
-        check_fit(self.component, known, given)
+        expected, tensors = module.state_dict(), self.renamed(module, self.tensors)
+        check_fit(self.component, expected, tensors)
         if not partial:
-            (check_complete if self.complete else check_partial)(self.component, known, given)
-        return [apply_weights(pipe, self.component, given)]
+            (check_complete if self.complete else check_partial)(self.component, expected, tensors)
+        return [apply_weights(pipe, self.component, tensors)]
 
 
 def component_of(pipe: Any, component: str) -> Any:
-    """A network of a pipeline.
+    """Return a network of a pipeline.
 
     Raises:
         ModelError: it has none.
@@ -204,10 +204,10 @@ def component_of(pipe: Any, component: str) -> Any:
 def apply_weights(pipe: Any, component: str, tensors: Tensors, how: str = "") -> WeightDiff:
     """Give a pipeline its own copy of a component with these tensors in it, which have been checked to fit."""
     module = getattr(pipe, component)
-    mine = copy.deepcopy(module)
-    mine.load_state_dict(dict(tensors), strict=False)
-    setattr(pipe, component, mine)
-    after = mine.state_dict()
+    patched = copy.deepcopy(module)
+    patched.load_state_dict(dict(tensors), strict=False)
+    setattr(pipe, component, patched)
+    after = patched.state_dict()
     return compare_weights(component, module.state_dict(), {key: after[key] for key in tensors}, how)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from ..core.errors import ModelError
-from ..core.versioned_pipeline import without_version
+from ..core.versioned_pipeline import split_version
 from ..runs.model_cache import ModelSpec
 from ..sources.base_guess import guess_base
 from ..sources.import_string import is_import_string
@@ -90,7 +90,7 @@ def _with_pipeline(source: ModelSpec, made: Any, maker: str, name: str, settings
     Raises:
         ModelError: it is on no device, and so no pipeline; or it has two versions.
     """
-    pipe, version = without_version(made)
+    pipe, version = split_version(made)
     if not hasattr(pipe, "device"):
         raise ModelError(
             f"{maker} gave {pipe!r:.80}, which is no pipeline: return a StableDiffusionPipeline or "

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import pytest
 
 from ..core.defenses import DefenseConfig, defense, parse_defense
-from ..core.precision import resolved
+from ..core.precision import resolve_precision
 from ..core.untrusted import printable, short_repr
 from ..core.urls import redact_url
 from . import option_parsers as parsers
@@ -118,7 +118,7 @@ class Settings:
             )
         return {
             "device": device,
-            "dtype": resolved(self.dtype, device),
+            "dtype": resolve_precision(self.dtype, device),
             "compiled": self.compile,
             "trust_pickle": self.trust_pickle,
             "partial": self.partial,

@@ -14,8 +14,8 @@ from ..core.defenses import DefenseConfig, describe_defenses
 from ..core.device import AUTO, foreseen
 from ..core.errors import ModelError, join_reasons
 from ..core.judge_options import weights_of
-from ..core.precision import WEIGHTS, resolved
-from ..core.versioned_pipeline import without_version
+from ..core.precision import WEIGHTS, resolve_precision
+from ..core.versioned_pipeline import split_version
 from ..sources.download import source_url
 from ..sources.file_types import INDEX
 from ..sources.import_string import call_factory, is_import_string
@@ -65,7 +65,7 @@ class ModelSpec:
 
     def on(self, device: str) -> ModelSpec:
         """The same where its models run on this device, in the arithmetic of that."""
-        return replace(self, device=device, dtype=resolved(self.dtype, device))
+        return replace(self, device=device, dtype=resolve_precision(self.dtype, device))
 
     @property
     def beside(self) -> str:
@@ -231,7 +231,7 @@ class ModelCache:
         from ..models.loading import Loaded, load_victim
 
         if is_import_string(source.model) and source.pipe is None:
-            pipe, version = without_version(self.made(str(source.model)))
+            pipe, version = split_version(self.made(str(source.model)))
             source = replace(source, pipe=pipe, version=version or source.version)
         if source.pipe is not None:
             return self._own(source)

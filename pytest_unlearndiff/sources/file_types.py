@@ -1,4 +1,4 @@
-"""What a model's files are, by their first bytes and their configuration, without torch."""
+"""Types of a model's files, by their first bytes and their configuration, without torch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _DESCRIBED = (
 
 
 def holds_model(folder: Path) -> bool:
-    """Whether a folder may be a model: it says what it is, or there is a checkpoint in it.
+    """Tell whether a folder may be a model: it has a configuration, or there is a checkpoint in it.
 
     Raises:
         OSError: it cannot be read.
@@ -43,14 +43,14 @@ def file_kind(path: Path) -> str | None:
 
 
 def no_checkpoint(path: Path) -> str:
-    """What to say of a file of no kind, behind its path."""
+    """Message for a file of no known type, to follow its path."""
     return "is not a checkpoint file: it begins neither as safetensors nor as what torch.save writes" + (
         "; it is empty" if is_regular(path) and not path.stat().st_size else ""
     )
 
 
 def text_positions(pipeline: Path) -> int | None:
-    """How many tokens the tokenizer of a pipeline folder takes, begin and end among them; None where nothing tells."""
+    """Return the token limit of a pipeline folder's tokenizer, begin and end included; None where it is unknown."""
     try:
         length = read_json(pipeline / "tokenizer" / "tokenizer_config.json")["model_max_length"]
     except (OSError, ValueError, LookupError, TypeError):

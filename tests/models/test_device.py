@@ -21,7 +21,7 @@ from pytest_unlearndiff.core.concept import Sampling
 from pytest_unlearndiff.core.defenses import defense
 from pytest_unlearndiff.core.errors import ModelError
 from pytest_unlearndiff.core.images import Evaluated, GenerationRequest, Judgement
-from pytest_unlearndiff.core.precision import PRECISIONS, WEIGHTS, resolved
+from pytest_unlearndiff.core.precision import PRECISIONS, WEIGHTS, resolve_precision
 from pytest_unlearndiff.models import device as arithmetic
 from pytest_unlearndiff.models.diffusion_model import DiffusionModel
 from pytest_unlearndiff.models.loading import weights_digest
@@ -43,15 +43,15 @@ SHORT = Sampling(steps=2)
     ],
 )
 def test_what_auto_stands_for_is_told_by_the_device_alone(device: str, precision: str) -> None:
-    assert resolved("auto", device) == precision
-    assert all(resolved(name, device) == name for name in PRECISIONS if name != "auto")
+    assert resolve_precision("auto", device) == precision
+    assert all(resolve_precision(name, device) == name for name in PRECISIONS if name != "auto")
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda", "mps", "cuda:1", "auto"])
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_the_weights_of_an_arithmetic_are_the_same_wherever_it_runs(device: str, precision: str) -> None:
     """They are in the key, which is asked for before the device is known."""
-    assert WEIGHTS[resolved(precision, device)] == WEIGHTS[precision]
+    assert WEIGHTS[resolve_precision(precision, device)] == WEIGHTS[precision]
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""What a defense is asked, and what it may ask of the model."""
+"""The seam between defenses and the models whose images they change."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ def read_compvis(named: Tensors, contents: Contents) -> DetectedFormat:
 
 
 def _by_part(named: Tensors) -> Mapping[str, dict[str, torch.Tensor]]:
-    """Tensors by the network they belong to, without its prefix.
+    """Sort tensors by the network they belong to, without its prefix.
 
     Raises:
         ModelError: one belongs to none.
@@ -101,7 +101,7 @@ def _notes(parts: Mapping[str, Tensors]) -> list[str]:
 
 
 def _back(names: Mapping[str, str], tensors: Tensors, prefix: str) -> Tensors:
-    """Tensors by diffusers' names; those without one get back the prefix they had, to be refused by it."""
+    """Rename tensors to diffusers' names; those without one get back the prefix they had, to be refused by it."""
     ours = {theirs: name for name, theirs in names.items()}
     return {ours.get(key, f"{prefix}{key}"): value for key, value in tensors.items()}
 
@@ -113,34 +113,34 @@ def _unet_tensors(unet: Any, tensors: Tensors) -> Tensors:
 def _vae_tensors(vae: Any, tensors: Tensors) -> Tensors:
     """As ``_back``; CompVis has attention as 1x1 convolutions."""
     own = {key: value for key, value in tensors.items() if not key.startswith("loss.")}
-    known, named = vae.state_dict(), _back(vae_names(vae), own, _VAE)
+    expected, named = vae.state_dict(), _back(vae_names(vae), own, _VAE)
     return {
-        key: value[..., 0, 0] if key in known and value.dim() == 4 == known[key].dim() + 2 else value
+        key: value[..., 0, 0] if key in expected and value.dim() == 4 == expected[key].dim() + 2 else value
         for key, value in named.items()
     }
 
 
 def _from_open_clip(encoder: Any, tensors: Tensors) -> Tensors:
-    """Tensors of a CLIP text encoder from OpenCLIP's.
+    """Convert OpenCLIP's tensors to those of a CLIP text encoder.
 
     Stable Diffusion 2.x uses neither the layers past its depth nor the projection.
     """
     prefix = "text_model." if any(key.startswith("text_model.") for key in encoder.state_dict()) else ""
-    found: dict[str, torch.Tensor] = {}
+    converted: dict[str, torch.Tensor] = {}
     used: set[str] = {"text_projection", "logit_scale", "attn_mask"}
     for key in encoder.state_dict():
         name, third = open_clip_name(key.removeprefix(prefix))
         used.add(name)
         if name in tensors:
             check_tensor(name, tensors[name])
-            found[key] = tensors[name] if third is None else _third(name, tensors[name], third)
+            converted[key] = tensors[name] if third is None else _third(name, tensors[name], third)
     if "text_projection.weight" in encoder.state_dict() and "text_projection" in tensors:
         check_tensor("text_projection", tensors["text_projection"])
         # OpenCLIP multiplies from the other side.
-        found["text_projection.weight"] = tensors["text_projection"].T.contiguous()
+        converted["text_projection.weight"] = tensors["text_projection"].T.contiguous()
     depth = encoder.config.num_hidden_layers
     past = f"transformer.resblocks.{depth}."
-    return found | {key: value for key, value in tensors.items() if key not in used and not key.startswith(past)}
+    return converted | {key: value for key, value in tensors.items() if key not in used and not key.startswith(past)}
 
 
 def _third(name: str, tensor: torch.Tensor, third: int) -> torch.Tensor:
@@ -161,9 +161,9 @@ class SameSchedule:
 
     def apply(self, pipe: Any, *, partial: bool) -> list[WeightDiff]:
         """See ``WeightPatch``."""
-        mine = torch.as_tensor(pipe.scheduler.alphas_cumprod).float().cpu()
+        base = torch.as_tensor(pipe.scheduler.alphas_cumprod).float().cpu()
         check_tensor("alphas_cumprod", self.alphas)
-        if self.alphas.shape != mine.shape or not torch.allclose(self.alphas.float(), mine, atol=1e-3):
+        if self.alphas.shape != base.shape or not torch.allclose(self.alphas.float(), base, atol=1e-3):
             raise ModelError("its noise schedule (alphas_cumprod) is another than the base's; is this its base?")
         return []
 

@@ -1,4 +1,4 @@
-"""What CompVis' code calls the tensors of a UNet, an autoencoder and a text encoder.
+"""CompVis' names of the tensors of a UNet, an autoencoder and a text encoder.
 
 Written as a map of names, so that partial checkpoints keep every tensor: diffusers' converter counts the blocks it
 finds and loses tensors of what has gaps. The layout is that of ``ldm/modules/diffusionmodules/openaimodel.py`` and
@@ -46,7 +46,7 @@ _MIDDLE = re.compile(r"mid_block\.(resnets|attentions)\.(\d+)\.(.+)")
 
 
 def unet_names(unet: Any) -> dict[str, str]:
-    """CompVis' name of every tensor of a diffusers UNet, by diffusers' name."""
+    """Return CompVis' name of every tensor of a diffusers UNet, by diffusers' name."""
     keys = list(unet.state_dict())
     with_attention = {
         match[2]
@@ -59,11 +59,11 @@ def unet_names(unet: Any) -> dict[str, str]:
 
 def _resnets(keys: list[str], side: str) -> list[int]:
     """Residual layers of each block."""
-    found: dict[int, int] = {}
+    counts: dict[int, int] = {}
     for key in keys:
         if (match := _BLOCK.match(key)) and match[1] == side and match[3] == "resnets":
-            found[int(match[2])] = max(found.get(int(match[2]), 0), int(match[4]) + 1)
-    return [found[block] for block in sorted(found)]
+            counts[int(match[2])] = max(counts.get(int(match[2]), 0), int(match[4]) + 1)
+    return [counts[block] for block in sorted(counts)]
 
 
 def _unet_name(key: str, depths: dict[str, list[int]], with_attention: set[str]) -> str:
@@ -88,13 +88,13 @@ def _unet_name(key: str, depths: dict[str, list[int]], with_attention: set[str])
 
 
 def _within(rest: str) -> str:
-    """A residual layer's parts."""
+    """Rename a part of a residual layer."""
     module, _, leaf = rest.rpartition(".")
     return f"{_RESNET.get(module, module)}.{leaf}"
 
 
 def vae_names(vae: Any) -> dict[str, str]:
-    """CompVis' name of every tensor of a diffusers autoencoder, by diffusers' name."""
+    """Return CompVis' name of every tensor of a diffusers autoencoder, by diffusers' name."""
     keys = list(vae.state_dict())
     levels = len({match[1] for key in keys if (match := re.match(r"decoder\.up_blocks\.(\d+)\.", key))})
     return {key: _vae_name(key, levels) for key in keys}
@@ -118,7 +118,7 @@ def _vae_name(key: str, levels: int) -> str:
 
 
 def open_clip_name(key: str) -> tuple[str, int | None]:
-    """OpenCLIP's name of a tensor of a CLIP text encoder, as Stable Diffusion 2.x and XL files have it.
+    """Return OpenCLIP's name of a tensor of a CLIP text encoder, as Stable Diffusion 2.x and XL files have it.
 
     Returns:
         The name, and which third of that tensor it is, where it is stored with two others.

@@ -69,12 +69,12 @@ def _title(parts: Mapping[str, Tensors], wrapped: bool, contents: Contents) -> s
 
 
 def text_encoder(tensors: Tensors, component: str = "text_encoder") -> Weights:
-    """A whole text encoder; these are published complete, so one with a gap has lost tensors."""
+    """Patch a whole text encoder; these are published complete, so one with a gap has lost tensors."""
     return Weights(component, tensors, _as_in, complete=True)
 
 
 def text_encoder_names(tensors: Tensors) -> tuple[dict[str, torch.Tensor], bool]:
-    """Names as transformers >= 5.6 has them, without position ids; and whether they came from a wrapper.
+    """Rename tensors as transformers >= 5.6 does, without position ids; and tell whether they came from a wrapper.
 
     Raises:
         ModelError: a wrapper's second copy of a tensor is another.
@@ -88,14 +88,14 @@ def text_encoder_names(tensors: Tensors) -> tuple[dict[str, torch.Tensor], bool]
 
 
 def _flat(tensors: Tensors) -> dict[str, torch.Tensor]:
-    found: dict[str, torch.Tensor] = {}
+    flat: dict[str, torch.Tensor] = {}
     for key, value in tensors.items():
         name = key.removeprefix("text_model.")
-        if name in found:
+        if name in flat:
             raise ModelError(f"holds tensors twice, with and without the prefix text_model., such as {name}")
         if not name.endswith("position_ids"):
-            found[name] = value
-    return found
+            flat[name] = value
+    return flat
 
 
 def _check_aliases(known: Tensors, aliases: Tensors) -> None:
@@ -111,7 +111,7 @@ def _check_aliases(known: Tensors, aliases: Tensors) -> None:
 
 
 def _as_in(module: Any, tensors: Tensors) -> Tensors:
-    """Names as this version of transformers has them."""
+    """Rename tensors as this version of transformers does."""
     if not any(key.startswith("text_model.") for key in module.state_dict()):
         return tensors
     return {key if key.startswith(_PROJECTION) else f"text_model.{key}": value for key, value in tensors.items()}

@@ -87,13 +87,13 @@ class LoraWeights:
         return int(self.down.shape[0])
 
     def delta(self, scale: float) -> torch.Tensor:
-        """The change (out, in, ...) as float32."""
+        """Return the change (out, in, ...) as float32."""
         down, up = self.down.float(), self.up.float()
         return scale * (up.flatten(1) @ down.flatten(1)).reshape(up.shape[0], *down.shape[1:])
 
 
 def _pairs(named: Tensors) -> dict[str, LoraWeights]:
-    """Pairs by the layer's name in the file.
+    """Group tensors to pairs, by the layer's name in the file.
 
     Raises:
         ModelError: a tensor belongs to no pair, or has a shape that no pair has.
@@ -125,12 +125,12 @@ def _pair(layer: str, parts: Tensors) -> LoraWeights:
 
 
 def _scales(metadata: Mapping[str, str]) -> dict[str, float]:
-    """Alpha by component, where diffusers or PEFT noted it.
+    """Return alpha by component, where diffusers or PEFT noted it.
 
     Raises:
         ModelError: the note asks for what is no plain LoRA.
     """
-    found: dict[str, float] = {}
+    alphas: dict[str, float] = {}
     try:
         noted = json.loads(metadata.get("lora_adapter_metadata", "{}"))
     except (ValueError, RecursionError):
@@ -145,15 +145,15 @@ def _scales(metadata: Mapping[str, str]) -> dict[str, float]:
             if key.startswith(component) and (component or not key.startswith(components[:-1]))
         }
         if config:
-            found[component.rstrip(".")] = alpha_of(config)
-    return found
+            alphas[component.rstrip(".")] = alpha_of(config)
+    return alphas
 
 
 _MOST_ALPHA = 1_000_000
 
 
 def alpha_of(config: Mapping[str, Any]) -> float:
-    """Scale times rank of a PEFT configuration.
+    """Return scale times rank of a PEFT configuration.
 
     Raises:
         ModelError: it asks for what is no plain LoRA.
@@ -197,9 +197,9 @@ class LoraPatch:
         left = dict(self.pairs)
         for component in (name for name in components_of(pipe) if name != "vae"):
             layers = _layer_names(getattr(pipe, component), component)
-            given = {layers[name]: left.pop(name) for name in list(left) if name in layers}
-            if given:
-                changes.append(self._merge(pipe, component, given))
+            pairs = {layers[name]: left.pop(name) for name in list(left) if name in layers}
+            if pairs:
+                changes.append(self._merge(pipe, component, pairs))
         if left:
             raise ModelError(
                 f"{len(left)} of {len(self.pairs)} LoRA layers have no place in the base, such as {next(iter(left))}; "
@@ -208,9 +208,9 @@ class LoraPatch:
         return changes
 
     def _merge(self, pipe: Any, component: str, pairs: Mapping[str, LoraWeights]) -> WeightDiff:
-        known, merged = getattr(pipe, component).state_dict(), {}
+        weights, merged = getattr(pipe, component).state_dict(), {}
         for layer, pair in pairs.items():
-            weight = known[f"{layer}.weight"]
+            weight = weights[f"{layer}.weight"]
             alpha = pair.alpha if pair.alpha is not None else self.alphas.get(component, self.alphas.get("", pair.rank))
             if (pair.up.shape[0], *pair.down.shape[1:]) not in _shapes(weight):
                 raise ModelError(
@@ -226,7 +226,7 @@ class LoraPatch:
 
 
 def _shapes(weight: torch.Tensor) -> tuple[tuple[int, ...], ...]:
-    """Shapes a change to this weight may have: a 1x1 convolution is a linear layer."""
+    """List the shapes that a change to this weight may have: a 1x1 convolution is a linear layer."""
     shape = tuple(weight.shape)
     if shape[2:] == (1, 1):
         return shape, shape[:2]
@@ -234,8 +234,8 @@ def _shapes(weight: torch.Tensor) -> tuple[tuple[int, ...], ...]:
 
 
 def _layer_names(module: Any, component: str) -> dict[str, str]:
-    """Our names of a component's layers, by all names that files have for them."""
-    found: dict[str, str] = {}
+    """Return a component's layers, by all names that files have for them."""
+    names_in_files: dict[str, str] = {}
     kinds = (torch.nn.Linear, torch.nn.Conv2d)
     layers = [name for name, layer in module.named_modules() if isinstance(layer, kinds)]
     theirs = unet_names(module) if component == "unet" else {}
@@ -245,11 +245,11 @@ def _layer_names(module: Any, component: str) -> dict[str, str]:
         if compvis := theirs.get(f"{layer}.weight"):
             kohya.add(compvis.removesuffix(".weight"))
         for prefix in (key for key, value in _PREFIXES.items() if value == component):
-            found.update({prefix + name.replace(".", "_"): layer for name in kohya})
+            names_in_files.update({prefix + name.replace(".", "_"): layer for name in kohya})
         # Without the component's name, a text encoder's layer is the first one's.
         alone = ("base_model.model.", "") if component != "text_encoder_2" else ()
         for name in (bare,) if component == "unet" else (bare, f"text_model.{bare}"):
-            found.update(
+            names_in_files.update(
                 {
                     before + spelt: layer
                     for before in (f"{component}.", *alone)
@@ -257,10 +257,10 @@ def _layer_names(module: Any, component: str) -> dict[str, str]:
                     if spelt
                 }
             )
-    return found
+    return names_in_files
 
 
 def _processor(name: str) -> str:
-    """The name older diffusers gave a LoRA of an attention layer, without ``_lora`` at its end."""
+    """Return the name that older diffusers gave a LoRA of an attention layer, without ``_lora`` at its end."""
     match = re.fullmatch(r"(.+\.attn[12])\.(to_q|to_k|to_v|to_out)(?:\.0)?", name)
     return f"{match[1]}.processor.{match[2]}" if match else ""

@@ -57,7 +57,7 @@ class Eraser(torch.nn.Module):
         self.up = torch.nn.Linear(rank, width)
 
     def forward(self, *arguments: Any, **keywords: Any) -> torch.Tensor:
-        """What the layer gives, plus the eraser's correction."""
+        """Return the layer's output plus the eraser's correction."""
         states = self.attention(*arguments, **keywords)
         corrected: torch.Tensor = states + self.up(torch.nn.functional.gelu(self.down(states)))
         return corrected
@@ -93,7 +93,7 @@ class Erasers:
 
 
 def _blocks(unet: Any) -> dict[str, Any]:
-    """Transformer blocks by the name Receler gives their place."""
+    """Return transformer blocks by the name that Receler gives their position."""
     return {
         name.split(".transformer_blocks.")[0]: module
         for name, module in unet.named_modules()
