@@ -11,7 +11,7 @@ import yaml
 
 from pytest_unlearndiff.__main__ import COMMANDS
 from pytest_unlearndiff.core.registry import registry
-from pytest_unlearndiff.plugin.markers import _KEYWORDS
+from pytest_unlearndiff.plugin.markers import ATTACK, RETENTION
 from pytest_unlearndiff.plugin.options import OPTIONS, add_options
 
 README = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")
@@ -33,7 +33,7 @@ def test_every_command_is_told(name: str) -> None:
     assert any(quoted.split()[0] == name for quoted in QUOTED)
 
 
-@pytest.mark.parametrize("name", [*_KEYWORDS, *registry().judges])
+@pytest.mark.parametrize("name", sorted({*ATTACK.keywords, *RETENTION.keywords, *registry().judges}))
 def test_every_keyword_and_judge_is_told(name: str) -> None:
     assert name in QUOTED
 
