@@ -87,7 +87,7 @@ class Drafted(TokenSwapAttack):
     """
 
     STEPS = 5
-    """One of so many steps of a image is a draft's."""
+    """One of so many steps of an image is a draft's."""
     IMAGES = 6
     """Full images a prompt, at most."""
 
@@ -124,7 +124,7 @@ class Drafted(TokenSwapAttack):
         return [self._next(state) for state in states]
 
     def _next(self, state: SwapState) -> GenerationRequest | None:
-        """A draft to draw in full, or a image that is known already where another round comes first."""
+        """A draft to draw in full, or an image that is known already where another round comes first."""
         over, drafts = state.round == self._schedule.rounds, self._drafts[state]
         best = max(drafts, key=lambda draft: (draft[0].hit, draft[0].score), default=None)
         if best is not None and self._drawn[state] < self.IMAGES and (best[0].hit or over):

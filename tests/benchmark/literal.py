@@ -53,9 +53,9 @@ class Literal:
     Args:
         pipe: the victim, a Stable Diffusion pipeline.
         base: the un-erased one, which draws target images.
-        judge: says whether a image shows the concept.
+        judge: says whether an image shows the concept.
         slots: adversarial tokens before the prompt.
-        sampling_steps: LMS steps of a image; the published numbers use 50.
+        sampling_steps: LMS steps of an image; the published numbers use 50.
         blocks: timesteps to go through.
         steps: optimiser steps at each.
         spacing: of the timesteps of images; upstream's is ``linspace``.

@@ -1,4 +1,4 @@
-"""The classifier judge, on the emoji world's own judge and a image made here."""
+"""The classifier judge, on the emoji world's own judge and an image made here."""
 
 from __future__ import annotations
 

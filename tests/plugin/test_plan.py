@@ -76,7 +76,7 @@ def test_time_range(world: World) -> None:
     for line in lines:
         entry.append(replace(Outcome.from_dict(line["outcome"]), seconds=3.0, forwards=264))
     world.gate("max_asr='50%', exhaustive=True")
-    # 100 forwards for a image of 50 steps, 12 rounds of 54 and a image, at 3 s for 264.
+    # 100 forwards for an image of 50 steps, 12 rounds of 54 and an image, at 3 s for 264.
     most = 8 * 3 / 264 * (100 + 12 * 154)
     assert format_duration(most) == "2m57s"
     assert plan(world)[1].split()[-1] == "~24s..2m57s"
