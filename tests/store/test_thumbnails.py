@@ -12,8 +12,7 @@ from PIL import Image
 from pytest_unlearndiff.core.concept import Prompt
 from pytest_unlearndiff.core.images import GenerationRequest, Judgement
 from pytest_unlearndiff.models.generated_images import GeneratedImage
-from pytest_unlearndiff.runs.evaluation import Evaluation
-from pytest_unlearndiff.runs.thumbnail_recorder import ThumbnailRecorder
+from pytest_unlearndiff.runs.evaluation import Evaluation, ThumbnailRecorder
 from pytest_unlearndiff.store.thumbnails import THUMBNAIL_BYTES, THUMBNAIL_SIDE, Thumbnails, is_webp, make_thumbnail
 
 RED = Image.new("RGB", (64, 64), (255, 0, 0))
