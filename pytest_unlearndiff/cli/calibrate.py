@@ -7,14 +7,13 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from ..core.calibration import Calibration
 from ..core.concept import Concept, Prompt
 from ..core.concept_file import BUILT_IN, ConceptLibrary
+from ..core.device import AUTO, PRECISIONS, resolve_precision
 from ..core.errors import AttackUnavailable, ConceptError
 from ..core.judge_options import on_base
 from ..core.outcome import Outcome
-from ..core.positive_control import MIN_HIT_RATE
-from ..core.precision import AUTO, PRECISIONS, resolve_precision
+from ..core.positive_control import MIN_HIT_RATE, Calibration
 from ..core.rate import Rate, percent
 from ..core.registry import registry
 from ..reports.text import sanitize
@@ -22,7 +21,7 @@ from ..runs.local_backend import LocalBackend
 from ..runs.model_cache import Fingerprint, ModelCache, ModelSpec, located
 from ..runs.positive_control import base_campaign
 from ..runs.runner import Runner
-from ..sources.judge_files import judge_weights
+from ..sources.import_string import judge_weights
 from ..store.store import Store
 from .command import (
     BASE_HELP,

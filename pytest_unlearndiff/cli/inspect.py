@@ -13,7 +13,7 @@ from ..reports.text import UNKEPT, sanitize
 from ..runs.model_cache import Fingerprint, ModelCache, ModelSpec
 from ..sources.base_guess import guess_base
 from ..sources.import_string import call_factory, is_import_string
-from ..store.hashing import Fingerprints
+from ..store.key import Fingerprints
 from .command import BASE_HELP, Command, model_path
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .concept import SCHEDULERS, SPACINGS, Concept, JudgeConfig, Prompt, Sampling
-from .errors import ConceptError, ErrorCollector
+from .errors import ConceptError, ErrorCollector, redact_url
 from .judge_options import problems
 from .prompt_sets import Fetch, PromptSource, locate_prompt_set, no_fetch
 from .registry import registry
@@ -25,7 +25,6 @@ from .untrusted import (
     short_repr,
     whole_form,
 )
-from .urls import redact_url
 from .yaml_file import YamlFile, read_yaml
 
 BUILT_IN = Path(__file__).resolve().parent.parent / "concepts"

@@ -1,6 +1,7 @@
-"""The device that models run on, parsed, checked and predicted as far as possible without importing torch.
+"""The device that models run on, and their precision: parsed, checked and predicted without importing torch.
 
-A session that finds every outcome in the store never needs torch, which takes seconds to import.
+A session that finds every outcome in the store never needs torch, which takes seconds to import. The type of a model's
+weights is in the key; how a device multiplies them is not.
 """
 
 from __future__ import annotations
@@ -11,12 +12,13 @@ import os
 import platform
 import re
 import sys
+from collections.abc import Mapping
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
 AUTO = "auto"
-"""CUDA where torch finds it, then MPS where it works, else the CPU."""
+"""Device: CUDA where torch finds it, then MPS where it works, else the CPU. Precision: as ``resolve_precision``."""
 
 _FORMS = "auto, cpu, cuda, cuda:N or mps"
 _MEANT = {"gpu": "cuda", "nvidia": "cuda", "metal": "mps", "apple": "mps"}
@@ -138,3 +140,32 @@ def _built_with() -> str:
 
 def _may_have_mps() -> bool:
     return sys.platform == "darwin" and platform.machine() == "arm64"
+
+
+WEIGHTS: Mapping[str, str] = {
+    AUTO: "float32",
+    "float32": "float32",
+    "tf32": "float32",
+    "float16": "float16",
+    "bfloat16": "bfloat16",
+}
+"""The floating-point type of the weights, by the arithmetic's name; tf32 multiplies float32 in TensorFloat-32."""
+PRECISIONS = tuple(WEIGHTS)
+
+
+def resolve_precision(precision: str, device: str) -> str:
+    """Replace ``auto`` by tf32 on CUDA and float32 elsewhere; on a device that is not known yet it stays ``auto``.
+
+    Half precision is faster and smaller, but coarser gradients may find less, and a default must not look safer than
+    the model is.
+
+    It is told by the device's name alone: a session that finds everything in the store loads no torch and may have no
+    GPU. All have float32 weights, so it asks for the same key as the one that computed it.
+
+    Args:
+        precision: one of PRECISIONS.
+        device: such as ``cpu`` or ``cuda:1``.
+    """
+    if precision != AUTO or device == AUTO:
+        return precision
+    return "tf32" if device.partition(":")[0] == "cuda" else "float32"

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 from .concept import Prompt
-from .identical_images import may_repeat, repeated_cases
+from .images import may_repeat, repeated_cases
 
 
 class Status(StrEnum):

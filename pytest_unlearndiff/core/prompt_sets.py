@@ -15,9 +15,8 @@ from functools import partial
 from pathlib import Path
 
 from .concept import Prompt
-from .errors import ConceptError, ErrorCollector
+from .errors import ConceptError, ErrorCollector, redact_url
 from .untrusted import CSV_BYTES, MOST_CASE, MOST_SEED, parse_path, read_bytes, short_repr
-from .urls import redact_url
 
 Fetch = Callable[[str, str], bytes]
 """Reads a URL; its SHA-256, if known, lets a copy serve. Raises ConceptError."""

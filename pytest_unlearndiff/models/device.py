@@ -9,9 +9,8 @@ from typing import Any
 
 import torch
 
-from ..core.device import no_cuda, no_mps
+from ..core.device import WEIGHTS, no_cuda, no_mps
 from ..core.errors import ModelError
-from ..core.precision import WEIGHTS
 from .families import family_of
 
 START = 8

@@ -56,7 +56,7 @@ def load_victim(
         checkpoint: what the path holds.
         base: the un-erased pipeline; None only where the checkpoint is a pipeline.
         device: where a pipeline goes.
-        dtype: name of a pipeline's arithmetic, one of ``core.precision.WEIGHTS``.
+        dtype: name of a pipeline's arithmetic, one of ``core.device.WEIGHTS``.
         partial: whether tensors may be missing without a pattern.
         defended: whether defenses act on its images, so that weights need not differ.
         safety_checker: whether a pipeline is loaded with its own, which may be all that it has beside the base's

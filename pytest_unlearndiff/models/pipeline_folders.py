@@ -35,7 +35,7 @@ def load_pipeline(
     Args:
         path: folder with a ``model_index.json``, or the Hub id of a repository that is on this machine.
         device: where it goes.
-        dtype: name of its arithmetic, one of ``core.precision.WEIGHTS``.
+        dtype: name of its arithmetic, one of ``core.device.WEIGHTS``.
         safety_checker: whether to load it too.
 
     Returns:

@@ -24,7 +24,7 @@ from ..runs.campaign import Campaign
 from ..runs.model_cache import Fingerprint, ModelSpec
 from ..runs.positive_control import base_campaign
 from ..runs.stop import RUN_ALL, StopCondition
-from ..sources.judge_files import judge_weights
+from ..sources.import_string import judge_weights
 from .markers import ATTACK, RETENTION, GateRequest, Marker, marker_keywords, read_gate, request_of
 from .model_under_test import load_source
 from .running import BUDGET_TOO_SHORT, BUDGET_USED, result_after_error, result_after_interrupt, run_campaign

@@ -7,9 +7,8 @@ from collections.abc import Callable, Collection
 
 from ..core import untrusted
 from ..core.attack_config import loss_names, schedule_names
-from ..core.device import read_device
+from ..core.device import PRECISIONS, read_device
 from ..core.errors import GateError
-from ..core.precision import PRECISIONS
 from ..core.rate import parse_limit
 from ..core.registry import registry
 from ..core.versioned_pipeline import read_version

@@ -9,7 +9,7 @@ import pytest
 
 from ..core.attack_config import AttackConfig
 from ..core.errors import UnlearnDiffError
-from ..sources.file_types import INDEX, file_kind, holds_model, no_checkpoint, text_positions
+from ..sources.base_guess import INDEX, file_kind, holds_model, no_checkpoint, text_positions
 from ..sources.import_string import is_import_string
 from .markers import MARKERS, GateRequest, request_of
 from .model_under_test import is_overridden

@@ -19,7 +19,7 @@ from ..runs.campaign import Campaign
 from ..runs.local_backend import LocalBackend
 from ..runs.model_cache import Fingerprint, ModelSpec
 from ..runs.runner import ResolveModel, Runner, result_from_store
-from ..sources.judge_files import judge_weights
+from ..sources.import_string import judge_weights
 from ..store.store import Mode, Store
 from .live_progress import LiveProgress
 from .session import SessionState, state_of

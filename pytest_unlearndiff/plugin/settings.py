@@ -10,9 +10,9 @@ from typing import Any, TypeVar
 import pytest
 
 from ..core.defenses import DefenseConfig, defense, parse_defense
-from ..core.precision import resolve_precision
+from ..core.device import resolve_precision
+from ..core.errors import redact_url
 from ..core.untrusted import printable, short_repr
-from ..core.urls import redact_url
 from . import option_parsers as parsers
 from . import option_paths as paths
 from .live_progress import tell

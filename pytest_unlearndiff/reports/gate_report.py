@@ -10,8 +10,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from ..core.concept import Prompt
-from ..core.decision import decide
-from ..core.gate import Gate, Reading, Verdict
+from ..core.gate import Gate, Reading, Verdict, decide
 from ..core.info import Effort
 from ..core.outcome import HITS, Counts, Outcome, Status
 from ..core.rate import Rate, largest_within, percent

@@ -11,15 +11,14 @@ from typing import Any
 
 from ..core.concept import JudgeConfig
 from ..core.defenses import DefenseConfig, describe_defenses
-from ..core.device import AUTO, foreseen
+from ..core.device import AUTO, WEIGHTS, foreseen, resolve_precision
 from ..core.errors import ModelError, join_reasons
 from ..core.judge_options import weights_of
-from ..core.precision import WEIGHTS, resolve_precision
 from ..core.versioned_pipeline import split_version
+from ..sources.base_guess import INDEX
 from ..sources.download import source_url
-from ..sources.file_types import INDEX
 from ..sources.import_string import call_factory, is_import_string
-from ..store.hashing import Fingerprints, digest
+from ..store.key import Fingerprints, digest
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,7 @@ class ModelSpec:
         version: the user's version of all that acts on the victim at inference; empty for none.
         version_of: who made the pipeline, where the version is not said of it alone; empty otherwise.
         device: such as ``cpu`` or ``cuda``; ``auto`` until the models are loaded, see ``located``.
-        dtype: name of the arithmetic, one of ``core.precision.WEIGHTS``.
+        dtype: name of the arithmetic, one of ``core.device.WEIGHTS``.
         compiled: whether to have torch compile the UNets; like the device, it is not part of the key.
         trust_pickle: whether pickles may be read that name more than tensors; it is never executed.
         partial: whether a checkpoint may lack tensors without a pattern.

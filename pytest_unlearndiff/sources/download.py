@@ -13,11 +13,10 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from ..core.errors import ModelError
+from ..core.errors import ModelError, redact_url, wrap_access_errors
 from ..core.untrusted import find_path, printable
-from ..core.urls import redact_url, wrap_access_errors
 from ..store.files import METADATA_BYTES, read_regular
-from ..store.hashing import SETTLE_NS, digest
+from ..store.key import SETTLE_NS, digest
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem

@@ -6,10 +6,9 @@ import re
 from contextlib import suppress
 from pathlib import Path
 
-from ..core.errors import ConceptError
+from ..core.errors import ConceptError, redact_url, wrap_access_errors
 from ..core.prompt_sets import has_sha256
 from ..core.untrusted import CSV_BYTES
-from ..core.urls import redact_url, wrap_access_errors
 from ..store.files import mark_as_cache, read_regular, write_atomically
 
 _DATASET = re.compile(r"hf://datasets/(?P<repo>[^/@]+/[^/@]+)(?:@(?P<revision>[^/]+))?(?:/(?P<file>.+))?")

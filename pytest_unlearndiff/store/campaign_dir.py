@@ -13,8 +13,8 @@ from typing import Any
 from ..core.errors import StoreError
 from ..core.outcome import Outcome
 from .files import METADATA_BYTES, is_regular, mark_as_cache, parse_json_object, read_regular, write_atomically
-from .hashing import digest
 from .journal import Journal, JournalContent, RejectedLines, Rejection, StoredOutcomes
+from .key import digest
 
 JOURNAL, KEY, METADATA, IMAGES = "journal.jsonl", "key.json", "facts.json", "images"
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from ..core.outcome import Outcome, Status
 from .files import is_regular, read_regular, write_atomically
-from .hashing import digest
+from .key import digest
 
 SCHEMA = 2
 

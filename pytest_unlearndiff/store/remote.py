@@ -8,8 +8,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..core.errors import StoreError
-from ..core.urls import redact_url, wrap_access_errors
+from ..core.errors import StoreError, redact_url, wrap_access_errors
 from .campaign_dir import IMAGES, JOURNAL, KEY, METADATA, digest_in, is_campaign_name, parse_key, parse_metadata
 from .files import METADATA_BYTES, is_regular, read_regular, write_atomically
 from .journal import JOURNAL_BYTES, JournalContent, JournalLine, RejectedLines, Rejection, merge_lines, parse_journal

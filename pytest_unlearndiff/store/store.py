@@ -12,9 +12,8 @@ from typing import Any, TypeVar
 from ..core.attack_config import is_unattacked
 from ..core.outcome import Outcome, Status
 from .campaign_dir import CampaignDir, campaign_name, is_campaign_name
-from .hashing import Fingerprints
 from .journal import JournalContent, StoredOutcomes
-from .key import AttackKey, key_differences
+from .key import AttackKey, Fingerprints, key_differences
 from .thumbnails import Thumbnails
 
 

@@ -21,8 +21,8 @@ from ..runs.local_backend import LocalBackend
 from ..runs.model_cache import Fingerprint, ModelCache, ModelSpec, located
 from ..runs.positive_control import ControlRecorder, control_campaign
 from ..sources.download import download, source_url
-from ..sources.judge_files import judge_weights
-from ..store.hashing import Fingerprints
+from ..sources.import_string import judge_weights
+from ..store.key import Fingerprints
 from ..store.store import Mode, Store
 from ..store.thumbnails import Thumbnails
 

@@ -19,7 +19,7 @@ from pytest_unlearndiff.core.errors import GateError
 from pytest_unlearndiff.core.images import GenerationRequest
 from pytest_unlearndiff.core.info import TargetSampling
 from pytest_unlearndiff.core.known_prompts import KnownPrompt, KnownPrompts
-from pytest_unlearndiff.store.hashing import digest
+from pytest_unlearndiff.store.key import digest
 
 CHANGES: dict[str, dict[str, Any]] = {
     "schedule": {"schedule": "paper"},

@@ -10,12 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_unlearndiff.__main__ import main
-from pytest_unlearndiff.core.calibration import Calibration, best_threshold
 from pytest_unlearndiff.core.concept_file import ConceptLibrary
 from pytest_unlearndiff.core.outcome import Outcome, Status
-from pytest_unlearndiff.core.positive_control import Control
+from pytest_unlearndiff.core.positive_control import Calibration, Control, best_threshold
 from pytest_unlearndiff.runs.positive_control import base_campaign, known_control
-from pytest_unlearndiff.sources.judge_files import judge_weights
+from pytest_unlearndiff.sources.import_string import judge_weights
 from pytest_unlearndiff.store.store import Store
 
 scores = st.lists(st.floats(-1, 1), min_size=1, max_size=12)

@@ -10,8 +10,7 @@ from builders import result
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_unlearndiff.core.decision import decide
-from pytest_unlearndiff.core.gate import Gate, Verdict
+from pytest_unlearndiff.core.gate import Gate, Verdict, decide
 from pytest_unlearndiff.core.positive_control import Control
 from pytest_unlearndiff.core.result import Retention
 

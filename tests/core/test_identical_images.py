@@ -10,9 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_unlearndiff.core.concept import Prompt
-from pytest_unlearndiff.core.decision import decide
-from pytest_unlearndiff.core.gate import Gate, Verdict
-from pytest_unlearndiff.core.identical_images import may_repeat, repeated_cases, same_image
+from pytest_unlearndiff.core.gate import Gate, Verdict, decide
+from pytest_unlearndiff.core.images import may_repeat, repeated_cases, same_image
 from pytest_unlearndiff.core.outcome import Counts, Outcome, Status
 from pytest_unlearndiff.core.positive_control import Control
 from pytest_unlearndiff.core.result import AttackResult, Retention

@@ -12,8 +12,8 @@ from pytest_unlearndiff.core.concept import JudgeConfig
 from pytest_unlearndiff.core.errors import JudgeError
 from pytest_unlearndiff.core.images import Judgement
 from pytest_unlearndiff.judges.base import build_judge
-from pytest_unlearndiff.sources.judge_files import judge_weights
-from pytest_unlearndiff.store.hashing import Fingerprints
+from pytest_unlearndiff.sources.import_string import judge_weights
+from pytest_unlearndiff.store.key import Fingerprints
 
 CODE = """
 from pytest_unlearndiff.core.images import Judgement

@@ -20,10 +20,9 @@ from transformers.models.clip import CLIPImageProcessorPil
 
 from pytest_unlearndiff.core.attack_config import AttackConfig
 from pytest_unlearndiff.core.concept import Concept, JudgeConfig, Prompt, Sampling
-from pytest_unlearndiff.core.decision import decide
 from pytest_unlearndiff.core.defenses import defense
 from pytest_unlearndiff.core.errors import ModelError
-from pytest_unlearndiff.core.gate import Gate, Verdict
+from pytest_unlearndiff.core.gate import Gate, Verdict, decide
 from pytest_unlearndiff.core.images import GenerationRequest
 from pytest_unlearndiff.core.outcome import Status
 from pytest_unlearndiff.core.result import Retention
@@ -35,8 +34,8 @@ from pytest_unlearndiff.runs.campaign import Campaign
 from pytest_unlearndiff.runs.local_backend import LocalBackend
 from pytest_unlearndiff.runs.model_cache import Fingerprint, ModelCache, ModelSpec
 from pytest_unlearndiff.runs.runner import Runner
-from pytest_unlearndiff.sources.judge_files import judge_weights
-from pytest_unlearndiff.store.hashing import Fingerprints
+from pytest_unlearndiff.sources.import_string import judge_weights
+from pytest_unlearndiff.store.key import Fingerprints
 from pytest_unlearndiff.store.store import Store
 
 DRAWINGS = [GenerationRequest("a church", 1, 5.0), GenerationRequest("a tree", 2, 7.5)]

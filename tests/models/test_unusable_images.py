@@ -21,9 +21,8 @@ from pytest_unlearndiff.attacks.base import build_attack
 from pytest_unlearndiff.attacks.controls import NoAttack
 from pytest_unlearndiff.core.attack_config import AttackConfig
 from pytest_unlearndiff.core.concept import Concept, JudgeConfig, Prompt, Sampling
-from pytest_unlearndiff.core.decision import decide
 from pytest_unlearndiff.core.errors import ConceptError, ModelError, UnusableTargets
-from pytest_unlearndiff.core.gate import Gate, Verdict
+from pytest_unlearndiff.core.gate import Gate, Verdict, decide
 from pytest_unlearndiff.core.images import GenerationRequest, Judgement
 from pytest_unlearndiff.core.outcome import Outcome, Status
 from pytest_unlearndiff.core.result import AttackResult, Retention
@@ -37,7 +36,7 @@ from pytest_unlearndiff.runs.engine import MAX_FAILURES, Engine
 from pytest_unlearndiff.runs.evaluation import Evaluation
 from pytest_unlearndiff.runs.model_cache import Fingerprint, ModelSpec
 from pytest_unlearndiff.runs.positive_control import ControlRecorder, base_campaign, known_control
-from pytest_unlearndiff.sources.judge_files import judge_weights
+from pytest_unlearndiff.sources.import_string import judge_weights
 from pytest_unlearndiff.store.store import Mode, Store
 from pytest_unlearndiff.workers.worker import JobSpec, Worker
 

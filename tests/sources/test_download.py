@@ -12,11 +12,10 @@ import fsspec
 import pytest
 from webs import Web
 
-from pytest_unlearndiff.core.errors import ModelError
-from pytest_unlearndiff.core.urls import redact_url, wrap_access_errors
+from pytest_unlearndiff.core.errors import ModelError, redact_url, wrap_access_errors
 from pytest_unlearndiff.runs.model_cache import ModelSpec
 from pytest_unlearndiff.sources.download import download, source_url
-from pytest_unlearndiff.store.hashing import Fingerprints
+from pytest_unlearndiff.store.key import Fingerprints
 
 
 @pytest.fixture(autouse=True)

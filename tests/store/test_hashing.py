@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from pytest_unlearndiff.core.errors import StoreError
 from pytest_unlearndiff.store.files import write_atomically
-from pytest_unlearndiff.store.hashing import FileHash, Fingerprints, digest, stat_signature
+from pytest_unlearndiff.store.key import FileHash, Fingerprints, digest, stat_signature
 
 SECOND = 10**9
 json_values = st.recursive(

@@ -15,8 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pytest_unlearndiff.core.outcome import Outcome, Status
-from pytest_unlearndiff.store.hashing import digest
 from pytest_unlearndiff.store.journal import SCHEMA, Journal
+from pytest_unlearndiff.store.key import digest
 
 WRITTEN = [
     Outcome("aaaa", Status.HIT_WITHOUT_ATTACK, seed=1, score=0.5, detail="church"),

@@ -10,7 +10,7 @@ from builders import key
 
 from pytest_unlearndiff.core.errors import StoreError
 from pytest_unlearndiff.core.outcome import Outcome, Status
-from pytest_unlearndiff.store.hashing import SETTLE_NS
+from pytest_unlearndiff.store.key import SETTLE_NS
 from pytest_unlearndiff.store.store import Mode, Store
 
 

@@ -13,7 +13,7 @@ from pytest_unlearndiff.core.gate import Gate
 from pytest_unlearndiff.core.result import Retention
 from pytest_unlearndiff.reports.gate_report import GateReport, PromptReport
 from pytest_unlearndiff.reports.session_report import SessionReport, UnmeasuredTest
-from pytest_unlearndiff.store.hashing import digest
+from pytest_unlearndiff.store.key import digest
 
 TENTH = Fraction(1, 10)
 REPLAY = ["pytest", "test_x.py::test_it[a b]", "--unlearndiff-model=my model.pt", "--unlearndiff-case-numbers=100,101"]

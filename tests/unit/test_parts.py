@@ -16,7 +16,7 @@ from tiny import EMOJI, tiny_pipeline
 from pytest_unlearndiff.core.errors import ModelError
 from pytest_unlearndiff.models import loading
 from pytest_unlearndiff.runs.model_cache import Fingerprint, ModelCache, ModelSpec
-from pytest_unlearndiff.store.hashing import Fingerprints
+from pytest_unlearndiff.store.key import Fingerprints
 
 
 def test_a_pipeline_of_the_users_own_is_attacked_as_it_is_now() -> None:
@@ -82,7 +82,7 @@ QUIET = """
 import json, logging, sys
 from pathlib import Path
 from pytest_unlearndiff.runs.model_cache import Fingerprint, ModelCache, ModelSpec
-from pytest_unlearndiff.store.hashing import Fingerprints
+from pytest_unlearndiff.store.key import Fingerprints
 from pytest_unlearndiff.core.concept import JudgeConfig
 
 emoji, parts = Path(sys.argv[1]), ModelCache()
