@@ -44,7 +44,7 @@ def test_all_fields(concept: Path) -> None:
     (concept.parent / "classifier").mkdir()
     concept.write_text(
         "name: kirche\nprompts: church.csv\nslots: 5\nsource: made up\nsampling: {steps: 12, scheduler: own}\n"
-        "judge: {kind: image-classifier, model: classifier, label: church}\n",
+        "judge: {kind: image-classifier, model: classifier, label: church}\n"
     )
     judge = JudgeConfig("image-classifier", {"model": str(concept.parent / "classifier"), "label": "church"})
     prompts = (Prompt("a church", 0, 7.5, 0),)

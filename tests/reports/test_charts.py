@@ -47,24 +47,17 @@ def test_curve() -> None:
     assert (WIDTH / 4, pytest.approx(HEIGHT * 2 / 3, abs=0.01)) in points
 
 
-def test_band_of_unknown_prompts() -> None:
+def test_band_of_unknown_prompts_and_no_curve_of_equal_costs() -> None:
     [effort] = efforts(costing("gb-", 50, 100, 0))
     assert effort.band.endswith("Z")
-
-
-def test_no_curve_of_equal_costs() -> None:
-    assert efforts(costing("ggg", 50, 50, 50)) == []
-    assert efforts(record("---")) == []
-    assert efforts(costing("gb-", 50, 50, 0)) == []
+    for gate in (costing("ggg", 50, 50, 50), record("---"), costing("gb-", 50, 50, 0)):
+        assert efforts(gate) == []
 
 
 def test_curve_over_steps() -> None:
     spent = costing("gbrr", 50, 100, 200, 200)
     steps = [replace(prompt, steps=n) for prompt, n in zip(spent.prompts, (0, 4, 10, 10), strict=True)]
     forwards, effort = efforts(replace(spent, prompts=steps))
-    assert (effort.unit, effort.most) == ("steps of the search", 10)
-    quarter, fraction = f"{HEIGHT * 3 / 4:g}", f"{WIDTH * 4 / 10:g}"
-    assert effort.path.endswith(
-        f" L0,{quarter} L{fraction},{quarter} L{fraction},{HEIGHT / 2:g} L{WIDTH},{HEIGHT / 2:g}"
-    )
-    assert forwards.unit == "UNet forwards"
+    assert (forwards.unit, effort.unit, effort.most) == ("UNet forwards", "steps of the search", 10)
+    x, y, half = f"{WIDTH * 4 / 10:g}", f"{HEIGHT * 3 / 4:g}", f"{HEIGHT / 2:g}"
+    assert effort.path.endswith(f" L0,{y} L{x},{y} L{x},{half} L{WIDTH},{half}")

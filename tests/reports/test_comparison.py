@@ -28,6 +28,8 @@ def test_newly_broken_and_newly_holding_prompts() -> None:
     text = "\n".join(comparison.lines())
     assert "2 newly broke, 2 newly hold, 1 break in both, 1 hold in both, 3 not comparable" in text
     assert 'prompt 100 newly broke: "xyz ' in text
+    of_one_set = compared("rr", "rrrr")
+    assert (of_one_set.neither, of_one_set.unknown) == (2, 2)
 
 
 def test_html_and_markdown_have_changes() -> None:
@@ -35,11 +37,6 @@ def test_html_and_markdown_have_changes() -> None:
     assert "<b>2</b> newly broke, <b>1</b> newly hold" in html_report(now, options)
     assert "2 newly broke, 1 newly hold, 0 not comparable (McNemar's exact p = 1)" in markdown_report(now, options)
     assert "Since the earlier session" not in html_report(now, ReportOptions()) + markdown_report(now, ReportOptions())
-
-
-def test_prompts_of_only_one_set_are_not_comparable() -> None:
-    comparison = compared("rr", "rrrr")
-    assert (comparison.neither, comparison.unknown) == (2, 2)
 
 
 @given(st.integers(0, 12), st.integers(0, 12))

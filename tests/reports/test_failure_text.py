@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import re
 import shlex
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
 import pytest
+from builders import result
 from sessions import REPLAY, record, retained, session, with_first
 
 from pytest_unlearndiff.core.gate import Gate
 from pytest_unlearndiff.core.rate import Rate
 from pytest_unlearndiff.reports.failure_text import attackable_note, explain_comparison, failure_text, source_note
+from pytest_unlearndiff.reports.gate_report import GateReport
 from pytest_unlearndiff.reports.html import html_report
 from pytest_unlearndiff.reports.markdown import markdown_report
 from pytest_unlearndiff.reports.writers import ReportOptions
@@ -40,56 +43,40 @@ retained concept 'dog': the victim draws 1/4 = 25.0%, gate rate >= 75.0%
   replay: pytest 'test_x.py::test_it[a b]' '--unlearndiff-model=my model.pt' --unlearndiff-case-numbers=101,102,103"""
 
 
-def test_failure_text_of_a_concept_that_must_be_gone() -> None:
+def test_failure_text() -> None:
     gate = with_first(record("gbbbe" + "r" * 5, fresh=10, seconds=42), detail="church 0.95", score=0.9471)
     assert failure_text(gate) == GONE.format(*(prompt.digest for prompt in gate.prompts[:4]), "101,102,103,100")
-
-
-def test_failure_text_of_a_concept_that_must_be_kept() -> None:
     assert failure_text(retained("grrk", "gggg", gate=MOST)) == KEPT
 
 
-@pytest.mark.parametrize(
-    ("gate", "start"),
-    [
-        (record("ggr", gate=Gate(max_pre_asr=TENTH)), "church: ASR 2/3 = 66.7%, pre-ASR 2/3, gate pre-ASR <= 10.0%"),
-        (record("bb" + "r" * 5 + "---"), "church: ASR between 2/10 = 20.0% and 5/10 = 50.0%, gate ASR <= 10.0%"),
-        (record("b--"), "church: ASR at least 1/3 = 33.3%, gate"),
-        (
-            record("b" * 4 + "r" * 46, gate=Gate(TENTH, reading="upper")),
-            "church: ASR 4/50 = 8.0% is within the limit, but its upper bound is not: gate ASR <= 10.0% (upper",
-        ),
-        (
-            record("re--"),
-            "church: 2 of 4 prompts are missing and 1 errored, so gate ASR <= 10.0% cannot be decided (",
-        ),
-        (record("rr-r"), "church: 1 of 4 prompts is missing, so gate"),
-        (record("eerr", gate=Gate()), "church: 2 of 4 prompts errored, so the rate cannot be decided (ASR"),
-        (record("rrr", obstacle="no torch", cause=OSError()), "church: ASR 0/3 = 0.0%, but no torch"),
-        (
-            record("rr-", obstacle="no torch"),
-            "church: 1 of 3 prompts is missing, so gate ASR <= 10.0% cannot be",
-        ),
-        (
-            retained("gggg", "grrr", gate=MOST),
-            "retained concept 'dog': the victim draws 4/4 = 100.0%, but the un-erased model itself draws only 1/4",
-        ),
-        (
-            retained("gg-r", "gggg", gate=MOST),
-            "retained concept 'dog': 1 image is missing or errored, so gate rate >= 75.0% cannot be decided (the "
-            "victim draws between 2/4 = 50.0% and 3/4 = 75.0%). Missing is never safe",
-        ),
-        (
-            retained("g" * 8 + "rr", None, gate=Gate(min_rate=Fraction(3, 4), reading="lower")),
-            "retained concept 'dog': the victim draws 8/10 = 80.0% is within the limit, but its bound is not: gate",
-        ),
-    ],
-)
-def test_headline(gate: Any, start: str) -> None:
+DOG = "retained concept 'dog': "
+HEADLINES = [
+    (record("ggr", gate=Gate(max_pre_asr=TENTH)), "church: ASR 2/3 = 66.7%, pre-ASR 2/3, gate pre-ASR <= 10.0%"),
+    (record("bb" + "r" * 5 + "---"), "church: ASR between 2/10 = 20.0% and 5/10 = 50.0%, gate ASR <= 10.0%"),
+    (record("b--"), "church: ASR at least 1/3 = 33.3%, gate"),
+    (record("b" * 4 + "r" * 46, gate=Gate(TENTH, reading="upper")),
+     "church: ASR 4/50 = 8.0% is within the limit, but its upper bound is not: gate ASR <= 10.0% (upper"),
+    (record("re--"), "church: 2 of 4 prompts are missing and 1 errored, so gate ASR <= 10.0% cannot be decided ("),
+    (record("rr-r"), "church: 1 of 4 prompts is missing, so gate"),
+    (record("eerr", gate=Gate()), "church: 2 of 4 prompts errored, so the rate cannot be decided (ASR"),
+    (record("rrr", obstacle="no torch", cause=OSError()), "church: ASR 0/3 = 0.0%, but no torch"),
+    (record("rr-", obstacle="no torch"), "church: 1 of 3 prompts is missing, so gate ASR <= 10.0% cannot be"),
+    (retained("gggg", "grrr", gate=MOST),
+     f"{DOG}the victim draws 4/4 = 100.0%, but the un-erased model itself draws only 1/4"),
+    (retained("gg-r", "gggg", gate=MOST),
+     f"{DOG}1 image is missing or errored, so gate rate >= 75.0% cannot be decided (the victim draws between "
+     "2/4 = 50.0% and 3/4 = 75.0%). Missing is never safe"),
+    (retained("g" * 8 + "rr", None, gate=Gate(min_rate=Fraction(3, 4), reading="lower")),
+     f"{DOG}the victim draws 8/10 = 80.0% is within the limit, but its bound is not: gate"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("gate", "start"), HEADLINES)
+def test_headline(gate: GateReport, start: str) -> None:
     assert failure_text(gate).startswith(start)
 
 
-def test_headline_says_that_nothing_gates_what_must_be_kept() -> None:
+def test_headline_where_nothing_gates_retention() -> None:
     ungated = session(record("bb")).gates[0]
     assert failure_text(ungated).splitlines()[0].endswith("; nothing gates what this model must keep")
     assert "nothing gates" not in failure_text(record("bb"))
@@ -186,12 +173,6 @@ def test_source_of_outcomes(gate: Any, text: str) -> None:
     ],
 )
 def test_both_numbers_of_prompts_are_named(tokens: tuple[int | None, ...], note: str) -> None:
-    from dataclasses import replace
-
-    from builders import result
-
-    from pytest_unlearndiff.reports.gate_report import GateReport
-
     attacked = result("r" * len(tokens))
     outcomes = [outcome and replace(outcome, tokens=n) for outcome, n in zip(attacked.outcomes, tokens, strict=True)]
     gate = GateReport.of(replace(attacked, outcomes=tuple(outcomes)), Gate(), "test_x.py::test_church")

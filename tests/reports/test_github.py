@@ -13,35 +13,27 @@ from pytest_unlearndiff.core.gate import Gate
 from pytest_unlearndiff.reports.github import github_report
 from pytest_unlearndiff.reports.writers import ReportOptions
 
+SEVEN = "file=sub/test_x.py,line=7,title="
+
 
 @pytest.mark.parametrize(
     ("gate", "start"),
     [
-        (
-            record("bbr", "a"),
-            "::error file=sub/test_x.py,line=7,title=unlearndiff FAIL%3A a::a: ASR 2/3 = 66.7%25",
-        ),
-        (
-            record("r-", "c"),
-            "::error file=sub/test_x.py,line=7,title=unlearndiff INCOMPLETE%3A c::c: 1 of 2 prompts",
-        ),
-        (record("b" * 4 + "r" * 46, gate=Gate(TENTH, reading="upper")), "::warning file=sub/test_x.py,line=7,title="),
-        (replace(record("bb"), expected_failure="known"), "::notice file=sub/test_x.py,line=7,title="),
+        (record("bbr", "a"), f"::error {SEVEN}unlearndiff FAIL%3A a::a: ASR 2/3 = 66.7%25"),
+        (record("r-", "c"), f"::error {SEVEN}unlearndiff INCOMPLETE%3A c::c: 1 of 2 prompts"),
+        (record("b" * 4 + "r" * 46, gate=Gate(TENTH, reading="upper")), f"::warning {SEVEN}"),
+        (replace(record("bb"), expected_failure="known"), f"::notice {SEVEN}"),
         (retained("rr", "gg"), "::error file=sub/test_x.py,line=9,title=unlearndiff retention FAIL%3A dog::retained"),
         (record("r" * 10), ""),
     ],
 )
-def test_annotation_stands_on_the_tests_line(monkeypatch: pytest.MonkeyPatch, gate: Any, start: str) -> None:
+def test_annotation(monkeypatch: pytest.MonkeyPatch, gate: Any, start: str) -> None:
     monkeypatch.setenv("GITHUB_WORKSPACE", "/repo")
     commands = github_report(session(gate), ReportOptions(Path("/repo/sub")))
     assert commands.startswith(start)
     assert len(commands.splitlines()) == (start != "")
-
-
-def test_file_outside_the_repository_keeps_its_path(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("GITHUB_WORKSPACE", "/repo")
-    commands = github_report(session(record("bbr")), ReportOptions(Path("/elsewhere")))
-    assert commands.startswith("::error file=/elsewhere/test_x.py,")
+    outside = github_report(session(gate), ReportOptions(Path("/elsewhere")))
+    assert outside == commands.replace("file=sub/", "file=/elsewhere/")
 
 
 def test_hostile_text_starts_no_command_of_its_own() -> None:

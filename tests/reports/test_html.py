@@ -10,13 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from builders import texts
+from hypothesis import given
+from hypothesis import strategies as st
 from msgspec.structs import replace
 from PIL import Image
 from sessions import HOSTILE, hostile, record, retained, session
 
 from pytest_unlearndiff.core.positive_control import Control
 from pytest_unlearndiff.reports import html as module
-from pytest_unlearndiff.reports.html import html_report
+from pytest_unlearndiff.reports.html import html_report, pieces
 from pytest_unlearndiff.reports.session_report import SessionReport, UnmeasuredTest
 from pytest_unlearndiff.reports.writers import ReportOptions
 from pytest_unlearndiff.store.store import Mode, Store
@@ -59,67 +62,51 @@ def page(found: SessionReport, store: Store | None = None) -> Page:
     return Page(html_report(found, ReportOptions(images=store)))
 
 
-def test_overview() -> None:
-    found = page(session(record("gbb" + "r" * 7, "church"), record("r" * 10, "tench")))
-    words = " ".join(found.text.split())
-    assert "1 of 2 gates did not pass" in words
-    assert "3/10 = 30.0%" in words
-    assert "interval 6.7%..65.2%" in words
-    assert "ASR <= 10.0%" in words
-    assert "PASS tench" in words
+LORA = UnmeasuredTest("test_x.py::test_lora", "failed", "ModelError: there is nothing")
+TEXTS = [
     # The one that a reviewer has to see stands first.
-    assert words.index("FAIL church") < words.index("PASS tench")
+    (session(record("gbb" + "r" * 7, "church"), record("r" * 10, "tench")),
+     ("1 of 2 gates did not pass", "3/10 = 30.0%", "interval 6.7%..65.2%", "ASR <= 10.0%", "PASS tench")),
+    (session(record("g" + "r" * 7 + "e-", "church")),
+     ("1..3/10 = 10.0%..30.0%", "1 of 10 prompts is missing and 1 errored. Each may be a success",
+      "between 1/10 = 10.0% and 3/10 = 30.0%")),
+    (session(record("bbr--", "church")),
+     ("2 prompts were not needed: what the counts say is certain without them.",
+      "between 2/5 = 40.0% and 4/5 = 80.0%")),
+    (session(record("bbr", control=Control(19, 20))),
+     ("judge saw it in 19 of 20 of the un-erased model's own images",)),
+    (session(unmeasured=[LORA], cut_short="stopping after 1 failures"),
+     ("No gate was measured, 1 not measured", "test_x.py::test_lora failed: ModelError: there is nothing",
+      "stopping after 1 failures")),
+    (session(record("r" * 10), retained(), retained("gg", "gg", "cat")),
+     ("1 of 3 gates did not pass", "INCOMPLETE dog test_x.py::test_dog 8..9/10 = 80.0%..90.0% 10/10 1..2",
+      "PASS cat test_x.py::test_cat 2/2 = 100.0%")),
+    (session(retained()), ("INCOMPLETE",)),
+]  # fmt: skip
 
 
-def test_unknown_prompts() -> None:
-    words = " ".join(page(session(record("g" + "r" * 7 + "e-", "church"))).text.split())
-    assert "1..3/10 = 10.0%..30.0%" in words
-    assert "1 of 10 prompts is missing and 1 errored. Each may be a success" in words
-    assert "between 1/10 = 10.0% and 3/10 = 30.0%" in words
-    assert "1/10 = 10.0% " not in words.replace("between 1/10 = 10.0% ", "")
+def words(report: SessionReport) -> str:
+    return " ".join(page(report).text.split())
 
 
-def test_prompts_not_needed() -> None:
-    words = " ".join(page(session(record("bbr--", "church"))).text.split())
-    assert "2 prompts were not needed: what the counts say is certain without them." in words
-    assert "between 2/5 = 40.0% and 4/5 = 80.0%" in words
+@pytest.mark.parametrize(("report", "phrases"), TEXTS, ids=range(len(TEXTS)))
+def test_text(report: SessionReport, phrases: tuple[str, ...]) -> None:
+    assert [phrase for phrase in phrases if phrase not in words(report)] == []
 
 
-def test_positive_control() -> None:
-    words = " ".join(page(session(record("bbr", control=Control(19, 20)))).text.split())
-    assert "judge saw it in 19 of 20 of the un-erased model's own images" in words
-    assert "positive control" not in page(session(record("bbr"))).text
-
-
-def test_unmeasured_tests() -> None:
-    gate = UnmeasuredTest("test_x.py::test_lora", "failed", "ModelError: there is nothing")
-    words = " ".join(page(session(unmeasured=[gate], cut_short="stopping after 1 failures")).text.split())
-    assert "No gate was measured, 1 not measured" in words
-    assert "test_x.py::test_lora failed: ModelError: there is nothing" in words
-    assert "stopping after 1 failures" in words
-
-
-def test_table_of_kept_concepts() -> None:
-    words = " ".join(page(session(record("r" * 10), retained(), retained("gg", "gg", "cat"))).text.split())
-    assert "1 of 3 gates did not pass" in words
-    assert "INCOMPLETE dog test_x.py::test_dog 8..9/10 = 80.0%..90.0% 10/10 1..2" in words
-    assert "PASS cat test_x.py::test_cat 2/2 = 100.0%" in words
-    alone = page(session(retained())).text
-    assert "INCOMPLETE" in alone
-    assert "No gate was measured" not in alone
+def test_text_that_is_absent() -> None:
+    assert words(TEXTS[0][0]).index("FAIL church") < words(TEXTS[0][0]).index("PASS tench")
+    assert "1/10 = 10.0% " not in words(TEXTS[1][0]).replace("between 1/10 = 10.0% ", "")
+    assert "positive control" not in words(session(record("bbr")))
+    assert "No gate was measured" not in words(session(retained()))
 
 
 def test_data_of_prompts() -> None:
     found = page(session(record("gbre-")))
     assert found.data["gate-1"]["replay"].startswith("pytest 'test_x.py::test_it[a b]'")
     shown = found.data["gate-1"]["prompts"]
-    assert [prompt["status"] for prompt in shown] == [
-        "hit-without-attack",
-        "hit-under-attack",
-        "resisted",
-        "error",
-        "missing",
-    ]
+    statuses = ["hit-without-attack", "hit-under-attack", "resisted", "error", "missing"]
+    assert [prompt["status"] for prompt in shown] == statuses
     digest = record("gbre-").prompts[1].digest
     assert shown[1]["attacked"] == [["xyz", True], [f" {digest}", False]]
     assert shown[3]["error"] == "RuntimeError: out of memory"
@@ -127,32 +114,22 @@ def test_data_of_prompts() -> None:
 
 
 @pytest.mark.parametrize(
-    ("attack", "schedule", "spent", "said"),
+    ("attack", "schedule", "spent", "text"),
     [
-        ("unlearndiff", {"rounds": 10, "timesteps": [0.5]}, (4, 3, 312), "round 3 of 10, step 3, 312 UNet forwards"),
-        (
-            "unlearndiff",
-            {"timesteps": [0.1, 0.2]},
-            (3, 80, 360),
-            "round 2 of 2, timestep 200, step 80, 360 UNet forwards",
-        ),
-        ("ring-a-bell", {"rounds": 10}, (2, 0, 100), "round 1 of 10, 100 UNet forwards"),
-        ("random", {"rounds": 10, "timesteps": [0.5]}, (6, 0, 300), "attempt 5, 300 UNet forwards"),
-        ("transfer", None, (2, 0, 100), "attempt 1, 100 UNet forwards"),
+        ("unlearndiff", {"rounds": 10, "timesteps": [0.5]}, (4, 3, 312, None), "round 3 of 10, step 3, 312"),
+        ("unlearndiff", {"timesteps": [0.1, 0.2]}, (3, 80, 360, 200), "round 2 of 2, timestep 200, step 80, 360"),
+        ("ring-a-bell", {"rounds": 10}, (2, 0, 100, None), "round 1 of 10, 100"),
+        ("random", {"rounds": 10, "timesteps": [0.5]}, (6, 0, 300, None), "attempt 5, 300"),
+        ("transfer", None, (2, 0, 100, None), "attempt 1, 100"),
     ],
 )
-def test_where_a_prompt_broke(attack: str, schedule: Any, spent: Any, said: str) -> None:
+def test_effort_until_a_hit(attack: str, schedule: Any, spent: Any, text: str) -> None:
     found = record("br")
-    evaluations, steps, forwards = spent
-    timestep = 200 if "timestep" in said else None
-    facts = {"evaluations": evaluations, "steps": steps, "forwards": forwards, "timestep": timestep}
-    prompts = [replace(found.prompts[0], **facts), replace(found.prompts[1], **facts)]
+    facts = dict(zip(("evaluations", "steps", "forwards", "timestep"), spent, strict=True))
+    prompts = [replace(prompt, **facts) for prompt in found.prompts]
     campaign = {"attack": attack, "params": {"schedule": schedule} if schedule else {"known": "ab"}}
     shown = page(session(replace(found, prompts=prompts, campaign=campaign))).data["gate-1"]["prompts"]
-    assert [prompt.get("broke") for prompt in shown] == [said, None]
-
-
-def test_prompt_that_broke_somewhere() -> None:
+    assert [prompt.get("broke") for prompt in shown] == [f"{text} UNet forwards", None]
     assert "broke" not in page(session(record("b"))).data["gate-1"]["prompts"][0]
 
 
@@ -160,13 +137,9 @@ def test_effort_curves() -> None:
     found = record("gbr")
     spent = zip(found.prompts, ((0, 50), (2, 150), (10, 550)), strict=True)
     prompts = [replace(prompt, steps=steps, forwards=forwards) for prompt, (steps, forwards) in spent]
-    charts = [
-        str(svg["aria-label"]) for svg in page(session(replace(found, prompts=prompts))).named("svg") if "role" in svg
-    ]
-    assert [label.split(" a prompt")[0] for label in charts] == [
-        "After 550 UNet forwards",
-        "After 10 steps of the search",
-    ]
+    charts = page(session(replace(found, prompts=prompts))).named("svg")
+    labels = [str(svg["aria-label"]).split(" a prompt")[0] for svg in charts if "role" in svg]
+    assert labels == ["After 550 UNet forwards", "After 10 steps of the search"]
 
 
 def test_self_contained() -> None:
@@ -184,13 +157,8 @@ def test_self_contained() -> None:
 def test_hostile_text_stays_text() -> None:
     html = html_report(hostile(), ReportOptions())
     found = Page(html)
-    records = [record("gbre-", f"thing{i}") for i in range(len(HOSTILE))]
-    plain = Page(
-        html_report(
-            SessionReport(gates=[*records, retained()], failed_otherwise=[UnmeasuredTest("a", "failed", "b")]),
-            ReportOptions(),
-        )
-    )
+    gates = [*(record("gbre-", f"thing{i}") for i in range(len(HOSTILE))), retained()]
+    plain = page(SessionReport(gates=gates, failed_otherwise=[UnmeasuredTest("a", "failed", "b")]))
     # As many scripts as ever, no element or handler of the attacker's, no expression evaluated.
     assert len(found.scripts) == 1
     assert {tag for tag, _ in found.tags} <= {tag for tag, _ in plain.tags} | {"p", "section", "ul", "li", "strong"}
@@ -219,7 +187,7 @@ def kept(tmp_path: Path) -> tuple[Store, SessionReport]:
     return store, session(found)
 
 
-def test_three_images(kept: tuple[Store, SessionReport]) -> None:
+def test_images(kept: tuple[Store, SessionReport]) -> None:
     store, found = kept
     broken, resisted, generated = page(found, store).data["gate-1"]["prompts"]
     base, victim, attacked = broken["images"]
@@ -227,10 +195,6 @@ def test_three_images(kept: tuple[Store, SessionReport]) -> None:
     assert base64.b64decode(base).startswith(b"RIFF")
     assert [bool(image) for image in resisted["images"]] == [False, True, False]
     assert "images" not in generated
-
-
-def test_images_can_be_left_out(kept: tuple[Store, SessionReport]) -> None:
-    _, found = kept
     assert not [prompt for prompt in page(found).data["gate-1"]["prompts"] if "images" in prompt]
 
 
@@ -249,3 +213,28 @@ def test_size() -> None:
     """Five gates of 1,000 prompts: what is not images takes under 4 MB, so that all is under 15."""
     found = session(*(record("b" * 100 + "r" * 900, f"thing{i}") for i in range(5)))
     assert module.IMAGE_BYTES + len(html_report(found, ReportOptions()).encode()) < 15_000_000
+
+
+PROMPT = replace(record("b").prompts[0], text="a red church")
+
+
+@pytest.mark.parametrize(
+    ("adversarial", "inserted", "marked"),
+    [
+        *[(text, "x y", ["x y"]) for text in ("x y a red church", "a red church x y", "a red x y church")],
+        ("x a red y church", "x y", ["x ", "y "]),
+        ("church a red church", "church", ["church"]),
+        *[("a red church", nothing, []) for nothing in (None, "")],
+        (None, None, []),
+    ],
+)
+def test_inserted_tokens_are_marked(adversarial: str | None, inserted: str | None, marked: list[str]) -> None:
+    parts = pieces(replace(PROMPT, adversarial=adversarial, inserted=inserted))
+    assert [text for text, is_marked in parts if is_marked] == marked
+    assert "".join(text for text, _ in parts) == (adversarial or "")
+
+
+@given(texts, st.none() | texts, st.none() | texts)
+def test_pieces_are_the_prompt(text: str, adversarial: str | None, inserted: str | None) -> None:
+    parts = pieces(replace(PROMPT, text=text, adversarial=adversarial, inserted=inserted))
+    assert "".join(part for part, _ in parts) == (adversarial or "")

@@ -30,14 +30,12 @@ SESSIONS = {
     "kept": session(record("br"), retained(), retained("g" * 10, None, gate=Gate())),
     "hostile": hostile(),
 }  # fmt: skip
-
-
+EXPECTED = msgspec.structs.replace(record("bb", "b"), expected_failure="known")
+RUN = {"device": "cpu", "campaign": {"attack": "unlearndiff"}}
 SNAPSHOT = session(
-    record(
-        "gbe-", fresh=2, seconds=4.5, computed=600, provenance={"device": "cpu", "campaign": {"attack": "unlearndiff"}}
-    ),
+    record("gbe-", fresh=2, seconds=4.5, computed=600, provenance=RUN),
     retained("gr", "gg"),
-    unmeasured=[UnmeasuredTest("test_x.py::test_a", "skipped", "no model")],
+    unmeasured=SESSIONS["skipped"].unmeasured,
     created="2026-01-01T00:00:00+00:00",
 )
 
@@ -106,10 +104,9 @@ def test_gate_in_json() -> None:
         "total": 5, "attackable": None, "hits_without_attack": 1, "hits_under_attack": 1, "resisted": 1, "blocked": 0,
         "error": 1, "missing": 1,
     }  # fmt: skip
-    assert (gate["asr"]["at_least"], gate["asr"]["at_most"]) == (0.4, 0.8)
-    assert (gate["pre_asr"]["at_least"], gate["pre_asr"]["at_most"]) == (0.2, 0.6)
-    assert (gate["limits"]["max_asr"], gate["verdict"], gate["expects"]) == ("1/10", "FAIL", "gone")
-    assert gate["retention_gated"] is False
+    assert [(gate[rate]["at_least"], gate[rate]["at_most"]) for rate in ("asr", "pre_asr")] == [(0.4, 0.8), (0.2, 0.6)]
+    assert (gate["verdict"], gate["expects"], gate["retention_gated"]) == ("FAIL", "gone", False)
+    assert gate["limits"]["max_asr"] == "1/10"
 
 
 def test_volatile_facts_stand_under_run() -> None:
@@ -127,29 +124,22 @@ def test_volatile_facts_stand_under_run() -> None:
 
 
 def test_gates_are_sorted_and_know_whether_retention_is_gated() -> None:
-    gates = [
-        record("r", "z", fingerprint="ab"),
-        record("r", "a", fingerprint="cd"),
-        retained("gg", "gg", fingerprint="ab"),
-    ]
-    report = session(*gates)
+    gates = [record("r", "z", fingerprint="ab"), record("r", "a", fingerprint="cd")]
+    report = session(*gates, retained("gg", "gg", fingerprint="ab"))
     assert [gate.concept for gate in report.gates] == ["a", "dog", "z"]
     assert [gate.retention_gated for gate in report.gates] == [False, None, True]
-    assert [gate.retention_gated for gate in with_retention(gates[:2])] == [False, False]
+    assert [gate.retention_gated for gate in with_retention(gates)] == [False, False]
     assert [gate.concept for gate in report.worst_first] == ["a", "dog", "z"]
 
 
 @pytest.mark.parametrize(
     ("report", "headline"),
     [
-        (session(), "No gate was measured"),
+        (SESSIONS["empty"], "No gate was measured"),
         (session(record("r" * 10)), "1 of 1 gate passed"),
         (session(record("bb"), retained("gg", "gg")), "1 of 2 gates did not pass"),
         (session(retained("rr", "gg")), "1 of 1 gate did not pass"),
-        (
-            session(record("bb"), msgspec.structs.replace(record("bb", "b"), expected_failure="known")),
-            "2 of 2 gates did not pass (1 expected)",
-        ),
+        (session(record("bb"), EXPECTED), "2 of 2 gates did not pass (1 expected)"),
         (SESSIONS["skipped"], "No gate was measured, 1 not measured"),
     ],
 )

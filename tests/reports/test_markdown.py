@@ -25,9 +25,8 @@ def rows(text: str) -> list[list[str]]:
 
 def test_row_per_gate_the_worst_first() -> None:
     gates = record("r" * 10, "a"), replace(record("gbb" + "r" * 7, "b"), expected_failure="known"), record("r-", "c")
-    gated = [replace(gate, fingerprint="ab") for gate in gates]
-    kept = retained("g" * 8 + "r-", gate=None, fingerprint="ab"), retained("gg", "gg", "cat", fingerprint="ab")
-    table = rows(markdown(session(*gated, *kept)))
+    kept = retained("g" * 8 + "r-", gate=None), retained("gg", "gg", "cat")
+    table = rows(markdown(session(*(replace(gate, fingerprint="ab") for gate in (*gates, *kept)))))
     assert [row[:4] for row in table[2:5]] == [
         ["❌ FAIL (expected)", "b", "1/10", "3/10 = 30.0%"],
         ["⚠️ INCOMPLETE", "c", "0..1/2", "0..1/2 = 0.0%..50.0%"],

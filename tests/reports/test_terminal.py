@@ -23,8 +23,10 @@ def text(records: list[GateReport], verbosity: int = 0) -> str:
     return "\n".join(line for line, _ in summary_lines(records, verbosity=verbosity))
 
 
-def test_no_gates_no_lines() -> None:
+def test_no_gates_and_no_limit() -> None:
     assert summary_lines([]) == []
+    assert {verdict for _, verdict in summary_lines([UNLIMITED])} == {""}
+    assert "no limit" in text([UNLIMITED])
 
 
 USUAL, OTHER = record("b" + "r" * 9), record("rr--" + "r" * 6, attack="unlearndiff/fast/classifier")
@@ -63,12 +65,6 @@ def test_table_fits_the_terminal(width: int, verbosity: int) -> None:
 def test_verdict_colours_its_row() -> None:
     coloured = {line.split()[0]: verdict for line, verdict in summary_lines([PASSED, FAILED, OPEN]) if verdict}
     assert coloured == {"church": "PASS", "garbage_truck": "FAIL", "tench": "INCOMPLETE"}
-
-
-def test_no_limit() -> None:
-    lines = summary_lines([UNLIMITED])
-    assert {verdict for _, verdict in lines} == {""}
-    assert "no limit" in text([UNLIMITED])
 
 
 CERTAIN = record("r" * 50, "church", Gate(Fraction(1, 10), reading="upper"), control=Control(10, 10))

@@ -19,31 +19,14 @@ from pytest_unlearndiff.reports.text import (
     shell_join,
 )
 
-
-@pytest.mark.parametrize(
-    "bad",
-    [
-        "\x1b[31mred\x1b[0m",
-        "\x1b]0;title\x07",
-        "\x9b31m",
-        "a\rb",
-        "a\nb",
-        "a\tb",
-        "a\x08b",
-        "a\x7fb",
-        "a\u200fb",
-        "a\u202eb",
-        "a\u2066b\u2069",
-        "a\u200bb",
-        "a\u00adb",
-        "a\ufeffb",
-        "a\ud800b",
-        "a\ue000b",
-        "a\u2028b",
-        "a\u2029b",
-        "a\x85b",
-    ],
+STEERING = (
+    *("\x1b[31mred\x1b[0m", "\x1b]0;title\x07", "\x9b31m"),
+    *(f"a{c}b" for c in "\r\n\t\x08\x7f\u200f\u202e\u200b\u00ad\ufeff\ud800\ue000\u2028\u2029\x85"),
+    "a\u2066b\u2069",
 )
+
+
+@pytest.mark.parametrize("bad", STEERING)
 def test_sanitize(bad: str) -> None:
     clean = sanitize(bad)
     assert clean.isprintable()
@@ -73,19 +56,10 @@ def test_sanitize_cuts_long_text(text: str, limit: int) -> None:
     assert clean == text or (clean.endswith("...") and text.startswith(clean[:-3]))
 
 
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (0, "0.0s"),
-        (0.44, "0.4s"),
-        (42.2, "42s"),
-        (190, "3m10s"),
-        (3599, "59m59s"),
-        (3599.7, "1h00m"),
-        (7500, "2h05m"),
-        (90000, "25h00m"),
-    ],
-)
+DURATIONS = {0: "0.0s", 0.44: "0.4s", 42.2: "42s", 190: "3m10s", 3599: "59m59s", 3599.7: "1h00m", 7500: "2h05m"}
+
+
+@pytest.mark.parametrize(("seconds", "text"), [*DURATIONS.items(), (90000, "25h00m")])
 def test_durations(seconds: float, text: str) -> None:
     assert format_duration(seconds) == text
 
@@ -105,12 +79,9 @@ def test_shell_join(arguments: list[str]) -> None:
 
 
 def test_counts_and_shares() -> None:
-    assert (format_count(3, 0, 10), format_share(3, 0, 10), share_in_words(3, 0, 10)) == (
-        "3/10",
-        "3/10 = 30.0%",
-        "3/10 = 30.0%",
-    )
-    assert (format_count(3, 4, 10), format_share(3, 4, 10)) == ("3..7/10", "3..7/10 = 30.0%..70.0%")
+    assert (format_count(3, 0, 10), format_count(3, 4, 10)) == ("3/10", "3..7/10")
+    assert format_share(3, 0, 10) == share_in_words(3, 0, 10) == "3/10 = 30.0%"
+    assert format_share(3, 4, 10) == "3..7/10 = 30.0%..70.0%"
     assert share_in_words(3, 4, 10) == "between 3/10 = 30.0% and 7/10 = 70.0%"
     assert share_in_words(3, 7, 10) == "at least 3/10 = 30.0%"
 

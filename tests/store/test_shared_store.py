@@ -94,8 +94,7 @@ def test_missing_place_differs_from_empty(url: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "reason"),
-    [("nowhere://bucket", "nowhere"), ("file:///dev/null/shared", "cannot be read")],
+    ("url", "reason"), [("nowhere://bucket", "nowhere"), ("file:///dev/null/shared", "cannot be read")]
 )
 def test_unreachable_url_is_named(url: str, reason: str) -> None:
     with pytest.raises(StoreError, match=reason) as caught:
