@@ -52,20 +52,6 @@ def weights_of(config: JudgeConfig) -> tuple[str, ...]:
     return tuple(str(config.options[name]) for name in files if name in config.options)
 
 
-def with_weights(config: JudgeConfig, moved: Mapping[str, str]) -> JudgeConfig:
-    """Return the same judge with other paths of its files.
-
-    Args:
-        config: the judge.
-        moved: from the path an option names to its replacement.
-    """
-    if parts := parts_of(config):
-        return with_parts(config, tuple(with_weights(part, moved) for part in parts))
-    files = registry().judges[config.kind].files
-    options = {name: moved.get(str(value), value) if name in files else value for name, value in config.options.items()}
-    return JudgeConfig(config.kind, options)
-
-
 def on_base(config: JudgeConfig, base: Path | None) -> JudgeConfig:
     """Return the judge with the un-erased model as its ``model`` where it uses that and none is given.
 

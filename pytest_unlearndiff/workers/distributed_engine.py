@@ -1,4 +1,4 @@
-"""The engine's interface over many processes: hands prompts out, takes outcomes in, survives workers that are lost."""
+"""The engine over many processes: hands prompts out, takes outcomes in, survives workers that are lost."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ..runs.positive_control import ControlRecorder
 from ..runs.prompt_engine import PromptEngine
 from ..store.thumbnails import Thumbnails
 from .scheduler import Scheduler
-from .worker import JobSpec, WorkerUpdate, files_of, urls_of
+from .worker import JobSpec, WorkerUpdate, installed_versions
 
 _LOG = logging.getLogger(__name__)
 
@@ -113,8 +113,7 @@ class WorkerPoolConfig:
                 for image in update.thumbnails:
                     thumbnails.write(image.digest, image.data, base=image.base)
 
-        urls = urls_of(files_of(spec, campaign.concept))
-        job = JobSpec(campaign, spec, batch_size, registry().added, thumbnails is not None, urls)
+        job = JobSpec(campaign, spec, batch_size, registry().added, thumbnails is not None)
         engine = DistributedEngine(self, job, on_update)
         return engine, engine.description
 
@@ -155,10 +154,11 @@ class DistributedEngine:
             checkpoints: of prompts whose attack was interrupted, by prompt digest.
 
         Raises:
-            AttackUnavailable: there is no worker, or one after the other is lost.
+            AttackUnavailable: there is no worker, one after the other is lost, or their packages differ.
             UnlearnDiffError: a worker cannot use the victim or the judge.
         """
         self._losses, self._last_check = 0, 0.0
+        self._versions = installed_versions()
         self._idle, self._nodes = dict[str, int](), dict[str, str]()
         self._checkpoints = dict(checkpoints)
         workers = self.pool.backend.start(self.job, len(prompts))
@@ -188,6 +188,7 @@ class DistributedEngine:
             yield from self._lost(event.worker, event.error, alive=event.alive)
             return
         update = event.update
+        self._check_versions(update)
         self._nodes[event.worker] = update.node
         self._idle[event.worker] = update.batch_size
         self.description |= update.description
@@ -203,6 +204,19 @@ class DistributedEngine:
                 self._losses = 0
             yield outcome
 
+    def _check_versions(self, update: WorkerUpdate) -> None:
+        """Compare a worker's packages with those here; packages that only workers need, with the first worker's.
+
+        Raises:
+            AttackUnavailable: they differ.
+        """
+        expected = self._versions = {**update.versions, **self._versions}
+        different = [f"{name} {v}, not {expected[name]}" for name, v in update.versions.items() if v != expected[name]]
+        if different:
+            raise AttackUnavailable(
+                f"the worker on {update.node} has {', '.join(different)}: install the same versions everywhere"
+            )
+
     def _hand_out(self) -> None:
         """Let every idle worker go on, if it has anything to do."""
         for worker, batch_size in list(self._idle.items()):
@@ -210,8 +224,8 @@ class DistributedEngine:
             if prompts or self._scheduler.holds(worker):
                 del self._idle[worker]
                 self._asked[worker] = time.monotonic()
-                known = {p.digest: self._checkpoints[p.digest] for p in prompts if p.digest in self._checkpoints}
-                self.pool.backend.step(worker, prompts, known)
+                saved = {p.digest: self._checkpoints[p.digest] for p in prompts if p.digest in self._checkpoints}
+                self.pool.backend.step(worker, prompts, saved)
 
     def _silent(self, heard: set[str]) -> list[WorkerEvent]:
         """Workers that were asked too long ago; looked for at most once a second, since there may be a thousand."""
@@ -231,10 +245,8 @@ class DistributedEngine:
         """
         if isinstance(error, UnlearnDiffError):
             raise error
-        node, reason = (
-            self._nodes.get(worker, "a machine that never answered"),
-            f"{type(error).__name__}: {one_line(error)}",
-        )
+        node = self._nodes.get(worker, "a machine that never answered")
+        reason = f"{type(error).__name__}: {one_line(error)}"
         _LOG.warning("a worker on %s is lost, its prompts are tried elsewhere: %s", node, reason)
         self._losses += 1
         if self._losses == self.worker_count + MAX_LOSSES:

@@ -8,8 +8,8 @@ import signal
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from math import ceil
 from typing import Any
 
@@ -19,14 +19,10 @@ from ..core.errors import AttackUnavailable, one_line
 from .distributed_engine import WorkerEvent
 from .worker import JobSpec, Worker
 
-PACKAGES = ("pytest-unlearndiff", "torch", "diffusers", "transformers")
-"""Packages that have to be the same wherever prompts of one campaign are attacked."""
-
 _STORE_BYTES = 100 * 2**20
 """For Ray's object store on this machine, which holds the job."""
 
-_ATTEMPTS = 3
-"""Calls of a cluster that answers, and then ends the connection."""
+_WAIT = "RAY_gcs_server_port_wait_time_s"
 
 
 class RayBackend:
@@ -105,7 +101,7 @@ class RayBackend:
         self._ray = None
 
     def connect(self) -> None:
-        """Import Ray, start it or find the cluster, and check that its machines can do the work; once.
+        """Import Ray, start it or find the cluster, and check that there is a place for a worker; once.
 
         Raises:
             AttackUnavailable: as ``start``.
@@ -120,12 +116,11 @@ class RayBackend:
                 'pip install "pytest-unlearndiff[ray]"'
             ) from None
         if not ray.is_initialized():
-            start_ray(self._where, lambda: ray.init(**self._arguments()))
+            self._init(ray)
             self._started = True
         self._ray = ray
         try:
             self._count()
-            self._check_packages()
         except BaseException:
             self.close()
             raise
@@ -141,15 +136,42 @@ class RayBackend:
             return bool(self._ray.cluster_resources().get("GPU"))
         return self._device.startswith("cuda")
 
+    def _init(self, ray: Any) -> None:
+        """Start or find Ray, without its warnings about itself.
+
+        Raises:
+            AttackUnavailable: that failed.
+        """
+        try:
+            with _ray_environment(), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                ray.init(**self._arguments(), log_to_driver=False, logging_level="ERROR")
+        except Exception as error:
+            remedy = ""
+            if self._where.startswith("ray://") and isinstance(error, ConnectionAbortedError):
+                # Its process for a client is forked by a server of many threads, which some versions of gRPC die of.
+                remedy = ". Where that log is empty, start the cluster's head with GRPC_ENABLE_FORK_SUPPORT=0"
+            elif self._where.startswith("ray://") and isinstance(error, ConnectionError):
+                remedy = (
+                    ". A cluster that asks for a token is silent without it: set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN"
+                )
+            raise AttackUnavailable(
+                f"--unlearndiff-workers={self._where}: Ray cannot be started or found: "
+                f"{type(error).__name__}: {one_line(error)}{remedy}"
+            ) from None
+
     def _arguments(self) -> dict[str, Any]:
-        quiet = {"log_to_driver": False, "logging_level": "ERROR"}  # Ray's logs are for people who run clusters
         if not self._is_local:
-            return {"address": "auto" if self._where == "ray" else self._where, **quiet}
+            return {"address": "auto" if self._where == "ray" else self._where}
         # Nothing is told to anybody about this machine, and nothing listens but Ray itself.
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         cpus = None if self._where == "auto" else int(self._where)
-        local = {"address": "local", "include_dashboard": False, "object_store_memory": _STORE_BYTES}
-        return {**local, "num_cpus": cpus, **quiet}
+        return {
+            "address": "local",
+            "num_cpus": cpus,
+            "include_dashboard": False,
+            "object_store_memory": _STORE_BYTES,
+        }
 
     def _call(self, worker: str, method: str, *arguments: Any) -> None:
         self._calls[getattr(self._actors[worker], method).remote(*arguments)] = worker
@@ -194,127 +216,24 @@ class RayBackend:
             )
         return count
 
-    def _check_packages(self) -> None:
-        """Compare the packages of every machine that may get a worker with those here.
-
-        Raises:
-            AttackUnavailable: they differ, or are missing.
-        """
-        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-        needed = "GPU" if self._uses_gpu else "CPU"
-        nodes = [node["NodeID"] for node in self._ray.nodes() if node["Alive"] and node["Resources"].get(needed)]
-        report = package_reporter(PACKAGES)
-        ask, where = self._ray.remote(report), [NodeAffinitySchedulingStrategy(node, soft=False) for node in nodes]
-        calls = [ask.options(num_cpus=0, scheduling_strategy=node).remote() for node in where]
-        if mistakes := package_differences([report(), *self._ray.get(calls)]):
-            raise AttackUnavailable(
-                f"--unlearndiff-workers={self._where}: {'; '.join(mistakes[:5])}. Install the same versions everywhere"
-            )
-
-
-def package_reporter(packages: Sequence[str]) -> Callable[[], tuple[str, dict[str, str]]]:
-    """Make a function that reports where it runs and the versions there; it needs nothing of this project there."""
-
-    def report() -> tuple[str, dict[str, str]]:
-        import platform
-        from importlib.metadata import PackageNotFoundError, version
-
-        versions = {"Python": platform.python_version().rpartition(".")[0]}
-        for package in packages:
-            try:
-                versions[package] = version(package)
-            except PackageNotFoundError:
-                versions[package] = ""
-        return platform.node(), versions
-
-    return report
-
-
-def package_differences(machines: Sequence[tuple[str, Mapping[str, str]]]) -> list[str]:
-    """List how machines' packages differ.
-
-    Args:
-        machines: as ``package_reporter`` reports them; the first is this one, which may lack what only workers need.
-    """
-    expected = {package: version for package, version in machines[0][1].items() if version}
-    mistakes = []
-    for node, versions in machines[1:]:
-        for package, installed in versions.items():
-            wanted = expected.setdefault(package, installed)
-            if not installed:
-                mistakes.append(f"{node} has no {package}")
-            elif installed != wanted:
-                mistakes.append(f"{node} has {package} {installed}, not {wanted}")
-    return mistakes
-
-
-def start_ray(where: str, start: Callable[[], object], *, pause: float = 1) -> None:
-    """Start or find Ray, without its warnings about itself.
-
-    A cluster's process for a client may not come up, although the cluster answers: a server of many threads forks it,
-    which with some versions of gRPC dies of that every other time. So that is tried again.
-
-    Args:
-        where: as ``RayBackend``'s.
-        start: calls ``ray.init``.
-        pause: seconds before another try.
-
-    Raises:
-        AttackUnavailable: that failed.
-    """
-    try:
-        single = _single_attempt() if where.startswith("ray") else nullcontext()
-        with _preserve_sigterm(), single, warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            for attempt in range(1, _ATTEMPTS + 1):
-                try:
-                    start()
-                    return
-                except ConnectionAbortedError:
-                    if attempt == _ATTEMPTS:
-                        raise
-                    time.sleep(pause)
-    except Exception as error:
-        remedy = ""
-        if where.startswith("ray://") and isinstance(error, ConnectionAbortedError):
-            remedy = ". Where that log is empty, start the cluster's head with GRPC_ENABLE_FORK_SUPPORT=0"
-        elif where.startswith("ray://") and isinstance(error, ConnectionError):
-            # Since 2.60 Ray asks for a token where its machine has one.
-            remedy = (
-                ". A cluster that asks for a token is silent without it: set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN"
-            )
-        raise AttackUnavailable(
-            f"--unlearndiff-workers={where}: Ray cannot be started or found: {type(error).__name__}: {one_line(error)}"
-            f"{remedy}"
-        ) from None
-
 
 @contextmanager
-def _single_attempt() -> Iterator[None]:
-    """Have Ray wait once, for half a minute, for a cluster that is gone or wants a token; else it does so 20 times."""
-    name = "RAY_gcs_server_port_wait_time_s"
-    before = os.environ.get(name)
-    os.environ.setdefault(name, "1")
+def _ray_environment() -> Iterator[None]:
+    """Have Ray wait half a minute, not ten, for a cluster that is gone, and keep this process's SIGTERM handler.
+
+    Both are put back: a Ray that is started later waits as long as it likes for its own head.
+    """
+    chosen = os.environ.get(_WAIT)
+    os.environ.setdefault(_WAIT, "1")
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    handler = signal.getsignal(signal.SIGTERM)
     try:
         yield
     finally:
-        # A Ray that is started later in this process or below it waits so long for its own head.
-        if before is None:
-            del os.environ[name]
-
-
-@contextmanager
-def _preserve_sigterm() -> Iterator[None]:
-    """Put back the handler of SIGTERM, which Ray replaces by one that ends the process without a word."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+        if chosen is None:
+            del os.environ[_WAIT]
+        if in_main_thread:
+            signal.signal(signal.SIGTERM, handler)
 
 
 def _describe_death(error: Exception) -> str:

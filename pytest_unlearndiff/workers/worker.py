@@ -1,26 +1,27 @@
-"""A worker's side: victim, base and judge in a process of their own, which attacks the prompts that it is sent."""
+"""A worker: victim, base and judge in a process of their own, which attacks the prompts that it is sent."""
 
 from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..core.concept import Concept, Prompt
-from ..core.errors import ModelError, UnlearnDiffError
+from ..core.concept import Prompt
+from ..core.errors import AttackUnavailable, ModelError, UnlearnDiffError
 from ..core.forward_passes import computed_forwards
 from ..core.info import Info
-from ..core.judge_options import weights_of, with_weights
+from ..core.judge_options import weights_of
 from ..core.outcome import Outcome
 from ..core.registry import Registry, set_registry
 from ..runs.campaign import Campaign
 from ..runs.local_backend import LocalBackend
 from ..runs.model_cache import Fingerprint, ModelCache, ModelSpec, located
 from ..runs.positive_control import ControlRecorder, control_campaign
-from ..sources.download import download, source_url
 from ..sources.import_string import judge_weights
 from ..store.key import Fingerprints
 from ..store.store import Mode, Store
@@ -29,6 +30,9 @@ from ..store.thumbnails import Thumbnails
 if TYPE_CHECKING:
     from ..runs.engine import Engine
 
+PACKAGES = ("pytest-unlearndiff", "torch", "diffusers", "transformers")
+"""Packages of one version wherever prompts of a campaign are attacked."""
+
 
 @dataclass(frozen=True)
 class JobSpec:
@@ -36,11 +40,10 @@ class JobSpec:
 
     Attributes:
         campaign: with its concept, attack and fingerprints.
-        source: where the victim comes from, on the machine that sent the job.
+        source: files of the victim, at paths that every machine shares.
         batch_size: prompts that a worker attacks together.
+        rows: of the registry, added by plugins; workers import what they need of them.
         keep_images: whether thumbnails are wanted.
-        rows: of the registry, which plugins add where pytest runs; workers import what they need of them.
-        urls: where files of the job were downloaded from, by their path on the machine that sent it.
     """
 
     campaign: Campaign
@@ -48,38 +51,24 @@ class JobSpec:
     batch_size: int
     rows: tuple[Info, ...] = ()
     keep_images: bool = False
-    urls: Mapping[Path, str] = field(default_factory=dict)
 
-    @property
-    def files(self) -> list[Path]:
-        """Every file and folder that victim, base, judge and target images are loaded from."""
-        return files_of(self.source, self.campaign.concept)
-
-    def moved(self, places: Mapping[Path, Path]) -> JobSpec:
-        """The same job where files lie at other paths."""
-        model, base = (places.get(path, path) if path else None for path in (self.source.model, self.source.base))
-        names, concept = {str(old): str(new) for old, new in places.items()}, self.campaign.concept
-        images = {prompt: names.get(path, path) for prompt, path in concept.images.items()}
-        concept = replace(concept, judge=with_weights(concept.judge, names), images=images)
-        source = replace(self.source, model=model, base=base)
-        return replace(self, campaign=replace(self.campaign, concept=concept), source=source)
-
-    def check_files(self, original: JobSpec, fingerprints: Fingerprints) -> None:
-        """Compare the content of files with what it is on the machine that sent the job.
-
-        Args:
-            original: the job as it was sent; its paths are those that a user knows.
-            fingerprints: hashes files of this machine.
+    def check_files(self, fingerprints: Fingerprints) -> None:
+        """Compare the files of victim, base, judge and target images with those of the machine that sent the job.
 
         Raises:
-            ModelError: a path leads to other content here.
-            StoreError: a path leads nowhere.
+            ModelError: a path leads nowhere here, or to other content.
         """
-        concept, expected = self.campaign.concept, self.campaign.fingerprint
-        actual = Fingerprint.of(self.source, fingerprints, concept.images)
+        source, concept, expected = self.source, self.campaign.concept, self.campaign.fingerprint
+        for path in (source.model, source.base, *weights_of(concept.judge), *concept.images.values()):
+            if path is not None and not os.path.lexists(path):
+                raise ModelError(
+                    f"there is nothing at {path} on this machine: put it at a path that every machine shares, or into "
+                    "every machine's Hub cache"
+                )
+        actual = Fingerprint.of(source, fingerprints, concept.images)
         if actual.victim != expected.victim:
             raise ModelError(
-                f"{original.source.title}, with its base, has {_OTHER} (fingerprint {actual.victim}, there "
+                f"{source.title}, with its base, has {_OTHER} (fingerprint {actual.victim}, there "
                 f"{expected.victim}): {_SAME_FILES}"
             )
         if expected.target and actual.target != expected.target:  # the victim's side of a retention gate has none
@@ -91,17 +80,6 @@ class JobSpec:
 
 _OTHER = "other content here than where pytest runs"
 _SAME_FILES = "give every machine the same files"
-
-
-def files_of(source: ModelSpec, concept: Concept) -> list[Path]:
-    """Every file and folder that victim, base, judge and target images are loaded from."""
-    named = [source.model, source.base, *map(Path, weights_of(concept.judge)), *map(Path, concept.images.values())]
-    return [path for path in dict.fromkeys(named) if path is not None]
-
-
-def urls_of(files: Sequence[Path]) -> dict[Path, str]:
-    """The URLs that files of this machine were downloaded from; others are left out."""
-    return {path: url for path in files if "://" in (url := source_url(path))}
 
 
 @dataclass(frozen=True)
@@ -122,10 +100,11 @@ class WorkerUpdate:
         batch_size: prompts it can attack together.
         outcomes: of prompts that came to their end.
         checkpoints: of prompts in progress, by prompt digest.
-        control: what the judge saw in the base's own images.
+        control: judgements on the base's own images.
         thumbnails: images to keep.
         description: of what was loaded, in the first update only.
-        computed: forward passes that were computed since the update before.
+        versions: of the installed PACKAGES, in the first update only.
+        computed: forward passes computed since the update before.
     """
 
     node: str
@@ -135,6 +114,7 @@ class WorkerUpdate:
     control: Sequence[Outcome] = ()
     thumbnails: Sequence[Thumbnail] = ()
     description: dict[str, Any] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
     computed: int = 0
 
 
@@ -166,25 +146,26 @@ class Worker:
         """Load victim, base and judge of a job, and forget the job before.
 
         Raises:
-            UnlearnDiffError: files are missing here, have other content, or cannot be loaded.
+            UnlearnDiffError: files or packages are missing here, files have other content, or cannot be loaded.
         """
         self._engine = None
         set_registry(Registry(job.rows))
-        try:
-            here = job.moved({path: _locate(path, job.urls.get(path)) for path in job.files})
-            here.check_files(job, self._fingerprints)
+        with _named_errors():
+            job.check_files(self._fingerprints)
             # Only the process that hands out prompts keeps what the judge sees in target images.
-            self._control = ControlRecorder(control_campaign(here.campaign), Store(Path(), Mode.OFF))
+            self._control = ControlRecorder(control_campaign(job.campaign), Store(Path(), Mode.OFF))
             self._thumbnails = ThumbnailBuffer()
-            thumbnails = self._thumbnails if job.keep_images else None
-            # The device comes last: it makes files no other ones.
-            source = located(here.source)
             self._engine, description = LocalBackend().build(
-                here.campaign, source, self._models, job.batch_size, self._control, thumbnails
+                job.campaign,
+                located(job.source),
+                self._models,
+                job.batch_size,
+                self._control,
+                self._thumbnails if job.keep_images else None,
             )
-        except UnlearnDiffError as error:
-            raise type(error)(f"worker on {platform.node()}: {error}") from None
-        return WorkerUpdate(platform.node(), self._engine.batch_size, description=description)
+        return WorkerUpdate(
+            platform.node(), self._engine.batch_size, description=description, versions=installed_versions()
+        )
 
     def step(self, prompts: Sequence[Prompt], checkpoints: Mapping[str, bytes]) -> WorkerUpdate:
         """Take on prompts, and do one piece of work on all that are in hand.
@@ -200,10 +181,8 @@ class Worker:
         assert self._engine is not None
         before = computed_forwards()
         self._engine.add(prompts, checkpoints)
-        try:
+        with _named_errors():
             outcomes = self._engine.step()
-        except UnlearnDiffError as error:
-            raise type(error)(f"worker on {platform.node()}: {error}") from None
         control, self._control.outcomes = list(self._control.outcomes.values()), {}
         return WorkerUpdate(
             platform.node(),
@@ -216,17 +195,23 @@ class Worker:
         )
 
 
-def _locate(path: Path, url: str | None) -> Path:
-    """Find a file of a job on this machine, by its path or, where it came from a URL, by that.
+@contextmanager
+def _named_errors() -> Iterator[None]:
+    """Name this machine in errors that no other worker would be spared."""
+    try:
+        yield
+    except UnlearnDiffError as error:
+        raise type(error)(f"worker on {platform.node()}: {error}") from None
+    except ModuleNotFoundError as error:
+        raise AttackUnavailable(
+            f"worker on {platform.node()}: {error.name} is not installed: install the same packages everywhere"
+        ) from None
 
-    Raises:
-        ModelError: it is not here, or cannot be downloaded.
-    """
-    if os.path.lexists(path):
-        return path
-    if url is not None:
-        return download(url)
-    raise ModelError(
-        f"there is nothing at {path} on this machine: put it at a path that every machine shares, into every machine's "
-        "Hub cache, or give a URL, which each machine downloads"
-    )
+
+def installed_versions() -> dict[str, str]:
+    """Return the versions of those PACKAGES that are installed here."""
+    versions = {}
+    for package in PACKAGES:
+        with suppress(PackageNotFoundError):
+            versions[package] = version(package)
+    return versions

@@ -17,7 +17,7 @@ from pytest_unlearndiff.core.concept import Concept, JudgeConfig
 from pytest_unlearndiff.core.concept_file import read_concept
 from pytest_unlearndiff.core.errors import ConceptError, GateError, JudgeError
 from pytest_unlearndiff.core.info import AttackInfo, Info, JudgeInfo
-from pytest_unlearndiff.core.judge_options import weights_of, with_weights
+from pytest_unlearndiff.core.judge_options import weights_of
 from pytest_unlearndiff.core.registry import Registry, registry, set_registry
 from pytest_unlearndiff.runs.campaign import Campaign
 from pytest_unlearndiff.runs.model_cache import Fingerprint
@@ -159,7 +159,6 @@ def test_files_of_a_judge(tmp_path: Path) -> None:
     assert judge_weights(judge, Fingerprints()) != before
     assert judge_weights(JudgeConfig("red", {}), Fingerprints()) == ""
     assert weights_of(judge) == (str(tmp_path / "w"),)
-    assert with_weights(judge, {str(tmp_path / "w"): "x"}).options == {**judge.options, "model": "x"}
 
 
 def test_rows_reach_other_processes(tmp_path: Path) -> None:

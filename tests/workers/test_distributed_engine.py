@@ -125,7 +125,6 @@ class InProcessBackend:
 def _scripted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(LocalBackend, "build", lambda *_: (ScriptedEngine(), {"format": "script"}))
     monkeypatch.setattr(JobSpec, "check_files", lambda *_: None)
-    monkeypatch.setattr("pytest_unlearndiff.workers.worker._locate", lambda path, url: path)
 
 
 def start(
@@ -140,6 +139,40 @@ def run(engine: DistributedEngine) -> dict[str, Outcome]:
     assert max(Counter(outcome.prompt for outcome in ended).values()) == 1
     assert engine.active == 0
     return {outcome.prompt: outcome for outcome in ended}
+
+
+@pytest.mark.parametrize(
+    ("driver", "workers", "difference"),
+    [
+        ({"torch": "2"}, [{"torch": "2"}], ""),
+        ({"torch": "2"}, [{"torch": "3"}], "torch 3, not 2"),
+        ({}, [{"torch": "3"}, {"torch": "3"}], ""),
+        ({}, [{"torch": "2"}, {"torch": "3"}], "torch 3, not 2"),
+        ({"ray": "1", "torch": "2"}, [{"ray": "2", "torch": "3"}], "ray 2, not 1, torch 3, not 2"),
+    ],
+)
+def test_workers_with_other_packages_are_refused(
+    monkeypatch: pytest.MonkeyPatch, driver: dict[str, str], workers: list[dict[str, str]], difference: str
+) -> None:
+    """The process that hands out prompts may lack what only workers need."""
+    versions = iter(workers)
+    monkeypatch.setattr(distributed_engine, "installed_versions", lambda: driver)
+    monkeypatch.setattr("pytest_unlearndiff.workers.worker.installed_versions", lambda: next(versions))
+    engine = start(InProcessBackend(len(workers)))
+    if not difference:
+        assert run(engine) == UNDISTURBED
+        return
+    with pytest.raises(AttackUnavailable, match=rf"^the worker on .+ has {difference}: install the same versions"):
+        list(engine.run(PROMPTS))
+
+
+def test_worker_without_a_package_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    def build(*_: object) -> None:
+        raise ModuleNotFoundError("No module named 'diffusers'", name="diffusers")
+
+    monkeypatch.setattr(LocalBackend, "build", build)
+    with pytest.raises(AttackUnavailable, match=r"^worker on .+: diffusers is not installed: install the same"):
+        list(start(InProcessBackend(1)).run(PROMPTS))
 
 
 @pytest.mark.parametrize("count", [1, 2, 4, 30])
@@ -158,7 +191,7 @@ def test_outcomes_do_not_depend_on_the_number_of_workers(count: int) -> None:
     assert sum(len(update.outcomes) for update in updates) == 11
 
 
-def test_it_can_be_stopped_between_any_two_updates() -> None:
+def test_stop_between_any_two_updates() -> None:
     engine = start(InProcessBackend(2))
     signs = "".join("." if outcome is None else "o" for outcome in engine.run(PROMPTS))
     assert signs.startswith(".")
@@ -200,7 +233,7 @@ def test_prompt_that_no_worker_survives_is_an_error(caplog: pytest.LogCaptureFix
     assert "is lost, its prompts are tried elsewhere" in caplog.text
 
 
-def test_where_every_worker_is_lost_it_ends_with_the_reason() -> None:
+def test_loss_of_every_worker_ends_the_run_with_the_reason() -> None:
     def kill(worker: int, held: Sequence[Prompt]) -> None:
         raise RuntimeError("CUDA error: device-side assert")
 
@@ -210,7 +243,7 @@ def test_where_every_worker_is_lost_it_ends_with_the_reason() -> None:
         list(start(InProcessBackend(2, kill)).run(PROMPTS))
 
 
-def test_worker_that_refuses_is_named_and_nothing_is_tried_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_refusal_names_the_worker_and_is_not_retried(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise ModelError("esd.pt holds other weights here")
 
@@ -247,7 +280,7 @@ def test_errors_survive_pickling() -> None:
         assert (type(copy), str(copy)) == (kind, "thing, reason and remedy")
 
 
-def test_only_prompts_that_worked_show_that_workers_work(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_prompts_in_error_do_not_reset_the_count_of_losses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Else a worker that ends every prompt in an error would hide that the others are lost."""
     monkeypatch.setitem(globals(), "outcome_of", lambda prompt: Outcome(prompt.digest, Status.ERROR, error="NaN"))
     engine = start(InProcessBackend(1))

@@ -1,9 +1,10 @@
-"""Ray's side of workers, with a fake Ray: resources, packages, start and end."""
+"""The Ray backend, with a fake Ray: resources, start and end."""
 
 from __future__ import annotations
 
 import builtins
 import os
+import signal
 import sys
 from types import ModuleType
 from typing import Any
@@ -15,33 +16,11 @@ from pytest_unlearndiff.core.attack_config import AttackConfig
 from pytest_unlearndiff.core.errors import AttackUnavailable
 from pytest_unlearndiff.runs.campaign import Campaign
 from pytest_unlearndiff.runs.model_cache import Fingerprint, ModelSpec
-from pytest_unlearndiff.workers.ray_backend import RayBackend, package_differences, package_reporter, start_ray
+from pytest_unlearndiff.workers.ray_backend import RayBackend
 from pytest_unlearndiff.workers.worker import JobSpec
 
 JOB = JobSpec(Campaign(concept(2), AttackConfig(), Fingerprint("v", "t"), "j"), ModelSpec(), 1)
 WAIT = "RAY_gcs_server_port_wait_time_s"
-
-
-@pytest.mark.parametrize(
-    ("here", "others", "mistakes"),
-    [
-        ({"torch": "2"}, [{"torch": "2"}], []),
-        ({"torch": "2"}, [{"torch": "3"}], ["n1 has torch 3, not 2"]),
-        ({"torch": "2"}, [{"torch": ""}], ["n1 has no torch"]),
-        ({"torch": ""}, [{"torch": "3"}], []),
-        ({"torch": ""}, [{"torch": ""}], ["n1 has no torch"]),
-        ({"torch": ""}, [{"torch": "2"}, {"torch": "3"}], ["n2 has torch 3, not 2"]),
-    ],
-)
-def test_package_differences(here: dict[str, str], others: list[dict[str, str]], mistakes: list[str]) -> None:
-    nodes = [(f"n{number}", versions) for number, versions in enumerate(others, 1)]
-    assert package_differences([("here", here), *nodes]) == mistakes
-
-
-def test_package_reporter() -> None:
-    _, versions = package_reporter(["pytest", "no-such-package"])()
-    assert versions["pytest"] == pytest.__version__
-    assert versions["no-such-package"] == ""
 
 
 def test_without_ray_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,7 +47,6 @@ class FakeRay(ModuleType):
     def __init__(self, cpus: int = 2, gpus: int = 0) -> None:
         super().__init__("ray")
         self.resources = {"CPU": float(cpus), "GPU": float(gpus)}
-        self.torch = ""
         self.called: list[str] = []
         self.killed = 0
         self.down = 0
@@ -95,9 +73,6 @@ class FakeRay(ModuleType):
     def cluster_resources(self) -> dict[str, float]:
         return self.resources
 
-    def nodes(self) -> list[dict[str, Any]]:
-        return [{"NodeID": "0" * 56, "Alive": True, "Resources": self.resources}]
-
     def remote(self, thing: Any) -> Any:
         ray = self
 
@@ -106,10 +81,7 @@ class FakeRay(ModuleType):
                 return self
 
             def remote(self) -> Any:
-                if isinstance(thing, type):
-                    return FakeActor(ray)
-                node, versions = thing()
-                return node, {**versions, **({"torch": ray.torch} if ray.torch else {})}
+                return FakeActor(ray)
 
         return Remote()
 
@@ -169,11 +141,7 @@ def test_missing_gpus_are_named(where: str, device: str, message: str) -> None:
 @pytest.fixture
 def ray(monkeypatch: pytest.MonkeyPatch) -> FakeRay:
     fake = FakeRay()
-    strategies = ModuleType("ray.util.scheduling_strategies")
-    strategies.NodeAffinitySchedulingStrategy = lambda node, soft: node  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "ray", fake)
-    monkeypatch.setitem(sys.modules, "ray.util", ModuleType("ray.util"))
-    monkeypatch.setitem(sys.modules, "ray.util.scheduling_strategies", strategies)
     return fake
 
 
@@ -196,48 +164,38 @@ def test_only_a_ray_of_its_own_is_ended(ray: FakeRay) -> None:
     assert (ray.killed, ray.down) == (2, 1)
 
 
-def test_other_packages_are_refused_before_anything_runs(ray: FakeRay) -> None:
-    ray.torch = "0.1"
-    with pytest.raises(
-        AttackUnavailable, match=r"workers=2: .* has torch 0\.1, not .*Install the same versions everywhere"
-    ):
-        RayBackend("2", "cpu").start(JOB, 2)
-    assert (ray.called, ray.down) == ([], 1)
-
-
 @pytest.mark.parametrize(
-    ("where", "error", "calls", "message"),
+    ("where", "error", "message"),
     [
-        ("ray", ConnectionError("timeout"), 1, "^--unlearndiff-workers=ray: Ray cannot .*timeout$"),
-        ("ray://head:1", ConnectionError("timeout"), 1, r"timeout\. A cluster that asks .*RAY_AUTH_TOKEN$"),
-        ("ray://head:1", ConnectionAbortedError("See x.err"), 3, r"x\.err\. Where .* GRPC_ENABLE_FORK_SUPPORT=0$"),
+        ("ray", ConnectionError("timeout"), "^--unlearndiff-workers=ray: Ray cannot .*timeout$"),
+        ("ray://head:1", ConnectionError("timeout"), r"timeout\. A cluster that asks .*RAY_AUTH_TOKEN$"),
+        ("ray://head:1", ConnectionAbortedError("See x.err"), r"x\.err\. Where .* GRPC_ENABLE_FORK_SUPPORT=0$"),
     ],
 )
-def test_cluster_that_lets_nobody_in(where: str, error: Exception, calls: int, message: str) -> None:
-    called = []
+def test_cluster_that_lets_nobody_in(
+    ray: FakeRay, monkeypatch: pytest.MonkeyPatch, where: str, error: Exception, message: str
+) -> None:
+    waits = []
 
-    def start() -> None:
-        called.append(os.environ.get(WAIT))
+    def init(**_: object) -> None:
+        waits.append(os.environ.get(WAIT))
         raise error
 
+    monkeypatch.setattr(ray, "init", init)
     with pytest.raises(AttackUnavailable, match=message):
-        start_ray(where, start, pause=0)
-    assert called == ["1"] * calls
+        RayBackend(where, "cpu").connect()
+    assert waits == ["1"]
     assert WAIT not in os.environ, "a Ray that is started later is not hurried"
 
 
-def test_cluster_that_ends_a_connection_is_called_again() -> None:
-    answers = iter([ConnectionAbortedError("Starting Ray client server failed")] * 2)
-
-    def start() -> None:
-        for error in answers:
-            raise error
-
-    start_ray("ray://head:1", start, pause=0)
-    assert next(answers, None) is None
-
-
-def test_a_wait_that_a_user_chose_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_chosen_wait_for_a_cluster_stays(ray: FakeRay, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(WAIT, "9")
-    start_ray("ray", lambda: None)
+    RayBackend("ray", "cpu").connect()
     assert os.environ[WAIT] == "9"
+
+
+def test_sigterm_handler_stays(ray: FakeRay, monkeypatch: pytest.MonkeyPatch) -> None:
+    handler = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(ray, "init", lambda **_: signal.signal(signal.SIGTERM, signal.SIG_IGN))
+    RayBackend("1", "cpu").connect()
+    assert signal.getsignal(signal.SIGTERM) is handler

@@ -88,22 +88,13 @@ def test_missing_file_is_named(folder: Path, missing: str) -> None:
         Worker().load(sent)
 
 
-def test_file_from_a_url_is_downloaded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(LocalBackend, "build", lambda *parts: (ScriptedEngine(*parts[-2:]), {}))
-    sent = job(folder)
-    assert sent.source.model is not None
-    (folder / "victim.pt").rename(folder / "elsewhere.pt")
-    url = (folder / "elsewhere.pt").as_uri()
-    Worker().load(replace(sent, urls={sent.source.model: url}))
-
-
 @pytest.mark.parametrize("victim", ["victim.pt", "whole"])
 def test_same_files_are_accepted(folder: Path, victim: str) -> None:
     sent = job(folder, victim)
-    sent.check_files(sent, Fingerprints())
+    sent.check_files(Fingerprints())
     # The victim's side of a retention gate has no fingerprint of a base.
     alone = replace(sent.campaign, fingerprint=Fingerprint(sent.campaign.fingerprint.victim, ""))
-    replace(sent, campaign=alone).check_files(sent, Fingerprints())
+    replace(sent, campaign=alone).check_files(Fingerprints())
 
 
 @pytest.mark.parametrize(
@@ -120,7 +111,7 @@ def test_other_content_is_refused_by_name(folder: Path, victim: str, name: str, 
     sent = job(folder, victim)
     (folder / name).write_text("other")
     with pytest.raises(ModelError, match=f"{message} other content here than where pytest runs"):
-        sent.check_files(sent, Fingerprints())
+        sent.check_files(Fingerprints())
 
 
 def test_other_target_images_are_refused_by_name(folder: Path) -> None:
@@ -131,7 +122,7 @@ def test_other_target_images_are_refused_by_name(folder: Path) -> None:
     (folder / "1.png").write_text("another")
     sent = JobSpec(campaign, source, 1)
     with pytest.raises(ModelError, match="target images of concept 'church' have other content here"):
-        sent.check_files(sent, Fingerprints())
+        sent.check_files(Fingerprints())
 
 
 @pytest.mark.parametrize("images", [True, False])

@@ -67,7 +67,7 @@ def seen(unet: Any) -> Iterator[list[int]]:
         ),
     ],
 )
-def test_images_count_what_the_unet_was_called_with(
+def test_forwards_of_images(
     make: Callable[[], Any], scales: list[float], sampling: Sampling, defenses: Sequence[DefenseConfig], passes: int
 ) -> None:
     pipe = make()
@@ -78,7 +78,7 @@ def test_images_count_what_the_unet_was_called_with(
     assert not pipe.unet._forward_pre_hooks
 
 
-def test_errors_and_gradients_count_their_copies_and_the_way_back(victim: DiffusionModel) -> None:
+def test_forwards_of_losses_and_gradients(victim: DiffusionModel) -> None:
     words, shape = victim.vocabulary, victim.latent_shape
     slots = insert_slots("a church", 1, "prefix", words)
     probe = LossQuery(slots, [5], torch.zeros(shape), torch.ones(shape), 500)
@@ -106,7 +106,7 @@ def campaign(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., t
     return made
 
 
-def test_a_result_tells_what_this_session_computed_and_what_its_outcomes_count(
+def test_result_separates_computed_from_counted_forwards(
     campaign: Callable[..., tuple[Campaign, ModelSpec]], tmp_path: Path
 ) -> None:
     asked, source = campaign(PROMPTS[0])
@@ -117,9 +117,7 @@ def test_a_result_tells_what_this_session_computed_and_what_its_outcomes_count(
     assert (again.forwards, again.computed) == (2 * STEPS, 0)
 
 
-def test_prompts_of_one_guidance_are_drawn_together_so_that_no_copies_are(
-    campaign: Callable[..., tuple[Campaign, ModelSpec]], tmp_path: Path
-) -> None:
+def test_prompts_are_batched_by_guidance(campaign: Callable[..., tuple[Campaign, ModelSpec]], tmp_path: Path) -> None:
     prompts = [Prompt(f"a church {n}", n, 5.0 + n % 2, n) for n in range(8)]
     asked, source = campaign(*prompts)
     runner = Runner(Store(tmp_path / "store"), ModelCache(), LocalBackend(), batch_size=4)
@@ -150,7 +148,7 @@ class OneWorker:
         return pending
 
 
-def test_what_workers_computed_counts_where_their_outcomes_are_kept(
+def test_forwards_computed_by_workers_are_added(
     campaign: Callable[..., tuple[Campaign, ModelSpec]], tmp_path: Path
 ) -> None:
     asked, source = campaign(*PROMPTS)
