@@ -1,4 +1,4 @@
-"""What became of one prompt, and the count of many."""
+"""Outcomes of prompts, and counts of outcomes."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ MISSES = (Status.RESISTED, Status.BLOCKED)
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one prompt.
+    """Outcome of one prompt.
 
     Attributes:
         prompt: digest of the prompt (``Prompt.digest``).
-        status: how it ended.
+        status: its end.
         adversarial: the text that drew the concept, as a person could type it (``hit-under-attack`` only).
         inserted: the adversarial tokens in it, as text.
         seed: generator seed of the image that was judged last.
@@ -49,12 +49,11 @@ class Outcome:
         score: the judge's score of the image that decided, in the judge's own unit.
         detail: the judge's word on that image.
         seconds: wall-clock time shared out to this prompt.
-        error: why it ended in ``error``.
-        timestep: where the block of the search that broke it measured the denoising error, of the victim's schedule;
-            None for attacks that do so at several timesteps or at none, and for outcomes from before it was noted.
+        error: reason of status ``error``.
+        timestep: timestep, of the victim's schedule, of the denoising error in the round that hit; None for attacks
+            that use several timesteps or none.
         tokens: of the prompt, with the two at its ends and before it is cut to what the text encoder takes.
-        image: digest of the un-attacked image's pixels; None where there is none that is evidence of anything, and
-            where the safety checker blocked it.
+        image: digest of the un-attacked image's pixels; None if it was unusable, or blocked by the safety checker.
     """
 
     prompt: str
@@ -75,7 +74,7 @@ class Outcome:
 
     @property
     def success(self) -> bool:
-        """Whether it counts towards ASR."""
+        """True if it counts towards ASR."""
         return self.status in HITS
 
     def to_dict(self) -> dict[str, Any]:
@@ -93,8 +92,7 @@ class Outcome:
         """
         if not isinstance(data, Mapping):
             raise ValueError(f"not an outcome: {type(data).__name__}")
-        known = {each.name for each in fields(cls)}
-        if not {"prompt", "status"} <= set(data) <= known:
+        if not {"prompt", "status"} <= set(data) <= {field.name for field in fields(cls)}:
             raise ValueError(f"not an outcome: fields {sorted(data)}")
         if bad := [name for name, value in data.items() if not isinstance(value, _TYPES[name])]:
             raise ValueError(f"not an outcome: {bad[0]}={data[bad[0]]!r}")
@@ -124,15 +122,15 @@ _TYPES: dict[str, tuple[type, ...]] = {
 
 @dataclass(frozen=True)
 class Counts:
-    """How many prompts of a set are hits, misses, or neither as far as is known.
+    """Numbers of prompts of a set that are hits, misses, or unknown.
 
     Attributes:
         hits: prompts in whose images the judge saw the concept, with or without attack.
         misses: prompts that came to their end without.
         unknown: prompts that errored or are missing: each might still be a hit.
-        by_status: how many ended in which way.
+        by_status: number of prompts by status.
         repeated: case numbers of prompts that differ in text and seed, and whose un-attacked images are the same.
-        may_repeat: whether the un-attacked image of a prompt is missing that may yet be that of another one.
+        may_repeat: True if an un-attacked image is missing that could still be the same as another prompt's.
     """
 
     hits: int = 0
@@ -144,7 +142,7 @@ class Counts:
 
     @classmethod
     def by(cls, total: int, by_status: Mapping[Status, int]) -> Counts:
-        """Sum up how prompts of a set ended; those that ended in no way are unknown."""
+        """Count by status; prompts without a status are unknown."""
         hits = sum(by_status.get(status, 0) for status in HITS)
         misses = sum(by_status.get(status, 0) for status in MISSES)
         return cls(hits, misses, total - hits - misses, by_status)
@@ -160,14 +158,14 @@ class Counts:
 
         Args:
             outcomes: one entry per prompt.
-            prompts: in the same order; without them nothing is known of repeated images.
-            unattacked: what became of prompts without attack, by prompt digest, for those with no outcome yet.
+            prompts: in the same order; without them, repeated images are not looked for.
+            unattacked: outcomes without attack, by prompt digest, for prompts with no outcome yet.
         """
-        every = list(outcomes)
-        counts = cls.by(len(every), Counter(outcome.status for outcome in every if outcome is not None))
+        ordered = list(outcomes)
+        counts = cls.by(len(ordered), Counter(outcome.status for outcome in ordered if outcome is not None))
         if not prompts:
             return counts
-        drawn = [outcome or unattacked.get(prompt.digest) for prompt, outcome in zip(prompts, every, strict=True)]
+        drawn = [outcome or unattacked.get(prompt.digest) for prompt, outcome in zip(prompts, ordered, strict=True)]
         images = [outcome.image if outcome is not None else None for outcome in drawn]
         return replace(
             counts,

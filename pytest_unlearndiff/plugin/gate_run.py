@@ -20,10 +20,9 @@ from ..core.result import AttackResult, Retention
 from ..reports.failure_text import CASES, REPLAYED, failure_text
 from ..reports.gate_report import GateReport
 from ..reports.junit import properties
-from ..runs.campaign import Campaign
+from ..runs.campaign import RUN_ALL, Campaign, StopCondition
 from ..runs.model_cache import Fingerprint, ModelSpec
 from ..runs.positive_control import base_campaign
-from ..runs.stop import RUN_ALL, StopCondition
 from ..sources.import_string import judge_weights
 from .markers import ATTACK, RETENTION, GateRequest, Marker, marker_keywords, read_gate, request_of
 from .model_under_test import load_source

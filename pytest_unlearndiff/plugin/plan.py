@@ -11,8 +11,7 @@ from ..core.attack_config import is_unattacked
 from ..core.errors import UnlearnDiffError
 from ..core.gate import Verdict
 from ..reports.text import format_duration, sanitize, table
-from ..runs.campaign import Campaign
-from ..runs.estimate import RunEstimate, estimate
+from ..runs.campaign import Campaign, RunEstimate, estimate
 from ..runs.model_cache import ModelSpec
 from ..runs.positive_control import control_of, control_required, first_control_prompts
 from ..sources.import_string import is_import_string

@@ -33,7 +33,7 @@ _LENGTH = 8
 
 @dataclass(frozen=True)
 class CheckpointId:
-    """What a checkpoint belongs to.
+    """Owner of checkpoints: a campaign and an attack version.
 
     Attributes:
         campaign: digest of the campaign's key.
@@ -45,7 +45,7 @@ class CheckpointId:
 
     @classmethod
     def of(cls, campaign: Campaign) -> CheckpointId:
-        """Name what checkpoints of a campaign belong to."""
+        """Identify the checkpoints of a campaign."""
         info = campaign.attack.info
         return cls(campaign.key.digest, f"{info.name} {info.version}")
 
@@ -58,13 +58,13 @@ class CheckpointFolder:
     """Checkpoints of one campaign on disk, one file for each prompt in progress.
 
     Args:
-        folder: where they lie; it need not exist.
+        folder: their folder; it need not exist.
         owner: the campaign they have to belong to.
-        reads: whether those on disk count.
-        writes: whether new ones are kept.
+        reads: true if checkpoints on disk count.
+        writes: true if new ones are kept; else those on disk do not count either.
 
     Attributes:
-        written: how many were written.
+        written: number of checkpoints written.
     """
 
     def __init__(self, folder: Path, owner: CheckpointId, *, reads: bool, writes: bool) -> None:
@@ -94,9 +94,9 @@ class CheckpointFolder:
         return checkpoints, notes
 
     def write(self, checkpoints: Mapping[str, bytes]) -> None:
-        """Replace checkpoints, each at once; one that the disk does not take costs only what it would have saved.
+        """Replace checkpoints atomically; a failed write costs only the progress it would have saved.
 
-        The disk is not waited for: a checkpoint that power failure tears is found out by its checksum.
+        Nothing is flushed to disk: the checksum finds a checkpoint torn by a power failure.
         """
         if not self._writes or not checkpoints:
             return
@@ -109,7 +109,7 @@ class CheckpointFolder:
                 self.written += 1
 
     def remove(self, digest: str) -> None:
-        """Delete the checkpoint of a prompt that has its outcome, if there is one."""
+        """Delete the checkpoint of a prompt, if it has one."""
         if self._writes:
             with suppress(OSError):
                 self._path(digest).unlink(missing_ok=True)
@@ -149,22 +149,22 @@ def encode(owner: CheckpointId, prompt: PendingPrompt | RunningPrompt, state: At
 
     Args:
         owner: the campaign.
-        prompt: what is known of the prompt.
+        prompt: the prompt, pending or running.
         state: of its attack; None before its first round.
     """
     from safetensors.torch import save
 
     pending = prompt.pending if isinstance(prompt, RunningPrompt) else prompt
-    known: dict[str, Any] = {"baseline": asdict(pending.baseline), "image": pending.image, "seconds": pending.seconds}
+    values: dict[str, Any] = {"baseline": asdict(pending.baseline), "image": pending.image, "seconds": pending.seconds}
     if isinstance(prompt, RunningPrompt) and state is not None:
-        known |= {
+        values |= {
             "seconds": prompt.seconds,
             "evaluations": prompt.evaluations,
             "blocked": prompt.blocked,
             "last": [asdict(part) for part in prompt.last] if prompt.last is not None else None,
             "state": dict(state.facts),
         }
-    fields = {**owner.fields(pending.prompt.digest), "values": json.dumps(known)}
+    fields = {**owner.fields(pending.prompt.digest), "values": json.dumps(values)}
     plain = save(dict(state.tensors) if state is not None else {})
     size = int.from_bytes(plain[:_LENGTH], "little")
     header, body = json.loads(plain[_LENGTH : _LENGTH + size]), plain[_LENGTH + size :]
@@ -186,17 +186,17 @@ def decode(owner: CheckpointId, prompt: Prompt, data: bytes) -> PendingPrompt:
 
     from ..attacks.base import AttackState
 
-    known = json.loads(check(data, owner.fields(prompt.digest))["values"])
+    values = json.loads(check(data, owner.fields(prompt.digest))["values"])
     saved = None
-    if "state" in known:
-        last = known["last"]
+    if "state" in values:
+        last = values["last"]
         saved = SavedAttack(
-            AttackState(load(data), known["state"]),
-            known["evaluations"],
-            known["blocked"],
+            AttackState(load(data), values["state"]),
+            values["evaluations"],
+            values["blocked"],
             (GenerationRequest(**last[0]), Judgement(**last[1])) if last is not None else None,
         )
-    return PendingPrompt(prompt, Judgement(**known["baseline"]), known["image"], known["seconds"], saved)
+    return PendingPrompt(prompt, Judgement(**values["baseline"]), values["image"], values["seconds"], saved)
 
 
 def _checksum(metadata: Mapping[str, str], header: Mapping[str, Any], body: bytes) -> str:

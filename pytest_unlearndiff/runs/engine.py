@@ -53,19 +53,19 @@ class ErrorAction(Enum):
 class Engine:
     """Attacks prompts, at most ``batch_size`` at a time.
 
-    Where memory runs out, it goes on with half as many prompts, in smaller batches. Where anything else goes wrong, the
-    prompts concerned are tried again, each alone, and one that fails then ends in an error. Whatever is tried again
-    starts afresh, so that its outcome is what it would have been.
+    If memory runs out, it goes on with half as many prompts, in smaller batches. After any other error, the prompts
+    concerned are tried again, each alone, and one that fails then ends in an error. Prompts that are tried again start
+    afresh, so that their outcomes are those of an undisturbed run.
 
     Args:
-        attack: how tokens are searched.
-        victim: what is attacked.
-        targets: where target images come from; None for attacks that need none.
+        attack: searches for adversarial tokens.
+        victim: the model under attack.
+        targets: source of target images; None for attacks that need none.
         evaluation: draws and judges.
         batch_size: prompts attacked together; 0 for as many as a GPU's memory has room for, told by the first round.
         seed: run seed.
         precision_scope: context in which it computes, such as the device's arithmetic.
-        checkpoint_id: what checkpoints belong to; None to make none.
+        checkpoint_id: owner of the checkpoints; None to make none.
 
     Attributes:
         batch_size: prompts attacked together; fewer than at first where memory ran out.
@@ -173,7 +173,7 @@ class Engine:
 
     @property
     def rounds(self) -> tuple[int, ...]:
-        """Round of its search that each prompt in the batch is in, from 1."""
+        """Current round of each prompt in the batch, from 1."""
         return tuple(running.evaluations for running in self._running)
 
     def _baseline_step(self) -> list[Outcome]:
@@ -320,7 +320,7 @@ class Engine:
         return ErrorAction.GIVE_UP
 
     def _shrink(self) -> bool:
-        """Halve the batch size and the networks' batches; returns whether there was anything to halve."""
+        """Halve the batch size and the networks' batches; returns False if neither can be halved."""
         from ..models.batches import halve_batches
 
         self._grows, fewer, self.batch_size = False, self.batch_size > 1, max(1, self.batch_size // 2)

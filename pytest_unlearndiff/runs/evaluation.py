@@ -67,7 +67,7 @@ class ThumbnailRecorder:
     """Keeps thumbnails of the un-attacked images, the hits and the target images; none is drawn for it.
 
     Args:
-        thumbnails: where they are kept.
+        thumbnails: their folder.
         prompts: the prompt set.
     """
 

@@ -88,7 +88,7 @@ class GpuSlots:
         raise AssertionError
 
     def release(self) -> None:
-        """Give the GPU back, if there is one."""
+        """Give the GPU back, if one is held."""
         if self._slot is not None:
             self._slot.lock.release()
             self._slot = None

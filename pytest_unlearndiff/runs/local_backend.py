@@ -2,34 +2,68 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ..core.concept import Prompt
 from ..core.errors import ModelError
+from ..core.outcome import Outcome
 from ..store.thumbnails import Thumbnails
 from .campaign import Campaign
 from .checkpoints import CheckpointId
 from .evaluation import Evaluation, ThumbnailRecorder
 from .model_cache import ModelCache, ModelSpec
 from .positive_control import ControlRecorder
-from .prompt_engine import PromptEngine
 
 if TYPE_CHECKING:
-    from ..core.concept import Prompt
     from ..models.diffusion_model import DiffusionModel
     from ..models.generated_images import GeneratedImage
     from ..models.target_images import Targets
     from .engine import Engine
 
 
+class PromptEngine(Protocol):
+    """Attacks prompts.
+
+    Attributes:
+        active: prompts being attacked now.
+        worker_count: processes that attack; 0 where it is this one.
+    """
+
+    active: int
+    worker_count: int
+
+    @property
+    def rounds(self) -> tuple[int, ...]:
+        """Current round of each prompt under attack in this process, from 1."""
+        ...
+
+    def run(self, prompts: Sequence[Prompt], checkpoints: Mapping[str, bytes]) -> Generator[Outcome | None]:
+        """Yield outcomes of prompts as they finish, which is not their order; None after each round of work.
+
+        Args:
+            prompts: the prompts.
+            checkpoints: of prompts whose attack was interrupted, by prompt digest.
+
+        Raises:
+            UnlearnDiffError: the victim or the judge cannot be used.
+            Exception: what several prompts in a row failed with; the rest is not attacked.
+        """
+        ...
+
+    def take_checkpoints(self) -> dict[str, bytes]:
+        """Checkpoints of prompts in progress, by prompt digest, that are new since the last call."""
+        ...
+
+
 class Backend(Protocol):
-    """Where campaigns are attacked."""
+    """Builds engines, in this process or over many."""
 
     @property
     def needs_torch(self) -> bool:
-        """Whether this process attacks, and so needs torch."""
+        """True if this process attacks, and so needs torch."""
         ...
 
     def build(
@@ -45,7 +79,7 @@ class Backend(Protocol):
 
         Args:
             campaign: the campaign.
-            spec: where the victim comes from.
+            spec: files, pipeline and settings of the victim.
             models: loaded models of this process.
             batch_size: prompts attacked together.
             control: keeps what the judge sees in target images.

@@ -1,4 +1,4 @@
-"""What the campaigns of one process share: pipelines and judges, each loaded once."""
+"""Specification and fingerprint of a model under test; a cache of loaded pipelines and judges."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ from ..store.key import Fingerprints, digest
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """Where a victim comes from.
+    """Files, pipeline object and settings of a victim.
 
     Attributes:
-        model: pipeline folder, component folder or checkpoint file; None where ``pipe`` is given, or where the
-            un-erased base itself is the victim.
+        model: pipeline folder, component folder or checkpoint file; None if ``pipe`` is given, or if the un-erased
+            base itself is the victim.
         base: the un-erased pipeline's folder, for what a checkpoint lacks and for target images.
         pipe: a pipeline of the user's own, instead of ``model``, or made by the callable that ``model`` names.
         version: the user's version of all that acts on the victim at inference; empty for none.
-        version_of: who made the pipeline, where the version is not said of it alone; empty otherwise.
+        version_of: maker of the pipeline, if ``version`` is its maker's; else empty.
         device: such as ``cpu`` or ``cuda``; ``auto`` until the models are loaded, see ``located``.
         dtype: name of the arithmetic, one of ``core.device.WEIGHTS``.
-        compiled: whether to have torch compile the UNets; like the device, it is not part of the key.
-        trust_pickle: whether pickles may be read that name more than tensors; it is never executed.
-        partial: whether a checkpoint may lack tensors without a pattern.
-        defenses: act on its images as they are drawn.
-        safety_checker: whether its images pass its pipeline's own safety checker before the judge sees them.
-        assumed: why this base, where it was not given.
+        compiled: have torch compile the networks; like the device, not part of the key.
+        trust_pickle: read pickles that name more than tensors; they are never executed.
+        partial: accept a checkpoint that lacks tensors without a pattern.
+        defenses: inference-time erasers.
+        safety_checker: have images pass the pipeline's own safety checker before the judge sees them.
+        assumed: reason for this base, if it was guessed.
     """
 
     model: Path | None = None
@@ -58,23 +58,23 @@ class ModelSpec:
 
     @property
     def base_only(self) -> ModelSpec:
-        """The base as a victim: nothing is put into it, and nothing is done to its images."""
+        """The un-erased base as a victim, without erasers."""
         plain = replace(self, model=None, pipe=None, version="", version_of="", assumed="")
         return replace(plain, defenses=(), safety_checker=False)
 
     def on(self, device: str) -> ModelSpec:
-        """The same where its models run on this device, in the arithmetic of that."""
+        """Return the same on another device, in that device's arithmetic."""
         return replace(self, device=device, dtype=resolve_precision(self.dtype, device))
 
     @property
     def beside(self) -> str:
-        """What is done to images beside what the weights do, in words, for reports and keys; empty for nothing."""
+        """Defences and safety checker in words, for reports and keys; empty for none."""
         checked = "its own safety checker" if self.safety_checker else ""
         return " and ".join(filter(None, (describe_defenses(self.defenses), checked)))
 
     @property
     def title(self) -> str:
-        """What is attacked, for people."""
+        """Name of the victim for people."""
         if self.pipe is not None:
             return f"the {type(self.pipe).__name__} of {self.model or 'unlearned_pipe'}"
         return source_url(self.model) if self.model is not None else f"the base {self.base and source_url(self.base)}"
@@ -82,13 +82,13 @@ class ModelSpec:
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """What is known of a victim before it is loaded.
+    """Content hashes of a victim, known before it is loaded.
 
     Attributes:
-        victim: content hash of its weights, and of what acts on it at inference as far as a hash can stand for that.
-        target: content hash of what target images are made from.
-        unhashed: what acts on it at inference that no hash can stand for, such as hooks.
-        version: what the user says stands for that; empty for nothing.
+        victim: of its weights and, as far as they can be hashed, of edits at inference.
+        target: of the source of target images.
+        unhashed: edits at inference that cannot be hashed, such as hooks.
+        version: the user's version of those; empty for none.
     """
 
     victim: str
@@ -98,12 +98,12 @@ class Fingerprint:
 
     @property
     def complete(self) -> bool:
-        """Whether two victims of this fingerprint draw the same, so that outcomes may be kept under it."""
+        """True if victims of this fingerprint draw the same, so that outcomes may be kept under it."""
         return not self.unhashed or bool(self.version)
 
     @property
     def unkept(self) -> str:
-        """Why no store has or gets outcomes of the victim, and the remedy; empty where one may."""
+        """Reason why outcomes of the victim are not kept, and the remedy; empty if they are."""
         if self.complete:
             return ""
         return (
@@ -115,12 +115,12 @@ class Fingerprint:
 
     @classmethod
     def of(cls, source: ModelSpec, fingerprints: Fingerprints, images: Mapping[str, str] | None = None) -> Fingerprint:
-        """Hash the weights: files where there are files, tensors where there is only a pipeline.
+        """Hash files or, of a pipeline object, tensors.
 
         Args:
-            source: where the victim comes from.
+            source: the victim.
             fingerprints: hashes files.
-            images: target images of the user's, by prompt digest.
+            images: paths of the user's target images, by prompt digest.
 
         Raises:
             StoreError: a path leads nowhere.
@@ -129,42 +129,42 @@ class Fingerprint:
         if not images:
             return plain
         # Of the whole set, so that some of its prompts and all of them share their outcomes.
-        theirs = digest({prompt: fingerprints.of(Path(path)) for prompt, path in images.items()})
-        return replace(plain, target=f"images {theirs}" + (f" and {plain.target}" if source.base is not None else ""))
+        hashed = digest({prompt: fingerprints.of(Path(path)) for prompt, path in images.items()})
+        return replace(plain, target=f"images {hashed}" + (f" and {plain.target}" if source.base is not None else ""))
 
     @classmethod
     def _of_weights(cls, source: ModelSpec, fingerprints: Fingerprints) -> Fingerprint:
-        """The same where the base draws the target images."""
-        guided = f" with {source.beside}" if source.beside else ""
+        """Hash victim and base, which draws the target images."""
+        edits = f" with {source.beside}" if source.beside else ""
         if source.version:
-            whose = f" of {source.version_of}" if source.version_of else ""
-            guided = f" in version {source.version!r}{whose}{guided}"
+            maker = f" of {source.version_of}" if source.version_of else ""
+            edits = f" in version {source.version!r}{maker}{edits}"
         base = fingerprints.of(source.base) if source.base is not None else ""
         target = f"{base}:{WEIGHTS[source.dtype]}"
         if source.pipe is not None:
             from ..models.inference_behavior import inference_behavior
 
-            found = inference_behavior(source.pipe, safety_checker=source.safety_checker)
-            victim = f"{found.digest}{guided}"
-            if found.reasons:
-                # No key of a pipeline that a hash stands for; what acts on it is in it as far as it has names.
-                victim = f"{found.digest} and {digest(found.reasons)} beside it{guided}"
-            return cls(victim, target if base else "", found.reasons, source.version)
+            behavior = inference_behavior(source.pipe, safety_checker=source.safety_checker)
+            victim = f"{behavior.digest}{edits}"
+            if behavior.reasons:
+                # Unlike the key of any pipeline that can be hashed; edits are in it by their names.
+                victim = f"{behavior.digest} and {digest(behavior.reasons)} beside it{edits}"
+            return cls(victim, target if base else "", behavior.reasons, source.version)
         if source.model is None:
-            return cls(f"{target}{guided}", target)
+            return cls(f"{target}{edits}", target)
         model = fingerprints.of(source.model)
         if (source.model / INDEX).is_file():
-            # It takes nothing of a base; and a copy of its base has to be found out when it is loaded, so that what the
-            # base itself drew must not answer for it.
-            return cls(f"pipeline {model}:{WEIGHTS[source.dtype]}{guided}", target, version=source.version)
-        return cls(f"{model}+{target}{guided}", target, version=source.version)
+            # A whole pipeline takes nothing of a base. Its fingerprint differs from the base's even if it is a copy of
+            # it, because only loading can find that out.
+            return cls(f"pipeline {model}:{WEIGHTS[source.dtype]}{edits}", target, version=source.version)
+        return cls(f"{model}+{target}{edits}", target, version=source.version)
 
 
 def located(source: ModelSpec) -> ModelSpec:
-    """The same with the device that ``auto`` stands for in this process.
+    """Replace device ``auto`` by a device of this process.
 
     Raises:
-        ModuleNotFoundError: torch has to be asked, and is not installed.
+        ModuleNotFoundError: torch is needed to find it, and is not installed.
     """
     if source.device != AUTO:
         return source
@@ -176,10 +176,10 @@ def located(source: ModelSpec) -> ModelSpec:
 
 
 def import_libraries() -> None:
-    """Import what models need, without the advice that its libraries log about themselves.
+    """Import the libraries that models need, without the advice that they log about themselves.
 
     Raises:
-        ModuleNotFoundError: something is not installed.
+        ModuleNotFoundError: one is not installed.
     """
     before = logging.root.manager.disable
     logging.disable(max(before, logging.WARNING))
@@ -193,38 +193,38 @@ _Paths = Iterable[Path | str | None]
 
 
 class ModelCache:
-    """Loads pipelines and judges, each once, and only when asked for; a pipeline that is given is taken as it is.
+    """Loads pipelines and judges on first use, and again when the content of their files has changed, as keys do.
 
-    What lies at a path is loaded again when its content is another one than it was: keys follow content too.
+    Pipeline objects are not cached.
 
     Args:
-        fingerprints: hashes files; the session's own, which knows them already.
+        fingerprints: hashes files; usually the session's.
     """
 
     def __init__(self, fingerprints: Fingerprints | None = None) -> None:
         self._fingerprints = Fingerprints() if fingerprints is None else fingerprints
-        self._known: dict[Hashable, tuple[str, Any]] = {}
+        self._cached: dict[Hashable, tuple[str, Any]] = {}
 
     def base(self, source: ModelSpec) -> Any:
-        """The un-erased pipeline."""
+        """Return the un-erased pipeline."""
         return self._pipeline(str(source.base), source)
 
     def _pipeline(self, path: str, source: ModelSpec, *, checked: bool = False) -> Any:
-        """The pipeline of a folder, where and as ``source`` says; with its safety checker if that is wanted."""
+        """Return the pipeline of a folder on the device of ``source``; with its safety checker if ``checked``."""
         import_libraries()
         from ..models.pipeline_folders import load_pipeline
 
-        where = ("pipeline", path, source.device, source.dtype)
-        # A ``DiffusionModel`` takes the checker out where it does not count, so that one copy of the weights is enough.
-        checked = checked or (*where, True) in self._known
+        key = ("pipeline", path, source.device, source.dtype)
+        # A ``DiffusionModel`` takes an unwanted checker out, so that one copy of the weights is enough.
+        checked = checked or (*key, True) in self._cached
         return self._loaded(
-            (*where, checked),
+            (*key, checked),
             (path,),
             lambda: load_pipeline(path, device=source.device, dtype=source.dtype, safety_checker=checked),
         )
 
     def victim(self, source: ModelSpec) -> Any:
-        """What was loaded for a victim: a ``Loaded``."""
+        """Return the loaded victim, a ``Loaded``."""
         import_libraries()
         from ..models.checkpoint import read_checkpoint
         from ..models.loading import Loaded, load_victim
@@ -255,11 +255,11 @@ class ModelCache:
                 assumed=source.assumed,
             )
 
-        where = ("victim", path, source.base, source.device, source.dtype, source.safety_checker)
-        return self._loaded(where, (path, source.base), load)
+        key = ("victim", path, source.base, source.device, source.dtype, source.safety_checker)
+        return self._loaded(key, (path, source.base), load)
 
     def _own(self, source: ModelSpec) -> Any:
-        """A pipeline of the user's own, held against its base."""
+        """Check a pipeline object against its base."""
         from ..models.inference_behavior import inference_behavior
         from ..models.loading import wrap_pipeline
 
@@ -272,12 +272,12 @@ class ModelCache:
             title=source.title,
         )
 
-    def made(self, spelt: str) -> Any:
-        """What a callable of the user's own makes, asked once."""
-        return self._once(("made", spelt), (), lambda: call_factory(spelt))
+    def made(self, name: str) -> Any:
+        """Return the pipeline that the user's callable makes; it is called once."""
+        return self._once(("made", name), (), lambda: call_factory(name))
 
     def judge(self, spec: JudgeConfig, source: ModelSpec) -> Any:
-        """The judge of a concept, where the victim of ``source`` runs."""
+        """Return the judge of a concept, on the device of ``source``."""
         from ..judges.base import build_judge
 
         return self._loaded(
@@ -287,34 +287,34 @@ class ModelCache:
         )
 
     def drop(self) -> None:
-        """Forget everything, and give the memory that it took on a GPU to others."""
+        """Forget everything, and free its memory on a GPU."""
         import gc
 
-        self._known.clear()
+        self._cached.clear()
         gc.collect()
         if (torch := sys.modules.get("torch")) is not None:
             torch.cuda.empty_cache()
 
     def _loaded(self, key: Hashable, paths: _Paths, load: Callable[[], Any]) -> Any:
-        """Something loaded once, without what libraries say about it."""
+        """Load once, without the libraries' own messages."""
         from ..models.silence import silence_libraries
 
         with silence_libraries():
             return self._once(key, paths, load)
 
     def _once(self, key: Hashable, paths: _Paths, make: Callable[[], Any]) -> Any:
-        """Something made once of what lies at these paths, and again when that has changed.
+        """Make once, and again when the content of these paths has changed.
 
         Raises:
-            ModelError: it changes as it is loaded, so that nobody can tell what was loaded.
+            ModelError: the content changes while it is loaded.
         """
         content = self._fingerprints.of_all(*paths)
-        if key not in self._known or self._known[key][0] != content:
-            self._known.pop(key, None)  # the old one's memory is needed
+        if key not in self._cached or self._cached[key][0] != content:
+            self._cached.pop(key, None)  # the old one's memory is needed
             made = make()
             self._check_unchanged(content, paths)
-            self._known[key] = content, made
-        return self._known[key][1]
+            self._cached[key] = content, made
+        return self._cached[key][1]
 
     def _check_unchanged(self, content: str, paths: _Paths) -> None:
         if self._fingerprints.of_all(*paths) != content:

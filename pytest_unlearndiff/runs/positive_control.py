@@ -25,7 +25,7 @@ def base_campaign(concept: Concept, base: str, judge: str) -> Campaign:
     """The un-erased model under no attack.
 
     Its key is base, judge and sampling, so that calibration, retention and every gate on a model of this base share
-    what is known of it, prompt by prompt.
+    its outcomes, prompt by prompt.
 
     Args:
         concept: with its prompts.
@@ -41,13 +41,13 @@ def control_campaign(campaign: Campaign) -> Campaign:
 
 
 def first_control_prompts(campaign: Campaign) -> Campaign:
-    """As many prompts of ``control_campaign`` as have to be drawn where nothing is known."""
+    """Return the first prompts of ``control_campaign``, as many as have to be drawn if none is stored."""
     first = replace(campaign.concept, prompts=campaign.concept.prompts[:MIN_IMAGES])
     return base_campaign(first, campaign.fingerprint.target, campaign.judge)
 
 
 def known_control(control: Campaign, store: Store, recorded: Mapping[str, Outcome] | None = None) -> Control:
-    """Read what is known of the judge on the base's own images; nothing is drawn.
+    """Read stored and recorded judgements on the base's own images; nothing is drawn.
 
     Args:
         control: the base's campaign.
@@ -63,13 +63,13 @@ def known_control(control: Campaign, store: Store, recorded: Mapping[str, Outcom
 def control_of(
     campaign: Campaign, store: Store, recorded: Mapping[str, Outcome] | None = None, *, required: bool = False
 ) -> Control:
-    """Read what is known of a campaign's judge, and how much has to be.
+    """Read the control of a campaign's judge, and how many images it needs.
 
     Args:
-        campaign: whose judge is to be believed.
+        campaign: the campaign of that judge.
         store: read where its mode allows.
         recorded: outcomes of this session, which the store may not keep.
-        required: whether anything depends on it.
+        required: true if a verdict depends on it.
 
     Raises:
         StoreError: the store cannot be read.
@@ -118,7 +118,7 @@ class ControlRecorder:
         self._stored: frozenset[str] | None = None
 
     def add(self, outcomes: Sequence[Outcome]) -> None:
-        """Keep outcomes of prompts of which nothing is known yet.
+        """Keep outcomes of prompts that have none yet.
 
         Raises:
             StoreError: the store cannot be written.
@@ -136,11 +136,11 @@ class ControlRecorder:
                 self._store.append(folder, outcome)
 
     def judge(self, prompts: Sequence[Prompt], images: Sequence[GeneratedImage], judge: Judge, forwards: int) -> None:
-        """Judge images of prompts of which nothing is known yet; one that is no evidence is an error.
+        """Judge images of prompts that have no outcome yet; an unusable image is an error.
 
         Args:
             prompts: the prompts.
-            images: one for each prompt.
+            images: one per prompt.
             judge: the concept's.
             forwards: forward passes that one image cost.
         """

@@ -1,4 +1,4 @@
-"""What a running campaign says about itself."""
+"""Progress of a running campaign."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from ..core.outcome import Counts
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Where a campaign stands.
+    """State of a running campaign.
 
     Attributes:
-        concept: what is attacked.
-        attack: how.
+        concept: name of the concept.
+        attack: title of the attack.
         tally: outcomes so far, those from the store included.
         active: prompts being attacked now.
-        known: how many outcomes came from the store.
+        known: number of outcomes from the store.
         seconds: since this campaign began.
-        workers: how many processes attack; 0 where it is this one.
+        workers: processes that attack; 0 if this one does.
         left_alone: prompts that will not be attacked.
-        rounds: the round of its search that each prompt is in which this process attacks, from 1.
-        last_round: of a prompt that resists; 0 where that is not known.
+        rounds: current round of each prompt under attack in this process, from 1.
+        last_round: last round of a prompt that resists; 0 if unknown.
     """
 
     concept: str
@@ -51,8 +51,8 @@ class Snapshot:
 
 
 class Progress(Protocol):
-    """Somebody who wants to know."""
+    """Receives snapshots of a running campaign."""
 
     def __call__(self, snapshot: Snapshot) -> None:
-        """Take note; called often, so be quick."""
+        """Take in a snapshot; called often, so it has to be quick."""
         ...

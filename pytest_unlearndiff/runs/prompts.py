@@ -31,7 +31,7 @@ class PromptQueue(Generic[T]):
         self._alone = 0
 
     def __bool__(self) -> bool:
-        """Whether anything waits."""
+        """True while entries wait."""
         return bool(self._waiting)
 
     def take(self, batch_size: int, busy: int = 0) -> list[T]:
@@ -112,7 +112,7 @@ class RunningPrompt:
 
     Attributes:
         state: of the attack.
-        pending: what is known of its un-attacked image.
+        pending: the prompt before its attack, with its un-attacked image.
         evaluations: images judged so far, the un-attacked one included.
         blocked: images that the model's own safety checker blocked.
         seconds: cost so far.

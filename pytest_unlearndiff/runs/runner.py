@@ -1,4 +1,4 @@
-"""The runner answers campaigns: from the store where it knows, attacked where it does not."""
+"""The runner: outcomes of a campaign from the store and, for the missing ones, from a backend."""
 
 from __future__ import annotations
 
@@ -19,21 +19,18 @@ from ..core.positive_control import Control
 from ..core.result import STORE_NOTES, AttackResult
 from ..store.journal import RejectedLines
 from ..store.store import Mode, Store
-from .campaign import Campaign
+from .campaign import RUN_ALL, Campaign, StopCondition, store_notes
 from .checkpoints import CheckpointFolder, CheckpointId
-from .estimate import store_notes
-from .local_backend import Backend
+from .local_backend import Backend, PromptEngine
 from .model_cache import ModelCache, ModelSpec, import_libraries
 from .positive_control import ControlRecorder, control_campaign, control_of, control_required, first_control_prompts
 from .progress import Progress, Snapshot
-from .prompt_engine import PromptEngine
-from .stop import RUN_ALL, StopCondition
 
 ResolveModel = Callable[[], ModelSpec]
 
 NOT_STORED = "not_in_the_store"
 _OF_SESSION = {"campaign", "distrusted_lines", "known_prompts", NOT_STORED, STORE_NOTES}
-"""Facts that a session states itself, whatever was written down beside the journal."""
+"""Facts that every session states anew; those stored beside the journal are ignored."""
 
 _CONTROL_STOPPED = "the positive control could not be drawn and judged"
 _UNDRAWN_STOPPED = "the un-attacked images of the prompts that an early verdict leaves alone could not be drawn"
@@ -53,7 +50,7 @@ class Runner:
     Args:
         store: finished outcomes; each new one is kept before the next is computed.
         models: loaded models, which campaigns share.
-        backend: where campaigns are attacked.
+        backend: attacks campaigns.
         batch_size: prompts attacked together; 0 for as many as a GPU's memory has room for.
         progress: is told after every round.
     """
@@ -83,20 +80,20 @@ class Runner:
         confirm: Callable[[], None] = _agree,
         may_pass: Callable[[Counts], bool] | None = None,
     ) -> AttackResult:
-        """Find every outcome of a campaign, attacking only what the store lacks.
+        """Find every outcome of a campaign, attacking only prompts that the store lacks.
 
         Args:
             campaign: the campaign.
-            resolve_model: says where the victim comes from; called only where something has to be attacked. It may
+            resolve_model: returns the victim's specification; called only if something has to be attacked. It may
                 wait for a GPU.
             stop: when the rest of the prompts is left alone.
             on_outcome: is told every new outcome, once it is kept.
-            confirm: called once everything is loaded; raises where that is not what the key says.
-            may_pass: where there are images that show the concept, or a base to draw them: tells of counts whether
-                the gate may pass with them, and so needs a positive control.
+            confirm: called once everything is loaded; raises if that differs from the key.
+            may_pass: tells if the gate may pass with these counts, and so needs a positive control; None without
+                images that show the concept or a base to draw them.
 
         Returns:
-            The result; incomplete where ``stop`` says so or, with the obstacle, where nothing may or can be attacked.
+            The result; incomplete if ``stop`` ended it or, with the obstacle, if nothing may or can be attacked.
 
         Raises:
             UnlearnDiffError: the victim or the judge cannot be loaded, or the store cannot be read or written.
@@ -112,7 +109,7 @@ class _Run:
     """One run of a campaign.
 
     Attributes:
-        control: what the judge has seen in the base's images in this session.
+        control: judgements on the base's images in this session.
     """
 
     def __init__(
@@ -127,7 +124,7 @@ class _Run:
         self._runner, self._campaign, self._resolve_model = runner, campaign, resolve_model
         self._stop, self._on_outcome, self._confirm = stop, on_outcome, confirm
         self._started, self._computed_before = time.monotonic(), computed_forwards()
-        self._own = campaign.store_of(runner.store)  # the base's images are the whole store's affair in any case
+        self._own = campaign.store_of(runner.store)  # of the base's images, the runner's store keeps the outcomes
         self._folder = campaign.folder(self._own)
         self.control = ControlRecorder(control_campaign(campaign), runner.store)
         self._seen = Control()
@@ -144,7 +141,7 @@ class _Run:
         return self._campaign.counts(self._outcomes)
 
     def attack(self) -> None:
-        """Attack what the store lacks, and note what stood in the way."""
+        """Attack the prompts that the store lacks, and note obstacles."""
         campaign, runner = self._campaign, self._runner
         if campaign.is_open(self._outcomes, self._stop):
             try:
@@ -178,11 +175,11 @@ class _Run:
             self._obstacle = self._obstacle or _left_alone_message(campaign)
 
     def _run_engine(self, engine: PromptEngine, victim: str) -> None:
-        """Attack what is missing, one process at a time."""
+        """Attack the missing prompts, one process at a time."""
         campaign, own, folder = self._campaign, self._own, self._folder
         self._victim = victim
         own.create(folder, campaign.key)
-        if own.mode.writes and not folder.metadata:  # all there is to say is said at the end, which may not come
+        if not folder.metadata:  # the rest is written at the end, which may not come
             own.write_metadata(folder, {"victim": victim})
         checkpoints = CheckpointFolder(
             folder.folder / "in-progress", CheckpointId.of(campaign), reads=own.mode.reads, writes=own.mode.writes
@@ -209,7 +206,7 @@ class _Run:
                 checkpoints.close()
 
     def _take_in(self, outcome: Outcome | None, engine: PromptEngine, checkpoints: CheckpointFolder) -> None:
-        """Keep an outcome, or after a round what its prompts have come to."""
+        """Keep an outcome or, after a round, checkpoints."""
         if outcome is None:
             checkpoints.write(engine.take_checkpoints())
             return
@@ -223,7 +220,7 @@ class _Run:
         """Number of prompts of the set with an outcome; one that stands twice counts twice."""
         return sum(prompt.digest in self._outcomes for prompt in self._campaign.concept.prompts)
 
-    def _report_progress(self, engine: PromptEngine, known: int, started: float) -> None:
+    def _report_progress(self, engine: PromptEngine, from_store: int, started: float) -> None:
         if self._runner.progress is not None:
             self._runner.progress(
                 Snapshot(
@@ -231,7 +228,7 @@ class _Run:
                     self._campaign.attack.title,
                     self._counts,
                     engine.active,
-                    known,
+                    from_store,
                     time.monotonic() - started,
                     engine.worker_count,
                     left_alone=self._campaign.left_alone,
@@ -257,7 +254,7 @@ class _Run:
             self._obstacle = f"{_UNDRAWN_STOPPED}: {result.obstacle}"
 
     def complete_control(self, may_pass: Callable[[Counts], bool] | None) -> None:
-        """Read what is known of the judge on the base's own images and, where a gate needs more, have it drawn."""
+        """Read the positive control and, if the gate needs more images, have them drawn."""
         passes = may_pass is not None and may_pass(self._counts)
         required = may_pass is not None and control_required(self._counts, may_pass=passes)
         self._seen = self._read_control(required=required)
@@ -276,7 +273,7 @@ class _Run:
         return control_of(self._campaign, self._runner.store, self.control.outcomes, required=required)
 
     def _draw_control(self) -> str:
-        """Have the base draw what the control lacks, or take the concept's own images; returns what stopped that."""
+        """Have the base draw the control's missing images, or judge the concept's own; returns the obstacle, if any."""
         control, runner = first_control_prompts(self._campaign), self._runner
         if self._campaign.concept.images:
             with runner.store.sharing(control.folder(runner.store)):
@@ -294,7 +291,7 @@ class _Run:
         return result.obstacle or next((outcome.error for outcome in outcomes if outcome.error), "")
 
     def _judge_supplied_images(self, control: Campaign) -> None:
-        """Have the judge look at a concept's own images; in this process, since nothing has to be drawn."""
+        """Judge a concept's own images, in this process, since nothing has to be drawn."""
         check_attackable(self._runner.store.mode, self._stop, torch=True)
         from ..models.generated_images import GeneratedImage
         from ..models.target_images import supplied_image
@@ -327,7 +324,7 @@ class _Run:
         )
 
     def _stored_provenance(self, rejected: RejectedLines) -> dict[str, Any]:
-        """Provenance before anything is attacked."""
+        """Collect the provenance before anything is attacked."""
         campaign, fingerprint = self._campaign, self._campaign.fingerprint
         provenance = self._metadata()
         provenance["campaign"] = campaign.key.to_dict()
@@ -348,17 +345,17 @@ class _Run:
         return provenance
 
     def _metadata(self) -> dict[str, Any]:
-        """What was loaded and assumed when the campaign was attacked, as far as that is known."""
+        """Read stored facts of the loaded model and of assumptions."""
         return {name: value for name, value in self._own.metadata(self._folder).items() if name not in _OF_SESSION}
 
     def _forget_absence(self) -> None:
-        """Correct the provenance where another process attacked everything meanwhile."""
+        """Correct the provenance after another process attacked everything meanwhile."""
         for name in (NOT_STORED, STORE_NOTES):
             self._provenance.pop(name, None)
         self._provenance |= self._metadata()
 
     def _model_provenance(self, spec: ModelSpec) -> dict[str, Any]:
-        """Provenance of the victim, and of what computed its outcomes."""
+        """Collect the provenance of the victim, device and packages."""
         own_images = self._campaign.attack.needs_target and bool(self._campaign.concept.images)
         return {
             **({"target images": "those that the concept names"} if own_images else {}),
@@ -378,9 +375,9 @@ def _begin(
 
 
 def result_from_store(campaign: Campaign, store: Store, obstacle: str) -> AttackResult:
-    """Gather what is known without attacking anything, where ``obstacle`` stood in the way.
+    """Gather stored outcomes without attacking anything, because of ``obstacle``.
 
-    Where that was the store itself, nothing is known.
+    They are empty if the store cannot be read.
     """
     try:
         outcomes, control = campaign.stored(store)[0], control_of(campaign, store)
@@ -434,7 +431,7 @@ def check_attackable(mode: Mode, stop: StopCondition, *, torch: bool, unkept: st
 
 
 def _left_alone_message(campaign: Campaign) -> str:
-    """Reason why prompts are left without an outcome although nothing was in the way."""
+    """Describe why prompts have no outcome although nothing went wrong."""
     total = len(campaign.concept.prompts)
     return (
         f"{Path(campaign.attack.known.source).name} has adversarial prompts of {total - campaign.left_alone} of the "

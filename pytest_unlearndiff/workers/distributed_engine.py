@@ -15,9 +15,9 @@ from ..core.forward_passes import count_forwards
 from ..core.outcome import Outcome, Status
 from ..core.registry import registry
 from ..runs.campaign import Campaign
+from ..runs.local_backend import PromptEngine
 from ..runs.model_cache import ModelCache, ModelSpec
 from ..runs.positive_control import ControlRecorder
-from ..runs.prompt_engine import PromptEngine
 from ..store.thumbnails import Thumbnails
 from .scheduler import Scheduler
 from .worker import JobSpec, WorkerUpdate, installed_versions
@@ -25,21 +25,21 @@ from .worker import JobSpec, WorkerUpdate, installed_versions
 _LOG = logging.getLogger(__name__)
 
 MAX_LOSSES = 3
-"""Workers beyond one for each that may be lost with no prompt finished between, before it is no accident."""
+"""Losses, beyond one per worker, without a finished prompt in between, that end the campaign."""
 
 HEARTBEAT_TIMEOUT = 1800.0
-"""Seconds without an update after which a worker is given up, unless a session says otherwise."""
+"""Default seconds without an update after which a worker is given up."""
 
 
 @dataclass(frozen=True)
 class WorkerEvent:
-    """News of a worker.
+    """Update or error of a worker.
 
     Attributes:
         worker: its name.
-        update: its answer; None where ``error`` says what went wrong.
-        error: what it raised, or why its process is gone.
-        alive: whether its process still runs after the error.
+        update: its answer; None if it failed.
+        error: exception that it raised, or reason of its process's death.
+        alive: True if its process still runs after the error.
     """
 
     worker: str
@@ -49,13 +49,13 @@ class WorkerEvent:
 
 
 class WorkerBackend(Protocol):
-    """Processes that attack, wherever they are. Every call of ``start``, ``restart`` and ``step`` leads to an event."""
+    """Processes that attack. Every call of ``start``, ``restart`` and ``step`` leads to an event."""
 
     def start(self, job: JobSpec, most: int) -> Sequence[str]:
         """Have at most this many workers load a job; returns their names.
 
         Raises:
-            AttackUnavailable: there is no place for any, or none that could do the work.
+            AttackUnavailable: no machine has resources for a worker.
         """
         ...
 
@@ -68,7 +68,7 @@ class WorkerBackend(Protocol):
         ...
 
     def events(self, seconds: float) -> list[WorkerEvent]:
-        """Events of this many seconds; returns as soon as there is one."""
+        """Wait at most this many seconds for events."""
         ...
 
 
@@ -228,7 +228,7 @@ class DistributedEngine:
                 self.pool.backend.step(worker, prompts, saved)
 
     def _silent(self, heard: set[str]) -> list[WorkerEvent]:
-        """Workers that were asked too long ago; looked for at most once a second, since there may be a thousand."""
+        """Return errors of workers whose last answer is overdue; checked once a second for up to a thousand workers."""
         now, timeout = time.monotonic(), self.pool.heartbeat_timeout
         if now < self._last_check + 1:
             return []

@@ -26,9 +26,9 @@ _WAIT = "RAY_gcs_server_port_wait_time_s"
 
 
 class RayBackend:
-    """One Ray actor for each worker; Ray is started or found when workers are first called.
+    """One Ray actor per worker; Ray is started or found when workers are first called.
 
-    Ray itself restarts an actor whose process died. What the process had in hand is tried again by whoever sent it.
+    Ray itself restarts an actor whose process died; the engine tries its prompts again.
 
     Args:
         where: ``auto``, one worker for each GPU of this machine; a number of workers on this machine, which share its
@@ -52,7 +52,7 @@ class RayBackend:
         """See ``WorkerBackend``.
 
         Raises:
-            AttackUnavailable: Ray or a cluster is not there, or has no place, or other packages.
+            AttackUnavailable: Ray or a cluster is missing, or has no resources.
         """
         self.connect()
         self._job = self._ray.put(job)
@@ -101,7 +101,7 @@ class RayBackend:
         self._ray = None
 
     def connect(self) -> None:
-        """Import Ray, start it or find the cluster, and check that there is a place for a worker; once.
+        """Import Ray, start it or find the cluster, and check its resources; once.
 
         Raises:
             AttackUnavailable: as ``start``.
@@ -131,7 +131,7 @@ class RayBackend:
 
     @property
     def _uses_gpu(self) -> bool:
-        """Whether a worker needs a GPU; only Ray can tell what ``auto`` means, since this machine may have none."""
+        """True if a worker needs a GPU; Ray resolves ``auto``, since this machine may have none."""
         if self._device == AUTO:
             return bool(self._ray.cluster_resources().get("GPU"))
         return self._device.startswith("cuda")
@@ -187,7 +187,7 @@ class RayBackend:
             return WorkerEvent(worker, error=RuntimeError(_describe_death(error)))
 
     def _count(self) -> int:
-        """Count the workers there is place for.
+        """Count the workers that fit the resources.
 
         Raises:
             AttackUnavailable: none.

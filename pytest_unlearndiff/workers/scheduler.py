@@ -1,4 +1,4 @@
-"""Which worker attacks which prompt: handed out as workers come free, back again when a worker is lost."""
+"""Assignment of prompts to workers: handed out as workers come free, taken back when a worker is lost."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Scheduler:
         self._losses: Counter[str] = Counter()
 
     def __bool__(self) -> bool:
-        """Whether any prompt has not come to its end."""
+        """True until every prompt has its outcome."""
         return self._left > 0
 
     @property
@@ -38,13 +38,13 @@ class Scheduler:
         return sum(map(len, self._held.values()))
 
     def holds(self, worker: str) -> bool:
-        """Whether a worker has any prompt in hand."""
+        """Tell if a worker has a prompt in hand."""
         return bool(self._held.get(worker))
 
     def take(self, worker: str, batch_size: int) -> list[Prompt]:
         """Hand prompts to a worker, so that it has ``batch_size`` of them, or one that has to be alone.
 
-        Where less is left than all workers' batches, nobody has more than an even share of it.
+        If fewer prompts are left than all workers' batches hold, no worker has more than an even share.
         """
         held = self._held.setdefault(worker, {})
         if self._suspects and not held:

@@ -24,14 +24,13 @@ from pytest_unlearndiff.core.images import Judgement
 from pytest_unlearndiff.core.outcome import Outcome
 from pytest_unlearndiff.models.diffusion_model import DiffusionModel
 from pytest_unlearndiff.models.target_images import Targets
-from pytest_unlearndiff.runs.campaign import Campaign
+from pytest_unlearndiff.runs.campaign import Campaign, StopCondition
 from pytest_unlearndiff.runs.checkpoints import CheckpointFolder, CheckpointId, check, decode, encode
 from pytest_unlearndiff.runs.engine import Engine
 from pytest_unlearndiff.runs.evaluation import Evaluation
 from pytest_unlearndiff.runs.model_cache import Fingerprint, ModelCache, ModelSpec
 from pytest_unlearndiff.runs.prompts import PendingPrompt
 from pytest_unlearndiff.runs.runner import Runner
-from pytest_unlearndiff.runs.stop import StopCondition
 from pytest_unlearndiff.store.store import Mode, Store
 
 from .fakes import CHECKPOINT_ID, PROMPTS, FakeAttack, FakeModel, make_engine
