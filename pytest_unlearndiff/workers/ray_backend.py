@@ -143,7 +143,7 @@ class RayBackend:
             AttackUnavailable: that failed.
         """
         try:
-            with _ray_environment(), warnings.catch_warnings():
+            with _ray_environment(local=self._is_local), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 ray.init(**self._arguments(), log_to_driver=False, logging_level="ERROR")
         except Exception as error:
@@ -218,19 +218,20 @@ class RayBackend:
 
 
 @contextmanager
-def _ray_environment() -> Iterator[None]:
+def _ray_environment(*, local: bool) -> Iterator[None]:
     """Have Ray wait half a minute, not ten, for a cluster that is gone, and keep this process's SIGTERM handler.
 
-    Both are put back: a Ray that is started later waits as long as it likes for its own head.
+    A Ray that is started here waits for its own head as long as ever.
     """
-    chosen = os.environ.get(_WAIT)
-    os.environ.setdefault(_WAIT, "1")
+    hurried = not local and _WAIT not in os.environ
+    if hurried:
+        os.environ[_WAIT] = "1"
     in_main_thread = threading.current_thread() is threading.main_thread()
     handler = signal.getsignal(signal.SIGTERM)
     try:
         yield
     finally:
-        if chosen is None:
+        if hurried:
             del os.environ[_WAIT]
         if in_main_thread:
             signal.signal(signal.SIGTERM, handler)

@@ -188,6 +188,13 @@ def test_cluster_that_lets_nobody_in(
     assert WAIT not in os.environ, "a Ray that is started later is not hurried"
 
 
+def test_local_ray_is_not_hurried(ray: FakeRay, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits = []
+    monkeypatch.setattr(ray, "init", lambda **_: waits.append(os.environ.get(WAIT)))
+    RayBackend("1", "cpu").connect()
+    assert waits == [None]
+
+
 def test_chosen_wait_for_a_cluster_stays(ray: FakeRay, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(WAIT, "9")
     RayBackend("ray", "cpu").connect()
