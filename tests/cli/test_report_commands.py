@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from pytest_unlearndiff.__main__ import main
 from pytest_unlearndiff.cli.export import export
 from pytest_unlearndiff.core.prompt_sets import read_prompts
 from pytest_unlearndiff.reports.gate_report import GateReport
-from pytest_unlearndiff.reports.json_report import json_report
+from pytest_unlearndiff.reports.json_report import json_report, schema
 from pytest_unlearndiff.reports.writers import ReportOptions
 from pytest_unlearndiff.store.last_session import LastSession
 
@@ -79,3 +80,31 @@ def test_report_has_both_kinds_of_gates(tmp_path: Path, capsys: pytest.CaptureFi
     assert lines[0] == "1 of 2 gates did not pass"
     assert main(["report", f"--cache-dir={store}", "github"]) == 1
     assert "github is written by a session only" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (("report", "pdf:x"), "must be KIND:PATH"),
+        (("report", "github"), "written by a session only"),
+        (("report",), "holds no session's gates"),
+        (("compare", "nowhere.json", "nowhere.json"), "cannot be read as a JSON report"),
+        (("export", "x.csv"), "holds no session's gates"),
+    ],
+)
+def test_wrong_arguments(
+    arguments: tuple[str, ...],
+    error: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main([*arguments]) == 1
+    [line] = capsys.readouterr().err.splitlines()
+    assert error in line
+
+
+def test_schema(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", "--schema"]) == 0
+    assert json.loads(capsys.readouterr().out) == json.loads(schema())

@@ -8,7 +8,6 @@ import time
 from contextlib import suppress
 
 import pytest
-from plugin.test_reports import command
 from worlds import World
 
 
@@ -86,13 +85,13 @@ def test_a_session_that_is_killed_is_not_taken_for_the_one_before(endless: World
     endless.gate("max_asr='10%'", "test_before", "tench")
     assert endless.run("test_before.py").ret == 0
     assert endless.attack("test_before.py").ret == 0
-    assert command(endless, "report").ret == 0
+    assert endless.command("report").ret == 0
     status, _ = disturb(endless, signal.SIGKILL, "test_gate.py", everyone=True)
     assert status == -signal.SIGKILL
     for name, *arguments in (["report"], ["report", "md:-"], ["export", "x.csv"]):
-        told = command(endless, name, *arguments)
+        told = endless.command(name, *arguments)
         assert told.ret == 1
         told.stderr.fnmatch_lines(["the session that began at * has not ended: it still runs, or it was killed.*"])
     assert endless.attack("test_before.py").ret == 0
-    told = command(endless, "report")
+    told = endless.command("report")
     assert (told.ret, told.stderr.str().strip()) == (0, "")

@@ -3,35 +3,31 @@
 from __future__ import annotations
 
 import pytest
-from worlds import World, section
+from worlds import World, row, text, verdict
 
 
-def row(result: pytest.RunResult) -> str:
-    """The gate's row in the summary."""
-    return next(line for line in section(result) if line.startswith("church "))
-
-
-def test_early_fail(world: World, workers: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    ("letters", "limit", "ends", "attacked"),
+    [
+        ("rbrbrrrrrr", "10%", "church: ASR between 2/10 = 20.0% and 8/10 = 80.0%, gate ASR", 4),
+        ("rrrrrbbbbb", "50%", "", 5),
+    ],
+    ids=["FAIL", "PASS"],
+)
+def test_early_verdict(world: World, letters: str, limit: str, ends: str, attacked: int) -> None:
     world.concept()
-    world.scripted("rbrbrrrrrr")
-    world.gate("max_asr='10%'")
-    result = world.attack(*workers)
-    assert result.ret == 1
-    assert row(result).endswith(" FAIL")
-    result.stdout.fnmatch_lines(["E *church: ASR between 2/10 = 20.0% and 8/10 = 80.0%, gate ASR*"])
-    assert "4 attacked" in "".join(section(result))
-    assert "6 not needed" in "".join(section(result))
-
-
-def test_early_pass(world: World, workers: tuple[str, ...]) -> None:
-    world.concept()
-    world.scripted("rrrrrbbbbb")
-    world.gate("max_asr='50%'")
-    result = world.attack(*workers)
-    assert result.ret == 0
-    assert "0..5/10 = 0.0%..50.0%" in row(result)
-    assert row(result).endswith(" PASS")
-    assert "5 not needed" in "".join(section(result))
+    world.scripted(letters)
+    world.gate(f"max_asr={limit!r}")
+    result = world.attack()
+    assert result.ret == bool(ends)
+    assert f"{attacked} attacked" in text(result)
+    assert f"{10 - attacked} not needed" in text(result)
+    if ends:
+        assert verdict(result) == "FAIL"
+        result.stdout.fnmatch_lines([f"E *{ends}*"])
+    else:
+        assert "0..5/10 = 0.0%..50.0%" in row(result)
+        assert verdict(result) == "PASS"
 
 
 def test_certain_verdict_loads_nothing(world: World) -> None:
@@ -39,30 +35,22 @@ def test_certain_verdict_loads_nothing(world: World) -> None:
     world.without_torch()
     world.gate("max_asr='10%'")
     result = world.attack()
-    assert row(result).endswith(" FAIL")
-    assert "2 from the store, 8 not needed" in "".join(section(result))
-    assert "torch" not in "".join(section(result))
+    assert verdict(result) == "FAIL"
+    assert "2 from the store, 8 not needed" in text(result)
+    assert "torch" not in text(result)
 
 
-@pytest.mark.parametrize("way", ["marker", "option"])
-def test_exhaustive(world: World, way: str) -> None:
+@pytest.mark.parametrize(("way", "stored"), [("marker", 0), ("option", 0), ("option", 4)])
+def test_exhaustive(world: World, way: str, stored: int) -> None:
     world.concept()
     world.scripted("rbrbrrbrrr")
     world.gate("max_asr='10%'" + (", exhaustive=True" if way == "marker" else ""))
+    if stored:
+        world.attack()
     result = world.attack(*(["--unlearndiff-exhaustive"] if way == "option" else []))
     assert "3/10 = 30.0%" in row(result)
-    assert "10 attacked" in "".join(section(result))
-
-
-def test_exhaustive_goes_on_from_the_journal(world: World) -> None:
-    world.concept()
-    world.scripted("rbrbrrbrrr")
-    world.gate("max_asr='10%'")
-    world.attack()
-    result = world.attack("--unlearndiff-exhaustive")
-    assert "3/10 = 30.0%" in row(result)
-    assert "6 attacked" in "".join(section(result))
-    assert "4 from the store" in "".join(section(result))
+    assert f"{10 - stored} attacked" in text(result)
+    assert (f"{stored} from the store" in text(result)) is bool(stored)
 
 
 def test_comparison_counts_unknown_prompts_as_hits(world: World) -> None:

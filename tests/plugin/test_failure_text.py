@@ -19,7 +19,7 @@ def replay(result: pytest.RunResult) -> list[str]:
     return shlex.split(line.removeprefix("replay: "))
 
 
-def test_failure_without_traceback_names_images(world: World) -> None:
+def test_evidence_without_traceback(world: World) -> None:
     world.know("gbbrrrrrrr", adversarial="xyz", seen="church 0.87", base="." * 10)
     world.gate("max_asr='10%'")
     [campaign] = (world.path / ".unlearndiff" / "campaigns").iterdir()
@@ -29,32 +29,27 @@ def test_failure_without_traceback_names_images(world: World) -> None:
     assert headline.endswith(f"ASRExceeded: church: ASR 3/10 = 30.0%, gate ASR <= 10.0%{NOTE}")
     assert rest[1] == 'prompt 101 broken by "xyz a photo of a church number 1" (judge saw church 0.87)'
     assert f"images, not blurred: .unlearndiff/campaigns/{campaign.name}/images" in rest
-    text = result.stdout.str()
-    assert "test_gate.py:6: ASRExceeded" in text
-    assert "pytest_unlearndiff/plugin" not in text
+    assert "test_gate.py:6: ASRExceeded" in result.stdout.str()
+    assert "pytest_unlearndiff/plugin" not in result.stdout.str()
 
 
-def test_replay_is_a_command_that_selects_these_prompts(world: World) -> None:
-    world.know("rbrb" + "r" * 36)
-    world.gate("max_asr=0.01, prompts=40")
+@pytest.mark.parametrize("keywords", ["max_asr=0.01, prompts=40", "max_asr=0.1, gate='upper'", "max_asr=0.1"])
+def test_replay_selects_the_prompts_that_exceed_the_limit(world: World, keywords: str) -> None:
+    """Neither a number of prompts nor a bound that few prompts cannot show refuses it."""
+    world.know("rbrb" + "b" * 3 + "r" * 33)
+    world.gate(keywords)
     command = replay(world.run())
     assert command == [
-        "pytest", "test_gate.py::test_gate", *MODEL, "--unlearndiff-case-numbers=101,103", "--unlearndiff-cache=off",
-    ]  # fmt: skip
+        *("pytest", "test_gate.py::test_gate", *MODEL),
+        *("--unlearndiff-case-numbers=101,103,104,105,106", "--unlearndiff-cache=off"),
+    ]
     result = world.bare(*command[1:], "--collect-only", "-q")
     assert result.ret == 0
     result.stdout.fnmatch_lines(["test_gate.py::test_gate"])
 
 
-@pytest.mark.parametrize("keywords", ["max_asr=0.1, gate='upper'", "max_asr=0.1, prompts=35"])
-def test_replay_is_not_refused_for_its_few_prompts(world: World, keywords: str) -> None:
-    world.know("r" * 30 + "bbbbbb" + "r" * 4)
-    world.gate(keywords)
-    command = replay(world.run())
-    assert world.ask(*command[1:], "--collect-only").ret == 0
-
-
-def test_replay_is_quoted_for_the_shell(world: World) -> None:
+def test_replay_from_another_folder(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Paths from the ini file and the test's own are given as seen from there, and quoted for the shell."""
     world.know("bbrrrrrrrr")
     world.tests(
         """
@@ -64,20 +59,13 @@ def test_replay_is_quoted_for_the_shell(world: World) -> None:
             unlearndiff_attack()
         """
     )
-    assert replay(world.run())[1] == "test_gate.py::test_gate[it's $HOME; a b]"
-
-
-def test_replay_works_from_where_pytest_was_started(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Paths from the ini file and the test's own are given as seen from there."""
-    world.know("bbrrrrrrrr")
-    world.gate("max_asr='10%'")
     world.ini("unlearndiff_model = model.safetensors", "unlearndiff_base = base", "unlearndiff_cache = require")
     world.file("below/README", "")
     monkeypatch.chdir(world.path / "below")
     result = world.bare("..")
     assert result.ret == 1
     command = replay(result)
-    assert command[1] == "../test_gate.py::test_gate"
+    assert command[1] == "../test_gate.py::test_gate[it's $HOME; a b]"
     assert world.bare(*command[1:], "--collect-only").ret == 0
 
 
@@ -120,17 +108,16 @@ def test_hostile_text_is_harmless_in_pytests_output(world: World) -> None:
 
 
 @pytest.mark.parametrize(
-    ("comparison", "says"),
+    ("comparison", "headline"),
     [
         ("church.asr <= 0.10", "2/10 = 20.0% <= 0.1"),
         ("0.1 >= church.asr", "0.1 >= 2/10 = 20.0%"),
         ("church.asr < '10%'", "2/10 = 20.0% < 10%"),
         ("church.pre_asr == 0", "1/10 = 10.0% == 0"),
+        ("[1, 2] == [1, 3]", "[1, 2] == [1, 3]"),
     ],
 )
-def test_failed_comparison_shows_evidence_of_its_own_gate(
-    world: World, workers: tuple[str, ...], comparison: str, says: str
-) -> None:
+def test_failed_comparison_shows_evidence_of_its_own_gate(world: World, comparison: str, headline: str) -> None:
     world.know("gbrrrrrrrr", adversarial="xyz")
     world.know("bbbrrrrrrr", "tench", adversarial="of the tench")
     world.tests(
@@ -140,51 +127,29 @@ def test_failed_comparison_shows_evidence_of_its_own_gate(
             assert {comparison}
         """
     )
-    result = world.run(*workers)
+    result = world.run()
     result.assert_outcomes(failed=1)
-    headline, *rest = evidence(result)
-    assert headline == f"assert {says}"
-    assert [line for line in rest if line.startswith("95.0% interval 2.5%..55.6%")]
-    assert [line for line in rest if line.startswith("prompt 100 draws it without attack: ")]
+    first, *rest = evidence(result)
+    assert first == f"assert {headline}"
+    own = "church" in comparison
+    assert bool([line for line in rest if line.startswith("95.0% interval 2.5%..55.6%")]) is own
+    assert bool([line for line in rest if line.startswith("prompt 100 draws it without attack: ")]) is own
     assert "of the tench" not in "\n".join(rest)
 
 
-def test_other_comparisons_are_left_alone(world: World) -> None:
-    world.know("brrrrrrrrr")
-    world.tests(
-        """
-        def test_gate(unlearndiff_attack):
-            unlearndiff_attack("church")
-            assert [1, 2] == [1, 3]
-        """
-    )
-    lines = evidence(world.run())
-    assert lines[0] == "assert [1, 2] == [1, 3]"
-    assert not [line for line in lines if "interval" in line]
+LAST_LINES = [
+    ("unlearndiff_attack('church', max_asr=0)", "church: 10 of 10 prompts are missing, so gate ..."),
+    ("unlearndiff_attack('tench', max_asr='10%')", "tench: ASR 3/10 = 30.0%, gate ASR <= 10.0%; no..."),
+    ("unlearndiff_attack('chruch')", "no concept 'chruch': did you mean 'church'? (c..."),
+    ("assert unlearndiff_attack('tench').asr == 0", "assert 3/10 = 30.0% == 0"),
+    ("raise RuntimeError('of another')", "RuntimeError: of another"),
+]
 
 
-def test_incomplete_names_the_option_that_forbids_to_attack(world: World) -> None:
-    world.know("rrr.......")
-    world.gate("max_asr=0.1")
-    text = "\n".join(evidence(world.run()))
-    assert "7 of 10 prompts are missing" in text
-    assert "--unlearndiff-cache=require" in text
-
-
-@pytest.mark.parametrize(
-    ("code", "says"),
-    [
-        ("unlearndiff_attack('church', max_asr=0)", "church: 10 of 10 prompts are missing, so gat..."),
-        ("unlearndiff_attack('tench', max_asr='10%')", "tench: ASR 3/10 = 30.0%, gate ASR <= 10.0%; ..."),
-        ("unlearndiff_attack('chruch')", "no concept 'chruch': did you mean 'church'? ..."),
-        ("assert unlearndiff_attack('tench').asr == 0", "assert 3/10 = 30.0% == 0"),
-        ("raise RuntimeError('of another')", "RuntimeError: of another"),
-    ],
-)
-def test_pytests_last_line_begins_with_what_matters(world: World, code: str, says: str) -> None:
+def test_pytests_last_line_begins_with_what_matters(world: World) -> None:
     world.know("gbbrrrrrrr", "tench")
     world.know("..........")
-    world.tests(f"def test_gate(unlearndiff_attack): {code}")
-    (line,) = [line for line in world.run().outlines if line.startswith("FAILED ")]
-    assert line == f"FAILED test_gate.py::test_gate - {says}"
-    assert len(line) <= 80
+    world.tests("\n".join(f"def test_g{i}(unlearndiff_attack): {code}" for i, (code, _) in enumerate(LAST_LINES)))
+    lines = [line for line in world.run().outlines if line.startswith("FAILED ")]
+    assert lines == [f"FAILED test_gate.py::test_g{i} - {start}" for i, (_, start) in enumerate(LAST_LINES)]
+    assert max(map(len, lines)) <= 80

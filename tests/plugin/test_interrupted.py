@@ -7,8 +7,6 @@ import json
 import pytest
 from worlds import World, section
 
-from .test_reports import command
-
 # Told of an outcome as soon as it is kept, which is before anybody else is.
 INTERRUPT = """
 
@@ -76,13 +74,13 @@ def test_what_is_known_of_an_interrupted_session_is_reported_and_exported(interr
     assert [(gate["nodeid"], gate["how"]) for gate in report["unmeasured"]] == [
         ("test_later.py::test_later", "not reached")
     ]
-    shown = command(interrupted, "report")
+    shown = interrupted.command("report")
     assert shown.ret == 0
     said = "the session was cut short: interrupted in test_gate.py::test_gate: 4 of 10 prompts are kept"
     assert shown.outlines[1].startswith(said)
     assert [line for line in shown.outlines if line.startswith("church") and "INCOMPLETE" in line]
     assert [line for line in shown.outlines if line.startswith("not measured: test_later.py::test_later not reached: ")]
-    exported = command(interrupted, "export", "known.csv")
+    exported = interrupted.command("export", "known.csv")
     assert (exported.ret, exported.errlines) == (0, ["2 adversarial prompts"])
 
 

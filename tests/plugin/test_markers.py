@@ -5,53 +5,60 @@ from __future__ import annotations
 import pytest
 from worlds import World
 
-# What is between the brackets of the marker, and what the refusal says.
-REFUSED = [
-    ("'church', max_ars=0.1", "unlearndiff has no keyword 'max_ars': did you mean 'max_asr'"),
-    ("'church', colour=1", "unlearndiff has no keyword 'colour': known: attack, base"),
-    ("'church', max_asr=10", "max_asr=10 is above 1: did you mean 0.1 or '10%'?"),
-    ("'church', max_pre_asr=2.5", "max_pre_asr=2.5 is above 1: did you mean 0.025 or '2.5%'?"),
-    ("'church', max_asr='ten'", "max_asr='ten' is not a share of prompts: write 0.10 or '10%'"),
-    ("'church', max_asr=True", "max_asr=True is outside 0..1"),
-    ("'church', max_asr=-0.1", "max_asr=-0.1 is outside 0..1"),
-    ("'church', gate='lower'", "gate='lower' must be 'point' or 'upper'"),
-    ("'church', confidence=95", "confidence=95 must be a number between 0 and 1"),
-    ("'church', attack='fgsm'", "attack='fgsm' is not known: one of unlearndiff, p4d"),
-    ("'church', schedule='slow'", "schedule='slow' is not known: one of paper, paper+repeated-noise, fast"),
-    ("'church', loss='hinge'", "loss='hinge' is not known: one of denoise, classifier"),
-    ("'church', loss='classifier', schedule='paper'", "loss='classifier' goes with attack='unlearndiff'"),
-    ("'church', placement='middle'", "placement='middle' is not known: one of prefix"),
-    ("'church', prompts=11", "prompts=11 asked for, the set has 10; ask for 1 to 10"),
-    ("'church', prompts=0", "prompts=0 asked for, the set has 10; ask for 1 to 10"),
-    ("'chruch'", "no concept 'chruch': did you mean 'church'?"),
-    ("'zebra'", "no concept 'zebra': known: cassette_player"),
-    ("", "no concept: name one"),
-    ("5", "no concept: name one"),
-    ("'church', 0.1", "takes the concept by position, the rest by keyword"),
-    ("'church', model='nowhere.pt'", "model: there is nothing at"),
-    ("'church', gate='upper', max_asr=0.1", "max_asr=10.0% with gate='upper' cannot be shown on 10 prompts"),
+# Arguments of the marker, and what the refusal contains.
+REFUSED: list[tuple[str, tuple[str, ...]]] = [
+    ("'church', max_ars=0.1", ("unlearndiff has no keyword 'max_ars': did you mean 'max_asr'",)),
+    ("'church', colour=1", ("unlearndiff has no keyword 'colour': known: attack, base",)),
+    ("'church', max_asr=10", ("max_asr=10 is above 1: did you mean 0.1 or '10%'?",)),
+    ("'church', max_pre_asr=2.5", ("max_pre_asr=2.5 is above 1: did you mean 0.025 or '2.5%'?",)),
+    ("'church', max_asr='ten'", ("max_asr='ten' is not a share of prompts: write 0.10 or '10%'",)),
+    ("'church', max_asr=True", ("max_asr=True is outside 0..1",)),
+    ("'church', max_asr=-0.1", ("max_asr=-0.1 is outside 0..1",)),
+    ("'church', max_asr=[0.1]", ("max_asr=",)),
+    ("'church', gate='lower'", ("gate='lower' must be 'point' or 'upper'",)),
+    ("'church', confidence=95", ("confidence=95 must be a number between 0 and 1",)),
+    ("'church', attack='fgsm'", ("attack='fgsm' is not known: one of unlearndiff, p4d",)),
+    ("'church', schedule='slow'", ("schedule='slow' is not known: one of paper, paper+repeated-noise, fast",)),
+    ("'church', loss='hinge'", ("loss='hinge' is not known: one of denoise, classifier",)),
+    ("'church', loss='classifier', schedule='paper'", ("loss='classifier' goes with attack='unlearndiff'",)),
+    ("'church', placement='middle'", ("placement='middle' is not known: one of prefix",)),
+    ("'church', attack=None, placement=None", ("placement=",)),
+    ("'church', prompts=11", ("prompts=11 asked for, the set has 10; ask for 1 to 10",)),
+    ("'church', prompts=0", ("prompts=0 asked for, the set has 10; ask for 1 to 10",)),
+    ("'church', prompts='ten'", ("prompts=",)),
+    ("'church', prompts=2.5", ("prompts=",)),
+    ("'church', slots='3'", ("slots=",)),
+    ("'church', slots=0", ("slots=",)),
+    ("'church', slots=-1", ("slots=",)),
+    ("'church', model=5", ("model=",)),
+    ("'church', model='nowhere.pt'", ("model: there is nothing at",)),
+    ("'chruch'", ("no concept 'chruch': did you mean 'church'?",)),
+    ("'zebra'", ("no concept 'zebra': known: cassette_player",)),
+    ("", ("no concept: name one",)),
+    ("5", ("no concept: name one",)),
+    ("'church', 0.1", ("takes the concept by position, the rest by keyword",)),
+    ("'church', gate='upper', max_asr=0.1", ("max_asr=10.0% with gate='upper' cannot be shown on 10 prompts",)),
+    # Every mistake is told at once.
+    ("'church', colour=1, max_asr=10", ("'colour'", "max_asr=10")),
+    ("'church', max_asr=10, gate='lower', confidence=95", ("max_asr=10", "gate='lower'", "confidence=95")),
+    ("'church', max_asr=10, max_pre_asr=20, prompts=11", ("max_asr=10", "max_pre_asr=20", "prompts=11")),
+    ("'church', attack='fgsm', schedule='slow', max_asr=10", ("attack='fgsm'", "schedule='slow'", "max_asr=10")),
 ]
-
-
-def text(result: pytest.RunResult) -> str:
-    return result.stdout.str() + result.stderr.str()
-
-
-def marked(*arguments: str) -> str:
-    return "\n".join(
-        f"@pytest.mark.unlearndiff({given})\ndef test_{i}(unlearndiff_attack): unlearndiff_attack()\n"
-        for i, given in enumerate(arguments)
-    )
 
 
 def test_collection_errors(world: World) -> None:
     world.concept()
-    world.tests(marked(*(given for given, _ in REFUSED)))
+    world.tests(
+        "\n".join(
+            f"@pytest.mark.unlearndiff({arguments})\ndef test_{i}(unlearndiff_attack): unlearndiff_attack()\n"
+            for i, (arguments, _) in enumerate(REFUSED)
+        )
+    )
     result = world.ask()
     assert result.ret == 2
-    lines = result.outlines
-    for i, (_, reason) in enumerate(REFUSED):
-        assert [line for line in lines if line.startswith(f"test_gate.py::test_{i}: ") and reason in line], reason
+    for i, (arguments, reasons) in enumerate(REFUSED):
+        lines = [line for line in result.outlines if line.startswith(f"test_gate.py::test_{i}: ")]
+        assert [reason for reason in reasons if not any(reason in line for line in lines)] == [], arguments
 
 
 @pytest.mark.parametrize("place", ["", "below/deeper/"])
@@ -62,85 +69,55 @@ def test_concepts_beside_a_test_chosen_by_node_id(world: World, place: str) -> N
         (world.path / place).mkdir(parents=True)
         for name in ("concepts", "judge", "test_gate.py"):
             (world.path / name).rename(world.path / place / name)
-    assert world.ask("--collect-only", f"{place}test_gate.py").ret == 0
-    assert world.ask("--collect-only", f"{place}test_gate.py::test_gate").ret == 0
+    for chosen in ("test_gate.py", "test_gate.py::test_gate"):
+        assert world.ask("--collect-only", place + chosen).ret == 0
 
 
 def test_collection_error_takes_its_module_only(world: World) -> None:
     world.know("rrrrrrrrrr")
-    world.tests(marked("'church', max_asr=10"), name="test_bad")
+    world.gate("max_asr=10", "test_bad")
     world.gate("max_asr=0.1")
     result = world.run("--continue-on-collection-errors")
     result.assert_outcomes(passed=1, errors=1)
+    result.stdout.fnmatch_lines(["*ERROR collecting test_bad.py*"])
 
 
 @pytest.mark.parametrize(
-    ("given", "keyword"),
+    ("code", "reason"),
     [
-        ("prompts='ten'", "prompts"),
-        ("prompts=2.5", "prompts"),
-        ("slots='3'", "slots"),
-        ("slots=0", "slots"),
-        ("slots=-1", "slots"),
-        ("max_asr=[0.1]", "max_asr"),
-        ("model=5", "model"),
-        ("attack=None, placement=None", "placement"),
+        ("pytestmark = pytest.mark.unlearndiff('church', max_asr=10)\ndef test_x(unlearndiff_attack): pass", ""),
+        (
+            "@pytest.mark.unlearndiff('church', max_asr=10)\nclass TestX:\n"
+            "    def test_x(self, unlearndiff_attack): pass",
+            "",
+        ),
+        (
+            "@pytest.mark.parametrize('n', [pytest.param(1, marks=pytest.mark.unlearndiff('church', max_asr=10))])\n"
+            "def test_x(n, unlearndiff_attack): pass",
+            "",
+        ),
+        (
+            "@pytest.mark.unlearndiff('church', max_asr=0.1)\ndef test_forgot(): pass",
+            "test_gate.py::test_forgot: has an unlearndiff marker but never asks for the unlearndiff_attack fixture",
+        ),
+        (
+            "@pytest.mark.unlearndiff('church', max_asr=0.1)\n@pytest.mark.unlearndiff('fish', max_asr=0.1)\n"
+            "def test_both(unlearndiff_attack): unlearndiff_attack()",
+            "test_gate.py::test_both: has 2 unlearndiff markers, of which only one would count",
+        ),
     ],
+    ids=["module", "class", "parameter", "without the fixture", "two markers"],
 )
-def test_values_of_wrong_types(world: World, given: str, keyword: str) -> None:
+def test_place_of_a_marker(world: World, code: str, reason: str) -> None:
     world.concept()
-    world.gate(given)
-    result = world.ask()
-    assert "INTERNALERROR" not in text(result)
-    assert result.ret == 2
-    result.stdout.fnmatch_lines([f"test_gate.py::test_gate: *{keyword}=*"])
-
-
-@pytest.mark.parametrize(
-    ("given", "reasons"),
-    [
-        ("colour=1, max_asr=10", ["'colour'", "max_asr=10"]),
-        ("max_asr=10, max_pre_asr=20", ["max_asr=10", "max_pre_asr=20"]),
-        ("max_asr=10, gate='lower', confidence=95", ["max_asr=10", "gate='lower'", "confidence=95"]),
-        ("max_asr=10, attack='fgsm'", ["max_asr=10", "attack='fgsm'"]),
-        ("attack='fgsm', schedule='slow'", ["attack='fgsm'", "schedule='slow'"]),
-        ("max_asr=10, prompts=11", ["max_asr=10", "prompts=11"]),
-    ],
-)
-def test_all_mistakes_at_once(world: World, given: str, reasons: list[str]) -> None:
-    world.concept()
-    world.gate(given)
-    said = text(world.ask())
-    assert [reason for reason in reasons if reason not in said] == []
-
-
-@pytest.mark.parametrize(
-    "code",
-    [
-        "pytestmark = pytest.mark.unlearndiff('church', max_asr=10)\ndef test_x(unlearndiff_attack): pass",
-        "@pytest.mark.unlearndiff('church', max_asr=10)\nclass TestX:\n    def test_x(self, unlearndiff_attack): pass",
-        "@pytest.mark.parametrize('n', [pytest.param(1, marks=pytest.mark.unlearndiff('church', max_asr=10))])\n"
-        "def test_x(n, unlearndiff_attack): pass",
-    ],
-    ids=["module", "class", "parameter"],
-)
-def test_markers_of_classes_and_modules(world: World, code: str) -> None:
-    world.concept()
+    world.concept("fish")
     world.tests(code)
     result = world.ask()
     assert result.ret == 2
-    assert "max_asr=10 is above 1" in text(result)
+    assert (reason or "max_asr=10 is above 1") in result.stdout.str()
 
 
-def test_marker_without_fixture(world: World) -> None:
-    world.concept()
-    world.tests("@pytest.mark.unlearndiff('church', max_asr=0.1)\ndef test_forgot(): pass")
-    result = world.ask()
-    assert result.ret == 2
-    result.stdout.fnmatch_lines(["test_gate.py::test_forgot: *never asks for the unlearndiff_attack fixture"])
-
-
-def test_call_overrides_marker(world: World) -> None:
+def test_call_and_closest_marker_override(world: World) -> None:
     world.know("bbbbbrrrrr", "church")
     world.know("rrrrrrrrrr", "tench")
     world.tests(
@@ -165,11 +142,17 @@ def test_call_overrides_marker(world: World) -> None:
 
         def test_no_marker(unlearndiff_attack):
             assert unlearndiff_attack("church").asr > 0.1
+
+        @mark
+        class TestRelease:
+            @pytest.mark.unlearndiff("tench", max_asr=0.1)
+            def test_closest(self, unlearndiff_attack):
+                unlearndiff_attack()
         """
     )
     result = world.run("-rA")
     result.stdout.fnmatch_lines(["FAILED test_gate.py::test_marker - *"])
-    result.assert_outcomes(passed=4, failed=1)
+    result.assert_outcomes(passed=5, failed=1)
 
 
 def test_malformed_call(world: World) -> None:
@@ -191,7 +174,7 @@ def test_malformed_call(world: World) -> None:
     result.stdout.fnmatch_lines(
         ["E *did you mean 'max_asr'*", "E *did you mean 'church'*", "E *cannot be shown on 10 prompts*"]
     )
-    assert "pytest_unlearndiff/plugin" not in text(result)
+    assert "pytest_unlearndiff/plugin" not in result.stdout.str()
 
 
 def test_upper_on_too_few_prompts(world: World) -> None:
@@ -200,31 +183,5 @@ def test_upper_on_too_few_prompts(world: World) -> None:
     assert world.ask("--collect-only").ret == 0
     result = world.ask("--collect-only", "--unlearndiff-prompts=20")
     assert result.ret == 2
-    assert "cannot be shown on 20 prompts" in text(result)
-    assert "13.9%" in text(result)
-
-
-def test_two_markers(world: World) -> None:
-    for name in ("church", "fish"):
-        world.know("rrrrrrrrrr", name)
-    world.tests(
-        """
-        @pytest.mark.unlearndiff("church", max_asr=0.1)
-        class TestRelease:
-            @pytest.mark.unlearndiff("fish", max_asr=0.1)
-            def test_one(self, unlearndiff_attack):
-                unlearndiff_attack()
-        """
-    )
-    world.run().assert_outcomes(passed=1)
-    world.tests(
-        """
-        @pytest.mark.unlearndiff("church", max_asr=0.1)
-        @pytest.mark.unlearndiff("fish", max_asr=0.1)
-        def test_both(unlearndiff_attack):
-            unlearndiff_attack()
-        """
-    )
-    result = world.run()
-    assert result.ret == 2
-    assert "test_gate.py::test_both: has 2 unlearndiff markers, of which only one would count" in text(result)
+    assert "cannot be shown on 20 prompts" in result.stdout.str()
+    assert "13.9%" in result.stdout.str()

@@ -11,8 +11,6 @@ from worlds import MODEL, World
 from pytest_unlearndiff.core.outcome import Outcome
 from pytest_unlearndiff.reports.text import format_duration
 
-from .test_retention import know
-
 
 def plan(world: World, *arguments: str) -> list[str]:
     before = world.files()
@@ -25,7 +23,8 @@ def plan(world: World, *arguments: str) -> list[str]:
     return [line for line in lines[start + 1 :] if not line.startswith("=")]
 
 
-def test_plan_rows(world: World, workers: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("arguments", [(), ("-p", "no:xdist", "--unlearndiff-cache=require")])
+def test_rows(world: World, arguments: tuple[str, ...]) -> None:
     for name, letters in {
         "church": "rrrrrrrrrr",
         "tench": "rrr.......",
@@ -34,7 +33,7 @@ def test_plan_rows(world: World, workers: tuple[str, ...]) -> None:
     }.items():
         world.know(letters, name)
         world.gate("max_asr='10%'", f"test_{name}", name)
-    assert plan(world, *workers) == [
+    assert plan(world, *arguments) == [
         "concept  attack            store    left   time",
         "church   unlearndiff/fast  hit      0/10   -",
         "  test_church.py::test_church",
@@ -57,13 +56,20 @@ def test_nearest_campaign(world: World) -> None:
     assert "  the nearest campaign in the store differs in seed (0 here, 1 there)" in lines
     world.file("model.safetensors", "weights:{other}")
     assert "  the nearest campaign in the store differs in the victim's weights" in plan(world, "--unlearndiff-seed=1")
+    world.file("base/unet.safetensors", "other un-erased weights")
+    result = world.run("-v", "--unlearndiff-seed=1")
+    result.stdout.fnmatch_lines(["*not in the store: * differs in the victim's weights, the base's weights"])
 
 
-def test_time_left(world: World) -> None:
+def test_time_of_shared_campaigns(world: World) -> None:
     world.know("rr........", seconds=30.0)
-    world.gate("max_asr='50%', exhaustive=True")
+    world.gate("max_asr='50%', prompts=6", "test_a")
+    world.gate("max_asr='50%', exhaustive=True", "test_b")
+    world.gate("gate='upper', max_asr='90%'", "test_c")
     lines = plan(world)
-    assert lines[1].split() == ["church", "unlearndiff/fast", "partial", "8/10", "~4m00s"]
+    assert [line.split() for line in lines if line.startswith("church")][-1] == [
+        *("church", "unlearndiff/fast", "partial", "8/10", "~4m00s"),
+    ]
     assert lines[-1] == "8 prompts to attack, about 4m00s"
 
 
@@ -83,30 +89,22 @@ def test_time_range(world: World) -> None:
     assert plan(world)[-1] == "8 prompts to attack, about 24s..2m57s"
 
 
-def test_shared_campaigns(world: World) -> None:
-    world.know("rr........", seconds=30.0)
-    for name, keywords in (
-        ("a", "max_asr='50%', prompts=6"),
-        ("b", "max_asr='50%', exhaustive=True"),
-        ("c", "gate='upper', max_asr='90%'"),
-    ):
-        world.gate(keywords, f"test_{name}")
-    assert plan(world)[-1] == "8 prompts to attack, about 4m00s"
+def test_time_of_another_attack(world: World) -> None:
+    """Un-attacked images take no time, and say nothing of how long an attack takes."""
+    world.concept()
+    world.scripted("r" * 10, seconds=0.05)
+    world.gate("max_asr='10%', exhaustive=True, attack='none'")
+    world.attack().assert_outcomes(passed=1)
+    world.gate("max_asr='10%', exhaustive=True")
+    lines = plan(world)
+    assert lines[1].split() == ["church", "unlearndiff/fast", "miss", "10/10", "?"]
+    assert "10 prompts to attack" in lines
 
 
 def test_shared_images(world: World) -> None:
     world.concept("dog", count=12)
-    world.tests(
-        """
-        @pytest.mark.unlearndiff("dog", max_asr="10%", attack="none", prompts=7)
-        def test_none(unlearndiff_attack):
-            unlearndiff_attack()
-
-        @pytest.mark.unlearndiff_retains("dog", min_rate="85%", prompts=9)
-        def test_kept(unlearndiff_retention):
-            unlearndiff_retention()
-        """
-    )
+    world.gate("attack='none', max_asr='10%', prompts=7", concept="dog")
+    world.retain("'dog', min_rate='85%', prompts=9")
     lines = plan(world)
     assert [line.split()[:3] for line in lines if not line.startswith("  ")][1:-1] == [
         ["dog", "none", "miss"],
@@ -121,11 +119,12 @@ def test_shared_images(world: World) -> None:
     ("letters", "base", "last"),
     [("bbb..", ".....", ""), ("rrrrr", ".....", " and 5 images to draw"), ("rrrrr", "ggggg", "")],
 )
-def test_control_of_the_base(world: World, letters: str, base: str, last: str) -> None:
+def test_positive_control(world: World, letters: str, base: str, last: str) -> None:
     world.know(letters, base=base)
     world.gate("max_asr='10%'")
-    assert plan(world)[-1].startswith(f"0 prompts to attack{last}")
-    assert ("to draw" in plan(world)[-1]) == bool(last)
+    lines = plan(world)
+    assert lines[-1].startswith(f"0 prompts to attack{last}")
+    assert ("to draw" in lines[-1]) == bool(last)
 
 
 def test_unforeseen_gates(world: World) -> None:
@@ -157,9 +156,25 @@ def test_unforeseen_gates(world: World) -> None:
     ]
 
 
+def test_closest_marker(world: World) -> None:
+    world.know("rrr.......")
+    world.concept("dog")
+    world.tests(
+        """
+        @pytest.mark.unlearndiff("dog", max_asr="10%")
+        class TestRelease:
+            @pytest.mark.unlearndiff("church", max_asr="10%")
+            def test_gate(self, unlearndiff_attack):
+                unlearndiff_attack()
+        """
+    )
+    lines = plan(world)
+    assert [line.split()[::2][:2] for line in lines if line.startswith(("church", "dog"))] == [["church", "partial"]]
+
+
 def test_kept_concepts(world: World) -> None:
-    know(world, "ggg.......", "gggggggggg")
-    know(world, "..........", "..........", "cat")
+    world.know_kept("ggg.......", "gggggggggg")
+    world.know_kept("..........", "..........", "cat")
     world.tests(
         """
         @pytest.mark.unlearndiff_retains("dog", min_rate="85%")
@@ -171,8 +186,7 @@ def test_kept_concepts(world: World) -> None:
             unlearndiff_retention("dog")
         """
     )
-    lines = plan(world)
-    assert [line for line in lines if "differs" not in line] == [
+    assert [line for line in plan(world) if "differs" not in line] == [
         "concept       attack  store    left   time",
         "dog (victim)  none    partial  7/10   ?",
         "  test_gate.py::test_kept",
@@ -199,51 +213,3 @@ def test_collection_errors(world: World) -> None:
     world.concept()
     world.gate("max_asr=10")
     assert world.bare(*MODEL, "--unlearndiff-plan").ret == pytest.ExitCode.INTERRUPTED
-
-
-def test_nearest_campaign_in_reports(world: World) -> None:
-    world.know("rrrrrrrrrr")
-    world.file("base/unet.safetensors", "other un-erased weights")
-    world.gate("max_asr='10%'")
-    result = world.run("-v")
-    result.stdout.fnmatch_lines(["*not in the store: * differs in the victim's weights, the base's weights"])
-
-
-def test_closest_marker(world: World) -> None:
-    world.know("rrr.......")
-    world.concept("dog")
-    world.tests(
-        """
-        @pytest.mark.unlearndiff("dog", max_asr="10%")
-        class TestRelease:
-            @pytest.mark.unlearndiff("church", max_asr="10%")
-            def test_gate(self, unlearndiff_attack):
-                unlearndiff_attack()
-        """
-    )
-    lines = plan(world)
-    assert [line.split()[::2][:2] for line in lines if line.startswith(("church", "dog"))] == [["church", "partial"]]
-
-
-def test_without_xdist(world: World) -> None:
-    world.know("rrrrrrrrrr")
-    world.gate("max_asr='10%'")
-    assert "church   unlearndiff/fast  hit    0/10  -" in plan(world, "-p", "no:xdist")
-
-
-def test_time_of_another_attack(world: World) -> None:
-    """Un-attacked images take no time, and say nothing of how long an attack takes."""
-    world.concept()
-    world.scripted("r" * 10, seconds=0.05)
-    world.gate("max_asr='10%', exhaustive=True, attack='none'")
-    world.attack().assert_outcomes(passed=1)
-    world.gate("max_asr='10%', exhaustive=True")
-    lines = plan(world)
-    assert lines[1].split() == ["church", "unlearndiff/fast", "miss", "10/10", "?"]
-    assert "10 prompts to attack" in lines
-
-
-def test_require_is_ignored(world: World) -> None:
-    world.know("rrrrrrrrrr")
-    world.gate("max_asr='10%'")
-    assert "church   unlearndiff/fast  hit    0/10  -" in plan(world, "--unlearndiff-require")

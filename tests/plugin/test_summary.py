@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from worlds import NOTE, World, section
-
-from .test_retention import know
+from worlds import NOTE, World, row, section, text
 
 SECTION = """\
 concept  pre-ASR  ASR           interval     verdict
@@ -22,45 +20,28 @@ tench    1/10     3/10 = 30.0%  6.7%..65.2%  FAIL; nothing gates what this model
   all 2 gates: model: {path}/model.safetensors"""
 
 
-@pytest.fixture
-def mixed(world: World) -> World:
-    """One gate that passes, one that fails."""
+def test_section(world: World) -> None:
+    """With -q, gates that passed are left out, unless they rest on little or nothing gates what must be kept."""
     world.know("grrrrrrrrr", "church")
     world.know("gbbrrrrrrr", "tench", adversarial="xyz", seen="tench 0.87")
     world.gate("max_asr='10%'", "test_church", "church")
     world.gate("max_asr='10%'", "test_tench", "tench")
-    return world
-
-
-def test_section(mixed: World) -> None:
-    assert "\n".join(section(mixed.run(), notes=True)) == SECTION.format(path=mixed.path)
-
-
-def test_quiet_shows_only_gates_that_did_not_pass_or_say_little(mixed: World) -> None:
-    """With a bound read and what must be kept gated, nothing is left to say of a pass."""
-    lines = section(mixed.run("-q", "--deselect=test_tench.py"), notes=True)
+    assert "\n".join(section(world.run(), notes=True)) == SECTION.format(path=world.path)
+    lines = section(world.run("-q", "--deselect=test_tench.py"), notes=True)
     assert [line for line in lines if line.startswith("church") and line.endswith(f" PASS{NOTE}")]
-    know(mixed, "g" * 30, "g" * 30)
-    mixed.gate("max_asr='40%', gate='upper'", "test_church", "church")
-    mixed.tests(
-        """
-        @pytest.mark.unlearndiff_retains("dog", min_rate="85%", gate="lower")
-        def test_kept(unlearndiff_retention):
-            unlearndiff_retention()
-        """,
-        "test_kept",
-    )
-    result = mixed.run("-q")
+    world.know_kept("g" * 30, "g" * 30)
+    world.gate("max_asr='40%', gate='upper'", "test_church", "church")
+    world.retain("'dog', min_rate='85%', gate='lower'")
+    result = world.run("-q")
     assert [line.split()[0] for line in section(result) if line.endswith(("PASS", "FAIL"))] == ["tench"]
     assert "church" not in result.stdout.str()
-    alone = mixed.run("-q", "--deselect=test_tench.py")
+    alone = world.run("-q", "--deselect=test_tench.py")
     assert alone.ret == 0
     assert "unlearndiff" not in alone.stdout.str()
 
 
-def test_verbose_shows_provenance(world: World) -> None:
-    journal = world.know("rrrrrrrrrr")
-    with journal.open("a") as file:
+def test_damaged_lines_when_verbose(world: World) -> None:
+    with world.know("rrrrrrrrrr").open("a") as file:
         file.write("a torn li")
     world.gate("max_asr=0.1")
     assert "  distrusted lines: 1 (1 damaged)" in section(world.run("-v"))
@@ -68,19 +49,19 @@ def test_verbose_shows_provenance(world: World) -> None:
 
 
 @pytest.mark.parametrize(
-    ("letters", "keywords", "row", "source"),
+    ("letters", "keywords", "expected", "source"),
     [
         ("bbbrrrrrrr", "", "church 0/10 3/10 = 30.0% 6.7%..65.2% -", "no limit, all 10 from the store"),
         ("rrr.......", "max_asr=0.1", "church 0..7/10 0..7/10 = 0.0%..70.0% 0.0%..93.3% INCOMPLETE", "7 missing"),
         ("rrrrrr....", "max_asr=0.5", "church 0..4/10 0..4/10 = 0.0%..40.0% 0.0%..73.8% PASS", "4 not needed"),
     ],
 )
-def test_row_of_a_gate(world: World, letters: str, keywords: str, row: str, source: str) -> None:
+def test_row(world: World, letters: str, keywords: str, expected: str, source: str) -> None:
     world.know(letters, unattacked=True)
     world.gate(keywords)
-    lines = section(world.run())
-    assert " ".join(lines[1].split()) == row
-    assert lines[2].endswith(source)
+    result = world.run()
+    assert " ".join(row(result).split()) == expected
+    assert section(result)[2].endswith(source)
 
 
 def test_several_gates_of_one_test_and_repeated_files(world: World) -> None:
@@ -105,6 +86,8 @@ def test_several_gates_of_one_test_and_repeated_files(world: World) -> None:
 def test_skipped_gate_prints_no_section(world: World) -> None:
     world.concept()
     world.gate("max_asr=0.1")
-    result = world.bare()
+    result = world.bare("-rs")
     result.assert_outcomes(skipped=1)
-    assert not section(result)
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(["SKIPPED*add --unlearndiff-model=PATH*"])
+    assert not text(result)

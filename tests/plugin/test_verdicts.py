@@ -1,11 +1,11 @@
-"""Every row of the verdict table: the same verdict, outcome and exit code with and without workers."""
+"""Every row of the verdict table: verdict, outcome and exit code."""
 
 from __future__ import annotations
 
 import re
 
 import pytest
-from worlds import MODEL, World, section
+from worlds import MODEL, World, section, text, verdict
 
 UPPER = "max_asr=0.1, gate='upper'"
 
@@ -41,62 +41,40 @@ TABLE = {
 ERRORS = {"FAIL": "ASRExceeded", "INCONCLUSIVE": "ASRExceeded", "INCOMPLETE": "AttackIncomplete"}
 
 
-@pytest.mark.parametrize("verdict", TABLE)
-def test_verdict(world: World, workers: tuple[str, ...], verdict: str) -> None:
-    for i, (letters, keywords, _) in enumerate(TABLE[verdict]):
+@pytest.mark.parametrize("ends", TABLE)
+def test_verdict(world: World, ends: str) -> None:
+    for i, (letters, keywords, _) in enumerate(TABLE[ends]):
         world.know(letters, f"thing{i}", unattacked=True)
         world.gate(keywords, f"test_{i}", f"thing{i}")
-    result = world.run(*workers)
-    count, passes = len(TABLE[verdict]), verdict == "PASS"
+    result = world.run()
+    count, passes = len(TABLE[ends]), ends == "PASS"
     result.assert_outcomes(passed=count * passes, failed=count * (not passes))
     assert result.ret == (0 if passes else 1)
-    for i, (_, _, text) in enumerate(TABLE[verdict]):
-        assert [line for line in section(result) if line.startswith(f"thing{i} ") and line.endswith(f" {verdict}")]
+    for i, (_, _, reason) in enumerate(TABLE[ends]):
+        assert verdict(result, f"thing{i}") == ends
         if not passes:
-            result.stdout.re_match_lines([rf"E .*{ERRORS[verdict]}: thing{i}: .*{re.escape(text)}"])
+            result.stdout.re_match_lines([rf"E .*{ERRORS[ends]}: thing{i}: .*{re.escape(reason)}"])
+    if ends == "INCOMPLETE":
+        assert "--unlearndiff-cache=require" in text(result)  # the option that forbids to attack
 
 
-def test_skipped_without_model(world: World, workers: tuple[str, ...]) -> None:
+def test_require_with_skip_mark(world: World) -> None:
     world.know("rrrrrrrrrr")
     world.gate("max_asr=0.1")
-    result = world.bare("-rs", *workers)
-    result.assert_outcomes(skipped=1)
-    assert result.ret == 0
-    result.stdout.fnmatch_lines(["SKIPPED*add --unlearndiff-model=PATH*"])
-
-
-def test_require_with_skipped_gate(world: World, workers: tuple[str, ...]) -> None:
-    world.know("rrrrrrrrrr")
-    world.gate("max_asr=0.1")
-    result = world.bare("--unlearndiff-require", *workers)
-    result.assert_outcomes(skipped=1)
-    assert result.ret == 1
-    assert "test_gate.py::test_gate" in "".join(section(result))
-
-
-def test_require_with_skip_mark(world: World, workers: tuple[str, ...]) -> None:
-    world.know("rrrrrrrrrr")
-    world.gate("max_asr=0.1")
-    world.tests(
-        """
-        @pytest.mark.skip
-        @pytest.mark.unlearndiff("church", max_asr=0.1)
-        def test_left_out(unlearndiff_attack):
-            unlearndiff_attack()
-        """,
-        name="test_left_out",
-    )
-    result = world.run("--unlearndiff-require", *workers)
+    world.gate("max_asr=0.1", "test_left_out")
+    world.file("test_left_out.py", world.read("test_left_out.py").replace("\n@", "\n@pytest.mark.skip\n@"))
+    result = world.run("--unlearndiff-require")
     result.assert_outcomes(passed=1, skipped=1)
     assert result.ret == 1
+    assert "test_left_out.py::test_left_out" in text(result)
 
 
-def test_require_without_gate(world: World, workers: tuple[str, ...]) -> None:
+def test_require_without_gate(world: World) -> None:
     world.tests("def test_something_else(): pass")
-    result = world.run("--unlearndiff-require", *workers)
+    result = world.run("--unlearndiff-require")
     result.assert_outcomes(passed=1)
     assert result.ret == 1
-    assert "no gate ran" in "".join(section(result))
+    assert "no gate ran" in text(result)
 
 
 @pytest.mark.parametrize("question", ["--collect-only", "--fixtures"])
@@ -108,42 +86,13 @@ def test_require_with_nothing_to_run(world: World, question: str) -> None:
     assert not section(result)
 
 
-@pytest.mark.parametrize(
-    ("option", "reason"),
-    [
-        ("--unlearndiff-model=nowhere.pt", "there is nothing at"),
-        ("--unlearndiff-base=nowhere", "there is nothing at"),
-        ("--unlearndiff-concepts=nowhere", "there is nothing at"),
-        ("--unlearndiff-batch-size=0", "a whole number of at least 1"),
-        ("--unlearndiff-cache=on", "one of rw, ro, refresh, off, require"),
-        ("--unlearndiff-attack=fgsm", "one of unlearndiff, p4d, ring-a-bell, random, seed-search, transfer, none"),
-        ("--unlearndiff-schedule=slow", "one of paper, paper+repeated-noise, fast"),
-    ],
-)
-def test_bad_option_is_a_usage_error(world: World, option: str, reason: str) -> None:
-    world.know("rrrrrrrrrr")
-    world.gate("max_asr=0.1")
-    result = world.run(option)
-    assert result.ret == 4
-    result.stderr.fnmatch_lines([f"ERROR: *{option.split('=')[0]}*{reason}*"])
-    assert "test session starts" not in result.stdout.str()
-
-
 def test_empty_model_is_a_usage_error(world: World) -> None:
     """``--unlearndiff-model=$MODEL`` with MODEL unset must not pass as a skip."""
     world.know("rrrrrrrrrr")
     world.gate("max_asr=0.1")
-    assert world.bare("--unlearndiff-model=").ret == 4
-
-
-def test_bad_marker_is_a_collection_error(world: World, workers: tuple[str, ...]) -> None:
-    world.concept()
-    world.gate("max_asr=10")
-    result = world.run(*workers)
-    assert result.ret == (1 if workers else 2)
-    result.assert_outcomes(errors=1)
-    result.stdout.fnmatch_lines(["*ERROR collecting test_gate.py*", "*test_gate.py::test_gate: *max_asr=10*"])
-    assert "INTERNALERROR" not in result.stdout.str() + result.stderr.str()
+    result = world.bare("--unlearndiff-model=")
+    assert result.ret == 4
+    assert "test session starts" not in result.stdout.str()
 
 
 @pytest.mark.parametrize(
@@ -151,9 +100,7 @@ def test_bad_marker_is_a_collection_error(world: World, workers: tuple[str, ...]
     [("bbrrrrrrrr", "xfailed", 0), ("rrr.......", "failed", 1)],
     ids=["exceeded", "incomplete"],
 )
-def test_expected_failure_hides_nothing_missing(
-    world: World, workers: tuple[str, ...], letters: str, outcome: str, code: int
-) -> None:
+def test_expected_failure_hides_nothing_missing(world: World, letters: str, outcome: str, code: int) -> None:
     world.know(letters)
     world.tests(
         """
@@ -165,7 +112,7 @@ def test_expected_failure_hides_nothing_missing(
             unlearndiff_attack()
         """
     )
-    result = world.run(*workers)
+    result = world.run()
     result.assert_outcomes(**{outcome: 1})
     assert result.ret == code
 
@@ -179,22 +126,3 @@ def test_missing_prompts_without_torch(world: World) -> None:
     result.assert_outcomes(failed=1)
     assert result.ret == 1
     result.stdout.fnmatch_lines(["E *AttackIncomplete: *pytest-unlearndiff[[]torch[]]*"])
-
-
-def test_marker_without_call(world: World) -> None:
-    """Nothing was measured, so nothing may look safe."""
-    world.know("bbbbbbbbbb")
-    world.tests(
-        """
-        @pytest.mark.unlearndiff("church", max_asr=0.1)
-        def test_gate(unlearndiff_attack):
-            pass
-        """
-    )
-    assert world.run().ret == 1
-
-
-def test_without_terminal_plugin(world: World) -> None:
-    world.know("bbrrrrrrrr")
-    world.gate("max_asr=0.5")
-    assert world.run("-p", "no:terminal").ret == 0

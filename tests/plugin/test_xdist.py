@@ -11,7 +11,6 @@ from pytest_unlearndiff.core.outcome import Status
 
 from .test_import_budget import HEAVY, SPY, loaded
 from .test_interrupted import INTERRUPT
-from .test_reports import command
 
 GATES = {
     "church": ("brrrrrrrrr", "max_asr=0.1"),
@@ -180,14 +179,14 @@ def test_interrupted_before_anything_was_measured(interrupted: World) -> None:
     report = (interrupted.path / "report.md").read_text(encoding="utf-8")
     assert "1 of 1 gate passed" not in report
     assert "interrupted" in report
-    shown = command(interrupted, "report")
+    shown = interrupted.command("report")
     assert shown.ret == 1
     assert "No gate was measured, 1 not measured" in shown.outlines
     assert shown.errlines[0].startswith(
         "interrupted in test_gate.py::test_gate: every prompt that finished is kept in "
     )
     for concept in ((), ("--concept=church",)):
-        exported = command(interrupted, "export", "known.csv", *concept)
+        exported = interrupted.command("export", "known.csv", *concept)
         assert exported.ret == 1
         (line,) = exported.errlines
         assert line.startswith("the store .unlearndiff holds 4 adversarial prompts that no gate of its last session ")

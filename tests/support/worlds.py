@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import io
 import json
 import signal
 import subprocess
 import sys
 import textwrap
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
+from pytest_unlearndiff.__main__ import main
+from pytest_unlearndiff.core.attack_config import AttackConfig
 from pytest_unlearndiff.core.outcome import Outcome, Status
 from pytest_unlearndiff.plugin.gate_run import campaign_of
 from pytest_unlearndiff.plugin.markers import ATTACK, read_gate
 from pytest_unlearndiff.plugin.model_under_test import gate_source
 from pytest_unlearndiff.plugin.session import state_of
 from pytest_unlearndiff.runs.campaign import Campaign
+from pytest_unlearndiff.runs.model_cache import Fingerprint
 from pytest_unlearndiff.runs.positive_control import base_campaign
 
 STATUS = {
@@ -211,6 +216,20 @@ class World:
                 entry.write_metadata({"victim": "the base"})
                 entry.journal.append(Outcome(prompt.digest, STATUS[letter]))
 
+    def know_kept(self, victim: str, base: str, concept: str = "dog") -> None:
+        """Write a concept that must be kept, and what victim and base draw of it, with letters as ``know`` takes."""
+        self.concept(concept, len(victim))
+        asked, store = self.campaign(concept)
+        self._know_base(asked, store, base)
+        of_victim = Campaign(
+            asked.concept, AttackConfig("none"), Fingerprint(asked.fingerprint.victim, ""), asked.judge
+        )
+        entry = store.campaign(concept, of_victim.key)
+        for prompt, letter in zip(asked.concept.prompts, victim, strict=True):
+            if letter != ".":
+                store.create(entry, of_victim.key)
+                entry.append(Outcome(prompt.digest, STATUS[letter], detail="cat 0.90"))
+
     def scripted(self, letters: str, *, seconds: float = 0.0, error: str = "", base: str = "") -> None:
         """From here on, attacks end as these letters say, one a prompt in the set's order, with no model.
 
@@ -237,6 +256,23 @@ class World:
             """,
             name=name,
         )
+
+    def retain(self, keywords: str, name: str = "test_kept") -> None:
+        """Write a test module with one retention gate; these are all its marker's arguments."""
+        self.tests(
+            f"""
+            @pytest.mark.unlearndiff_retains({keywords})
+            def {name}(unlearndiff_retention):
+                unlearndiff_retention()
+            """,
+            name=name,
+        )
+
+    def conftest(self, code: str) -> None:
+        """Append to conftest.py."""
+        path = self.path / "conftest.py"
+        before = path.read_text(encoding="utf-8") if path.exists() else ""
+        self.file("conftest.py", before + "\n\n" + textwrap.dedent(code) + "\n")
 
     def tests(self, code: str, name: str = "test_gate") -> None:
         """Write a test module."""
@@ -294,6 +330,21 @@ class World:
         self.apart = True
         self.file("conftest.py", "import sys\n\nsys.modules['torch'] = None\n")
 
+    def command(self, *arguments: str) -> pytest.RunResult:
+        """Run ``python -m pytest_unlearndiff`` in this process."""
+        with redirect_stdout(io.StringIO()) as out, redirect_stderr(io.StringIO()) as err:
+            status = main(list(arguments))
+        return pytest.RunResult(status, out.getvalue().splitlines(), err.getvalue().splitlines(), 0)
+
+    def read(self, name: str) -> str:
+        """The text of a file here."""
+        return (self.path / name).read_text(encoding="utf-8")
+
+    def gates(self, name: str = "report.json") -> list[dict[str, Any]]:
+        """The gates of a JSON report."""
+        gates: list[dict[str, Any]] = json.loads(self.read(name))["gates"]
+        return gates
+
     def files(self) -> dict[str, bytes]:
         """Every file here, with its content."""
         return {
@@ -330,3 +381,18 @@ def section(result: pytest.RunResult, *, notes: bool = False) -> list[str]:
         elif inside:
             lines.append(line if notes else line.removesuffix(NOTE))
     return lines
+
+
+def text(result: pytest.RunResult) -> str:
+    """The plugin's summary section as one text."""
+    return "\n".join(section(result))
+
+
+def row(result: pytest.RunResult, concept: str = "church") -> str:
+    """The first row of a concept's gates in the summary section."""
+    return next(line for line in section(result) if line.startswith(f"{concept} "))
+
+
+def verdict(result: pytest.RunResult, concept: str = "church") -> str:
+    """The verdict in that row."""
+    return row(result, concept).split()[-1]

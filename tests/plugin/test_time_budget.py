@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from worlds import World, section
+from worlds import World, text
 
-MEND = "--unlearndiff-time-budget is used up: the same command goes on"
+REMEDY = "--unlearndiff-time-budget is used up: the same command goes on"
 
 
 @pytest.fixture
@@ -20,13 +20,13 @@ def slow(world: World) -> World:
 def test_resume_after_budget(slow: World) -> None:
     result = slow.attack("--unlearndiff-time-budget=3s")
     assert result.ret == 1
-    result.stdout.fnmatch_lines([f"E *AttackIncomplete: *Missing is never safe. {MEND}"])
+    result.stdout.fnmatch_lines([f"E *AttackIncomplete: *Missing is never safe. {REMEDY}"])
     kept = len(slow.kept())
     assert 0 < kept < 1000
     slow.scripted("r" * 1000)
     again = slow.attack()
     assert again.ret == 0
-    assert f"{1000 - kept} attacked" in "".join(section(again))
+    assert f"{1000 - kept} attacked" in text(again)
 
 
 def test_budget_too_short_for_one_prompt(world: World) -> None:
@@ -39,13 +39,6 @@ def test_budget_too_short_for_one_prompt(world: World) -> None:
 
 
 def test_used_up_budget_loads_nothing(slow: World) -> None:
-    slow.file("conftest.py", (slow.path / "conftest.py").read_text() + "\n\nScriptedEngine = None\n")
+    slow.conftest("ScriptedEngine = None")
     result = slow.attack("--unlearndiff-time-budget=0s")
-    result.stdout.fnmatch_lines([f"E *1000 of 1000 prompts are missing*{MEND}"])
-
-
-@pytest.mark.parametrize("text", ["soon", "1.5h", "55", "m"])
-def test_malformed_budget(slow: World, text: str) -> None:
-    result = slow.attack(f"--unlearndiff-time-budget={text}")
-    assert result.ret == 4
-    result.stderr.fnmatch_lines(["ERROR: --unlearndiff-time-budget: *must be a time such as 90s, 55m or 1h30m*"])
+    result.stdout.fnmatch_lines([f"E *1000 of 1000 prompts are missing*{REMEDY}"])
