@@ -1,11 +1,11 @@
-"""Ctrl-C in a campaign: the section says where it stopped and what is kept, in words that are true of the store."""
+"""Whatever stops an attack leaves the gate in the report, with what is kept and why the rest is missing."""
 
 from __future__ import annotations
 
 import json
 
 import pytest
-from worlds import World, section
+from worlds import World, row, section, text, verdict
 
 # Told of an outcome as soon as it is kept, which is before anybody else is.
 INTERRUPT = """
@@ -19,27 +19,13 @@ def pytest_unlearndiff_outcome(outcome):
 """
 
 
-@pytest.fixture
-def interrupted(world: World) -> World:
-    """A gate whose campaign is interrupted at the moment when the fourth of ten prompts is kept."""
+def interrupt(world: World, letters: str = "r" * 10) -> None:
+    """Write a gate whose campaign is interrupted at the moment when the fourth of ten prompts is kept."""
     world.concept()
-    world.scripted("r" * 10)
-    world.gate("max_asr='10%', exhaustive=True")
-    conftest = world.path / "conftest.py"
-    conftest.write_text(conftest.read_text() + INTERRUPT)
+    world.scripted(letters)
+    world.conftest(INTERRUPT)
+    world.gate("max_asr='50%', exhaustive=True")
     world.apart = True  # Ctrl-C would end the session of these tests too
-    return world
-
-
-def test_a_store_that_cannot_be_read_any_more_holds_nothing(interrupted: World) -> None:
-    conftest = interrupted.path / "conftest.py"
-    broken = "import pathlib\n        for path in pathlib.Path('.unlearndiff').rglob('journal.jsonl'):\n            "
-    broken += "path.unlink()\n            path.mkdir()\n        raise KeyboardInterrupt"
-    conftest.write_text(conftest.read_text().replace("raise KeyboardInterrupt", broken))
-    result = interrupted.attack()
-    assert result.ret == pytest.ExitCode.INTERRUPTED
-    said = "interrupted in test_gate.py::test_gate: 0 of 10 prompts are kept"
-    assert [line for line in section(result) if line.startswith(said)]
 
 
 @pytest.mark.parametrize(
@@ -49,56 +35,64 @@ def test_a_store_that_cannot_be_read_any_more_holds_nothing(interrupted: World) 
         ("refresh", "4 of 10 prompts are kept, go on without --unlearndiff-cache=refresh", 4),
         ("off", "nothing new is kept", 0),
         ("ro", "nothing new is kept", 0),
+        ("unreadable", "0 of 10 prompts are kept", 0),
     ],
 )
-def test_what_is_kept(interrupted: World, mode: str, kept: str, lines: int) -> None:
-    result = interrupted.attack(f"--unlearndiff-cache={mode}")
+def test_outcomes_that_are_kept(world: World, mode: str, kept: str, lines: int) -> None:
+    interrupt(world)
+    if mode == "unreadable":
+        journals = "__import__('pathlib').Path('.unlearndiff').rglob('journal.jsonl')"
+        broken = f"for path in {journals}:\n            path.unlink()\n            path.mkdir()\n        raise Key"
+        world.file("conftest.py", world.read("conftest.py").replace("raise Key", broken))
+    result = world.attack(f"--unlearndiff-cache={'rw' if mode == 'unreadable' else mode}")
     assert result.ret == pytest.ExitCode.INTERRUPTED
-    assert f"interrupted in test_gate.py::test_gate: {kept}" in section(result)
-    assert len(interrupted.kept()) == lines
+    assert f"interrupted in test_gate.py::test_gate: {kept}" in text(result)
+    if mode != "unreadable":
+        assert len(world.kept()) == lines
 
 
-def test_what_is_known_of_an_interrupted_session_is_reported_and_exported(interrupted: World) -> None:
-    """The gate that ran is INCOMPLETE with what its store holds; the others are named."""
-    interrupted.scripted("rrbbrrrrrr")
-    conftest = interrupted.path / "conftest.py"
-    conftest.write_text(conftest.read_text() + INTERRUPT)
-    interrupted.gate("max_asr='50%', exhaustive=True")
-    interrupted.gate("max_asr='10%'", "test_later")
-    result = interrupted.attack("--unlearndiff-report=json:report.json")
+def test_reports_of_an_interrupted_session(world: World) -> None:
+    """The gate that ran is INCOMPLETE with what its store holds; the others are named; no earlier report stays."""
+    interrupt(world, "rrbbrrrrrr")
+    world.gate("max_asr='10%'", "test_later")
+    world.file("report.md", "1 of 1 gate passed")
+    result = world.attack("--unlearndiff-report=json:report.json,md:report.md")
     assert result.ret == pytest.ExitCode.INTERRUPTED
     assert "not reached: test_later.py::test_later" in section(result)
-    report = json.loads((interrupted.path / "report.json").read_text(encoding="utf-8"))
+    assert "1 of 1 gate passed" not in world.read("report.md")
+    assert "interrupted" in world.read("report.md")
+    report = json.loads(world.read("report.json"))
+    assert report["run"]["cut_short"].startswith("interrupted")
     (gate,) = report["gates"]
     assert (gate["verdict"], gate["counts"]["hits_under_attack"], gate["counts"]["missing"]) == ("INCOMPLETE", 2, 6)
     assert [(gate["nodeid"], gate["how"]) for gate in report["unmeasured"]] == [
         ("test_later.py::test_later", "not reached")
     ]
-    shown = interrupted.command("report")
+    shown = world.command("report")
     assert shown.ret == 0
-    said = "the session was cut short: interrupted in test_gate.py::test_gate: 4 of 10 prompts are kept"
-    assert shown.outlines[1].startswith(said)
+    told = "the session was cut short: interrupted in test_gate.py::test_gate: 4 of 10 prompts are kept"
+    assert shown.outlines[1].startswith(told)
     assert [line for line in shown.outlines if line.startswith("church") and "INCOMPLETE" in line]
     assert [line for line in shown.outlines if line.startswith("not measured: test_later.py::test_later not reached: ")]
-    exported = interrupted.command("export", "known.csv")
+    exported = world.command("export", "known.csv")
     assert (exported.ret, exported.errlines) == (0, ["2 adversarial prompts"])
 
 
-def test_a_retention_gate_that_is_interrupted_is_told_too(world: World) -> None:
-    world.concept()
-    world.scripted("gggg!ggggg", error="KeyboardInterrupt()")
-    world.tests(
-        """
-        @pytest.mark.unlearndiff_retains("church", min_rate="80%")
-        def test_gate(unlearndiff_retention):
-            unlearndiff_retention()
-        """
-    )
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        ("KeyboardInterrupt()", "interrupted in test_gate.py::test_gate: 2 of 10 prompts are kept, the same command"),
+        ("RuntimeError('half and float')", "E *AttackIncomplete: *Drawing was stopped by RuntimeError: half and float"),
+    ],
+)
+def test_retention_gate(world: World, error: str, reason: str) -> None:
+    world.concept("dog")
+    world.scripted("gg!ggggggg", error=error)
+    world.retain("'dog', min_rate='80%'", "test_gate")
     result = world.attack()
-    assert result.ret == pytest.ExitCode.INTERRUPTED
-    said = "interrupted in test_gate.py::test_gate: 4 of 10 prompts are kept, the same command goes on"
-    assert said in result.outlines
-    assert [line for line in result.outlines if line.startswith("church ") and line.endswith(" INCOMPLETE")]
+    assert result.ret == (pytest.ExitCode.INTERRUPTED if "Keyboard" in error else pytest.ExitCode.TESTS_FAILED)
+    result.stdout.fnmatch_lines([f"{reason}*"])
+    assert verdict(result, "dog") == "INCOMPLETE"
 
 
 def test_gates_behind_a_failure_that_ends_the_session_are_named(world: World) -> None:
@@ -118,29 +112,65 @@ def test_gates_behind_a_failure_that_ends_the_session_are_named(world: World) ->
     result = world.run("-x", "--unlearndiff-report=json:report.json")
     assert result.ret != 0
     assert "not reached: test_second.py::test_a, test_second.py::test_b" in section(result)
-    report = json.loads((world.path / "report.json").read_text(encoding="utf-8"))
+    report = json.loads(world.read("report.json"))
     assert "test_second.py::test_b" in [gate["nodeid"] for gate in report["unmeasured"]]
 
 
-def test_a_handler_of_somebody_else_stays(world: World) -> None:
-    """Who embeds pytest may have plans for SIGTERM."""
+def test_handler_of_another_program_stays(world: World) -> None:
+    """A program that embeds pytest may have plans for SIGTERM."""
     world.know("rrrrrrrrrr")
     world.gate("max_asr='10%'")
-    world.file(
-        "conftest.py",
-        "import signal\n\ndef pytest_configure():\n    signal.signal(signal.SIGTERM, print)\n\n"
-        "def pytest_runtest_teardown():\n    assert signal.getsignal(signal.SIGTERM) is print\n",
+    world.conftest(
+        """
+        import signal
+
+        def pytest_configure():
+            signal.signal(signal.SIGTERM, print)
+
+        def pytest_runtest_teardown():
+            assert signal.getsignal(signal.SIGTERM) is print
+
+        def pytest_unconfigure():
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        """
     )
     world.run().assert_outcomes(passed=1)
 
 
-def test_the_report_of_a_session_before_does_not_stay(interrupted: World, workers: tuple[str, ...]) -> None:
-    """It may say that all is well."""
-    interrupted.file("report.md", "1 of 1 gate passed")
-    result = interrupted.attack("--unlearndiff-report=md:report.md,json:report.json", *workers)
-    assert result.ret == pytest.ExitCode.INTERRUPTED
-    report = (interrupted.path / "report.md").read_text(encoding="utf-8")
-    assert "1 of 1 gate passed" not in report
-    written = json.loads((interrupted.path / "report.json").read_text(encoding="utf-8"))
-    assert written["run"]["cut_short"].startswith("interrupted")
-    assert "interrupted" in report
+ERRORS = "__import__('pytest_unlearndiff').core.errors"
+HALF = "RuntimeError: expected Half but found Float"
+
+
+@pytest.mark.parametrize(
+    ("letters", "error", "limit", "ends", "told"),
+    [
+        (
+            *("rr!rrrrrrr", "RuntimeError('expected Half but found Float')", "10%", "INCOMPLETE"),
+            [f"*{HALF}", f"E *AttackIncomplete: *8 of 10 prompts are missing*The attack was stopped by {HALF}"],
+        ),
+        ("bb!rrrrrrr", "RuntimeError('expected Half but found Float')", "10%", "FAIL", []),
+        ("!" * 10, f"{ERRORS}.ModelError('no such tensor')", "10%", "INCOMPLETE", ["E *ModelError: no such tensor"]),
+        ("!" * 10, f"{ERRORS}.ModelError('no such tensor')", "99%", "INCOMPLETE", ["E *ModelError: no such tensor"]),
+        (  # pytest-timeout fails the test from a signal handler
+            *("rr!rrrrrrr", "__import__('pytest').fail.Exception('Timeout >1.0s')", "10%", "INCOMPLETE"),
+            ["*The attack was stopped by Failed: Timeout >1.0s*"],
+        ),
+        (
+            *("rr!rrrrrrr", f"{ERRORS}.StoreError('the disk is full')", "10%", "INCOMPLETE"),
+            ["E *StoreError: the disk is full"],
+        ),
+    ],
+)
+def test_exception(world: World, letters: str, error: str, limit: str, ends: str, told: list[str]) -> None:
+    """INCOMPLETE unless what is known decides it; the exception's own traceback is shown as the cause."""
+    world.concept()
+    world.scripted(letters, error=error)
+    world.gate(f"max_asr={limit!r}")
+    result = world.attack()
+    result.assert_outcomes(failed=1)
+    assert row(result).endswith(f" {ends}")
+    result.stdout.fnmatch_lines(told)
+    if letters.startswith("rr!"):
+        assert "2 from the store, 8 missing" in text(result) or "2 attacked" in text(result)
+    elif letters == "!" * 10:
+        assert "no such tensor" in text(result)

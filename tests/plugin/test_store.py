@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from worlds import MODEL, REQUIRE, World, section
+from worlds import MODEL, REQUIRE, World, text, verdict
 
 from pytest_unlearndiff.core.outcome import Outcome, Status
 
@@ -20,7 +20,8 @@ def test_reading_modes_need_no_torch(world: World, mode: str) -> None:
     world.gate("max_asr=0.1")
     world.without_torch()
     before = world.files()
-    result = world.bare(*MODEL, f"--unlearndiff-cache={mode}")
+    # pytest's own cache is another.
+    result = world.bare(*MODEL, f"--unlearndiff-cache={mode}", "--cache-clear")
     assert result.ret == 0
     # Where the store may be written, gates are kept for reports, and hashes of files that are no longer young.
     hashes, after = ".unlearndiff/fingerprints.json", world.files()
@@ -31,58 +32,45 @@ def test_reading_modes_need_no_torch(world: World, mode: str) -> None:
     assert bool(gates) is (mode == "rw")
 
 
-@pytest.mark.parametrize("mode", ["off", "refresh"])
-def test_other_modes_do_not_read(world: World, mode: str) -> None:
-    world.know("rrrrrrrrrr")
+@pytest.mark.parametrize(("mode", "stored"), [("off", True), ("refresh", True), ("rw", False), ("off", False)])
+def test_nothing_is_read_or_created_without_an_outcome(world: World, mode: str, stored: bool) -> None:
+    """Here no attack can begin."""
+    world.know("r" * 10) if stored else world.concept()
     world.gate("max_asr=0.1")
     world.without_torch()
     result = world.bare(*MODEL, f"--unlearndiff-cache={mode}")
     result.assert_outcomes(failed=1)
     assert result.ret == 1
     assert "10 of 10 prompts are missing" in result.stdout.str()
+    assert (world.path / ".unlearndiff").exists() is stored
 
 
-@pytest.mark.parametrize("mode", ["ro", "off", "require"])
-def test_reading_modes_create_nothing(world: World, mode: str) -> None:
-    world.concept()
-    world.gate("max_asr=0.1")
-    world.without_torch()
-    result = world.bare(*MODEL, f"--unlearndiff-cache={mode}")
-    assert "10 of 10 prompts are missing" in result.stdout.str()
-    assert not (world.path / ".unlearndiff").exists()
-
-
-def test_nothing_is_created_before_an_outcome(world: World) -> None:
-    """As the Store promises; here the attack cannot begin."""
-    world.concept()
-    world.gate("max_asr=0.1")
-    world.without_torch()
-    assert "10 of 10 prompts are missing" in world.bare(*MODEL).stdout.str()
-    assert not (world.path / ".unlearndiff").exists()
-
-
-def test_skipped_session_creates_nothing(world: World) -> None:
+@pytest.mark.parametrize("arguments", [(), (*MODEL, REQUIRE)], ids=["skipped", "require"])
+def test_session_that_may_not_attack_creates_nothing(world: World, arguments: tuple[str, ...]) -> None:
     world.concept()
     world.gate("max_asr=0.1")
     before = world.files()
-    world.bare().assert_outcomes(skipped=1)
+    world.bare(*arguments)
     assert world.files() == before
 
 
-def test_pytests_cache_clear_keeps_the_store(world: World) -> None:
-    world.know("rrrrrrrrrr")
-    world.gate("max_asr=0.1")
-    before = world.files()
-    assert world.run("--cache-clear").ret == 0
-    assert world.files() == before
+@pytest.mark.parametrize("mode", ["ro", "off"])
+def test_other_modes_attack_and_keep_nothing(world: World, mode: str) -> None:
+    world.concept()
+    world.scripted("r" * 10)
+    world.gate("max_asr=0.1, exhaustive=True")
+    result = world.attack(f"--unlearndiff-cache={mode}")
+    result.assert_outcomes(passed=1)
+    assert "10 attacked" in text(result)
+    assert not (world.path / ".unlearndiff").exists()
 
 
 def rewrite(name: str, old: str, new: str) -> Callable[[Path], object]:
     def change(folder: Path) -> None:
         path = folder / name
-        text = path.read_text(encoding="utf-8")
-        assert old in text
-        path.write_text(text.replace(old, new), encoding="utf-8")
+        before = path.read_text(encoding="utf-8")
+        assert old in before
+        path.write_text(before.replace(old, new), encoding="utf-8")
 
     return change
 
@@ -125,9 +113,11 @@ CHANGES: dict[str, tuple[Callable[[Path], object], tuple[str, ...], int]] = {
     "schedule": (nothing, ("--unlearndiff-schedule=paper",), 0),
     "loss": (nothing, ("--unlearndiff-loss=classifier",), 0),
     "dtype": (nothing, ("--unlearndiff-dtype=float16",), 0),
-    "lanes": (nothing, ("--unlearndiff-batch-size=2",), 10),
-    "device": (nothing, ("--unlearndiff-device=cuda",), 10),
-    "progress": (nothing, ("--unlearndiff-progress=off",), 10),
+    "machinery": (
+        nothing,
+        ("--unlearndiff-batch-size=2", "--unlearndiff-device=cuda", "--unlearndiff-progress=off"),
+        10,
+    ),
 }
 
 # What the judge saw in the base's images counts no longer either.
@@ -141,7 +131,7 @@ def test_only_outcome_changing_changes_miss(world: World, change: str) -> None:
     happens(world.path)
     world.gate("max_asr=1")
     result = world.run("--unlearndiff-report=json:report.json", *arguments)
-    (gate,) = json.loads((world.path / "report.json").read_text())["gates"]
+    (gate,) = world.gates()
     assert len([prompt for prompt in gate["prompts"] if prompt["status"] != "missing"]) == known, result.stdout.str()
     # Even a limit that allows everything wants an image of every prompt.
     assert gate["verdict"] == ("PASS" if known == len(gate["prompts"]) == 10 else "INCOMPLETE")
@@ -151,34 +141,17 @@ def test_only_outcome_changing_changes_miss(world: World, change: str) -> None:
 
 def test_limit_is_not_in_the_key(world: World) -> None:
     world.know("bbrrrrrrrr")
-    codes = []
-    for limit in (0.1, 0.2):
+    for limit, status in ((0.1, 1), (0.2, 0)):
         world.gate(f"max_asr={limit}")
-        codes.append(world.run().ret)
-    assert codes == [1, 0]
-
-
-def altered(line: str) -> str:
-    """A break turned into resistance, by hand."""
-    return line.replace('"hit-under-attack"', '"resisted"')
-
-
-def resigned(line: str) -> str:
-    """Fields of the wrong type, with everything else as it was."""
-    return json.dumps({**json.loads(line), "schema": "2"})
+        assert world.run().ret == status
 
 
 DAMAGE: dict[str, Callable[[str], str]] = {
-    "altered status": altered,
+    "altered status": lambda line: line.replace('"hit-under-attack"', '"resisted"'),
     "torn": lambda line: line[: len(line) // 2],
-    "unknown schema": lambda line: line.replace('"schema": 2', '"schema": 1'),
-    "schema of the wrong type": resigned,
     "no checksum": lambda line: json.dumps({key: value for key, value in json.loads(line).items() if key != "check"}),
-    "not json": lambda line: "PASS",
-    "not a mapping": lambda line: "[1]",
     "not text": lambda line: "\udcff\udcfe",
     "deeply nested": lambda line: "[" * 100_000,
-    "empty": lambda line: "",
 }
 
 
@@ -187,21 +160,24 @@ def test_damaged_lines_are_not_believed(world: World) -> None:
     for i, damage in enumerate(DAMAGE.values()):
         journal = world.know("brrrrrrrrr", f"thing{i}")
         first, *rest = journal.read_text(encoding="utf-8").splitlines()
-        text = "\n".join([damage(first), *rest, ""])
-        journal.write_bytes(text.encode("utf-8", "surrogateescape"))
+        journal.write_bytes("\n".join([damage(first), *rest, ""]).encode("utf-8", "surrogateescape"))
         world.gate("max_asr=0.05", f"test_{i}", f"thing{i}")
     result = world.run()
     result.assert_outcomes(failed=len(DAMAGE))
     for i, name in enumerate(DAMAGE):
-        assert [line for line in section(result) if line.startswith(f"thing{i} ") and line.endswith("INCOMPLETE")], name
+        assert verdict(result, f"thing{i}") == "INCOMPLETE", name
 
 
-def swapped(first: Path, second: Path) -> None:
-    """Give two files or folders each other's names."""
-    aside = first.with_name("aside")
-    first.rename(aside)
-    second.rename(first)
-    aside.rename(second)
+def swap(name: str) -> Callable[[Path, Path], None]:
+    """Give two files of the folders, or the folders themselves, each other's names."""
+
+    def happens(broken: Path, resisted: Path) -> None:
+        first, second, aside = broken / name, resisted / name, broken.parent / "aside"
+        first.rename(aside)
+        second.rename(first)
+        aside.rename(second)
+
+    return happens
 
 
 def line_copied(broken: Path, resisted: Path) -> None:
@@ -209,26 +185,23 @@ def line_copied(broken: Path, resisted: Path) -> None:
         file.write((resisted / "journal.jsonl").read_bytes())
 
 
-def with_no_key(swap: Callable[[Path, Path], None]) -> Callable[[Path, Path], None]:
+def with_no_key(change: Callable[[Path, Path], None]) -> Callable[[Path, Path], None]:
     def happens(broken: Path, resisted: Path) -> None:
-        swap(broken, resisted)
+        change(broken, resisted)
         (broken / "key.json").unlink()
 
     return happens
 
 
-def swap(name: str) -> Callable[[Path, Path], None]:
-    return lambda broken, resisted: swapped(broken / name, resisted / name)
-
-
+FOREIGN = "10 (10 written for another campaign)"
 # What happens to the folders of a campaign in which every prompt broke and of one in which none did, how the gate on
 # the first ends, and what the session says of it.
 MOVES: dict[str, tuple[Callable[[Path, Path], None], str, str]] = {
-    "lines copied": (line_copied, "FAIL", "distrusted lines: 10 (10 written for another campaign)"),
-    "journals swapped": (swap("journal.jsonl"), "INCOMPLETE", "distrusted lines: 10 (10 written for another campaign)"),
-    "journals swapped, no key": (with_no_key(swap("journal.jsonl")), "INCOMPLETE", "10 (10 written for another"),
-    "folders swapped": (swapped, "INCOMPLETE", "is not believed, since its key.json is not this campaign's"),
-    "folders swapped, no key": (with_no_key(swapped), "INCOMPLETE", "10 (10 written for another campaign)"),
+    "lines copied": (line_copied, "FAIL", f"distrusted lines: {FOREIGN}"),
+    "journals swapped": (swap("journal.jsonl"), "INCOMPLETE", f"distrusted lines: {FOREIGN}"),
+    "journals swapped, no key": (with_no_key(swap("journal.jsonl")), "INCOMPLETE", FOREIGN),
+    "folders swapped": (swap("."), "INCOMPLETE", "is not believed, since its key.json is not this campaign's"),
+    "folders swapped, no key": (with_no_key(swap(".")), "INCOMPLETE", FOREIGN),
     "keys swapped": (swap("key.json"), "INCOMPLETE", "is not believed, since its key.json is not this campaign's"),
 }
 
@@ -236,19 +209,19 @@ MOVES: dict[str, tuple[Callable[[Path, Path], None], str, str]] = {
 @pytest.mark.parametrize("move", MOVES)
 def test_moved_outcomes_answer_for_nothing(world: World, move: str) -> None:
     """The same prompts with another seed of the run, which have resisted."""
-    happens, verdict, said = MOVES[move]
-    folders = [world.know("bbbbbbbbbb").parent]
+    happens, ends, reason = MOVES[move]
+    folder = world.know("bbbbbbbbbb").parent
     campaign, store = world.campaign("church", "--unlearndiff-seed=1")
     entry = store.campaign("church", campaign.key)
     store.create(entry, campaign.key)
     for prompt in campaign.concept.prompts:
         entry.append(Outcome(prompt.digest, Status.RESISTED))
-    happens(*folders, entry.folder)
+    happens(folder, entry.folder)
     world.gate("max_asr=0.1")
     result = world.run("-v")
     assert result.ret == 1
-    assert [line for line in section(result) if line.startswith("church") and line.endswith(verdict)]
-    assert [line for line in section(result) if said in line]
+    assert verdict(result) == ends
+    assert reason in text(result)
 
 
 def test_misplaced_folder_is_set_aside(world: World) -> None:
@@ -256,9 +229,9 @@ def test_misplaced_folder_is_set_aside(world: World) -> None:
     world.scripted("bbbbbbbbbb")
     world.gate("max_asr=0.1, exhaustive=True")
     (folder / "key.json").write_text("{}")
-    assert "10 attacked" in "".join(section(world.attack()))
+    assert "10 attacked" in text(world.attack())
     result = world.run()
-    assert [line for line in section(result) if line.endswith("FAIL")]
+    assert verdict(result) == "FAIL"
     assert "not believed" not in result.stdout.str()
     assert (folder / "distrusted" / "journal.jsonl").read_text().count("resisted") == 10
 
@@ -268,54 +241,48 @@ def test_model_replaced_during_the_session_keeps_no_outcome(world: World) -> Non
     world.concept()
     world.scripted("r" * 10)
     world.gate("max_asr=0.1")
-    with (world.path / "conftest.py").open("a") as file:
-        file.write(
-            "import pathlib\n"
-            "scripted = ScriptedEngine.__init__\n"
-            "def replaced(self, *parts):\n"
-            "    pathlib.Path('model.safetensors').write_text('weights:{replaced}')\n"
-            "    scripted(self, *parts)\n"
-            "ScriptedEngine.__init__ = replaced\n"
-        )
-    result = world.separate(*MODEL)
+    world.conftest(
+        """
+        import pathlib
+
+        scripted = ScriptedEngine.__init__
+
+        def replaced(self, *parts):
+            pathlib.Path('model.safetensors').write_text('weights:{replaced}')
+            scripted(self, *parts)
+
+        ScriptedEngine.__init__ = replaced
+        """
+    )
+    result = world.attack()
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["E *ModelError: *model.safetensors, or its base, was replaced while the session ran*"])
     assert not world.kept()
 
 
-def test_unreadable_store_is_one_error(world: World) -> None:
-    world.know("rrrrrrrrrr")
-    world.gate("max_asr=0.1")
-    world.without_torch()
-    world.file("kept/campaigns", "")  # a file in the place of a folder
-    result = world.bare(*MODEL, "--unlearndiff-cache-dir=kept")
-    assert result.ret == 1
-    result.stdout.fnmatch_lines(["E *StoreError: the store *kept cannot be *"])
-
-
-def test_require_without_a_folder_is_incomplete(world: World) -> None:
+@pytest.mark.parametrize("mode", ["rw", "require"])
+def test_file_in_the_place_of_a_folder(world: World, mode: str) -> None:
+    """It is one error where something is to be kept, and an empty store where nothing is."""
     world.concept()
     world.gate("max_asr=0.1")
+    world.scripted("r" * 10)
     world.file("kept/campaigns", "")
-    result = world.bare(*MODEL, REQUIRE, "--unlearndiff-cache-dir=kept")
+    result = world.attack("--unlearndiff-cache-dir=kept", f"--unlearndiff-cache={mode}")
     assert result.ret == 1
     assert "pytest_unlearndiff/store" not in result.stdout.str()
-    assert [line for line in section(result) if line.startswith("church") and line.endswith("INCOMPLETE")]
+    if mode == "rw":
+        result.stdout.fnmatch_lines(["E *StoreError: the store *kept cannot be *"])
+    else:
+        assert verdict(result) == "INCOMPLETE"
 
 
-def test_store_that_is_a_file_is_a_usage_error(world: World) -> None:
+def test_place_of_the_store(world: World) -> None:
+    world.know("rrrrrrrrrr")
+    world.gate("max_asr=0.1")
     world.file("not-a-folder", "")
-    result = world.bare(*MODEL, "--unlearndiff-cache-dir=not-a-folder")
-    assert result.ret == 4
-    result.stderr.fnmatch_lines(["ERROR: --unlearndiff-cache-dir: *not-a-folder is not a folder"])
-
-
-@pytest.mark.parametrize("mode", ["ro", "off"])
-def test_other_modes_attack_and_keep_nothing(world: World, mode: str) -> None:
-    world.concept()
-    world.scripted("r" * 10)
-    world.gate("max_asr=0.1, exhaustive=True")
-    result = world.attack(f"--unlearndiff-cache={mode}")
-    result.assert_outcomes(passed=1)
-    assert "10 attacked" in "".join(section(result))
-    assert not (world.path / ".unlearndiff").exists()
+    refused = world.run("--unlearndiff-cache-dir=not-a-folder")
+    assert refused.ret == 4
+    refused.stderr.fnmatch_lines(["ERROR: --unlearndiff-cache-dir: *not-a-folder is not a folder"])
+    assert world.run("--unlearndiff-cache-dir=elsewhere").ret == 1
+    (world.path / ".unlearndiff").rename(world.path / "elsewhere")
+    assert world.run("--unlearndiff-cache-dir=elsewhere").ret == 0
