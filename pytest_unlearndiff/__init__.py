@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from .core.model_info import DefenseInfo as DefenseInfo
     from .core.model_info import FamilyInfo as FamilyInfo
     from .core.model_info import FormatInfo as FormatInfo
+    from .core.model_options import VersionedPipeline as VersionedPipeline
     from .core.outcome import Outcome as Outcome
     from .core.outcome import Status as Status
     from .core.rate import Rate as Rate
     from .core.registry import ReportInfo as ReportInfo
     from .core.result import AttackResult as AttackResult
     from .core.result import Retention as Retention
-    from .core.versioned_pipeline import VersionedPipeline as VersionedPipeline
 
 __version__ = "0.1.0"
 
@@ -52,7 +52,7 @@ _HOMES = {
     "Status": "core.outcome",
     "UnlearnDiffError": "core.errors",
     "Verdict": "core.gate",
-    "VersionedPipeline": "core.versioned_pipeline",
+    "VersionedPipeline": "core.model_options",
 }
 
 __all__ = [*sorted(_HOMES), "__version__"]  # noqa: PLE0604  # every name is a string

@@ -104,4 +104,4 @@ def test_imports_inside_functions() -> None:
 
 def test_plugin_has_one_lazy_boundary() -> None:
     paths = [path for path in (PACKAGE / "plugin").glob("*.py") if list(nested_imports(path))]
-    assert {path.name for path in paths} <= {"hooks.py", "session_checks.py"}
+    assert {path.name for path in paths} <= {"hooks.py", "settings.py"}

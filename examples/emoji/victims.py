@@ -56,11 +56,11 @@ def attack(
     judge = hashes.of(Path(str(concept.judge.options["model"])))
 
     def tell(snapshot: Snapshot) -> None:
-        tally = snapshot.tally
+        counts = snapshot.counts
         left = f"{snapshot.seconds_left:.0f}s left" if snapshot.seconds_left else ""
-        done = tally.total - tally.missing
+        done = counts.total - counts.missing
         print(
-            f"\r{row.path.name} {spec.name} {done}/{tally.total} {tally.hits} hits {left}   ",
+            f"\r{row.path.name} {spec.name} {done}/{counts.total} {counts.hits} hits {left}   ",
             end="",
             file=sys.stderr,
         )

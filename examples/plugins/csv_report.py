@@ -5,8 +5,7 @@ from __future__ import annotations
 import csv
 import io
 
-from pytest_unlearndiff.reports.session_report import SessionReport
-from pytest_unlearndiff.reports.writers import ReportOptions
+from pytest_unlearndiff.reports.session_report import ReportOptions, SessionReport
 
 COLUMNS = ("test", "concept", "expects", "verdict", "prompts", "hits", "unknown", "limits")
 

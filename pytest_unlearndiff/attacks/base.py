@@ -16,7 +16,7 @@ from ..core.errors import GateError
 from ..core.images import GenerationRequest
 from ..models.diffusion_model import DiffusionModel
 from ..models.target_images import Targets
-from ..sources.import_string import import_string
+from ..sources.resolve import import_string
 
 
 @dataclass(eq=False)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ..core.forward_passes import count_forwards
+from ..core.outcome import count_forwards
 from ..models.batches import in_batches
 from ..models.diffusion_model import DiffusionModel
 from .slots import Slots

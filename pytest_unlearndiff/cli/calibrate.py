@@ -13,15 +13,15 @@ from ..core.device import AUTO, PRECISIONS, resolve_precision
 from ..core.errors import AttackUnavailable, ConceptError
 from ..core.judge_options import on_base
 from ..core.outcome import Outcome
-from ..core.positive_control import MIN_HIT_RATE, Calibration
 from ..core.rate import Rate, percent
 from ..core.registry import registry
+from ..core.result import MIN_HIT_RATE, Calibration
 from ..reports.text import sanitize
 from ..runs.local_backend import LocalBackend
 from ..runs.model_cache import Fingerprint, ModelCache, ModelSpec, located
 from ..runs.positive_control import base_campaign
 from ..runs.runner import Runner
-from ..sources.import_string import judge_weights
+from ..sources.resolve import judge_weights
 from ..store.store import Store
 from .command import (
     BASE_HELP,

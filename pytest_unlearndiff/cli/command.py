@@ -12,7 +12,7 @@ from ..core import device, untrusted
 from ..core.concept_file import ConceptLibrary
 from ..core.errors import ModelError
 from ..core.prompt_sets import locate_prompt_set
-from ..sources.prompt_set_cache import PromptSetCache
+from ..sources.download import PromptSetCache
 from ..sources.resolve import resolve_model_path
 
 BASE_HELP = "the un-erased pipeline: a folder, a URL, or a Hub id that is on this machine"

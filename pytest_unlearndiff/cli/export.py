@@ -13,7 +13,7 @@ from ..core.errors import ReportError
 from ..core.outcome import Status
 from ..core.untrusted import hint, short_repr, special_file
 from ..reports.gate_report import GateReport
-from ..reports.json_report import read_session, unfinished
+from ..reports.session_report import read_session, unfinished
 from ..reports.text import pluralize
 from ..store.campaign_dir import CampaignDir
 from ..store.files import write_atomically
@@ -67,9 +67,9 @@ def run(arguments: argparse.Namespace) -> int:
     if before:
         print(before, file=sys.stderr)
     if name is not None:
-        known = {gate.concept for gate in gates}
-        if name not in known and not beside:
-            raise ReportError(f"no gate in {source} is on the concept {short_repr(name)}: {hint(name, known)}")
+        concepts = {gate.concept for gate in gates}
+        if name not in concepts and not beside:
+            raise ReportError(f"no gate in {source} is on the concept {short_repr(name)}: {hint(name, concepts)}")
         gates = [gate for gate in gates if gate.concept == name]
     text, count = export(gates)
     if not count:
@@ -124,23 +124,23 @@ def _beside(root: Path, gates: Sequence[GateReport], concept: str | None) -> str
     The store knows them by a hash of the prompt they were found for; a session knows the prompts.
     """
     store = Store(root, Mode.RO)
-    told = {
+    reported = {
         (store.campaign_by_digest(gate.concept, gate.key).name, prompt.digest)
         for gate in gates
         for prompt in gate.prompts
         if prompt.attacked is not None
     }
-    found = {
+    unreported = {
         entry.name: number
         for entry in store.campaigns()
         if (concept is None or entry.belongs_to(concept))
-        and (number := sum((entry.name, digest) not in told for digest in _broken(entry)))
+        and (number := sum((entry.name, digest) not in reported for digest in _broken(entry)))
     }
-    if not found:
+    if not unreported:
         return ""
-    names = ", ".join(sorted(found)[:_NAMED]) + (" and others" if len(found) > _NAMED else "")
+    names = ", ".join(sorted(unreported)[:_NAMED]) + (" and others" if len(unreported) > _NAMED else "")
     return (
-        f"the store {root} holds {pluralize(sum(found.values()), 'adversarial prompt')} that no gate of its last "
+        f"the store {root} holds {pluralize(sum(unreported.values()), 'adversarial prompt')} that no gate of its last "
         f"session has, of {names}: run their gates again, which the store answers, and export then"
     )
 

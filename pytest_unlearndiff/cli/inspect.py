@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..core.errors import ModelError
-from ..core.versioned_pipeline import split_version
+from ..core.model_options import split_version
 from ..reports.text import UNKEPT, sanitize
 from ..runs.model_cache import Fingerprint, ModelCache, ModelSpec
 from ..sources.base_guess import guess_base
-from ..sources.import_string import call_factory, is_import_string
+from ..sources.resolve import call_factory, is_import_string
 from ..store.key import Fingerprints
 from .command import BASE_HELP, Command, model_path
 

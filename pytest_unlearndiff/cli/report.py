@@ -9,13 +9,12 @@ from pathlib import Path
 
 from ..core.errors import ReportError
 from ..core.registry import registry
+from ..reports import destination_form, parse_destinations
 from ..reports.comparison import NOTHING, Comparison
 from ..reports.comparison import compare as compare_sessions
-from ..reports.json_report import read_session, schema, unfinished
-from ..reports.session_report import SessionReport
+from ..reports.session_report import ReportOptions, SessionReport, read_session, render, schema, unfinished, write
 from ..reports.terminal import summary_lines
 from ..reports.text import sanitize
-from ..reports.writers import ReportOptions, destination_form, parse_destinations, render, write
 from ..store.store import Mode, Store
 from .command import Command, add_store, parse_path
 

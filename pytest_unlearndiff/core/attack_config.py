@@ -125,11 +125,6 @@ class AttackConfig:
         return f"{self.name}{schedule}{f'/{self.loss}' if self.loss != DEFAULT_LOSS else ''}"
 
     @property
-    def unattacked(self) -> bool:
-        """True where un-attacked images alone are judged."""
-        return self.info.unattacked
-
-    @property
     def last_round(self) -> int:
         """Rounds on a prompt that resists; 0 where the schedule does not prescribe them."""
         schedule = self.settings
@@ -141,11 +136,6 @@ class AttackConfig:
         if schedule is None or self.info.effort is Effort.OPEN:
             return 0
         return schedule.forward_passes(forwards_per_image)
-
-    @property
-    def needs_base(self) -> bool:
-        """True where the user's own images cannot replace the un-erased model."""
-        return self.info.needs_base
 
     @property
     def needs_target(self) -> bool:

@@ -77,7 +77,7 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Concept:
-    """What should be gone, and the judge that tells.
+    """Prompts of a thing that should be gone or kept, and the judge that sees it.
 
     Attributes:
         name: as it is written in a gate.

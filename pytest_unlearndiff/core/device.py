@@ -1,7 +1,7 @@
-"""The device that models run on, and their precision: parsed, checked and predicted without importing torch.
+"""The machine: its device, precision and environment, checked and predicted without importing torch.
 
 A session that finds every outcome in the store never needs torch, which takes seconds to import. The type of a model's
-weights is in the key; how a device multiplies them is not.
+weights is in the key; how a device multiplies them, and the environment, are not.
 """
 
 from __future__ import annotations
@@ -14,8 +14,10 @@ import re
 import sys
 from collections.abc import Mapping
 from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 AUTO = "auto"
 """Device: CUDA where torch finds it, then MPS where it works, else the CPU. Precision: as ``resolve_precision``."""
@@ -169,3 +171,19 @@ def resolve_precision(precision: str, device: str) -> str:
     if precision != AUTO or device == AUTO:
         return precision
     return "tf32" if device.partition(":")[0] == "cuda" else "float32"
+
+
+def environment_info(*packages: str) -> dict[str, Any]:
+    """Collect Python, machine and the versions of packages, as builtin types."""
+    return {
+        "python": platform.python_version(),
+        "machine": f"{platform.system()} {platform.machine()}",
+        "versions": {name: _version(name) for name in packages},
+    }
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed as a package"

@@ -191,7 +191,7 @@ class JudgeInfo(Info):
             if option in _RESERVED or not option.isidentifier():
                 raise GateError(f"judge {self.name}: no option can be called {option!r}")
             if kind not in _TYPE_NAMES and (isinstance(kind, type) or not callable(kind)):
-                types = ", ".join(each.__name__ for each in _TYPE_NAMES)
+                types = ", ".join(kind.__name__ for kind in _TYPE_NAMES)
                 raise GateError(f"judge {self.name}: the type of option {option} must be one of {types}, not {kind!r}")
         for option in self.files:
             if {**self.required, **self.optional}.get(option, int) in set(_TYPE_NAMES) - {str}:

@@ -120,7 +120,7 @@ def _missing(name: str) -> str | None:
         return None
     parent = path.parent
     near = (
-        hint(path.name, [each.name for each in parent.iterdir()])
+        hint(path.name, [sibling.name for sibling in parent.iterdir()])
         if parent.is_dir()
         else f"{parent} is not there either"
     )

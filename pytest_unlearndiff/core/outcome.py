@@ -207,3 +207,17 @@ class Counts:
     def missing(self) -> int:
         """Prompts with no outcome at all."""
         return self.unknown - self.error
+
+
+_computed = 0
+
+
+def count_forwards(passes: int) -> None:
+    """Add passes, each on one latent; a backward pass is one more."""
+    global _computed
+    _computed += passes
+
+
+def computed_forwards() -> int:
+    """Return the number of passes since this process began."""
+    return _computed

@@ -21,7 +21,7 @@ from .model_info import DefenseInfo, FamilyInfo, FormatInfo
 class ReportInfo(Info):
     """A report that a session writes, for ``--unlearndiff-report``.
 
-    The implementation is called with a ``reports.session_report.SessionReport`` and ``reports.writers.ReportOptions``.
+    The implementation is called with a ``SessionReport`` and ``ReportOptions`` of ``reports.session_report``.
     It returns text: the content of a file or, without a path, lines for the end of the session.
 
     Attributes:
@@ -75,7 +75,7 @@ class Registry:
         """
         kind = next((kind for kind in _PACKAGES if isinstance(info, kind)), None)
         if kind is None or not isinstance(info, Info):
-            names = ", ".join(each.__name__ for each in _PACKAGES)
+            names = ", ".join(kind.__name__ for kind in _PACKAGES)
             raise GateError(f"a plugin registers {info!r}, which is none of {names}")
         table = self._table(kind)
         if info.name not in table:

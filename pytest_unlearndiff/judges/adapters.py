@@ -10,7 +10,7 @@ from PIL import Image
 
 from ..core.errors import JudgeError
 from ..core.images import Judgement
-from ..sources.import_string import import_string
+from ..sources.resolve import import_string
 from .base import CheckedJudge, Judge
 
 

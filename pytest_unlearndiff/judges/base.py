@@ -14,7 +14,7 @@ from ..core.judge_options import check, parts_of
 from ..core.registry import registry
 from ..models.diffusion_model import DiffusionModel
 from ..models.pipeline_folders import load_pipeline
-from ..sources.import_string import import_string
+from ..sources.resolve import import_string
 
 
 class Judge(Protocol):

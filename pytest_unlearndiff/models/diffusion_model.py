@@ -13,11 +13,11 @@ import torch
 from PIL import Image
 
 from ..core.concept import Sampling
-from ..core.defenses import DefenseConfig
-from ..core.forward_passes import count_forwards
 from ..core.images import GenerationRequest
+from ..core.model_options import DefenseConfig
+from ..core.outcome import count_forwards
 from ..core.registry import registry
-from ..sources.import_string import import_string
+from ..sources.resolve import import_string
 from .batches import in_batches
 from .defenses.base import Defense
 from .device import compile_network

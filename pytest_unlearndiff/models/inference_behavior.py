@@ -23,7 +23,7 @@ from typing import Any
 
 import torch
 
-from ..sources.import_string import import_string
+from ..sources.resolve import import_string
 from .families import family_of
 from .library_code import (
     HELPERS,

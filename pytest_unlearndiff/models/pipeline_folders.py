@@ -12,8 +12,7 @@ from diffusers.utils import is_accelerate_available
 from ..core.errors import ModelError, one_line
 from ..core.model_info import FamilyInfo
 from ..core.untrusted import printable, short_repr
-from ..sources.import_string import import_string
-from ..sources.resolve import hub_folder, hub_hint
+from ..sources.resolve import hub_folder, hub_hint, import_string
 from .device import to_device, weights_type
 from .families import components_of, family_named, supported_families
 from .silence import library_warnings_ignored

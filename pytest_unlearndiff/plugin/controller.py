@@ -1,23 +1,44 @@
-"""The end of a session: reports are gathered, the summary is printed, required gates are counted."""
+"""The end of a session: reports are gathered, kept and written, the summary is printed, required gates are counted."""
 
 from __future__ import annotations
 
-from collections.abc import Generator
+import xml.etree.ElementTree as ET
+from collections.abc import Generator, Sequence
+from datetime import UTC, datetime
 from enum import Enum, auto
 from html import escape
+from typing import Any, Literal
 
 import msgspec
 import pytest
 
+# pytest has no public way to add to a test's properties after its teardown; the fixture record_xml_attribute asks the
+# same object for the same thing.
+from _pytest.junitxml import xml_key
+
+from ..core.device import environment_info
+from ..core.errors import UnlearnDiffError
+from ..core.registry import registry
+from ..core.untrusted import printable
 from ..reports.failure_text import UNGATED
-from ..reports.gate_report import from_builtins
-from ..reports.session_report import UnmeasuredTest, with_retention
+from ..reports.gate_report import GateReport, from_builtins
+from ..reports.junit import RETENTION
+from ..reports.session_report import (
+    ReportOptions,
+    SessionReport,
+    UnmeasuredTest,
+    json_report,
+    render,
+    with_retention,
+    write,
+)
 from ..reports.terminal import summary_lines
 from ..reports.text import sanitize
-from .names import RUNS_TESTS, is_gate
-from .reporting import JUnitFile, finish, unmeasured
+from ..store.store import LastSession
+from .options import RUNS_TESTS, is_gate
 from .running import join_node_ids, remote_interrupt_message, sigterm_as_ctrl_c
-from .session import CARRIED, GATE, RERUN, STATE, UNREACHED, expected_failure, state_of
+from .session import CARRIED, GATE, RERUN, STATE, UNREACHED, SessionState, expected_failure, state_of
+from .settings import without_secrets
 
 
 class Progress(Enum):
@@ -185,3 +206,94 @@ class Controller:
     def _lines(self) -> list[tuple[str, str]]:
         width = self._config.get_terminal_writer().fullwidth
         return summary_lines(state_of(self._config).gates, verbosity=self._config.get_verbosity(), width=width)
+
+
+def unmeasured(report: pytest.TestReport) -> UnmeasuredTest:
+    """Describe a test that failed or was skipped, as its report says it."""
+    expected = hasattr(report, "wasxfail")
+    why = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longreprtext
+    crash = getattr(report.longrepr, "reprcrash", None)
+    text = getattr(crash, "message", "") or str(why)
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    how: Literal["failed", "skipped"] = "failed" if report.failed or expected else "skipped"
+    return UnmeasuredTest(report.nodeid, how, (lines or ["no reason given"])[0].removeprefix("Skipped: "))
+
+
+def finish(session: pytest.Session, state: SessionState) -> list[tuple[str, str]]:
+    """Keep and write the reports of the session.
+
+    Returns:
+        Lines for the summary, each with its colour, or an empty string.
+    """
+    report, lines = _gather(session, state), []
+    images = state.store if state.settings.images != "none" else None
+    options = ReportOptions(session.config.rootpath, images)
+    state.store.save_fingerprints()
+    if state.store.mode.writes:
+        try:
+            LastSession(state.store.root).keep(json_report(report, options), state.run)
+        except UnlearnDiffError as error:
+            lines.append((str(error), "yellow"))
+    for name, path in state.settings.report:
+        try:
+            if registry().reports[name].takes_path:
+                write(name, path, report, options)
+                lines.append((printable(f"{name} report: {path}", 1_500), ""))
+            else:
+                lines += [(line, "") for line in render(name, report, options).split("\n") if line]
+        except (UnlearnDiffError, OSError) as error:
+            state.report_failed = True
+            lines.append((printable(str(error), 1_500), "red"))
+    return lines
+
+
+def _gather(session: pytest.Session, state: SessionState) -> SessionReport:
+    measured, failing = ({gate.nodeid for gate in gates} for gates in (state.gates, _failing(state)))
+    lacking = [test for test in state.unmeasured if test.nodeid not in measured]
+    lacking += [UnmeasuredTest(nodeid, "failed", note) for nodeid, note in state.unreached]
+    lacking += [test for test in state.lacking if test.nodeid not in {other.nodeid for other in lacking}]
+    # By test: one that fails in its call and in its teardown is one.
+    failed = {test.nodeid: test for test in reversed(state.unmeasured) if test.how == "failed"}
+    otherwise = [test for nodeid, test in failed.items() if nodeid in measured - failing]
+    return SessionReport(gates=state.gates, unmeasured=lacking, failed_otherwise=otherwise, run=_facts(session, state))
+
+
+def _failing(state: SessionState) -> list[GateReport]:
+    return [gate for gate in state.gates if not gate.passed]
+
+
+def _facts(session: pytest.Session, state: SessionState) -> dict[str, Any]:
+    """Return when, where and with what the session ran."""
+    facts: dict[str, Any] = {
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "arguments": [without_secrets(str(argument)) for argument in session.config.invocation_params.args],
+        "rootdir": str(session.config.rootpath),
+        **environment_info("pytest", "pytest-unlearndiff"),
+    }
+    stopped = state.interrupted or session.shouldstop or session.shouldfail
+    return facts | ({"cut_short": str(stopped)} if stopped else {})
+
+
+class JUnitFile:
+    """Additions to pytest's own JUnit file, if it writes one, of what is known only once all tests have run.
+
+    Args:
+        config: pytest's.
+    """
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        self._cases: list[tuple[str, Any]] = []
+
+    def add(self, report: pytest.TestReport) -> None:
+        """Remember a test whose call has ended."""
+        if (file := self._config.stash.get(xml_key, None)) is not None:
+            self._cases.append((report.nodeid, file.node_reporter(report)))
+
+    def complete(self, gates: Sequence[GateReport]) -> None:
+        """Note on each gate whether the session gates what its model must keep, before the file is written."""
+        ungated = {gate.nodeid for gate in gates if gate.retention_gated is False}
+        for nodeid, case in self._cases:
+            properties: ET.Element | None = case.to_xml().find("properties") if nodeid in ungated else None
+            if properties is not None and properties.find(f"property[@name='{RETENTION}']") is None:
+                ET.SubElement(properties, "property", name=RETENTION, value=UNGATED)

@@ -16,7 +16,7 @@ from ..core.untrusted import hint, printable, printable_lines, short_repr
 from ..core.yaml_file import YamlFile, read_yaml
 from .gate_run import AttackFixture, RetentionFixture
 from .markers import MARKERS, read_gate
-from .names import ATTACK_MARK, RETENTION_MARK
+from .options import ATTACK_MARK, RETENTION_MARK
 from .session import state_of
 
 _DEFAULTS = ("model", "base")

@@ -13,13 +13,13 @@ from ..core.untrusted import printable_lines
 from ..reports.failure_text import explain_comparison
 from ..reports.gate_report import GateReport
 from ..reports.junit import html_extras
-from . import plan, preflight
+from . import model_under_test, plan
 from .controller import Controller
 from .gate_files import GateFile
 from .gate_run import AttackFixture, RetentionFixture
 from .markers import ATTACK, MARKERS, RETENTION
 from .model_under_test import NO_MODEL, session_source
-from .names import GATES, is_gate
+from .options import GATES, is_gate
 from .session import CARRIED, GATE, RECORDS, STATE, UNREACHED, state_of
 
 __all__ = ["AttackFixture", "RetentionFixture", "check_gates", "gate_file", "join", "load_pipeline", "note_gates"]
@@ -54,7 +54,7 @@ def check_gates(report: pytest.CollectReport, config: pytest.Config) -> None:
     """Turn malformed markers into the error of a collection report."""
     state = state_of(config)
     items = [item for item in report.result if isinstance(item, pytest.Item)]
-    problems = [problem for item in items for problem in preflight.check_gates(item, state)]
+    problems = [problem for item in items for problem in model_under_test.check_gates(item, state)]
     if problems:
         report.outcome = "failed"
         report.longrepr = printable_lines("\n".join(problems), _MAX_WIDTH, _MAX_LINES)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any, overload
 
@@ -15,7 +14,7 @@ from ..core.attack_config import NO_ATTACK, AttackConfig
 from ..core.errors import ASRExceeded, AttackIncomplete, GateError, RetentionLost, UnlearnDiffError
 from ..core.gate import Gate, Verdict
 from ..core.judge_options import on_base
-from ..core.outcome import Counts, Outcome, Status
+from ..core.outcome import Outcome, Status
 from ..core.result import AttackResult, Retention
 from ..reports.failure_text import CASES, REPLAYED, failure_text
 from ..reports.gate_report import GateReport
@@ -23,7 +22,7 @@ from ..reports.junit import properties
 from ..runs.campaign import RUN_ALL, Campaign, StopCondition
 from ..runs.model_cache import Fingerprint, ModelSpec
 from ..runs.positive_control import base_campaign
-from ..sources.import_string import judge_weights
+from ..sources.resolve import judge_weights
 from .markers import ATTACK, RETENTION, GateRequest, Marker, marker_keywords, read_gate, request_of
 from .model_under_test import load_source
 from .running import BUDGET_TOO_SHORT, BUDGET_USED, result_after_error, result_after_interrupt, run_campaign
@@ -125,14 +124,13 @@ class _GateFixture:
         return result, self._record(result, request.gate)
 
     def _run_side(self, campaign: Campaign, source: ModelSpec, request: GateRequest) -> AttackResult:
-        has_control = not request.kept and (source.base is not None or bool(campaign.concept.images))
-        options: dict[str, Any] = {"stop": stop_of(request, self._state)}
-        if not request.kept:
-            options |= {
-                "on_outcome": self._observe,
-                "may_pass": partial(_may_pass, request.gate) if has_control else None,
-            }
-        return replace(run_campaign(campaign, source, self._node, **options), victim=source.title)
+        stop = stop_of(request, self._state)
+        if request.kept:
+            return replace(run_campaign(campaign, source, self._node, stop), victim=source.title)
+        has_control = source.base is not None or bool(campaign.concept.images)
+        may_pass = request.gate.may_pass if has_control else None
+        result = run_campaign(campaign, source, self._node, stop, self._observe, may_pass)
+        return replace(result, victim=source.title)
 
     def _observe(self, outcome: Outcome) -> None:
         self._node.ihook.pytest_unlearndiff_outcome(config=self._node.config, nodeid=self._node.nodeid, outcome=outcome)
@@ -147,7 +145,7 @@ class _GateFixture:
             node.nodeid,
             path=path,
             line=0 if line is None else line + 1,
-            replay=self._replay(victim, gate.offenders(victim.tally)),
+            replay=self._replay(victim, gate.offenders(victim.counts)),
             images=self._images(victim),
             retention_gated=False if isinstance(result, AttackResult) and not self._may_retain else None,
         )
@@ -249,7 +247,7 @@ class RetentionFixture(_GateFixture):
             **keywords: as the marker's; they override it.
 
         Returns:
-            What was kept of the concept; of each, in the markers' order, where none is given.
+            The retention of the concept; of each, in the markers' order, where none is given.
 
         Raises:
             RetentionLost: a limit is not kept.
@@ -266,10 +264,6 @@ class RetentionFixture(_GateFixture):
             raise (RetentionLost if lost else AttackIncomplete)("\n".join(map(failure_text, broken)))
         retained = [result for result, _ in runs if isinstance(result, Retention)]
         return retained if concept is None else retained[0]
-
-
-def _may_pass(gate: Gate, counts: Counts) -> bool:
-    return gate.verdict(counts) is not Verdict.FAIL
 
 
 def _joined(results: Sequence[AttackResult | None], *, kept: bool) -> AttackResult | Retention:

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from . import hookspecs
-from .names import GATES, MARKERS, RUN, RUNS_TESTS, is_gate, is_marked
-from .options import OPTIONS, add_options
+from .options import GATES, MARKERS, OPTIONS, RUN, RUNS_TESTS, add_options, is_gate, is_marked
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -55,16 +54,16 @@ def pytest_configure(config: pytest.Config) -> None:
     """Declare the markers; refuse bad options before anything is collected."""
     for marker in MARKERS:
         config.addinivalue_line("markers", marker)
-    given = _asked(config) or any(config.getini(option.ini) not in (None, "") for option in OPTIONS)
-    if given or config.hook.pytest_unlearndiff_register.get_hookimpls():
-        from .session_checks import check_session
+    asked = _asked(config) or any(config.getini(option.ini) not in (None, "") for option in OPTIONS)
+    if asked or config.hook.pytest_unlearndiff_register.get_hookimpls():
+        from .settings import check_session
 
         if check_session(config):
             activate(config)
 
 
 def _asked(config: pytest.Config) -> bool:
-    """Whether the command line says anything to this plugin."""
+    """Tell whether the command line has an option of this plugin."""
     return any(config.getoption(option.ini) is not None for option in OPTIONS)
 
 
@@ -76,7 +75,7 @@ def pytest_report_header(config: pytest.Config) -> str | None:
     """
     if not _asked(config):
         return None
-    from .session_checks import device_line
+    from .settings import device_line
 
     return device_line(config)
 
@@ -86,7 +85,7 @@ def pytest_report_collectionfinish(config: pytest.Config, items: list[pytest.Ite
     """Say where models run in sessions that are only now known to have gates."""
     if _asked(config) or not any(map(is_gate, items)):
         return None
-    from .session_checks import device_line
+    from .settings import device_line
 
     return device_line(config)
 

@@ -21,9 +21,8 @@ from ..core.rate import parse_limit
 from ..core.registry import registry
 from ..core.untrusted import hint, parse_path, short_repr
 from ..sources.resolve import resolve_model_path
-from .names import ATTACK_FIXTURE, ATTACK_MARK, RETENTION_FIXTURE, RETENTION_MARK
-from .option_parsers import KNOWN_PROMPTS
-from .option_paths import PATH_HINTS
+from .option_parsers import KNOWN_PROMPTS, PATH_HINTS
+from .options import ATTACK_FIXTURE, ATTACK_MARK, RETENTION_FIXTURE, RETENTION_MARK
 from .settings import Settings
 
 _SHARED = ("concept", "prompts", "model", "base", "gate", "confidence")
@@ -125,7 +124,7 @@ def read_gate(
 
     Args:
         marker: that the keywords are of.
-        keywords: as ``names.MARKERS`` describes them.
+        keywords: as ``options.MARKERS`` describes them.
         settings: the session's, which apply where the gate does not say.
         library: finds the concept.
         folder: of the test file, from which relative paths count.
@@ -236,21 +235,21 @@ def _known_only(concept: Concept, known: KnownPrompts | None) -> Concept:
 def _attack(keywords: Mapping[str, Any], settings: Settings, folder: Path, mistakes: ErrorCollector) -> dict[str, Any]:
     """Return the settings of the attack that are given, each checked on its own."""
     name, colon, path = _text("attack", keywords, settings.attack, mistakes).partition(":")
-    given: dict[str, Any] = {
+    chosen: dict[str, Any] = {
         "name": name,
         "schedule": _text("schedule", keywords, settings.schedule, mistakes),
         "loss": _text("loss", keywords, settings.loss, mistakes),
     }
-    given = {setting: value for setting, value in given.items() if value}
+    chosen = {setting: value for setting, value in chosen.items() if value}
     if keywords.get("slots") is not None:
-        given["slots"] = keywords["slots"]
+        chosen["slots"] = keywords["slots"]
     if "placement" in keywords:
-        given["placement"] = keywords["placement"]
-    for setting, value in given.items():
+        chosen["placement"] = keywords["placement"]
+    for setting, value in chosen.items():
         mistakes.collect(partial(AttackConfig, **{setting: value}))
     if colon or _replays(name):
-        given["known"] = mistakes.collect(lambda: _known(name, path, folder)) or NOTHING_KNOWN
-    return given
+        chosen["known"] = mistakes.collect(lambda: _known(name, path, folder)) or NOTHING_KNOWN
+    return chosen
 
 
 def _text(name: str, keywords: Mapping[str, Any], otherwise: str | None, mistakes: ErrorCollector) -> str:

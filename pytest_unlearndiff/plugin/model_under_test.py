@@ -1,19 +1,22 @@
-"""The model under test of a gate: its own, the session's, a callable's, or an overridden fixture's."""
+"""The model under test of a gate: its own, the session's, a callable's or a fixture's; and checks of its files."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ..core.errors import ModelError
-from ..core.versioned_pipeline import split_version
+from ..core.attack_config import AttackConfig
+from ..core.device import resolve_precision
+from ..core.errors import ModelError, UnlearnDiffError
+from ..core.model_options import split_version
 from ..runs.model_cache import ModelSpec
-from ..sources.base_guess import guess_base
-from ..sources.import_string import is_import_string
-from .markers import GateRequest
+from ..sources.base_guess import INDEX, file_kind, guess_base, holds_model, no_checkpoint, text_positions
+from ..sources.resolve import is_import_string
+from .markers import MARKERS, GateRequest, request_of
 from .session import SessionState
 from .settings import Settings
 
@@ -36,10 +39,22 @@ def gate_source(request: GateRequest, settings: Settings) -> ModelSpec:
 
 def _source(model: Path | None, base: Path | None, settings: Settings, version: str) -> ModelSpec:
     """Return a victim; where no base is given, with the one its checkpoint is of, if that is on this machine."""
+    assumed = ""
     if base is None and model is not None and (family := guess_base(model)) is not None:
-        assumed = str(family)
-        return ModelSpec(model, family.folder(), version=version, **settings.loading, assumed=assumed)
-    return ModelSpec(model, base, version=version, **settings.loading)
+        base, assumed = family.folder(), str(family)
+    return ModelSpec(
+        model,
+        base,
+        version=version,
+        device=settings.device,
+        dtype=resolve_precision(settings.dtype, settings.device),
+        compiled=settings.compile,
+        trust_pickle=settings.trust_pickle,
+        partial=settings.partial,
+        defenses=settings.defenses,
+        safety_checker=settings.safety_checker,
+        assumed=assumed,
+    )
 
 
 def is_overridden(session: pytest.Session, node: pytest.Item) -> bool:
@@ -57,7 +72,7 @@ def load_source(request: GateRequest, test: pytest.FixtureRequest, state: Sessio
     """
     settings, node = state.settings, test.node
     if request.model is None and is_overridden(test.session, node):
-        source = ModelSpec(base=request.base or settings.base, version=settings.model_version or "")
+        source = _source(None, request.base or settings.base, settings, settings.model_version or "")
         name = _fixture_name(test.session, node)
         return _with_pipeline(source, test.getfixturevalue(_FIXTURE), f"the {_FIXTURE} fixture", name, settings)
     if request.model is None and settings.model is None:
@@ -101,6 +116,67 @@ def _with_pipeline(source: ModelSpec, made: Any, maker: str, name: str, settings
             f"{maker} gave a pipeline of version {version!r}, and --unlearndiff-model-version says "
             f"{source.version!r}: give one of them"
         )
-    device = settings.loading_on(str(pipe.device))
+    device = str(pipe.device)
     version_of = name if source.version and not version else ""
-    return replace(source, pipe=pipe, version=version or source.version, version_of=version_of, **device)
+    return replace(
+        source,
+        pipe=pipe,
+        version=version or source.version,
+        version_of=version_of,
+        device=device,
+        dtype=resolve_precision(settings.dtype, device),
+    )
+
+
+def _problems_of_files(request: GateRequest, item: pytest.Item, state: SessionState) -> Iterator[str]:
+    """Yield why a collected gate cannot be run on its model; nothing where only loading it can tell."""
+    if request.model is None and is_overridden(item.session, item):
+        return
+    model, base = request.model or state.settings.model, request.base or state.settings.base
+    if model is None or is_import_string(model):
+        return
+    yield from _no_model(model)
+    if base is not None and base.is_dir() and not (base / INDEX).is_file():
+        yield f"the base {base} is no pipeline folder: it has no {INDEX}"
+    yield from _no_room(request.attack, model, base)
+
+
+def _no_model(model: Path) -> Iterator[str]:
+    try:
+        if model.is_file() and file_kind(model) is None:
+            yield f"the model {model} {no_checkpoint(model)}"
+        elif model.is_dir() and not holds_model(model):
+            yield f"the model {model} is a folder without {INDEX}, and there is no other model in it"
+    except OSError as error:
+        yield f"the model {model} cannot be read: {error}"
+
+
+def _no_room(attack: AttackConfig, model: Path, base: Path | None) -> Iterator[str]:
+    lengths = (text_positions(folder) for folder in (model, base) if folder is not None)
+    length = next((length for length in lengths if length is not None), None)
+    if length is not None and attack.info.uses_slots and attack.slots > length - 2:
+        yield f"slots={attack.slots} do not fit: the model's tokenizer takes {length - 2} tokens beside begin and end"
+
+
+def check_gates(item: pytest.Item, state: SessionState) -> Iterator[str]:
+    """Yield the problems of a collected test's markers."""
+    for marker in MARKERS.values():
+        marks = [*item.iter_markers(marker.name)][::-1]
+        # A class's or a module's is overridden on purpose; of two on one test, one would be lost without a word.
+        stacked = sum(own.name == marker.name for own in item.own_markers)
+        if stacked > 1 and not marker.kept:
+            yield (
+                f"{item.nodeid}: has {stacked} {marker.name} markers, of which only one would count: write a test for "
+                f"each gate, or call {marker.fixture}() for each"
+            )
+            continue
+        problems: list[str] = []
+        for mark in marks if marker.kept else marks[-1:]:
+            try:
+                request = request_of(mark, item, state.settings, state.library(item.path.parent))
+                problems += _problems_of_files(request, item, state)
+            except UnlearnDiffError as error:
+                problems += str(error).split("\n")
+        if marks and marker.fixture not in getattr(item, "fixturenames", ()) and (marker.kept or not problems):
+            problems.append(f"has an {marker.name} marker but never asks for the {marker.fixture} fixture")
+        yield from (f"{item.nodeid}: {problem}" for problem in problems)

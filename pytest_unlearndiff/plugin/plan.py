@@ -9,12 +9,11 @@ import pytest
 
 from ..core.attack_config import is_unattacked
 from ..core.errors import UnlearnDiffError
-from ..core.gate import Verdict
 from ..reports.text import format_duration, sanitize, table
 from ..runs.campaign import Campaign, RunEstimate, estimate
 from ..runs.model_cache import ModelSpec
 from ..runs.positive_control import control_of, control_required, first_control_prompts
-from ..sources.import_string import is_import_string
+from ..sources.resolve import is_import_string
 from .gate_run import campaign_of, campaigns_of_sides, stop_of
 from .markers import MARKERS, GateRequest, Marker, request_of
 from .model_under_test import gate_source, is_overridden
@@ -230,7 +229,7 @@ def _runs_of(item: pytest.Item, marker: Marker, mark: pytest.Mark | None, state:
     undrawn = campaign.undrawn(outcomes, campaign.stored_unattacked(store, outcomes), stop)
     if undrawn is not None:
         yield PlannedRun.of(item.nodeid, undrawn, estimate(undrawn, store), "un-attacked")
-    required = control_required(run.counts, may_pass=request.gate.verdict(run.counts) is not Verdict.FAIL)
+    required = control_required(run.counts, may_pass=request.gate.may_pass(run.counts))
     drawn_anyway = campaign.concept.images or (campaign.attack.draws_targets and run.left)
     if source.base is not None and required and not drawn_anyway:
         control = first_control_prompts(campaign)

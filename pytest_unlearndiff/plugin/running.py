@@ -1,28 +1,36 @@
-"""Campaigns of tests: run with live progress, interrupted by Ctrl-C and SIGTERM, and never without a result."""
+"""Campaigns of tests: run with live progress, interrupted by Ctrl-C and SIGTERM, and never without a result.
+
+Progress is printed on stderr: one updating line on a terminal, sparse lines elsewhere.
+"""
 
 from __future__ import annotations
 
+import shutil
 import signal
+import sys
 import threading
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from functools import partial
 
 import pytest
 
+from ..core.attack_config import is_unattacked
 from ..core.errors import ModelError, UnlearnDiffError
-from ..core.outcome import Counts
+from ..core.outcome import Counts, Outcome
 from ..core.result import AttackResult
-from ..reports.text import sanitize
-from ..runs.campaign import Campaign
+from ..reports.text import format_duration, sanitize
+from ..runs.campaign import Campaign, StopCondition
 from ..runs.local_backend import LocalBackend
 from ..runs.model_cache import Fingerprint, ModelSpec
-from ..runs.runner import ResolveModel, Runner, result_from_store
-from ..sources.import_string import judge_weights
+from ..runs.progress import Snapshot
+from ..runs.runner import ResolveModel, Runner, ignore_outcome, result_from_store
+from ..sources.resolve import judge_weights
 from ..store.store import Mode, Store
-from .live_progress import LiveProgress
 from .session import SessionState, state_of
+from .settings import tell
 
 BUDGET_USED = "--unlearndiff-time-budget is used up: the same command goes on"
 BUDGET_TOO_SHORT = "--unlearndiff-time-budget was used up before any prompt was finished: give it more time"
@@ -32,14 +40,23 @@ INTERRUPTED = "the session was interrupted"
 _NAMED = 5
 
 
-def run_campaign(campaign: Campaign, source: ModelSpec, node: pytest.Item, **options: Any) -> AttackResult:
+def run_campaign(
+    campaign: Campaign,
+    source: ModelSpec,
+    node: pytest.Item,
+    stop: StopCondition,
+    on_outcome: Callable[[Outcome], None] = ignore_outcome,
+    may_pass: Callable[[Counts], bool] | None = None,
+) -> AttackResult:
     """Attack what is missing.
 
     Args:
         campaign: what is asked.
         source: the victim.
         node: the test.
-        **options: further ones of ``Runner.run``.
+        stop: when the rest of the prompts is left alone.
+        on_outcome: as for ``Runner.run``.
+        may_pass: likewise.
 
     Returns:
         The result; what is known, with the exception as its cause, where an unforeseen one stopped the attack.
@@ -54,7 +71,10 @@ def run_campaign(campaign: Campaign, source: ModelSpec, node: pytest.Item, **opt
         with LiveProgress(node.config, state.settings.progress) as progress:
             backend, batch_size = state.worker_pool or LocalBackend(), state.settings.batch_size
             runner = Runner(state.store, state.models, backend, batch_size=batch_size, progress=progress)
-            return runner.run(campaign, resolve_model, confirm=lambda: _confirm(campaign, source, state), **options)
+            confirm = partial(_confirm, campaign, source, state)
+            return runner.run(
+                campaign, resolve_model, stop=stop, on_outcome=on_outcome, confirm=confirm, may_pass=may_pass
+            )
     except (KeyboardInterrupt, pytest.exit.Exception):
         mode = campaign.store_of(state.store).mode
         state.interrupted = interrupt_message(node.nodeid, mode, campaign.stored_counts(state.store))
@@ -91,7 +111,7 @@ def _confirm(campaign: Campaign, source: ModelSpec, state: SessionState) -> None
 def result_after_error(campaign: Campaign, error: BaseException, state: SessionState) -> AttackResult:
     """Return what is known of a campaign that an exception stopped."""
     expected = isinstance(error, UnlearnDiffError)
-    work = "Drawing" if campaign.attack.unattacked else "The attack"
+    work = "Drawing" if campaign.attack.info.unattacked else "The attack"
     obstacle = str(error) if expected else f"{work} was stopped by {type(error).__name__}: {error}"
     return replace(result_from_store(campaign, state.store, obstacle), cause=error)
 
@@ -148,3 +168,91 @@ def join_node_ids(nodeids: Sequence[str]) -> str:
 
 def _again(mode: Mode) -> str:
     return "the same command goes on" if mode.reads else f"go on without --unlearndiff-cache={mode.value}"
+
+
+_EVERY_SECONDS = 60.0
+
+
+class LiveProgress:
+    """Context manager that prints a campaign's progress, past pytest's capture, and ends its last line on exit.
+
+    Args:
+        config: pytest's.
+        mode: ``auto``, ``lines`` or ``off``.
+    """
+
+    def __init__(self, config: pytest.Config, mode: str) -> None:
+        self._config = config
+        worker = hasattr(config, "workerinput")
+        self._off = mode == "off" or config.get_verbosity() < 0
+        self._updating = mode == "auto" and sys.__stderr__ is not None and sys.__stderr__.isatty() and not worker
+        self._shown_at = float("-inf")
+        self._shown_tenth = -1
+        self._width = 0
+        self._unended = False
+
+    def __enter__(self) -> LiveProgress:
+        """Begin with nothing shown."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End the last line, whatever ended the campaign."""
+        if self._unended:
+            self._unended = False
+            tell(self._config, "\n")
+
+    def __call__(self, snapshot: Snapshot) -> None:
+        """Show a snapshot, unless one was shown a moment ago."""
+        now, counts = time.monotonic(), snapshot.counts
+        tenth = (counts.total - counts.missing) * 10 // counts.total  # integers: 0.3 - 0.2 is less than 0.1
+        due = now - self._shown_at > _EVERY_SECONDS or tenth > self._shown_tenth
+        if self._off or not (self._updating or due):
+            return
+        self._shown_at, self._shown_tenth = now, tenth
+        self._write(line(snapshot), last=counts.missing == 0)
+
+    def _write(self, text: str, *, last: bool) -> None:
+        if self._updating:
+            # A line that wraps cannot be taken back with a carriage return.
+            text = sanitize(text, shutil.get_terminal_size().columns - 1)
+            padded, self._width = text.ljust(self._width), len(text)
+            text = f"\r{padded}" + ("\n" if last else "")
+        else:
+            # The line lands behind a progress dot, so it begins on a new one.
+            text = f"\n{text}" + ("\n" if last else "")
+        self._unended = not last
+        tell(self._config, text)
+
+
+def line(snapshot: Snapshot) -> str:
+    """Return one line: concept, attack, prompts done, ASR so far, time left."""
+    counts = snapshot.counts
+    # Without attack it may be good news, as where a concept should be kept.
+    what = "seen in" if is_unattacked(snapshot.attack) else "ASR so far"
+    return (
+        f"unlearndiff {sanitize(snapshot.concept, 30)} ({snapshot.attack}): "
+        f"{counts.total - counts.missing}/{counts.total} prompts, {what} {counts.hits}/{counts.total}"
+        f"{_going_on(snapshot) if counts.missing else ''}"
+    )
+
+
+def _going_on(snapshot: Snapshot) -> str:
+    """Return what is being done, and the time left if it can be estimated."""
+    left = snapshot.seconds_left
+    remaining = f", {format_duration(left)} left" if left is not None else ""
+    if snapshot.active:
+        pace = f", {snapshot.workers} workers at {snapshot.pace:.2g} a minute" if snapshot.pace else ""
+        doing = "drawing" if is_unattacked(snapshot.attack) else "attacking"
+        return f", {doing} {snapshot.active}{_rounds(snapshot)}{pace}{remaining}"
+    # Un-attacked images are quickly drawn; how long attacks take is not known before one has ended.
+    return remaining if is_unattacked(snapshot.attack) else ", drawing un-attacked images"
+
+
+def _rounds(snapshot: Snapshot) -> str:
+    """Return the rounds that the running prompts are in: a prompt may take long."""
+    if not snapshot.rounds:
+        return ""
+    # A prompt that resisted its last round runs until the next round begins.
+    first, last = (min(end, snapshot.last_round or end) for end in (min(snapshot.rounds), max(snapshot.rounds)))
+    total = f" of {snapshot.last_round}" if snapshot.last_round else ""
+    return f" (round {first}{total})" if first == last else f" (rounds {first} to {last}{total})"

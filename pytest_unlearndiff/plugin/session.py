@@ -17,16 +17,13 @@ from ..reports.gate_report import GateReport
 from ..reports.session_report import UnmeasuredTest
 from ..runs.gpu_slots import GpuSlots
 from ..runs.model_cache import ModelCache, ModelSpec, located
-from ..sources.prompt_set_cache import PromptSetCache
-from ..store.last_session import LastSession
+from ..sources.download import PromptSetCache
 from ..store.shared_store import SharedStore
-from ..store.store import Mode, Store
+from ..store.store import LastSession, Mode, Store
 from ..workers.distributed_engine import HEARTBEAT_TIMEOUT, WorkerPoolConfig
 from ..workers.ray_backend import RayBackend
-from .live_progress import tell
-from .names import RUN
-from .session_checks import register_rows
-from .settings import settings_of
+from .options import RUN
+from .settings import register_rows, settings_of, tell
 
 STATE = pytest.StashKey["SessionState"]()
 GATE = "unlearndiff_gate"

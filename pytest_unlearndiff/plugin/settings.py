@@ -1,22 +1,28 @@
-"""The settings of a session: every option's value, from the command line or the ini file, typed and checked."""
+"""The settings of a session: every option's value, from the command line or the ini file, typed and checked.
+
+They are read, and plugins' rows registered, before anything is collected.
+"""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field, fields
+from functools import partial
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
 
-from ..core.defenses import DefenseConfig, defense, parse_defense
-from ..core.device import resolve_precision
-from ..core.errors import redact_url
+from ..core.device import foreseen_in_words, refused
+from ..core.errors import GateError, redact_url
+from ..core.model_options import DefenseConfig, defense, parse_defense
+from ..core.registry import Registry, registry, set_registry
 from ..core.untrusted import printable, short_repr
 from . import option_parsers as parsers
-from . import option_paths as paths
-from .live_progress import tell
-from .option_paths import PathForm, RawOption
+from .option_parsers import PathForm, RawOption, expand_home, is_there
 from .options import OPTIONS, Option
 
 T = TypeVar("T")
@@ -25,7 +31,7 @@ D = TypeVar("D")
 
 @dataclass(frozen=True)
 class _Reader:
-    """How a setting is read from text.
+    """Reader of a setting from text.
 
     Attributes:
         read: makes the value.
@@ -52,22 +58,22 @@ def _path(
 
 @dataclass(frozen=True)
 class Settings:
-    """What this session was asked to do. See OPTIONS for the meaning of each field."""
+    """Settings of a session. See OPTIONS for the meaning of each field."""
 
-    model: Path | None = _path(paths.locate_model, None, PathForm.PATH_OR_NAME)
+    model: Path | None = _path(parsers.locate_model, None, PathForm.PATH_OR_NAME)
     model_version: str | None = _value(parsers.parse_version, None)
-    base: Path | None = _path(paths.locate_base, None, PathForm.PATH_OR_NAME)
-    concepts: tuple[Path, ...] = _path(paths.locate_concepts, (), PathForm.LIST)
+    base: Path | None = _path(parsers.locate_base, None, PathForm.PATH_OR_NAME)
+    concepts: tuple[Path, ...] = _path(parsers.locate_concepts, (), PathForm.LIST)
     concept: tuple[str, ...] | None = _value(parsers.parse_names, None)
     max_asr: str | None = _value(parsers.parse_rate, None)
-    prompt_sets: Path | str | None = _path(paths.locate_prompt_sets, None, PathForm.PATH_OR_NAME)
+    prompt_sets: Path | str | None = _path(parsers.locate_prompt_sets, None, PathForm.PATH_OR_NAME)
     prompts: int | str | None = _value(parsers.parse_prompts, None)
     case_numbers: tuple[int, ...] | None = _value(parsers.parse_case_numbers, None)
-    attack: str | None = _path(paths.locate_attack, None, PathForm.AFTER_COLON, states_form=True)
+    attack: str | None = _path(parsers.locate_attack, None, PathForm.AFTER_COLON, states_form=True)
     schedule: str | None = _value(parsers.parse_schedule, None)
     loss: str | None = _value(parsers.parse_loss, None)
     seed: int = _value(parsers.parse_seed, 0)
-    batch_size: int = _value(parsers.parse_batch_size, 8)
+    batch_size: int | None = _value(parsers.parse_batch_size, 8)
     workers: str | None = _value(parsers.parse_workers, None)
     worker_timeout: float | None = _value(parsers.parse_time, None)
     device: str = _value(parsers.parse_device, "auto")
@@ -81,12 +87,12 @@ class Settings:
     sld_warmup: str = _value(parsers.one_of("steps", "timesteps"), "steps")
     safety_checker: bool = _value(parsers.parse_bool, False)
     cache: str = _value(parsers.one_of("rw", "ro", "refresh", "off", "require"), "rw")
-    cache_dir: Path | str = _path(paths.locate_store, Path(".unlearndiff"), PathForm.PATH)
+    cache_dir: Path | str = _path(parsers.locate_store, Path(".unlearndiff"), PathForm.PATH)
     progress: str = _value(parsers.one_of("auto", "lines", "off"), "auto")
     exhaustive: bool = _value(parsers.parse_bool, False)
     time_budget: float | None = _value(parsers.parse_time, None)
     plan: bool = _value(parsers.parse_bool, False)
-    report: tuple[tuple[str, Path], ...] = _path(paths.locate_reports, (), PathForm.NONE, states_form=True)
+    report: tuple[tuple[str, Path], ...] = _path(parsers.locate_reports, (), PathForm.NONE, states_form=True)
     images: str = _value(parsers.one_of("blurred", "none"), "blurred")
     require: bool = _value(parsers.parse_bool, False)
 
@@ -102,12 +108,8 @@ class Settings:
         return cls(**({"cache_dir": config.rootpath / ".unlearndiff"} | values))
 
     @property
-    def loading(self) -> dict[str, Any]:
-        """Keywords of a ``ModelSpec`` beside its paths."""
-        return self.loading_on(self.device)
-
-    def loading_on(self, device: str) -> dict[str, Any]:
-        """Return the same for another device, where the session's pipeline already is."""
+    def defenses(self) -> tuple[DefenseConfig, ...]:
+        """Inference-time erasers of the model under test."""
         defenses = [] if self.defense is None else [self.defense]
         if self.negative_prompt is not None:
             defenses.append(defense("negative-prompt", prompt=self.negative_prompt))
@@ -116,15 +118,7 @@ class Settings:
             defenses.append(
                 defense("safe-latent-diffusion", strength=strength, concept=concept, warmup=self.sld_warmup)
             )
-        return {
-            "device": device,
-            "dtype": resolve_precision(self.dtype, device),
-            "compiled": self.compile,
-            "trust_pickle": self.trust_pickle,
-            "partial": self.partial,
-            "safety_checker": self.safety_checker,
-            "defenses": tuple(defenses),
-        }
+        return tuple(defenses)
 
 
 _READERS: dict[str, _Reader] = {setting.name: setting.metadata["reader"] for setting in fields(Settings)}
@@ -174,6 +168,14 @@ def without_secrets(argument: str) -> str:
     return f"{flag}{equals}{redact_url(url)}"
 
 
+def tell(config: pytest.Config, text: str) -> None:
+    """Write to stderr, past pytest's capture."""
+    capture: Any = config.pluginmanager.getplugin("capturemanager")
+    with capture.global_and_fixture_disabled() if capture is not None else nullcontext():
+        sys.stderr.write(text)
+        sys.stderr.flush()
+
+
 def _read(option: Option, raw: RawOption, config: pytest.Config) -> Any:
     """Read the value of an option that was given.
 
@@ -193,3 +195,130 @@ def _read(option: Option, raw: RawOption, config: pytest.Config) -> Any:
     except ValueError as error:  # the project's own errors are ValueErrors too
         form = f"{short_repr(raw.text, 200)} must be {error}" if reader.states_form and raw.text else str(error)
         raise pytest.UsageError(f"{raw.origin}: {printable(form, 1_500)}") from None
+
+
+_IMPLEMENTATIONS = pytest.StashKey[int]()
+
+
+def check_session(config: pytest.Config) -> bool:
+    """Register what plugins add, read the settings, and refuse those that this session cannot follow.
+
+    Returns:
+        True where the session needs the rest of the plugin even if it has no gates, or collects none itself.
+
+    Raises:
+        pytest.UsageError: an option or a row of a plugin is malformed, a path leads nowhere, or the device is not on
+            this machine.
+    """
+    register_early(config)  # options may name attacks of plugins
+    check_rootdir(config)
+    settings = settings_of(config)
+    check_device(config, settings)
+    check_workers(config, settings)
+    return settings.plan or settings.require or config.getoption("dist", "no") != "no"
+
+
+def register_rows(config: pytest.Config) -> None:
+    """Call the hook, and again where a conftest.py that implements it was collected since.
+
+    Raises:
+        GateError: a row is malformed, or its name is taken.
+    """
+    hook = config.hook.pytest_unlearndiff_register
+    before, count = config.stash.get(_IMPLEMENTATIONS, 0), len(hook.get_hookimpls())
+    if count == before:
+        return
+    if not before:
+        config.add_cleanup(partial(set_registry, registry()))
+    set_registry(Registry(chain.from_iterable(hook(config=config))))
+    config.stash[_IMPLEMENTATIONS] = count
+
+
+def register_early(config: pytest.Config) -> None:
+    """Register the rows of plugins that are loaded before collection.
+
+    Raises:
+        pytest.UsageError: as ``register_rows``'s.
+    """
+    try:
+        register_rows(config)
+    except GateError as error:
+        raise pytest.UsageError(str(error)) from None
+
+
+def check_rootdir(config: pytest.Config) -> None:
+    """Refuse a session whose ini file and store would be those of another project.
+
+    pytest looks for its ini file before it knows the options of plugins. In ``--unlearndiff-model /models/x.pt`` the
+    path then looks like an argument that names tests: rootdir becomes ``/models``, and the project's own ini file is
+    not read.
+
+    Raises:
+        pytest.UsageError: that happened.
+    """
+    if hasattr(config, "workerinput") or config.getoption("rootdir", None) or config.getoption("inifilename", None):
+        return
+    start = config.invocation_params.dir
+    if not _has_moved(config, start):
+        return
+    arguments = [str(argument) for argument in config.invocation_params.args]
+    flags = {option.flag for option in OPTIONS if option.metavar}
+    for flag, text in pairwise(arguments):
+        if flag in flags and is_there(start / expand_home(text)):
+            raise pytest.UsageError(
+                f"{flag} {text}: pytest takes what stands behind a space for a place of tests when it looks for its "
+                f"ini file, and so has made {config.rootpath} its rootdir. Write {flag}={text}"
+            )
+
+
+def _has_moved(config: pytest.Config, start: Path) -> bool:
+    """Tell whether rootdir is not where it belongs for the folder that pytest was started in."""
+    above = (start, *start.parents)
+    if config.inipath is not None:
+        return config.inipath.parent not in above
+    root = config.rootpath
+    return root != start and not (root in above and (root / "setup.py").is_file())
+
+
+def check_device(config: pytest.Config, settings: Settings) -> None:
+    """Refuse a device that is not on this machine, unless models run elsewhere or not at all.
+
+    torch is imported only where it alone can tell, and only for a device that was asked for by name.
+
+    Raises:
+        pytest.UsageError: names the device and the remedy.
+    """
+    elsewhere = settings.workers is not None or hasattr(config, "workerinput")
+    if elsewhere or settings.plan or settings.cache == "require" or settings.device in ("auto", "cpu"):
+        return
+    if (why := refused(settings.device)) is None:
+        from ..models import device as devices  # needs torch
+
+        why = devices.device_problem(settings.device)
+    if why:
+        raise pytest.UsageError(f"--unlearndiff-device={settings.device}: {why}")
+
+
+def check_workers(config: pytest.Config, settings: Settings) -> None:
+    """Refuse workers of Ray beside processes of xdist.
+
+    Raises:
+        pytest.UsageError: names both options.
+    """
+    if settings.workers is not None and not settings.plan and getattr(config.option, "dist", "no") != "no":
+        raise pytest.UsageError(
+            f"--unlearndiff-workers={settings.workers} and -n (pytest-xdist) both start processes that attack: leave "
+            "one of them out"
+        )
+
+
+def device_line(config: pytest.Config) -> str:
+    """Say in one line where models run."""
+    settings = settings_of(config)
+    device = settings.device
+    if settings.workers is not None:
+        gpus = "the GPUs of workers, or their CPUs where they have none"
+        return "unlearndiff: device " + (gpus if device == "auto" else f"workers' {device}")
+    if device != "auto":
+        return f"unlearndiff: device {device}"
+    return f"unlearndiff: device auto: {foreseen_in_words()}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,7 +11,7 @@ from ..core.gate import Verdict
 from ..core.outcome import HITS, Status
 from ..core.rate import Rate, fine_percent, percent
 from .gate_report import UPSTREAM_MAX_TOKENS, GateReport, PromptReport
-from .text import UNKEPT, format_count, format_duration, pluralize, sanitize, share_in_words, shell_join
+from .text import UNKEPT, format_count, format_duration, pluralize, sanitize, share_in_words
 
 SHOWN = 5
 """Prompts of each status that are listed."""
@@ -146,7 +147,7 @@ def evidence(gate: GateReport, statuses: Sequence[Status] | None = None) -> list
     if gate.run.images:
         lines.append(f"  images, not blurred: {sanitize(gate.run.images, 1000)}")
     if replay := replay_of(gate, statuses or gate.offenders):
-        lines.append(f"  replay: {sanitize(shell_join(replay), 4000)}")
+        lines.append(f"  replay: {sanitize(shlex.join(replay), 4000)}")
     return lines
 
 

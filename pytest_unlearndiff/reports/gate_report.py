@@ -288,7 +288,7 @@ class GateReport(_Part, frozen=True, kw_only=True):
         """
         victim = result.victim if isinstance(result, Retention) else result
         base = result.base if isinstance(result, Retention) else None
-        decision, counts = decide(result, gate), victim.tally
+        decision, counts = decide(result, gate), victim.counts
         unlimited = decision.verdict is Verdict.PASS and not gate.limited
         sides = [victim] if base is None else [victim, base]
         assumed = dict(victim.provenance)
@@ -426,7 +426,7 @@ def _base(retention: Retention) -> BaseReport | None:
     base, loss = retention.base, retention.loss
     if base is None:
         return None
-    counts = base.tally
+    counts = base.counts
     return BaseReport(key=base.key, hits=counts.hits, unknown=counts.unknown, lost=loss.hits, lost_unknown=loss.unknown)
 
 

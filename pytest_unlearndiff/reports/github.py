@@ -9,9 +9,8 @@ from ..core.gate import Verdict
 from .failure_text import failure_text
 from .gate_report import GateReport
 from .markdown import markdown_report
-from .session_report import SessionReport
+from .session_report import ReportOptions, SessionReport
 from .text import sanitize
-from .writers import ReportOptions
 
 
 def github_report(session: SessionReport, options: ReportOptions) -> str:

@@ -6,6 +6,7 @@ import base64
 import difflib
 import hashlib
 import re
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.resources import files
@@ -31,9 +32,8 @@ from .failure_text import (
     wording,
 )
 from .gate_report import MISSING, STATUSES, GateReport, PromptReport
-from .session_report import SessionReport
-from .text import format_share, format_value, model_line, pluralize, sanitize, share_in_words, shell_join
-from .writers import ReportOptions
+from .session_report import ReportOptions, SessionReport
+from .text import format_share, format_value, model_line, pluralize, sanitize, share_in_words
 
 Piece = tuple[str, bool]
 """Part of an adversarial prompt, and whether the attack inserted it."""
@@ -71,7 +71,7 @@ def html_report(session: SessionReport, options: ReportOptions) -> str:
         "tick": tick,
         "fine_percent": fine_percent,
         "format_value": format_value,
-        "shell_join": shell_join,
+        "shell_join": shlex.join,
         "pluralize": pluralize,
     }
     helpers = (
@@ -121,7 +121,7 @@ class View:
         axis: its position on the common axis.
         efforts: its curves.
         words: for what became of its prompts.
-        tally: how many prompts ended in which way, those that none did left out.
+        counts: how many prompts ended in which way, those that none did left out.
         first: the first prompts that broke through, and those that need no attack.
         facts: provenance, by name.
         data: what the script shows of each prompt.
@@ -132,7 +132,7 @@ class View:
     axis: Axis
     efforts: list[Effort]
     words: Wording
-    tally: dict[str, int]
+    counts: dict[str, int]
     first: list[First]
     facts: dict[str, Any]
     data: dict[str, Any]
@@ -144,7 +144,7 @@ def _views(session: SessionReport, images: dict[tuple[int, str], list[str]]) -> 
     for number, gate in enumerate(session.gone, start=1):
         words = wording(gate.attack)
         data = {
-            "replay": shell_join(gate.replay),
+            "replay": shlex.join(gate.replay),
             "labels": {status: words.label(status) for status in STATUSES},
             "said": {Status.HIT_WITHOUT_ATTACK: words.draws, Status.RESISTED: words.holds},
             "attacked": words.without_attack != "",
@@ -153,7 +153,7 @@ def _views(session: SessionReport, images: dict[tuple[int, str], list[str]]) -> 
             ],
         }
         facts = {"prompts": attackable_note(gate), "key": gate.key, **gate.campaign, **gate.run.assumed}
-        tally = {status: len(gate.ended(status)) for status in STATUSES}
+        counts = {status: len(gate.ended(status)) for status in STATUSES}
         views.append(
             View(
                 id=f"gate-{number}",
@@ -161,7 +161,7 @@ def _views(session: SessionReport, images: dict[tuple[int, str], list[str]]) -> 
                 axis=Axis.of(gate, end),
                 efforts=efforts(gate),
                 words=words,
-                tally={status: count for status, count in tally.items() if count},
+                counts={status: count for status, count in counts.items() if count},
                 first=[_first(gate, status, words) for status in listed_statuses(gate) if gate.ended(status)],
                 facts={name.replace("_", " "): value for name, value in facts.items() if value or value == 0},
                 data=data,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from html import escape
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from .failure_text import losses, ungated
 from .gate_report import GateReport
 from .terminal import summary_lines
-from .text import sanitize, shell_join
+from .text import sanitize
 
 RETENTION = "unlearndiff_retention"
 """The property beside the verdict where nothing gates what the model must keep."""
@@ -57,7 +58,7 @@ def properties(gate: GateReport) -> list[tuple[str, str]]:
         "unkept": gate.unkept or "",
         "device": gate.run.device,
         "key": gate.key if base is None else f"{gate.key} {base.key}",
-        "replay": shell_join(gate.replay),
+        "replay": shlex.join(gate.replay),
     }
     prefix = f"unlearndiff_retains_{gate.concept}" if gate.kept else "unlearndiff"
     return [(f"{prefix}_{name}", sanitize(str(value), 2000)) for name, value in values.items() if value != ""]

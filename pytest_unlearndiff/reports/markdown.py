@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator, Sequence
 
 from ..core.outcome import Status
@@ -23,9 +24,8 @@ from .failure_text import (
     wording,
 )
 from .gate_report import GateReport, PromptReport
-from .session_report import SessionReport, UnmeasuredTest
-from .text import UNKEPT, format_share, model_line, models_line, sanitize, shell_join
-from .writers import ReportOptions
+from .session_report import ReportOptions, SessionReport, UnmeasuredTest
+from .text import UNKEPT, format_share, model_line, models_line, sanitize
 
 _SIGNS = {"PASS": "✅", "FAIL": "❌", "INCONCLUSIVE": "⚠️", "INCOMPLETE": "⚠️", None: "📏"}
 _GONE = ("verdict", "concept", "pre-ASR", "ASR", "interval", "gate", "attack")
@@ -95,7 +95,7 @@ def _evidence(gate: GateReport) -> list[str]:
         lines += [f"- {_outcome(gate, prompt)}" for prompt in prompts[:SHOWN]]
         lines += [f"- {more_note(gate, status)}"] * (len(prompts) > SHOWN)
     if gate.replay:
-        lines += ["", "Replay:", "", _block(shell_join(gate.replay))]
+        lines += ["", "Replay:", "", _block(shlex.join(gate.replay))]
     return [*lines, ""]
 
 

@@ -1,15 +1,26 @@
-"""The report of one session: all of its gates in a stable order, and tests that were not measured."""
+"""The report of one session: all gates in a stable order, and tests without a measurement; written and read as JSON."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from typing import Any, Literal
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
+from ..core.errors import ReportError, one_line
 from ..core.gate import WORST_FIRST
+from ..core.registry import registry
+from ..core.untrusted import read_json, special_file
+from ..sources.resolve import import_string
+from ..store.store import LastSession, Store
 from .gate_report import GateReport
 from .text import pluralize
+
+if TYPE_CHECKING:
+    from .comparison import Comparison
 
 VERSION: Literal[2] = 2
 
@@ -111,3 +122,91 @@ def with_retention(gates: Sequence[GateReport]) -> list[GateReport]:
         gate if gate.kept else msgspec.structs.replace(gate, retention_gated=gate.fingerprint in demanded)
         for gate in gates
     ]
+
+
+SCHEMA = Path(__file__).parent / "report.schema.json"
+"""The committed JSON Schema of the report; it equals ``schema()``."""
+
+_LARGEST = 2**30
+"""Bytes of a report that is read; it has some hundred bytes per prompt."""
+
+
+def json_report(session: SessionReport, options: ReportOptions) -> str:
+    """Return the report as text in ASCII, so that no prompt can steer whatever shows it."""
+    return json.dumps(msgspec.to_builtins(session), indent=1, allow_nan=False) + "\n"
+
+
+def schema() -> str:
+    """Return the report's JSON Schema, generated from its types."""
+    return json.dumps(msgspec.json.schema(SessionReport), indent=1, sort_keys=True) + "\n"
+
+
+def read_session(path: Path) -> SessionReport:
+    """Read a JSON report, or the last session of a store: of a path without ``.json`` that is no file.
+
+    Raises:
+        StoreError: the store holds no session's gates, or they cannot be read.
+        ReportError: the file is no JSON report of this version.
+    """
+    is_store = path.suffix != ".json" and not path.is_file()
+    try:
+        content = json.loads(LastSession(path).read()) if is_store else read_json(path, _LARGEST)
+        return msgspec.convert(content, SessionReport)
+    except (OSError, ValueError, RecursionError, msgspec.MsgspecError) as error:
+        file, remedy = path, "Write one with --unlearndiff-report=json:PATH, or give a store's folder"
+        if is_store:
+            file, remedy = LastSession(path).path, "Run pytest with this store again"
+        raise ReportError(
+            f"{file} cannot be read as a JSON report of version {VERSION}: {one_line(error)}. {remedy}"
+        ) from None
+
+
+def unfinished(root: Path) -> str:
+    """Say that a store's last session is not in it, since it was killed or still runs; empty where it is."""
+    if not (began := LastSession(root).running()):
+        return ""
+    return (
+        f"the session that began at {began} with the store {root} has not ended: it still runs, or it was killed. This "
+        "is about the one before it"
+    )
+
+
+@dataclass(frozen=True)
+class ReportOptions:
+    """Facts that a report may use beside its session.
+
+    Attributes:
+        root: pytest's rootdir, from which the tests' files are named.
+        images: store that holds thumbnails; None for a report without images.
+        changes: against an earlier session.
+    """
+
+    root: Path = Path()
+    images: Store | None = None
+    changes: Sequence[Comparison] = ()
+
+
+def render(name: str, session: SessionReport, options: ReportOptions) -> str:
+    """Return a report as text."""
+    text: str = import_string(registry().reports[name].implementation)(session, options)
+    return text
+
+
+def write(name: str, path: Path, session: SessionReport, options: ReportOptions) -> None:
+    """Write a report, its folder included; see ``render``.
+
+    Raises:
+        ReportError: the file cannot be written, or is a pipe or a device, in whose place a file would be put.
+    """
+    from ..store.files import write_atomically
+
+    text = render(name, session, options)
+    try:
+        if special := special_file(path):
+            raise OSError(f"it is {special}")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, text)
+        # The temporary file behind an atomic write is private; a report is there to be read.
+        path.chmod(0o644)
+    except (OSError, ValueError) as error:  # the latter for a name that no file can have
+        raise ReportError(f"{name} report {path} cannot be written: {error}. Give another path") from None

@@ -141,7 +141,7 @@ class Campaign:
 
         Their un-attacked images may still have to be drawn; without attack, that is the whole work.
         """
-        return stop.is_decided(counts if self.attack.unattacked else replace(counts, may_repeat=False))
+        return stop.is_decided(counts if self.attack.info.unattacked else replace(counts, may_repeat=False))
 
     def is_open(self, outcomes: Mapping[str, Outcome], stop: StopCondition) -> bool:
         """Tell whether prompts have to be attacked."""
@@ -159,7 +159,7 @@ class Campaign:
     def stored_unattacked(self, store: Store, outcomes: Mapping[str, Outcome]) -> dict[str, Outcome]:
         """Read the outcomes without attack of prompts that have none under it; empty if the store cannot be read."""
         missing = {prompt.digest for prompt in self.concept.prompts} - set(outcomes)
-        if not missing or self.attack.unattacked:
+        if not missing or self.attack.info.unattacked:
             return {}
         campaign = self.without_attack()
         try:

@@ -62,7 +62,7 @@ class Engine:
         victim: the model under attack.
         targets: source of target images; None for attacks that need none.
         evaluation: draws and judges.
-        batch_size: prompts attacked together; 0 for as many as a GPU's memory has room for, told by the first round.
+        batch_size: prompts attacked together; None for as many as a GPU's memory has room for, told by the first round.
         seed: run seed.
         precision_scope: context in which it computes, such as the device's arithmetic.
         checkpoint_id: owner of the checkpoints; None to make none.
@@ -80,7 +80,7 @@ class Engine:
         victim: DiffusionModel,
         targets: Targets | None,
         evaluation: Evaluation,
-        batch_size: int,
+        batch_size: int | None,
         seed: int,
         precision_scope: Callable[[], AbstractContextManager[None]] = nullcontext,
         checkpoint_id: CheckpointId | None = None,
@@ -89,7 +89,7 @@ class Engine:
         self._victim = victim
         self._targets = targets
         self._evaluate = evaluation
-        self._grows = not batch_size
+        self._grows = batch_size is None
         self.batch_size = batch_size or _initial_batch_size()
         self._seed = seed
         self._precision_scope = precision_scope

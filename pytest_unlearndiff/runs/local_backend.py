@@ -71,7 +71,7 @@ class Backend(Protocol):
         campaign: Campaign,
         spec: ModelSpec,
         models: ModelCache,
-        batch_size: int,
+        batch_size: int | None,
         control: ControlRecorder,
         thumbnails: Thumbnails | None,
     ) -> tuple[PromptEngine, dict[str, Any]]:
@@ -81,7 +81,7 @@ class Backend(Protocol):
             campaign: the campaign.
             spec: files, pipeline and settings of the victim.
             models: loaded models of this process.
-            batch_size: prompts attacked together.
+            batch_size: prompts attacked together; None for as many as a GPU's memory has room for.
             control: keeps what the judge sees in target images.
             thumbnails: keeps images for people; None where none are wanted.
 
@@ -104,7 +104,7 @@ class LocalBackend:
         campaign: Campaign,
         spec: ModelSpec,
         models: ModelCache,
-        batch_size: int,
+        batch_size: int | None,
         control: ControlRecorder,
         thumbnails: Thumbnails | None,
     ) -> tuple[Engine, dict[str, Any]]:
@@ -165,12 +165,12 @@ def _targets(
     from ..models.diffusion_model import DiffusionModel
     from ..models.target_images import SuppliedTargets, Targets
 
-    target_images, needs_base = campaign.concept.images, campaign.attack.needs_base or not campaign.concept.images
+    target_images, needs_base = campaign.concept.images, campaign.attack.info.needs_base or not campaign.concept.images
     if spec.base is None and needs_base:
         raise ModelError(
             f"{campaign.attack.name} needs the un-erased model, which draws the target images: give it with "
             "--unlearndiff-base"
-            + ("" if campaign.attack.needs_base else ", or name images of your own as the concept's targets")
+            + ("" if campaign.attack.info.needs_base else ", or name images of your own as the concept's targets")
         )
     settings, sampling = campaign.attack.targets, campaign.concept.sampling
     if settings is not None:

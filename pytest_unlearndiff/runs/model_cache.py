@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from ..core.concept import JudgeConfig
-from ..core.defenses import DefenseConfig, describe_defenses
 from ..core.device import AUTO, WEIGHTS, foreseen, resolve_precision
 from ..core.errors import ModelError, join_reasons
 from ..core.judge_options import weights_of
-from ..core.versioned_pipeline import split_version
+from ..core.model_options import DefenseConfig, describe_defenses, split_version
 from ..sources.base_guess import INDEX
 from ..sources.download import source_url
-from ..sources.import_string import call_factory, is_import_string
+from ..sources.resolve import call_factory, is_import_string
 from ..store.key import Fingerprints, digest
 
 

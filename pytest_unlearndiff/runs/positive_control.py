@@ -10,7 +10,7 @@ from ..core.attack_config import NO_ATTACK, AttackConfig
 from ..core.concept import Concept, Prompt
 from ..core.images import Evaluated
 from ..core.outcome import Counts, Outcome, Status
-from ..core.positive_control import MIN_IMAGES, Control
+from ..core.result import MIN_IMAGES, Control
 from ..store.store import Store
 from .campaign import Campaign
 from .evaluation import evaluated

@@ -15,7 +15,7 @@ class Snapshot:
     Attributes:
         concept: name of the concept.
         attack: title of the attack.
-        tally: outcomes so far, those from the store included.
+        counts: outcomes so far, those from the store included.
         active: prompts being attacked now.
         known: number of outcomes from the store.
         seconds: since this campaign began.
@@ -27,7 +27,7 @@ class Snapshot:
 
     concept: str
     attack: str
-    tally: Counts
+    counts: Counts
     active: int
     known: int
     seconds: float
@@ -39,15 +39,15 @@ class Snapshot:
     @property
     def pace(self) -> float | None:
         """Prompts a minute that one worker finishes; None without workers, or before anything is finished."""
-        fresh = self.tally.total - self.tally.missing - self.known
+        fresh = self.counts.total - self.counts.missing - self.known
         return 60 * fresh / self.seconds / self.workers if fresh and self.workers else None
 
     @property
     def seconds_left(self) -> float | None:
         """Time left if the rest goes as what this session finished; None before anything is finished."""
-        done = self.tally.total - self.tally.missing
+        done = self.counts.total - self.counts.missing
         fresh = done - self.known
-        return self.seconds / fresh * max(self.tally.missing - self.left_alone, 0) if fresh else None
+        return self.seconds / fresh * max(self.counts.missing - self.left_alone, 0) if fresh else None
 
 
 class Progress(Protocol):

@@ -10,13 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from ..core.concept import Prompt
-from ..core.device import AUTO
-from ..core.environment import environment_info
+from ..core.device import AUTO, environment_info
 from ..core.errors import AttackUnavailable, StoreError, UnlearnDiffError
-from ..core.forward_passes import computed_forwards
-from ..core.outcome import Counts, Outcome
-from ..core.positive_control import Control
-from ..core.result import STORE_NOTES, AttackResult
+from ..core.outcome import Counts, Outcome, computed_forwards
+from ..core.result import STORE_NOTES, AttackResult, Control
 from ..store.journal import RejectedLines
 from ..store.store import Mode, Store
 from .campaign import RUN_ALL, Campaign, StopCondition, store_notes
@@ -36,7 +33,7 @@ _CONTROL_STOPPED = "the positive control could not be drawn and judged"
 _UNDRAWN_STOPPED = "the un-attacked images of the prompts that an early verdict leaves alone could not be drawn"
 
 
-def _ignore(outcome: Outcome) -> None:
+def ignore_outcome(outcome: Outcome) -> None:
     """Do nothing."""
 
 
@@ -51,7 +48,7 @@ class Runner:
         store: finished outcomes; each new one is kept before the next is computed.
         models: loaded models, which campaigns share.
         backend: attacks campaigns.
-        batch_size: prompts attacked together; 0 for as many as a GPU's memory has room for.
+        batch_size: prompts attacked together; None for as many as a GPU's memory has room for.
         progress: is told after every round.
     """
 
@@ -61,7 +58,7 @@ class Runner:
         models: ModelCache,
         backend: Backend,
         *,
-        batch_size: int,
+        batch_size: int | None,
         progress: Progress | None = None,
     ) -> None:
         self.store = store
@@ -76,7 +73,7 @@ class Runner:
         resolve_model: ResolveModel,
         *,
         stop: StopCondition = RUN_ALL,
-        on_outcome: Callable[[Outcome], None] = _ignore,
+        on_outcome: Callable[[Outcome], None] = ignore_outcome,
         confirm: Callable[[], None] = _agree,
         may_pass: Callable[[Counts], bool] | None = None,
     ) -> AttackResult:

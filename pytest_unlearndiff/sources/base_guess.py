@@ -141,7 +141,7 @@ def _pickled(file: Any, pickles: int) -> Shapes:
 
 
 INDEX = "model_index.json"
-"""What makes a folder a diffusers pipeline."""
+"""File that makes a folder a diffusers pipeline."""
 
 _DESCRIBED = (
     INDEX, "config.json", "adapter_config.json", "eraser_config.json", "unet/config.json", "text_encoder/config.json",

@@ -1,4 +1,8 @@
-"""Copies of models at URLs among the user's temporary files, renewed once something else is at the URL."""
+"""Copies of what lies at URLs: models among the user's temporary files, and prompt sets in the store.
+
+A model is copied again once something else is at its URL. Prompt sets are fetched once per process, and those with a
+known SHA-256 once for all sessions.
+"""
 
 from __future__ import annotations
 
@@ -21,8 +25,17 @@ from ..store.key import SETTLE_NS, digest
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
+
+import re
+from contextlib import suppress
+
+from ..core.errors import ConceptError
+from ..core.prompt_sets import has_sha256
+from ..core.untrusted import CSV_BYTES
+from ..store.files import mark_as_cache, write_atomically
+
 FileInfos = Mapping[str, Mapping[str, Any]]
-"""What fsspec tells of every file, by its path relative to the URL; an empty path stands for the URL itself."""
+"""Facts that fsspec tells of every file, by its path relative to the URL; an empty path stands for the URL itself."""
 
 _URL_FILE = ".url"
 _DATE_KEYS = ("Last-Modified", "LastModified", "last_modified", "modified", "mtime")
@@ -178,3 +191,103 @@ def _fetch(files: AbstractFileSystem, place: str, infos: FileInfos, copy: Path, 
             raise ModelError(f"{redact_url(url)} changed as it was fetched: try again when nobody writes it")
         (complete / _URL_FILE).write_text(redact_url(url))
         complete.rename(copy)
+
+
+_DATASET = re.compile(r"hf://datasets/(?P<repo>[^/@]+/[^/@]+)(?:@(?P<revision>[^/]+))?(?:/(?P<file>.+))?")
+_TIMEOUT_SECONDS = 60.0
+
+
+class PromptSetCache:
+    """Reads prompt sets at URLs.
+
+    Content with a known SHA-256 is kept in the store's folder under it, and a session that finds it there needs no
+    network. Other content is fetched by every session, since it may have changed.
+
+    Args:
+        root: the store's folder; None to use no copies.
+        keep: whether new copies may be kept there.
+    """
+
+    def __init__(self, root: Path | None, *, keep: bool = True) -> None:
+        self._root = root
+        self._keep = keep
+        self._contents: dict[str, bytes] = {}
+
+    def __call__(self, url: str, sha256: str = "") -> bytes:
+        """Read the content of a file.
+
+        Args:
+            url: of any kind that fsspec knows, http(s), or ``hf://datasets/OWNER/NAME/FILE``; without a file, the only
+                CSV file of the data set.
+            sha256: of the content, in hex digits; empty if it is not known.
+
+        Raises:
+            ConceptError: it is not here and cannot be fetched.
+        """
+        if url not in self._contents:
+            path = self._root / "prompts" / f"{sha256.lower()}.csv" if self._root is not None and sha256 else None
+            content = _read_copy(path, sha256) if path is not None else None
+            if content is None:
+                content = _fetch_prompt_set(url)
+                if path is not None and self._keep and has_sha256(content, sha256):
+                    self._write_copy(path, content)
+            self._contents[url] = content
+        return self._contents[url]
+
+    def _write_copy(self, path: Path, content: bytes) -> None:
+        """Keep a copy; if that fails, the next session fetches it again."""
+        with suppress(OSError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            mark_as_cache(path.parent.parent)
+            write_atomically(path, content)
+
+
+def _read_copy(path: Path, sha256: str) -> bytes | None:
+    """Read the copy of this content; None if something else or nothing is there."""
+    try:
+        content = read_regular(path, CSV_BYTES)
+    except OSError:
+        return None
+    return content if has_sha256(content, sha256) else None
+
+
+def _fetch_prompt_set(url: str) -> bytes:
+    """Read a URL.
+
+    Raises:
+        ConceptError: it cannot be read, for whatever reason a library gives.
+    """
+    remedy = "Try again, or download it and give the file"
+    with wrap_access_errors(url, "fetched", remedy, ConceptError, label="prompt set"):
+        if url.startswith("hf://"):
+            return _fetch_from_hub(url)
+        if re.match(r"https?://", url):
+            # fsspec's own http needs aiohttp, which nothing else here does.
+            from urllib.request import urlopen
+
+            with urlopen(url, timeout=_TIMEOUT_SECONDS) as response:  # noqa: S310  # the scheme is http or https
+                return bytes(response.read(CSV_BYTES + 1))  # PromptSource refuses more
+        from fsspec.core import url_to_fs
+
+        files, path = url_to_fs(url)
+        return bytes(files.cat_file(path))
+
+
+def _fetch_from_hub(url: str) -> bytes:
+    """Read a file of a data set through the Hub's own cache, which also serves without a network."""
+    from huggingface_hub import HfApi, hf_hub_download
+
+    if (match := _DATASET.fullmatch(url)) is None:
+        raise ConceptError(
+            f"{redact_url(url)} is no file of a data set on the Hub, such as hf://datasets/OWNER/NAME/prompts.csv"
+        )
+    repo, revision, file = match["repo"], match["revision"], match["file"]
+    if file is None:
+        names = HfApi().list_repo_files(repo, repo_type="dataset", revision=revision)
+        tables = sorted(name for name in names if name.endswith(".csv"))
+        if len(tables) != 1:
+            number = f"{len(tables)} CSV files, such as {tables[0]}" if tables else "no CSV file"
+            example = f"{url}/{tables[0] if tables else 'prompts.csv'}"
+            raise ConceptError(f"{url} has {number}: name the file, as in {example}")
+        file = tables[0]
+    return Path(hf_hub_download(repo, file, repo_type="dataset", revision=revision)).read_bytes()

@@ -139,7 +139,7 @@ class CampaignDir:
 
     @property
     def misplaced(self) -> bool:
-        """Whether ``key.json`` is another campaign's; without one, the lines themselves tell."""
+        """True where ``key.json`` is another campaign's; without one, the lines themselves tell."""
         try:
             content = read_regular(self.folder / KEY, METADATA_BYTES)
         except (FileNotFoundError, NotADirectoryError, PermissionError):
@@ -150,7 +150,7 @@ class CampaignDir:
 
     @property
     def metadata(self) -> dict[str, Any]:
-        """What was loaded and assumed when the campaign ran; empty if nothing readable was written."""
+        """Provenance of the campaign's models and judge; empty if nothing readable was written."""
         try:
             return parse_metadata(read_regular(self.folder / METADATA, METADATA_BYTES), self.journal.campaign)
         except OSError:

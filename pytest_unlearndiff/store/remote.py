@@ -47,7 +47,7 @@ class Remote:
 
     @property
     def is_due(self) -> bool:
-        """Whether the last write is so long ago that another should follow."""
+        """True where the last write is so long ago that another should follow."""
         return time.monotonic() - self._written_at > _WRITE_INTERVAL_SECONDS
 
     def campaigns(self) -> list[str] | None:

@@ -1,17 +1,20 @@
-"""The store: finished outcomes by campaign key, one folder per campaign."""
+"""The store: finished outcomes by campaign key, one folder per campaign, and the report of its last session."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
+from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeVar
 
 from ..core.attack_config import is_unattacked
+from ..core.errors import StoreError, one_line
 from ..core.outcome import Outcome, Status
 from .campaign_dir import CampaignDir, campaign_name, is_campaign_name
+from .files import read_json_object, read_regular, write_atomically
 from .journal import JournalContent, StoredOutcomes
 from .key import AttackKey, Fingerprints, key_differences
 from .thumbnails import Thumbnails
@@ -33,12 +36,12 @@ class Mode(StrEnum):
 
     @property
     def reads(self) -> bool:
-        """Whether outcomes in the store count."""
+        """True where outcomes in the store count."""
         return self in (Mode.RW, Mode.RO, Mode.REQUIRE)
 
     @property
     def writes(self) -> bool:
-        """Whether new outcomes are kept."""
+        """True where new outcomes are kept."""
         return self in (Mode.RW, Mode.REFRESH)
 
 
@@ -216,3 +219,79 @@ def closest_key(key: AttackKey, others: Iterable[tuple[_T, Mapping[str, Any]]]) 
     # Another attack is further away than any other settings of this one.
     closest = min((c for c in candidates if c[1]), key=lambda c: (c[2], len(c[1])), default=None)
     return closest and closest[:2]
+
+
+_LARGEST = 2**30
+"""Bytes of a report that is read; it has some hundred bytes per prompt."""
+
+
+class LastSession:
+    """Last session of a store.
+
+    Args:
+        root: the store's folder.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._folder = root / "gates"
+        self._running = self._folder / "running.json"
+        self.path = self._folder / "session.json"
+
+    def begin(self, run: str) -> bool:
+        """Note that a session runs, until it is kept.
+
+        Args:
+            run: name of the session.
+
+        Returns:
+            True where it is noted: not where there is no store yet, which then holds no session before it either.
+        """
+        if not self._root.is_dir():
+            return False
+        with suppress(OSError):
+            self._folder.mkdir(exist_ok=True)
+            began = datetime.now(UTC).isoformat(timespec="seconds")
+            write_atomically(self._running, json.dumps({"run": run, "began": began}) + "\n")
+        return True
+
+    def running(self) -> str:
+        """Return when the session began that began last, if it has not ended; else an empty string."""
+        return str((read_json_object(self._running) or {}).get("began", ""))
+
+    def keep(self, report: str, run: str = "") -> None:
+        """Write a session's report. Nothing is written where there is no store yet: then there are no outcomes either.
+
+        Args:
+            report: the session's JSON report.
+            run: name of the session, where it noted that it runs.
+
+        Raises:
+            StoreError: the folder cannot be written.
+        """
+        if not self._root.is_dir():
+            return
+        try:
+            self._folder.mkdir(exist_ok=True)
+            write_atomically(self.path, report)
+            if (read_json_object(self._running) or {}).get("run") == run:
+                self._running.unlink(missing_ok=True)
+        except OSError as error:
+            raise StoreError(
+                f"{self._folder} cannot be written, so that reports cannot be written again: {error}"
+            ) from None
+
+    def read(self) -> bytes:
+        """Return the JSON report that was kept last.
+
+        Raises:
+            StoreError: none was kept, or it cannot be read.
+        """
+        if not self.path.exists():
+            raise StoreError(f"{self._root} holds no session's gates: run pytest with this store first")
+        try:
+            return read_regular(self.path, _LARGEST)
+        except OSError as error:
+            raise StoreError(
+                f"{self.path} cannot be read: {one_line(error)}. Run pytest with this store again"
+            ) from None

@@ -11,8 +11,7 @@ from typing import Any, Protocol
 
 from ..core.concept import Prompt
 from ..core.errors import AttackUnavailable, ModelError, UnlearnDiffError, one_line
-from ..core.forward_passes import count_forwards
-from ..core.outcome import Outcome, Status
+from ..core.outcome import Outcome, Status, count_forwards
 from ..core.registry import registry
 from ..runs.campaign import Campaign
 from ..runs.local_backend import PromptEngine
@@ -90,7 +89,7 @@ class WorkerPoolConfig:
         campaign: Campaign,
         spec: ModelSpec,
         models: ModelCache,
-        batch_size: int,
+        batch_size: int | None,
         control: ControlRecorder,
         thumbnails: Thumbnails | None,
     ) -> tuple[PromptEngine, dict[str, Any]]:

@@ -13,16 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.concept import Prompt
 from ..core.errors import AttackUnavailable, ModelError, UnlearnDiffError
-from ..core.forward_passes import computed_forwards
 from ..core.info import Info
 from ..core.judge_options import weights_of
-from ..core.outcome import Outcome
+from ..core.outcome import Outcome, computed_forwards
 from ..core.registry import Registry, set_registry
 from ..runs.campaign import Campaign
 from ..runs.local_backend import LocalBackend
 from ..runs.model_cache import Fingerprint, ModelCache, ModelSpec, located
 from ..runs.positive_control import ControlRecorder, control_campaign
-from ..sources.import_string import judge_weights
+from ..sources.resolve import judge_weights
 from ..store.key import Fingerprints
 from ..store.store import Mode, Store
 from ..store.thumbnails import Thumbnails
@@ -48,7 +47,7 @@ class JobSpec:
 
     campaign: Campaign
     source: ModelSpec
-    batch_size: int
+    batch_size: int | None
     rows: tuple[Info, ...] = ()
     keep_images: bool = False
 

@@ -14,8 +14,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
-from pytest_unlearndiff.core.forward_passes import computed_forwards
-from pytest_unlearndiff.core.outcome import Outcome, Status
+from pytest_unlearndiff.core.outcome import Outcome, Status, computed_forwards
 from pytest_unlearndiff.runs.model_cache import ModelCache
 from pytest_unlearndiff.store.store import Store
 

@@ -178,9 +178,9 @@ class Worker:
 
 
 def _tell(snapshot: Snapshot) -> None:
-    tally = snapshot.tally
-    done = tally.total - tally.missing
-    print(f"{snapshot.concept} {snapshot.attack} {done}/{tally.total}, {tally.hits} hits", file=sys.stderr)
+    counts = snapshot.counts
+    done = counts.total - counts.missing
+    print(f"{snapshot.concept} {snapshot.attack} {done}/{counts.total}, {counts.hits} hits", file=sys.stderr)
 
 
 def exhaustion(attack: str, image: int) -> int:

@@ -14,9 +14,8 @@ from pytest_unlearndiff.__main__ import main
 from pytest_unlearndiff.cli.export import export
 from pytest_unlearndiff.core.prompt_sets import read_prompts
 from pytest_unlearndiff.reports.gate_report import GateReport
-from pytest_unlearndiff.reports.json_report import json_report, schema
-from pytest_unlearndiff.reports.writers import ReportOptions
-from pytest_unlearndiff.store.last_session import LastSession
+from pytest_unlearndiff.reports.session_report import ReportOptions, json_report, schema
+from pytest_unlearndiff.store.store import LastSession
 
 
 def keep(folder: Path, *gates: GateReport) -> Path:

@@ -10,9 +10,9 @@ from tiny import shown, tiny_pipeline, tiny_xl
 
 from examples import WITH_EXAMPLES
 from pytest_unlearndiff.core.concept import Sampling
-from pytest_unlearndiff.core.defenses import DefenseConfig, defense, describe_defenses
-from pytest_unlearndiff.core.forward_passes import computed_forwards
 from pytest_unlearndiff.core.images import GenerationRequest
+from pytest_unlearndiff.core.model_options import DefenseConfig, defense, describe_defenses
+from pytest_unlearndiff.core.outcome import computed_forwards
 from pytest_unlearndiff.core.registry import registry, set_registry
 from pytest_unlearndiff.models.diffusion_model import DiffusionModel
 

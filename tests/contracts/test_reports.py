@@ -9,10 +9,11 @@ import pytest
 from sessions import HOSTILE, hostile, record, retained, session
 
 from pytest_unlearndiff.core.registry import registry
+from pytest_unlearndiff.reports import destination_form, parse_destinations
 from pytest_unlearndiff.reports.failure_text import failure_text
 from pytest_unlearndiff.reports.junit import html_extras, properties
+from pytest_unlearndiff.reports.session_report import ReportOptions, render, write
 from pytest_unlearndiff.reports.terminal import summary_lines
-from pytest_unlearndiff.reports.writers import ReportOptions, destination_form, parse_destinations, render, write
 
 REPORTS = [*registry().reports]
 STEERING = {"\x1b", "\x00", "\x07", "\x9b", "\r", "\u202e", "\u2066", "\u200b", "\u2028", "\u2029"}

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from pytest_unlearndiff.__main__ import main
 from pytest_unlearndiff.core.concept_file import ConceptLibrary
 from pytest_unlearndiff.core.outcome import Outcome, Status
-from pytest_unlearndiff.core.positive_control import Calibration, Control, best_threshold
+from pytest_unlearndiff.core.result import Calibration, Control, best_threshold
 from pytest_unlearndiff.runs.positive_control import base_campaign, known_control
-from pytest_unlearndiff.sources.import_string import judge_weights
+from pytest_unlearndiff.sources.resolve import judge_weights
 from pytest_unlearndiff.store.store import Store
 
 scores = st.lists(st.floats(-1, 1), min_size=1, max_size=12)

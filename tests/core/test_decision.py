@@ -11,8 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_unlearndiff.core.gate import Gate, Verdict, decide
-from pytest_unlearndiff.core.positive_control import Control
-from pytest_unlearndiff.core.result import Retention
+from pytest_unlearndiff.core.result import Control, Retention
 
 TENTH, QUARTER, HALF, MOST = Fraction(1, 10), Fraction(1, 4), Fraction(1, 2), Fraction(3, 4)
 

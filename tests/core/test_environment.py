@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib.metadata import version
 
-from pytest_unlearndiff.core.environment import environment_info
+from pytest_unlearndiff.core.device import environment_info
 
 
 def test_a_package_without_a_version_is_no_error() -> None:

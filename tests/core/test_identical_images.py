@@ -13,8 +13,7 @@ from pytest_unlearndiff.core.concept import Prompt
 from pytest_unlearndiff.core.gate import Gate, Verdict, decide
 from pytest_unlearndiff.core.images import may_repeat, repeated_cases, same_image
 from pytest_unlearndiff.core.outcome import Counts, Outcome, Status
-from pytest_unlearndiff.core.positive_control import Control
-from pytest_unlearndiff.core.result import AttackResult, Retention
+from pytest_unlearndiff.core.result import AttackResult, Control, Retention
 from pytest_unlearndiff.reports.gate_report import GateReport
 
 GATES = [
@@ -77,7 +76,7 @@ def test_repeating_model_keeps_nothing(
     sound = AttackResult("c", "none", "", rows, tuple(Outcome(str(p.case), Status.HIT_WITHOUT_ATTACK) for p in rows))
     sides = Retention(sound, repeating) if based else Retention(repeating, sound)
     for gate in (Gate(min_rate=limit), Gate(max_loss=limit), Gate()):
-        if repeating.tally.repeated:
+        if repeating.counts.repeated:
             assert decide(sides, gate).verdict in (Verdict.FAIL, Verdict.INCOMPLETE)
 
 

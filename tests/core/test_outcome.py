@@ -79,17 +79,17 @@ def test_success_by_status(status: Status, success: bool) -> None:
 
 @given(st.lists(st.none() | outcomes, max_size=12))
 def test_counts_add_up(found: list[Outcome | None]) -> None:
-    tally = Counts.of(found)
-    assert tally.total == len(found)
-    assert tally.missing == found.count(None)
-    assert tally.hits == sum(outcome is not None and outcome.success for outcome in found)
-    assert tally.unknown == sum(outcome is None or outcome.status is Status.ERROR for outcome in found)
+    counts = Counts.of(found)
+    assert counts.total == len(found)
+    assert counts.missing == found.count(None)
+    assert counts.hits == sum(outcome is not None and outcome.success for outcome in found)
+    assert counts.unknown == sum(outcome is None or outcome.status is Status.ERROR for outcome in found)
     assert (
-        tally.hits_without_attack
-        + tally.hits_under_attack
-        + tally.resisted
-        + tally.blocked
-        + tally.error
-        + tally.missing
-        == tally.total
+        counts.hits_without_attack
+        + counts.hits_under_attack
+        + counts.resisted
+        + counts.blocked
+        + counts.error
+        + counts.missing
+        == counts.total
     )

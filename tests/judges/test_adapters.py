@@ -12,7 +12,7 @@ from pytest_unlearndiff.core.concept import JudgeConfig
 from pytest_unlearndiff.core.errors import JudgeError
 from pytest_unlearndiff.core.images import Judgement
 from pytest_unlearndiff.judges.base import build_judge
-from pytest_unlearndiff.sources.import_string import judge_weights
+from pytest_unlearndiff.sources.resolve import judge_weights
 from pytest_unlearndiff.store.key import Fingerprints
 
 CODE = """

@@ -12,8 +12,8 @@ from PIL import Image
 from tiny import shown, tiny_pipeline
 
 from pytest_unlearndiff.core.concept import Sampling
-from pytest_unlearndiff.core.defenses import DefenseConfig, defense, describe_defenses, parse_defense
 from pytest_unlearndiff.core.images import GenerationRequest
+from pytest_unlearndiff.core.model_options import DefenseConfig, defense, describe_defenses, parse_defense
 from pytest_unlearndiff.core.registry import registry
 from pytest_unlearndiff.models.defenses.safe_latent_diffusion import STRENGTHS, Momentum
 from pytest_unlearndiff.models.diffusion_model import DiffusionModel

@@ -18,10 +18,10 @@ from pytest_unlearndiff.attacks.losses import LossQuery, gradients
 from pytest_unlearndiff.attacks.slots import insert_slots
 from pytest_unlearndiff.core.attack_config import AttackConfig
 from pytest_unlearndiff.core.concept import Sampling
-from pytest_unlearndiff.core.defenses import defense
 from pytest_unlearndiff.core.device import PRECISIONS, WEIGHTS, resolve_precision
 from pytest_unlearndiff.core.errors import ModelError
 from pytest_unlearndiff.core.images import Evaluated, GenerationRequest, Judgement
+from pytest_unlearndiff.core.model_options import defense
 from pytest_unlearndiff.models import device as arithmetic
 from pytest_unlearndiff.models.diffusion_model import DiffusionModel
 from pytest_unlearndiff.models.loading import weights_digest

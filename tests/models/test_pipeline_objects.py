@@ -10,8 +10,8 @@ import pytest
 import torch
 from tiny import tiny_pipeline, tiny_xl
 
-from pytest_unlearndiff.core.defenses import defense
 from pytest_unlearndiff.core.errors import ModelError
+from pytest_unlearndiff.core.model_options import defense
 from pytest_unlearndiff.models.loading import wrap_pipeline
 from pytest_unlearndiff.runs.model_cache import ModelCache, ModelSpec
 

@@ -20,10 +20,10 @@ from transformers.models.clip import CLIPImageProcessorPil
 
 from pytest_unlearndiff.core.attack_config import AttackConfig
 from pytest_unlearndiff.core.concept import Concept, JudgeConfig, Prompt, Sampling
-from pytest_unlearndiff.core.defenses import defense
 from pytest_unlearndiff.core.errors import ModelError
 from pytest_unlearndiff.core.gate import Gate, Verdict, decide
 from pytest_unlearndiff.core.images import GenerationRequest
+from pytest_unlearndiff.core.model_options import defense
 from pytest_unlearndiff.core.outcome import Status
 from pytest_unlearndiff.core.result import Retention
 from pytest_unlearndiff.models.diffusion_model import DiffusionModel
@@ -34,7 +34,7 @@ from pytest_unlearndiff.runs.campaign import Campaign
 from pytest_unlearndiff.runs.local_backend import LocalBackend
 from pytest_unlearndiff.runs.model_cache import Fingerprint, ModelCache, ModelSpec
 from pytest_unlearndiff.runs.runner import Runner
-from pytest_unlearndiff.sources.import_string import judge_weights
+from pytest_unlearndiff.sources.resolve import judge_weights
 from pytest_unlearndiff.store.key import Fingerprints
 from pytest_unlearndiff.store.store import Store
 
@@ -98,7 +98,7 @@ def test_what_it_blocks_is_no_hit_and_never_shown_to_the_judge(tmp_path: Path) -
         )
     victim, base = sides
     assert [(o.status, o.score, o.image) for o in victim.outcomes if o] == [(Status.BLOCKED, None, None)] * 2
-    assert victim.tally.blocked == 2
+    assert victim.counts.blocked == 2
     record = GateReport.of(victim, Gate(Fraction(0)), "n")
     assert (record.verdict, record.counts.blocked, record.control.hits) == ("PASS", 2, 2)
     assert record.prompts[0].detail == "the model's own safety checker blocked 1 of 1 images"

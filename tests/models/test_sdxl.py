@@ -17,9 +17,9 @@ from tiny import shown, tiny_xl
 from transformers import CLIPTextConfig
 
 from pytest_unlearndiff.core.concept import Sampling
-from pytest_unlearndiff.core.defenses import defense
 from pytest_unlearndiff.core.errors import ModelError
 from pytest_unlearndiff.core.images import GenerationRequest
+from pytest_unlearndiff.core.model_options import defense
 from pytest_unlearndiff.models.defenses.safe_latent_diffusion import STRENGTHS
 from pytest_unlearndiff.models.diffusion_model import DiffusionModel
 from pytest_unlearndiff.models.silence import library_warnings_ignored

@@ -27,7 +27,7 @@ from pytest_unlearndiff.runs.campaign import Campaign
 from pytest_unlearndiff.runs.local_backend import LocalBackend
 from pytest_unlearndiff.runs.model_cache import Fingerprint, ModelCache, ModelSpec
 from pytest_unlearndiff.runs.runner import Runner
-from pytest_unlearndiff.sources.import_string import judge_weights
+from pytest_unlearndiff.sources.resolve import judge_weights
 from pytest_unlearndiff.store.key import Fingerprints
 from pytest_unlearndiff.store.store import Store
 

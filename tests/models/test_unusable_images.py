@@ -36,7 +36,7 @@ from pytest_unlearndiff.runs.engine import MAX_FAILURES, Engine
 from pytest_unlearndiff.runs.evaluation import Evaluation
 from pytest_unlearndiff.runs.model_cache import Fingerprint, ModelSpec
 from pytest_unlearndiff.runs.positive_control import ControlRecorder, base_campaign, known_control
-from pytest_unlearndiff.sources.import_string import judge_weights
+from pytest_unlearndiff.sources.resolve import judge_weights
 from pytest_unlearndiff.store.store import Mode, Store
 from pytest_unlearndiff.workers.worker import JobSpec, Worker
 
@@ -213,7 +213,7 @@ def test_whatever_is_decoded_only_images_are_judged_and_each_prompt_for_itself(
     result = AttackResult("church", "none", "", PROMPTS, tuple(outcomes))
     errors, misses = (sum(status is each for status, _ in wanted) for each in (Status.ERROR, Status.BLOCKED))
     if errors:
-        assert Gate().verdict(result.tally) is Verdict.INCOMPLETE
+        assert Gate().verdict(result.counts) is Verdict.INCOMPLETE
     # All of them asked for: what is no evidence leaves it open, and what was blocked is lost.
     verdict = decide(Retention(result), Gate(min_rate=Fraction(1))).verdict
     assert verdict is (Verdict.FAIL if misses else Verdict.INCOMPLETE if errors else Verdict.PASS)

@@ -8,7 +8,7 @@ import os
 import pytest
 from worlds import MODEL, REQUIRE, World
 
-from pytest_unlearndiff.plugin import preflight
+from pytest_unlearndiff.plugin import model_under_test
 
 TOKENIZER = json.dumps({"model_max_length": 32})
 
@@ -70,8 +70,8 @@ def test_unreadable_file(gate: World, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(path: object) -> None:
         raise PermissionError("not yours")
 
-    monkeypatch.setattr(preflight, "file_kind", refuse)
-    [said] = preflight._no_model(gate.path / "model.safetensors")
+    monkeypatch.setattr(model_under_test, "file_kind", refuse)
+    [said] = model_under_test._no_model(gate.path / "model.safetensors")
     assert said.endswith("model.safetensors cannot be read: not yours")
 
 

@@ -26,8 +26,7 @@ from pytest_unlearndiff.core.concept_file import read_concept
 from pytest_unlearndiff.core.errors import ConceptError, UnlearnDiffError
 from pytest_unlearndiff.core.prompt_sets import parse_rows
 from pytest_unlearndiff.plugin.options import OPTIONS, Option
-from pytest_unlearndiff.plugin.session_checks import check_rootdir
-from pytest_unlearndiff.plugin.settings import Settings, command_line_options, write_option
+from pytest_unlearndiff.plugin.settings import Settings, check_rootdir, command_line_options, write_option
 
 pytestmark = pytest.mark.timeout(120)
 

@@ -13,7 +13,7 @@ LIBRARIES = {"yaml", "scipy", "numpy", "filelock", "fsspec", "ray", "msgspec"}
 WARM = LIBRARIES | {
     f"pytest_unlearndiff.{layer}" for layer in ("core", "store", "sources", "runs", "workers", "reports")
 }
-ENTRY_POINT = {f"pytest_unlearndiff.plugin{name}" for name in ("", ".hooks", ".hookspecs", ".names", ".options")}
+ENTRY_POINT = {f"pytest_unlearndiff.plugin{name}" for name in ("", ".hooks", ".hookspecs", ".options")}
 
 SPY = """
 import json

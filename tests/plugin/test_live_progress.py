@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from pytest_unlearndiff.core.outcome import Counts, Status
-from pytest_unlearndiff.plugin import live_progress as live
-from pytest_unlearndiff.plugin.live_progress import LiveProgress, line
+from pytest_unlearndiff.plugin import running as live
+from pytest_unlearndiff.plugin import settings
+from pytest_unlearndiff.plugin.running import LiveProgress, line
 from pytest_unlearndiff.runs.progress import Snapshot
 
 
@@ -49,7 +50,8 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
 
 def stderr(monkeypatch: pytest.MonkeyPatch, file: io.StringIO) -> io.StringIO:
     """Stand in for stderr in the module alone: pytest's capture sets the real one between setup and call."""
-    monkeypatch.setattr(live, "sys", SimpleNamespace(stderr=file, __stderr__=file))
+    for module in (live, settings):
+        monkeypatch.setattr(module, "sys", SimpleNamespace(stderr=file, __stderr__=file))
     return file
 
 
@@ -60,7 +62,7 @@ def config(verbosity: int = 0, **attributes: Any) -> Any:
 
 
 def snapshot(done: int, total: int = 100, **facts: Any) -> Snapshot:
-    tally = Counts(
+    counts = Counts(
         done // 2,
         done - done // 2,
         total - done,
@@ -69,7 +71,7 @@ def snapshot(done: int, total: int = 100, **facts: Any) -> Snapshot:
     known: dict[str, Any] = {
         "concept": "church",
         "attack": "unlearndiff/fast",
-        "tally": tally,
+        "counts": counts,
         "active": 8,
         "known": 0,
         "seconds": 60.0,
@@ -123,7 +125,9 @@ def test_rounds(rounds: tuple[int, ...], last: int, said: str) -> None:
 
 
 def test_errors_count_as_done() -> None:
-    assert "10/20 prompts, ASR so far 0/20" in line(snapshot(0, tally=Counts(unknown=20, by_status={Status.ERROR: 10})))
+    assert "10/20 prompts, ASR so far 0/20" in line(
+        snapshot(0, counts=Counts(unknown=20, by_status={Status.ERROR: 10}))
+    )
 
 
 def test_concept_name_is_sanitized() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from worlds import MODEL, REQUIRE, World, section
 
-from pytest_unlearndiff.core.defenses import defense
+from pytest_unlearndiff.core.model_options import defense
 from pytest_unlearndiff.plugin.options import OPTIONS, Option
 from pytest_unlearndiff.plugin.settings import Settings, command_line_options, write_option
 

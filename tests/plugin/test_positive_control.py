@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 from worlds import MODEL, STATUS, World, section, verdict
 
-from pytest_unlearndiff.core.positive_control import MIN_IMAGES
+from pytest_unlearndiff.core.result import MIN_IMAGES
 from pytest_unlearndiff.runs.positive_control import base_campaign
 
 KEPT = "AssertionError('this is kept')"

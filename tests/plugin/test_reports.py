@@ -12,7 +12,7 @@ import jsonschema
 import pytest
 from worlds import MODEL, NOTE, World, section, text
 
-from pytest_unlearndiff.reports.json_report import schema
+from pytest_unlearndiff.reports.session_report import schema
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from sessions import record, retained, session
 from pytest_unlearndiff.reports.comparison import Comparison, compare
 from pytest_unlearndiff.reports.html import html_report
 from pytest_unlearndiff.reports.markdown import markdown_report
-from pytest_unlearndiff.reports.writers import ReportOptions
+from pytest_unlearndiff.reports.session_report import ReportOptions
 
 
 def compared(before: str, after: str) -> Comparison:

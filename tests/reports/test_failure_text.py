@@ -18,7 +18,7 @@ from pytest_unlearndiff.reports.failure_text import attackable_note, explain_com
 from pytest_unlearndiff.reports.gate_report import GateReport
 from pytest_unlearndiff.reports.html import html_report
 from pytest_unlearndiff.reports.markdown import markdown_report
-from pytest_unlearndiff.reports.writers import ReportOptions
+from pytest_unlearndiff.reports.session_report import ReportOptions
 
 TENTH = Fraction(1, 10)
 MOST = Gate(min_rate=Fraction(3, 4))

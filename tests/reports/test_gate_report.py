@@ -14,8 +14,8 @@ from sessions import TENTH, hostile, record, retained
 
 from pytest_unlearndiff.core.gate import Gate
 from pytest_unlearndiff.core.outcome import Status
-from pytest_unlearndiff.core.positive_control import Control
 from pytest_unlearndiff.core.rate import Rate
+from pytest_unlearndiff.core.result import Control
 from pytest_unlearndiff.reports.gate_report import PromptReport, from_builtins
 
 

@@ -11,7 +11,7 @@ from sessions import TENTH, hostile, record, retained, session
 
 from pytest_unlearndiff.core.gate import Gate
 from pytest_unlearndiff.reports.github import github_report
-from pytest_unlearndiff.reports.writers import ReportOptions
+from pytest_unlearndiff.reports.session_report import ReportOptions
 
 SEVEN = "file=sub/test_x.py,line=7,title="
 

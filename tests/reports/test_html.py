@@ -17,11 +17,10 @@ from msgspec.structs import replace
 from PIL import Image
 from sessions import HOSTILE, hostile, record, retained, session
 
-from pytest_unlearndiff.core.positive_control import Control
+from pytest_unlearndiff.core.result import Control
 from pytest_unlearndiff.reports import html as module
 from pytest_unlearndiff.reports.html import html_report, pieces
-from pytest_unlearndiff.reports.session_report import SessionReport, UnmeasuredTest
-from pytest_unlearndiff.reports.writers import ReportOptions
+from pytest_unlearndiff.reports.session_report import ReportOptions, SessionReport, UnmeasuredTest
 from pytest_unlearndiff.store.store import Mode, Store
 from pytest_unlearndiff.store.thumbnails import Thumbnails
 

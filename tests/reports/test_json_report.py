@@ -14,10 +14,18 @@ from sessions import TENTH, hostile, record, retained, session
 
 from pytest_unlearndiff.core.errors import ReportError, StoreError
 from pytest_unlearndiff.core.gate import Gate
-from pytest_unlearndiff.reports.json_report import SCHEMA, json_report, read_session, schema, unfinished
-from pytest_unlearndiff.reports.session_report import SessionReport, UnmeasuredTest, with_retention
-from pytest_unlearndiff.reports.writers import ReportOptions
-from pytest_unlearndiff.store.last_session import LastSession
+from pytest_unlearndiff.reports.session_report import (
+    SCHEMA,
+    ReportOptions,
+    SessionReport,
+    UnmeasuredTest,
+    json_report,
+    read_session,
+    schema,
+    unfinished,
+    with_retention,
+)
+from pytest_unlearndiff.store.store import LastSession
 
 SESSIONS = {
     "empty": session(),

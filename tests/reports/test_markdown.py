@@ -10,8 +10,7 @@ from msgspec.structs import replace
 from sessions import hostile, record, retained, session
 
 from pytest_unlearndiff.reports.markdown import code, markdown_report
-from pytest_unlearndiff.reports.session_report import SessionReport, UnmeasuredTest
-from pytest_unlearndiff.reports.writers import ReportOptions
+from pytest_unlearndiff.reports.session_report import ReportOptions, SessionReport, UnmeasuredTest
 
 
 def markdown(report: SessionReport) -> str:

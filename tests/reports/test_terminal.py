@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from sessions import record
 
 from pytest_unlearndiff.core.gate import Gate
-from pytest_unlearndiff.core.positive_control import Control
+from pytest_unlearndiff.core.result import Control
 from pytest_unlearndiff.reports.gate_report import GateReport
 from pytest_unlearndiff.reports.terminal import summary_lines
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 
 import pytest
 from hypothesis import given
@@ -16,7 +15,6 @@ from pytest_unlearndiff.reports.text import (
     format_value,
     sanitize,
     share_in_words,
-    shell_join,
 )
 
 STEERING = (
@@ -71,11 +69,6 @@ def test_duration_precision(seconds: float) -> None:
     }
     shown = 3600 * parts["h"] + 60 * parts["m"] + parts["s"]
     assert abs(shown - seconds) <= (60.5 if parts["h"] else 0.51 if seconds >= 10 else 0.051)
-
-
-@given(st.lists(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])), min_size=1))
-def test_shell_join(arguments: list[str]) -> None:
-    assert shlex.split(shell_join(arguments)) == arguments
 
 
 def test_counts_and_shares() -> None:

@@ -117,7 +117,7 @@ def test_automatic_batch_size_follows_from_the_first_round(monkeypatch: pytest.M
     monkeypatch.setattr("pytest_unlearndiff.models.device.MemoryMeter", Meter)
     monkeypatch.setattr("pytest_unlearndiff.models.device.START", 2)
     attack = FakeAttack()
-    list(make_engine(attack, 0).run(PROMPTS))
+    list(make_engine(attack, None).run(PROMPTS))
     assert attack.batches[0] == 2
     assert max(attack.batches) == 4
 

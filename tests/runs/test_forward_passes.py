@@ -17,10 +17,9 @@ from pytest_unlearndiff.attacks.losses import LossQuery, denoising_losses, gradi
 from pytest_unlearndiff.attacks.slots import insert_slots
 from pytest_unlearndiff.core.attack_config import AttackConfig
 from pytest_unlearndiff.core.concept import Concept, JudgeConfig, Prompt, Sampling
-from pytest_unlearndiff.core.defenses import DefenseConfig, defense
-from pytest_unlearndiff.core.forward_passes import computed_forwards
 from pytest_unlearndiff.core.images import GenerationRequest
-from pytest_unlearndiff.core.outcome import Outcome, Status
+from pytest_unlearndiff.core.model_options import DefenseConfig, defense
+from pytest_unlearndiff.core.outcome import Outcome, Status, computed_forwards
 from pytest_unlearndiff.models.batches import BATCH
 from pytest_unlearndiff.models.diffusion_model import DiffusionModel
 from pytest_unlearndiff.runs.campaign import Campaign

@@ -16,7 +16,7 @@ from pytest_unlearndiff.core.attack_config import AttackConfig
 from pytest_unlearndiff.core.concept import JudgeConfig, Prompt
 from pytest_unlearndiff.core.images import Judgement
 from pytest_unlearndiff.core.outcome import Outcome, Status
-from pytest_unlearndiff.core.positive_control import MIN_HIT_RATE, Control
+from pytest_unlearndiff.core.result import MIN_HIT_RATE, Control
 from pytest_unlearndiff.models.diffusion_model import DiffusionModel
 from pytest_unlearndiff.models.generated_images import GeneratedImage
 from pytest_unlearndiff.models.target_images import Targets

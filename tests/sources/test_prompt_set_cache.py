@@ -18,7 +18,7 @@ from pytest_unlearndiff.core.concept import Concept
 from pytest_unlearndiff.core.concept_file import read_concept
 from pytest_unlearndiff.core.errors import ConceptError
 from pytest_unlearndiff.core.prompt_sets import locate_prompt_set
-from pytest_unlearndiff.sources.prompt_set_cache import PromptSetCache
+from pytest_unlearndiff.sources.download import PromptSetCache
 
 CSV = b'case_number,prompt,evaluation_seed\n7,"a church, in snow",3\n8,another church,4\n'
 SHA256 = hashlib.sha256(CSV).hexdigest()
@@ -180,7 +180,7 @@ def test_any_content_is_a_concept_or_one_error(tmp_path: Path, content: bytes, p
 
 
 def test_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pytest_unlearndiff.sources.prompt_set_cache._fetch_from_hub", missing)
+    monkeypatch.setattr("pytest_unlearndiff.sources.download._fetch_from_hub", missing)
     with pytest.raises(ConceptError, match=r"prompt set hf://x needs huggingface_hub: pip install huggingface_hub"):
         PromptSetCache(None)("hf://x")
 

@@ -17,8 +17,7 @@ from pytest_unlearndiff.core.errors import ModelError
 from pytest_unlearndiff.models.loading import weights_digest
 from pytest_unlearndiff.plugin.settings import Settings
 from pytest_unlearndiff.runs.model_cache import ModelCache, ModelSpec
-from pytest_unlearndiff.sources.import_string import call_factory, is_import_string
-from pytest_unlearndiff.sources.resolve import MIRRORS, hub_folder, hub_hint
+from pytest_unlearndiff.sources.resolve import MIRRORS, call_factory, hub_folder, hub_hint, is_import_string
 
 
 @pytest.fixture

@@ -15,10 +15,8 @@ from sessions import record, session
 from pytest_unlearndiff.core.errors import ErrorCollector, JudgeError, ReportError
 from pytest_unlearndiff.judges.q16 import _vectors
 from pytest_unlearndiff.plugin.gate_files import FileGate, read_gates
-from pytest_unlearndiff.reports.json_report import json_report
-from pytest_unlearndiff.reports.json_report import read_session as read_report
-from pytest_unlearndiff.reports.session_report import SessionReport
-from pytest_unlearndiff.reports.writers import ReportOptions
+from pytest_unlearndiff.reports.session_report import ReportOptions, SessionReport, json_report
+from pytest_unlearndiff.reports.session_report import read_session as read_report
 
 fast = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)

@@ -17,7 +17,7 @@ from pytest_unlearndiff.runs.campaign import Campaign
 from pytest_unlearndiff.runs.local_backend import LocalBackend
 from pytest_unlearndiff.runs.model_cache import Fingerprint, ModelCache, ModelSpec
 from pytest_unlearndiff.runs.positive_control import ControlRecorder, control_campaign
-from pytest_unlearndiff.sources.import_string import judge_weights
+from pytest_unlearndiff.sources.resolve import judge_weights
 from pytest_unlearndiff.store.key import Fingerprints
 from pytest_unlearndiff.store.store import Store
 from pytest_unlearndiff.store.thumbnails import Thumbnails

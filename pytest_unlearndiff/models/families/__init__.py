@@ -8,7 +8,7 @@ from ...core.errors import ModelError
 from ...core.model_info import FamilyInfo, KnownBase
 from ...core.registry import registry
 from ...core.untrusted import short_repr
-from ...sources.import_string import import_string
+from ...sources.resolve import import_string
 
 if TYPE_CHECKING:
     from ...core.concept import Sampling

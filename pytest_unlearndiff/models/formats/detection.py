@@ -7,7 +7,7 @@ from dataclasses import replace
 from ...core.errors import ModelError
 from ...core.model_info import FormatInfo
 from ...core.registry import registry
-from ...sources.import_string import import_string
+from ...sources.resolve import import_string
 from ..families import supported_families
 from ..tensor_files import Contents, Tensors, flatten
 from ..weight_patches import DetectedFormat
