@@ -60,7 +60,7 @@ def until(process: subprocess.Popen[str], ready: Any) -> None:
         time.sleep(0.02)
 
 
-def test_a_killed_worker_changes_nothing(scripted: World) -> None:
+def test_kill_of_a_worker(scripted: World) -> None:
     process = scripted.start("--unlearndiff-workers=2")
     until(process, lambda: len(scripted.kept()) >= 4)
     kill_one(scripted)
@@ -74,7 +74,7 @@ def test_a_killed_worker_changes_nothing(scripted: World) -> None:
 
 
 @pytest.mark.parametrize("trouble", ["hang", "memory"])
-def test_a_worker_that_hangs_or_has_no_memory_changes_nothing(
+def test_worker_that_hangs_or_has_no_memory(
     scripted: World, monkeypatch: pytest.MonkeyPatch, trouble: str
 ) -> None:
     monkeypatch.setenv("TROUBLE", f"{trouble} 7")
@@ -85,7 +85,7 @@ def test_a_worker_that_hangs_or_has_no_memory_changes_nothing(
     assert {tries(scripted, prompt) for _, prompt in begun(scripted)} == {1, 2}
 
 
-def test_a_prompt_that_kills_every_worker_is_an_error_and_spoils_no_other(
+def test_prompt_that_kills_every_worker(
     scripted: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TROUBLE", "kill 7")
@@ -105,7 +105,7 @@ def tries(world: World, prompt: str) -> int:
     return sum(tried == prompt for _, tried in begun(world))
 
 
-def test_the_driver_killed_and_run_again(scripted: World) -> None:
+def test_resume_after_kill_of_the_driver(scripted: World) -> None:
     process = scripted.start("--unlearndiff-workers=2")
     until(process, lambda: len(scripted.kept()) >= 4)
     os.kill(process.pid, signal.SIGKILL)
@@ -132,7 +132,7 @@ def alive(pid: int) -> bool:
         return False
 
 
-def test_sigterm_ends_it_as_without_workers(scripted: World) -> None:
+def test_sigterm_with_workers(scripted: World) -> None:
     process = scripted.start("--unlearndiff-workers=1")
     until(process, lambda: len(scripted.kept()) >= 2)
     process.terminate()
@@ -141,7 +141,7 @@ def test_sigterm_ends_it_as_without_workers(scripted: World) -> None:
     assert f"{len(scripted.kept())} of {COUNT} prompts are kept, the same command goes on" in output
 
 
-def test_a_cluster_that_is_not_there_is_one_clear_error(scripted: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_cluster(scripted: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not looked for on this machine, where other tests may run one."""
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
     started = time.monotonic()
@@ -151,7 +151,7 @@ def test_a_cluster_that_is_not_there_is_one_clear_error(scripted: World, monkeyp
     result.stdout.fnmatch_lines(["E *AttackUnavailable: --unlearndiff-workers=ray: Ray cannot be started or found: *"])
 
 
-def test_real_attacks_have_the_same_outcomes_with_workers(world: World) -> None:
+def test_real_attack_with_and_without_workers(world: World) -> None:
     """The emoji victim, its base and its judge in every worker, the default attack, and prompts that end in every way.
 
     Case 0 breaks in the first round; 16 needs no attack; 2 withstands all rounds.
@@ -173,7 +173,7 @@ def test_real_attacks_have_the_same_outcomes_with_workers(world: World) -> None:
     assert outcomes[1] == outcomes[0]
 
 
-def test_workers_learn_of_judges_and_attacks_that_plugins_add(scripted: World) -> None:
+def test_judges_and_attacks_of_plugins_reach_workers(scripted: World) -> None:
     """The judge's weights are compared where the worker is, which knows its kind from the order alone."""
     scripted.file(
         "conftest.py",

@@ -54,7 +54,7 @@ def gate(world: World, monkeypatch: pytest.MonkeyPatch, token: dict[str, str]) -
 
 
 @pytest.mark.parametrize("way", ["client", "auto"])
-def test_a_running_cluster_attacks(gate: World, cluster: Cluster, monkeypatch: pytest.MonkeyPatch, way: str) -> None:
+def test_running_cluster(gate: World, cluster: Cluster, monkeypatch: pytest.MonkeyPatch, way: str) -> None:
     where = cluster.client
     if way == "auto":
         monkeypatch.setenv("RAY_ADDRESS", cluster.address)
@@ -71,7 +71,7 @@ CAN_HIDE = shutil.which("unshare") is not None and subprocess.run([*HIDE, "/mnt"
 
 
 @pytest.mark.skipif(not CAN_HIDE, reason="this machine lets nobody hide a folder from a process")
-def test_a_machine_without_the_files_names_them(gate: World, token: dict[str, str]) -> None:
+def test_machine_without_the_files(gate: World, token: dict[str, str]) -> None:
     """The emoji world's folder is empty for every process of the only node that has place for workers."""
     cluster = Cluster({**os.environ, **token}, cpus=0)
     try:

@@ -114,7 +114,7 @@ def saved() -> tuple[Prompt, bytes]:
 PROMPT, DATA = saved()
 
 
-def test_a_checkpoint_holds_what_the_prompt_has_cost() -> None:
+def test_checkpoint_holds_cost_and_judgements() -> None:
     pending = decode(CHECKPOINT_ID, PROMPT, DATA)
     assert pending.saved is not None
     assert (pending.saved.evaluations, pending.saved.blocked, pending.saved.state.facts) == (2, 0, {"round": 1})
@@ -126,7 +126,7 @@ def test_a_checkpoint_holds_what_the_prompt_has_cost() -> None:
 
 
 @given(st.integers(0, len(DATA) - 1), st.integers(1, 255))
-def test_a_damaged_checkpoint_is_not_believed(place: int, change: int) -> None:
+def test_damaged_checkpoint_is_ignored(place: int, change: int) -> None:
     damaged = bytearray(DATA)
     damaged[place] ^= change
     with pytest.raises(ValueError, match=r"damaged|another"):
@@ -134,7 +134,7 @@ def test_a_damaged_checkpoint_is_not_believed(place: int, change: int) -> None:
 
 
 @given(st.integers(0, len(DATA) - 1))
-def test_a_torn_checkpoint_is_not_believed(length: int) -> None:
+def test_torn_checkpoint_is_ignored(length: int) -> None:
     with pytest.raises(ValueError, match="damaged"):
         check(DATA[:length], CHECKPOINT_ID.fields(PROMPT.digest))
 
@@ -147,12 +147,12 @@ def test_a_torn_checkpoint_is_not_believed(length: int) -> None:
         (CHECKPOINT_ID, PROMPTS[7], "prompt"),
     ],
 )
-def test_a_foreign_checkpoint_is_not_believed(owner: CheckpointId, prompt: Prompt, kind: str) -> None:
+def test_foreign_checkpoint_is_ignored(owner: CheckpointId, prompt: Prompt, kind: str) -> None:
     with pytest.raises(ValueError, match=f"it belongs to another {kind}"):
         decode(owner, prompt, DATA)
 
 
-def test_a_state_that_cannot_be_restored_begins_afresh(caplog: pytest.LogCaptureFixture) -> None:
+def test_unrestorable_state_begins_afresh(caplog: pytest.LogCaptureFixture) -> None:
     class Forgetful(FakeAttack):
         def load(self, *_: Any) -> Any:
             raise KeyError("generator")
@@ -198,7 +198,7 @@ class Interrupting:
 
 
 @pytest.mark.parametrize("mode", Mode)
-def test_checkpoints_are_kept_where_the_store_may_write(tmp_path: Path, mode: Mode) -> None:
+def test_checkpoints_follow_the_store_mode(tmp_path: Path, mode: Mode) -> None:
     store = Store(tmp_path, mode)
     asked, folder = campaign(store)
     backend = Interrupting(4)
@@ -208,7 +208,7 @@ def test_checkpoints_are_kept_where_the_store_may_write(tmp_path: Path, mode: Mo
     assert tmp_path.joinpath("campaigns").exists() is mode.writes
 
 
-def test_a_resumed_campaign_goes_on_and_leaves_no_checkpoint(tmp_path: Path) -> None:
+def test_resumed_campaign_leaves_no_checkpoint(tmp_path: Path) -> None:
     store = Store(tmp_path)
     asked, folder = campaign(store)
     requests, results = list[Any](), None
@@ -229,7 +229,7 @@ def test_a_resumed_campaign_goes_on_and_leaves_no_checkpoint(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("damage", [b"", b"\0" * 100, DATA])
-def test_a_checkpoint_that_is_ignored_is_noted(tmp_path: Path, damage: bytes) -> None:
+def test_ignored_checkpoint_is_noted(tmp_path: Path, damage: bytes) -> None:
     store = Store(tmp_path)
     asked, folder = campaign(store)
     folder.mkdir(parents=True)
@@ -241,7 +241,7 @@ def test_a_checkpoint_that_is_ignored_is_noted(tmp_path: Path, damage: bytes) ->
     assert note.startswith(f"{path} is ignored, and its prompt attacked from the start: it ")
 
 
-def test_two_sessions_shorter_than_the_attack_finish_it(tmp_path: Path) -> None:
+def test_resume_over_short_sessions(tmp_path: Path) -> None:
     """Each has time for a few rounds of all prompts at once, and none of them ends in the first."""
     store = Store(tmp_path)
     asked, _ = campaign(store)
@@ -267,7 +267,7 @@ def test_two_sessions_shorter_than_the_attack_finish_it(tmp_path: Path) -> None:
     assert (results[1].fresh, results[1].obstacle) == (2, "")
 
 
-def test_writing_waits_for_no_disk_and_survives_a_full_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_write_without_fsync_and_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = CheckpointFolder(tmp_path / "in-progress", CHECKPOINT_ID, reads=True, writes=True)
     folder.write({PROMPT.digest: DATA})
     assert folder.read([PROMPT]) == ({PROMPT.digest: DATA}, [])

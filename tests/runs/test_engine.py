@@ -63,13 +63,13 @@ def test_outcomes_do_not_depend_on_the_batch_size(batch_size: int) -> None:
     assert max(attack.batches) <= batch_size
 
 
-def test_finished_prompts_make_room_for_the_next() -> None:
+def test_finished_prompts_are_replaced() -> None:
     attack = FakeAttack()
     list(make_engine(attack, 3).run(PROMPTS))
     assert attack.batches[:-3] == [3] * (len(attack.batches) - 3)
 
 
-def test_every_round_yields_so_that_it_can_be_stopped() -> None:
+def test_stop_between_rounds() -> None:
     attack, rounds = FakeAttack(), 0
     for outcome in make_engine(attack).run(PROMPTS):
         rounds += outcome is None
@@ -83,7 +83,7 @@ def test_rounds_of_running_prompts() -> None:
     assert engine.rounds == ()
 
 
-def test_an_error_of_a_state_is_its_prompts_outcome() -> None:
+def test_error_of_a_state() -> None:
     class Overflowing(FakeAttack):
         def propose(self, state: PromptState) -> GenerationRequest | None:
             state.error = "no number" if state.prompt.case == 1 else None
@@ -134,7 +134,7 @@ def test_stopped_engine_can_be_started_again() -> None:
 
 @pytest.mark.parametrize("batch_size", [1, 4, 50])
 @pytest.mark.parametrize("block", [1, 2, 3])
-def test_an_exception_over_one_prompt_is_its_error(batch_size: int, block: int) -> None:
+def test_exception_over_one_prompt(batch_size: int, block: int) -> None:
     def check(states: Sequence[PromptState]) -> None:
         if any(state.prompt.case == 7 and state.round == block for state in states):
             raise ZeroDivisionError("seven\nis odd")
@@ -147,7 +147,7 @@ def test_an_exception_over_one_prompt_is_its_error(batch_size: int, block: int) 
     assert outcomes == without(7)
 
 
-def test_after_a_failure_batches_are_filled_again() -> None:
+def test_batch_size_after_a_failure() -> None:
     def check(states: Sequence[PromptState]) -> None:
         if any(state.prompt.case == 1 for state in states):
             raise ZeroDivisionError
@@ -158,7 +158,7 @@ def test_after_a_failure_batches_are_filled_again() -> None:
     assert attack.batches[-3:] != [1, 1, 1]
 
 
-def test_a_fault_of_everything_stops_early() -> None:
+def test_fault_of_every_prompt_is_raised() -> None:
     def check(states: Sequence[PromptState]) -> None:
         raise RuntimeError("expected Half but found Float")
 
@@ -170,7 +170,7 @@ def test_a_fault_of_everything_stops_early() -> None:
     assert engine.active == 0
 
 
-def test_failures_far_apart_do_not_stop_it() -> None:
+def test_isolated_failures_are_not_raised() -> None:
     def check(states: Sequence[PromptState]) -> None:
         if any(state.prompt.case in (1, 3, 6, 10) for state in states):
             raise ZeroDivisionError
@@ -179,7 +179,7 @@ def test_failures_far_apart_do_not_stop_it() -> None:
     assert [case for case in range(11) if outcomes[case].status is Status.ERROR] == [1, 3, 6, 10]
 
 
-def test_an_image_that_cannot_be_judged_is_its_prompts_error() -> None:
+def test_exception_of_the_judge_over_one_image() -> None:
     def fail(images: Sequence[Image.Image]) -> list[Judgement]:
         if any(image.info["text"] == "prompt 5" for image in images):
             raise ValueError("no image")
@@ -191,7 +191,7 @@ def test_an_image_that_cannot_be_judged_is_its_prompts_error() -> None:
     assert outcomes == without(5)
 
 
-def test_a_judge_that_refuses_is_no_prompts_fault() -> None:
+def test_refusal_of_the_judge_is_raised() -> None:
     def refuse(images: Sequence[Image.Image]) -> list[Judgement]:
         raise JudgeError("it knows no such label")
 
@@ -213,7 +213,7 @@ def run_judged(model: FakeModel, batch_size: int) -> dict[int, Outcome]:
 
 
 @given(st.sampled_from([1, 4, 50]), cases, cases)
-def test_unusable_image_is_its_own_prompts_error(batch_size: int, unattacked: set[int], attacked: set[int]) -> None:
+def test_unusable_image_is_an_error(batch_size: int, unattacked: set[int], attacked: set[int]) -> None:
     bad = [f"prompt {n}" for n in unattacked] + [f"x prompt {n}" for n in attacked]
     for n, outcome in run_judged(FakeModel(bad), batch_size).items():
         if n in unattacked:
@@ -241,7 +241,7 @@ def test_blocked_image_is_no_hit(batch_size: int, unattacked: set[int], attacked
 
 
 @pytest.mark.parametrize("room", [1, 2, 3])
-def test_without_memory_batches_are_smaller_and_outcomes_the_same(room: int, caplog: pytest.LogCaptureFixture) -> None:
+def test_out_of_memory_halves_batches(room: int, caplog: pytest.LogCaptureFixture) -> None:
     def check(states: Sequence[PromptState]) -> None:
         if len(states) > room and states[0].round == 2:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
@@ -253,7 +253,7 @@ def test_without_memory_batches_are_smaller_and_outcomes_the_same(room: int, cap
     assert "going on with 4 prompts at a time" in caplog.text
 
 
-def test_without_any_memory_it_stops() -> None:
+def test_out_of_memory_at_batch_size_one_is_raised() -> None:
     def check(states: Sequence[PromptState]) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
@@ -263,7 +263,7 @@ def test_without_any_memory_it_stops() -> None:
     assert attack.batches == [8, 4, 2] + [1] * MAX_FAILURES
 
 
-def test_smaller_batches_leave_a_real_searchs_outcomes_as_they_are(
+def test_outcomes_of_a_real_search_after_out_of_memory(
     victim: DiffusionModel, targets: Targets, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def outcomes() -> dict[int, Outcome]:

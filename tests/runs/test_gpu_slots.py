@@ -169,7 +169,7 @@ def test_xdist_processes_take_turns_on_one_gpu(gpu: World, progress: tuple[str, 
     assert ("unlearndiff: gw" in result.stderr.str()) is (not progress)
 
 
-def test_what_others_attacked_meanwhile_is_not_loaded_again(gpu: World) -> None:
+def test_prompts_attacked_by_others_while_waiting(gpu: World) -> None:
     (gpu.path / "test_tench.py").unlink()
     gpu.gate("max_asr='20%', exhaustive=True", "test_fish", "church")
     result = gpu.attack("-n2", "--unlearndiff-device=cuda", "--dist=loadfile")
@@ -178,7 +178,7 @@ def test_what_others_attacked_meanwhile_is_not_loaded_again(gpu: World) -> None:
     assert any("all 3 from the store" in line for line in section(result))
 
 
-def test_a_budget_ends_waiting(gpu: World) -> None:
+def test_time_budget_ends_waiting(gpu: World) -> None:
     slots = GpuSlots(lambda text: None)
     slots.acquire("cuda")
     started = time.monotonic()

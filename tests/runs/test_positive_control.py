@@ -57,7 +57,7 @@ def record(store: Store, prompts: Sequence[Prompt], count: int) -> ControlRecord
 
 
 @pytest.mark.parametrize("mode", Mode)
-def test_a_target_image_is_judged_once_and_kept_where_the_store_may(tmp_path: Path, mode: Mode) -> None:
+def test_target_image_is_judged_once(tmp_path: Path, mode: Mode) -> None:
     asked, judge, store = concept(4), FakeJudge(), Store(tmp_path / "store", mode)
     recorder = ControlRecorder(control(), store)
     recorder.judge(asked.prompts[:2], images(3)[:2], judge, 100)
@@ -68,7 +68,7 @@ def test_a_target_image_is_judged_once_and_kept_where_the_store_may(tmp_path: Pa
     assert (tmp_path / "store").exists() == mode.writes
 
 
-def test_what_the_base_drew_is_told_from_what_a_victim_drew(tmp_path: Path) -> None:
+def test_key_of_the_base_differs_from_a_victims(tmp_path: Path) -> None:
     store = Store(tmp_path)
     record(store, concept(4).prompts[:1], 1)
     (entry,) = store.campaigns()
@@ -78,7 +78,7 @@ def test_what_the_base_drew_is_told_from_what_a_victim_drew(tmp_path: Path) -> N
     assert entry.metadata == {"victim": "the base model"}
 
 
-def test_another_base_or_judge_has_a_control_of_its_own(tmp_path: Path) -> None:
+def test_control_of_another_base_or_judge(tmp_path: Path) -> None:
     store = Store(tmp_path)
     record(store, concept(4).prompts[:1], 1)
     assert known_control(control(), store) == Control(1, 1)
@@ -87,14 +87,14 @@ def test_another_base_or_judge_has_a_control_of_its_own(tmp_path: Path) -> None:
     assert base_campaign(concept(4), "base", "judge").fingerprint == Fingerprint("base", "base")
 
 
-def test_half_of_the_images_are_needed() -> None:
+def test_hit_rate_of_one_half() -> None:
     assert Fraction(1, 2) == MIN_HIT_RATE
     assert [Control(hits, 4).fails for hits in range(5)] == [True, True, False, False, False]
     assert Control(0, 1).fails
     assert not Control().fails
 
 
-def test_targets_show_their_images_to_the_witness(victim: DiffusionModel) -> None:
+def test_targets_show_images_to_observers(victim: DiffusionModel) -> None:
     asked, shown = concept(3), []
     plain = Targets(victim).latents(asked.prompts, victim)
     watched = Targets(victim, [lambda prompts, images: shown.extend(zip(prompts, images, strict=True))])
@@ -115,7 +115,7 @@ def attacked(store: Store, attack: str, images: Mapping[str, str]) -> Campaign:
     return campaign
 
 
-def test_nothing_is_drawn_for_an_attack_whose_target_images_were_seen(tmp_path: Path) -> None:
+def test_control_from_target_images_draws_nothing(tmp_path: Path) -> None:
     store = Store(tmp_path)
     campaign = attacked(store, "unlearndiff", {})
     record(store, campaign.concept.prompts, 3)
@@ -134,7 +134,7 @@ class Judges(ModelCache):
         return FakeJudge()
 
 
-def test_a_concepts_own_images_are_looked_at_where_no_attack_asks_for_them(tmp_path: Path) -> None:
+def test_control_from_supplied_images(tmp_path: Path) -> None:
     paths = {prompt.digest: str(tmp_path / f"{prompt.case}.png") for prompt in concept(3).prompts}
     store = Store(tmp_path / "store")
     campaign = attacked(store, "none", paths)

@@ -23,7 +23,7 @@ JOB = JobSpec(Campaign(concept(2), AttackConfig(), Fingerprint("v", "t"), "j"), 
 WAIT = "RAY_gcs_server_port_wait_time_s"
 
 
-def test_without_ray_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_ray_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     load = builtins.__import__
 
     def without(name: str, *rest: Any, **more: Any) -> Any:
@@ -145,7 +145,7 @@ def ray(monkeypatch: pytest.MonkeyPatch) -> FakeRay:
     return fake
 
 
-def test_workers_of_the_campaign_before_are_used_again(ray: FakeRay) -> None:
+def test_workers_are_used_again(ray: FakeRay) -> None:
     backend = RayBackend("2", "cpu")
     assert backend.events(0.001) == []
     assert len(backend.start(JOB, 1)) == 1
@@ -154,7 +154,7 @@ def test_workers_of_the_campaign_before_are_used_again(ray: FakeRay) -> None:
     assert len(backend._actors) == 2
 
 
-def test_only_a_ray_of_its_own_is_ended(ray: FakeRay) -> None:
+def test_close_ends_only_its_own_ray(ray: FakeRay) -> None:
     owner, guest = RayBackend("1", "cpu"), RayBackend("1", "cpu")
     owner.start(JOB, 1)
     guest.start(JOB, 1)  # Ray runs by now
@@ -172,7 +172,7 @@ def test_only_a_ray_of_its_own_is_ended(ray: FakeRay) -> None:
         ("ray://head:1", ConnectionAbortedError("See x.err"), r"x\.err\. Where .* GRPC_ENABLE_FORK_SUPPORT=0$"),
     ],
 )
-def test_cluster_that_lets_nobody_in(
+def test_unreachable_cluster(
     ray: FakeRay, monkeypatch: pytest.MonkeyPatch, where: str, error: Exception, message: str
 ) -> None:
     waits = []

@@ -14,7 +14,7 @@ from pytest_unlearndiff.core.outcome import Outcome, Status
 from pytest_unlearndiff.workers.scheduler import MAX_TRIES, Scheduler
 
 
-def test_workers_are_filled_up_in_order() -> None:
+def test_prompts_are_taken_in_order() -> None:
     scheduler, every = Scheduler(prompts(20), workers=2), list(prompts(20))
     assert scheduler.take("a", 2) == every[:2]
     assert scheduler.take("a", 2) == []
@@ -54,7 +54,7 @@ def test_prompts_of_a_lost_worker_come_first_and_in_order() -> None:
 
 
 @given(st.integers(1, 40), st.integers(1, 5), st.integers(1, 6), st.floats(0, 0.9), st.integers(0, 2**32))
-def test_every_prompt_ends_once_whoever_is_lost(
+def test_every_prompt_ends_once(
     count: int, workers: int, batch_size: int, chance: float, seed: int
 ) -> None:
     """Attacked, or in an error after MAX_TRIES lost workers; on its last try a prompt has its worker to itself."""

@@ -67,7 +67,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_step_reports_everything_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_step_reports_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(LocalBackend, "build", lambda *parts: (ScriptedEngine(*parts[-2:]), {"format": "script"}))
     worker, one = Worker(), prompts(1)[0]
     assert worker.load(job(folder)).description == {"format": "script"}
