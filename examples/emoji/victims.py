@@ -84,7 +84,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--prompts", type=int, default=50, help="prompts a victim")
     parser.add_argument("--each", type=int, default=12, help="images of every other word, for the kept column")
-    parser.add_argument("--lanes", type=int, default=8, help="prompts attacked together")
+    parser.add_argument("--batch-size", type=int, default=8, help="prompts attacked together")
     parser.add_argument("--schedule", default="fast", help="fast or paper")
     parser.add_argument("--only", default="", help="only victims whose name contains this")
     args = parser.parse_args()
