@@ -74,9 +74,7 @@ def test_kill_of_a_worker(scripted: World) -> None:
 
 
 @pytest.mark.parametrize("trouble", ["hang", "memory"])
-def test_worker_that_hangs_or_has_no_memory(
-    scripted: World, monkeypatch: pytest.MonkeyPatch, trouble: str
-) -> None:
+def test_worker_that_hangs_or_has_no_memory(scripted: World, monkeypatch: pytest.MonkeyPatch, trouble: str) -> None:
     monkeypatch.setenv("TROUBLE", f"{trouble} 7")
     result = scripted.attack("--unlearndiff-workers=2", "--unlearndiff-worker-timeout=15s")
     result.assert_outcomes(passed=1)
@@ -85,9 +83,7 @@ def test_worker_that_hangs_or_has_no_memory(
     assert {tries(scripted, prompt) for _, prompt in begun(scripted)} == {1, 2}
 
 
-def test_prompt_that_kills_every_worker(
-    scripted: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_prompt_that_kills_every_worker(scripted: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TROUBLE", "kill 7")
     scripted.attack("--unlearndiff-workers=2")
     kept = scripted.kept()

@@ -54,9 +54,7 @@ def test_prompts_of_a_lost_worker_come_first_and_in_order() -> None:
 
 
 @given(st.integers(1, 40), st.integers(1, 5), st.integers(1, 6), st.floats(0, 0.9), st.integers(0, 2**32))
-def test_every_prompt_ends_once(
-    count: int, workers: int, batch_size: int, chance: float, seed: int
-) -> None:
+def test_every_prompt_ends_once(count: int, workers: int, batch_size: int, chance: float, seed: int) -> None:
     """Attacked, or in an error after MAX_TRIES lost workers; on its last try a prompt has its worker to itself."""
     random, scheduler = Random(seed), Scheduler(prompts(count), workers)
     held: dict[str, list[Prompt]] = {f"worker {n}": [] for n in range(workers)}
