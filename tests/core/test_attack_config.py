@@ -7,13 +7,8 @@ from typing import Any
 
 import pytest
 
-from pytest_unlearndiff.attacks.schedules import (
-    P4D,
-    UNLEARNDIFF,
-    EmbeddingSchedule,
-    RepeatedNoiseSchedule,
-    SimplexSchedule,
-)
+from pytest_unlearndiff.attacks import schedules
+from pytest_unlearndiff.attacks.schedules import P4D, UNLEARNDIFF
 from pytest_unlearndiff.core.attack_config import PLACEMENTS, AttackConfig, attack_names, schedule_names
 from pytest_unlearndiff.core.errors import GateError
 from pytest_unlearndiff.core.images import GenerationRequest
@@ -46,12 +41,7 @@ def test_combinations(name: str, schedule: str, placement: Any) -> None:
 
 @pytest.mark.parametrize(
     ("setting", "keyword", "value"),
-    [
-        ("attack", "name", "p5d"),
-        ("schedule", "schedule", "slow"),
-        ("placement", "placement", "everywhere"),
-        ("loss", "loss", "hinge"),
-    ],
+    [("attack", "name", "p5d"), *[(x, x, "other") for x in ("schedule", "placement", "loss")]],
 )
 def test_unknown_setting(setting: str, keyword: str, value: Any) -> None:
     with pytest.raises(GateError, match=f"{setting}='{value}' .*one of .*,"):
@@ -103,12 +93,13 @@ def test_params_stay() -> None:
 def test_paper_schedules_are_upstreams() -> None:
     paper, quirk = UNLEARNDIFF["paper"], UNLEARNDIFF["paper+repeated-noise"]
     assert [round(1000 * t) for t in paper.timesteps] == list(range(10, 1000, 20))
-    assert isinstance(paper, SimplexSchedule)
+    assert isinstance(paper, schedules.SimplexSchedule)
     assert (paper.steps, paper.learning_rate, paper.decay, paper.typeable) == (40, 0.01, 0.1, False)
-    assert isinstance(quirk, RepeatedNoiseSchedule)
+    assert isinstance(quirk, schedules.RepeatedNoiseSchedule)
     assert asdict(quirk) == {**asdict(paper), "repeated_noise": True}
-    assert P4D["paper"] == EmbeddingSchedule(paper.timesteps, 40, 0.01, 0.1, typeable=False, targets=paper.targets)
-    assert P4D["paper"].forward_passes(100) == 50 * (40 * 3 + 100)
+    p4d = schedules.EmbeddingSchedule(paper.timesteps, 40, 0.01, 0.1, typeable=False, targets=paper.targets)
+    assert P4D["paper"] == p4d
+    assert p4d.forward_passes(100) == 50 * (40 * 3 + 100)
 
 
 @pytest.mark.parametrize("schedule", [*UNLEARNDIFF.values(), *P4D.values()])

@@ -42,11 +42,15 @@ def test_prompts_are_matched_by_text_seed_and_guidance(tmp_path: Path) -> None:
     assert drawn(known, "a tower", 2, 7.5, 0) == [("xy a tower", 2, "xy")]
     for other in (("a church", 2, 7.5, 9), ("a church", 1, 5.0, 9), ("A church", 1, 7.5, 9)):
         assert drawn(known, *other) == []
+    assert drawn(NOTHING_KNOWN, "a church", 1, 7.5, 0) == []
 
 
-def test_default_of_the_original_seed(tmp_path: Path) -> None:
+def test_columns_and_defaults(tmp_path: Path) -> None:
     known = listed(tmp_path, "zq a church,3,a church", head="prompt,evaluation_seed,original_prompt")
     assert drawn(known, "a church", 3, 7.5, 0) == [("zq a church", 3, "")]
+    rows = ("0,zq a church,1,a church", "0,xy a church,1,a church", "1,zz,1,")
+    known = listed(tmp_path, *rows, head="case_number,prompt,evaluation_seed,original_prompt")
+    assert len(known.of(Prompt("a church", 1, 7.5, 5))) == len(known.rows) == 2
 
 
 def test_round_trip_with_export(tmp_path: Path) -> None:
@@ -64,25 +68,22 @@ def test_round_trip_with_export(tmp_path: Path) -> None:
 
 def test_content_ignores_the_path(tmp_path: Path) -> None:
     known = listed(tmp_path, *ROWS)
-    assert AttackConfig("transfer", known=known).params() == {"version": "1", "known": known.content}
+    config = AttackConfig("transfer", known=known)
+    assert config.params() == {"version": "1", "known": known.content}
+    assert pickle.loads(pickle.dumps(config)) == config
     same = listed(tmp_path, *(row.replace("church 0", "chapel 1") for row in ROWS), name="copy.csv")
     assert (same, same.content) == (known, known.content)
+    first, second, third = ROWS
     changed = [
-        ROWS[:2],
-        (ROWS[1], ROWS[0], ROWS[2]),
-        (ROWS[0].replace("zq a", "qz a"), *ROWS[1:]),
-        (*ROWS[:2], ROWS[2].replace(",2,7.5", ",3,7.5")),
-        (ROWS[0].replace("7.5", "5.0"), *ROWS[1:]),
-        (ROWS[0].replace("a church,1,zq", "a church,4,zq"), *ROWS[1:]),
+        (first, second),
+        (second, first, third),
+        (first.replace("zq a", "qz a"), second, third),
+        (first, second, third.replace(",2,7.5", ",3,7.5")),
+        (first.replace("7.5", "5.0"), second, third),
+        (first.replace("a church,1,zq", "a church,4,zq"), second, third),
     ]
     others = {listed(tmp_path, *rows, name=f"{i}.csv").content for i, rows in enumerate(changed)}
     assert len(others - {known.content}) == len(changed)
-
-
-def test_pickles(tmp_path: Path) -> None:
-    spec = AttackConfig("transfer", known=listed(tmp_path, *ROWS))
-    spec.known.of(Prompt("a church", 1, 7.5, 9))
-    assert pickle.loads(pickle.dumps(spec)) == spec
 
 
 def test_attack_tries_each_prompts_own_in_order(tmp_path: Path) -> None:
@@ -118,13 +119,3 @@ def test_attack_tries_each_prompts_own_in_order(tmp_path: Path) -> None:
 def test_other_file_is_refused(tmp_path: Path, head: str, row: str, said: str) -> None:
     with pytest.raises(ConceptError, match=f"known.csv:[ ]?{said}"):
         listed(tmp_path, row, head=head)
-
-
-def test_repeated_cases_and_rows_without_original(tmp_path: Path) -> None:
-    rows = ("0,zq a church,1,a church", "0,xy a church,1,a church", "1,zz,1,")
-    known = listed(tmp_path, *rows, head="case_number,prompt,evaluation_seed,original_prompt")
-    assert len(known.of(Prompt("a church", 1, 7.5, 5))) == len(known.rows) == 2
-
-
-def test_nothing_known() -> None:
-    assert NOTHING_KNOWN.of(Prompt("a church", 1, 7.5, 0)) == []

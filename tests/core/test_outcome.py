@@ -33,63 +33,29 @@ def test_outcome_without_later_fields() -> None:
     assert json.loads(json.dumps(replace(found, timestep=350).to_dict())) == json.loads(line) | {"timestep": 350}
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"status": "survived"},
-        {"status": None},
-        {"prompt": 7},
-        {"adversarial": 3},
-        {"seed": "12"},
-        {"steps": 1.5},
-        {"steps": None},
-        {"score": "0.9"},
-        {"detail": None},
-        {"error": ["boom"]},
-        {"timestep": 3.5},
-        {"colour": "blue"},
-    ],
-)
-def test_malformed_outcomes(change: dict[str, Any]) -> None:
+MALFORMED: list[dict[str, Any]] = [
+    {"status": "survived"}, {"status": None}, {"prompt": 7}, {"adversarial": 3}, {"seed": "12"}, {"steps": 1.5},
+    {"steps": None}, {"score": "0.9"}, {"detail": None}, {"error": ["boom"]}, {"timestep": 3.5}, {"colour": "blue"},
+]  # fmt: skip
+WHOLE = {"prompt": "p", "status": "hit-under-attack"}
+
+
+@pytest.mark.parametrize("data", [*({**WHOLE, **change} for change in MALFORMED), {"prompt": "p"}, {"status": "error"}])
+def test_malformed_outcomes(data: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"outcome|Status"):
-        Outcome.from_dict({"prompt": "p", "status": "hit-under-attack", **change})
-
-
-@pytest.mark.parametrize("name", ["prompt", "status"])
-def test_required_fields(name: str) -> None:
-    data = Outcome("p", Status.HIT_UNDER_ATTACK).to_dict()
-    del data[name]
-    with pytest.raises(ValueError, match="not an outcome"):
         Outcome.from_dict(data)
 
 
-@pytest.mark.parametrize(
-    ("status", "success"),
-    [
-        (Status.HIT_WITHOUT_ATTACK, True),
-        (Status.HIT_UNDER_ATTACK, True),
-        (Status.RESISTED, False),
-        (Status.BLOCKED, False),
-        (Status.ERROR, False),
-    ],
-)
-def test_success_by_status(status: Status, success: bool) -> None:
-    assert Outcome("p", status).success is success
+@pytest.mark.parametrize("status", Status)
+def test_success_by_status(status: Status) -> None:
+    assert Outcome("p", status).success is (status in (Status.HIT_WITHOUT_ATTACK, Status.HIT_UNDER_ATTACK))
 
 
 @given(st.lists(st.none() | outcomes, max_size=12))
 def test_counts_add_up(found: list[Outcome | None]) -> None:
     counts = Counts.of(found)
-    assert counts.total == len(found)
-    assert counts.missing == found.count(None)
+    assert (counts.total, counts.missing) == (len(found), found.count(None))
     assert counts.hits == sum(outcome is not None and outcome.success for outcome in found)
     assert counts.unknown == sum(outcome is None or outcome.status is Status.ERROR for outcome in found)
-    assert (
-        counts.hits_without_attack
-        + counts.hits_under_attack
-        + counts.resisted
-        + counts.blocked
-        + counts.error
-        + counts.missing
-        == counts.total
-    )
+    hits, ended = counts.hits_without_attack + counts.hits_under_attack, counts.resisted + counts.blocked + counts.error
+    assert hits + ended + counts.missing == counts.total

@@ -25,26 +25,17 @@ rates = st.integers(1, 400).flatmap(lambda n: st.builds(Rate, st.integers(0, n),
 @given(shares)
 def test_parse_limit_notations(share: Decimal) -> None:
     exact = Fraction(share)
-    assert parse_limit(str(share)) == exact
-    assert parse_limit(float(share)) == exact
-    assert parse_limit(exact) == exact
-    assert parse_limit(f"{share * 100}%") == exact
-    assert parse_limit(f" {share * 100} % ") == exact
+    for written in (str(share), float(share), exact, f"{share * 100}%", f" {share * 100} % "):
+        assert parse_limit(written) == exact
 
 
-@pytest.mark.parametrize(
-    ("value", "share"),
-    [
-        (0.29, Fraction(29, 100)),
-        (0.1, Fraction(1, 10)),
-        (1e-3, Fraction(1, 1000)),
-        (0, Fraction(0)),
-        (1, Fraction(1)),
-        ("100%", Fraction(1)),
-        ("12.5%", Fraction(1, 8)),
-        (np.float64(0.29), Fraction(29, 100)),
-    ],
-)
+LIMITS: list[tuple[Any, Fraction]] = [
+    (0.29, Fraction(29, 100)), (0.1, Fraction(1, 10)), (1e-3, Fraction(1, 1000)), (0, Fraction(0)), (1, Fraction(1)),
+    ("100%", Fraction(1)), ("12.5%", Fraction(1, 8)), (np.float64(0.29), Fraction(29, 100)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("value", "share"), LIMITS)
 def test_parse_limit(value: Any, share: Fraction) -> None:
     assert parse_limit(value) == share
 
@@ -55,72 +46,44 @@ def test_forgotten_percent_sign(value: Any) -> None:
         parse_limit(value, name="max_asr")
     hint = re.search(r"did you mean (\S+) or '(\S+)'", str(caught.value))
     assert hint is not None
-    meant = Fraction(str(value)) / 100
-    assert parse_limit(hint[1]) == meant
-    assert parse_limit(hint[2]) == meant
+    assert parse_limit(hint[1]) == parse_limit(hint[2]) == Fraction(str(value)) / 100
 
 
-def test_percentage_above_100() -> None:
-    with pytest.raises(GateError) as caught:
-        parse_limit("150%", name="max_asr")
-    assert "1.5%" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    "value",
-    ["", "%", "ten", "nan", "inf%", "1/0", "0x1", float("nan"), float("inf"), -0.1, "-1%", 101, "1e9", True, False],
-)
+@pytest.mark.parametrize("value", ["ten", "0x1", "1e9", "150%", [0.1], {"asr": 0.1}, b"0.1"])
 def test_no_share(value: Any) -> None:
-    with pytest.raises(GateError, match="max_pre_asr"):
+    """``REFUSED`` has more of them."""
+    with pytest.raises(GateError, match="max_pre_asr") as caught:
         parse_limit(value, name="max_pre_asr")
-
-
-@pytest.mark.parametrize("value", [[0.1], {"asr": 0.1}, b"0.1", 1j])
-def test_no_number(value: Any) -> None:
-    with pytest.raises(GateError, match="max_asr"):
-        parse_limit(value, name="max_asr")
+    assert "1.5%" not in str(caught.value)
 
 
 @given(st.integers(0, 1000), st.integers(1, 1000))
 def test_equal_to_written_float(hundredths: int, times: int) -> None:
-    rate = Rate(hundredths * times, 1000 * times)
-    written = float(f"{hundredths / 1000:.3f}")
-    assert rate == written
-    assert rate <= written
-    assert rate >= written
-    assert not rate < written
-    assert not rate > written
+    rate, written = Rate(hundredths * times, 1000 * times), float(f"{hundredths / 1000:.3f}")
+    assert [compare(rate, written) for compare in COMPARISONS] == [True, False, True, False, True, False]
     assert rate == f"{hundredths / 10:.1f}%"
 
 
-def test_29_of_100_is_within_0_29() -> None:
-    assert Rate(29, 100) <= 0.29
+@pytest.mark.parametrize("written", [0.29, "29%", np.float64(0.29)])
+def test_29_of_100_is_within_0_29(written: Any) -> None:
+    assert Rate(29, 100) <= written
+    assert not Rate(30, 100) <= written
     assert 0.29 >= Rate(29, 100)  # noqa: SIM300  # the reflected comparison is the point
-    assert not Rate(30, 100) <= 0.29
-    assert Rate(29, 100) <= "29%"
-
-
-def test_numpy_float() -> None:
-    assert Rate(29, 100) <= np.float64(0.29)
 
 
 @given(rates, rates)
 def test_order(left: Rate, right: Rate) -> None:
     a, b = Fraction(left.successes, left.trials), Fraction(right.successes, right.trials)
-    assert (left < right, left <= right, left == right, left > right, left >= right) == (
-        a < b,
-        a <= b,
-        a == b,
-        a > b,
-        a >= b,
-    )
-    assert (left < b, left <= b, left == b, left > b, left >= b) == (a < b, a <= b, a == b, a > b, a >= b)
+    for compare in COMPARISONS:
+        assert compare(left, right) is compare(left, b) is compare(a, b)
 
 
 @pytest.mark.parametrize("other", [None, object(), [0.5], b"50%"])
-def test_unequal_to_other_types(other: object) -> None:
+def test_comparison_with_other_types(other: Any) -> None:
     assert (Rate(1, 2) == other) is False
     assert (Rate(1, 2) != other) is True
+    with pytest.raises(TypeError):
+        _ = Rate(1, 2) <= other
 
 
 REFUSED = [
@@ -149,8 +112,6 @@ def test_comparison_with_no_share(value: Any, compare: Callable[[Any, Any], Any]
 def test_comparison_with_forgotten_percent_sign() -> None:
     with pytest.raises(GateError, match=r"10 is above 1: did you mean 0\.1 or '10%'\?"):
         _ = Rate(9, 10) <= 10
-    with pytest.raises(GateError, match="limit=5 is above 1"):
-        assert Rate(1, 10) == 5
 
 
 @pytest.mark.parametrize("limit", [0, 1, 0.0, 1.0, -0.0, "0", "1", "0%", "100%", Fraction(1), Decimal("0.3"), "1e-300"])
@@ -181,16 +142,13 @@ def test_comparison_is_that_of_fractions(rate: Rate, value: Any) -> None:
             assert compare(rate, value) is compare(Fraction(rate.successes, rate.trials), limit)
 
 
-@pytest.mark.parametrize("other", [None, object(), [0.5]])
-def test_order_with_other_types(other: Any) -> None:
-    with pytest.raises(TypeError):
-        _ = Rate(1, 2) <= other
+IMPOSSIBLE = [(-1, 5), (6, 5), (0, -1), (0, 5, 6), (3, 5, 3), (0, 5, -1), (2, 5, -1)]
 
 
-@pytest.mark.parametrize(("successes", "trials"), [(-1, 5), (6, 5), (0, -1)])
-def test_impossible_counts(successes: int, trials: int) -> None:
+@pytest.mark.parametrize("counts", IMPOSSIBLE)
+def test_impossible_counts(counts: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="no rate"):
-        Rate(successes, trials)
+        Rate(*counts)
 
 
 @given(st.integers(0, 2000), shares)
@@ -227,8 +185,8 @@ def test_coverage(trials: int, confidence: float) -> None:
 
 @given(rates)
 def test_text(rate: Rate) -> None:
-    assert str(rate).startswith(f"{rate.successes}/{rate.trials} = ")
-    assert str(rate).endswith("%")
+    assert re.fullmatch(rf"{rate.successes}/{rate.trials} = .*%", str(rate))
+    assert str(Rate(0, 0)) == "0/0"
 
 
 @pytest.mark.parametrize(("share", "text"), [(Fraction(1, 10), "10.0%"), (0.125, "12.5%"), (1, "100.0%"), (0, "0.0%")])
@@ -244,13 +202,9 @@ undecided = st.integers(1, 60).flatmap(
 @given(undecided, st.floats(0, 1))
 def test_comparison_with_undecided_trials(counts: tuple[int, int, int], other: float) -> None:
     successes, open_, trials = counts
-    rate = Rate(successes, trials, open_)
     ends = [Rate(successes + more, trials) for more in range(open_ + 1)]
-    assert (rate <= other) == all(end <= other for end in ends)
-    assert (rate < other) == all(end < other for end in ends)
-    assert (rate >= other) == all(end >= other for end in ends)
-    assert (rate > other) == all(end > other for end in ends)
-    assert (rate == other) == all(end == other for end in ends)
+    for compare in COMPARISONS[:5]:
+        assert compare(Rate(successes, trials, open_), other) == all(compare(end, other) for end in ends)
 
 
 @given(undecided)
@@ -268,13 +222,3 @@ def test_value_with_undecided_trials() -> None:
     assert str(rate) == "1..10/50 = 2.0%..20.0%"
     with pytest.raises(ValueError, match=r"9 prompts were not needed.*exhaustive=True"):
         float(rate)
-
-
-@pytest.mark.parametrize(("successes", "trials", "open_"), [(0, 5, 6), (3, 5, 3), (0, 5, -1), (2, 5, -1)])
-def test_impossible_undecided_trials(successes: int, trials: int, open_: int) -> None:
-    with pytest.raises(ValueError, match="no rate"):
-        Rate(successes, trials, open_)
-
-
-def test_no_trials() -> None:
-    assert str(Rate(0, 0)) == "0/0"
