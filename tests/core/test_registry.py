@@ -46,15 +46,17 @@ def campaign(judge: JudgeConfig | None = None, **settings: Any) -> Campaign:
     return Campaign(concept, AttackConfig("echo", **settings), Fingerprint("v", "t"), "j")
 
 
+IMPLEMENTATIONS = [
+    (("a", "a.b" + bad, "1"), "implementation=.* must be package.module:callable") for bad in ("", ":", ": b")
+]
+NAMES = [((bad, "a:b", "1"), "lower-case letters, digits and hyphens") for bad in ("", "Red", "r d", "r@2", "-r", 3)]
+VERSIONS = [(("a", "a:b", bad), "must be a text, such as '1'") for bad in ("", " ", 1, None)]
+
+
 @pytest.mark.parametrize("kind", [JudgeInfo, AttackInfo])
 @pytest.mark.parametrize(
     ("attributes", "message"),
-    [
-        *[(("a", "a.b" + bad, "1"), "implementation=.* must be package.module:callable") for bad in ("", ":", ": b")],
-        (("a", print, "1"), "must be package.module:callable, as text"),
-        *[((bad, "a:b", "1"), "lower-case letters, digits and hyphens") for bad in ("", "Red", "r d", "r@2", "-r", 3)],
-        *[(("a", "a:b", bad), "must be a text, such as '1'") for bad in ("", " ", 1, None)],
-    ],
+    [*IMPLEMENTATIONS, (("a", print, "1"), "must be package.module:callable, as text"), *NAMES, *VERSIONS],
 )
 def test_malformed_row(kind: Any, attributes: Any, message: str) -> None:
     with pytest.raises(GateError, match=message):
@@ -64,9 +66,8 @@ def test_malformed_row(kind: Any, attributes: Any, message: str) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        *[({"optional": {bad: str}}, f"no option can be called '{bad}'") for bad in ("kind", "a-b")],
         ({"required": {"device": str}}, "no option can be called 'device'"),
-        ({"optional": {"kind": str}}, "no option can be called 'kind'"),
-        ({"optional": {"a-b": str}}, "no option can be called 'a-b'"),
         ({"optional": {"a": Path}}, "must be one of str, int, float, bool, list, dict"),
         ({"files": ("model",)}, "files names 'model', which is no option of type str"),
         ({"files": ("model",), "optional": {"model": int}}, "files names 'model'"),
@@ -77,14 +78,11 @@ def test_malformed_judge_options(options: dict[str, Any], message: str) -> None:
         JudgeInfo("red", "a:b", "1", **options)
 
 
-@pytest.mark.parametrize(("kind", "names"), [(JudgeInfo, BUILT_IN.judges), (AttackInfo, BUILT_IN.attacks)])
-def test_built_in_names_are_taken(kind: Any, names: Any) -> None:
-    for name in names:
-        with pytest.raises(GateError, match="as a built-in one: give it another name"):
-            Registry([kind(name, "a:b", "1")])
-
-
-def test_names_of_other_plugins_are_taken() -> None:
+def test_names_are_taken_once() -> None:
+    for kind, names in ((JudgeInfo, BUILT_IN.judges), (AttackInfo, BUILT_IN.attacks)):
+        for name in names:
+            with pytest.raises(GateError, match="as a built-in one: give it another name"):
+                Registry([kind(name, "a:b", "1")])
     assert Registry([RED, RED, ECHO]).added == (RED, ECHO)
     with pytest.raises(GateError, match="two plugins name their judge 'red'"):
         Registry([RED, JudgeInfo("red", "others:Red", "1")])
@@ -102,21 +100,16 @@ def test_rows_are_known_while_registered() -> None:
     assert set(registry().judges) == {*BUILT_IN.judges, "red"}
 
 
-def test_versions_and_settings_enter_the_key() -> None:
+def test_versions_settings_and_the_base_an_attack_needs_enter_the_key() -> None:
     use(RED, ECHO)
-    one = campaign()
-    assert one.key.judge["kind"] == "red@1"
-    assert one.key.params["version"] == "1"
+    one = campaign().key
+    assert (one.judge["kind"], one.params["version"]) == ("red@1", "1")
     combined = JudgeConfig("any-of", {"judges": [{"kind": "red", "weights": "w"}]})
     assert campaign(combined).key.judge["options"] == {"judges": [{"kind": "red@1", "weights": "w"}]}
-    assert campaign(slots=4).key.digest != one.key.digest
-    before = one.key.digest
+    assert campaign(slots=4).key.digest != one.digest
     for rows in ((JudgeInfo("red", "a:b", "2", RED.required), ECHO), (RED, AttackInfo("echo", "a:b", "2"))):
         use(*rows)
-        assert campaign().key.digest != before
-
-
-def test_the_base_enters_the_key_where_an_attack_needs_it() -> None:
+        assert campaign().key.digest != one.digest
     for needs, target in (({}, ""), ({"needs_targets": True}, "t"), ({"needs_base": True}, "t")):
         use(RED, AttackInfo("echo", "a:b", "1", **needs))
         assert campaign().key.target == target
@@ -130,23 +123,23 @@ def concept_file(folder: Path, judge: str) -> Path:
     return path
 
 
-@pytest.mark.parametrize(
-    ("judge", "message"),
-    [
-        ("{kind: red}", "judge red needs model"),
-        ("{kind: red, model: w, most: 1}", "judge red has no option 'most'"),
-        ("{kind: red, model: w, least: high}", "least must be a number"),
-        ("{kind: red, model: w, least: true}", "least must be a number"),
-        ("{kind: red, model: w, many: 1}", "many must be true or false"),
-        ("{kind: red, model: w, n: 1.5}", "n must be a whole number"),
-        ("{kind: red, model: nowhere}", "there is nothing at"),
-        ("{kind: reed, model: w}", "did you mean 'red'"),
-        ("{kind: any-of, judges: [{kind: red}]}", "judge red needs model"),
-    ],
-)
-def test_wrong_options_in_a_concept_file(tmp_path: Path, judge: str, message: str) -> None:
+WRONG_OPTIONS = {
+    "{kind: red}": "judge red needs model",
+    "{kind: red, model: w, most: 1}": "judge red has no option 'most'",
+    "{kind: red, model: w, least: high}": "least must be a number",
+    "{kind: red, model: w, least: true}": "least must be a number",
+    "{kind: red, model: w, many: 1}": "many must be true or false",
+    "{kind: red, model: w, n: 1.5}": "n must be a whole number",
+    "{kind: red, model: nowhere}": "there is nothing at",
+    "{kind: reed, model: w}": "did you mean 'red'",
+    "{kind: any-of, judges: [{kind: red}]}": "judge red needs model",
+}
+
+
+@pytest.mark.parametrize("judge", WRONG_OPTIONS)
+def test_wrong_options_in_a_concept_file(tmp_path: Path, judge: str) -> None:
     use(FILED)
-    with pytest.raises(ConceptError, match=rf"c\.yaml:2: .*{message}"):
+    with pytest.raises(ConceptError, match=rf"c\.yaml:2: .*{WRONG_OPTIONS[judge]}"):
         read_concept(concept_file(tmp_path, judge))
 
 
@@ -161,29 +154,21 @@ def test_files_of_a_judge(tmp_path: Path) -> None:
     assert weights_of(judge) == (str(tmp_path / "w"),)
 
 
-def test_rows_reach_other_processes(tmp_path: Path) -> None:
+def test_rows_reach_other_processes_and_need_no_torch(tmp_path: Path) -> None:
     use(RED, ECHO)
     (tmp_path / "sent").write_bytes(pickle.dumps((registry().added, campaign())))
     code = (
         "import pickle, sys; from pathlib import Path\n"
         "from pytest_unlearndiff.core.registry import Registry, set_registry\n"
         "rows, campaign = pickle.loads(Path(sys.argv[1]).read_bytes())\n"
-        "set_registry(Registry(rows))\n"
-        "assert 'torch' not in sys.modules\n"
+        "set_registry(built := Registry(rows))\n"
+        "[*built.attacks, *built.judges]\n"
+        "assert not {'torch', 'numpy', 'PIL'} & set(sys.modules)\n"
         "print(campaign.key.digest)\n"
     )
     command = [sys.executable, "-c", code, str(tmp_path / "sent")]
     output = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
     assert output == [campaign().key.digest]
-
-
-def test_built_in_rows_need_no_torch() -> None:
-    code = (
-        "import sys; from pytest_unlearndiff.core.registry import registry\n"
-        "[*registry().attacks, *registry().judges]\n"
-        "assert not {'torch', 'numpy', 'PIL'} & set(sys.modules)"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 @pytest.mark.parametrize(
