@@ -8,24 +8,16 @@ from pathlib import Path
 import pytest
 from builders import UPSTREAM, needs_upstream
 
-from pytest_unlearndiff.core.concept import Concept
+from pytest_unlearndiff.core.concept import Concept, JudgeConfig
 from pytest_unlearndiff.core.concept_file import BUILT_IN, ConceptLibrary
 from pytest_unlearndiff.core.errors import ConceptError
 from pytest_unlearndiff.core.prompt_sets import read_prompts
 
 # Class numbers of ImageNet-1k, as the paper's code names them.
 IMAGENETTE = {
-    "cassette_player": 482,
-    "chain_saw": 491,
-    "church": 497,
-    "english_springer": 217,
-    "french_horn": 566,
-    "garbage_truck": 569,
-    "gas_pump": 571,
-    "golf_ball": 574,
-    "parachute": 701,
-    "tench": 0,
-}
+    "cassette_player": 482, "chain_saw": 491, "church": 497, "english_springer": 217, "french_horn": 566,
+    "garbage_truck": 569, "gas_pump": 571, "golf_ball": 574, "parachute": 701, "tench": 0,
+}  # fmt: skip
 OWN = [*IMAGENETTE, "vangogh"]
 PUBLISHED = {"nudity": 142, "violence": 756, "illegal": 727}
 
@@ -58,13 +50,9 @@ def test_fifty_prompts_with_seeds(name: str, published: Path) -> None:
     # A skydiver's parachute and all: every prompt names what it should draw.
     assert all(word in prompt.text.lower() for prompt in concept.prompts)
     assert (concept.slots, concept.sampling.steps, concept.sampling.scheduler) == (3, 50, "lms")
-
-
-@pytest.mark.parametrize("name", IMAGENETTE)
-def test_object_labels(name: str) -> None:
-    judge = find(name).judge
-    assert judge.kind == "image-classifier"
-    assert judge.options == {"model": "microsoft/resnet-50", "label": IMAGENETTE[name], "top": 1}
+    if name in IMAGENETTE:
+        options = {"model": "microsoft/resnet-50", "label": IMAGENETTE[name], "top": 1}
+        assert concept.judge == JudgeConfig("image-classifier", options)
 
 
 @needs_upstream
@@ -94,12 +82,10 @@ def test_judge_file_at_a_url_is_refused(tmp_path: Path) -> None:
         ConceptLibrary([tmp_path], "s3://x").find("c")
 
 
-def test_missing_style_classifier_names_its_source(tmp_path: Path) -> None:
+def test_missing_or_other_file_names_its_source(published: Path) -> None:
+    (published / "style-classifier").rmdir()
     with pytest.raises(ConceptError, match=r"concept 'vangogh' needs style-classifier.*Google Drive"):
-        find("vangogh", tmp_path)
-
-
-def test_other_set_of_a_published_name_is_refused(published: Path) -> None:
+        find("vangogh", published)
     (published / "nudity.csv").write_text("prompt\nsomething else\n")
     with pytest.raises(ConceptError, match=r"nudity\.csv is not the published set .*: 1 rows where 142 belong"):
         find("nudity", published)

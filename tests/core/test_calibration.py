@@ -32,13 +32,10 @@ def test_best_threshold(own: list[float], others: list[float]) -> None:
     assert all(worth >= hits - false - 1e-12 for hits, false in shares.values())
 
 
-def test_threshold_between_groups() -> None:
+def test_threshold_between_groups_and_none_from_one_side() -> None:
     best = best_threshold([0.9, 0.8], [0.1, 0.4])
     assert best.score == pytest.approx(0.6)
     assert (str(best.hits), str(best.false_hits)) == ("2/2 = 100.0%", "0/2 = 0.0%")
-
-
-def test_no_threshold_from_one_side() -> None:
     assert Calibration([Outcome("a", Status.HIT_WITHOUT_ATTACK, score=0.9)], []).suggestion() is None
     assert Calibration([], []).control == Control()
 
@@ -80,18 +77,25 @@ def calibrate(*arguments: str) -> int:
     return main(["calibrate", "church", "--base", "base", *arguments])
 
 
+HITS = "hits on the base model's own images: 3/4 = 75.0%"
+AGAINST = ("false hits on prompts of other concepts: 1/4 = 25.0%", "scores tell them apart best at")
+
+
 @pytest.mark.parametrize("device", ["cpu", "auto"])
 def test_rates(folder: Path, capsys: pytest.CaptureFixture[str], device: str) -> None:
     """Wherever it was drawn: gates and this command ask for the same key."""
-    control = know(folder, [0.9, 0.9, 0.8, 0.4], [0.1, 0.1, 0.2, 0.6])
-    assert str(control) == "3 of 4"
+    assert str(know(folder, [0.9, 0.9, 0.8, 0.4], [0.1, 0.1, 0.2, 0.6])) == "3 of 4"
     assert calibrate("--each", "4", "--device", device) == 0
-    said = capsys.readouterr().out
-    assert "hits on the base model's own images: 3/4 = 75.0%" in said
-    assert "false hits on prompts of other concepts: 1/4 = 25.0%" in said
-    assert "scores tell them apart best at" in said
-    assert "threshold is the option" in said
-    assert "positive control holds" in said
+    printed = capsys.readouterr().out
+    for text in (HITS, *AGAINST, "threshold is the option", "positive control holds"):
+        assert text in printed
+    for name in ("fish.yaml", "fish.csv"):
+        (folder / "concepts" / name).unlink()
+    assert calibrate("--each", "4", "--device", device) == 0
+    alone = capsys.readouterr().out
+    assert HITS in alone
+    assert "false hits" not in alone
+    assert "apart best" not in alone
 
 
 def test_blind_judge(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -120,10 +124,8 @@ def test_without_torch(folder: Path, capsys: pytest.CaptureFixture[str], monkeyp
 
     monkeypatch.setattr("pytest_unlearndiff.runs.runner.import_libraries", missing)
     assert calibrate("--each", "1") == 1
-    assert (
-        'torch is not installed, and without it nothing is drawn: pip install "pytest-unlearndiff[torch]"'
-        in capsys.readouterr().err
-    )
+    remedy = 'without it nothing is drawn: pip install "pytest-unlearndiff[torch]"'
+    assert f"torch is not installed, and {remedy}" in capsys.readouterr().err
 
 
 def test_sheet(tmp_path: Path) -> None:
@@ -136,17 +138,6 @@ def test_sheet(tmp_path: Path) -> None:
     write_contact_sheet(tmp_path / "new" / "sheet.png", entries)
     seen = {colour for _, colour in Image.open(tmp_path / "new" / "sheet.png").getcolors(1 << 24)}
     assert {Image.new("RGB", (1, 1), colour).getpixel((0, 0)) for colour in colours} <= seen
-
-
-def test_single_concept(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    know(folder, [0.9, 0.9, 0.8, 0.4], [])
-    for name in ("fish.yaml", "fish.csv"):
-        (folder / "concepts" / name).unlink()
-    assert calibrate("--each", "4") == 0
-    said = capsys.readouterr().out
-    assert "hits on the base model's own images: 3/4 = 75.0%" in said
-    assert "false hits" not in said
-    assert "apart best" not in said
 
 
 def test_sheet_command(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -59,34 +59,20 @@ def test_defaults(concept: Path, name: str) -> None:
     assert read.judge.options["model"] == "org/name"
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "- church\n",
-        "just text\n",
-        "prompts: church.csv\n",
-        JUDGE,
-        "prompts: church.csv\njudge: image-classifier\n",
-        "prompts: church.csv\njudge: {label: church}\n",
-        "prompts: church.csv\njudge: {kind: 7}\n",
-        "prompts: church.csv\nslots: three\n" + JUDGE,
-        "prompts: church.csv\nslots: 2.5\n" + JUDGE,
-        "prompts: church.csv\nslots: true\n" + JUDGE,
-        "prompts: church.csv\nsampling: 50\n" + JUDGE,
-        "prompts: church.csv\nsampling: {steps: true}\n" + JUDGE,
-        "prompts: church.csv\nsampling: {spacing: 5}\n" + JUDGE,
-        "prompts: church.csv\nsampling: {spacing: }\n" + JUDGE,
-        "prompts: church.csv\nsampling: {scheduler: own, spacing: linspace}\n" + JUDGE,
-        "prompts: church.csv\n!!python/object:os.system {}\n" + JUDGE,
-        "prompts:\n" + JUDGE,
-        "prompts: [a church, another church]\n" + JUDGE,
-        "prompts: gone.csv\n" + JUDGE,
-        "prompts: church.csv\nsource: 2024-13-45\n" + JUDGE,
-        b"\xff\xfe\x00",
-        None,
-    ],
-)
+PROMPTS = "prompts: church.csv\n"
+MISTAKES: list[str | bytes | None] = [
+    "", "- church\n", "just text\n", PROMPTS, JUDGE, "prompts:\n" + JUDGE, "prompts: gone.csv\n" + JUDGE,
+    "prompts: [a church, another church]\n" + JUDGE, b"\xff\xfe\x00", None,
+    *(f"{PROMPTS}judge: {judge}\n" for judge in ("image-classifier", "{label: church}", "{kind: 7}")),
+    *(f"{PROMPTS}{line}\n{JUDGE}" for line in (
+        "slots: three", "slots: 2.5", "slots: true", "sampling: 50", "sampling: {steps: true}",
+        "sampling: {spacing: 5}", "sampling: {spacing: }", "sampling: {scheduler: own, spacing: linspace}",
+        "!!python/object:os.system {}", "source: 2024-13-45",
+    )),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", MISTAKES)
 def test_mistake_is_one_error_that_names_the_file(concept: Path, text: str | bytes | None) -> None:
     if text is None:
         concept.mkdir()
@@ -99,22 +85,22 @@ def test_mistake_is_one_error_that_names_the_file(concept: Path, text: str | byt
 @pytest.mark.parametrize(
     ("text", "line", "reason"),
     [
-        ("prompts: church.csv\nslots: 0\njudge: {kind: q16}\n", 2, "slots=0"),
-        ("prompts: church.csv\nslot: 3\njudge: {}\n", 2, "did you mean 'slots'?"),
-        ("prompts: church.csv\nsampling:\n  scheduler: lms\n  steps: 0\njudge: {kind: nudenet}\n", 4, "steps=0"),
-        ("prompts: church.csv\nsampling:\n  scheduler: ddim\njudge: {kind: nudenet}\n", 3, "must be lms or own"),
-        ("prompts: church.csv\njudge:\n  kind: image-clasifier\n", 3, "did you mean 'image-classifier'"),
-        ("prompts: church.csv\njudge:\n  kind: image-classifier\n  model: a/b\n", 2, "needs label"),
-        ("prompts: church.csv\njudge:\n  kind: q16\n  model: a/b\n  vectors: x\n", 5, "no option 'vectors'"),
-        ("prompts: church.csv\njudge:\n  kind: nudenet\n  classes: [FACE_FEMALE,\n    FACE]\n", 4, "names 'FACE'"),
-        ("prompts: church.csv\njudge:\n  kind: any-of\n  judges:\n    - kind: nudenet\n      floor: 1\n", 6, "'floor'"),
-        ("prompts: church.csv\nslots: 3\nslots: 5\njudge: {}\n", 3, "slots is given twice"),
-        ("prompts: church.csv\njudge:\n  kind: q16\n  model: a/b\n  kind: vlm\n", 5, "kind is given twice"),
-        ("prompts: church.csv\njudge: [unclosed\nslots: 3\n", 3, "not a readable YAML file"),
+        ("slots: 0\njudge: {kind: q16}\n", 2, "slots=0"),
+        ("slot: 3\njudge: {}\n", 2, "did you mean 'slots'?"),
+        ("sampling:\n  scheduler: lms\n  steps: 0\njudge: {kind: nudenet}\n", 4, "steps=0"),
+        ("sampling:\n  scheduler: ddim\njudge: {kind: nudenet}\n", 3, "must be lms or own"),
+        ("judge:\n  kind: image-clasifier\n", 3, "did you mean 'image-classifier'"),
+        ("judge:\n  kind: image-classifier\n  model: a/b\n", 2, "needs label"),
+        ("judge:\n  kind: q16\n  model: a/b\n  vectors: x\n", 5, "no option 'vectors'"),
+        ("judge:\n  kind: nudenet\n  classes: [FACE_FEMALE,\n    FACE]\n", 4, "names 'FACE'"),
+        ("judge:\n  kind: any-of\n  judges:\n    - kind: nudenet\n      floor: 1\n", 6, "'floor'"),
+        ("slots: 3\nslots: 5\njudge: {}\n", 3, "slots is given twice"),
+        ("judge:\n  kind: q16\n  model: a/b\n  kind: vlm\n", 5, "kind is given twice"),
+        ("judge: [unclosed\nslots: 3\n", 3, "not a readable YAML file"),
     ],
 )
 def test_mistake_names_its_line(concept: Path, text: str, line: int, reason: str) -> None:
-    concept.write_text(text)
+    concept.write_text(PROMPTS + text)
     with pytest.raises(ConceptError) as error:
         read_concept(concept)
     assert str(error.value).startswith(f"{concept}:{line}: ")
@@ -233,17 +219,18 @@ def test_line_of_a_missing_value_is_its_mappings(tmp_path: Path) -> None:
     assert [file.at(*place) for place in places] == [f"{path}:4", f"{path}:2", f"{path}:1"]
 
 
+OBJECT = "judges/object"
+
+
 @pytest.mark.parametrize(
     ("model", "label", "reason"),
     [
-        ("judges/object", "churhc", "yaml:5: judge model .*object has no label 'churhc': did you mean 'church'?"),
-        ("judges/object", "7", "church.yaml:5: judge model .*object has no label 7: known: church, fish"),
+        (OBJECT, "churhc", "yaml:5: judge model .*object has no label 'churhc': did you mean 'church'?"),
+        (OBJECT, "7", "church.yaml:5: judge model .*object has no label 7: known: church, fish"),
         ("judges/objct", "church", "church.yaml:4: model: there is nothing at .*objct: did you mean 'object'?"),
         ("./jugdes/object", "church", "church.yaml:4: model: there is nothing at .*jugdes is not there either"),
         ("resnet", "church", "church.yaml:4: model: there is nothing at .*resnet"),
-        ("jugdes/object", "church", None),
-        ("judges/object", "fish", None),
-        ("judges/object", "1", None),
+        *[(model, label, None) for model, label in ((OBJECT, "fish"), (OBJECT, "1"), ("jugdes/object", "church"))],
         ("microsoft/resnet-50", "497", None),
     ],
 )
@@ -251,7 +238,7 @@ def test_judge_folder_is_checked_without_torch(concept: Path, model: str, label:
     folder = concept.parent / "judges" / "object"
     folder.mkdir(parents=True)
     (folder / "config.json").write_text(json.dumps({"id2label": {"0": "church", "1": "fish"}}))
-    concept.write_text(f"prompts: church.csv\njudge:\n  kind: image-classifier\n  model: {model}\n  label: {label}\n")
+    concept.write_text(f"{PROMPTS}judge:\n  kind: image-classifier\n  model: {model}\n  label: {label}\n")
     if reason is None:
         assert read_concept(concept).judge.options["model"] in (model, str(folder))
     else:
@@ -267,36 +254,28 @@ def test_any_judge_config_has_labels_or_none(tmp_path: Path, data: Any) -> None:
     assert labels is None or all(isinstance(label, str) for label in labels)
 
 
+@settings(max_examples=20)
 @pytest.mark.parametrize("kind", registry().judges)
-def test_nested_list_fits_no_judge_option(kind: str) -> None:
-    options = {name: [[None]] for name in registry().judges[kind].options}
-    assert {place[0] for place, _ in problems(kind, options) if place} == set(options)
-
-
-@given(st.sampled_from(sorted(registry().judges)), st.data())
+@given(data=st.data())
 def test_any_judge_option_is_right_or_a_problem(kind: str, data: st.DataObject) -> None:
     options = {name: data.draw(values) for name in registry().judges[kind].options}
     for place, problem in problems(kind, options):
         assert isinstance(problem, str)
         assert problem
         assert not place or place[0] in options or place[0] == "kind"
+    nested = {name: [[None]] for name in options}
+    assert {place[0] for place, _ in problems(kind, nested) if place} == set(options)
 
 
 def test_library_takes_the_first_place(tmp_path: Path) -> None:
     for place in ("first", "second"):
-        write_yaml(tmp_path / place, f"source: {place}\nprompts: church.csv\n" + JUDGE)
-    write_yaml(tmp_path / "second", "source: tench\nprompts: church.csv\n" + JUDGE, "tench.yaml")
+        write_yaml(tmp_path / place, f"source: {place}\n{PROMPTS}{JUDGE}")
+    write_yaml(tmp_path / "second", f"source: tench\n{PROMPTS}{JUDGE}", "tench.yaml")
     write_yaml(tmp_path / "second", "prompts: [unclosed\n", "broken.yaml")
     library = ConceptLibrary([tmp_path / "nowhere", tmp_path / "first", tmp_path / "second"])
     assert library.find("church").source == "first"
     assert library.find("tench").source == "tench"
     assert ConceptLibrary([tmp_path / "second" / "church.yaml"]).find("church").source == "second"
-
-
-@pytest.mark.parametrize(
-    ("name", "hint"), [("churhc", "did you mean 'church'"), ("zzz", "known: cassette_player, .*church")]
-)
-def test_unknown_concept_gets_a_hint(tmp_path: Path, name: str, hint: str) -> None:
-    write_yaml(tmp_path, "prompts: church.csv\n" + JUDGE)
-    with pytest.raises(ConceptError, match=f"no concept '{name}': {hint}"):
-        ConceptLibrary([tmp_path]).find(name)
+    for name, hint in (("churhc", "did you mean 'church'"), ("zzz", "known: broken, cassette_player, .*church")):
+        with pytest.raises(ConceptError, match=f"no concept '{name}': {hint}"):
+            library.find(name)

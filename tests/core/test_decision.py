@@ -99,20 +99,14 @@ def test_failed_control_names_calibrate_for_judges_it_knows(judge: str, command:
     assert ("python -m pytest_unlearndiff calibrate church --base=BASE" in reason) is command
 
 
-def test_base_below_what_is_asked_is_the_reason() -> None:
-    reason = decide(kept("gggg", "grrr"), Gate(min_rate=MOST)).reason
+def test_reasons_where_concept_must_be_kept() -> None:
+    gate = Gate(min_rate=MOST)
+    reason = decide(kept("gggg", "grrr"), gate).reason
     assert "the un-erased model itself draws only 1/4 = 25.0%, so what the victim draws (4) says nothing" in reason
     assert "rate >= 75.0%" in reason
-
-
-def test_error_of_either_side_is_the_reason() -> None:
-    assert decide(kept("ggee", "gggg"), Gate(min_rate=MOST)).reason == (
-        "prompt 102 of the model under test: RuntimeError: out of memory"
-    )
-
-
-def test_interrupted_gate_keeps_nothing() -> None:
-    assert decide(kept("gggg", "gggg", cause=KeyboardInterrupt()), Gate(min_rate=MOST)).verdict is Verdict.INCOMPLETE
+    error = "prompt 102 of the model under test: RuntimeError: out of memory"
+    assert decide(kept("ggee", "gggg"), gate).reason == error
+    assert decide(kept("gggg", "gggg", cause=KeyboardInterrupt()), gate).verdict is Verdict.INCOMPLETE
 
 
 LETTERS = st.text("gre-", min_size=1, max_size=12)
@@ -136,7 +130,5 @@ def test_lost_and_kept_prompts_add_up(victim: str, base: str) -> None:
 
 def test_rates_of_retention() -> None:
     retention = kept("ggrrge", "grgrgg")
-    assert str(retention.rate) == "3..4/6 = 50.0%..66.7%"
-    assert retention.base_rate == Fraction(4, 6)
-    assert str(retention.lost) == "1..2/6 = 16.7%..33.3%"
-    assert kept("gr").base_rate is None
+    assert (str(retention.rate), str(retention.lost)) == ("3..4/6 = 50.0%..66.7%", "1..2/6 = 16.7%..33.3%")
+    assert (retention.base_rate, kept("gr").base_rate) == (Fraction(4, 6), None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import time
+from contextlib import suppress
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
@@ -34,34 +35,29 @@ numbers = st.integers() | st.floats() | st.decimals() | st.fractions() | st.bool
 fast = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
-@given(anything, st.integers(20, 300))
-def test_printable_is_short_and_idempotent(text: str, most: int) -> None:
-    clean = printable(text, most)
-    assert len(clean) <= most
-    assert not any(map(untrusted.is_control, clean))
-    assert printable(clean, most) == clean
-    if len(text) <= most and not any(map(untrusted.is_control, text)):
+@given(anything, st.integers(20, 300), st.integers(1, 10))
+def test_printable_text_is_bounded_and_idempotent(text: str, width: int, most: int) -> None:
+    clean, lines = printable(text, width), printable_lines(text, width, most).split("\n")
+    for line in (clean, one_line(RuntimeError(text), width), *lines):
+        assert len(line) <= width
+        assert not any(map(untrusted.is_control, line))
+    for line in (clean, *lines):
+        assert printable(line, width) == line
+    if len(text) <= width and not any(map(untrusted.is_control, text)):
         assert clean == text
+    assert printable_lines("\n".join(lines), width, most) == "\n".join(lines)
+    assert len(lines) <= most
+
+
+def test_omitted_lines_are_counted() -> None:
+    assert printable_lines("a\nb\nc\nd\ne", 100, 2) == "a\nand 4 more lines"
+    assert printable_lines("a\nb", 100, 2) == "a\nb"
 
 
 def test_printable_escapes_and_keeps_both_ends() -> None:
     assert printable("\x1b[31m\n\u202e\ud800\N{SNOWMAN}") == "\\x1b[31m\\n\\u202e\\ud800\N{SNOWMAN}"
     long = printable("begin" + "x" * 10_000_000 + "end")
     assert (long[:5], long[-3:], len(long)) == ("begin", "end", 200)
-
-
-@given(anything, st.integers(20, 100), st.integers(1, 10))
-def test_printable_lines_are_bounded(text: str, width: int, most: int) -> None:
-    clean = printable_lines(text, width, most)
-    lines = clean.split("\n")
-    assert printable_lines(clean, width, most) == clean
-    assert len(lines) <= most
-    assert all(len(line) <= width and printable(line, width) == line for line in lines)
-
-
-def test_omitted_lines_are_counted() -> None:
-    assert printable_lines("a\nb\nc\nd\ne", 100, 2) == "a\nand 4 more lines"
-    assert printable_lines("a\nb", 100, 2) == "a\nb"
 
 
 values = st.recursive(
@@ -71,15 +67,10 @@ values = st.recursive(
 
 
 ENDLESS = {
-    "bomb": hostile.bomb(),
-    "bomb in a mapping": {"a": hostile.bomb()},
-    "itself": hostile.itself(),
-    "odd": hostile.Odd(),
-    "odd inside": [hostile.Odd()],
-    "number": 10**1_000_000,
-    "bytes": b"x" * 10**8,
+    "bomb": hostile.bomb(), "bomb in a mapping": {"a": hostile.bomb()}, "itself": hostile.itself(),
+    "odd": hostile.Odd(), "odd inside": [hostile.Odd()], "number": 10**1_000_000, "bytes": b"x" * 10**8,
     "text": "x" * 10**8,
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", ENDLESS)
@@ -101,17 +92,20 @@ def test_short_repr_of_short_values(text: str, number: int) -> None:
     assert short_repr(text, 400) == repr(text)
 
 
+def exact(value: Any) -> Fraction | None:
+    """Parse within a time limit; None is a refusal."""
+    begun, number = time.monotonic(), None
+    with suppress(ValueError):
+        number = parse_exact(value)
+    assert time.monotonic() - begun < 30
+    return number
+
+
 @pytest.mark.parametrize("value", hostile.OBJECTS, ids=range(len(hostile.OBJECTS)))
 def test_parse_exact_refuses_quickly(value: Any) -> None:
-    begun = time.monotonic()
-    try:
-        found: Fraction | None = parse_exact(value)
-    except ValueError:
-        found = None
-    assert time.monotonic() - begun < 30
-    if found is not None:
+    if (number := exact(value)) is not None:
         assert not isinstance(value, bool)
-        assert (float(found) if isinstance(value, float) else found) == value
+        assert (float(number) if isinstance(value, float) else number) == value
 
 
 @given(numbers | anything | st.text("0123456789.eE+-_/% ", max_size=20))
@@ -121,21 +115,14 @@ def test_parse_exact_refuses_quickly(value: Any) -> None:
 @example(Decimal("0e-99999999"))
 @example(Decimal(10) ** 399)
 def test_parse_exact_is_exact(value: Any) -> None:
-    begun = time.monotonic()
-    try:
-        found = parse_exact(value)
-    except ValueError:
-        found = None
-    assert time.monotonic() - begun < 30
-    if found is not None:
-        assert max(found.numerator.bit_length(), found.denominator.bit_length()) < 10_000
-        if isinstance(value, str):
-            text = value.strip()
-            assert found == (Fraction(text[:-1].strip()) / 100 if text.endswith("%") else Fraction(text))
-        elif isinstance(value, float):
-            assert float(found) == value
-        else:
-            assert found == Fraction(value)
+    if (number := exact(value)) is None:
+        return
+    assert max(number.numerator.bit_length(), number.denominator.bit_length()) < 10_000
+    if isinstance(value, str):
+        text = value.strip()
+        assert number == (Fraction(text[:-1].strip()) / 100 if text.endswith("%") else Fraction(text))
+    else:
+        assert (float(number) == value) if isinstance(value, float) else (number == Fraction(value))
 
 
 @given(st.integers(-(10**20), 10**20), st.integers(0, 10**6), st.integers(10**6, 10**19))
@@ -212,10 +199,3 @@ def test_every_error_is_fit_for_a_terminal(kind: type[UnlearnDiffError]) -> None
     assert "give another" in str(error)
     again = pickle.loads(pickle.dumps(error))
     assert (type(again), str(again)) == (kind, str(error))
-
-
-@given(anything, st.integers(20, 300))
-def test_one_line(text: str, limit: int) -> None:
-    said = one_line(RuntimeError(text), limit)
-    assert len(said) <= limit
-    assert not any(map(untrusted.is_control, said))
