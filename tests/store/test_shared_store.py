@@ -66,26 +66,18 @@ def test_unreachable_url_hides_no_interruption(tmp_path: Path) -> None:
         cut_short(SharedStore(tmp_path, "nowhere://bucket"), KeyboardInterrupt())
 
 
-def test_add_is_idempotent(url: str) -> None:
+def test_add_is_idempotent_and_skips_a_torn_line(url: str) -> None:
     remote = Remote(url)
-    assert remote.add(NAME, lines("a")) == 1
-    assert remote.add(NAME, lines("ab")) == 1
-    assert remote.add(NAME, lines("b")) == 0
+    assert [remote.add(NAME, lines(prompts)) for prompts in ("a", "ab", "b")] == [1, 1, 0]
     assert list(remote.read(NAME).outcomes()[0]) == ["a", "b"]
-
-
-def test_torn_remote_line_is_skipped(url: str) -> None:
-    remote = Remote(url)
-    remote.add(NAME, lines("a"))
-    files, root = fsspec.core.url_to_fs(url)
-    path = f"{root}/campaigns/{NAME}/journal.jsonl"
+    files, path = at(url, "journal.jsonl")
     files.pipe_file(path, files.cat_file(path) + b'{"schema": 2, "outcome": {"prompt": "x", "status": "resisted"}')
-    assert remote.add(NAME, lines("b")) == 1
-    assert remote.read(NAME).outcomes().outcomes.keys() == {"a", "b"}
+    assert remote.add(NAME, lines("c")) == 1
+    assert remote.read(NAME).outcomes().outcomes.keys() == {"a", "b", "c"}
     assert remote.read(NAME).outcomes().rejected == RejectedLines({Rejection.DAMAGED: 1})
 
 
-def test_missing_place_differs_from_empty(url: str, tmp_path: Path) -> None:
+def test_missing_place_differs_from_empty(url: str) -> None:
     assert Remote(url).read(NAME).outcomes() == StoredOutcomes({})
     assert Remote(url).campaigns() is None
     files, root = fsspec.core.url_to_fs(url)
@@ -102,15 +94,12 @@ def test_unreachable_url_is_named(url: str, reason: str) -> None:
     assert url in str(caught.value)
 
 
-def test_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_package_and_hostile_name_are_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="not the name of a campaign"):
+        CampaignDir(tmp_path, "../../etc-0123456789abcdef")
     monkeypatch.setitem(__import__("sys").modules, "fsspec.core", None)
     with pytest.raises(StoreError, match="pip install fsspec"):
         Remote("s3://bucket").read(NAME).outcomes()
-
-
-def test_hostile_campaign_name_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="not the name of a campaign"):
-        CampaignDir(tmp_path, "../../etc-0123456789abcdef")
 
 
 def test_outcomes_are_shared_while_a_campaign_runs(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -277,30 +266,24 @@ def test_foreign_metadata_is_ignored(url: str, tmp_path: Path, content: bytes) -
     assert store.metadata(entry) == {}
 
 
-def test_files_that_are_no_thumbnails_are_ignored(url: str, tmp_path: Path) -> None:
+def test_other_files_and_folders_are_ignored(url: str, tmp_path: Path) -> None:
     attacked(tmp_path / "cluster", url, outcome("a", Status.RESISTED))
     good = f"victim-{'a' * 16}.webp"
-    for name, content in {
+    images = {
         good: IMAGE,
         f"victim-{'b' * 16}.webp": IMAGE[:-1],
         f"victim-{'c' * 16}.webp": IMAGE + b"x" * THUMBNAIL_BYTES,
         f"victim-{'d' * 16}.webp": b"<svg onload=alert(1)>",
         f"victim-{'e' * 16}.png": IMAGE,
         "victim-..webp": IMAGE,
-    }.items():
-        files, path = at(url, f"images/{name}")
-        files.makedirs(path.rpartition("/")[0], exist_ok=True)
-        files.pipe_file(path, content)
-    assert Remote(url).thumbnails(NAME) == {good: IMAGE}
-
-
-def test_names_that_are_no_campaigns_are_ignored(url: str, tmp_path: Path) -> None:
-    attacked(tmp_path / "cluster", url, outcome("a", Status.RESISTED))
+    }
     files, path = at(url, "journal.jsonl")
-    for name in ("church", "x-0123456789abcde", "\x1b[31m-0123456789abcdef"):
-        other = path.replace(NAME, name)
-        files.makedirs(other.rpartition("/")[0], exist_ok=True)
-        files.pipe_file(other, b"")
+    others = [path.replace(NAME, name) for name in ("church", "x-0123456789abcde", "\x1b[31m-0123456789abcdef")]
+    shown = {at(url, f"images/{name}")[1]: content for name, content in images.items()}
+    for file, content in {**shown, **dict.fromkeys(others, b"")}.items():
+        files.makedirs(file.rpartition("/")[0], exist_ok=True)
+        files.pipe_file(file, content)
+    assert Remote(url).thumbnails(NAME) == {good: IMAGE}
     assert Remote(url).campaigns() == [NAME]
 
 
