@@ -44,10 +44,8 @@ def test_shapes_of_lora_and_text_encoder(tmp_path: Path) -> None:
     layer = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k.lora_down.weight"
     save_file({layer: torch.ones(1, 768)}, tmp_path / "lora")
     save_file({"embeddings.token_embedding.weight": torch.ones(10, 1024)}, tmp_path / "text")
-    assert [str(guess_base(tmp_path / name))[:20] for name in ("lora", "text")] == [
-        "Stable Diffusion 1.x",
-        "Stable Diffusion 2.x",
-    ]
+    assert str(guess_base(tmp_path / "lora")).startswith("Stable Diffusion 1.x")
+    assert str(guess_base(tmp_path / "text")).startswith("Stable Diffusion 2.x")
 
 
 def test_metadata_outranks_shapes(tmp_path: Path) -> None:
@@ -64,11 +62,13 @@ def test_unreadable_file_is_no_guess(content: bytes | None, tmp_path: Path) -> N
     assert guess_base(tmp_path / "x") is None
 
 
-def test_other_shapes_and_pipelines_are_no_guess(tmp_path: Path) -> None:
+def test_other_files_are_no_guess(tmp_path: Path) -> None:
     save_file(text(tiny_pipeline(0)), tmp_path / "tiny")
-    assert guess_base(tmp_path / "tiny") is None
+    with zipfile.ZipFile(tmp_path / "x.pt", "w") as archive:
+        archive.writestr("readme", "nothing")
     (tmp_path / "model_index.json").write_text(json.dumps({}))
-    assert guess_base(tmp_path) is None
+    for path in (tmp_path / "tiny", tmp_path / "x.pt", tmp_path, Path("x" * 300)):
+        assert guess_base(path) is None
 
 
 def test_pipeline_of_mixed_types_uses_the_networks_type() -> None:
@@ -83,13 +83,3 @@ def test_pipeline_of_mixed_types_uses_the_networks_type() -> None:
     assert len(loaded.pipe("a church", num_inference_steps=1).images) == 1
     assert weights_digest(pipe) == before
     assert loaded.pipe.unet is pipe.unet
-
-
-def test_impossible_name_is_no_guess() -> None:
-    assert guess_base(Path("x" * 300)) is None
-
-
-def test_other_archive_is_no_guess(tmp_path: Path) -> None:
-    with zipfile.ZipFile(tmp_path / "x.pt", "w") as archive:
-        archive.writestr("readme", "nothing")
-    assert guess_base(tmp_path / "x.pt") is None

@@ -73,6 +73,9 @@ def test_fsspec_url(tmp_path: Path, memory: str) -> None:
     (tmp_path / "local.csv").write_bytes(CSV)
     for url in (memory, (tmp_path / "local.csv").as_uri()):
         assert cases(read_concept(concept(tmp_path, url), fetch=PromptSetCache(None))) == [7, 8]
+    pinned = concept(tmp_path, f"{{file: '{memory}', sha256: {SHA256}}}")
+    read_concept(pinned, fetch=PromptSetCache(tmp_path / "store", keep=False))
+    assert not (tmp_path / "store").exists()
 
 
 def test_url_is_fetched_once_per_process(tmp_path: Path, web: Web) -> None:
@@ -97,22 +100,12 @@ def test_pinned_set_is_fetched_once_for_all(tmp_path: Path, web: Web) -> None:
     assert len(web.asked) == 2
 
 
-def test_read_only_store_is_not_written(tmp_path: Path, memory: str) -> None:
-    path = concept(tmp_path, f"{{file: '{memory}', sha256: {SHA256}}}")
-    read_concept(path, fetch=PromptSetCache(tmp_path / "store", keep=False))
-    assert not (tmp_path / "store").exists()
-
-
-def test_hub_data_set_by_file(tmp_path: Path, hub: Path) -> None:
-    assert hub.is_dir()
-    for url in ("hf://datasets/owner/sets/church.csv", f"hf://datasets/owner/sets@{'0' * 40}/church.csv"):
-        assert cases(read_concept(concept(tmp_path, url), fetch=PromptSetCache(None))) == [7, 8]
-
-
-def test_hub_data_set_by_name(tmp_path: Path, hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hub_data_set(tmp_path: Path, hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files = ["README.md", "church.csv"]
     monkeypatch.setattr(huggingface_hub.HfApi, "list_repo_files", lambda *_, **__: files)
-    assert cases(read_concept(concept(tmp_path, "owner/sets"), fetch=PromptSetCache(None))) == [7, 8]
+    file = "hf://datasets/owner/sets/church.csv"
+    for url in (file, file.replace("owner/sets", f"owner/sets@{'0' * 40}"), "owner/sets"):
+        assert cases(read_concept(concept(tmp_path, url), fetch=PromptSetCache(None))) == [7, 8]
     files.append("fish.csv")
     says = r"hf://datasets/owner/sets has 2 CSV files, such as church\.csv: name the file, as in hf://.*/church\.csv"
     with pytest.raises(ConceptError, match=says):
@@ -128,32 +121,27 @@ def test_local_path_comes_before_the_hub(tmp_path: Path) -> None:
     assert locate_prompt_set("s3://bucket/sets/", tmp_path) == "s3://bucket/sets"
 
 
-@pytest.mark.parametrize(
-    ("prompts", "says"),
-    [
-        ("memory://sets/gone.csv", r"memory://sets/gone\.csv cannot be fetched: FileNotFoundError: .*give the file"),
-        ("hf://datasets/owner/gone/x.csv", r"hf://datasets/owner/gone/x\.csv cannot be fetched: .*give the file"),
-        (
-            "hf://owner",
-            r"hf://owner is no file of a data set on the Hub, such as hf://datasets/OWNER/NAME/prompts\.csv",
-        ),
-        ("nowhere://x/y.csv", r"nowhere://x/y\.csv cannot be fetched: ValueError: "),
-        ("gone.csv", r"prompt set .*gone\.csv cannot be read"),
-        ("{file: 7}", r"church\.yaml:1: file=7 must be a path, a URL or owner/name"),
-        ("{file: x.csv, rows: none}", r"church\.yaml:1: rows='none' must be a whole number"),
-        ("{file: x.csv, sha256: 12ab}", r"church\.yaml:1: sha256='12ab' must be 64 hex digits"),
-        ("{fiel: x.csv}", r"church\.yaml:1: a prompt set has no field 'fiel': did you mean 'file'"),
-        ("{file: here.csv, rows: 3}", r"here\.csv is not the set that .* asks for: 2 rows where 3 belong\. Get that"),
-        (
-            f"{{file: here.csv, sha256: '{'0' * 64}'}}",
-            r"asks for: SHA-256 [0-9a-f]{16}\.\.\. where 0{16}\.\.\. belongs",
-        ),
-    ],
-)
-def test_missing_or_other_set_is_one_error(tmp_path: Path, hub: Path, prompts: str, says: str) -> None:
-    assert hub.is_dir()
+CANNOT = "cannot be fetched: "
+ERRORS = {
+    "memory://sets/gone.csv": rf"memory://sets/gone\.csv {CANNOT}FileNotFoundError: .*give the file",
+    "hf://datasets/owner/gone/x.csv": rf"hf://datasets/owner/gone/x\.csv {CANNOT}.*give the file",
+    "hf://owner": r"hf://owner is no file of a data set on the Hub, such as hf://datasets/OWNER/NAME/prompts\.csv",
+    "nowhere://x/y.csv": rf"nowhere://x/y\.csv {CANNOT}ValueError: ",
+    "gone.csv": r"prompt set .*gone\.csv cannot be read",
+    "{file: 7}": r"church\.yaml:1: file=7 must be a path, a URL or owner/name",
+    "{file: x.csv, rows: none}": r"church\.yaml:1: rows='none' must be a whole number",
+    "{file: x.csv, sha256: 12ab}": r"church\.yaml:1: sha256='12ab' must be 64 hex digits",
+    "{fiel: x.csv}": r"church\.yaml:1: a prompt set has no field 'fiel': did you mean 'file'",
+    "{file: here.csv, rows: 3}": r"here\.csv is not the set that .* asks for: 2 rows where 3 belong\. Get that",
+    f"{{file: here.csv, sha256: '{'0' * 64}'}}": r"for: SHA-256 [0-9a-f]{16}\.\.\. where 0{16}\.\.\. belongs",
+}
+
+
+@pytest.mark.usefixtures("hub")
+@pytest.mark.parametrize("prompts", ERRORS)
+def test_missing_or_other_set_is_one_error(tmp_path: Path, prompts: str) -> None:
     (tmp_path / "here.csv").write_bytes(CSV)
-    with pytest.raises(ConceptError, match=says) as caught:
+    with pytest.raises(ConceptError, match=ERRORS[prompts]) as caught:
         read_concept(concept(tmp_path, prompts), fetch=PromptSetCache(None))
     # A misspelt field is one that is not known and one that is missing.
     assert len(str(caught.value).splitlines()) == 1 + ("fiel:" in prompts)

@@ -5,12 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import huggingface_hub
 import pytest
-import torch
-from safetensors.torch import save_file
 from tiny import tiny_pipeline
 
 from pytest_unlearndiff.core.errors import ModelError
@@ -72,26 +69,12 @@ def test_options_take_hub_ids(hub: Callable[[str], Path], pytester: pytest.Pytes
         Settings.from_config(pytester.parseconfig("--unlearndiff-model=owner/missing"))
 
 
-SAVERS: dict[str, Callable[[dict[str, torch.Tensor], Path], Any]] = {
-    "safetensors": save_file,
-    "zip": torch.save,
-    "old pickle": lambda tensors, path: torch.save(tensors, path, _use_new_zipfile_serialization=False),
-    "wrapped": lambda tensors, path: torch.save({"state_dict": tensors}, path),
-}
-
-
 MODULE = """
 from tiny import tiny_pipeline
 
-def pipeline():
-    return tiny_pipeline(3)
-
-def broken():
-    raise RuntimeError("no weights today")
-
-def other():
-    return 7
-
+def pipeline(): return tiny_pipeline(3)
+def broken(): raise RuntimeError("no weights today")
+def other(): return 7
 number = 7
 """
 
@@ -112,6 +95,8 @@ def test_factory_makes_the_model(module: str, pytester: pytest.Pytester) -> None
     loaded = parts.victim(ModelSpec(settings.model))
     assert weights_digest(loaded.pipe) == weights_digest(tiny_pipeline(3))
     assert parts.made(spelt) is parts.made(spelt)
+    with pytest.raises(ModelError, match="the pipeline is a int; only pipelines"):
+        ModelCache().victim(ModelSpec(Path(f"{module}:other")))
 
 
 @pytest.mark.parametrize(
@@ -121,11 +106,6 @@ def test_factory_makes_the_model(module: str, pytester: pytest.Pytester) -> None
 def test_broken_factory(module: str, name: str, reason: str) -> None:
     with pytest.raises(ModelError, match=reason):
         call_factory(f"{module}:{name}")
-
-
-def test_factory_of_no_pipeline(module: str) -> None:
-    with pytest.raises(ModelError, match="the pipeline is a int; only pipelines"):
-        ModelCache().victim(ModelSpec(Path(f"{module}:other")))
     with pytest.raises(ModelError, match="importable"):
         call_factory("no_such_module_here:f")
 
