@@ -15,21 +15,23 @@ from pytest_unlearndiff.__main__ import COMMANDS, main
 
 
 def test_show(world: World, capsys: pytest.CaptureFixture[str]) -> None:
-    world.know("gbrrk.", base="......")
-    assert main(["show", f"--cache-dir={world.path / '.unlearndiff'}"]) == 0
+    store = f"--cache-dir={world.path / '.unlearndiff'}"
+    journal = world.know("gbrrk.", base="......")
+    assert main(["show", store]) == 0
     (line,) = capsys.readouterr().out.splitlines()
     assert line.startswith("church-")
-    assert (
-        ": unlearndiff, 5 prompts, 1 hit without attack, 1 hit under attack, 2 resisted, 1 blocked, last written 20"
-        in line
-    )
+    statuses = "1 hit without attack, 1 hit under attack, 2 resisted, 1 blocked"
+    assert f": unlearndiff, 5 prompts, {statuses}, last written 20" in line
+    with journal.open("a") as file:
+        file.write("torn\n")
+    assert main(["show", store]) == 0
+    assert "1 line that cannot be trusted" in capsys.readouterr().out
 
 
 def test_show_of_an_empty_store(world: World, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["show", f"--cache-dir={world.path / 'nowhere'}"]) == 1
-    assert capsys.readouterr().out == f"{world.path / 'nowhere'} holds no campaigns: no such folder\n"
-    assert main(["show", f"--cache-dir={world.path}"]) == 1
-    assert capsys.readouterr().out == f"{world.path} holds no campaigns\n"
+    for folder, reason in ((world.path / "nowhere", ": no such folder"), (world.path, "")):
+        assert main(["show", f"--cache-dir={folder}"]) == 1
+        assert capsys.readouterr().out == f"{folder} holds no campaigns{reason}\n"
 
 
 def test_missing_torch_names_the_extra(world: World) -> None:
@@ -48,12 +50,8 @@ def test_missing_own_module_is_raised(monkeypatch: pytest.MonkeyPatch, tmp_path:
 
 def test_closed_pipe_is_no_error(world: World) -> None:
     world.know("gbrr.", base=".....")
-    show = subprocess.Popen(
-        [sys.executable, "-m", "pytest_unlearndiff", "show", f"--cache-dir={world.path / '.unlearndiff'}"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    command = [sys.executable, "-m", "pytest_unlearndiff", "show", f"--cache-dir={world.path / '.unlearndiff'}"]
+    show = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert show.stdout is not None
     assert show.stderr is not None
     show.stdout.close()
@@ -74,38 +72,28 @@ def store(world: World) -> str:
     return f"--cache-dir={world.path / '.unlearndiff'}"
 
 
-def test_clear_needs_yes(world: World, store: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["clear", store]) == 1
-    assert capsys.readouterr().out.endswith("2 campaigns would be deleted: add --yes\n")
-    assert campaigns(world) == ["church", "church-tower"]
-    assert main(["clear", store, "--yes"]) == 0
-    assert campaigns(world) == []
-    assert main(["clear", store, "--yes"]) == 0
-
-
-def test_clear_of_an_undeletable_folder(
-    store: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_clear(world: World, store: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(path: object) -> None:
         raise OSError("read-only")
 
-    monkeypatch.setattr("shutil.rmtree", refuse)
-    assert main(["clear", store, "--yes"]) == 1
+    assert main(["clear", store]) == 1
+    assert capsys.readouterr().out.endswith("2 campaigns would be deleted: add --yes\n")
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.rmtree", refuse)
+        assert main(["clear", store, "--yes"]) == 1
     assert "cannot be deleted: read-only" in capsys.readouterr().err
-
-
-def test_clear_one_concept(world: World, store: str) -> None:
+    assert campaigns(world) == ["church", "church-tower"]
     assert main(["clear", store, "--concept=church", "--yes"]) == 0
     assert campaigns(world) == ["church-tower"]
-
-
-def test_prune_keeps_current_campaigns(world: World, store: str) -> None:
-    assert main(["prune", store, "--days=1", "--yes"]) == 0
-    assert campaigns(world) == ["church", "church-tower"]
+    for _ in range(2):
+        assert main(["clear", store, "--yes"]) == 0
+        assert campaigns(world) == []
 
 
 @pytest.mark.parametrize("change", ["older version", "unreadable key", "not written for days"])
 def test_prune_deletes_outdated_campaigns(world: World, store: str, change: str) -> None:
+    assert main(["prune", store, "--days=1", "--yes"]) == 0
+    assert campaigns(world) == ["church", "church-tower"]
     (folder,) = world.path.glob(".unlearndiff/campaigns/church-tower-*")
     key = json.loads((folder / "key.json").read_text())
     if change == "older version":
@@ -118,19 +106,16 @@ def test_prune_deletes_outdated_campaigns(world: World, store: str, change: str)
     assert campaigns(world) == ["church"]
 
 
-def test_no_command_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as exit_:
+def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as usage:
         main([])
-    assert exit_.value.code == 2
-    assert "COMMAND" in capsys.readouterr().err
-
-
-def test_show_counts_rejected_lines(world: World, capsys: pytest.CaptureFixture[str]) -> None:
-    journal = world.know("gbrr", base="....")
-    with journal.open("a") as file:
-        file.write("torn\n")
-    assert main(["show", f"--cache-dir={world.path / '.unlearndiff'}"]) == 0
-    assert "1 line that cannot be trusted" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as shown:
+        main(["--help"])
+    assert (usage.value.code, shown.value.code) == (2, 0)
+    printed = capsys.readouterr()
+    assert "COMMAND" in printed.err
+    for command in COMMANDS:
+        assert f"{command.name} {command.summary}" in " ".join(printed.out.split())
 
 
 def test_prune_keeps_fetched_campaigns(world: World) -> None:
@@ -144,12 +129,3 @@ def test_prune_keeps_fetched_campaigns(world: World) -> None:
     os.utime(folder / "journal.jsonl", (0, 0))
     assert main(["prune", store, "--days=1", "--yes"]) == 0
     assert campaigns(world) == []
-
-
-def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as exit_:
-        main(["--help"])
-    assert exit_.value.code == 0
-    printed = " ".join(capsys.readouterr().out.split())
-    for command in COMMANDS:
-        assert f"{command.name} {command.summary}" in printed

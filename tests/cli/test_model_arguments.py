@@ -24,12 +24,9 @@ def test_wrong_path_is_told_without_torch(words: list[str]) -> None:
     assert "gone. Give a pipeline folder" in told.stderr
 
 
-def test_missing_hub_id_names_the_remedy() -> None:
+def test_path_import_string_and_hub_id(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"nothing at nobody/nothing; nor is .* hf download nobody/nothing\. Give"):
         model_path("nobody/nothing")
-
-
-def test_path_import_string_and_hub_id(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert model_path(str(EMOJI / "model")) == EMOJI / "model"
     assert model_path("pkg.mod:load", allow_import_string=True) == Path("pkg.mod:load")
     with pytest.raises(ModelError, match="nothing at"):
