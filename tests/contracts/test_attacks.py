@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -12,20 +11,19 @@ import torch
 from short_schedules import attack_configs, shorten_schedules
 from tiny import PROMPTS, tiny_pipeline, tiny_xl
 
+from examples import WITH_EXAMPLES
 from pytest_unlearndiff.attacks.base import AttackState, PromptState, build_attack
 from pytest_unlearndiff.core.attack_config import PLACEMENTS, AttackConfig
 from pytest_unlearndiff.core.concept import Prompt, Sampling
 from pytest_unlearndiff.core.images import GenerationRequest
-from pytest_unlearndiff.core.info import AttackInfo, Effort
-from pytest_unlearndiff.core.registry import Registry, registry, set_registry
+from pytest_unlearndiff.core.info import Effort
+from pytest_unlearndiff.core.registry import Registry
 from pytest_unlearndiff.models.diffusion_model import DiffusionModel
 from pytest_unlearndiff.models.target_images import Targets
 
 Requests = list[GenerationRequest | None]
 CONFIGS = {config.title: config for config in attack_configs()}
 SEARCHES = {title: config for title, config in CONFIGS.items() if config.info.effort is Effort.SCHEDULED}
-EXAMPLES = Path(__file__).parents[2] / "examples" / "plugins"
-ECHO = AttackInfo("echo", "echo_attack:EchoAttack", version="1", uses_slots=False, uses_word=False)
 
 pytestmark = pytest.mark.usefixtures("short")
 
@@ -35,13 +33,9 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
     shorten_schedules(monkeypatch)
 
 
-@pytest.fixture(params=[*CONFIGS, ECHO.name])
-def config(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[AttackConfig]:
-    before = registry()
-    monkeypatch.syspath_prepend(EXAMPLES)
-    set_registry(Registry([ECHO]))
-    yield CONFIGS.get(request.param) or AttackConfig(request.param)
-    set_registry(before)
+@pytest.fixture(params=[*CONFIGS, *(name for name in WITH_EXAMPLES.attacks if name not in Registry().attacks)])
+def config(request: pytest.FixtureRequest) -> AttackConfig:
+    return CONFIGS.get(request.param) or AttackConfig(request.param)
 
 
 def finish(attack: Any, states: Sequence[PromptState]) -> list[Requests]:

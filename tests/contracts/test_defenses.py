@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -13,7 +13,7 @@ from pytest_unlearndiff.core.concept import Sampling
 from pytest_unlearndiff.core.images import GenerationRequest
 from pytest_unlearndiff.core.model_options import DefenseConfig, defense, describe_defenses
 from pytest_unlearndiff.core.outcome import computed_forwards
-from pytest_unlearndiff.core.registry import registry, set_registry
+from pytest_unlearndiff.core.registry import registry
 from pytest_unlearndiff.models.diffusion_model import DiffusionModel
 
 OPTIONS: Mapping[str, Mapping[str, str]] = {
@@ -24,14 +24,6 @@ OPTIONS: Mapping[str, Mapping[str, str]] = {
 """Options of each defense: a new row needs some here, or its test says so."""
 REQUESTS = [GenerationRequest(f"a church, {n}", n, 5.0) for n in range(4)]
 SAMPLING = Sampling(2, "own")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _with_examples() -> Iterator[None]:
-    before = registry()
-    set_registry(WITH_EXAMPLES)
-    yield
-    set_registry(before)
 
 
 @pytest.fixture(params=list(WITH_EXAMPLES.defenses))

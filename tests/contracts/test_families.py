@@ -14,7 +14,6 @@ from tiny import tiny_pipeline, tiny_xl
 from examples import WITH_EXAMPLES, tiny_lcm
 from pytest_unlearndiff.core.concept import Sampling
 from pytest_unlearndiff.core.images import GenerationRequest
-from pytest_unlearndiff.core.registry import registry, set_registry
 from pytest_unlearndiff.models.diffusion_model import DiffusionModel
 from pytest_unlearndiff.models.families import components_of, family_named, family_of
 from pytest_unlearndiff.models.silence import library_warnings_ignored
@@ -27,14 +26,6 @@ PIPELINES: Mapping[str, Callable[..., Any]] = {
     "latent-consistency": tiny_lcm,
 }
 """A tiny pipeline of each family: a new row needs one here, or its test says so."""
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _with_examples() -> Iterator[None]:
-    before = registry()
-    set_registry(WITH_EXAMPLES)
-    yield
-    set_registry(before)
 
 
 @pytest.fixture(params=list(WITH_EXAMPLES.families))

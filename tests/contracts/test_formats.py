@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from tiny import tiny_pipeline
 
 from examples import WITH_EXAMPLES
 from pytest_unlearndiff.core.errors import ModelError
-from pytest_unlearndiff.core.registry import registry, set_registry
+from pytest_unlearndiff.core.registry import registry
 from pytest_unlearndiff.models.checkpoint import read_checkpoint
 from pytest_unlearndiff.models.loading import Loaded, load_victim
 
@@ -32,14 +32,6 @@ SAMPLES: Mapping[str, Callable[[Any], Tensors]] = {
     "weight-deltas": lambda pipe: {f"delta.{key}": value for key, value in unet(pipe).items()},
 }
 """Tensors of each format for a pipeline: a new row needs one here, or its test says so."""
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _with_examples() -> Iterator[None]:
-    before = registry()
-    set_registry(WITH_EXAMPLES)
-    yield
-    set_registry(before)
 
 
 @pytest.fixture(scope="module")

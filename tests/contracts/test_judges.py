@@ -14,30 +14,24 @@ from PIL import Image
 from tiny import EMOJI, tiny_pipeline
 from tiny_judges import tiny_clip, tiny_vlm
 
+from examples import WITH_EXAMPLES
 from pytest_unlearndiff.core.concept import JudgeConfig
 from pytest_unlearndiff.core.errors import JudgeError
 from pytest_unlearndiff.core.images import Judgement
-from pytest_unlearndiff.core.info import JudgeInfo
 from pytest_unlearndiff.core.judge_options import key_options, problems, weights_of
-from pytest_unlearndiff.core.registry import Registry, registry, set_registry
+from pytest_unlearndiff.core.registry import registry
 from pytest_unlearndiff.judges.base import Judge, build_judge
 
-EXAMPLES = Path(__file__).parents[2] / "examples" / "plugins"
-RED = JudgeInfo("red", "red_judge:RedJudge", version="1", optional={"threshold": float})
 CODE = "def is_red(images, least=200):\n    return [image.getpixel((0, 0))[0] >= least for image in images]\n"
-NAMES = [*Registry().judges, "red"]
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _modules(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    folder, before = tmp_path_factory.mktemp("modules"), registry()
+    folder = tmp_path_factory.mktemp("modules")
     (folder / "contract_judge.py").write_text(CODE)
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(folder)
-        patch.syspath_prepend(EXAMPLES)
-        set_registry(Registry([RED]))
         yield
-        set_registry(before)
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +58,7 @@ def options(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any
     }
 
 
-@pytest.fixture(params=NAMES)
+@pytest.fixture(params=list(WITH_EXAMPLES.judges))
 def config(request: pytest.FixtureRequest, options: dict[str, dict[str, Any]]) -> JudgeConfig:
     return JudgeConfig(request.param, options[request.param])
 
