@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import random
@@ -15,14 +16,14 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from builders import key, outcome, run
+from builders import concept, key, outcome, run
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
 from pytest_unlearndiff.__main__ import main
 from pytest_unlearndiff.core.attack_config import AttackConfig
-from pytest_unlearndiff.core.concept import Concept, JudgeConfig, Prompt
+from pytest_unlearndiff.core.concept import Prompt
 from pytest_unlearndiff.core.errors import StoreError, UnlearnDiffError
 from pytest_unlearndiff.core.gate import Gate, Verdict
 from pytest_unlearndiff.core.outcome import Outcome, Status
@@ -166,11 +167,7 @@ def test_disk_error_names_both_remedies(make_store: MakeStore, monkeypatch: pyte
 
 COUNT = 10
 STATUS = {"b": Status.HIT_UNDER_ATTACK, "r": Status.RESISTED, "g": Status.HIT_WITHOUT_ATTACK, "e": Status.ERROR}
-CONCEPT = Concept(
-    "church",
-    tuple(Prompt(f"a church, number {i}", seed=i, guidance=7.5, case=i) for i in range(COUNT)),
-    JudgeConfig("image-classifier", {"label": "church"}),
-)
+CONCEPT = concept(COUNT)
 GATE = Gate(Fraction(1, 10))
 
 
@@ -263,28 +260,43 @@ def merge_journals(folders: Folders, chance: random.Random) -> None:
         (target / "journal.jsonl").write_bytes(b"".join(lines_of(target) + lines_of(source)))
 
 
-def drop_line(folders: Folders, chance: random.Random) -> None:
-    folder = some(folders, chance)
-    if lines := lines_of(folder):
-        del lines[chance.randrange(len(lines))]
-        (folder / "journal.jsonl").write_bytes(b"".join(lines))
+def drop_line(lines: list[bytes], chance: random.Random) -> None:
+    del lines[chance.randrange(len(lines))]
 
 
-def shuffle_lines(folders: Folders, chance: random.Random) -> None:
-    folder = some(folders, chance)
-    if lines := lines_of(folder):
-        chance.shuffle(lines)
-        (folder / "journal.jsonl").write_bytes(b"".join(lines))
+def shuffle_lines(lines: list[bytes], chance: random.Random) -> None:
+    chance.shuffle(lines)
 
 
-def edit_lines(folders: Folders, chance: random.Random) -> None:
+def edit_lines(lines: list[bytes], chance: random.Random) -> None:
     """As somebody does who would like another result, and computes no check."""
-    folder = some(folders, chance)
-    old, new = chance.choice(
-        [(b'"hit-under-attack"', b'"resisted"'), (b'"attempt": 1', b'"attempt": 3'), (b'"error"', b'"resisted"')]
-    )
-    if lines := lines_of(folder):
-        (folder / "journal.jsonl").write_bytes(b"".join(lines).replace(old, new))
+    edits = (b'"hit-under-attack"', b'"resisted"'), (b'"attempt": 1', b'"attempt": 3'), (b'"error"', b'"resisted"')
+    old, new = chance.choice(edits)
+    lines[:] = [line.replace(old, new) for line in lines]
+
+
+def flip_bits(lines: list[bytes], chance: random.Random) -> None:
+    content = bytearray(b"".join(lines))
+    for _ in range(chance.randint(1, 4)):
+        content[chance.randrange(len(content))] ^= 1 << chance.randrange(8)
+    lines[:] = [content]
+
+
+def tear(lines: list[bytes], chance: random.Random) -> None:
+    content = b"".join(lines)
+    lines[:] = [content[: chance.randrange(len(content))]]
+
+
+def in_a_journal(damage: Callable[[list[bytes], random.Random], None]) -> Damage:
+    """Damage that befalls the lines of one journal, where it has any."""
+
+    def happens(folders: Folders, chance: random.Random) -> None:
+        folder = some(folders, chance)
+        if lines := [line for line in lines_of(folder) if line]:
+            damage(lines, chance)
+            (folder / "journal.jsonl").write_bytes(b"".join(lines))
+
+    return happens
 
 
 def claim_lines(folders: Folders, chance: random.Random) -> None:
@@ -293,20 +305,6 @@ def claim_lines(folders: Folders, chance: random.Random) -> None:
     if target.is_dir():
         theirs, mine = (name.rsplit("-", 1)[1].encode() for name in (source.name, target.name))
         (target / "journal.jsonl").write_bytes(b"".join(lines_of(source)).replace(theirs, mine))
-
-
-def flip_bytes(folders: Folders, chance: random.Random) -> None:
-    folder = some(folders, chance)
-    if content := bytearray(b"".join(lines_of(folder))):
-        for _ in range(chance.randint(1, 4)):
-            content[chance.randrange(len(content))] ^= 1 << chance.randrange(8)
-        (folder / "journal.jsonl").write_bytes(content)
-
-
-def tear(folders: Folders, chance: random.Random) -> None:
-    folder = some(folders, chance)
-    if content := b"".join(lines_of(folder)):
-        (folder / "journal.jsonl").write_bytes(content[: chance.randrange(len(content))])
 
 
 def swap(name: str) -> Damage:
@@ -338,8 +336,9 @@ def lose(name: str) -> Damage:
 
 
 DAMAGES: list[Damage] = [
-    copy_line, merge_journals, drop_line, shuffle_lines, edit_lines, claim_lines, flip_bytes, tear, swap(""),
-    swap("journal.jsonl"), swap("key.json"), swap("facts.json"), copy_over, lose("key.json"), lose("journal.jsonl"),
+    copy_line, merge_journals, claim_lines, copy_over, lose("key.json"), lose("journal.jsonl"),
+    *map(in_a_journal, (drop_line, shuffle_lines, edit_lines, flip_bits, tear)),
+    *map(swap, ("", "journal.jsonl", "key.json", "facts.json")),
 ]  # fmt: skip
 
 
@@ -402,13 +401,8 @@ def pipe(path: Path) -> None:
 
 def listener(path: Path) -> None:
     """A socket, which stays when whoever listens there has gone; its path may be longer than sockets' names."""
-    before = Path.cwd()
-    os.chdir(path.parent)
-    try:
-        with socket.socket(socket.AF_UNIX) as found:
-            found.bind(path.name)
-    finally:
-        os.chdir(before)
+    with contextlib.chdir(path.parent), socket.socket(socket.AF_UNIX) as bound:
+        bound.bind(path.name)
 
 
 def folder(path: Path) -> None:
