@@ -29,7 +29,7 @@ SAMPLES: dict[str, dict[str, Any]] = {
     "schedule": {"paper": "paper", "fast": "fast"},
     "loss": {"classifier": "classifier", "denoise": "denoise"},
     "seed": {"7": 7, "0": 0, "99": 99},
-    "batch_size": {"1": 1, "2": 2, "64": 64, "auto": 0},
+    "batch_size": {"1": 1, "2": 2, "64": 64, "auto": None},
     "workers": {"2": "2", "auto": "auto", "ray": "ray", "ray://head:10001": "ray://head:10001", "auto/2": "auto/2"},
     "worker_timeout": {"90s": 90.0, "1h": 3600.0, "5m": 300.0},
     "device": {"cuda": "cuda", "cuda:1": "cuda:1", "mps": "mps", "cpu": "cpu"},
