@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-from pytest_unlearndiff.models.defenses.base import DefendedModel
+from pytest_unlearndiff.models.defenses import DefendedModel
 
 
 class GuidanceCap:

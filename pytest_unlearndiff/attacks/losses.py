@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from ..core.outcome import count_forwards
-from ..models.batches import in_batches
+from ..models.device import in_batches
 from ..models.diffusion_model import DiffusionModel
 from .slots import Slots
 

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import torch
 
-from ..models.batches import in_batches
+from ..models.device import in_batches
 from .gradient import GradientAttack, GradientState
 from .losses import LossQuery
 from .slots import Slots

@@ -9,7 +9,7 @@ import torch
 
 from ..core.attack_config import AttackConfig, Placement
 from ..core.images import GenerationRequest
-from ..models.vocabulary import Vocabulary
+from ..models.families.base import Vocabulary
 from .base import PromptState
 
 

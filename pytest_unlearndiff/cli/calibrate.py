@@ -150,8 +150,8 @@ class _Calibrator:
     def write_sheet(self, judged: list[tuple[Prompt, Outcome | None]]) -> None:
         """Generate the images again and write them with the judge's answers."""
         from ..core.images import GenerationRequest
-        from ..models.contact_sheet import write_contact_sheet
         from ..models.diffusion_model import DiffusionModel
+        from ..models.generated_images import write_contact_sheet
 
         base = DiffusionModel(self._parts.base(self._located()), self._concept.sampling)
         images = base.generate([GenerationRequest(prompt.text, prompt.seed, prompt.guidance) for prompt, _ in judged])

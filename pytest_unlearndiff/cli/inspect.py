@@ -42,7 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
         ModelError: it cannot be attacked.
     """
     path, base = model_path(arguments.path, allow_import_string=True), arguments.base and model_path(arguments.base)
-    from ..models.silence import silence_libraries
+    from ..models.libraries import silence_libraries
 
     try:
         with silence_libraries():

@@ -121,7 +121,7 @@ class FamilyInfo(Info):
 class DefenseInfo(Info):
     """A defense: an inference-time eraser.
 
-    The implementation is called with its options by keyword, and returns a ``models.defenses.base.Defense``.
+    The implementation is called with its options by keyword, and returns a ``models.defenses.Defense``.
 
     Attributes:
         description: for reports and keys, with options in braces: ``negative prompt {prompt!r}``.

@@ -11,7 +11,7 @@ from transformers import AutoImageProcessor, AutoTokenizer, CLIPModel
 
 from ..core.errors import JudgeError
 from ..core.images import Judgement
-from ..models.batches import in_batches
+from ..models.device import in_batches
 from .pretrained import check_complete, load_pretrained
 
 

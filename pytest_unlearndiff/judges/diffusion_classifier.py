@@ -10,7 +10,7 @@ from PIL import Image
 
 from ..core.errors import JudgeError
 from ..core.images import Judgement
-from ..models.batches import in_batches
+from ..models.device import in_batches
 from ..models.diffusion_model import DiffusionModel
 
 Stages = Sequence[tuple[int, int]]

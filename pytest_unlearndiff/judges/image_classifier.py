@@ -11,7 +11,7 @@ from transformers import AutoImageProcessor, AutoModelForImageClassification
 from ..core.errors import JudgeError
 from ..core.images import Judgement
 from ..core.untrusted import hint
-from ..models.batches import in_batches
+from ..models.device import in_batches
 from .pretrained import load_pretrained
 
 

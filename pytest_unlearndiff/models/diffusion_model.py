@@ -18,14 +18,12 @@ from ..core.model_options import DefenseConfig
 from ..core.outcome import count_forwards
 from ..core.registry import registry
 from ..sources.resolve import import_string
-from .batches import in_batches
-from .defenses.base import Defense
-from .device import compile_network
+from .defenses import Defense
+from .device import compile_network, in_batches
 from .families import bind_family, family_of
-from .families.base import Conditioning
+from .families.base import Conditioning, Vocabulary
 from .generated_images import FiniteCheck, GeneratedImage
-from .silence import library_warnings_ignored, silence_safety_checker, tracing_warnings_ignored
-from .vocabulary import Vocabulary
+from .libraries import library_warnings_ignored, silence_safety_checker, tracing_warnings_ignored
 
 
 class DiffusionModel:

@@ -1,17 +1,18 @@
-"""Generated images, and the check of what the autoencoder decoded before it becomes bytes."""
+"""Generated images: the check of what the autoencoder decoded before it becomes bytes, and sheets for people."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw
 
-from ..core.errors import ModelError
+from ..core.errors import ModelError, ReportError
 
 NOT_FINITE = (
     "the model drew NaN or infinity: its weights overflow, or --unlearndiff-dtype is too narrow for them (float32 is "
@@ -21,6 +22,8 @@ ONE_COLOUR = (
     "the model drew a single colour, which is evidence of nothing: its weights are destroyed, or its pipeline blanks "
     "images without reporting it"
 )
+
+_SIDE, _LINE, _ACROSS, _LETTERS = 128, 13, 6, 20  # of a contact sheet: pixels, images in a row, letters in a line
 
 
 @dataclass(frozen=True)
@@ -153,3 +156,25 @@ def _flags(images: Any) -> list[bool] | None:
             return [all(_flags(each[None]) or ()) for each in images]
         case _:
             return None
+
+
+def write_contact_sheet(path: Path, entries: Sequence[tuple[Image.Image, str]]) -> None:
+    """Write a PNG with every image, and its caption below it in at most three lines.
+
+    Raises:
+        ReportError: the file cannot be written.
+    """
+    cell = _SIDE + 3 * _LINE + 8
+    rows = -(-len(entries) // _ACROSS)
+    sheet = Image.new("RGB", (_ACROSS * (_SIDE + 8), max(1, rows) * cell), "white")
+    draw = ImageDraw.Draw(sheet)
+    for index, (image, caption) in enumerate(entries):
+        left, top = index % _ACROSS * (_SIDE + 8), index // _ACROSS * cell
+        sheet.paste(image.convert("RGB").resize((_SIDE, _SIDE)), (left, top))
+        lines = [line[i : i + _LETTERS] for line in caption.split("\n") for i in range(0, len(line), _LETTERS)]
+        draw.multiline_text((left + 2, top + _SIDE + 2), "\n".join(lines[:3]), fill="black", spacing=1)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        sheet.save(path, format="PNG")
+    except OSError as error:
+        raise ReportError(f"contact sheet {path} cannot be written: {error}. Give another file") from None

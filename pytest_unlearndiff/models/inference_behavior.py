@@ -25,7 +25,7 @@ import torch
 
 from ..sources.resolve import import_string
 from .families import family_of
-from .library_code import (
+from .libraries import (
     HELPERS,
     cell_content,
     code_of,

@@ -15,7 +15,7 @@ from ..core.errors import ModelError, join_reasons
 from ..sources.base_guess import guess_base
 from .checkpoint import Checkpoint
 from .families import components_of, family_of
-from .library_code import uncompiled
+from .libraries import uncompiled
 from .pipeline_folders import CHECKER, NO_CHECKER, freeze, load_pipeline
 from .weight_patches import NOTHING_CHANGED, WeightDiff, check_changed, compare_weights
 

@@ -15,7 +15,7 @@ from ..core.untrusted import printable, short_repr
 from ..sources.resolve import hub_folder, hub_hint, import_string
 from .device import to_device, weights_type
 from .families import components_of, family_named, supported_families
-from .silence import library_warnings_ignored
+from .libraries import library_warnings_ignored
 from .tensor_files import WeightFiles, read_json, weight_files, weights_stem
 
 CHECKER = "safety_checker"

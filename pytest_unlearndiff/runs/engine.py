@@ -303,7 +303,7 @@ class Engine:
         Raises:
             Exception: this one, where nothing helps.
         """
-        from ..models.batches import out_of_memory
+        from ..models.device import out_of_memory
 
         if isinstance(error, UnlearnDiffError):
             raise error
@@ -321,7 +321,7 @@ class Engine:
 
     def _shrink(self) -> bool:
         """Halve the batch size and the networks' batches; returns False if neither can be halved."""
-        from ..models.batches import halve_batches
+        from ..models.device import halve_batches
 
         self._grows, fewer, self.batch_size = False, self.batch_size > 1, max(1, self.batch_size // 2)
         return halve_batches() or fewer

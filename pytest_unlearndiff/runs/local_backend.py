@@ -149,12 +149,12 @@ class LocalBackend:
 
 def _scheduler_notes(pipe: Any, campaign: Campaign, spec: ModelSpec) -> list[str]:
     """Note how the victim's scheduler differs from its base's, so that images differ beyond what weights do."""
-    from ..models.noise_schedules import differences
+    from ..models.families.stable_diffusion import scheduler_differences
     from ..models.pipeline_folders import load_scheduler
 
     if spec.base is None or (spec.model is None and spec.pipe is None):
         return []
-    different = differences(pipe.scheduler, load_scheduler(spec.base), campaign.concept.sampling)
+    different = scheduler_differences(pipe.scheduler, load_scheduler(spec.base), campaign.concept.sampling)
     return [f"its scheduler differs from its base's in {', '.join(different)}"] if different else []
 
 

@@ -296,7 +296,7 @@ class ModelCache:
 
     def _loaded(self, key: Hashable, paths: _Paths, load: Callable[[], Any]) -> Any:
         """Load once, without the libraries' own messages."""
-        from ..models.silence import silence_libraries
+        from ..models.libraries import silence_libraries
 
         with silence_libraries():
             return self._once(key, paths, load)

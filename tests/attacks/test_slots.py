@@ -8,7 +8,7 @@ from tiny import tiny_pipeline
 
 from pytest_unlearndiff.attacks.slots import insert_slots
 from pytest_unlearndiff.core.attack_config import PLACEMENTS
-from pytest_unlearndiff.models.vocabulary import Vocabulary
+from pytest_unlearndiff.models.families.base import Vocabulary
 
 TEXT = "a church in noto style on a red background"
 

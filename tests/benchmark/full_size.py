@@ -26,7 +26,7 @@ from pytest_unlearndiff.attacks.unlearndiff import SimplexAttack
 from pytest_unlearndiff.core.attack_config import AttackConfig
 from pytest_unlearndiff.core.concept import Prompt, Sampling
 from pytest_unlearndiff.core.images import GenerationRequest
-from pytest_unlearndiff.models.batches import BATCH, halve_batches
+from pytest_unlearndiff.models.device import BATCH, halve_batches
 from pytest_unlearndiff.models.diffusion_model import DiffusionModel
 from pytest_unlearndiff.models.target_images import Targets
 

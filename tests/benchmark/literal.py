@@ -20,7 +20,7 @@ from PIL import Image
 from pytest_unlearndiff.core.concept import Prompt
 from pytest_unlearndiff.core.images import Judgement
 from pytest_unlearndiff.core.outcome import Outcome, Status
-from pytest_unlearndiff.models.silence import library_warnings_ignored
+from pytest_unlearndiff.models.libraries import library_warnings_ignored
 
 VERSION = 2
 """Raised when a change may change outcomes, so that kept ones stop counting."""

@@ -16,7 +16,7 @@ from pytest_unlearndiff.core.concept import Sampling
 from pytest_unlearndiff.core.images import GenerationRequest
 from pytest_unlearndiff.models.diffusion_model import DiffusionModel
 from pytest_unlearndiff.models.families import components_of, family_named, family_of
-from pytest_unlearndiff.models.silence import library_warnings_ignored
+from pytest_unlearndiff.models.libraries import library_warnings_ignored
 
 TEXTS = ["a church in noto style", "", "wow!? church! a#?!b", " ".join(["church"] * 40)]
 OWN = Sampling(2, "own")

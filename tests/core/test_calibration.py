@@ -131,7 +131,7 @@ def test_without_torch(folder: Path, capsys: pytest.CaptureFixture[str], monkeyp
 def test_sheet(tmp_path: Path) -> None:
     from PIL import Image
 
-    from pytest_unlearndiff.models.contact_sheet import write_contact_sheet
+    from pytest_unlearndiff.models.generated_images import write_contact_sheet
 
     colours = ["red", "lime", "blue", "white", "black", "yellow", "cyan"]
     entries = [(Image.new("RGB", (8, 8), colour), f"HIT: {colour}\n{'long ' * 30}") for colour in colours]

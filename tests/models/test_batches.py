@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_unlearndiff.models.batches import BATCH, in_batches
+from pytest_unlearndiff.models.device import BATCH, in_batches
 
 
 @given(st.lists(st.integers(), max_size=4 * BATCH))

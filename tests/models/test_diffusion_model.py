@@ -15,7 +15,7 @@ from pytest_unlearndiff.core.concept import Sampling
 from pytest_unlearndiff.core.images import GenerationRequest
 from pytest_unlearndiff.models.diffusion_model import DiffusionModel
 from pytest_unlearndiff.models.families.base import Conditioning
-from pytest_unlearndiff.models.silence import library_warnings_ignored
+from pytest_unlearndiff.models.libraries import library_warnings_ignored
 
 DRAWINGS = [
     GenerationRequest("a church", 1, 5.0),

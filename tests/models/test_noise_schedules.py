@@ -19,9 +19,9 @@ from pytest_unlearndiff.core.concept import SPACINGS, Concept, JudgeConfig, Samp
 from pytest_unlearndiff.core.errors import ModelError
 from pytest_unlearndiff.core.images import GenerationRequest
 from pytest_unlearndiff.models.diffusion_model import DiffusionModel
-from pytest_unlearndiff.models.noise_schedules import differences, lms
+from pytest_unlearndiff.models.families.stable_diffusion import lms, scheduler_differences
+from pytest_unlearndiff.models.libraries import library_warnings_ignored
 from pytest_unlearndiff.models.pipeline_folders import load_pipeline, load_scheduler
-from pytest_unlearndiff.models.silence import library_warnings_ignored
 from pytest_unlearndiff.runs.campaign import Campaign
 from pytest_unlearndiff.runs.local_backend import LocalBackend
 from pytest_unlearndiff.runs.model_cache import Fingerprint, ModelCache, ModelSpec
@@ -79,7 +79,7 @@ def test_saving_a_scheduler_again_changes_no_timestep(name: str, spacing: str, t
     first, second = (fifty(lms(each, spacing)) for each in (before, again))
     assert torch.equal(first.timesteps, second.timesteps)
     assert torch.equal(first.sigmas, second.sigmas)
-    assert differences(again, before, Sampling(spacing=spacing)) == []
+    assert scheduler_differences(again, before, Sampling(spacing=spacing)) == []
 
 
 @pytest.mark.parametrize("name", CLASSES)
@@ -150,19 +150,19 @@ LMS, LEADING, OWN = Sampling(), Sampling(spacing="leading"), Sampling(scheduler=
 def test_what_can_change_a_image_is_told_and_nothing_else(
     settings: dict[str, Any], sampling: Sampling, told: list[str]
 ) -> None:
-    assert differences(scheduler(**settings), scheduler(), sampling) == told
+    assert scheduler_differences(scheduler(**settings), scheduler(), sampling) == told
 
 
 def test_another_class_of_scheduler_is_told_where_it_draws() -> None:
-    found = differences(scheduler("EulerDiscreteScheduler"), scheduler(), OWN)
+    found = scheduler_differences(scheduler("EulerDiscreteScheduler"), scheduler(), OWN)
     assert found[0] == "class ('EulerDiscreteScheduler', the base's 'PNDMScheduler')"
-    assert differences(scheduler("EulerDiscreteScheduler"), scheduler(), LMS) == []
+    assert scheduler_differences(scheduler("EulerDiscreteScheduler"), scheduler(), LMS) == []
 
 
 def test_differences_stay_one_short_line() -> None:
     noise = {"beta_start": 1e-4, "beta_end": 0.5, "beta_schedule": "linear", "prediction_type": "v_prediction"}
     rest = {"steps_offset": 0, "skip_prk_steps": True, "timestep_spacing": "trailing", "set_alpha_to_one": True}
-    found = differences(scheduler(**noise, **rest), scheduler(), OWN)
+    found = scheduler_differences(scheduler(**noise, **rest), scheduler(), OWN)
     assert found[-1] == "and 3 more"
     assert len(", ".join(found)) < 1000
 

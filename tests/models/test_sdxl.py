@@ -22,7 +22,7 @@ from pytest_unlearndiff.core.images import GenerationRequest
 from pytest_unlearndiff.core.model_options import defense
 from pytest_unlearndiff.models.defenses.safe_latent_diffusion import STRENGTHS
 from pytest_unlearndiff.models.diffusion_model import DiffusionModel
-from pytest_unlearndiff.models.silence import library_warnings_ignored
+from pytest_unlearndiff.models.libraries import library_warnings_ignored
 from pytest_unlearndiff.models.target_images import Targets
 
 DRAWINGS = [

@@ -363,7 +363,7 @@ def test_command_values(
     monkeypatch.chdir(furnished.path)
     # Whether a model can be loaded is another question, and takes long to answer.
     monkeypatch.setitem(sys.modules, "torch", None)
-    monkeypatch.setitem(sys.modules, "pytest_unlearndiff.models.silence", SimpleNamespace(silence_libraries=no_model))
+    monkeypatch.setitem(sys.modules, "pytest_unlearndiff.models.libraries", SimpleNamespace(silence_libraries=no_model))
     monkeypatch.setattr("pytest_unlearndiff.runs.model_cache.ModelCache.victim", no_model)
     monkeypatch.setattr("pytest_unlearndiff.runs.model_cache.ModelCache.base", no_model)
     for text in TEXTS:

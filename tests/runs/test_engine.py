@@ -19,8 +19,8 @@ from pytest_unlearndiff.core.attack_config import AttackConfig
 from pytest_unlearndiff.core.errors import JudgeError
 from pytest_unlearndiff.core.images import GenerationRequest, Judgement
 from pytest_unlearndiff.core.outcome import Outcome, Status
-from pytest_unlearndiff.models import batches
-from pytest_unlearndiff.models.batches import BATCH, in_batches, out_of_memory
+from pytest_unlearndiff.models import device
+from pytest_unlearndiff.models.device import BATCH, in_batches, out_of_memory
 from pytest_unlearndiff.models.diffusion_model import DiffusionModel
 from pytest_unlearndiff.models.target_images import Targets
 from pytest_unlearndiff.runs.engine import MAX_FAILURES, Engine
@@ -31,7 +31,7 @@ from .fakes import PROMPTS, FakeAttack, FakeModel, judge, make_engine
 
 @pytest.fixture(autouse=True)
 def _full_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batches, "_size", BATCH)
+    monkeypatch.setattr(device, "_size", BATCH)
 
 
 def ended(outcomes: Iterator[Outcome | None]) -> dict[int, Outcome]:

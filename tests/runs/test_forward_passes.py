@@ -20,7 +20,7 @@ from pytest_unlearndiff.core.concept import Concept, JudgeConfig, Prompt, Sampli
 from pytest_unlearndiff.core.images import GenerationRequest
 from pytest_unlearndiff.core.model_options import DefenseConfig, defense
 from pytest_unlearndiff.core.outcome import Outcome, Status, computed_forwards
-from pytest_unlearndiff.models.batches import BATCH
+from pytest_unlearndiff.models.device import BATCH
 from pytest_unlearndiff.models.diffusion_model import DiffusionModel
 from pytest_unlearndiff.runs.campaign import Campaign
 from pytest_unlearndiff.runs.local_backend import LocalBackend

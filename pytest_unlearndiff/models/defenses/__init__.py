@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
 from ...core.model_info import DefenseInfo
 
 ROWS = (
@@ -21,3 +24,43 @@ ROWS = (
         choices={"strength": ("weak", "medium", "strong", "max"), "warmup": ("steps", "timesteps")},
     ),
 )
+
+
+class DefendedModel(Protocol):
+    """A model whose images a defense changes; ``DiffusionModel`` is one."""
+
+    @property
+    def network(self) -> Any:
+        """The network that predicts noise, on which hooks may be registered while images are drawn."""
+        ...
+
+    def network_arguments(self, text: str) -> dict[str, Any]:
+        """Return the network's keyword arguments for one text, each (1, ...), beside latents and timestep."""
+        ...
+
+
+class Defense(Protocol):
+    """An inference-time eraser, made by a defense's ``implementation(**options)``."""
+
+    @property
+    def extra_forwards_per_step(self) -> int:
+        """Forward passes of the network that it adds to each image and denoising step."""
+        ...
+
+    def call_arguments(self, count: int, guidance: float) -> dict[str, Any]:
+        """Return arguments of the pipeline's call to add or replace.
+
+        Args:
+            count: prompts of the call.
+            guidance: their classifier-free guidance scale.
+        """
+        ...
+
+    def applied(self, model: DefendedModel, guidance: float) -> AbstractContextManager[None]:
+        """Act on one call of the pipeline.
+
+        Args:
+            model: the model that draws.
+            guidance: classifier-free guidance scale of the call.
+        """
+        ...

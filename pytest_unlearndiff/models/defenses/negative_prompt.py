@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-from .base import DefendedModel
+from . import DefendedModel
 
 
 class NegativePrompt:

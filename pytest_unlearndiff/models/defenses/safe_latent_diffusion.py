@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from .base import DefendedModel
+from . import DefendedModel
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,8 @@ import torch
 
 from ...core.concept import Sampling
 from ...core.errors import ModelError
-from ..vocabulary import Vocabulary
-from .base import Conditioning
-from .latent_diffusion import LatentDiffusion, encode_with, token_embeddings
+from .base import Conditioning, Vocabulary
+from .stable_diffusion import LatentDiffusion, encode_with, token_embeddings
 
 
 class StableDiffusionXL(LatentDiffusion):
