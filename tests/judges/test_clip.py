@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 from safetensors.torch import save_file
 from tiny_judges import tiny_clip
@@ -17,6 +19,7 @@ from pytest_unlearndiff.core.concept import JudgeConfig
 from pytest_unlearndiff.core.errors import JudgeError
 from pytest_unlearndiff.core.images import Judgement
 from pytest_unlearndiff.judges.base import build_judge
+from pytest_unlearndiff.judges.q16 import _vectors
 
 TEXTS = ["a church", "a red fish", "a tree", "an emoji"]
 
@@ -107,7 +110,7 @@ def test_q16_score(clip: Path, images: list[Image.Image], features: torch.Tensor
     [
         ("prompts.p", (2, 16), "without pickle"),
         ("prompts.npz", (3, 16), r"must hold one finite array \(2, d\); found \[\[3, 16\]\]"),
-        ("prompts.npz", (2,), "must hold one finite array"),
+        *(("prompts.npz", shape, "must hold one finite array") for shape in ((2,), (2, 0), (2, 2, 2))),
         ("gone.npz", None, "nothing at .*gone.npz"),
     ],
 )
@@ -116,6 +119,16 @@ def test_q16_unusable_vectors(clip: Path, tmp_path: Path, name: str, shape: obje
         write(tmp_path / name, np.ones(shape, np.float32))
     with pytest.raises(JudgeError, match=says):
         q16(clip, tmp_path / name)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.sampled_from(["npz", "npy", "safetensors"]), st.binary(max_size=100))
+def test_q16_random_bytes_are_one_error(tmp_path: Path, ending: str, content: bytes) -> None:
+    path = tmp_path / f"q16.{ending}"
+    path.write_bytes(content)
+    with pytest.raises(JudgeError) as caught:
+        _vectors(path)
+    assert path.name in str(caught.value)
 
 
 def test_q16_never_unpickles(clip: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""In which arithmetic a victim runs: told by name, held while it is attacked, in single precision where it counts."""
+"""Arithmetic, batches and memory: told by name, held while a victim is attacked, single precision where it counts."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from tiny import PROMPTS, shown, tiny_pipeline
 
 from pytest_unlearndiff.attacks.base import build_attack
@@ -23,6 +25,7 @@ from pytest_unlearndiff.core.errors import ModelError
 from pytest_unlearndiff.core.images import Evaluated, GenerationRequest, Judgement
 from pytest_unlearndiff.core.model_options import defense
 from pytest_unlearndiff.models import device as arithmetic
+from pytest_unlearndiff.models.device import BATCH, MOST, SPARED, START, MemoryMeter, fitting, in_batches
 from pytest_unlearndiff.models.diffusion_model import DiffusionModel
 from pytest_unlearndiff.models.loading import weights_digest
 from pytest_unlearndiff.models.pipeline_folders import load_pipeline
@@ -191,14 +194,14 @@ def test_on_cuda_half_precision_is_laid_out_for_tensor_cores(monkeypatch: pytest
 
 
 def test_compiling_is_asked_for_by_name_and_leaves_the_pipeline_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    given: list[Any] = []
-    monkeypatch.setattr(torch, "compile", lambda module: given.append(module) or copy.copy(module))
+    compiled_modules: list[Any] = []
+    monkeypatch.setattr(torch, "compile", lambda module: compiled_modules.append(module) or copy.copy(module))
     pipe = tiny_pipeline(1)
     network = pipe.unet
     DiffusionModel(pipe, SHORT)
-    assert given == []
+    assert compiled_modules == []
     compiled = DiffusionModel(pipe, SHORT, compiled=True)
-    assert given == [network]
+    assert compiled_modules == [network]
     assert compiled._pipe.unet is not network is pipe.unet
 
 
@@ -217,3 +220,55 @@ def test_a_compiled_victim_computes_the_same_and_leaves_the_pipeline_alone(monke
     (left,), (right,) = shown(plain.generate(drawings)), shown(compiled.generate(drawings))
     assert left.tobytes() == right.tobytes()
     assert not network._forward_hooks
+
+
+@given(st.lists(st.integers(), max_size=4 * BATCH))
+def test_batches_hold_every_item_once(items: list[int]) -> None:
+    batches = list(in_batches(items))
+    assert [item for count, part in batches for item in part[:count]] == items
+    for count, part in batches:
+        assert len(part) == BATCH
+        assert part[count:] == [part[count - 1]] * (BATCH - count)
+
+
+GIB = 2**30
+
+
+@pytest.mark.parametrize(
+    ("free", "per_prompt", "batch_size", "wanted"),
+    [
+        (0, GIB, 8, 8),
+        (-GIB, GIB, 8, 8),
+        (10 * GIB, GIB, 8, 16),
+        (10 * GIB, 3 * GIB, 1, 3),
+        (10 * GIB, 0, 8, MOST),
+        (1000 * GIB, GIB, 8, MOST),
+        (10 * GIB, GIB, 100, 100),
+    ],
+)
+def test_fitting_prompts(free: int, per_prompt: int, batch_size: int, wanted: int) -> None:
+    assert fitting(free, per_prompt, batch_size) == wanted
+
+
+@given(st.integers(-(2**40), 2**40), st.integers(0, 2**36), st.integers(1, 200))
+def test_fitting_prompts_have_room(free: int, per_prompt: int, batch_size: int) -> None:
+    count = fitting(free, per_prompt, batch_size)
+    assert batch_size <= count <= max(MOST, batch_size)
+    assert (count - batch_size) * per_prompt <= max(free, 0) * (1 - SPARED) + per_prompt * 1e-9
+
+
+def test_memory_of_a_cpu() -> None:
+    assert MemoryMeter(torch.device("cpu")).fitting(8, START) == START
+
+
+def test_memory_of_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """4 GiB before, 12 at the peak with 8 prompts: one each. 16 reserved, 36 beyond: 40 free, 32 of them used."""
+    said = {"memory_allocated": 4, "max_memory_allocated": 12, "memory_reserved": 16}
+    for name, gib in said.items():
+        monkeypatch.setattr(torch.cuda, name, lambda device, gib=gib: gib * GIB)
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: None)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (36 * GIB, 80 * GIB))
+    assert MemoryMeter(torch.device("cuda")).fitting(8, 8) == 8 + 32
+    # With 2 prompts that took the same, each takes 4 GiB, and the other 6 have not been paid for.
+    assert MemoryMeter(torch.device("cuda")).fitting(2, 8) == 2 + 8
+    assert MemoryMeter(torch.device("cuda")).fitting(2, 16) == 16

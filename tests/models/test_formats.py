@@ -1,13 +1,15 @@
-"""Every format that unlearning repositories publish loads to bit-equal weights, and what it does not hold stays."""
+"""Every published format of every family loads to bit-equal weights, or is one error that names the reason."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+import resaved_xl
 import torch
-from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import AutoencoderKL, StableDiffusionPipeline, StableDiffusionXLPipeline, UNet2DConditionModel
 from diffusers.loaders.single_file_utils import (
     convert_ldm_unet_checkpoint,
     convert_ldm_vae_checkpoint,
@@ -16,6 +18,7 @@ from diffusers.loaders.single_file_utils import (
 from resaved import (
     FORMATS,
     KV,
+    Pairs,
     compvis,
     erasers,
     kohya,
@@ -27,8 +30,9 @@ from resaved import (
     text,
     unet,
 )
+from resaved_xl import second, single_file
 from safetensors.torch import save_file
-from tiny import EMOJI, tiny_pipeline
+from tiny import EMOJI, tiny_pipeline, tiny_xl
 
 from pytest_unlearndiff.core.errors import ModelError
 from pytest_unlearndiff.models.checkpoint import read_checkpoint
@@ -44,29 +48,72 @@ def emoji() -> StableDiffusionPipeline:
     return load_pipeline(EMOJI / "model")
 
 
-def load(path: Path, base: StableDiffusionPipeline | None, *, trust: bool = False, partial: bool = False) -> Loaded:
+@pytest.fixture(scope="module")
+def base_xl() -> StableDiffusionXLPipeline:
+    return tiny_xl(0)
+
+
+@pytest.fixture(scope="module")
+def other_xl() -> StableDiffusionXLPipeline:
+    return tiny_xl(1)
+
+
+@pytest.fixture(params=["sd", "xl"])
+def pair(request: pytest.FixtureRequest) -> tuple[Any, Any]:
+    """A base and other weights, of each family."""
+    names = {"sd": ("base", "other"), "xl": ("base_xl", "other_xl")}[request.param]
+    return request.getfixturevalue(names[0]), request.getfixturevalue(names[1])
+
+
+def load(path: Path, base: Any, *, trust: bool = False, partial: bool = False) -> Loaded:
     return load_victim(read_checkpoint(path, trust_pickle=trust), base, partial=partial)
 
 
-@pytest.mark.parametrize("name", FORMATS)
-def test_every_format_loads_to_the_bit(
-    name: str, base: StableDiffusionPipeline, other: StableDiffusionPipeline, tmp_path: Path
-) -> None:
-    how = FORMATS[name]
+@pytest.mark.parametrize(
+    ("family", "name"), [*(("", name) for name in FORMATS), *(("_xl", name) for name in resaved_xl.FORMATS)]
+)
+def test_format_is_loaded_to_the_bit(family: str, name: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    base, other = (request.getfixturevalue(f"{fixture}{family}") for fixture in ("base", "other"))
+    how = (resaved_xl.FORMATS if family else FORMATS)[name]
     how.write(other, tmp_path / "x")
-    found = load(tmp_path / "x", base, trust=how.trusted)
-    how.assert_loaded(found.pipe, other, base)
-    assert {change.component for change in found.changes} == set(how.carries)
-    for change in found.changes:
+    loaded = load(tmp_path / "x", base, trust=how.trusted)
+    how.assert_loaded(loaded.pipe, other, base)
+    assert {change.component for change in loaded.changes} == set(how.carries)
+    for change in loaded.changes:
         assert change.given == len(how.tensors(other, change.component)) <= change.total
         assert change.changed > 0
 
 
-def test_open_clip_names_are_those_the_library_knows(base: StableDiffusionPipeline) -> None:
+def test_pipeline_folder_of_xl_needs_no_base(other_xl: StableDiffusionXLPipeline, tmp_path: Path) -> None:
+    other_xl.save_pretrained(tmp_path / "pipe")
+    loaded = load(tmp_path / "pipe", None)
+    assert weights_digest(loaded.pipe) == weights_digest(other_xl)
+    assert loaded.pipe.tokenizer_2.pad_token == "!"
+    assert loaded.pipe.watermark is None
+
+
+def test_digest_follows_what_changes_images(other_xl: StableDiffusionXLPipeline) -> None:
+    before, pipe = weights_digest(other_xl), tiny_xl(1)
+    assert weights_digest(pipe) == before
+    pipe.text_encoder_2.text_projection.weight[0, 0] += 1
+    changed = weights_digest(pipe)
+    pipe.register_to_config(force_zeros_for_empty_prompt=False)
+    assert len({before, changed, weights_digest(pipe)}) == 3
+
+
+def test_open_clip_names_are_the_librarys(base: StableDiffusionPipeline, base_xl: StableDiffusionXLPipeline) -> None:
     converted = convert_open_clip_checkpoint(base.text_encoder, open_clip(base))
     flat = {key.removeprefix("text_model."): value for key, value in converted.items()}
     for key, value in text(base).items():
         assert torch.equal(flat[key], value), key
+    # The library tells widths by the projection, which is square in the real encoder.
+    theirs = {key: value for key, value in resaved_xl.open_clip(base_xl).items() if key != "text_projection"}
+    converted = convert_open_clip_checkpoint(base_xl.text_encoder_2, theirs, prefix="")
+    flat = {key.removeprefix("text_model."): value for key, value in converted.items()}
+    ours = {key.removeprefix("text_model."): value for key, value in second(base_xl).items()}
+    assert flat.keys() == ours.keys() - {"text_projection.weight"}
+    for key, value in flat.items():
+        assert torch.equal(value, ours[key]), key
 
 
 def saved_anew(victim: str, emoji: StableDiffusionPipeline) -> tuple[Loaded, list[str]]:
@@ -92,44 +139,68 @@ SOME = ["esd-x-church.safetensors", "uce-fish.safetensors", "ac-truck", "advunle
 
 
 @pytest.mark.parametrize("victim", SOME)
-def test_an_erased_emoji_model_saved_anew_is_the_same(
-    victim: str, emoji: StableDiffusionPipeline, tmp_path: Path
-) -> None:
+def test_erased_emoji_model_in_other_formats(victim: str, emoji: StableDiffusionPipeline, tmp_path: Path) -> None:
     original, names = saved_anew(victim, emoji)
     assert_same(original, names[SOME.index(victim) % 3 :: 4], emoji, tmp_path)
 
 
 @pytest.mark.slow  # minutes: 26 victims in up to 20 formats
 @pytest.mark.parametrize("victim", sorted(path.name for path in ERASED.iterdir() if not path.name.startswith(".")))
-def test_every_erased_emoji_model_in_every_format_is_the_same(
-    victim: str, emoji: StableDiffusionPipeline, tmp_path: Path
-) -> None:
+def test_every_erased_emoji_model_in_every_format(victim: str, emoji: StableDiffusionPipeline, tmp_path: Path) -> None:
     original, names = saved_anew(victim, emoji)
     assert len(names) >= 5
     assert_same(original, names, emoji, tmp_path)
 
 
-def real_unet(width: int = 768) -> UNet2DConditionModel:
-    """Stable Diffusion's own, without numbers."""
+XL = {
+    "block_out_channels": (320, 640, 1280),
+    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+    "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+    "transformer_layers_per_block": (1, 2, 10),
+    "attention_head_dim": (5, 10, 20),
+    "cross_attention_dim": 2048,
+    "use_linear_projection": True,
+    "addition_embed_type": "text_time",
+    "addition_time_embed_dim": 256,
+    "projection_class_embeddings_input_dim": 2816,
+}
+
+
+def real_unet(**config: Any) -> UNet2DConditionModel:
+    """Stable Diffusion's own network, or another, without numbers."""
     with torch.device("meta"):
-        return UNet2DConditionModel(sample_size=64, cross_attention_dim=width, attention_head_dim=8)
+        return UNet2DConditionModel(sample_size=64, **{"cross_attention_dim": 768, "attention_head_dim": 8, **config})
 
 
-def test_compvis_names_are_those_of_stable_diffusion() -> None:
-    """The map agrees with diffusers' converter on all 686 tensors, which knows whole checkpoints."""
-    model = real_unet()
+@pytest.mark.parametrize(
+    ("config", "count", "some"),
+    [
+        (
+            {},
+            686,
+            {
+                "down_blocks.0.downsamplers.0.conv.weight": "input_blocks.3.0.op.weight",
+                "up_blocks.0.upsamplers.0.conv.bias": "output_blocks.2.1.conv.bias",
+            },
+        ),
+        (XL, 1680, {"add_embedding.linear_1.weight": "label_emb.0.0.weight"}),
+    ],
+    ids=["sd", "xl"],
+)
+def test_compvis_names_are_the_librarys(config: dict[str, Any], count: int, some: dict[str, str]) -> None:
+    """The map agrees with diffusers' converter, which knows whole checkpoints, on all tensors of the real shape."""
+    model = real_unet(**config)
     names, known = unet_names(model), model.state_dict()
-    assert len(names) == len(set(names.values())) == 686
-    assert names["down_blocks.0.downsamplers.0.conv.weight"] == "input_blocks.3.0.op.weight"
-    assert names["up_blocks.0.upsamplers.0.conv.bias"] == "output_blocks.2.1.conv.bias"
+    assert len(names) == len(set(names.values())) == count
+    assert some.items() <= names.items()
     tensors = {f"model.diffusion_model.{theirs}": known[ours] for ours, theirs in names.items()}
     converted = convert_ldm_unet_checkpoint(dict(tensors), dict(model.config))
     assert converted.keys() == known.keys()
     assert all(converted[key] is tensors[f"model.diffusion_model.{names[key]}"] for key in known)
 
 
-def test_the_librarys_converter_loses_tensors_of_partial_checkpoints() -> None:
-    """Why there is a map of our own; where this fails, diffusers may do it instead."""
+def test_librarys_converter_loses_tensors_of_partial_checkpoints() -> None:
+    """The reason for a map of our own; where this fails, diffusers may do it instead."""
     model = real_unet()
     names, known = unet_names(model), model.state_dict()
     part = {f"model.diffusion_model.{names[key]}": known[key] for key in known if ".attn2.to_k." in key}
@@ -177,43 +248,62 @@ def test_lora_is_merged(layout: str, base: StableDiffusionPipeline, tmp_path: Pa
         path.mkdir()
         (path / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": rank, "lora_alpha": 8}))
         save_file(peft(pairs, "base_model.model."), path / "adapter_model.safetensors")
-    found, known = load(path, base), base.unet.state_dict()
-    for key, value in found.pipe.unet.state_dict().items():
+    loaded, known = load(path, base), base.unet.state_dict()
+    for key, value in loaded.pipe.unet.state_dict().items():
         wanted = known[key]
         if (pair := pairs.get(key.removesuffix(".weight"))) and key.endswith(".weight"):
             up, down = pair
             wanted = wanted + alpha / rank * torch.einsum("or...,ri...->oi...", up, down)
         torch.testing.assert_close(value, wanted)
-    assert found.changes[0].changed == len(pairs)
-    assert any("strength 1" in note for note in found.notes)
+    assert loaded.changes[0].changed == len(pairs)
+    assert any("strength 1" in note for note in loaded.notes)
 
 
-@pytest.mark.parametrize("layout", ["kohya", "peft"])
-def test_lora_is_merged_as_diffusers_fuses_it(layout: str, base: StableDiffusionPipeline, tmp_path: Path) -> None:
-    pairs, path = low_rank(base, 5, 2), tmp_path / "lora.safetensors"
-    save_file(kohya(pairs, 1.0) if layout == "kohya" else peft(pairs, "unet."), path)
-    theirs = tiny_pipeline(0)
-    theirs.load_lora_weights(str(path))
-    theirs.fuse_lora()
-    theirs.unload_lora_weights()
-    found = load(path, base).pipe.unet.state_dict()
-    for key, value in theirs.unet.state_dict().items():
-        torch.testing.assert_close(found[key], value, msg=key)
+def low_rank_text(encoder: torch.nn.Module) -> Pairs:
+    """Small random changes for the attention of a text encoder, by its layers' names."""
+    generator, pairs = torch.Generator().manual_seed(4), {}
+    for name, layer in encoder.named_modules():
+        if name.endswith((".q_proj", ".k_proj", ".v_proj", ".out_proj")):
+            rows, columns = layer.weight.shape
+            up = torch.randn((rows, 2), generator=generator) * 0.1
+            pairs[name.removeprefix("text_model.")] = up, torch.randn((2, columns), generator=generator) * 0.1
+    return pairs
 
 
-def test_lora_of_a_text_encoder(base: StableDiffusionPipeline, tmp_path: Path) -> None:
-    up, down = torch.ones(32, 1), torch.ones(1, 32)
-    layer = "lora_te_text_model_encoder_layers_0_self_attn_q_proj"
-    save_file({f"{layer}.lora_up.weight": up, f"{layer}.lora_down.weight": down}, tmp_path / "lora")
-    found = load(tmp_path / "lora", base)
-    key = next(key for key in base.text_encoder.state_dict() if key.endswith("layers.0.self_attn.q_proj.weight"))
-    torch.testing.assert_close(found.pipe.text_encoder.state_dict()[key], base.text_encoder.state_dict()[key] + 1)
+@pytest.mark.parametrize("layout", ["kohya", "kohya, compvis names", "diffusers"])
+@pytest.mark.parametrize("make", [tiny_pipeline, tiny_xl])
+def test_lora_of_every_component_is_merged_as_diffusers_fuses_it(make: Any, layout: str, tmp_path: Path) -> None:
+    base, fused, path = make(0), make(0), tmp_path / "lora.safetensors"
+    encoders = [name for name in ("text_encoder", "text_encoder_2") if hasattr(base, name)]
+    pairs, texts = low_rank(base, 5, 2), {name: low_rank_text(getattr(base, name)) for name in encoders}
+    if layout == "diffusers":
+        tensors = peft(pairs, "unet.")
+        for name, some in texts.items():
+            tensors |= peft(some, f"{name}.text_model.")
+    else:
+        theirs = unet_names(base.unet)
+        named = {theirs[f"{name}.weight"].removesuffix(".weight"): pair for name, pair in pairs.items()}
+        tensors = kohya(named if "compvis" in layout else pairs, 1.0)
+        prefixes = ("lora_te1_", "lora_te2_") if len(encoders) == 2 else ("lora_te_",)
+        for prefix, some in zip(prefixes, texts.values(), strict=True):
+            renamed = kohya(some, 1.0).items()
+            tensors |= {key.replace("lora_unet_", f"{prefix}text_model_", 1): value for key, value in renamed}
+    save_file(tensors, path)
+    loaded = load(path, base)
+    assert [change.component for change in loaded.changes] == ["unet", *encoders]
+    assert all(change.changed == change.given for change in loaded.changes)
+    if "compvis" not in layout:  # the library knows only the real network's numbers of those
+        fused.load_lora_weights(str(path))
+        fused.fuse_lora()
+        fused.unload_lora_weights()
+        for component in ("unet", *encoders):
+            merged = getattr(loaded.pipe, component).state_dict()
+            for key, value in getattr(fused, component).state_dict().items():
+                torch.testing.assert_close(merged[key], value, msg=f"{component}.{key}")
 
 
 @pytest.mark.parametrize("layout", ["folder", "file", "in place"])
-def test_receler_corrects_what_cross_attention_gives(
-    layout: str, base: StableDiffusionPipeline, tmp_path: Path
-) -> None:
+def test_receler_corrects_cross_attention(layout: str, base: StableDiffusionPipeline, tmp_path: Path) -> None:
     parts, path = erasers(base), tmp_path / "x"
     if layout == "folder":
         save_receler(path, parts, 3)
@@ -226,21 +316,21 @@ def test_receler_corrects_what_cross_attention_gives(
             for part, value in tensors.items()
         }
         save_file({k.replace(".attn2.", ".attn2.attn."): v for k, v in unet(base).items()} | adapters, path)
-    found = load(path, base)
+    loaded = load(path, base)
     place, given = next(iter(parts.items()))
     states, context = torch.randn(1, 4, 32), torch.randn(1, 5, 32)
     before = base.unet.get_submodule(f"{place}.transformer_blocks.0").attn2
     plain = before(states, encoder_hidden_states=context)
     hidden = torch.nn.functional.gelu(plain @ given["down.weight"].T + given["down.bias"])
     wanted = plain + hidden @ given["up.weight"].T + given["up.bias"]
-    after = found.pipe.unet.get_submodule(f"{place}.transformer_blocks.0").attn2
+    after = loaded.pipe.unet.get_submodule(f"{place}.transformer_blocks.0").attn2
     torch.testing.assert_close(after(states, encoder_hidden_states=context), wanted)
-    assert "erasers behind cross-attention" in str(found.changes[-1])
-    images = found.pipe("a church", num_inference_steps=1).images
+    assert "erasers behind cross-attention" in str(loaded.changes[-1])
+    images = loaded.pipe("a church", num_inference_steps=1).images
     assert len(images) == 1
 
 
-def test_an_old_autoencoder_in_a_pipeline_folder(other: StableDiffusionPipeline, tmp_path: Path) -> None:
+def test_old_autoencoder_in_a_pipeline_folder(other: StableDiffusionPipeline, tmp_path: Path) -> None:
     """Stable Diffusion 1.x folders have its attention under names of 2022."""
     other.save_pretrained(tmp_path / "pipe")
     old = {".to_q.": ".query.", ".to_k.": ".key.", ".to_v.": ".value.", ".to_out.0.": ".proj_attn."}
@@ -259,7 +349,7 @@ def test_pipelines_of_both_prediction_types(tmp_path: Path) -> None:
         assert load_pipeline(tmp_path / kind).scheduler.config.prediction_type == kind
 
 
-def test_a_lost_tensor_of_a_partial_checkpoint_is_noticed(
+def test_lost_tensor_of_a_partial_checkpoint_is_refused(
     base: StableDiffusionPipeline, other: StableDiffusionPipeline, tmp_path: Path
 ) -> None:
     tensors = compvis(other, KV)
@@ -267,20 +357,76 @@ def test_a_lost_tensor_of_a_partial_checkpoint_is_noticed(
     save_file(tensors, tmp_path / "x")
     with pytest.raises(ModelError, match="--unlearndiff-partial"):
         load(tmp_path / "x", base)
-    found = load(tmp_path / "x", base, partial=True)
-    assert found.changes[0].given == len(tensors)
+    loaded = load(tmp_path / "x", base, partial=True)
+    assert loaded.changes[0].given == len(tensors)
 
 
-def test_a_text_encoder_with_a_gap_is_noticed(
-    base: StableDiffusionPipeline, other: StableDiffusionPipeline, tmp_path: Path
-) -> None:
+def test_gap_in_a_text_encoder_is_refused(pair: tuple[Any, Any], tmp_path: Path) -> None:
+    base, other = pair
     save_file({key: value for key, value in text(other).items() if "token_embedding" not in key}, tmp_path / "x")
     with pytest.raises(ModelError, match="1 of the text_encoder's"):
         load(tmp_path / "x", base)
     assert load(tmp_path / "x", base, partial=True).changes[0].component == "text_encoder"
 
 
-def test_another_noise_schedule_is_noticed(
+def test_gap_in_the_second_text_encoder_is_refused(
+    base_xl: StableDiffusionXLPipeline, other_xl: StableDiffusionXLPipeline, tmp_path: Path
+) -> None:
+    tensors = single_file(other_xl)
+    tensors.pop("conditioner.embedders.1.model.ln_final.bias")
+    save_file(tensors, tmp_path / "x")
+    with pytest.raises(ModelError, match="1 of the text_encoder_2's"):
+        load(tmp_path / "x", base_xl)
+    other_xl.save_pretrained(tmp_path / "pipe")
+    weights = {key: value for key, value in second(other_xl).items() if "text_projection" not in key}
+    save_file(weights, tmp_path / "pipe" / "text_encoder_2" / "model.safetensors")
+    with pytest.raises(ModelError, match="random numbers"):
+        load_pipeline(tmp_path / "pipe")
+
+
+def test_first_text_encoder_is_not_taken_for_the_second(base_xl: StableDiffusionXLPipeline, tmp_path: Path) -> None:
+    """The first has no projection; by its names alone it is a text encoder like any."""
+    save_file(text(base_xl), tmp_path / "first")
+    with pytest.raises(ModelError, match="nothing was unlearned"):
+        load(tmp_path / "first", base_xl)
+
+
+@pytest.mark.parametrize("mark", ["v_pred", "ztsnr"])
+def test_checkpoint_marked_as_trained_otherwise_is_refused(
+    mark: str, base_xl: StableDiffusionXLPipeline, other_xl: StableDiffusionXLPipeline, tmp_path: Path
+) -> None:
+    save_file({**single_file(other_xl), mark: torch.ones(0)}, tmp_path / "x")
+    with pytest.raises(ModelError, match="is marked as trained with"):
+        load(tmp_path / "x", base_xl)
+    fitting = tiny_xl(0, prediction_type="v_prediction")
+    fitting.scheduler.register_to_config(rescale_betas_zero_snr=True)
+    assert len(load(tmp_path / "x", fitting).changes) == 4
+
+
+def test_base_of_another_family_is_refused(
+    base: StableDiffusionPipeline, other_xl: StableDiffusionXLPipeline, tmp_path: Path
+) -> None:
+    layer = "lora_te2_text_model_encoder_layers_0_mlp_fc1"
+    save_file(second(other_xl), tmp_path / "second")
+    save_file(unet(other_xl, KV), tmp_path / "part")
+    save_file(unet(other_xl), tmp_path / "unet")
+    save_file(
+        {f"{layer}.lora_up.weight": torch.ones(48, 1), f"{layer}.lora_down.weight": torch.ones(1, 24)},
+        tmp_path / "lora",
+    )
+    other_xl.save_pretrained(tmp_path / "pipe")
+    for name, reason in {
+        "second": "is of a text_encoder_2, which the base",
+        "part": "is this the right base|is this its base",
+        "unet": "is this the right base",
+        "lora": "no place in the base",
+        "pipe": "StableDiffusionXLPipeline and its base a StableDiffusionPipeline",
+    }.items():
+        with pytest.raises(ModelError, match=reason):
+            load(tmp_path / name, base)
+
+
+def test_other_noise_schedule_is_refused(
     base: StableDiffusionPipeline, other: StableDiffusionPipeline, tmp_path: Path
 ) -> None:
     tensors = latent_diffusion(other)
@@ -290,7 +436,7 @@ def test_another_noise_schedule_is_noticed(
         load(tmp_path / "x", base)
 
 
-def test_a_folder_that_computes_otherwise_is_noticed(
+def test_folder_that_computes_otherwise_is_refused(
     base: StableDiffusionPipeline, other: StableDiffusionPipeline, tmp_path: Path
 ) -> None:
     other.text_encoder.save_pretrained(tmp_path / "x")
@@ -305,6 +451,10 @@ FOREIGN = {
     "a diffusion transformer": {"transformer_blocks.0.attn.to_q.weight": torch.ones(1, 1)},
     "Stable Diffusion 3": {"model.diffusion_model.joint_blocks.0.x_block.attn.qkv.weight": torch.ones(1, 1)},
     "LoHa": {"lora_unet_mid_block.hada_w1_a": torch.ones(1, 1)},
+    "Stable Diffusion XL's refiner \\(its": {
+        "down_blocks.1.attentions.0.transformer_blocks.0.attn2.to_k.weight": torch.ones(8, 1280)
+    },
+    "Stable Diffusion XL's refiner": {"conditioner.embedders.0.model.ln_final.bias": torch.ones(8)},
 }
 
 
@@ -315,26 +465,29 @@ def test_other_families_are_refused_by_name(family: str, tmp_path: Path) -> None
         read_checkpoint(tmp_path / "x")
 
 
-def test_a_family_in_the_metadata_is_believed(tmp_path: Path) -> None:
+def test_family_in_the_metadata_is_refused(tmp_path: Path) -> None:
     save_file({"mid_block.x": torch.ones(1)}, tmp_path / "x", metadata={"family": "sd3"})
     with pytest.raises(ModelError, match="as its metadata says"):
         read_checkpoint(tmp_path / "x")
 
 
 @pytest.mark.parametrize(
-    ("index", "reason"),
+    ("make", "index", "reason"),
     [
-        ({"_class_name": "StableDiffusion3Pipeline"}, "is a StableDiffusion3Pipeline; only pipelines"),
-        ({"_class_name": ["mine", "MyPipeline"]}, "never run"),
-        ({"unet": ["my_unet", "MyUNet"]}, "never run"),
-        ({"unet": ["diffusers", "SD3Transformer2DModel"]}, "its unet is SD3Transformer2DModel"),
-        ({"_class_name": None}, "never run"),
+        (tiny_pipeline, {"_class_name": "StableDiffusion3Pipeline"}, "is a StableDiffusion3Pipeline; only pipelines"),
+        (tiny_pipeline, {"_class_name": ["mine", "MyPipeline"]}, "never run"),
+        (tiny_pipeline, {"unet": ["my_unet", "MyUNet"]}, "never run"),
+        (tiny_pipeline, {"unet": ["diffusers", "SD3Transformer2DModel"]}, "its unet is SD3Transformer2DModel"),
+        (tiny_pipeline, {"_class_name": None}, "never run"),
+        (tiny_xl, {"_class_name": "StableDiffusionXLImg2ImgPipeline"}, "is a StableDiffusionXLImg2ImgPipeline; only"),
+        (tiny_xl, {"text_encoder": [None, None]}, "its text_encoder is None, not CLIPTextModel"),
+        (tiny_xl, {"text_encoder_2": ["transformers", "T5EncoderModel"]}, "its text_encoder_2 is T5EncoderModel"),
     ],
 )
 def test_pipelines_of_other_classes_are_refused_by_name(
-    index: dict[str, object], reason: str, other: StableDiffusionPipeline, tmp_path: Path
+    make: Any, index: dict[str, object], reason: str, tmp_path: Path
 ) -> None:
-    other.save_pretrained(tmp_path / "x")
+    make(1).save_pretrained(tmp_path / "x")
     file = tmp_path / "x" / "model_index.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | index))
     for name in ("mine.py", "my_unet.py", "unet/my_unet.py"):

@@ -12,7 +12,7 @@ from tiny import tiny_pipeline, tiny_xl
 
 from pytest_unlearndiff.core.errors import ModelError
 from pytest_unlearndiff.core.model_options import defense
-from pytest_unlearndiff.models.loading import wrap_pipeline
+from pytest_unlearndiff.models.loading import weights_digest, wrap_pipeline
 from pytest_unlearndiff.runs.model_cache import ModelCache, ModelSpec
 
 from .test_safety_checker import checked_pipeline
@@ -86,3 +86,19 @@ def test_what_is_done_to_its_images_counts(tmp_path: Path, told: dict[str, Any],
             ModelError, match=r"the StableDiffusionPipeline of unlearned_pipe \(pipeline object\): every"
         ):
             ModelCache().victim(source)
+
+
+@pytest.mark.parametrize(("make", "encoder"), [(tiny_pipeline, "text_encoder"), (tiny_xl, "text_encoder_2")])
+def test_pipeline_of_mixed_types_uses_the_networks_type(make: Callable[[int], Any], encoder: str) -> None:
+    """As ``from_pretrained`` without a type gives it where files are in half precision."""
+    pipe = make(1)
+    getattr(pipe, encoder).half()
+    before = weights_digest(pipe)
+    with pytest.raises(RuntimeError, match="dtype"):
+        pipe("a church", num_inference_steps=1)
+    loaded = wrap_pipeline(pipe)
+    assert loaded.notes == (f"{encoder} cast from float16 to float32, the UNet's type",)
+    assert len(loaded.pipe("a church", num_inference_steps=1).images) == 1
+    assert weights_digest(pipe) == before
+    assert loaded.pipe.unet is pipe.unet
+    assert (getattr(loaded.pipe, encoder).dtype, getattr(pipe, encoder).dtype) == (torch.float32, torch.float16)

@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+from typing import Any
+
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from worlds import NOTE, World, section
+
+from pytest_unlearndiff.core.errors import ErrorCollector
+from pytest_unlearndiff.plugin.gate_files import FileGate, read_gates
 
 GATES = """\
 # Gates of a release.
@@ -120,3 +129,51 @@ def test_fixture_asks_for_module(gates: World) -> None:
     )
     result = gates.run("-rP")
     assert "in release.unlearndiff" in result.stdout.str()
+
+
+fast = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
+printable = texts.filter(str.isprintable)
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | texts,
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(texts, inner, max_size=2),
+)
+
+
+@fast
+@given(
+    st.binary(max_size=120)
+    | texts.map(lambda text: f"gates:\n  {text}".encode())
+    | st.dictionaries(st.sampled_from(["gates", "retains", "model", "base", "gate"]), values, max_size=4).map(
+        lambda mapping: json.dumps(mapping).encode()
+    )
+)
+def test_any_content_is_gates_or_one_error(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "release.unlearndiff.yaml"
+    path.write_bytes(content)
+    gates = read_gates(path, mistakes := ErrorCollector())
+    assert gates or mistakes, "a file that gates nothing is a mistake"
+    assert all(path.name in message for message in mistakes)
+    assert all(isinstance(gate, FileGate) for gate in gates)
+
+
+@fast
+@given(
+    st.dictionaries(
+        printable.filter(bool),
+        st.dictionaries(st.sampled_from(["max_asr", "prompts", "concept"]), printable | st.integers(), max_size=2),
+        min_size=1,
+        max_size=3,
+    )
+)
+def test_every_gate_comes_back_with_its_line(tmp_path: Path, written: dict[str, dict[str, Any]]) -> None:
+    path = tmp_path / "release.unlearndiff.yaml"
+    lines = [
+        f"  {json.dumps(name, ensure_ascii=False)}: {json.dumps(keywords, ensure_ascii=False)}"
+        for name, keywords in written.items()
+    ]
+    path.write_text("\n".join(["gates:", *lines]) + "\n", encoding="utf-8")
+    gates = read_gates(path, mistakes := ErrorCollector())
+    assert not mistakes
+    assert [(gate.name, gate.line) for gate in gates] == [(name, i) for i, name in enumerate(written, start=2)]
+    assert [gate.keywords for gate in gates] == [{"concept": name, **keywords} for name, keywords in written.items()]

@@ -10,6 +10,8 @@ from typing import Any
 import jsonschema
 import msgspec
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from sessions import TENTH, hostile, record, retained, session
 
 from pytest_unlearndiff.core.errors import ReportError, StoreError
@@ -182,3 +184,39 @@ def test_session_that_has_not_ended_is_named(tmp_path: Path) -> None:
 def test_report_is_the_snapshot() -> None:
     """If a change is meant: write ``written(SNAPSHOT)`` to report.json."""
     assert written(SNAPSHOT) == (Path(__file__).parent / "report.json").read_text(encoding="utf-8")
+
+
+fast = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | texts,
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(texts, inner, max_size=2),
+)
+
+
+def assert_report_or_one_error(path: Path) -> None:
+    message = path.name
+    try:
+        assert isinstance(read_session(path), SessionReport)
+    except ReportError as error:
+        message = str(error)
+    assert path.name in message
+
+
+@fast
+@given(st.binary(max_size=100) | values.map(lambda value: json.dumps(value).encode()))
+def test_any_bytes_are_a_report_or_one_error(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "report.json"
+    path.write_bytes(content)
+    assert_report_or_one_error(path)
+
+
+@fast
+@given(st.sampled_from(["format", "version", "gates", "nodeid", "prompts", "text"]), values)
+def test_any_value_in_a_report_is_a_report_or_one_error(tmp_path: Path, name: str, value: Any) -> None:
+    path = tmp_path / "report.json"
+    report = json.loads(json_report(session(record("gbr")), ReportOptions()))
+    gate = report["gates"][0]
+    next(part for part in (report, gate, gate["prompts"][0]) if name in part)[name] = value
+    path.write_text(json.dumps(report), encoding="utf-8")
+    assert_report_or_one_error(path)

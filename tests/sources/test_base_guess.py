@@ -14,7 +14,6 @@ from resaved import text
 from safetensors.torch import save_file
 from tiny import tiny_pipeline
 
-from pytest_unlearndiff.models.loading import weights_digest, wrap_pipeline
 from pytest_unlearndiff.sources.base_guess import guess_base
 
 KEY = "down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k.weight"
@@ -38,6 +37,35 @@ def test_shapes(how: str, key: str, width: int, name: str, tmp_path: Path) -> No
     assert family is not None
     assert family.name == name
     assert f"{width} numbers" in str(family)
+
+
+TABLE = "token_embedding.weight"
+KEY_XL = KEY.replace("down_blocks.0", "mid_block")
+
+
+@pytest.mark.parametrize(
+    "shapes",
+    [
+        {KEY_XL: (8, 2048)},
+        {f"text_model.embeddings.{TABLE}": (8, 1280)},
+        {f"conditioner.embedders.0.transformer.text_model.embeddings.{TABLE}": (8, 768),
+         "conditioner.embedders.1.model.ln_final.bias": (8,)},
+        {"lora_te1_x.lora_up.weight": (8, 1), "lora_te2_x.lora_up.weight": (8, 1)},
+        {"lora_unet_input_blocks_4_1_transformer_blocks_0_attn2_to_k.lora_down.weight": (4, 2048)},
+        {f"text_encoder.embeddings.{TABLE}": (8, 768), "text_encoder_2.text_projection.weight": (8, 8)},
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("how", ["safetensors", "zip"])
+def test_shapes_of_xl(shapes: dict[str, tuple[int, ...]], how: str, tmp_path: Path) -> None:
+    SAVERS[how]({key: torch.ones(shape) for key, shape in shapes.items()}, tmp_path / "x")
+    family = guess_base(tmp_path / "x")
+    assert family is not None
+    assert family.base == "stabilityai/stable-diffusion-xl-base-1.0"
+
+
+def test_shapes_of_the_refiner_are_no_guess(tmp_path: Path) -> None:
+    save_file({KEY_XL: torch.ones(8, 1280)}, tmp_path / "x")
+    assert guess_base(tmp_path / "x") is None
 
 
 def test_shapes_of_lora_and_text_encoder(tmp_path: Path) -> None:
@@ -69,17 +97,3 @@ def test_other_files_are_no_guess(tmp_path: Path) -> None:
     (tmp_path / "model_index.json").write_text(json.dumps({}))
     for path in (tmp_path / "tiny", tmp_path / "x.pt", tmp_path, Path("x" * 300)):
         assert guess_base(path) is None
-
-
-def test_pipeline_of_mixed_types_uses_the_networks_type() -> None:
-    """As ``from_pretrained`` without a type gives it where files are in half precision."""
-    pipe = tiny_pipeline(1)
-    pipe.text_encoder.half()
-    before = weights_digest(pipe)
-    with pytest.raises(RuntimeError, match="dtype"):
-        pipe("a church", num_inference_steps=1)
-    loaded = wrap_pipeline(pipe)
-    assert loaded.notes == ("text_encoder cast from float16 to float32, the UNet's type",)
-    assert len(loaded.pipe("a church", num_inference_steps=1).images) == 1
-    assert weights_digest(pipe) == before
-    assert loaded.pipe.unet is pipe.unet

@@ -9,12 +9,12 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from benchmark.compare import row, rows
-from benchmark.contenders import mcnemar
-from benchmark.levers import FAST, LEVERS, Drafted, OnlyDown, RankedTogether
 from builders import outcome
 from tiny import PROMPTS
 
+from benchmark.compare import row, rows
+from benchmark.contenders import mcnemar
+from benchmark.levers import FAST, LEVERS, Drafted, OnlyDown, RankedTogether
 from pytest_unlearndiff.core.attack_config import AttackConfig
 from pytest_unlearndiff.core.images import Evaluated, GenerationRequest, Judgement
 from pytest_unlearndiff.core.outcome import Outcome, Status
@@ -23,12 +23,12 @@ from pytest_unlearndiff.models.target_images import Targets
 
 
 @pytest.mark.parametrize("name", LEVERS)
-def test_a_lever_costs_about_what_fast_does(name: str) -> None:
+def test_cost_of_a_lever_is_about_that_of_fast(name: str) -> None:
     assert abs(LEVERS[name].work(50) / FAST.forward_passes(50) - 1) < 0.06
 
 
 @pytest.mark.parametrize("name", sorted({*LEVERS} - {"fast, drafts first"}))
-def test_a_lever_spends_what_it_says(name: str, victim: DiffusionModel, targets: Targets) -> None:
+def test_lever_spends_what_it_says(name: str, victim: DiffusionModel, targets: Targets) -> None:
     lever = LEVERS[name]
     two = replace(lever, schedule=replace(lever.schedule, rounds=2))
     search = two.search(AttackConfig(), victim, two.schedule)
@@ -38,7 +38,7 @@ def test_a_lever_spends_what_it_says(name: str, victim: DiffusionModel, targets:
     assert states[0].forwards == two.work(0)
 
 
-def test_ranked_together_one_slot_may_take_all(victim: DiffusionModel, targets: Targets) -> None:
+def test_ranked_together_gives_one_slot_all(victim: DiffusionModel, targets: Targets) -> None:
     search = RankedTogether(AttackConfig(), victim, FAST)
     (state,) = search.start(PROMPTS[:1], targets, 0)
     slope = torch.zeros(3, victim.vocabulary.embeddings.shape[1])
@@ -51,7 +51,7 @@ def test_ranked_together_one_slot_may_take_all(victim: DiffusionModel, targets: 
     assert swaps[: len(better)] == better
 
 
-def test_only_down_never_leaves_for_worse(victim: DiffusionModel, targets: Targets) -> None:
+def test_only_down_never_moves_uphill(victim: DiffusionModel, targets: Targets) -> None:
     search = OnlyDown(AttackConfig(), victim, FAST)
     (state,) = search.start(PROMPTS[:1], targets, 0)
     search._move(state, {(1, 2, 3): 0.5, (1, 2, 4): 0.4})
@@ -63,9 +63,7 @@ def test_only_down_never_leaves_for_worse(victim: DiffusionModel, targets: Targe
 
 
 @pytest.mark.parametrize("seen", [True, False])
-def test_only_drafts_that_show_the_concept_are_drawn_in_full_until_the_rounds_are_over(
-    seen: bool, victim: DiffusionModel, targets: Targets
-) -> None:
+def test_drafts_that_show_the_concept_are_drawn_in_full(seen: bool, victim: DiffusionModel, targets: Targets) -> None:
     judged: list[GenerationRequest] = []
 
     def judge(drawings: Sequence[GenerationRequest]) -> list[Evaluated]:
@@ -91,7 +89,7 @@ def test_mcnemar_is_the_exact_binomial(first: int, second: int, p: float) -> Non
     assert mcnemar(first, second) == pytest.approx(p)
 
 
-def test_a_row_pairs_prompts_that_both_attacks_met() -> None:
+def test_row_pairs_prompts_of_both_attacks() -> None:
     mine = {name: outcome(name, status) for name, status in zip("abc", (Status.HIT_UNDER_ATTACK,) * 3, strict=True)}
     theirs = {
         "a": outcome("a", Status.RESISTED),
@@ -102,7 +100,7 @@ def test_a_row_pairs_prompts_that_both_attacks_met() -> None:
     assert (line.prompts, line.successes, line.paired, line.gained, line.lost, line.p) == (3, 3, 2, 1, 0, 1.0)
 
 
-def test_common_rows_count_the_same_prompts_for_every_attack() -> None:
+def test_common_rows_count_the_same_prompts() -> None:
     known = {
         "paper": {"a": Status.HIT_UNDER_ATTACK, "b": Status.RESISTED},
         "fast": {"b": Status.HIT_UNDER_ATTACK, "c": Status.HIT_UNDER_ATTACK},
