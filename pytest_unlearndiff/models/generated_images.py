@@ -115,13 +115,7 @@ class FiniteCheck:
 
 
 class _Observed:
-    """A proxy that reports whether the first argument of one method is finite.
-
-    Args:
-        inner: the object.
-        method: name of the method, which takes decoded images first.
-        calls: takes, for each call, whether each of its images is finite.
-    """
+    """A proxy that adds to ``calls`` whether each image in the first argument of one method is finite."""
 
     def __init__(self, inner: Any, method: str, calls: list[list[bool]]) -> None:
         self._inner = inner

@@ -8,6 +8,7 @@ import warnings
 import zipfile
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -87,8 +88,7 @@ def _load(path: Path) -> Any:
 
 def _stub(name: str) -> Any:
     """Return a type of its own, since torch keeps one name per type; a dict for kinds of dict, which torch fills."""
-    kind = OrderedDict if name.lower().endswith("dict") else Stub
-    return type("Stub", (kind,), {}) if kind is Stub else kind
+    return OrderedDict if name.lower().endswith("dict") else type("Stub", (Stub,), {})
 
 
 def first_line(error: Exception) -> str:
@@ -120,12 +120,9 @@ def check_archive(path: Path) -> None:
     """Refuse a zip file of ``torch.save`` that is damaged, or that unpacks to more than it holds.
 
     ``torch.load`` compares no checksum, so that a flipped bit in a weight is loaded as another weight. Every entry is
-    read once more here, in pieces, and held against the CRC-32 that the archive's directory has of it.
-
-    After ``torch.serialization.set_crc32_options(False)`` torch writes zeros for all of them (measured with 2.13), and
-    such an archive cannot be told from a damaged one; it is read as it is. An archive in which some are zero and others
-    not was not written so, and there zero is held against the content as any other number is. Older pickles, which are
-    no archives, and safetensors have no checksum at all.
+    read once more here, in pieces, and held against its CRC-32 in the archive's directory. Where all of them are zero
+    (``torch.serialization.set_crc32_options(False)``, measured with torch 2.13) the archive is read as it is; one zero
+    among others is compared like any number. Older pickles and safetensors have no checksum.
 
     Raises:
         ModelError: says which entry.
@@ -134,23 +131,17 @@ def check_archive(path: Path) -> None:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
             _check_sizes(entries, path.stat().st_size)
-            if any(entry.CRC for entry in entries):
-                for entry in entries:
-                    _check_entry(archive, entry)
-    # NotImplementedError is what zipfile raises for archives of a kind that it does not read, and RuntimeError for
-    # encrypted ones.
+            for entry in entries if any(entry.CRC for entry in entries) else ():
+                _check_entry(archive, entry)
+    except ModelError:
+        raise
+    # zipfile raises NotImplementedError for archives of a kind that it does not read, RuntimeError for encrypted ones.
     except (zipfile.BadZipFile, OSError, EOFError, ValueError, NotImplementedError, RuntimeError) as error:
-        if isinstance(error, ModelError):
-            raise
         raise ModelError(f"is a damaged zip file: {first_line(error)}. Fetch or save it again") from None
 
 
 def _check_sizes(entries: list[zipfile.ZipInfo], size: int) -> None:
-    """Refuse archives that unpack to more than they hold: torch itself stores without compression.
-
-    Raises:
-        ModelError: says which entry.
-    """
+    """Refuse archives that unpack to more than they hold: torch itself stores without compression."""
     for entry in entries:
         if entry.compress_type != zipfile.ZIP_STORED:
             raise ModelError(f"its entry {short_repr(entry.filename)} is compressed, which torch.save never does")
@@ -161,11 +152,7 @@ def _check_sizes(entries: list[zipfile.ZipInfo], size: int) -> None:
 
 
 def _check_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> None:
-    """Read an entry, whose checksum zipfile compares at its end.
-
-    Raises:
-        ModelError: it is another.
-    """
+    """Read an entry, whose checksum zipfile compares at its end."""
     try:
         with archive.open(entry) as content:
             while content.read(_CHUNK):
@@ -182,26 +169,26 @@ def _foreign_globals(path: Path) -> list[str]:
     try:
         return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
     except Exception:  # an older file, or opcodes torch does not list
-        return sorted(name for name in _named_globals(path) if not name.startswith(_PLAIN))
+        return sorted(name for name in _all_globals(path) if not name.startswith(_PLAIN))
 
 
-def _named_globals(path: Path) -> set[str]:
-    """Every global that the pickles of a file name, by disassembling them."""
+def _all_globals(path: Path) -> set[str]:
+    """Return every global that the pickles of a file name, by disassembling them."""
     try:
-        if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as archive:
-                names = [name for name in archive.namelist() if name.endswith("data.pkl")]
-                return {text for name in names for text in _globals(archive.open(name), 1)}
-        with path.open("rb") as file:
-            return set(_globals(file, 4))  # magic number, protocol, system, then the object
+        if not zipfile.is_zipfile(path):
+            with path.open("rb") as file:
+                return set(_globals(file, 4))  # magic number, protocol, system, then the object
+        with zipfile.ZipFile(path) as archive:
+            names = [name for name in archive.namelist() if name.endswith("data.pkl")]
+            return {text for name in names for text in _globals(archive.open(name), 1)}
     except Exception:
         return set()
 
 
 def _globals(file: Any, pickles: int) -> Iterator[str]:
-    """Globals in so many pickles of a stream, up to where it is torn."""
+    """Yield globals in so many pickles of a stream, up to where it is torn."""
     texts: list[str] = []
-    try:
+    with suppress(ValueError, pickle.UnpicklingError, EOFError):
         for _ in range(pickles):
             for opcode, argument, _ in pickletools.genops(file):
                 if opcode.name == "GLOBAL":
@@ -210,5 +197,3 @@ def _globals(file: Any, pickles: int) -> Iterator[str]:
                     yield ".".join(texts[-2:])
                 elif isinstance(argument, str):
                     texts.append(argument)
-    except (ValueError, pickle.UnpicklingError, EOFError):
-        return

@@ -92,11 +92,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
 
 
 def _unwrapped(data: Any, metadata: dict[str, str], notes: tuple[str, ...] = ()) -> Contents:
-    """Return the tensors inside wrappers such as ``{"state_dict": ...}``, without the prefixes of parallel training.
-
-    Raises:
-        ModelError: there are none, or several wrappers, so that which is meant cannot be told.
-    """
+    """Return the tensors inside wrappers such as ``{"state_dict": ...}``, without the prefixes of parallel training."""
     for _ in range(_DEEPEST_WRAPPER):
         if isinstance(data, Stub):
             data = unpickled_module(data)

@@ -15,7 +15,7 @@ from ..core.errors import ModelError
 from .tensor_files import Tensors
 
 NOTHING_CHANGED = "every tensor equals the base's, so nothing was unlearned in this checkpoint"
-"""Why a victim that is its base is refused."""
+"""The reason to refuse a victim that is its base."""
 
 _ALMOST_ALL = 0.9
 

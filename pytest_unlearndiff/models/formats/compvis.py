@@ -58,11 +58,7 @@ def read_compvis(named: Tensors, contents: Contents) -> DetectedFormat:
 
 
 def _by_part(named: Tensors) -> Mapping[str, dict[str, torch.Tensor]]:
-    """Sort tensors by the network they belong to, without its prefix.
-
-    Raises:
-        ModelError: one belongs to none.
-    """
+    """Sort tensors by the network they belong to, without its prefix."""
     prefixes = {
         **dict.fromkeys(_UNET_PREFIXES, "unet"),
         _TEXT: "text",

@@ -44,6 +44,13 @@ _PREFIXES = {
     "lora_te1_": "text_encoder",
     "lora_te2_": "text_encoder_2",
 }
+_COMPONENTS = ("unet", "text_encoder", "text_encoder_2")
+# Options of PEFT that, but for bias="none", make something else than a plain LoRA.
+_NOT_PLAIN = (
+    *("use_dora", "use_rslora", "fan_in_fan_out", "lora_bias", "bias"),
+    *("rank_pattern", "alpha_pattern", "modules_to_save"),
+)
+_MOST_ALPHA = 1_000_000
 
 
 def read_lora(named: Tensors, contents: Contents) -> DetectedFormat:
@@ -53,18 +60,15 @@ def read_lora(named: Tensors, contents: Contents) -> DetectedFormat:
         ModelError: it is of a kind that is no plain LoRA, or a tensor belongs to no pair.
     """
     for mark, kind in _OTHER_KINDS.items():
-        if found := next((key for key in named if mark in key), None):
-            raise ModelError(f"is {kind} (it holds {found}); merge it into the UNet and save that instead")
-    pairs, kohya = _pairs(named), any(key.startswith("lora_") for key in named)
-    metadata = contents.metadata
-    if contents.config is not None:
-        if (kind := contents.config.get("peft_type", "LORA")) != "LORA":
-            raise ModelError(f"is a PEFT adapter of type {short_repr(kind)}; only LORA is known")
-        metadata = {**metadata, "lora_adapter_metadata": json.dumps(contents.config)}
-    scales = _scales(metadata)
-    title = f"LoRA with {'kohya' if kohya else 'PEFT'} names"
+        if key := next((key for key in named if mark in key), None):
+            raise ModelError(f"is {kind} (it holds {key}); merge it into the UNet and save that instead")
+    pairs, config = _pairs(named), contents.config
+    if config is not None and (kind := config.get("peft_type", "LORA")) != "LORA":
+        raise ModelError(f"is a PEFT adapter of type {short_repr(kind)}; only LORA is known")
+    alphas = _alphas(_noted_config(contents.metadata) if config is None else config)
+    title = f"LoRA with {'kohya' if any(key.startswith('lora_') for key in named) else 'PEFT'} names"
     notes = ("LoRA merged at strength 1; methods that scale it by prompt (SPM's transport) are tested in that form",)
-    return DetectedFormat(title, (LoraPatch(pairs, scales),), notes)
+    return DetectedFormat(title, (LoraPatch(pairs, alphas),), notes)
 
 
 @dataclass(frozen=True)
@@ -93,11 +97,7 @@ class LoraWeights:
 
 
 def _pairs(named: Tensors) -> dict[str, LoraWeights]:
-    """Group tensors to pairs, by the layer's name in the file.
-
-    Raises:
-        ModelError: a tensor belongs to no pair, or has a shape that no pair has.
-    """
+    """Group tensors to pairs, by the layer's name in the file."""
     layers: dict[str, dict[str, torch.Tensor]] = defaultdict(dict)
     for key, value in named.items():
         match = _ROLE.fullmatch(key)
@@ -124,55 +124,32 @@ def _pair(layer: str, parts: Tensors) -> LoraWeights:
     return LoraWeights(down, up, None if alpha is None else float(alpha))
 
 
-def _scales(metadata: Mapping[str, str]) -> dict[str, float]:
-    """Return alpha by component, where diffusers or PEFT noted it.
-
-    Raises:
-        ModelError: the note asks for what is no plain LoRA.
-    """
-    alphas: dict[str, float] = {}
+def _noted_config(metadata: Mapping[str, str]) -> Mapping[str, Any]:
+    """Return the configuration that diffusers or PEFT noted in a file."""
     try:
-        noted = json.loads(metadata.get("lora_adapter_metadata", "{}"))
+        config = json.loads(metadata.get("lora_adapter_metadata", "{}"))
     except (ValueError, RecursionError):
-        noted = None
-    if not isinstance(noted, dict):
+        config = None
+    if not isinstance(config, dict):
         raise ModelError("its lora_adapter_metadata is no JSON object")
-    components = ("unet.", "text_encoder.", "text_encoder_2.", "")
-    for component in components:
-        config = {
-            key.removeprefix(component): value
-            for key, value in noted.items()
-            if key.startswith(component) and (component or not key.startswith(components[:-1]))
-        }
-        if config:
-            alphas[component.rstrip(".")] = alpha_of(config)
-    return alphas
+    return config
 
 
-_MOST_ALPHA = 1_000_000
+def _alphas(config: Mapping[str, Any]) -> dict[str, float]:
+    """Return alpha by the component whose name its options begin with; the empty name stands for all components."""
+    configs: dict[str, dict[str, Any]] = defaultdict(dict)
+    for key, value in config.items():
+        component = next((name for name in _COMPONENTS if key.startswith(f"{name}.")), "")
+        configs[component][key.removeprefix(f"{component}.") if component else key] = value
+    return {component: _alpha(options) for component, options in configs.items()}
 
 
-def alpha_of(config: Mapping[str, Any]) -> float:
-    """Return scale times rank of a PEFT configuration.
-
-    Raises:
-        ModelError: it asks for what is no plain LoRA.
-    """
-    plain: dict[str, Any] = {
-        "use_dora": False,
-        "use_rslora": False,
-        "fan_in_fan_out": False,
-        "lora_bias": False,
-        "bias": "none",
-        "rank_pattern": {},
-        "alpha_pattern": {},
-        "modules_to_save": None,
-    }
-    for option, value in plain.items():
-        if config.get(option) and config[option] != value:
-            raise ModelError(
-                f"its LoRA uses {option}={short_repr(config[option])}; merge it into the UNet and save that instead"
-            )
+def _alpha(config: Mapping[str, Any]) -> float:
+    """Return scale times rank of a PEFT configuration that asks for nothing but plain LoRA."""
+    for option in _NOT_PLAIN:
+        if (value := config.get(option)) and (option, value) != ("bias", "none"):
+            used = f"{option}={short_repr(value)}"
+            raise ModelError(f"its LoRA uses {used}; merge it into the UNet and save that instead")
     alpha = config.get("lora_alpha", config.get("r"))
     if not is_number(alpha, -_MOST_ALPHA, _MOST_ALPHA):
         raise ModelError(f"its LoRA configuration has lora_alpha={short_repr(alpha)}, which is no such number")
@@ -235,29 +212,20 @@ def _shapes(weight: torch.Tensor) -> tuple[tuple[int, ...], ...]:
 
 def _layer_names(module: Any, component: str) -> dict[str, str]:
     """Return a component's layers, by all names that files have for them."""
-    names_in_files: dict[str, str] = {}
-    kinds = (torch.nn.Linear, torch.nn.Conv2d)
-    layers = [name for name, layer in module.named_modules() if isinstance(layer, kinds)]
     theirs = unet_names(module) if component == "unet" else {}
-    for layer in layers:
+    kohya = [prefix for prefix, name in _PREFIXES.items() if name == component]
+    # Without the component's name, a text encoder's layer is the first one's.
+    dotted = (f"{component}.", *(("base_model.model.", "") if component != "text_encoder_2" else ()))
+    names: dict[str, str] = {}
+    for layer, part in module.named_modules():
+        if not isinstance(part, (torch.nn.Linear, torch.nn.Conv2d)):
+            continue
         bare = layer.removeprefix("text_model.")
-        kohya = {bare} if component == "unet" else {bare, f"text_model.{bare}"}
-        if compvis := theirs.get(f"{layer}.weight"):
-            kohya.add(compvis.removesuffix(".weight"))
-        for prefix in (key for key, value in _PREFIXES.items() if value == component):
-            names_in_files.update({prefix + name.replace(".", "_"): layer for name in kohya})
-        # Without the component's name, a text encoder's layer is the first one's.
-        alone = ("base_model.model.", "") if component != "text_encoder_2" else ()
-        for name in (bare,) if component == "unet" else (bare, f"text_model.{bare}"):
-            names_in_files.update(
-                {
-                    before + spelt: layer
-                    for before in (f"{component}.", *alone)
-                    for spelt in (name, _processor(name))
-                    if spelt
-                }
-            )
-    return names_in_files
+        spelt = (bare,) if component == "unet" else (bare, f"text_model.{bare}")
+        compvis = theirs.get(f"{layer}.weight", "").removesuffix(".weight")
+        names |= {p + name.replace(".", "_"): layer for p in kohya for name in (*spelt, compvis) if name}
+        names |= {p + name: layer for p in dotted for name in (*spelt, *map(_processor, spelt)) if name}
+    return names
 
 
 def _processor(name: str) -> str:
