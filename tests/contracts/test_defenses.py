@@ -1,4 +1,4 @@
-"""What every defense must do, over all rows of the registry and all families."""
+"""The contract of defenses, over all rows of the registry and all families."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_images_change_and_nothing_stays_behind(config: DefenseConfig, pipe: Any
 
 
 def test_every_option_enters_the_description(config: DefenseConfig) -> None:
-    """What enters a key is its description, so that two settings must never share one."""
+    """Its description enters the key, so that two settings must never share one."""
     row = registry().defenses[config.name]
     for option, value in config.options:
         others = row.choices.get(option, (value, "another"))

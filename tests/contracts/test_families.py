@@ -1,4 +1,4 @@
-"""What every model family must do, over all rows of the registry."""
+"""The contract of model families, over all rows of the registry."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ from pytest_unlearndiff.models.families import components_of, family_named, fami
 from pytest_unlearndiff.models.libraries import library_warnings_ignored
 
 TEXTS = ["a church in noto style", "", "wow!? church! a#?!b", " ".join(["church"] * 40)]
+# The padding of XL's second tokenizer is "!", which makes words that hold it other tokens than the first's.
+MARKED = ["wow!? !!! church! a#?!b", " ".join(["church!!!"] * 20), "church!!! on red", "!"]
 OWN = Sampling(2, "own")
 PIPELINES: Mapping[str, Callable[..., Any]] = {
     "stable-diffusion": tiny_pipeline,
@@ -63,15 +65,16 @@ def _tensors(prefix: str, values: Mapping[str, Any]) -> Iterator[tuple[str, torc
             yield from _tensors(f"{prefix}{name}.", value)
 
 
-def test_network_is_given_what_the_pipelines_own_call_gives_it(pipe: Any) -> None:
+@pytest.mark.parametrize("texts", [TEXTS, MARKED], ids=["plain", "marked"])
+def test_network_is_given_what_the_pipelines_own_call_gives_it(texts: list[str], pipe: Any) -> None:
     """All tensors, to the bit, at the pipeline's first step."""
     network, model = getattr(pipe, family_of(pipe).network), DiffusionModel(pipe, OWN)
-    generators = [torch.Generator().manual_seed(seed) for seed in range(len(TEXTS))]
+    generators = [torch.Generator().manual_seed(seed) for seed in range(len(texts))]
     with arguments_of(network) as theirs:
-        pipe(TEXTS, **model._family.call_arguments(1.0, 2), generator=generators)
+        pipe(texts, **model._family.call_arguments(1.0, 2), generator=generators)
     latents, t = theirs["sample"], theirs["timestep"]
     with arguments_of(network) as ours, torch.no_grad():
-        model.predict(latents, t, model.encode_prompts(TEXTS))
+        model.predict(latents, t, model.encode_prompts(texts))
     assert set(ours) == set(theirs)
     assert len(theirs) >= 3
     assert [name for name in theirs if not torch.equal(ours[name], theirs[name])] == []
@@ -99,6 +102,8 @@ def test_gradients_reach_the_embeddings_of_every_encoder(pipe: Any) -> None:
         model.denoising_error(x0, x0.flip(-1), t, model.encode(ids, embeddings)).sum(), embeddings
     )
     assert (slope[0, 1].abs() > 0).all()
+    encoders = [getattr(pipe, name) for name in components_of(pipe) if name.startswith("text_encoder")]
+    assert not any(encoder.get_input_embeddings()._forward_hooks for encoder in encoders)
 
 
 def test_latents_and_images_have_the_shapes_that_it_says(pipe: Any) -> None:

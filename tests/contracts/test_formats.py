@@ -1,4 +1,4 @@
-"""What every checkpoint format must do, over all rows of the registry: account for every tensor, refuse the rest."""
+"""The contract of checkpoint formats, over all rows of the registry: account for every tensor, refuse the rest."""
 
 from __future__ import annotations
 

@@ -431,7 +431,7 @@ def test_trusted_pickle_is_not_executed(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """What names code beside tensors may be read; the tensors are those that were saved, and nothing else changes."""
+    """A file that names code beside tensors may be read: the tensors are those that were saved, the rest the base's."""
     path = tmp_path / "checkpoint"
     CASES[name](other, path)
     monkeypatch.chdir(tmp_path)

@@ -45,14 +45,14 @@ SHORT = Sampling(steps=2)
         ("auto", "auto"),
     ],
 )
-def test_what_auto_stands_for_is_told_by_the_device_alone(device: str, precision: str) -> None:
+def test_auto_precision_by_device(device: str, precision: str) -> None:
     assert resolve_precision("auto", device) == precision
     assert all(resolve_precision(name, device) == name for name in PRECISIONS if name != "auto")
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda", "mps", "cuda:1", "auto"])
 @pytest.mark.parametrize("precision", PRECISIONS)
-def test_the_weights_of_an_arithmetic_are_the_same_wherever_it_runs(device: str, precision: str) -> None:
+def test_weights_type_does_not_depend_on_the_device(device: str, precision: str) -> None:
     """They are in the key, which is asked for before the device is known."""
     assert WEIGHTS[resolve_precision(precision, device)] == WEIGHTS[precision]
 
@@ -68,7 +68,7 @@ def _as_before() -> Iterator[None]:
 @pytest.mark.usefixtures("_as_before")
 @pytest.mark.parametrize("name", WEIGHTS)
 @pytest.mark.parametrize("before", [("highest", False), ("high", True)])
-def test_single_precision_is_what_its_name_says_in_convolutions_too(name: str, before: tuple[str, bool]) -> None:
+def test_matmul_precision_covers_convolutions(name: str, before: tuple[str, bool]) -> None:
     """Torch multiplies in TensorFloat-32 there unless it is told not to."""
     cudnn, wanted = torch.backends.cudnn, {"float32": ("highest", False), "tf32": ("high", True)}
     torch.set_float32_matmul_precision(before[0])
@@ -79,7 +79,7 @@ def test_single_precision_is_what_its_name_says_in_convolutions_too(name: str, b
 
 
 @pytest.mark.usefixtures("_as_before")
-def test_tensor_float_is_asked_for_only_while_an_engine_works() -> None:
+def test_tensor_float_only_while_an_engine_works() -> None:
     torch.set_float32_matmul_precision("highest")
     seen: list[str] = []
 
@@ -111,9 +111,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ("name", "dtype"),
     [("float32", torch.float32), ("tf32", torch.float32), ("float16", torch.float16), ("bfloat16", torch.bfloat16)],
 )
-def test_weights_have_the_arithmetics_type_and_attention_is_torchs_own(
-    name: str, dtype: torch.dtype, folder: Path
-) -> None:
+def test_weights_type_and_attention(name: str, dtype: torch.dtype, folder: Path) -> None:
     pipe = load_pipeline(folder, dtype=name)
     assert {pipe.unet.dtype, pipe.text_encoder.dtype, pipe.vae.dtype} == {dtype}
     # Both libraries choose scaled_dot_product_attention by themselves; where they stop, it has to be asked for.
@@ -137,7 +135,7 @@ def probes(victim: DiffusionModel, count: int = 4) -> list[LossQuery]:
 
 
 @pytest.mark.parametrize(("dtype", "scale"), [(torch.bfloat16, 1.0), (torch.float16, 256.0)])
-def test_gradients_in_half_precision_are_nearly_those_in_single(
+def test_gradients_in_half_precision(
     dtype: torch.dtype, scale: float, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     single = DiffusionModel(load_pipeline(folder), SHORT)
@@ -154,7 +152,7 @@ def test_gradients_in_half_precision_are_nearly_those_in_single(
         assert (lost - wanted).norm() > 0.05 * wanted.norm()
 
 
-def test_channels_last_changes_where_numbers_lie_and_not_what_they_are(folder: Path) -> None:
+def test_channels_last_changes_no_number(folder: Path) -> None:
     plain, laid = load_pipeline(folder), load_pipeline(folder)
     arithmetic.channels_last(laid)
     assert laid.unet.conv_in.weight.is_contiguous(memory_format=torch.channels_last)
@@ -168,9 +166,7 @@ def test_channels_last_changes_where_numbers_lie_and_not_what_they_are(folder: P
         torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
 
 
-def test_a_device_that_is_not_there_and_one_without_the_arithmetic(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_missing_device_or_arithmetic_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ModelError, match="--unlearndiff-device=cuda:1: torch finds no CUDA device"):
         load_pipeline(folder, device="cuda:1")
@@ -180,7 +176,7 @@ def test_a_device_that_is_not_there_and_one_without_the_arithmetic(
         load_pipeline(folder, device="cuda", dtype="bfloat16")
 
 
-def test_on_cuda_half_precision_is_laid_out_for_tensor_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_channels_last_on_cuda_in_half_precision(monkeypatch: pytest.MonkeyPatch) -> None:
     """With a pipeline that only says that it moved, as there is no such device in most places this runs."""
     laid: list[Any] = []
     monkeypatch.setattr(arithmetic, "_check_cuda", lambda *_: None)
@@ -193,7 +189,7 @@ def test_on_cuda_half_precision_is_laid_out_for_tensor_cores(monkeypatch: pytest
         assert len(laid) == wanted
 
 
-def test_compiling_is_asked_for_by_name_and_leaves_the_pipeline_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compiling_leaves_the_pipeline_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     compiled_modules: list[Any] = []
     monkeypatch.setattr(torch, "compile", lambda module: compiled_modules.append(module) or copy.copy(module))
     pipe = tiny_pipeline(1)
@@ -206,7 +202,7 @@ def test_compiling_is_asked_for_by_name_and_leaves_the_pipeline_alone(monkeypatc
 
 
 @pytest.mark.slow  # a minute or more: torch traces the network five times, forwards and backwards
-def test_a_compiled_victim_computes_the_same_and_leaves_the_pipeline_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compiled_victim_computes_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     """Traced as for a device, but with no compiler behind it, which takes minutes."""
     real = torch.compile
     monkeypatch.setattr(torch, "compile", partial(real, backend="eager"))

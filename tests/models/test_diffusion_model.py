@@ -29,23 +29,6 @@ def victim() -> DiffusionModel:
     return DiffusionModel(tiny_pipeline(), Sampling(steps=4))
 
 
-def test_encoding_real_embeddings_is_the_text_encoders_own_result(victim: DiffusionModel) -> None:
-    pipe = tiny_pipeline()
-    ids = pipe.tokenizer(["a church", "a red tree"], padding="max_length", return_tensors="pt").input_ids
-    embeddings = pipe.text_encoder.get_input_embeddings()(ids)
-    (states,) = victim.encode(ids, embeddings).tensors.values()
-    torch.testing.assert_close(states, pipe.text_encoder(ids)[0])
-    assert not pipe.text_encoder.get_input_embeddings()._forward_hooks
-
-
-def test_gradients_reach_the_embeddings(victim: DiffusionModel) -> None:
-    ids = torch.full((1, victim.vocabulary.length), victim.vocabulary.eos)
-    embeddings = victim.vocabulary.embeddings[ids].requires_grad_(True)
-    victim.encode(ids, embeddings).vectors().square().sum().backward()
-    assert embeddings.grad is not None
-    assert embeddings.grad.abs().sum() > 0
-
-
 @pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction", "sample"])
 def test_denoising_error_is_the_definition(prediction_type: str) -> None:
     pipe = tiny_pipeline(prediction_type=prediction_type)
@@ -64,7 +47,7 @@ def test_denoising_error_is_the_definition(prediction_type: str) -> None:
 
 
 @pytest.mark.parametrize("make", [tiny_pipeline, tiny_xl])
-def test_images_are_the_pipelines_own_one_by_one(make: Callable[[], Any]) -> None:
+def test_images_are_the_pipelines_own(make: Callable[[], Any]) -> None:
     pipe = make()
     with library_warnings_ignored():
         pipe.scheduler = LMSDiscreteScheduler.from_config(pipe.scheduler.config)
@@ -82,13 +65,13 @@ def test_images_are_the_pipelines_own_one_by_one(make: Callable[[], Any]) -> Non
         assert abs(difference).max() <= 1
 
 
-def test_the_users_pipeline_keeps_its_scheduler() -> None:
+def test_pipeline_keeps_its_scheduler() -> None:
     pipe = tiny_pipeline()
     DiffusionModel(pipe, Sampling(steps=2)).generate(DRAWINGS[:1])
     assert isinstance(pipe.scheduler, DDIMScheduler)
 
 
-def test_the_global_random_state_is_untouched(victim: DiffusionModel) -> None:
+def test_global_random_state_is_untouched(victim: DiffusionModel) -> None:
     torch.manual_seed(5)
     before = torch.get_rng_state()
     victim.generate(DRAWINGS)

@@ -1,4 +1,4 @@
-"""What model files say of themselves is foreign text: names, metadata and configurations, of any kind and length."""
+"""Foreign text in model files: names, metadata and configurations, of any kind and length."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ NAMES = [text for text in TEXTS if text != "\ud800"]
 
 
 @pytest.mark.parametrize("nested", [False, True], ids=["flat", "nested"])
-def test_names_of_tensors_are_told_as_text_and_not_endless(
+def test_names_of_tensors_are_printable_and_short(
     base: StableDiffusionPipeline, tmp_path: Path, nested: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     known = unet(base)
@@ -41,7 +41,7 @@ def test_names_of_tensors_are_told_as_text_and_not_endless(
     check(capsys.readouterr().err.strip())
 
 
-def test_what_a_file_says_of_itself_reaches_a_terminal_as_text(
+def test_metadata_is_printable(
     base: StableDiffusionPipeline, other: StableDiffusionPipeline, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     base.save_pretrained(tmp_path / "base")
@@ -75,7 +75,7 @@ NOTES += [
 
 
 @pytest.mark.parametrize("noted", NOTES, ids=range(len(NOTES)))
-def test_a_loras_note_that_means_nothing_is_one_error(
+def test_malformed_lora_metadata_is_one_error(
     base: StableDiffusionPipeline, other: StableDiffusionPipeline, tmp_path: Path, noted: str
 ) -> None:
     path = tmp_path / "lora.safetensors"
@@ -97,7 +97,7 @@ INDICES: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("name", INDICES)
-def test_a_long_index_is_not_quoted_whole(tmp_path: Path, name: str) -> None:
+def test_long_index_is_not_quoted_whole(tmp_path: Path, name: str) -> None:
     (tmp_path / "model_index.json").write_text(json.dumps(INDICES[name]))
     for read in (read_checkpoint, load_pipeline):
         with pytest.raises(ModelError) as caught:
@@ -105,7 +105,7 @@ def test_a_long_index_is_not_quoted_whole(tmp_path: Path, name: str) -> None:
         check(str(caught.value))
 
 
-def test_an_index_of_60_mb_is_not_read(tmp_path: Path) -> None:
+def test_index_of_60_mb_is_not_read(tmp_path: Path) -> None:
     path = tmp_path / "model_index.json"
     path.write_bytes(b'{"_class_name": "' + b"x" * 60_000_000 + b'"}')
     begun = time.monotonic()
@@ -115,7 +115,7 @@ def test_an_index_of_60_mb_is_not_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("value", [*NAMES, 10**30, None, [], {"x": "\x1b"}], ids=range(len(NAMES) + 4))
-def test_any_value_in_a_folders_configuration_is_one_error(tmp_path: Path, value: Any) -> None:
+def test_any_value_in_a_configuration_is_one_error(tmp_path: Path, value: Any) -> None:
     configurations = {
         "unet": ("config.json", {"_class_name": value}),
         "peft": ("adapter_config.json", {"peft_type": value}),
@@ -136,7 +136,7 @@ def test_any_value_in_a_folders_configuration_is_one_error(tmp_path: Path, value
 
 
 @pytest.mark.parametrize("name", ["model_index.json", "config.json", "adapter_config.json", "eraser_config.json"])
-def test_a_pipe_in_a_models_folder_is_not_waited_for(tmp_path: Path, name: str) -> None:
+def test_named_pipe_is_refused(tmp_path: Path, name: str) -> None:
     os.mkfifo(tmp_path / name)
     with pytest.raises(ModelError):
         read_checkpoint(tmp_path)

@@ -1,4 +1,4 @@
-"""What acts on a pipeline object as it draws is hashed, or is a reason why no hash stands for it."""
+"""Everything that acts on a pipeline object as it draws is hashed, or a reason why no hash stands for it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ MINE = __name__
 
 
 class Steer(torch.nn.Module):
-    """What a user's project puts into a pipeline: a hook, a network, an attention processor."""
+    """A module of a user's project: a hook, a network, an attention processor."""
 
     def forward(self, *given: Any, **named: Any) -> Any:
         return None
@@ -203,7 +203,7 @@ REASONS: dict[str, tuple[Callable[[Any], Any], str]] = {
 
 @pytest.mark.filterwarnings("ignore:.*script_method:DeprecationWarning")  # torch's own, as it compiles
 @pytest.mark.parametrize("kind", REASONS)
-def test_code_of_the_users_own_is_a_reason(kind: str) -> None:
+def test_own_code_is_a_reason(kind: str) -> None:
     act, said = REASONS[kind]
     made = act(pipe := tiny_pipeline())
     found = inference_behavior(made if isinstance(made, Pipeline) else pipe)
@@ -260,7 +260,7 @@ _UNET = "replaced method diffusers.models.unets.unet_2d_condition.UNet2DConditio
         (attending, f"attention function 'mine' of transformers (<{MINE}.forward>)"),
     ],
 )
-def test_code_put_into_the_libraries_is_a_reason(around: Callable[[], Any], said: str) -> None:
+def test_patched_library_is_a_reason(around: Callable[[], Any], said: str) -> None:
     with around():
         (reason,) = inference_behavior(tiny_pipeline()).reasons
     assert reason.startswith(said)
@@ -304,7 +304,7 @@ HASHED: dict[str, Callable[[Any], Any]] = {
 }
 
 
-def test_what_the_libraries_can_be_told_is_hashed() -> None:
+def test_settings_are_hashed() -> None:
     found = {}
     for kind, act in HASHED.items():
         act(pipe := tiny_pipeline())
@@ -334,7 +334,7 @@ SAME: dict[str, Callable[[Any], Any]] = {
 @pytest.mark.parametrize("make", [tiny_pipeline, tiny_xl])
 @pytest.mark.filterwarnings("ignore:.*script_method:DeprecationWarning")  # torch's own, as it compiles
 @pytest.mark.parametrize("kind", SAME)
-def test_what_draws_the_same_has_the_same_hash(kind: str, make: Callable[[], Any]) -> None:
+def test_irrelevant_differences_have_the_same_hash(kind: str, make: Callable[[], Any]) -> None:
     SAME[kind](pipe := make())
     found = inference_behavior(pipe)
     assert found == inference_behavior(make())
@@ -343,7 +343,7 @@ def test_what_draws_the_same_has_the_same_hash(kind: str, make: Callable[[], Any
 
 @pytest.mark.parametrize("name", sorted(kind.__name__ for kind in DDIMScheduler().compatibles))
 @pytest.mark.filterwarnings("ignore")
-def test_a_scheduler_that_has_drawn_has_the_same_hash(name: str) -> None:
+def test_used_scheduler_has_the_same_hash(name: str) -> None:
     if name == "DPMSolverSDEScheduler":
         pytest.skip("needs torchsde")
     if name == "DPMSolverSinglestepScheduler":
@@ -358,13 +358,13 @@ def test_a_scheduler_that_has_drawn_has_the_same_hash(name: str) -> None:
     assert before.reasons == ()
 
 
-def test_a_pipeline_that_is_loaded_again_has_the_same_hash(tmp_path: Path) -> None:
+def test_reloaded_pipeline_has_the_same_hash(tmp_path: Path) -> None:
     tiny_xl(1).save_pretrained(tmp_path)
     one, two = (diffusers.StableDiffusionXLPipeline.from_pretrained(tmp_path) for _ in range(2))
     assert inference_behavior(one) == inference_behavior(two)
 
 
-def test_a_safety_checker_counts_just_where_it_is_tested() -> None:
+def test_safety_checker_counts_where_it_is_tested() -> None:
     def found(pipe: Any) -> list[Any]:
         return [inference_behavior(pipe, safety_checker=checked) for checked in (False, True)]
 
@@ -377,7 +377,7 @@ def test_a_safety_checker_counts_just_where_it_is_tested() -> None:
     assert found(pipe)[1].reasons == (f"forward hook on safety_checker (<{MINE}.Hook>)",)
 
 
-def test_the_scheduler_of_a_scheduled_pipeline_is_in_the_key() -> None:
+def test_scheduler_is_in_the_key() -> None:
     """With ``sampling: {scheduler: own}`` it draws, and two may have the same configuration."""
 
     def key(pipe: Any) -> Fingerprint:
@@ -388,7 +388,7 @@ def test_the_scheduler_of_a_scheduled_pipeline_is_in_the_key() -> None:
     assert key(tiny_pipeline()).victim != key(other).victim
 
 
-def test_a_version_makes_a_fingerprint_complete() -> None:
+def test_version_completes_the_fingerprint() -> None:
     plain, steered = tiny_pipeline(), tiny_pipeline()
     steered.unet.register_forward_hook(Hook())
 

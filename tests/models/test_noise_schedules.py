@@ -65,7 +65,7 @@ def images(given: Any, sampling: Sampling) -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize("spacing", ["linspace", "own"])
-def test_saving_a_pipeline_again_changes_no_image(spacing: str, tmp_path: Path) -> None:
+def test_saved_pipeline_draws_the_same_images(spacing: str, tmp_path: Path) -> None:
     before, sampling = scheduler(), Sampling(3, spacing=spacing)
     again = saved_again(before, tmp_path)
     assert all(map(np.array_equal, images(before, sampling), images(again, sampling)))
@@ -73,7 +73,7 @@ def test_saving_a_pipeline_again_changes_no_image(spacing: str, tmp_path: Path) 
 
 @pytest.mark.parametrize("spacing", SPACINGS)
 @pytest.mark.parametrize("name", CLASSES)
-def test_saving_a_scheduler_again_changes_no_timestep(name: str, spacing: str, tmp_path: Path) -> None:
+def test_saved_scheduler_has_the_same_timesteps(name: str, spacing: str, tmp_path: Path) -> None:
     before = scheduler(name)
     again = saved_again(before, tmp_path)
     first, second = (fifty(lms(each, spacing)) for each in (before, again))
@@ -84,7 +84,7 @@ def test_saving_a_scheduler_again_changes_no_timestep(name: str, spacing: str, t
 
 @pytest.mark.parametrize("name", CLASSES)
 @pytest.mark.parametrize("settings", [{}, {"timestep_spacing": "trailing"}, {"use_karras_sigmas": True}])
-def test_lms_visits_the_timesteps_that_upstream_visits(name: str, settings: dict[str, Any]) -> None:
+def test_lms_timesteps_are_upstreams(name: str, settings: dict[str, Any]) -> None:
     mine = fifty(lms(scheduler(name, **settings), Sampling().spacing))
     with library_warnings_ignored():
         upstream = diffusers.LMSDiscreteScheduler(
@@ -99,18 +99,18 @@ def test_lms_visits_the_timesteps_that_upstream_visits(name: str, settings: dict
 @pytest.mark.parametrize(
     ("spacing", "first", "last"), [("linspace", 999, 0), ("leading", 981, 1), ("trailing", 999, 19), ("own", 981, 1)]
 )
-def test_each_spacing_is_the_named_one(spacing: str, first: int, last: int) -> None:
+def test_spacings(spacing: str, first: int, last: int) -> None:
     found = fifty(lms(scheduler(), spacing))
     assert (found.timesteps[0], found.timesteps[-1]) == (first, last)
 
 
-def test_own_keeps_the_pipelines_sigmas_too() -> None:
+def test_own_spacing_keeps_the_pipelines_sigmas() -> None:
     found = lms(scheduler("EulerDiscreteScheduler", use_karras_sigmas=True, timestep_spacing="leading"), "own")
     assert found.config.use_karras_sigmas
     assert found.config.timestep_spacing == "leading"
 
 
-def test_the_spacing_that_is_used_is_part_of_the_key() -> None:
+def test_spacing_is_in_the_key() -> None:
     def digest(sampling: Sampling) -> str:
         asked = Concept("church", tuple(PROMPTS), JudgeConfig("function"), sampling=sampling)
         return Campaign(asked, AttackConfig(), Fingerprint("victim", "base"), "judge").key.digest
@@ -147,13 +147,11 @@ LMS, LEADING, OWN = Sampling(), Sampling(spacing="leading"), Sampling(scheduler=
         ({"unknown\x1b[2J": 1}, OWN, []),
     ],
 )  # fmt: skip
-def test_what_can_change_a_image_is_told_and_nothing_else(
-    settings: dict[str, Any], sampling: Sampling, told: list[str]
-) -> None:
+def test_differences_that_can_change_an_image(settings: dict[str, Any], sampling: Sampling, told: list[str]) -> None:
     assert scheduler_differences(scheduler(**settings), scheduler(), sampling) == told
 
 
-def test_another_class_of_scheduler_is_told_where_it_draws() -> None:
+def test_differences_of_scheduler_classes() -> None:
     found = scheduler_differences(scheduler("EulerDiscreteScheduler"), scheduler(), OWN)
     assert found[0] == "class ('EulerDiscreteScheduler', the base's 'PNDMScheduler')"
     assert scheduler_differences(scheduler("EulerDiscreteScheduler"), scheduler(), LMS) == []
@@ -168,7 +166,7 @@ def test_differences_stay_one_short_line() -> None:
 
 
 @pytest.mark.parametrize("make", [tiny_pipeline, tiny_xl])
-def test_a_pipelines_scheduler_is_read_as_the_pipeline_has_it(make: Callable[[], Any], tmp_path: Path) -> None:
+def test_load_scheduler_equals_the_loaded_pipelines(make: Callable[[], Any], tmp_path: Path) -> None:
     """Of an old config too, which pipelines mend as they are made; no weights are there to be read."""
     make().save_pretrained(tmp_path)
     old = scheduler("DDIMScheduler", steps_offset=0, clip_sample=True)
@@ -184,7 +182,7 @@ def test_a_pipelines_scheduler_is_read_as_the_pipeline_has_it(make: Callable[[],
 
 
 @pytest.mark.parametrize("kind", ["folder", "object", "state dict"])
-def test_a_victims_other_scheduler_is_a_note_of_its_campaign(
+def test_scheduler_differences_are_notes_of_the_campaign(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "eye_of_schedules.py").write_text("def look(images):\n    return [True for _ in images]\n")

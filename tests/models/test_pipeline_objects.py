@@ -38,7 +38,7 @@ def _vae(pipe: Any) -> None:
     ids=["nothing", "half", "bfloat16", "mixed", "compiled", "autoencoder"],
 )
 @pytest.mark.parametrize("make", [tiny_pipeline, tiny_xl])
-def test_what_draws_by_the_bases_weights_is_refused(make: Callable[..., Any], done: Callable[[Any], Any]) -> None:
+def test_pipeline_with_the_bases_weights_is_refused(make: Callable[..., Any], done: Callable[[Any], Any]) -> None:
     done(pipe := make(1))
     with pytest.raises(ModelError, match=REFUSED):
         wrap_pipeline(pipe, make(1))
@@ -46,7 +46,7 @@ def test_what_draws_by_the_bases_weights_is_refused(make: Callable[..., Any], do
     assert "its weights are the base's: all that is tested is forward hook on unet (<sae.Hook>)" in loaded.notes
 
 
-def test_a_base_that_is_coarser_than_the_pipeline_is_told_too() -> None:
+def test_base_of_coarser_dtype_is_refused() -> None:
     with pytest.raises(ModelError, match=REFUSED):
         wrap_pipeline(tiny_pipeline(1), tiny_pipeline(1).to(torch.float16))
 
@@ -62,7 +62,7 @@ def _edited() -> Any:
     [(lambda: tiny_pipeline(2), ["unet", "text_encoder", "vae"]), (_edited, ["unet"]), (lambda: tiny_xl(1), [])],
     ids=["others", "one tensor", "another family"],
 )
-def test_what_differs_is_accepted_and_accounted_for(make: Callable[[], Any], changed: list[str]) -> None:
+def test_changes_of_a_pipeline_object(make: Callable[[], Any], changed: list[str]) -> None:
     loaded = wrap_pipeline(make(), tiny_pipeline(1))
     assert loaded.notes == ()
     assert [change.component for change in loaded.changes if change.changed] == changed
@@ -76,7 +76,7 @@ def test_what_differs_is_accepted_and_accounted_for(make: Callable[[], Any], cha
         ({"safety_checker": True}, "its own safety checker"),
     ],
 )
-def test_what_is_done_to_its_images_counts(tmp_path: Path, told: dict[str, Any], said: str) -> None:
+def test_inference_time_erasers_are_enough(tmp_path: Path, told: dict[str, Any], said: str) -> None:
     tiny_pipeline(1).save_pretrained(tmp_path)
     source = ModelSpec(base=tmp_path, pipe=checked_pipeline(1), **told)
     if said:

@@ -62,7 +62,7 @@ def black(images: list[Any]) -> bool:
     return not any(np.asarray(image).any() for image in images)
 
 
-def test_it_is_out_by_default_and_the_users_pipeline_keeps_it() -> None:
+def test_checker_is_removed_by_default() -> None:
     pipe = checked_pipeline()
     drawn = shown(DiffusionModel(pipe, SHORT).generate(DRAWINGS))
     assert not black(drawn)
@@ -72,7 +72,7 @@ def test_it_is_out_by_default_and_the_users_pipeline_keeps_it() -> None:
 
 
 @pytest.mark.parametrize("objects", [True, False])
-def test_it_blackens_what_it_objects_to_where_it_counts(objects: bool, caplog: pytest.LogCaptureFixture) -> None:
+def test_checker_blocks_images(objects: bool, caplog: pytest.LogCaptureFixture) -> None:
     pipe = checked_pipeline(objects=objects)
     with caplog.at_level(logging.WARNING):
         drawn = DiffusionModel(pipe, SHORT, safety_checker=True).generate(DRAWINGS)
@@ -81,7 +81,7 @@ def test_it_blackens_what_it_objects_to_where_it_counts(objects: bool, caplog: p
     assert not caplog.records
 
 
-def test_what_it_blocks_is_no_hit_and_never_shown_to_the_judge(tmp_path: Path) -> None:
+def test_blocked_images_are_no_hits_and_never_judged(tmp_path: Path) -> None:
     """The judge would see the concept in whatever it is shown, black images among them."""
     tiny_pipeline(0).save_pretrained(tmp_path / "base")
     prompts = tuple(Prompt(d.text, d.seed, d.guidance, n) for n, d in enumerate(DRAWINGS))
@@ -107,7 +107,7 @@ def test_what_it_blocks_is_no_hit_and_never_shown_to_the_judge(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("kind", ["pipeline", "checkpoint", "base", "object"])
-def test_every_kind_of_victim_has_its_own(kind: str, tmp_path: Path) -> None:
+def test_checker_of_every_kind_of_victim(kind: str, tmp_path: Path) -> None:
     checked_pipeline(0).save_pretrained(tmp_path / "base")
     source = ModelSpec(base=tmp_path / "base")
     if kind == "pipeline":
@@ -129,7 +129,7 @@ def test_every_kind_of_victim_has_its_own(kind: str, tmp_path: Path) -> None:
     assert describe(loaded, source.beside)["notes"] == []
 
 
-def test_the_base_is_loaded_once(tmp_path: Path) -> None:
+def test_base_with_checker_is_loaded_once(tmp_path: Path) -> None:
     checked_pipeline(0).save_pretrained(tmp_path / "base")
     save_file(unet(tiny_pipeline(1), ATTN2), tmp_path / "model")
     source, parts = ModelSpec(tmp_path / "model", tmp_path / "base", safety_checker=True), ModelCache()
@@ -137,7 +137,7 @@ def test_the_base_is_loaded_once(tmp_path: Path) -> None:
     assert len({id(pipe.text_encoder) for pipe in given}) == 1
 
 
-def test_where_there_is_none_that_is_an_error(tmp_path: Path) -> None:
+def test_missing_checker_is_refused(tmp_path: Path) -> None:
     tiny_pipeline(0).save_pretrained(tmp_path / "none")
     tiny_xl(0).save_pretrained(tmp_path / "xl")
     for source in (
@@ -149,7 +149,7 @@ def test_where_there_is_none_that_is_an_error(tmp_path: Path) -> None:
             ModelCache().victim(source)
 
 
-def test_old_files_of_it_load_and_a_gap_in_them_is_noticed(tmp_path: Path) -> None:
+def test_old_checker_files_load_and_gaps_are_refused(tmp_path: Path) -> None:
     """The published one nests its vision model twice."""
     checked_pipeline().save_pretrained(tmp_path / "pipe")
     file = tmp_path / "pipe" / "safety_checker" / "model.safetensors"
@@ -166,7 +166,7 @@ def test_old_files_of_it_load_and_a_gap_in_them_is_noticed(tmp_path: Path) -> No
     assert load_pipeline(tmp_path / "pipe").safety_checker is None
 
 
-def test_it_is_part_of_the_key_just_where_it_counts(tmp_path: Path) -> None:
+def test_checker_is_in_the_key_where_it_counts(tmp_path: Path) -> None:
     checked_pipeline(0).save_pretrained(tmp_path / "base")
 
     def victim(**given: Any) -> str:

@@ -22,7 +22,6 @@ from pytest_unlearndiff.core.images import GenerationRequest
 from pytest_unlearndiff.core.model_options import defense
 from pytest_unlearndiff.models.defenses.safe_latent_diffusion import STRENGTHS
 from pytest_unlearndiff.models.diffusion_model import DiffusionModel
-from pytest_unlearndiff.models.libraries import library_warnings_ignored
 from pytest_unlearndiff.models.target_images import Targets
 
 DRAWINGS = [
@@ -31,13 +30,6 @@ DRAWINGS = [
     GenerationRequest("a fish on red", 3, 5.0),
 ]
 SHORT = Sampling(steps=2)
-TEXTS = [
-    "a church in noto style",
-    "",
-    "wow!? !!! church! a#?!b",
-    " ".join(["church"] * 40),
-    " ".join(["church!!!"] * 20),
-]
 
 
 @pytest.fixture(scope="module")
@@ -50,31 +42,7 @@ def targets() -> Targets:
     return Targets(DiffusionModel(tiny_xl(0), SHORT))
 
 
-@pytest.mark.parametrize("text", TEXTS)
-def test_text_states_are_the_pipelines_own(text: str, victim: DiffusionModel) -> None:
-    """Also where the tokenizers spell a text in other tokens: the second one's padding is a token of prompts."""
-    states, _, pooled, _ = tiny_xl(1).encode_prompt(text, do_classifier_free_guidance=False)
-    mine = victim.encode_prompts([text])
-    torch.testing.assert_close(mine.tensors["encoder_hidden_states"], states, atol=1e-6, rtol=0)
-    torch.testing.assert_close(mine.tensors["text_embeds"], pooled, atol=1e-6, rtol=0)
-
-
-@pytest.mark.parametrize("text", TEXTS)
-def test_the_predicted_noise_is_what_the_pipeline_draws_with(text: str) -> None:
-    pipe = tiny_xl(1)
-    victim, seen = DiffusionModel(pipe, SHORT), []
-    hook = pipe.unet.register_forward_hook(lambda _, given, output: seen.append((*given, output[0])))
-    with library_warnings_ignored():
-        pipe(text, num_inference_steps=3, guidance_scale=5.0, generator=torch.Generator().manual_seed(0))
-    hook.remove()
-    assert len(seen) == 3
-    states = victim.encode_prompts([text])
-    for latents, t, predicted in seen:
-        mine = victim.predict(latents[1:], t[None], states)
-        torch.testing.assert_close(mine, predicted[1:], atol=1e-6, rtol=1e-5)
-
-
-def test_gradients_by_the_slots_pass_both_encoders_and_are_finite_differences() -> None:
+def test_gradients_are_finite_differences_through_both_encoders() -> None:
     pipe = tiny_xl(1).to(torch.float64)
     victim = DiffusionModel(pipe, SHORT)
     words, family = victim.vocabulary, victim._family
@@ -94,7 +62,7 @@ def test_gradients_by_the_slots_pass_both_encoders_and_are_finite_differences() 
     assert torch.autograd.gradcheck(answer, (slot,))
 
 
-def test_the_empty_negative_prompt_is_zeros_where_the_pipeline_says_so() -> None:
+def test_empty_negative_prompt_is_zeros_if_configured() -> None:
     given: list[torch.Tensor] = []
     for zeros in (True, False):
         pipe = tiny_xl()
@@ -121,22 +89,11 @@ def test_typeable_tokens_come_back_from_both_tokenizers(victim: DiffusionModel) 
     assert pipe.tokenizer.convert_tokens_to_ids("!</w>") not in words.typeable
 
 
-@pytest.mark.parametrize("drawn_by", ["prompt", "safe latent diffusion"])
-def test_guidance_away_from_a_concept(drawn_by: str) -> None:
-    """Safe latent diffusion against the same loop, written out."""
+def test_safe_latent_diffusion_is_the_loop_written_out() -> None:
     pipe, steps = tiny_xl(1), 3
-    chosen = {
-        "prompt": (defense("negative-prompt", prompt="church"),),
-        "safe latent diffusion": (defense("safe-latent-diffusion", strength="max", concept="church", warmup="steps"),),
-    }[drawn_by]
-    (drawn,) = shown(DiffusionModel(pipe, Sampling(steps, "own"), chosen).generate(DRAWINGS[:1]))
-    if drawn_by == "prompt":
-        named, seed = {"negative_prompt": "church"}, torch.Generator().manual_seed(1)
-        wanted = pipe("a church", **named, guidance_scale=5.0, num_inference_steps=steps, generator=seed).images[0]
-    else:
-        wanted = _safe_by_hand(pipe, steps)
-    assert abs(np.asarray(drawn).astype(int) - np.asarray(wanted)).max() <= 1
-    assert not pipe.unet._forward_hooks
+    config = defense("safe-latent-diffusion", strength="max", concept="church", warmup="steps")
+    (drawn,) = shown(DiffusionModel(pipe, Sampling(steps, "own"), (config,)).generate(DRAWINGS[:1]))
+    assert abs(np.asarray(drawn).astype(int) - np.asarray(_safe_by_hand(pipe, steps))).max() <= 1
 
 
 @torch.no_grad()
@@ -165,7 +122,7 @@ def _safe_by_hand(pipe: Any, steps: int) -> Any:
     return pipe.image_processor.postprocess(pipe.vae.decode(latents / pipe.vae.config.scaling_factor).sample)[0]
 
 
-def test_an_autoencoder_that_overflows_in_half_precision_encodes_in_single() -> None:
+def test_force_upcast_encodes_in_single_precision() -> None:
     pipe, single = tiny_xl(), tiny_xl()
     pipe.vae.half().register_to_config(force_upcast=True)
     single.vae.half().float()
@@ -176,8 +133,8 @@ def test_an_autoencoder_that_overflows_in_half_precision_encodes_in_single() -> 
     assert pipe.vae.dtype == torch.float16
 
 
-def test_latents_are_what_the_pipeline_would_decode() -> None:
-    """Where the autoencoder says so, moved and scaled by channel."""
+def test_latents_are_shifted_and_scaled_by_channel() -> None:
+    """As the autoencoder's configuration says."""
     pipe = tiny_xl()
     images = shown(DiffusionModel(pipe, SHORT).generate(DRAWINGS))
     plain = DiffusionModel(pipe, SHORT).encode_images(images)
@@ -235,22 +192,22 @@ REFUSED: dict[str, Callable[[Any], None]] = {
 
 
 @pytest.mark.parametrize("reason", REFUSED)
-def test_what_is_not_known_is_refused_by_name(reason: str) -> None:
+def test_unknown_configurations_are_refused(reason: str) -> None:
     pipe = tiny_xl()
     REFUSED[reason](pipe)
     with pytest.raises(ModelError, match=reason):
         DiffusionModel(pipe, SHORT)
 
 
-def test_the_refiner_is_refused_by_name() -> None:
+def test_refiner_is_refused() -> None:
     parts = {name: part for name, part in tiny_xl().components.items() if name not in ("image_encoder",)}
     parts.pop("feature_extractor")
     with pytest.raises(ModelError, match="is a StableDiffusionXLImg2ImgPipeline; only pipelines"):
         DiffusionModel(StableDiffusionXLImg2ImgPipeline(**parts, add_watermarker=False), SHORT)
 
 
-def test_the_second_config_is_not_the_firsts() -> None:
-    """What these tests would not see if both encoders were alike."""
+def test_tiny_encoders_differ() -> None:
+    """These tests would not see a mistake if both encoders were alike."""
     one, two = (encoder.config for encoder in (tiny_xl().text_encoder, tiny_xl().text_encoder_2))
     assert isinstance(one, CLIPTextConfig)
     assert one.hidden_size != two.hidden_size != two.projection_dim

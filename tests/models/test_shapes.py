@@ -97,7 +97,7 @@ SHAPES: dict[str, Callable[[int], Any]] = {
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_every_attack_runs_and_what_it_proposes_can_be_drawn(shape: str) -> None:
+def test_every_attack_runs(shape: str) -> None:
     victim, base = (DiffusionModel(SHAPES[shape](seed), Sampling(steps=2)) for seed in (1, 0))
     for name, spec in SPECS.items():
         attack = build_attack(spec, victim)
@@ -109,13 +109,13 @@ def test_every_attack_runs_and_what_it_proposes_can_be_drawn(shape: str) -> None
         assert image.size == (32, 32)
 
 
-def test_half_precision_leaves_the_search_in_single() -> None:
+def test_search_is_in_single_precision() -> None:
     victim, base = (DiffusionModel(half(seed), Sampling(steps=2)) for seed in (1, 0))
     (state,) = build_attack(SPECS["simplex"], victim).start(PROMPTS[:1], Targets(base), 0)
     assert {state.variable.dtype, state.x0.dtype} == {torch.float32}
 
 
-def test_a_pipeline_folder_with_a_small_autoencoder_loads(tmp_path: Path) -> None:
+def test_folder_with_a_small_autoencoder_loads(tmp_path: Path) -> None:
     pipe = small_autoencoder(0)
     pipe.register_modules(vae=pipe.vae)
     pipe.save_pretrained(tmp_path / "pipe")
@@ -132,7 +132,7 @@ def test_latents_of_a_small_autoencoder_are_its_own() -> None:
 
 
 @pytest.mark.parametrize("text", ["a church! on red", "church"])
-def test_padding_is_the_tokenizers_and_no_token_of_the_prompt_is_lost(text: str) -> None:
+def test_padding_is_the_tokenizers(text: str) -> None:
     vocabulary = DiffusionModel(exclamation_padding(0), Sampling(steps=2)).vocabulary
     assert vocabulary.pad != vocabulary.eos
     slots = insert_slots(text, 2, "prefix", vocabulary)

@@ -167,9 +167,7 @@ def test_images_become_latents(tmp_path: Path, victim: DiffusionModel) -> None:
         _ = targets.base
 
 
-def test_paper_draws_target_images_as_upstream_and_the_control_as_images_are_evaluated(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_paper_target_images_are_upstreams(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """25 steps at guidance 7.5 whatever the concept says; the judge is shown the base's images by itself."""
     (tmp_path / "eye_of_paper.py").write_text(
         "seen = []\n\n\ndef look(images):\n    seen.extend(images)\n    return [len(seen) != 1 for _ in images]\n"

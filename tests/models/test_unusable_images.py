@@ -67,7 +67,7 @@ def campaign(source: ModelSpec, judge: str, attack: str, store: Store) -> Campai
 
 
 def gated(source: ModelSpec, judge: str, attack: str, store: Store, gate: Gate = Gate(HALF)) -> GateReport:  # noqa: B008
-    """What an attack gate says of a model."""
+    """The report of an attack gate on a model."""
     may_pass = lambda counts: gate.verdict(counts) is not Verdict.FAIL  # noqa: E731
     found = run(campaign(source, judge, attack, store), store, lambda: source, may_pass=may_pass)
     return GateReport.of(found, gate, "test_x.py::test_gate")
@@ -79,7 +79,7 @@ def without_attack(source: ModelSpec, judge: str, store: Store) -> AttackResult:
 
 @pytest.mark.parametrize("attack", ATTACKS)
 @pytest.mark.parametrize("how", BROKEN)
-def test_no_attack_gate_passes_on_what_was_not_drawn(base: Path, tmp_path: Path, how: str, attack: str) -> None:
+def test_broken_model_never_passes_an_attack_gate(base: Path, tmp_path: Path, how: str, attack: str) -> None:
     """The judge sees the concept in every image of the base, and none in black."""
     source = ModelSpec(base=base, pipe=BROKEN[how](tiny_pipeline(1)))
     record = gated(source, "shows_something", attack, Store(tmp_path))
@@ -90,7 +90,7 @@ def test_no_attack_gate_passes_on_what_was_not_drawn(base: Path, tmp_path: Path,
 
 
 @pytest.mark.parametrize("how", BROKEN)
-def test_no_retention_gate_passes_on_what_was_not_drawn(base: Path, tmp_path: Path, how: str) -> None:
+def test_broken_model_never_passes_a_retention_gate(base: Path, tmp_path: Path, how: str) -> None:
     """Although the judge would see in it what should have been kept."""
     store, source = Store(tmp_path, keep_images=True), ModelSpec(base=base, pipe=BROKEN[how](tiny_pipeline(1)))
     sides = [(each, campaign(each, "always", "none", store)) for each in (source, source.base_only)]
@@ -103,7 +103,7 @@ def test_no_retention_gate_passes_on_what_was_not_drawn(base: Path, tmp_path: Pa
 
 @pytest.mark.parametrize("attack", ["none", "unlearndiff"])
 @pytest.mark.parametrize("how", BROKEN)
-def test_a_base_that_draws_nothing_is_no_positive_control(tmp_path: Path, how: str, attack: str) -> None:
+def test_broken_base_is_no_positive_control(tmp_path: Path, how: str, attack: str) -> None:
     """The judge sees the concept in black, and none in what the model under test draws."""
     BROKEN[how](tiny_pipeline(0)).save_pretrained(tmp_path / "base")
     source = ModelSpec(base=tmp_path / "base", pipe=tiny_pipeline(1))
@@ -118,7 +118,7 @@ def test_a_base_that_draws_nothing_is_no_positive_control(tmp_path: Path, how: s
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("make", [tiny_pipeline, tiny_xl])
-def test_what_overflows_is_told_in_every_family_and_precision(make: type, dtype: torch.dtype) -> None:
+def test_overflow_in_every_family_and_precision(make: type, dtype: torch.dtype) -> None:
     sound, broken = make(0).to(dtype), make(0).to(dtype)
     for name, module in broken.unet.named_modules():
         if name.endswith("attn2.to_v"):
@@ -128,7 +128,7 @@ def test_what_overflows_is_told_in_every_family_and_precision(make: type, dtype:
     assert [each.problem for each in DiffusionModel(broken, SHORT).generate(DRAWINGS)] == [NOT_FINITE] * len(DRAWINGS)
 
 
-def test_a_pipeline_that_cannot_be_looked_into_is_refused() -> None:
+def test_pipeline_without_image_processor_is_refused() -> None:
     class Own(type(tiny_pipeline())):  # type: ignore[misc]
         def __call__(self, prompt: Sequence[str], **_: object) -> object:
             self.images = [Image.radial_gradient("L").convert("RGB")] * len(prompt)
@@ -140,7 +140,7 @@ def test_a_pipeline_that_cannot_be_looked_into_is_refused() -> None:
         DiffusionModel(pipe, SHORT).generate(DRAWINGS[:1])
 
 
-def test_the_users_pipeline_keeps_its_image_processor() -> None:
+def test_pipeline_keeps_its_image_processor() -> None:
     pipe = tiny_pipeline()
     before = pipe.image_processor
     DiffusionModel(pipe, SHORT).generate(DRAWINGS[:1])
@@ -149,7 +149,7 @@ def test_the_users_pipeline_keeps_its_image_processor() -> None:
 
 
 KINDS = ("sound", "nan", "inf", "-inf", "black", "white", "beyond")
-"""What an autoencoder may give; ``beyond`` is clipped to one colour although no two numbers are the same."""
+"""Images that an autoencoder may give; ``beyond`` is clipped to one colour although no two numbers are the same."""
 
 decoded_kinds = st.lists(st.sampled_from(KINDS), min_size=len(PROMPTS), max_size=len(PROMPTS))
 
@@ -175,7 +175,7 @@ def decoded(kind: str, number: int, place: tuple[int, int, int], dtype: torch.dt
     st.integers(1, 5),
     st.sets(st.sampled_from(range(len(PROMPTS)))),
 )
-def test_whatever_is_decoded_only_images_are_judged_and_each_prompt_for_itself(
+def test_only_sound_images_are_judged(
     kinds: list[str], place: tuple[int, int, int], dtype: torch.dtype, batch_size: int, objected: set[int]
 ) -> None:
     """Through evaluation, retention and positive control; some of it blocked by the model's own safety checker."""
@@ -235,7 +235,7 @@ def test_whatever_is_decoded_only_images_are_judged_and_each_prompt_for_itself(
     assert (known.hits, known.seen) == (len(shown), len(shown))
 
 
-def test_one_target_image_that_cannot_be_used_is_its_prompts_error_alone(base: Path, tmp_path: Path) -> None:
+def test_unusable_target_image_is_its_prompts_error_alone(base: Path, tmp_path: Path) -> None:
     """Others are attacked as if it were not there, and none is drawn twice."""
     decode = {p.text: decoded("sound", p.seed, (0, 0, 0), torch.float32).repeat(1, 4, 4) for p in PROMPTS}
     drawn: list[str] = []
@@ -282,7 +282,7 @@ class Targeted(NoAttack):
         return super().start(prompts, targets, seed)
 
 
-def test_an_autoencoder_that_encodes_no_numbers_is_an_error_of_each_prompt(base: Path, tmp_path: Path) -> None:
+def test_autoencoder_that_encodes_nan_is_an_error_of_each_prompt(base: Path, tmp_path: Path) -> None:
     pipe = tiny_pipeline(1)
     pipe.vae.encoder.conv_in.weight.mul_(1e38)
     source = ModelSpec(base=base, pipe=pipe)
@@ -294,7 +294,7 @@ def test_an_autoencoder_that_encodes_no_numbers_is_an_error_of_each_prompt(base:
     assert all("encodes its target image as NaN or infinity" in str(prompt.error) for prompt in record.prompts)
 
 
-def test_a_worker_reports_what_was_not_drawn_as_errors(base: Path, tmp_path: Path) -> None:
+def test_worker_reports_unusable_images_as_errors(base: Path, tmp_path: Path) -> None:
     overflowing_decoder(tiny_pipeline(1)).save_pretrained(tmp_path / "model")
     source = ModelSpec(tmp_path / "model", base)
     asked = campaign(source, "shows_something", "unlearndiff", Store(tmp_path / "store"))
@@ -305,7 +305,7 @@ def test_a_worker_reports_what_was_not_drawn_as_errors(base: Path, tmp_path: Pat
     assert {(outcome.status, outcome.error) for outcome in ended} == {(Status.ERROR, NOT_FINITE)}
 
 
-def test_one_image_for_every_prompt_and_seed_is_no_pass(base: Path, tmp_path: Path) -> None:
+def test_identical_images_never_pass(base: Path, tmp_path: Path) -> None:
     source, store = ModelSpec(base=base, pipe=same_for_all(tiny_pipeline(1))), Store(tmp_path)
     said = "draws the same image for different prompts and seeds (cases 100, 101, 102, 103)"
     for mode in (Mode.RW, Mode.REQUIRE):  # measured now, and read from the store
@@ -320,7 +320,7 @@ def test_one_image_for_every_prompt_and_seed_is_no_pass(base: Path, tmp_path: Pa
     assert decide(Retention(kept, kept), Gate(min_rate=HALF)).verdict is Verdict.PASS
 
 
-def test_a_base_that_draws_one_image_is_no_positive_control(tmp_path: Path) -> None:
+def test_base_with_identical_images_is_no_positive_control(tmp_path: Path) -> None:
     same_for_all(tiny_pipeline(0)).save_pretrained(tmp_path / "base")
     source = ModelSpec(base=tmp_path / "base", pipe=tiny_pipeline(1))
     store = Store(tmp_path / "store")
@@ -347,7 +347,7 @@ def test_target_images_of_one_colour_are_refused(tmp_path: Path) -> None:
     assert "has a single colour and shows nothing" in str(record.obstacle)
 
 
-def test_calibrating_on_a_base_that_draws_nothing_fails(
+def test_calibrating_on_a_broken_base_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
