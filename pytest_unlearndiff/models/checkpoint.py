@@ -19,7 +19,7 @@ from ..core.untrusted import printable, short_repr
 from ..sources.resolve import import_string
 from .families import supported_families
 from .formats.diffusers_names import text_encoder, text_encoder_names
-from .pipeline_folders import check_index, index_class
+from .pipeline_folders import check_index
 from .tensor_files import Contents, Tensors, flatten, is_checkpoint, read_file, read_json, weight_files, weights_stem
 from .weight_patches import DetectedFormat, WeightDiff, WeightPatch, Weights, component_of
 
@@ -85,7 +85,7 @@ def read_checkpoint(path: Path, *, trust_pickle: bool = False) -> Checkpoint:
     try:
         if is_folder and (path / "model_index.json").is_file():
             check_index(path)
-            return Checkpoint(path, "pipeline folder", pipeline=index_class(path))
+            return Checkpoint(path, "pipeline folder", pipeline=read_json(path / "model_index.json")["_class_name"])
         reader = _read_folder if is_folder else _read_file
         detected = reader(path, trust_pickle)
     except ModelError as error:

@@ -109,11 +109,6 @@ def channels_last(pipe: Any) -> None:
         getattr(pipe, component).to(memory_format=torch.channels_last)
 
 
-def compile_network(module: Any) -> Any:
-    """Return a network that ``torch.compile`` compiles when it is first called; the module itself stays as it is."""
-    return torch.compile(module)
-
-
 @contextmanager
 def matmul_precision(precision: str) -> Iterator[None]:
     """Set the precision of single-precision products, and restore it afterwards.

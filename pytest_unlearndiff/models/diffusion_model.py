@@ -19,7 +19,7 @@ from ..core.outcome import count_forwards
 from ..core.registry import registry
 from ..sources.resolve import import_string
 from .defenses import Defense
-from .device import compile_network, in_batches
+from .device import in_batches
 from .families import bind_family, family_of
 from .families.base import Conditioning, Vocabulary
 from .generated_images import FiniteCheck, GeneratedImage
@@ -59,8 +59,8 @@ class DiffusionModel:
         self._checked = safety_checker
         self._finite = FiniteCheck(self._pipe)
         self._quietly = tracing_warnings_ignored if compiled else nullcontext
-        if compiled:
-            setattr(self._pipe, self._component, compile_network(self.network))
+        if compiled:  # when it is first called; the network itself stays as it is
+            setattr(self._pipe, self._component, torch.compile(self.network))
         self._family = bind_family(self._pipe, sampling)
         self._sampling = sampling
         self._defenses: list[Defense] = [
@@ -249,10 +249,7 @@ class DiffusionModel:
 
 @contextmanager
 def _count_network_forwards(network: Any) -> Iterator[None]:
-    """Count what a pipeline computes with its network, passes of defenses among it.
-
-    Hooks are called in their order, so what changes the network's inputs has to be registered before.
-    """
+    """Count a pipeline's forward passes, with those of defenses, whose hooks have to be registered before."""
 
     def count(_: Any, positional: tuple[Any, ...], named: dict[str, Any]) -> None:
         latents = positional[0] if positional else named["sample" if "sample" in named else "hidden_states"]

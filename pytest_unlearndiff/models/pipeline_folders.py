@@ -117,11 +117,6 @@ def check_index(folder: Path) -> FamilyInfo:
     return family
 
 
-def index_class(folder: Path) -> str:
-    """Return the pipeline class that a checked ``model_index.json`` names."""
-    return str(read_json(folder / "model_index.json")["_class_name"])
-
-
 def _local_folder(path: str | Path) -> Path:
     return Path(path) if Path(path).exists() else hub_folder(str(path)) or Path(path)
 

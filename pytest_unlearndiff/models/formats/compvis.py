@@ -117,10 +117,7 @@ def _vae_tensors(vae: Any, tensors: Tensors) -> Tensors:
 
 
 def _from_open_clip(encoder: Any, tensors: Tensors) -> Tensors:
-    """Convert OpenCLIP's tensors to those of a CLIP text encoder.
-
-    Stable Diffusion 2.x uses neither the layers past its depth nor the projection.
-    """
+    """Convert OpenCLIP's tensors to those of a CLIP text encoder; 2.x ignores projection and deeper layers."""
     prefix = "text_model." if any(key.startswith("text_model.") for key in encoder.state_dict()) else ""
     converted: dict[str, torch.Tensor] = {}
     used: set[str] = {"text_projection", "logit_scale", "attn_mask"}

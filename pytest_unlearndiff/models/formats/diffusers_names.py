@@ -16,14 +16,8 @@ from ..tensor_files import Contents, Tensors
 from ..weight_patches import DetectedFormat, WeightPatch, Weights
 
 _UNET = (
-    "down_blocks.",
-    "mid_block.",
-    "up_blocks.",
-    "conv_in.",
-    "conv_out.",
-    "time_embedding.",
-    "conv_norm_out.",
-    "add_embedding.",
+    *("down_blocks.", "mid_block.", "up_blocks.", "conv_in.", "conv_out."),
+    *("time_embedding.", "conv_norm_out.", "add_embedding."),
 )
 _PROJECTION = "text_projection."
 _TEXT = ("embeddings.", "encoder.layers.", "final_layer_norm.", _PROJECTION)
