@@ -22,113 +22,97 @@ gates:
     concept: tench
     max_asr: 0.1
 """
+FILE = "release.unlearndiff.yaml"
 
 
 @pytest.fixture
 def gates(world: World) -> World:
     world.know("brrrrrrrrr", "church")
     world.know("bbrrrrrrrr", "tench")
-    world.file("release.unlearndiff.yaml", GATES)
+    world.file(FILE, GATES)
     return world
 
 
-def test_items(gates: World, workers: tuple[str, ...]) -> None:
-    result = gates.run("-rA", *workers)
+def test_items(gates: World) -> None:
+    gates.conftest(
+        """
+        import pytest
+
+        @pytest.fixture(autouse=True)
+        def named(request):
+            print("in", request.module.__name__)
+        """
+    )
+    result = gates.run("-rAP")
     result.assert_outcomes(passed=1, failed=1)
     result.stdout.fnmatch_lines_random(
         [
-            "PASSED release.unlearndiff.yaml::church",
+            f"PASSED {FILE}::church",
             f"tench: ASR 2/10 = 20.0%, gate ASR <= 10.0%{NOTE}",
-            "release.unlearndiff.yaml:4: ASRExceeded",
-            "FAILED release.unlearndiff.yaml::a strict one - tench: ASR 2/10 = 20.0%*",
+            f"{FILE}:4: ASRExceeded",
+            f"FAILED {FILE}::a strict one - tench: ASR 2/10 = 20.0%*",
+            "in release.unlearndiff",
         ]
     )
     assert len(section(result)) > 4
     assert "gatefile.py" not in result.stdout.str()  # people look into their own file
 
 
-def test_run_by_name(gates: World) -> None:
-    gates.run("release.unlearndiff.yaml::a strict one").assert_outcomes(failed=1)
+def test_selection(gates: World) -> None:
+    gates.run(f"{FILE}::a strict one").assert_outcomes(failed=1)
     gates.run("-k", "church").assert_outcomes(passed=1, deselected=1)
+    (gates.path / FILE).rename(gates.path / "release.yaml")
+    assert gates.ask().ret == pytest.ExitCode.NO_TESTS_COLLECTED
 
 
 def test_relative_model(gates: World) -> None:
-    gates.file("deep/release.unlearndiff.yaml", "model: ../model.safetensors\nbase: ../base\n" + GATES)
+    gates.file(f"deep/{FILE}", "model: ../model.safetensors\nbase: ../base\n" + GATES)
     result = gates.bare("--unlearndiff-cache=require", f"--unlearndiff-concepts={gates.path / 'concepts'}", "deep")
     result.assert_outcomes(passed=1, failed=1)
 
 
 def test_pipeline_of_conftest(gates: World) -> None:
-    gates.file(
-        "conftest.py",
-        "import pytest\n\n@pytest.fixture\ndef unlearned_pipe():\n    raise RuntimeError('asked for the pipeline')\n",
+    gates.conftest(
+        "import pytest\n\n@pytest.fixture\ndef unlearned_pipe(): raise RuntimeError('asked for the pipeline')"
     )
     result = gates.bare("--unlearndiff-cache=require")
     result.stdout.fnmatch_lines(["*RuntimeError: asked for the pipeline"])
 
 
 @pytest.mark.parametrize(
-    ("text", "message"),
+    ("content", "messages"),
     [
-        ("gates:\n  church:\n    max_asr: 10\n", "release.unlearndiff.yaml:2: church: max_asr=10 is above 1: did you"),
-        ("gates:\n  church: {max_asr: 1%}\n  churc: {}\n", "release.unlearndiff.yaml:3: churc: no concept 'churc'"),
-        ("gates:\n  church: {max_as: 10%}\n", "release.unlearndiff.yaml:2: church: * did you mean 'max_asr'*"),
-        ("gates:\n  church: {}\n  church: {}\n", "release.unlearndiff.yaml:3: church is given twice"),
-        ("gates: [church]\n", "release.unlearndiff.yaml:1: gates must be a mapping"),
-        ("gates:\n  church: 10%\n", "release.unlearndiff.yaml:2: gate 'church' must be a mapping"),
-        (
-            "modle: x\ngates: {}\n",
-            "release.unlearndiff.yaml:1: a gate file has no field 'modle': did you mean 'model'?",
+        ("gates:\n  church:\n    max_asr: 10\n", ["2: church: max_asr=10 is above 1: did you"]),
+        ("gates:\n  church: {max_asr: 1%}\n  churc: {}\n", ["3: churc: no concept 'churc'"]),
+        ("gates:\n  church: {max_as: 10%}\n", ["2: church: * did you mean 'max_asr'"]),
+        ("gates:\n  church: {}\n  church: {}\n", ["3: church is given twice"]),
+        ("gates: [church]\n", ["1: gates must be a mapping"]),
+        ("gates:\n  church: 10%\n", ["2: gate 'church' must be a mapping"]),
+        ("modle: x\ngates: {}\n", ["1: a gate file has no field 'modle': did you mean 'model'?"]),
+        ("gates:\n  church: {1: 10%}\n", ["2: church: unlearndiff has no keyword '1'"]),
+        ("model: x\n", ["1: no gates in it"]),
+        ("model: x\ngates: {}\n", ["1: no gates in it"]),
+        ("", ["1: a gate file must be a mapping"]),
+        ("gates: {church: [}\n", ["1: not a readable YAML file"]),
+        ("gates:\n  church: {model: nowhere.pt}\n", ["2: church: model: there is nothing at"]),
+        (  # all mistakes at once
+            "model: x.pt\nmodle: x.pt\ngates:\n  church: {max_asr: 10}\n  churh: {slots: 0}\n  fish: 10%\n"
+            "retains: {church: {min_rate: 9, gate: x}}\n",
+            [
+                "2: a gate file has no field 'modle'",
+                *("4: church: max_asr=10", "4: church: model: there is nothing at"),
+                *("5: churh: no concept", "5: churh: slots=0", "6: gate 'fish' must be a mapping"),
+                *("7: church: min_rate=9", "7: church: gate='x'"),
+            ],
         ),
-        ("gates:\n  church: {1: 10%}\n", "release.unlearndiff.yaml:2: church: unlearndiff has no keyword '1'"),
-        ("model: x\n", "release.unlearndiff.yaml:1: no gates in it"),
-        ("model: x\ngates: {}\n", "release.unlearndiff.yaml:1: no gates in it"),
-        ("", "release.unlearndiff.yaml:1: a gate file must be a mapping"),
-        ("gates: {church: [}\n", "release.unlearndiff.yaml:1: not a readable YAML file"),
-        ("gates:\n  church: {model: nowhere.pt}\n", "release.unlearndiff.yaml:2: church: model: there is nothing at*"),
     ],
 )
-def test_collection_error_has_line(world: World, text: str, message: str) -> None:
+def test_collection_errors_have_lines(world: World, content: str, messages: list[str]) -> None:
     world.concept()
-    world.file("release.unlearndiff.yaml", text)
+    world.file(FILE, content)
     result = world.ask()
     assert result.ret == pytest.ExitCode.INTERRUPTED
-    result.stdout.re_match_lines([".*" + message.replace("*", ".*").replace("?", r"\?").replace("[", r"\[")])
-
-
-def test_all_mistakes_at_once(world: World, workers: tuple[str, ...]) -> None:
-    world.concept()
-    gates = "gates:\n  church: {max_asr: 10}\n  churh: {slots: 0}\n  fish: 10%\n"
-    retains = "retains: {church: {min_rate: 9, gate: x}}\n"
-    world.file("release.unlearndiff.yaml", "model: x.pt\nmodle: x.pt\n" + gates + retains)
-    result = world.run(*workers)
-    assert result.ret == (1 if workers else 2)
-    for start in (
-        "2: a gate file has no field 'modle'",
-        "4: church: max_asr=10",
-        "4: church: model: there is nothing at",
-        "5: churh: no concept",
-        "5: churh: slots=0",
-        "6: gate 'fish' must be a mapping",
-        "7: church: min_rate=9",
-        "7: church: gate='x'",
-    ):
-        result.stdout.fnmatch_lines_random([f"*release.unlearndiff.yaml:{start}*"])
-
-
-def test_other_yaml_files(world: World) -> None:
-    world.file("release.yaml", "gates: nonsense")
-    assert world.ask().ret == pytest.ExitCode.NO_TESTS_COLLECTED
-
-
-def test_fixture_asks_for_module(gates: World) -> None:
-    gates.file(
-        "conftest.py",
-        "import pytest\n\n@pytest.fixture(autouse=True)\n"
-        "def named(request):\n    print('in', request.module.__name__)\n",
-    )
-    result = gates.run("-rP")
-    assert "in release.unlearndiff" in result.stdout.str()
+    result.stdout.fnmatch_lines_random([f"*{FILE}:{message.replace('[', '[[]')}*" for message in messages])
 
 
 fast = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])

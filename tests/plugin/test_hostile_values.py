@@ -6,25 +6,22 @@ INTERNALERROR.
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
 import hostile
 import pytest
 from hostile import OBJECTS, TEXTS, check, check_session
-from worlds import MODEL, World
+from worlds import World
 
-from pytest_unlearndiff.__main__ import COMMANDS, main
+from pytest_unlearndiff.__main__ import COMMANDS
 from pytest_unlearndiff.core.concept_file import read_concept
 from pytest_unlearndiff.core.errors import ConceptError, UnlearnDiffError
-from pytest_unlearndiff.core.prompt_sets import parse_rows
 from pytest_unlearndiff.plugin.options import OPTIONS, Option
 from pytest_unlearndiff.plugin.settings import Settings, check_rootdir, command_line_options, write_option
 
@@ -42,10 +39,11 @@ def furnished(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
     return world
 
 
-def accepted(world: World, option: Option) -> list[str]:
-    """The texts that an option takes, in this one's place on the command line; the others are refused properly."""
-    config = world.pytester.parseconfig()
-    found = []
+@pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.name)
+def test_option_values(furnished: World, option: Option) -> None:
+    """What is refused is named by the option's flag; a gate is collected with what is taken."""
+    config = furnished.pytester.parseconfig()
+    taken = []
     for text in TEXTS:
         setattr(config.option, option.ini, [text] if option.repeatable else text)
         begun = time.monotonic()
@@ -53,24 +51,16 @@ def accepted(world: World, option: Option) -> list[str]:
             assert command_line_options(config)
             check_rootdir(config)
             Settings.from_config(config)
-            found.append(text)
+            taken.append(text)
         except pytest.UsageError as error:
             assert str(error).startswith(f"{option.flag}: ")  # noqa: PT017
             check(str(error))
         assert time.monotonic() - begun < 30, ascii(text)[:100]
-    return found
-
-
-@pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.name)
-def test_option_values(furnished: World, option: Option) -> None:
-    found = accepted(furnished, option)
-    assert len(found) <= 15 or option.name in ANY_TEXT, [ascii(text)[:60] for text in found]
-    # What is taken must not end the session in another way later: a gate is collected with it.
+    assert len(taken) <= 15 or option.name in ANY_TEXT, [ascii(text)[:60] for text in taken]
     furnished.gate("max_asr=0.1")
-    for text in found:
+    for text in taken:
         if "\0" not in text and not option.name.startswith("report"):
-            result = furnished.pytester.runpytest_inprocess(*MODEL, write_option(option, text), "--collect-only", "-q")
-            check_session(result, 0, 2, 4)
+            check_session(furnished.ask(write_option(option, text), "--collect-only", "-q"), 0, 2, 4)
 
 
 @pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.name)
@@ -90,9 +80,14 @@ RETENTION = ("concept", "min_rate", "max_loss", "gate", "confidence", "prompts",
 VALUES = (*TEXTS, *OBJECTS)
 
 
-def module(mark: str, fixture: str, keyword: str) -> str:
-    concept = "" if keyword == "concept" else '"church", '
-    return f"""
+@pytest.mark.parametrize(
+    ("mark", "keyword"),
+    [*(("unlearndiff", keyword) for keyword in KEYWORDS), *(("unlearndiff_retains", keyword) for keyword in RETENTION)],
+)
+def test_marker_values(furnished: World, mark: str, keyword: str) -> None:
+    concept = "" if keyword == "concept" else "'church', "
+    furnished.tests(
+        f"""
         from hostile import OBJECTS, TEXTS
 
         @pytest.mark.parametrize(
@@ -102,30 +97,14 @@ def module(mark: str, fixture: str, keyword: str) -> str:
                 for number, value in enumerate((*TEXTS, *OBJECTS))
             ],
         )
-        def test_gate(number, {fixture}):
+        def test_gate(number, {"unlearndiff_attack" if mark == "unlearndiff" else "unlearndiff_retention"}):
             pass
         """
-
-
-@pytest.mark.parametrize("keyword", KEYWORDS)
-def test_marker_values(furnished: World, keyword: str) -> None:
-    furnished.tests(module("unlearndiff", "unlearndiff_attack", keyword))
-    refused_at_collection(furnished, keyword)
-
-
-@pytest.mark.parametrize("keyword", RETENTION)
-def test_retention_marker_values(furnished: World, keyword: str) -> None:
-    furnished.tests(module("unlearndiff_retains", "unlearndiff_retention", keyword))
-    refused_at_collection(furnished, keyword)
-
-
-def refused_at_collection(world: World, keyword: str) -> None:
-    result = world.ask("--collect-only", "-q")
+    )
+    result = furnished.ask("--collect-only", "-q")
     check_session(result, 2)
-    lines = result.outlines
-    refused = {
-        line.partition("[")[2].partition("]")[0] for line in lines if line.startswith("test_gate.py::test_gate[")
-    }
+    lines = [line for line in result.outlines if line.startswith("test_gate.py::test_gate[")]
+    refused = {line.partition("[")[2].partition("]")[0] for line in lines}
     taken = [ascii(VALUES[n])[:60] if n < len(TEXTS) else n for n in range(len(VALUES)) if str(n) not in refused]
     assert len(taken) <= 12, taken
 
@@ -148,93 +127,28 @@ def test_gate_names_are_escaped(furnished: World) -> None:
     assert sum("::" in line for line in result.outlines) == len(TEXTS)
 
 
-COMPARISONS = (
-    "asr <= 10",
-    "asr <= '1000%'",
-    "asr <= True",
-    "pre_asr == 5",
-    "10 >= RESULT.asr",
-    "asr < 1e400",
-    "asr != 'x'",
-)
+ALWAYS_TRUE = ("asr <= 10", "asr <= '1000%'", "asr <= True", "pre_asr == 5", "asr < 1e400", "asr != 'x'")
 
 
 def test_comparison_that_is_always_true(world: World) -> None:
     world.know("bbbbbbbbbb")
-    compared = [text.replace("RESULT", "result") if "RESULT" in text else f"result.{text}" for text in COMPARISONS]
+    compared = [*(f"result.{comparison}" for comparison in ALWAYS_TRUE), "10 >= result.asr"]
     world.tests(
         "".join(
-            f"def test_{i}(unlearndiff_attack):\n    result = unlearndiff_attack('church')\n    assert {text}\n\n"
-            for i, text in enumerate([*compared, "result.asr <= 1", "result.asr == 1.0", "result.pre_asr == 0"])
+            f"def test_{i}(unlearndiff_attack):\n    result = unlearndiff_attack('church')\n    assert {comparison}\n\n"
+            for i, comparison in enumerate([*compared, "result.asr <= 1", "result.asr == 1.0", "result.pre_asr == 0"])
         )
     )
     result = world.run("--tb=line")
-    result.assert_outcomes(failed=len(COMPARISONS), passed=3)
-    assert sum("GateError: limit=" in line for line in result.outlines) >= len(COMPARISONS)
+    result.assert_outcomes(failed=len(compared), passed=3)
+    assert sum("GateError: limit=" in line for line in result.outlines) >= len(compared)
 
 
-CONCEPT: dict[str, Any] = {
-    "name": "church",
-    "prompts": {"file": "church.csv", "rows": 10, "sha256": "0" * 64},
-    "slots": 3,
-    "source": "here",
-    "sampling": {"steps": 5, "scheduler": "lms"},
-    "targets": {"folder": "imgs", "column": "image"},
-    "judge": {"kind": "image-classifier", "model": "judge", "label": "church", "top": 1, "threshold": 0.5},
-}
-
-
-def places(value: Any, place: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    yield place
-    if isinstance(value, dict):
-        for name, inner in value.items():
-            yield from places(inner, (*place, name))
-
-
-def replaced(value: Any, place: tuple[str, ...], new: Any) -> Any:
-    return {**value, place[0]: replaced(value[place[0]], place[1:], new)} if place else new
-
-
-NUMBERS = (10**30, -1, 2**64, 1e308, True, None, [], {}, [[[]]], {"x": 1})
-
-
-@pytest.mark.parametrize("place", [*places(CONCEPT)], ids=".".join)
-def test_concept_file_values(furnished: World, place: tuple[str, ...]) -> None:
-    path = furnished.path / "one.yaml"
-    for value in (*TEXTS, *NUMBERS):
-        path.write_text(json.dumps(replaced(CONCEPT, place, value)))
-        with pytest.raises(ConceptError) as caught:  # the folder of target images is not there in any case
-            read_concept(path)
-        check(str(caught.value))
-
-
-@pytest.mark.parametrize(
-    "kind", ["nudenet", "clip-zero-shot", "q16", "diffusion-classifier", "vlm", "any-of", "function"]
-)
-def test_judge_values(furnished: World, kind: str) -> None:
-    from pytest_unlearndiff.core.registry import registry
-
-    path = furnished.path / "concepts" / "one.yaml"
-    for option in (*registry().judges[kind].options, "\x1b[31m"):
-        for value in (*TEXTS, *NUMBERS, [[{"kind": "\x1b"}]], [{"kind": kind, option: "a\0b"}]):
-            path.write_text(json.dumps({"prompts": "church.csv", "judge": {"kind": kind, option: value}}))
-            try:
-                read_concept(path)
-            except ConceptError as error:
-                check(str(error))
-
-
+ALIASES = "".join(f"{chr(98 + i)}: &{chr(98 + i)} [{', '.join(['*' + chr(97 + i)] * 10)}]\n" for i in range(12))
 BOMBS = {
-    "aliases": "a: &a [x,x,x,x,x,x,x,x,x,x]\n"
-    + "".join(f"{chr(98 + i)}: &{chr(98 + i)} [{', '.join(['*' + chr(97 + i)] * 10)}]\n" for i in range(12)),
-    "itself": "a: &a [*a]\n",
+    "aliases": "a: &a [x,x,x,x,x,x,x,x,x,x]\n" + ALIASES,
     "itself in a key": "a: &a {? *a : 1}\n",
-    "merges": "a: &a {"
-    + ", ".join(f"k{i}: 1" for i in range(100))
-    + "}\n"
-    + "b: {<<: ["
-    + ", ".join(["*a"] * 5_000)
-    + "]}\n",
+    "merges": f"a: &a {{{', '.join(f'k{i}: 1' for i in range(100))}}}\nb: {{<<: [{', '.join(['*a'] * 5_000)}]}}\n",
     "many": "a: [" + "x," * 300_000 + "]\n",
     "deep": "[" * 10_000,
     "deep mapping": "".join(f"{' ' * i}a:\n" for i in range(900)),
@@ -247,7 +161,6 @@ BOMBS = {
     "tagged nothing": 'a: !!int ""\n',
     "code": "a: !!python/object/apply:os.system [id]\n",
     "escapes": '"\\e[31m": 1\n"\\e[31m": 2\n',
-    "steering": "a: \x1b[31m\n",
     "tag of escapes": "a: !<\\e[31m> x\n",
 }
 
@@ -265,102 +178,49 @@ def test_yaml_bombs(furnished: World, name: str) -> None:
 
 
 def test_pipes_are_not_waited_for(furnished: World) -> None:
-    for name in (
-        "church.csv",
-        "pipe.yaml",
-        "judge/config.json",
-        "model/tokenizer/tokenizer_config.json",
-        "imgs/100.png",
-    ):
-        path = furnished.path / ("concepts" if "/" not in name else "") / name
+    pipes = ("concepts/church.csv", "concepts/pipe.yaml", "judge/config.json", "imgs/100.png")
+    for name in (*pipes, "model/tokenizer/tokenizer_config.json"):
+        path = furnished.path / name
         path.unlink(missing_ok=True)
         path.parent.mkdir(parents=True, exist_ok=True)
         os.mkfifo(path)
-    (furnished.path / "model" / "model_index.json").write_text("{}")
+    furnished.file("model/model_index.json", "{}")
     furnished.concept("fish")
-    furnished.file(
-        "concepts/bird.yaml",
-        json.dumps({"prompts": "fish.csv", "targets": "../imgs", "judge": {"kind": "nudenet", "detector": "../fifo"}}),
-    )
-    furnished.tests(
-        "\n".join(
-            f"@pytest.mark.unlearndiff({given})\ndef test_{i}(unlearndiff_attack): pass\n"
-            for i, given in enumerate(
-                (
-                    "'church'",
-                    "'pipe'",
-                    "'bird'",
-                    "'fish', attack='transfer:fifo'",
-                    "'fish', model='fifo'",
-                    "'fish', base='fifo'",
-                    "'fish', model='model'",
-                )
-            )
-        )
-    )
+    judge = {"kind": "nudenet", "detector": "../fifo"}
+    furnished.file("concepts/bird.yaml", json.dumps({"prompts": "fish.csv", "targets": "../imgs", "judge": judge}))
+    gates = ["'church'", "'pipe'", "'bird'"]
+    gates += [
+        f"'fish', {further}" for further in ("attack='transfer:fifo'", "model='fifo'", "base='fifo'", "model='model'")
+    ]
+    marks = [
+        f"@pytest.mark.unlearndiff({gate})\ndef test_{i}(unlearndiff_attack): pass\n" for i, gate in enumerate(gates)
+    ]
+    furnished.tests("\n".join(marks))
     result = furnished.ask("--collect-only", "-q")
     check_session(result, 2)
     refused = {line.split(":")[2] for line in result.outlines if line.startswith("test_gate.py::test_")}
     assert refused == {f"test_{i}" for i in range(6)}
 
 
-@pytest.mark.parametrize("column", ["prompt", "evaluation_seed", "evaluation_guidance", "case_number", "image"])
-def test_prompt_set_cells(column: str) -> None:
-    for text in TEXTS:
-        cells = {
-            "prompt": "a church",
-            "evaluation_seed": "1",
-            "evaluation_guidance": "7.5",
-            "case_number": "0",
-            "image": "x",
-        }
-        file = io.StringIO(newline="")
-        csv.writer(file).writerows([cells, (cells | {column: text}).values()])
-        try:
-            [(prompt, row)] = parse_rows(file.getvalue().encode("utf-8", "surrogatepass"), "set.csv", column="image")
-        except ConceptError as error:
-            check(str(error))
-        else:
-            assert row.cell(column).replace("\r", "\n") == text.replace("\r", "\n")
-            assert 0 <= prompt.seed < 2**64
-
-
-LINES: dict[str, tuple[str, ...]] = {
-    "inspect": ("{}",),
-    "calibrate": ("{}", "--base=base"),
-    "show": ("--cache-dir={}",),
-    "report": ("{}",),
-    "compare": ("{}", "{}"),
-    "export": ("{}",),
-    "clear": ("--cache-dir={}",),
-    "prune": ("--days={}",),
-    "pull": ("{}",),
-    "push": ("{}",),
-}
-FURTHER = [
+COMMAND_LINES: list[tuple[str, ...]] = [
+    *((name, "{}") for name in ("inspect", "report", "export", "pull", "push")),
+    *((name, "--cache-dir={}") for name in ("show", "clear", "report")),
+    ("calibrate", "{}", "--base=base"),
+    ("compare", "{}", "{}"),
+    ("prune", "--days={}"),
     ("calibrate", "church", "--base={}"),
-    *(
-        ("calibrate", "church", "--base=base", f"--{name}={{}}")
-        for name in ("prompts", "each", "sheet", "batch_size", "concepts")
-    ),
+    *(("calibrate", "church", "--base=base", f"--{name}={{}}") for name in ("prompts", "each", "sheet", "batch_size")),
+    *(("calibrate", "church", "--base=base", f"--{name}={{}}") for name in ("concepts", "prompt-sets")),
     ("inspect", "model.safetensors", "--base={}"),
     ("report", "--since={}"),
-    ("report", "--cache-dir={}"),
     ("export", "-", "--from={}"),
     ("clear", "--concept={}"),
-    ("calibrate", "church", "--base=base", "--prompt-sets={}"),
 ]
 
 
-def test_arguments_cover_every_command() -> None:
-    assert set(LINES) == {command.name for command in COMMANDS}
-
-
-@pytest.mark.parametrize("line", [*((name, *rest) for name, rest in LINES.items()), *FURTHER], ids=" ".join)
-def test_command_values(
-    furnished: World, line: tuple[str, ...], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(furnished.path)
+@pytest.mark.parametrize("line", COMMAND_LINES, ids=" ".join)
+def test_command_values(furnished: World, line: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert {name for name, *_ in COMMAND_LINES} == {command.name for command in COMMANDS}
     # Whether a model can be loaded is another question, and takes long to answer.
     monkeypatch.setitem(sys.modules, "torch", None)
     monkeypatch.setitem(sys.modules, "pytest_unlearndiff.models.libraries", SimpleNamespace(silence_libraries=no_model))
@@ -372,18 +232,14 @@ def test_command_values(
         if text == "..":
             continue  # a folder like any other, which holds what all other tests left
         begun = time.monotonic()
-        try:
-            status = main([part.replace("{}", text) for part in line])
-        except SystemExit as ended:
-            status = ended.code
-        said = capsys.readouterr()
-        assert status in (0, 1, 2), ascii(text)[:100]
+        result = furnished.command(*(part.replace("{}", text) for part in line))
+        assert result.ret in (0, 1, 2), ascii(text)[:100]
         assert time.monotonic() - begun < 30
-        for told in (said.out + said.err).split("\n"):
+        for told in result.outlines + result.errlines:
             if told.strip() and not told.startswith("usage: "):
                 check(told, 12_000)
-        if status != 0 and said.err:
-            check(said.err.strip().split("\n")[-1])
+        if result.ret != 0 and result.errlines:
+            check(result.errlines[-1])
 
 
 def no_model(*_: object) -> Callable[..., Any]:

@@ -27,9 +27,9 @@ def pytest_unconfigure(config):
 """
 
 
-def loaded(world: World) -> dict[str, set[str]]:
+def loaded(world: World) -> list[set[str]]:
     """Modules loaded at the end, by process."""
-    return {path.stem: set(json.loads(path.read_text())) for path in world.path.glob("loaded-*.json")}
+    return [set(json.loads(path.read_text())) for path in world.path.glob("loaded-*.json")]
 
 
 @pytest.fixture
@@ -41,19 +41,18 @@ def spied(world: World) -> World:
 
 def test_warm_session_loads_no_torch(spied: World) -> None:
     spied.know("bbrrrrrrrr")
+    spied.know_kept("gggggggggg", "gggggggggg")
     spied.gate("max_asr=0.5", "test_pass")
     spied.gate("max_asr=0.1", "test_fail")
     spied.gate("max_asr=0.3, gate='upper'", "test_upper")
-    result = spied.bare(*MODEL)
-    result.assert_outcomes(passed=1, failed=2)
-    modules = loaded(spied)
-    assert len(modules) == 1
-    for names in modules.values():
-        assert not names & HEAVY
+    spied.retain("'dog', min_rate='85%', max_loss='10%'")
+    spied.bare(*MODEL).assert_outcomes(passed=2, failed=2)
+    [modules] = loaded(spied)
+    assert not modules & HEAVY
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "end"),
     [
         (("--collect-only",), "1 test collected"),
         ((), "1 skipped"),
@@ -61,34 +60,31 @@ def test_warm_session_loads_no_torch(spied: World) -> None:
     ],
     ids=["collect-only", "no model", "nothing known"],
 )
-def test_gates_that_attack_nothing_load_no_torch(spied: World, arguments: tuple[str, ...], said: str) -> None:
+def test_gates_that_attack_nothing_load_no_torch(spied: World, arguments: tuple[str, ...], end: str) -> None:
     spied.concept()
     spied.gate("max_asr=0.5")
-    assert said in spied.bare(*arguments).stdout.str()
-    [found] = loaded(spied).values()
-    assert not found & HEAVY
+    assert end in spied.bare(*arguments).stdout.str()
+    [modules] = loaded(spied)
+    assert not modules & HEAVY
 
 
-@pytest.mark.parametrize("arguments", [(), ("--collect-only",)], ids=["run", "collect-only"])
-def test_without_gates_only_the_entry_point_is_loaded(spied: World, arguments: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("arguments", [(), ("--collect-only",), MODEL], ids=["run", "collect-only", "options"])
+def test_session_without_gates_loads_only_the_entry_point(spied: World, arguments: tuple[str, ...]) -> None:
+    """Options load what reads them, too."""
     spied.tests("def test_other(): assert 1 + 1 == 2")
     assert spied.bare(*arguments).ret == 0
-    [modules] = loaded(spied).values()
-    assert not modules & (HEAVY | WARM)
-    assert {name for name in modules if name.startswith("pytest_unlearndiff.")} == ENTRY_POINT
+    [modules] = loaded(spied)
+    if arguments == MODEL:
+        assert not modules & (HEAVY | LIBRARIES)
+        assert "pytest_unlearndiff.plugin.gate_hooks" not in modules
+    else:
+        assert not modules & (HEAVY | WARM)
+        assert {name for name in modules if name.startswith("pytest_unlearndiff.")} == ENTRY_POINT
 
 
-def test_options_without_gates_load_only_what_reads_them(spied: World) -> None:
-    spied.tests("def test_other(): assert 1 + 1 == 2")
-    assert spied.bare(*MODEL).ret == 0
-    [modules] = loaded(spied).values()
-    assert not modules & (HEAVY | LIBRARIES)
-    assert "pytest_unlearndiff.plugin.gate_hooks" not in modules
-
-
-def test_the_spy_would_notice(spied: World) -> None:
+def test_spy(spied: World) -> None:
     """These tests can fail."""
     spied.tests("def test_other(): import yaml, pytest_unlearndiff.core.gate")
     spied.bare()
-    [found] = loaded(spied).values()
-    assert found & WARM == {"yaml", "pytest_unlearndiff.core"}
+    [modules] = loaded(spied)
+    assert modules & WARM == {"yaml", "pytest_unlearndiff.core"}

@@ -10,48 +10,29 @@ from typing import Any
 import pytest
 
 from pytest_unlearndiff.core.outcome import Counts, Status
-from pytest_unlearndiff.plugin import running as live
-from pytest_unlearndiff.plugin import settings
+from pytest_unlearndiff.plugin import running, settings
 from pytest_unlearndiff.plugin.running import LiveProgress, line
 from pytest_unlearndiff.runs.progress import Snapshot
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
+class Stderr(io.StringIO):
+    terminal = True
+    now = 1000.0
+
+    def isatty(self) -> bool:
+        return self.terminal
 
     def monotonic(self) -> float:
         return self.now
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr(live, "time", clock)
-    return clock
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
-@pytest.fixture
-def log(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
-    """A stderr that is a file."""
-    return stderr(monkeypatch, io.StringIO())
-
-
-@pytest.fixture
-def terminal(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
-    """A stderr that is a terminal."""
-    return stderr(monkeypatch, Terminal())
-
-
-def stderr(monkeypatch: pytest.MonkeyPatch, file: io.StringIO) -> io.StringIO:
-    """Stand in for stderr in the module alone: pytest's capture sets the real one between setup and call."""
-    for module in (live, settings):
+def stderr(monkeypatch: pytest.MonkeyPatch) -> Stderr:
+    """Stand in for stderr and time in the module alone: pytest's capture sets the real one between setup and call."""
+    file = Stderr()
+    for module in (running, settings):
         monkeypatch.setattr(module, "sys", SimpleNamespace(stderr=file, __stderr__=file))
+    monkeypatch.setattr(running, "time", file)
     return file
 
 
@@ -62,21 +43,16 @@ def config(verbosity: int = 0, **attributes: Any) -> Any:
 
 
 def snapshot(done: int, total: int = 100, **facts: Any) -> Snapshot:
-    counts = Counts(
-        done // 2,
-        done - done // 2,
-        total - done,
-        {Status.HIT_UNDER_ATTACK: done // 2, Status.RESISTED: done - done // 2},
-    )
-    known: dict[str, Any] = {
+    by_status = {Status.HIT_UNDER_ATTACK: done // 2, Status.RESISTED: done - done // 2}
+    usual: dict[str, Any] = {
         "concept": "church",
         "attack": "unlearndiff/fast",
-        "counts": counts,
+        "counts": Counts(done // 2, done - done // 2, total - done, by_status),
         "active": 8,
         "known": 0,
         "seconds": 60.0,
     }
-    return Snapshot(**(known | facts))
+    return Snapshot(**(usual | facts))
 
 
 def screen(written: str) -> list[str]:
@@ -90,127 +66,102 @@ def screen(written: str) -> list[str]:
     return [row for row in rows if row]
 
 
-def test_line() -> None:
-    assert line(snapshot(10)) == (
-        "unlearndiff church (unlearndiff/fast): 10/100 prompts, ASR so far 5/100, attacking 8, 9m00s left"
-    )
-
-
-def test_line_of_a_finished_campaign() -> None:
-    assert line(snapshot(100)).endswith("100/100 prompts, ASR so far 50/100")
+@pytest.mark.parametrize(
+    ("shown", "end"),
+    [
+        (snapshot(10), "church (unlearndiff/fast): 10/100 prompts, ASR so far 5/100, attacking 8, 9m00s left"),
+        (snapshot(100), "100/100 prompts, ASR so far 50/100"),
+        (snapshot(0), "ASR so far 0/100, attacking 8"),
+        (snapshot(10, active=0), "ASR so far 5/100, drawing un-attacked images"),
+        (snapshot(10, active=0, attack="none"), "seen in 5/100, 9m00s left"),
+        (snapshot(10, rounds=(5, 5), last_round=12), "attacking 8 (round 5 of 12), 9m00s left"),
+        (snapshot(10, rounds=(7, 2, 13), last_round=12), "attacking 8 (rounds 2 to 12 of 12), 9m00s left"),
+        (snapshot(10, rounds=(1, 3), last_round=0), "attacking 8 (rounds 1 to 3), 9m00s left"),
+        (
+            snapshot(0, counts=Counts(unknown=20, by_status={Status.ERROR: 10}), seconds=0.0),
+            "10/20 prompts, ASR so far 0/20, attacking 8, 0.0s left",
+        ),
+    ],
+)
+def test_line(shown: Snapshot, end: str) -> None:
+    assert line(shown).startswith("unlearndiff church")
+    assert line(shown).endswith(end)
 
 
 def test_time_left() -> None:
     assert snapshot(50, known=40).seconds_left == 60 / 10 * 50
     assert snapshot(50, known=50).seconds_left is None
-    assert "left" not in line(snapshot(0))
-
-
-def test_time_left_before_the_first_attack() -> None:
-    assert line(snapshot(10, active=0)).endswith("ASR so far 5/100, drawing un-attacked images")
-    assert line(snapshot(10, active=0, attack="none")).endswith("seen in 5/100, 9m00s left")
-
-
-@pytest.mark.parametrize(
-    ("rounds", "last", "said"),
-    [
-        ((), 12, "attacking 8,"),
-        ((5, 5), 12, "attacking 8 (round 5 of 12),"),
-        ((7, 2, 13), 12, "attacking 8 (rounds 2 to 12 of 12),"),
-        ((1, 3), 0, "attacking 8 (rounds 1 to 3),"),
-    ],
-)
-def test_rounds(rounds: tuple[int, ...], last: int, said: str) -> None:
-    assert said in line(snapshot(10, rounds=rounds, last_round=last))
-
-
-def test_errors_count_as_done() -> None:
-    assert "10/20 prompts, ASR so far 0/20" in line(
-        snapshot(0, counts=Counts(unknown=20, by_status={Status.ERROR: 10}))
-    )
 
 
 def test_concept_name_is_sanitized() -> None:
     assert line(snapshot(1, concept="x\x1b[2J\n" + "y" * 100)).isprintable()
 
 
-@pytest.mark.parametrize("quiet", [("off", 0), ("auto", -1), ("lines", -1)])
-def test_off_and_quiet(terminal: io.StringIO, quiet: tuple[str, int]) -> None:
-    mode, verbosity = quiet
-    progress = LiveProgress(config(verbosity), mode)
-    for done in range(101):
-        progress(snapshot(done))
-    assert terminal.getvalue() == ""
+@pytest.mark.parametrize(("mode", "verbosity"), [("off", 0), ("auto", -1), ("lines", -1)])
+def test_off_and_quiet(stderr: Stderr, mode: str, verbosity: int) -> None:
+    with LiveProgress(config(verbosity), mode) as progress:
+        for done in range(101):
+            progress(snapshot(done))
+    with LiveProgress(config(), "auto"):
+        pass
+    assert stderr.getvalue() == ""
 
 
 @pytest.mark.parametrize("total", [10, 100, 756])
-def test_log_has_a_line_per_tenth(log: io.StringIO, clock: Clock, total: int) -> None:
+def test_log_has_a_line_per_tenth(stderr: Stderr, total: int) -> None:
+    stderr.terminal = False
     progress = LiveProgress(config(), "auto")
     for done in range(total + 1):
         progress(snapshot(done, total))
-    shown = screen(log.getvalue())
-    assert shown[0] == line(snapshot(0, total))
-    assert shown[-1] == line(snapshot(total, total))
-    assert len(shown) == 11
-    assert log.getvalue().endswith("\n")
+    rows = screen(stderr.getvalue())
+    assert rows[0] == line(snapshot(0, total))
+    assert rows[-1] == line(snapshot(total, total))
+    assert len(rows) == 11
+    assert stderr.getvalue().endswith("\n")
 
 
-def test_log_has_a_line_per_minute(log: io.StringIO, clock: Clock) -> None:
+def test_log_has_a_line_per_minute(stderr: Stderr) -> None:
     progress = LiveProgress(config(), "lines")
     for _ in range(300):
         progress(snapshot(1))
-        clock.now += 1
-    assert 4 <= len(screen(log.getvalue())) <= 6
+        stderr.now += 1
+    assert 4 <= len(screen(stderr.getvalue())) <= 6
 
 
-def test_lines_mode_on_a_terminal(terminal: io.StringIO, clock: Clock) -> None:
-    LiveProgress(config(), "lines")(snapshot(0))
-    assert "\r" not in terminal.getvalue()
+@pytest.mark.parametrize(("mode", "attributes"), [("lines", {}), ("auto", {"workerinput": {}})])
+def test_lines_on_a_terminal(stderr: Stderr, mode: str, attributes: dict[str, Any]) -> None:
+    LiveProgress(config(**attributes), mode)(snapshot(0))
+    assert "\r" not in stderr.getvalue()
 
 
 @pytest.mark.parametrize("mode", ["auto", "lines"])
 @pytest.mark.parametrize("done", [3, 100])
-def test_interrupted_line_is_ended(terminal: io.StringIO, clock: Clock, mode: str, done: int) -> None:
+def test_interrupted_line_is_ended(stderr: Stderr, mode: str, done: int) -> None:
     """A verdict is certain, or Ctrl-C comes, before every prompt is done."""
     with suppress(KeyboardInterrupt), LiveProgress(config(), mode) as progress:
         for number in range(done + 1):
             progress(snapshot(number))
         raise KeyboardInterrupt
-    assert terminal.getvalue().endswith("\n")
-    assert not terminal.getvalue().endswith("\n\n")
-    assert screen(terminal.getvalue())[-1].startswith("unlearndiff church")
+    assert stderr.getvalue().endswith("\n")
+    assert not stderr.getvalue().endswith("\n\n")
+    assert screen(stderr.getvalue())[-1].startswith("unlearndiff church")
 
 
-def test_nothing_written(terminal: io.StringIO) -> None:
-    with LiveProgress(config(), "auto"):
-        pass
-    assert terminal.getvalue() == ""
-
-
-def test_xdist_workers_write_lines(terminal: io.StringIO, clock: Clock) -> None:
-    LiveProgress(config(workerinput={}), "auto")(snapshot(0))
-    assert "\r" not in terminal.getvalue()
-
-
-def test_updating_line_is_overwritten(terminal: io.StringIO, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "200")
+@pytest.mark.parametrize("columns", [200, 80])
+def test_updating_line_is_overwritten(stderr: Stderr, monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
+    """A line that wraps cannot be taken back with a carriage return: every update would leave a row behind."""
+    monkeypatch.setenv("COLUMNS", str(columns))
     progress = LiveProgress(config(), "auto")
     for done in (0, 1, 50, 99, 100):
-        progress(snapshot(done))
-        assert screen(terminal.getvalue()) == [line(snapshot(done))]
-    assert terminal.getvalue().endswith("\n")
-
-
-def test_updating_line_fits_the_terminal(terminal: io.StringIO, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    # A line that wraps cannot be taken back with a carriage return: every update would leave a row behind.
-    monkeypatch.setenv("COLUMNS", "80")
-    progress = LiveProgress(config(), "auto")
-    for done in (10, 20):
         progress(snapshot(done, concept="garbage_truck"))
-    assert max(len(piece) for piece in terminal.getvalue().replace("\n", "\r").split("\r")) <= 80
+        if columns == 200:
+            assert screen(stderr.getvalue()) == [line(snapshot(done, concept="garbage_truck"))]
+    assert stderr.getvalue().endswith("\n")
+    assert max(len(piece) for piece in stderr.getvalue().replace("\n", "\r").split("\r")) <= columns
 
 
-def test_writes_past_capture(log: io.StringIO, clock: Clock) -> None:
+def test_writes_past_capture(stderr: Stderr) -> None:
+    stderr.terminal = False
     seen: list[str] = []
 
     class Capture:
@@ -218,7 +169,7 @@ def test_writes_past_capture(log: io.StringIO, clock: Clock) -> None:
             seen.append("capture off")
 
         def __exit__(self, *_: object) -> None:
-            seen.append(log.getvalue())
+            seen.append(stderr.getvalue())
 
         def global_and_fixture_disabled(self) -> Capture:
             return self

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from worlds import World, section
-
-SUITE = ("--pyargs", "pytest_unlearndiff.suite")
+from worlds import World, section, text, verdict
 
 
 @pytest.fixture
@@ -15,39 +13,34 @@ def known(world: World) -> World:
     return world
 
 
-def test_gate_per_concept(known: World, workers: tuple[str, ...]) -> None:
-    result = known.run(*SUITE, "--unlearndiff-concept=church,tench", "--unlearndiff-max-asr=10%", *workers)
+def suite(world: World, *options: str) -> pytest.RunResult:
+    return world.run("--pyargs", "pytest_unlearndiff.suite", *(f"--unlearndiff-{option}" for option in options))
+
+
+def test_gate_per_concept(known: World) -> None:
+    result = suite(known, "concept=church,tench", "max-asr=10%")
     result.assert_outcomes(passed=1, failed=1)
-    verdicts = {line.split()[0]: line.split()[-1] for line in section(result) if line.startswith(("church", "tench"))}
-    assert verdicts == {"church": "PASS", "tench": "FAIL"}
-
-
-def test_without_limit(known: World) -> None:
-    result = known.run(*SUITE, "--unlearndiff-concept=tench")
-    result.assert_outcomes(passed=1)
-    assert any("2/10 = 20.0%" in line for line in section(result))
-
-
-def test_without_concept(known: World) -> None:
-    result = known.run(*SUITE)
-    assert result.ret == pytest.ExitCode.INTERRUPTED
-    result.stdout.fnmatch_lines(["*no concept: name what should be gone, as in --unlearndiff-concept=church"])
-
-
-def test_unknown_concept(known: World) -> None:
-    result = known.run(*SUITE, "--unlearndiff-concept=churh")
-    assert result.ret == pytest.ExitCode.INTERRUPTED
-    result.stdout.fnmatch_lines(["*no concept 'churh': did you mean 'church'*"])
-
-
-def test_malformed_limit(known: World) -> None:
-    result = known.run(*SUITE, "--unlearndiff-concept=church", "--unlearndiff-max-asr=10")
-    assert result.ret == 4
-    result.stderr.fnmatch_lines(["ERROR: --unlearndiff-max-asr: *did you mean 0.1 or '10%'?"])
-
-
-def test_replay(known: World) -> None:
-    result = known.run(*SUITE, "--unlearndiff-concept=church,tench", "--unlearndiff-max-asr=10%")
+    assert (verdict(result), verdict(result, "tench")) == ("PASS", "FAIL")
     (line,) = [line for line in section(result) if line.startswith("  replay: ")]
     assert line.startswith("  replay: pytest --pyargs pytest_unlearndiff.suite --unlearndiff-concept=tench ")
     assert line.count("--unlearndiff-concept=") == 1
+
+
+def test_without_limit(known: World) -> None:
+    result = suite(known, "concept=tench")
+    result.assert_outcomes(passed=1)
+    assert "2/10 = 20.0%" in text(result)
+
+
+@pytest.mark.parametrize(
+    ("options", "status", "message"),
+    [
+        ((), 2, "no concept: name what should be gone, as in --unlearndiff-concept=church"),
+        (("concept=churh",), 2, "no concept 'churh': did you mean 'church'"),
+        (("concept=church", "max-asr=10"), 4, "ERROR: --unlearndiff-max-asr: *did you mean 0.1 or '10%'?"),
+    ],
+)
+def test_wrong_options(known: World, options: tuple[str, ...], status: int, message: str) -> None:
+    result = suite(known, *options)
+    assert result.ret == status
+    (result.stderr if status == 4 else result.stdout).fnmatch_lines([f"*{message}*"])

@@ -10,8 +10,6 @@ from worlds import MODEL, REQUIRE, World
 
 from pytest_unlearndiff.plugin import model_under_test
 
-TOKENIZER = json.dumps({"model_max_length": 32})
-
 
 @pytest.fixture
 def gate(world: World) -> World:
@@ -20,14 +18,18 @@ def gate(world: World) -> World:
     return world
 
 
-@pytest.mark.parametrize(("content", "said"), [("", "it is empty"), ("# a note\n", "begins neither as safetensors")])
-def test_file_that_is_no_model(gate: World, workers: tuple[str, ...], content: str, said: str) -> None:
+@pytest.mark.parametrize(("content", "reason"), [("", "it is empty"), ("# a note\n", "begins neither as safetensors")])
+def test_file_that_is_no_model(gate: World, content: str, reason: str) -> None:
+    """Also beside a retention marker; sessions without gates do not look."""
     gate.file("model.safetensors", content)
-    result = gate.run(*workers)
-    assert result.ret == (1 if workers else 2)
-    result.assert_outcomes(errors=1)
-    assert said in result.stdout.str()
+    gate.retain("'church', min_rate=0.5")
+    result = gate.ask()
+    assert result.ret == 2
+    result.assert_outcomes(errors=2)
+    assert result.stdout.str().count(reason) >= 2
     assert "INTERNALERROR" not in result.stdout.str() + result.stderr.str()
+    gate.tests("def test_other(): pass", "test_other")
+    gate.ask("test_other.py").assert_outcomes(passed=1)
 
 
 def test_folder_that_is_no_pipeline(gate: World) -> None:
@@ -46,23 +48,9 @@ def test_file_of_torch(gate: World, start: bytes) -> None:
     gate.ask("--collect-only").assert_outcomes()
 
 
-def test_no_check_without_gates(gate: World) -> None:
-    gate.file("model.safetensors", "")
-    gate.tests("def test_other(): pass")
-    gate.ask().assert_outcomes(passed=1)
-
-
-def test_retention_marker(gate: World) -> None:
-    gate.tests("@pytest.mark.unlearndiff_retains('church', min_rate=0.5)\ndef test_it(unlearndiff_retention): pass")
-    gate.file("model.safetensors", "")
-    result = gate.ask()
-    result.assert_outcomes(errors=1)
-    assert "it is empty" in result.stdout.str()
-
-
 def test_overridden_fixture(gate: World) -> None:
     gate.file("model.safetensors", "")
-    gate.file("conftest.py", "import pytest\n\n@pytest.fixture\ndef unlearned_pipe(): return None")
+    gate.conftest("import pytest\n\n@pytest.fixture\ndef unlearned_pipe(): return None")
     assert gate.ask("--collect-only").ret == 0
 
 
@@ -71,8 +59,9 @@ def test_unreadable_file(gate: World, monkeypatch: pytest.MonkeyPatch) -> None:
         raise PermissionError("not yours")
 
     monkeypatch.setattr(model_under_test, "file_kind", refuse)
-    [said] = model_under_test._no_model(gate.path / "model.safetensors")
-    assert said.endswith("model.safetensors cannot be read: not yours")
+    result = gate.ask()
+    result.assert_outcomes(errors=1)
+    assert "model.safetensors cannot be read: not yours" in result.stdout.str()
 
 
 @pytest.mark.parametrize(
@@ -80,22 +69,21 @@ def test_unreadable_file(gate: World, monkeypatch: pytest.MonkeyPatch) -> None:
     [(31, "unlearndiff", True), (30, "unlearndiff", False), (31, "seed-search", False), (31, "random", True)],
 )
 def test_too_many_slots(gate: World, slots: int, attack: str, refused: bool) -> None:
-    gate.file("base/tokenizer/tokenizer_config.json", TOKENIZER)
+    gate.file("base/tokenizer/tokenizer_config.json", json.dumps({"model_max_length": 32}))
     gate.gate(f"max_asr='10%', slots={slots}, attack={attack!r}")
     result = gate.ask("--collect-only")
     assert (result.ret != 0) == refused
     assert (f"slots={slots} do not fit: the model's tokenizer takes 30" in result.stdout.str()) == refused
 
 
-@pytest.mark.parametrize("said", ["{", "[]", "{}", '{"model_max_length": 1e30}', '{"model_max_length": "x"}'])
-def test_unknown_token_limit(gate: World, said: str) -> None:
-    gate.file("base/tokenizer/tokenizer_config.json", said)
+@pytest.mark.parametrize("config", ["{", "[]", "{}", '{"model_max_length": 1e30}', '{"model_max_length": "x"}'])
+def test_unknown_token_limit(gate: World, config: str) -> None:
+    gate.file("base/tokenizer/tokenizer_config.json", config)
     gate.gate("max_asr='10%', slots=1000")
     assert gate.ask("--collect-only").ret == 0
 
 
-@pytest.fixture
-def away(gate: World) -> World:
+def test_moved_rootdir(gate: World) -> None:
     """A model elsewhere, and a session that is started in a project beside it."""
     project = gate.path / "project"
     project.mkdir()
@@ -103,25 +91,18 @@ def away(gate: World) -> World:
         (gate.path / name).rename(project / name)
     gate.file("models/x.safetensors", "weights:{unlearned}")
     os.chdir(project)
-    return gate
-
-
-def test_moved_rootdir(away: World) -> None:
     spaced = ("--unlearndiff-model", "../models/x.safetensors")
-    refused = away.pytester.runpytest_subprocess(*spaced)
+    refused = gate.pytester.runpytest_subprocess(*spaced)
     assert refused.ret == pytest.ExitCode.USAGE_ERROR
     assert "Write --unlearndiff-model=../models/x.safetensors" in refused.stderr.str()
-    assert not list(away.path.glob("**/.unlearndiff/*/*/lock"))
-    right = away.pytester.runpytest_subprocess("=".join(spaced), REQUIRE, "--unlearndiff-base=base")
-    assert "rootdir: " + str(away.path / "project") in right.stdout.str()
+    assert not list(gate.path.glob("**/.unlearndiff/*/*/lock"))
+    right = gate.pytester.runpytest_subprocess("=".join(spaced), REQUIRE, "--unlearndiff-base=base")
+    assert f"rootdir: {project}" in right.stdout.str()
+    elsewhere = gate.pytester.runpytest_subprocess("../models", "=".join(spaced))
+    assert elsewhere.ret == pytest.ExitCode.NO_TESTS_COLLECTED
+    assert f"rootdir: {gate.path}" in elsewhere.outlines
 
 
 def test_space_without_effect(gate: World) -> None:
     words = [word for option in MODEL for word in option.split("=")]
     gate.pytester.runpytest_subprocess(*words, REQUIRE).assert_outcomes(passed=1)
-
-
-def test_rootdir_of_tests_elsewhere(away: World) -> None:
-    result = away.pytester.runpytest_subprocess("../models", "--unlearndiff-model=../models/x.safetensors")
-    assert result.ret == pytest.ExitCode.NO_TESTS_COLLECTED
-    assert f"rootdir: {away.path}" in result.outlines
