@@ -63,12 +63,6 @@ def world(pytester: pytest.Pytester) -> World:
     return World(pytester)
 
 
-@pytest.fixture
-def workers() -> tuple[str, ...]:
-    """No arguments: sessions with workers of pytest-xdist are tested in ``plugin/test_xdist.py``."""
-    return ()
-
-
 def _tiny_victim(seed: int) -> DiffusionModel:
     # Imported here, since most of these tests do without torch.
     from tiny import tiny_pipeline
