@@ -6,9 +6,11 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from .cli import calibrate, export, inspect, report, store
 from .core.errors import UnlearnDiffError
+from .core.untrusted import printable
 
 COMMANDS = (
     *inspect.COMMANDS, *calibrate.COMMANDS, *report.COMMANDS, *export.COMMANDS, *store.COMMANDS
@@ -16,6 +18,14 @@ COMMANDS = (
 
 _TORCH_EXTRA = ("diffusers", "PIL", "safetensors", "torch", "transformers")
 """Modules that the extra ``torch`` installs."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Parser whose errors a terminal shows as they are: argparse repeats unknown arguments without quotes."""
+
+    def error(self, message: str) -> NoReturn:
+        """Escape a message, print it after the usage, and exit with status 2."""
+        super().error(printable(message, 2_000))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -27,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         Exit status: 0 for success, 1 if the command's answer is no or it failed, 2 for a wrong command line.
     """
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="python -m pytest_unlearndiff",
         description=__doc__.split(": ")[1],
         epilog="exit status: 0 for success, 1 if the answer is no or the command failed, 2 for a wrong command line",

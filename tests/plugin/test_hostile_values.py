@@ -209,12 +209,13 @@ COMMAND_LINES: list[tuple[str, ...]] = [
     ("compare", "{}", "{}"),
     ("prune", "--days={}"),
     ("calibrate", "church", "--base={}"),
-    *(("calibrate", "church", "--base=base", f"--{name}={{}}") for name in ("prompts", "each", "sheet", "batch_size")),
+    *(("calibrate", "church", "--base=base", f"--{name}={{}}") for name in ("prompts", "each", "sheet", "batch-size")),
     *(("calibrate", "church", "--base=base", f"--{name}={{}}") for name in ("concepts", "prompt-sets")),
     ("inspect", "model.safetensors", "--base={}"),
     ("report", "--since={}"),
     ("export", "-", "--from={}"),
     ("clear", "--concept={}"),
+    ("clear", "--no-such-option={}"),
 ]
 
 

@@ -333,8 +333,13 @@ class World:
     def command(self, *arguments: str) -> pytest.RunResult:
         """Run ``python -m pytest_unlearndiff`` in this process."""
         with redirect_stdout(io.StringIO()) as out, redirect_stderr(io.StringIO()) as err:
-            status = main(list(arguments))
-        return pytest.RunResult(status, out.getvalue().splitlines(), err.getvalue().splitlines(), 0)
+            try:
+                status = main(list(arguments))
+            except SystemExit as ended:  # of argparse
+                status = int(ended.code or 0)
+        # Every other line end stays for those who look for it.
+        lines = [file.getvalue().removesuffix("\n").split("\n") if file.getvalue() else [] for file in (out, err)]
+        return pytest.RunResult(status, *lines, 0)
 
     def read(self, name: str) -> str:
         """The text of a file here."""
