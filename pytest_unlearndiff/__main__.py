@@ -25,7 +25,7 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Escape a message, print it after the usage, and exit with status 2."""
-        super().error(printable(message, 2_000))
+        super().error(printable(message, 1_000))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
