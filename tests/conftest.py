@@ -37,7 +37,18 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 _LOADED_ONCE = {
-    *("PIL", "accelerate", "diffusers", "huggingface_hub", "numpy", "peft", "safetensors", "scipy", "tokenizers"),
+    *(
+        "PIL",
+        "accelerate",
+        "diffusers",
+        "fsspec",
+        "huggingface_hub",
+        "numpy",
+        "peft",
+        "safetensors",
+        "scipy",
+        "tokenizers",
+    ),
     *("pytest_unlearndiff", "torch", "torchvision", "transformers", "zope", "readline"),
 }
 """Packages that cannot be imported twice in a process, or only slowly: sessions in this process share them."""

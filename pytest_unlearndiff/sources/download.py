@@ -8,31 +8,25 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from ..core.errors import ModelError, redact_url, wrap_access_errors
-from ..core.untrusted import find_path, printable
-from ..store.files import METADATA_BYTES, read_regular
+from ..core.errors import ConceptError, ModelError, redact_url, wrap_access_errors
+from ..core.prompt_sets import has_sha256
+from ..core.untrusted import CSV_BYTES, find_path, printable
+from ..store.files import METADATA_BYTES, mark_as_cache, read_regular, write_atomically
 from ..store.key import SETTLE_NS, digest
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
-
-
-import re
-from contextlib import suppress
-
-from ..core.errors import ConceptError
-from ..core.prompt_sets import has_sha256
-from ..core.untrusted import CSV_BYTES
-from ..store.files import mark_as_cache, write_atomically
 
 FileInfos = Mapping[str, Mapping[str, Any]]
 """Facts that fsspec tells of every file, by its path relative to the URL; an empty path stands for the URL itself."""

@@ -44,7 +44,7 @@ def test_missing_torch_names_the_extra(world: World) -> None:
 
 def test_missing_own_module_is_raised(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "pytest_unlearndiff.models.libraries", None)
-    with pytest.raises(ModuleNotFoundError, match="silence"):
+    with pytest.raises(ModuleNotFoundError, match="libraries"):
         main(["inspect", str(tmp_path)])
 
 
