@@ -8,6 +8,7 @@ write, or ``base``.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -90,7 +91,14 @@ def others(args: argparse.Namespace) -> list[str]:
     return words if args.concept in STYLES else [word for word in words if word in OBJECTS]
 
 
-def rates(args: argparse.Namespace) -> dict[str, float]:
+def draw_victim(args: argparse.Namespace, prompts: list[str]) -> torch.Tensor:
+    """Draw prompts with the victim that the options name."""
+    return draw(load_victim(args.victim, args.model), prompts, args.seed)
+
+
+def rates(
+    args: argparse.Namespace, draw_prompts: Callable[[argparse.Namespace, list[str]], torch.Tensor] = draw_victim
+) -> dict[str, float]:
     """For the concept and each other word, the share of pictures in which the judges see it."""
     rows = [(args.concept, s) for s in scenes(args.concept, args.prompts, args.objects, "")]
     rows += [(name, s) for name in args.aliases for s in scenes(args.concept, args.each, args.objects, "")]
@@ -99,7 +107,7 @@ def rates(args: argparse.Namespace) -> dict[str, float]:
     for word, (noun, style, colour) in rows:
         text = f"a {word if word in args.aliases else noun} in {style} style on a {colour} background"
         prompts.append(f"{args.prefix} {text}".strip() if word == args.concept else text)
-    pictures = draw(load_victim(args.victim, args.model), prompts, args.seed)
+    pictures = draw_prompts(args, prompts)
     seen = {kind: judge(args.judges, kind, pictures) for kind in ("object", "style")}
     hits: dict[str, list[bool]] = {}
     for n, (word, (noun, style, _)) in enumerate(rows):
@@ -115,13 +123,17 @@ def kept(victim: Path, concept: str, each: int) -> float:
     return sum(shares[word] for word in others(args)) / len(others(args))
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Draw, judge and print."""
-    args = options().parse_args(argv)
-    shares = rates(args)
+def show(args: argparse.Namespace, shares: dict[str, float]) -> None:
+    """Print the shares on one line."""
     mean = sum(shares[word] for word in others(args)) / len(others(args))
     print(f"{args.victim}: pre-ASR {shares[args.concept]:.0%} of {args.prompts}, others kept {mean:.0%}", end=" | ")
     print(", ".join(f"{w} {shares[w]:.0%}" for w in shares if w != args.concept))
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Draw, judge and print."""
+    args = options().parse_args(argv)
+    show(args, rates(args))
 
 
 if __name__ == "__main__":

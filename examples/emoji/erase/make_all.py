@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import shlex
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import ac
@@ -80,26 +81,33 @@ def done(path: Path) -> bool:
     return path.is_file() or any((path / part).is_file() for part in ("delta.bin", "config.json", "model_index.json"))
 
 
-def main() -> None:
-    """Make what is missing, one line a victim."""
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    p.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(VICTIMS)} (default: all)")
-    p.add_argument("--model", type=Path, default=MODEL, help="folder of the base pipeline")
-    p.add_argument("--out", type=Path, default=ERASED, help="folder of the victims")
+def make(
+    victims: dict[str, tuple[str, str]], erasers: dict[str, Callable[[list[str]], None]], *, model: Path, out: Path
+) -> None:
+    """Make those of ``victims`` that are missing; the command line may name some, and other folders."""
+    p = argparse.ArgumentParser(formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    p.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(victims)} (default: all)")
+    p.add_argument("--model", type=Path, default=model, help="folder of the base pipeline")
+    p.add_argument("--out", type=Path, default=out, help="folder of the victims")
     p.add_argument("--force", action="store_true", help="make those too that exist")
     args = p.parse_args()
-    if unknown := set(args.names) - set(VICTIMS):
+    if unknown := set(args.names) - set(victims):
         p.error(f"no such victim: {', '.join(sorted(unknown))}")
-    names = args.names or list(VICTIMS)
+    names = args.names or list(victims)
     for number, name in enumerate(names, 1):
         label, out = f"[{number}/{len(names)}] {name}", args.out / name
         if done(out) and not args.force:
             print(label, "exists", flush=True)
             continue
-        eraser, options = VICTIMS[name]
+        eraser, options = victims[name]
         start = time.monotonic()
-        ERASERS[eraser]([*shlex.split(options), "--model", str(args.model), "--out", str(out)])
+        erasers[eraser]([*shlex.split(options), "--model", str(args.model), "--out", str(out)])
         print(label, f"made in {time.monotonic() - start:.0f} s", flush=True)
+
+
+def main() -> None:
+    """Make what is missing, one line a victim."""
+    make(VICTIMS, ERASERS, model=MODEL, out=ERASED)
 
 
 if __name__ == "__main__":

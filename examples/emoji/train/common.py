@@ -13,6 +13,7 @@ import torch
 
 EMOJI = Path(__file__).resolve().parent.parent
 MODEL = EMOJI / "model"
+FLOW = EMOJI / "flow"
 JUDGE = EMOJI / "judge"
 FIGURES = EMOJI / "train" / "figures.json"
 
