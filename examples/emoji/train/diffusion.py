@@ -99,6 +99,13 @@ class Ema:
         torch._foreach_lerp_(self.shadow, [p.detach() for p in parameters], 1 - decay)
 
     @torch.no_grad()
+    def restart(self, parameters: list[torch.nn.Parameter], some: set[torch.nn.Parameter]) -> None:
+        """Begin the average of some of the parameters anew."""
+        for parameter, value in zip(parameters, self.shadow, strict=True):
+            if parameter in some:
+                value.copy_(parameter)
+
+    @torch.no_grad()
     def copy_to(self, parameters: list[torch.nn.Parameter]) -> None:
         """Overwrite the parameters with their average."""
         for parameter, value in zip(parameters, self.shadow, strict=True):

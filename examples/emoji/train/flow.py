@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from autoencoder import encode as encode_pictures
 from catalog import COLOURS, OBJECTS, STYLES
 from common import (
@@ -50,8 +51,12 @@ BATCH = 32
 CAPTIONS = 4
 CHECKPOINT_SECONDS = 120
 DEFAULT_T5_LENGTH = 256
-EMPTY = 0.1
-EMPTY_ONE = 0.15
+# From this step on T5 says what the CLIP-style encoders say, and the transformer has to read each of them alone.
+ALIGN_STEP = 2_700
+# Probability of the empty prompt for all encoders, and for each alone; before ALIGN_STEP and after it (the latter is
+# that of Stable Diffusion 3).
+EMPTY = (0.1, 0.0)
+EMPTY_ONE = (0.15, 0.464)
 EXAMPLES = 24_576
 LEARNING_RATE = 2e-3
 SHIFT = 3.0
@@ -163,26 +168,85 @@ def encode_ids(
     second = pipe.text_encoder_2(clip_2, output_hidden_states=True)
     third = pipe.text_encoder_3(t5).last_hidden_state
     states = torch.cat([first.hidden_states[-2], second.hidden_states[-2]], -1)
-    states = torch.nn.functional.pad(states, (0, third.shape[-1] - states.shape[-1]))
+    states = F.pad(states, (0, third.shape[-1] - states.shape[-1]))
     return torch.cat([states, third], 1), torch.cat([first.text_embeds, second.text_embeds], -1)
 
 
 def draw_text(
-    data: dict[str, torch.Tensor], pick: torch.Tensor, empty: dict[str, torch.Tensor], generator: torch.Generator
+    data: dict[str, torch.Tensor],
+    pick: torch.Tensor,
+    empty: dict[str, torch.Tensor],
+    generator: torch.Generator,
+    *,
+    aligned: bool,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Draw captions of the picked pictures, as ids for each encoder.
 
-    All encoders get the empty prompt in EMPTY of the cases, for guidance, and each of them alone in EMPTY_ONE, so that
-    the transformer learns to read every one of them.
+    All encoders get the empty prompt in EMPTY of the cases, for guidance, and each of them in EMPTY_ONE, so that the
+    transformer learns to read every one of them.
     """
     size = (len(pick), 1)
     which = torch.randint(CAPTIONS, (len(pick),), generator=generator)
-    all_empty = torch.rand(size, generator=generator) < EMPTY
+    all_empty = torch.rand(size, generator=generator) < EMPTY[aligned]
     texts = []
     for name in ("clip", "clip", "t5"):
-        dropped = all_empty | (torch.rand(size, generator=generator) < EMPTY_ONE)
+        dropped = all_empty | (torch.rand(size, generator=generator) < EMPTY_ONE[aligned])
         texts.append(torch.where(dropped, empty[name], data[name][pick, which].long()))
     return texts[0], texts[1], texts[2]
+
+
+def word_ends(tokenizer: Any, ids: list[int], *, clip: bool) -> list[int]:
+    """Find the positions at which words end, and after them that of the end token."""
+    tokens = tokenizer.convert_ids_to_tokens(ids)
+    end = tokens.index(tokenizer.eos_token) if tokenizer.eos_token in tokens else len(tokens) - 1
+    if clip:
+        return [*(n for n in range(end) if tokens[n].endswith("</w>")), end]
+    starts = [n for n in range(end) if tokens[n].startswith("\N{LOWER ONE EIGHTH BLOCK}")]
+    return [*(n - 1 for n in starts[1:]), *([end - 1] if starts else []), end]
+
+
+def align_t5(pipe: StableDiffusion3Pipeline, data: dict[str, torch.Tensor], args: Any, *, steps: int = 1_500) -> None:
+    """Train T5 to say at the end of each word, and in its padding, what the CLIP-style encoders say there.
+
+    A transformer that learned to read those understands T5 at once; by itself it would never begin to listen.
+    """
+    clip, t5 = data["clip"].flatten(0, 1).long(), data["t5"].flatten(0, 1).long()
+    embedding = pipe.text_encoder_3.get_input_embeddings().weight
+    rest = [p for p in pipe.text_encoder_3.parameters() if p is not embedding]
+    # Embeddings of T5 are larger than weights of its layers by an order of magnitude, and have as far to go.
+    groups = [{"params": [embedding], "rate": 2e-2}, {"params": rest, "rate": 2e-3}]
+    optimiser = torch.optim.AdamW(groups, weight_decay=0.0)
+    # Differences count as much as the transformer sees of them.
+    project = pipe.transformer.context_embedder.requires_grad_(False)
+    bar = tqdm(range(steps), desc="align", mininterval=10)
+    for step in bar:
+        pick = torch.randint(len(clip), (BATCH,), generator=step_generator(args.seed + 1, step))
+        with torch.no_grad():
+            first = pipe.text_encoder(clip[pick], output_hidden_states=True).hidden_states[-2]
+            second = pipe.text_encoder_2(clip[pick], output_hidden_states=True).hidden_states[-2]
+        states = torch.cat([first, second], -1)
+        rows, sources, targets = [], [], []
+        for row, n in enumerate(pick.tolist()):
+            a = word_ends(pipe.tokenizer, clip[n].tolist(), clip=True)
+            b = word_ends(pipe.tokenizer_3, t5[n].tolist(), clip=False)
+            if len(a) == len(b):
+                padding = t5.shape[1] - 1 - b[-1]
+                rows += [row] * (len(a) + padding)
+                sources += a + [a[-1]] * padding
+                targets += b + list(range(b[-1] + 1, t5.shape[1]))
+        wanted = states[rows, sources]
+        if step == 0:
+            # T5's last layer scales every feature; CLIP's are an order of magnitude larger, some of them by two.
+            pipe.text_encoder_3.encoder.final_layer_norm.weight.data.copy_(wanted.square().mean(0).sqrt())
+        heard = pipe.text_encoder_3(t5[pick]).last_hidden_state[rows, targets]
+        loss = F.mse_loss(project(heard), project(wanted)) / project(wanted).var(0).mean()
+        for group in optimiser.param_groups:
+            group["lr"] = group["rate"] * cosine(step, steps)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        bar.set_postfix(loss=f"{loss.item():.4f}", refresh=False)
+    project.requires_grad_(True)
 
 
 def draw_times(count: int, generator: torch.Generator) -> torch.Tensor:
@@ -212,14 +276,17 @@ def train(args: Any) -> None:
     last_saved = time.monotonic()
     bar = tqdm(range(start, args.steps), initial=start, total=args.steps, desc="flow", mininterval=10)
     for step in bar:
+        if step == ALIGN_STEP:
+            align_t5(pipe, data, args)
+            average.restart(parameters, set(pipe.text_encoder_3.parameters()))
         generator = step_generator(args.seed, step)
         pick = torch.randint(len(latents), (BATCH,), generator=generator)
         x0, noise = latents[pick], torch.randn((BATCH, *latents.shape[1:]), generator=generator)
         sigma = draw_times(BATCH, generator)
-        clip, clip_2, t5 = draw_text(data, pick, empty, generator)
+        clip, clip_2, t5 = draw_text(data, pick, empty, generator, aligned=step >= ALIGN_STEP)
         if step % 25 == 0:
             # Padding that the pipeline's call adds by default, so that it draws well without options too.
-            t5 = torch.nn.functional.pad(t5, (0, DEFAULT_T5_LENGTH - t5.shape[1]))
+            t5 = F.pad(t5, (0, DEFAULT_T5_LENGTH - t5.shape[1]))
         share = sigma[:, None, None, None]
         with torch.autocast("cpu", torch.bfloat16):
             states, pooled = encode_ids(pipe, clip, clip_2, t5)
@@ -286,7 +353,7 @@ def follows_prompts(pipe: StableDiffusion3Pipeline, per_object: int, **call: Any
 
 def main() -> None:
     """Train, save the pipeline in half precision, and record how often it draws what the prompt says."""
-    p = parser(__doc__, steps=5_000)
+    p = parser(__doc__, steps=4_500)
     p.add_argument("--threads", type=int, default=2, help="threads of this process")
     p.add_argument("--train-only", action="store_true", help="write checkpoints only")
     p.add_argument("--save", action="store_true", help="train no further, save the last checkpoint")
