@@ -52,7 +52,7 @@ CAPTIONS = 4
 CHECKPOINT_SECONDS = 120
 DEFAULT_T5_LENGTH = 256
 # From this step on T5 says what the CLIP-style encoders say, and the transformer has to read each of them alone.
-ALIGN_STEP = 2_700
+ALIGN_STEP = 3994
 # Probability of the empty prompt for all encoders, and for each alone; before ALIGN_STEP and after it (the latter is
 # that of Stable Diffusion 3).
 EMPTY = (0.1, 0.0)
@@ -205,43 +205,65 @@ def word_ends(tokenizer: Any, ids: list[int], *, clip: bool) -> list[int]:
     return [*(n - 1 for n in starts[1:]), *([end - 1] if starts else []), end]
 
 
-def align_t5(pipe: StableDiffusion3Pipeline, data: dict[str, torch.Tensor], args: Any, *, steps: int = 1_500) -> None:
+def aligned_pairs(
+    pipe: StableDiffusion3Pipeline, clip: torch.Tensor, t5: torch.Tensor, *, padding: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Pair positions of T5 with states (M, 192) of the CLIP-style encoders: word ends, the end and some padding.
+
+    Returns the captions' rows, T5's positions and the states.
+    """
+    with torch.no_grad():
+        first = pipe.text_encoder(clip, output_hidden_states=True).hidden_states[-2]
+        second = pipe.text_encoder_2(clip, output_hidden_states=True).hidden_states[-2]
+    rows, sources, targets = [], [], []
+    for row, (clip_ids, t5_ids) in enumerate(zip(clip.tolist(), t5.tolist(), strict=True)):
+        a = word_ends(pipe.tokenizer, clip_ids, clip=True)
+        b = word_ends(pipe.tokenizer_3, t5_ids, clip=False)
+        if len(a) == len(b):
+            after = list(range(b[-1] + 1, t5.shape[1]))[:padding]
+            rows += [row] * (len(a) + len(after))
+            sources += a + [a[-1]] * len(after)
+            targets += b + after
+    states = torch.cat([first, second], -1)[rows, sources]
+    return torch.tensor(rows), torch.tensor(targets), states
+
+
+@torch.no_grad()
+def initialise_t5(pipe: StableDiffusion3Pipeline, clip: torch.Tensor, t5: torch.Tensor) -> None:
+    """Make T5 a table of the mean states that the CLIP-style encoders have where its tokens end words."""
+    stack, table = pipe.text_encoder_3.encoder, pipe.text_encoder_3.get_input_embeddings().weight
+    sums, counts = torch.zeros_like(table), torch.zeros(len(table), 1)
+    for part, ids in zip(clip.split(256), t5.split(256), strict=True):
+        rows, positions, states = aligned_pairs(pipe, part, ids, padding=2)
+        sums.index_add_(0, ids[rows, positions], states)
+        counts.index_add_(0, ids[rows, positions], torch.ones(len(rows), 1))
+    seen = counts[:, 0] > 0
+    scale = (sums[seen] / counts[seen]).square().mean(0).sqrt()
+    stack.final_layer_norm.weight.copy_(scale)
+    table[seen] = sums[seen] / counts[seen] / scale
+    for block in stack.block:
+        block.layer[0].SelfAttention.o.weight.zero_()
+        block.layer[1].DenseReluDense.wo.weight.zero_()
+
+
+def align_t5(pipe: StableDiffusion3Pipeline, data: dict[str, torch.Tensor], args: Any, *, steps: int = 1_000) -> None:
     """Train T5 to say at the end of each word, and in its padding, what the CLIP-style encoders say there.
 
     A transformer that learned to read those understands T5 at once; by itself it would never begin to listen.
     """
     clip, t5 = data["clip"].flatten(0, 1).long(), data["t5"].flatten(0, 1).long()
-    embedding = pipe.text_encoder_3.get_input_embeddings().weight
-    rest = [p for p in pipe.text_encoder_3.parameters() if p is not embedding]
-    # Embeddings of T5 are larger than weights of its layers by an order of magnitude, and have as far to go.
-    groups = [{"params": [embedding], "rate": 2e-2}, {"params": rest, "rate": 2e-3}]
-    optimiser = torch.optim.AdamW(groups, weight_decay=0.0)
+    some = torch.randperm(len(clip), generator=step_generator(args.seed + 1, 0))[:10_000]
+    initialise_t5(pipe, clip[some], t5[some])
+    optimiser = torch.optim.AdamW(pipe.text_encoder_3.parameters(), weight_decay=0.0)
     # Differences count as much as the transformer sees of them.
     project = pipe.transformer.context_embedder.requires_grad_(False)
     bar = tqdm(range(steps), desc="align", mininterval=10)
     for step in bar:
         pick = torch.randint(len(clip), (BATCH,), generator=step_generator(args.seed + 1, step))
-        with torch.no_grad():
-            first = pipe.text_encoder(clip[pick], output_hidden_states=True).hidden_states[-2]
-            second = pipe.text_encoder_2(clip[pick], output_hidden_states=True).hidden_states[-2]
-        states = torch.cat([first, second], -1)
-        rows, sources, targets = [], [], []
-        for row, n in enumerate(pick.tolist()):
-            a = word_ends(pipe.tokenizer, clip[n].tolist(), clip=True)
-            b = word_ends(pipe.tokenizer_3, t5[n].tolist(), clip=False)
-            if len(a) == len(b):
-                padding = t5.shape[1] - 1 - b[-1]
-                rows += [row] * (len(a) + padding)
-                sources += a + [a[-1]] * padding
-                targets += b + list(range(b[-1] + 1, t5.shape[1]))
-        wanted = states[rows, sources]
-        if step == 0:
-            # T5's last layer scales every feature; CLIP's are an order of magnitude larger, some of them by two.
-            pipe.text_encoder_3.encoder.final_layer_norm.weight.data.copy_(wanted.square().mean(0).sqrt())
-        heard = pipe.text_encoder_3(t5[pick]).last_hidden_state[rows, targets]
+        rows, positions, wanted = aligned_pairs(pipe, clip[pick], t5[pick], padding=4)
+        heard = pipe.text_encoder_3(t5[pick]).last_hidden_state[rows, positions]
         loss = F.mse_loss(project(heard), project(wanted)) / project(wanted).var(0).mean()
-        for group in optimiser.param_groups:
-            group["lr"] = group["rate"] * cosine(step, steps)
+        optimiser.param_groups[0]["lr"] = 2e-3 * cosine(step, steps)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -353,7 +375,7 @@ def follows_prompts(pipe: StableDiffusion3Pipeline, per_object: int, **call: Any
 
 def main() -> None:
     """Train, save the pipeline in half precision, and record how often it draws what the prompt says."""
-    p = parser(__doc__, steps=4_500)
+    p = parser(__doc__, steps=5_000)
     p.add_argument("--threads", type=int, default=2, help="threads of this process")
     p.add_argument("--train-only", action="store_true", help="write checkpoints only")
     p.add_argument("--save", action="store_true", help="train no further, save the last checkpoint")
