@@ -391,7 +391,7 @@ def main() -> None:
     if args.train_only:
         return
     pipe, figures = averaged(args)
-    record_figures("flow", figures | follows_prompts(pipe, 20))
+    record_figures("flow", figures | follows_prompts(pipe, 10))
     pipe.to(torch.float16).save_pretrained(FLOW)
     forget_paths(FLOW)
 
