@@ -338,8 +338,10 @@ class World:
             except SystemExit as ended:  # of argparse
                 status = int(ended.code or 0)
         # Every other line end stays for those who look for it.
-        lines = [file.getvalue().removesuffix("\n").split("\n") if file.getvalue() else [] for file in (out, err)]
-        return pytest.RunResult(status, *lines, 0)
+        outlines, errlines = (
+            file.getvalue().removesuffix("\n").split("\n") if file.getvalue() else [] for file in (out, err)
+        )
+        return pytest.RunResult(status, outlines, errlines, 0)
 
     def read(self, name: str) -> str:
         """The text of a file here."""
