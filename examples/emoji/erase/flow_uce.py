@@ -10,9 +10,10 @@ from argparse import Namespace
 from typing import Any
 
 import torch
+import uce
 from diffusers import StableDiffusion3Pipeline
 from flow_shared import encode, load, parser, save_partial
-from shared import draw_prompts, retained, token_span
+from shared import draw_prompts, token_span
 
 CONTEXT = "context_embedder.weight"
 POOLED = "time_text_embed.text_embedder.linear_1.weight"
@@ -46,54 +47,22 @@ def aligned(
     return {CONTEXT: (torch.cat(sources), torch.cat(targets)), POOLED: (pooled, guided_pooled)}
 
 
-def edit(
-    weight: torch.Tensor, source: torch.Tensor, target: torch.Tensor, preserve: torch.Tensor, args: Namespace
-) -> torch.Tensor:
-    """Solve UCE's closed form for one projection (section 4); means instead of sums, as in ``uce.py``."""
-    stay = args.preserve_weight * preserve.T @ preserve / len(preserve)
-    stay += args.lamb * torch.eye(stay.shape[0])
-    moved = stay + args.erase_weight * target.T @ source / len(source)
-    seen = stay + args.erase_weight * source.T @ source / len(source)
-    return weight @ torch.linalg.solve(seen, moved.T).T
-
-
 def erase(args: Namespace) -> dict[str, torch.Tensor]:
     """Compute the edited projections by name."""
     pipe, generator = load(args.model), torch.Generator().manual_seed(args.seed)
     pairs = aligned(pipe, draw_prompts(args.concept, args.prompts, generator), args.concept, args.guide)
-    kept = [
-        prompt
-        for word in [*(args.preserve or retained(args.concept)), *args.neighbours]
-        for prompt in draw_prompts(word, args.prompts, generator, avoid=args.concept)
-    ]
-    states, pooled = encode(pipe, kept)
+    states, pooled = encode(pipe, uce.preserved(args, generator))
     preserve = {CONTEXT: states.flatten(0, 1), POOLED: pooled}
     weights = dict(pipe.transformer.named_parameters())
-    return {name: edit(weights[name], *pairs[name], preserve[name], args) for name in pairs}
+    return {name: weights[name] @ uce.solve(*pairs[name], preserve[name], args) for name in pairs}
 
 
 def main(argv: list[str] | None = None) -> None:
     """Erase a concept and write the weights."""
     p = parser(__doc__)
-    p.add_argument("--guide", default="tree", help="word that the concept should act as")
-    p.add_argument("--preserve", nargs="*", help="words that must not change (default: all others)")
-    p.add_argument("--neighbours", nargs="*", default=[], help="words near the concept that must not change either")
-    p.add_argument("--erase-weight", type=float, default=1.0)
-    p.add_argument("--preserve-weight", type=float, default=1.0)
-    p.add_argument("--lamb", type=float, default=0.1, help="pull towards the old weights")
-    p.add_argument("--prompts", type=int, default=16, help="prompts for each word")
+    uce.add_options(p)
     args = p.parse_args(argv)
-    save_partial(
-        args.out,
-        erase(args),
-        base_model_id=args.model.name,
-        train_method="uce",
-        erase_concept=args.concept,
-        guide_concept=args.guide,
-        erase_scale=args.erase_weight,
-        preserve_scale=args.preserve_weight,
-        lamb=args.lamb,
-    )
+    save_partial(args.out, erase(args), **uce.described(args))
 
 
 if __name__ == "__main__":

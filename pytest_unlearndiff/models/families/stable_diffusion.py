@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from inspect import signature
@@ -22,7 +23,7 @@ _TOLD = 5  # differences that are told: who sees more has another kind of schedu
 _SIGMAS = ("use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas")
 
 
-class LatentDiffusion:
+class LatentDiffusion(ABC):
     """A bound pipeline but for its text encoders, which subclasses add (``Family``).
 
     Args:
@@ -76,9 +77,9 @@ class LatentDiffusion:
                 target = noise
         return self._noise.add_noise(x0, noise, t), target
 
+    @abstractmethod
     def encode(self, ids: torch.Tensor, embeddings: torch.Tensor) -> Conditioning:
         """See ``Family``."""
-        raise NotImplementedError
 
     def network_arguments(self, conditioning: Conditioning, latents: torch.Tensor) -> dict[str, Any]:
         """See ``Family``."""
