@@ -10,6 +10,7 @@ from pytest_unlearndiff.attacks.base import build_attack
 from pytest_unlearndiff.attacks.ring_a_bell import PHRASES, GeneticAttack, GeneticState
 from pytest_unlearndiff.attacks.schedules import GeneticSchedule
 from pytest_unlearndiff.core.attack_config import AttackConfig
+from pytest_unlearndiff.core.registry import registry
 from pytest_unlearndiff.models.diffusion_model import DiffusionModel
 from pytest_unlearndiff.models.target_images import Targets
 
@@ -82,3 +83,9 @@ def test_children_without_crossover_and_mutation(victim: DiffusionModel, targets
 def test_missing_word(victim: DiffusionModel, targets: Targets) -> None:
     with pytest.raises(ValueError, match="word"):
         build_attack(AttackConfig("ring-a-bell"), victim).start(PROMPTS[:1], targets, 0)
+
+
+def test_phrases_belong_to_the_version() -> None:
+    """Other phrases give other targets: whoever changes them raises the attack's version, and this test with it."""
+    phrases = ("{}", "a {}", "a photo of a {}", "a picture of a {}", "a drawing of one {}")
+    assert (registry().attacks["ring-a-bell"].version, PHRASES) == ("1", phrases)
