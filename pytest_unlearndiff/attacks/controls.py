@@ -48,7 +48,7 @@ class NoAttack(PromptAttack[PromptState]):
         return 0
 
     def _request(self, state: PromptState) -> GenerationRequest:
-        """Return the request of a round that has begun."""
+        """Return the request of a round that has begun; not asked of an attack without rounds."""
         raise NotImplementedError
 
 

@@ -8,7 +8,9 @@ import pytest
 
 from pytest_unlearndiff.core.concept import JudgeConfig
 from pytest_unlearndiff.core.errors import JudgeError
+from pytest_unlearndiff.core.info import JudgeInfo
 from pytest_unlearndiff.core.judge_options import on_base, parts_of, problems
+from pytest_unlearndiff.core.registry import Registry
 
 ITSELF = {"concept": "church", "alternatives": ["dog", "cat"]}
 
@@ -40,3 +42,10 @@ def test_own_model_stays(tmp_path: Path) -> None:
 def test_missing_base() -> None:
     with pytest.raises(JudgeError, match="judges with the un-erased model: give it with --unlearndiff-base"):
         on_base(JudgeConfig("diffusion-classifier", ITSELF), None)
+
+
+def test_options_of_a_plugins_judge_may_be_called_judges(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only a judge that combines others has its ``judges`` read as judges."""
+    added = Registry([JudgeInfo("panel", "panel:Panel", "1", required={"judges": list})])
+    monkeypatch.setattr("pytest_unlearndiff.core.judge_options.registry", lambda: added)
+    assert list(problems("panel", {"judges": ["Ann", "Bob"]})) == []
