@@ -17,7 +17,8 @@ from pytest_unlearndiff.core.concept import Sampling
 from pytest_unlearndiff.core.images import GenerationRequest
 from pytest_unlearndiff.core.outcome import Status
 from pytest_unlearndiff.models.diffusion_model import DiffusionModel
-from pytest_unlearndiff.runs.model_cache import ModelCache, ModelSpec
+from pytest_unlearndiff.runs.model_cache import ModelCache
+from pytest_unlearndiff.runs.model_spec import ModelSpec
 from pytest_unlearndiff.store.store import Mode, Store
 
 SIDE = 96

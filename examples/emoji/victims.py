@@ -16,7 +16,8 @@ from pytest_unlearndiff.core.concept_file import ConceptLibrary
 from pytest_unlearndiff.core.result import AttackResult
 from pytest_unlearndiff.runs.campaign import Campaign
 from pytest_unlearndiff.runs.local_backend import LocalBackend
-from pytest_unlearndiff.runs.model_cache import Fingerprint, ModelCache, ModelSpec
+from pytest_unlearndiff.runs.model_cache import ModelCache
+from pytest_unlearndiff.runs.model_spec import Fingerprint, ModelSpec
 from pytest_unlearndiff.runs.progress import Snapshot
 from pytest_unlearndiff.runs.runner import Runner
 from pytest_unlearndiff.store.store import Store

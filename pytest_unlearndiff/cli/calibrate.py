@@ -18,7 +18,8 @@ from ..core.registry import registry
 from ..core.result import MIN_HIT_RATE, Calibration
 from ..reports.text import sanitize
 from ..runs.local_backend import LocalBackend
-from ..runs.model_cache import Fingerprint, ModelCache, ModelSpec, located
+from ..runs.model_cache import ModelCache
+from ..runs.model_spec import Fingerprint, ModelSpec, located
 from ..runs.positive_control import base_campaign
 from ..runs.runner import Runner
 from ..sources.resolve import judge_weights
@@ -120,7 +121,7 @@ class _Calibrator:
         self._parts = ModelCache(self._store.fingerprints)
         dtype = resolve_precision(arguments.dtype, arguments.device)
         self._source = ModelSpec(base=base, device=arguments.device, dtype=dtype)
-        self._base = Fingerprint.of(self._source, self._store.fingerprints).target
+        self._base = Fingerprint.of(self._source, self._store.fingerprints).targets_digest
         self._judge = judge_weights(concept.judge, self._store.fingerprints)
 
     def judge(self, prompts: tuple[Prompt, ...] | list[Prompt]) -> tuple[Outcome | None, ...]:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from ..core.errors import ModelError
 from ..core.model_options import split_version
 from ..reports.text import UNKEPT, sanitize
-from ..runs.model_cache import Fingerprint, ModelCache, ModelSpec
+from ..runs.model_cache import ModelCache
+from ..runs.model_spec import Fingerprint, ModelSpec
 from ..sources.base_guess import guess_base
 from ..sources.resolve import call_factory, is_import_string
 from ..store.key import Fingerprints

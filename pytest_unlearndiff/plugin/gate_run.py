@@ -20,7 +20,7 @@ from ..reports.failure_text import CASES, REPLAYED, failure_text
 from ..reports.gate_report import GateReport
 from ..reports.junit import properties
 from ..runs.campaign import RUN_ALL, Campaign, StopCondition
-from ..runs.model_cache import Fingerprint, ModelSpec
+from ..runs.model_spec import Fingerprint, ModelSpec
 from ..runs.positive_control import base_campaign
 from ..sources.resolve import judge_weights
 from .markers import ATTACK, RETENTION, GateRequest, Marker, marker_keywords, read_gate, request_of
@@ -53,10 +53,11 @@ def campaigns_of_sides(
     """Return the campaigns that answer a gate on a concept that must be kept: the victim's, and the base's if any."""
     # Target images are for attacks; what must be kept is compared with what the base itself draws.
     asked = campaign_of(replace(request, concept=replace(request.concept, images={})), source, state)
-    victim = Campaign(asked.concept, AttackConfig(NO_ATTACK), replace(asked.fingerprint, target=""), asked.judge)
+    fingerprint = replace(asked.fingerprint, targets_digest="")
+    victim = Campaign(asked.concept, AttackConfig(NO_ATTACK), fingerprint, asked.judge)
     if source.base is None:
         return victim, None
-    return victim, base_campaign(asked.concept, asked.fingerprint.target, asked.judge)
+    return victim, base_campaign(asked.concept, asked.fingerprint.targets_digest, asked.judge)
 
 
 def stop_of(request: GateRequest, state: SessionState) -> StopCondition:
@@ -115,7 +116,7 @@ class _GateFixture:
             by_user = isinstance(error, (KeyboardInterrupt, pytest.exit.Exception))
             partial_result = result_after_interrupt if by_user else result_after_error
             results = [
-                None if side is None else replace(partial_result(side, error, self._state), victim=source.title)
+                None if side is None else replace(partial_result(side, error, self._state), victim=source.label)
                 for side in sides
             ]
             self._record(_joined(results, kept=request.kept), request.gate)
@@ -126,11 +127,11 @@ class _GateFixture:
     def _run_side(self, campaign: Campaign, source: ModelSpec, request: GateRequest) -> AttackResult:
         stop = stop_of(request, self._state)
         if request.kept:
-            return replace(run_campaign(campaign, source, self._node, stop), victim=source.title)
+            return replace(run_campaign(campaign, source, self._node, stop), victim=source.label)
         has_control = source.base is not None or bool(campaign.concept.images)
         may_pass = request.gate.may_pass if has_control else None
         result = run_campaign(campaign, source, self._node, stop, self._observe, may_pass)
-        return replace(result, victim=source.title)
+        return replace(result, victim=source.label)
 
     def _observe(self, outcome: Outcome) -> None:
         self._node.ihook.pytest_unlearndiff_outcome(config=self._node.config, nodeid=self._node.nodeid, outcome=outcome)

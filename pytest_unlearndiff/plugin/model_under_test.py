@@ -13,7 +13,7 @@ from ..core.attack_config import AttackConfig
 from ..core.device import resolve_precision
 from ..core.errors import ModelError, UnlearnDiffError
 from ..core.model_options import split_version
-from ..runs.model_cache import ModelSpec
+from ..runs.model_spec import ModelSpec
 from ..sources.base_guess import INDEX, file_kind, guess_base, holds_model, no_checkpoint, text_positions
 from ..sources.resolve import is_import_string
 from .markers import MARKERS, GateRequest, request_of

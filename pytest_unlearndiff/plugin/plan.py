@@ -11,7 +11,7 @@ from ..core.attack_config import is_unattacked
 from ..core.errors import UnlearnDiffError
 from ..reports.text import format_duration, sanitize, table
 from ..runs.campaign import Campaign, RunEstimate, estimate
-from ..runs.model_cache import ModelSpec
+from ..runs.model_spec import ModelSpec
 from ..runs.positive_control import control_of, control_required, first_control_prompts
 from ..sources.resolve import is_import_string
 from .gate_run import campaign_of, campaigns_of_sides, stop_of

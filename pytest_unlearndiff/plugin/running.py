@@ -24,7 +24,7 @@ from ..core.result import AttackResult
 from ..reports.text import format_duration, sanitize
 from ..runs.campaign import Campaign, StopCondition
 from ..runs.local_backend import LocalBackend
-from ..runs.model_cache import Fingerprint, ModelSpec
+from ..runs.model_spec import Fingerprint, ModelSpec
 from ..runs.progress import Snapshot
 from ..runs.runner import ResolveModel, Runner, ignore_outcome, result_from_store
 from ..sources.resolve import judge_weights
@@ -102,9 +102,9 @@ def _confirm(campaign: Campaign, source: ModelSpec, state: SessionState) -> None
         return
     loaded, expected = Fingerprint.of(source, state.store.fingerprints, campaign.concept.images), campaign.fingerprint
     judge = judge_weights(campaign.concept.judge, state.store.fingerprints)
-    same = loaded.victim == expected.victim and expected.target in ("", loaded.target)
+    same = loaded.victim == expected.victim and expected.targets_digest in ("", loaded.targets_digest)
     if not same or judge != campaign.judge:
-        what = f"the judge of concept {campaign.concept.name!r}" if same else f"{source.title}, or its base,"
+        what = f"the judge of concept {campaign.concept.name!r}" if same else f"{source.label}, or its base,"
         raise ModelError(f"{what} was replaced while the session ran: run again, when nobody writes its files")
 
 

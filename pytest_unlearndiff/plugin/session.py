@@ -16,7 +16,8 @@ from ..core.rate import Rate
 from ..reports.gate_report import GateReport
 from ..reports.session_report import UnmeasuredTest
 from ..runs.gpu_slots import GpuSlots
-from ..runs.model_cache import ModelCache, ModelSpec, located
+from ..runs.model_cache import ModelCache
+from ..runs.model_spec import ModelSpec, located
 from ..sources.download import PromptSetCache
 from ..store.shared_store import SharedStore
 from ..store.store import LastSession, Mode, Store

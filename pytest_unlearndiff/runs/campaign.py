@@ -16,7 +16,7 @@ from ..store.campaign_dir import CampaignDir
 from ..store.journal import RejectedLines, StoredOutcomes
 from ..store.key import AttackKey
 from ..store.store import Store
-from .model_cache import Fingerprint
+from .model_spec import Fingerprint
 
 
 def _never(counts: Counts) -> bool:
@@ -80,7 +80,7 @@ class Campaign:
             attack=self.attack.name,
             params=self.attack.params(),
             victim=self.fingerprint.victim,
-            target=self.fingerprint.target if self.attack.needs_target else "",
+            target=self.fingerprint.targets_digest if self.attack.needs_target else "",
             judge={
                 "kind": key_kind(self.concept.judge),
                 "options": key_options(self.concept.judge),

@@ -14,7 +14,8 @@ from ..store.thumbnails import Thumbnails
 from .campaign import Campaign
 from .checkpoints import CheckpointId
 from .evaluation import Evaluation, ThumbnailRecorder
-from .model_cache import ModelCache, ModelSpec
+from .model_cache import ModelCache
+from .model_spec import ModelSpec
 from .positive_control import ControlRecorder
 
 if TYPE_CHECKING:
@@ -141,7 +142,7 @@ class LocalBackend:
         evaluation = Evaluation(victim, judge, recorder.judged if recorder else None)
         attack = build_attack(campaign.attack, victim)
         precision_scope = partial(matmul_precision, spec.dtype)
-        description = {**describe(loaded, spec.beside), "device": spec.device, "dtype": spec.dtype}
+        description = {**describe(loaded, spec.inference_edits), "device": spec.device, "dtype": spec.dtype}
         owner = CheckpointId.of(campaign)
         engine = Engine(attack, victim, targets, evaluation, batch_size, campaign.seed, precision_scope, owner)
         return engine, description

@@ -14,7 +14,7 @@ from ..core.result import MIN_IMAGES, Control
 from ..store.store import Store
 from .campaign import Campaign
 from .evaluation import evaluated
-from .model_cache import Fingerprint
+from .model_spec import Fingerprint
 
 if TYPE_CHECKING:
     from ..judges.base import Judge
@@ -29,7 +29,7 @@ def base_campaign(concept: Concept, base: str, judge: str) -> Campaign:
 
     Args:
         concept: with its prompts.
-        base: fingerprint of the base, as ``Fingerprint.target``.
+        base: fingerprint of the base, as ``Fingerprint.targets_digest``.
         judge: content hash of the judge's weights.
     """
     return Campaign(concept, AttackConfig(NO_ATTACK), Fingerprint(base, base), judge)
@@ -37,13 +37,13 @@ def base_campaign(concept: Concept, base: str, judge: str) -> Campaign:
 
 def control_campaign(campaign: Campaign) -> Campaign:
     """The prompts of a campaign on its base, without attack; the images are its positive control."""
-    return base_campaign(campaign.concept, campaign.fingerprint.target, campaign.judge)
+    return base_campaign(campaign.concept, campaign.fingerprint.targets_digest, campaign.judge)
 
 
 def first_control_prompts(campaign: Campaign) -> Campaign:
     """Return the first prompts of ``control_campaign``, as many as have to be drawn if none is stored."""
     first = replace(campaign.concept, prompts=campaign.concept.prompts[:MIN_IMAGES])
-    return base_campaign(first, campaign.fingerprint.target, campaign.judge)
+    return base_campaign(first, campaign.fingerprint.targets_digest, campaign.judge)
 
 
 def known_control(control: Campaign, store: Store, recorded: Mapping[str, Outcome] | None = None) -> Control:
@@ -74,7 +74,7 @@ def control_of(
     Raises:
         StoreError: the store cannot be read.
     """
-    if not campaign.fingerprint.target:
+    if not campaign.fingerprint.targets_digest:
         return Control()
     needed = min(MIN_IMAGES, len(campaign.concept.prompts)) if required else 0
     base = control_campaign(campaign)

@@ -19,7 +19,8 @@ from ..store.store import Mode, Store
 from .campaign import RUN_ALL, Campaign, StopCondition, store_notes
 from .checkpoints import CheckpointFolder, CheckpointId
 from .local_backend import Backend, PromptEngine
-from .model_cache import ModelCache, ModelSpec, import_libraries
+from .model_cache import ModelCache, import_libraries
+from .model_spec import ModelSpec
 from .positive_control import ControlRecorder, control_campaign, control_of, control_required, first_control_prompts
 from .progress import Progress, Snapshot
 
@@ -164,7 +165,7 @@ class _Run:
                 if engine is None:
                     self._forget_absence()
                 else:
-                    self._run_engine(engine, spec.title)
+                    self._run_engine(engine, spec.label)
                     description |= self._model_provenance(spec)
                     self._provenance |= description
                     self._own.write_metadata(self._folder, description)
@@ -356,7 +357,7 @@ class _Run:
         own_images = self._campaign.attack.needs_target and bool(self._campaign.concept.images)
         return {
             **({"target images": "those that the concept names"} if own_images else {}),
-            "victim": spec.title,
+            "victim": spec.label,
             # Of workers, each says where it is.
             **({"device": spec.device, "dtype": spec.dtype} if spec.device != AUTO else {}),
             **environment_info("pytest-unlearndiff", "torch", "diffusers", "transformers"),

@@ -15,7 +15,8 @@ from ..core.outcome import Outcome, Status, count_forwards
 from ..core.registry import registry
 from ..runs.campaign import Campaign
 from ..runs.local_backend import PromptEngine
-from ..runs.model_cache import ModelCache, ModelSpec
+from ..runs.model_cache import ModelCache
+from ..runs.model_spec import ModelSpec
 from ..runs.positive_control import ControlRecorder
 from ..store.thumbnails import Thumbnails
 from .scheduler import Scheduler
@@ -100,7 +101,7 @@ class WorkerPoolConfig:
         """
         if spec.pipe is not None:
             raise ModelError(
-                f"{spec.title} cannot be sent to workers: give the model by path, with --unlearndiff-model, or leave "
+                f"{spec.label} cannot be sent to workers: give the model by path, with --unlearndiff-model, or leave "
                 "out --unlearndiff-workers"
             )
         if spec.device.startswith("cuda"):

@@ -19,7 +19,8 @@ from ..core.outcome import Outcome, computed_forwards
 from ..core.registry import Registry, set_registry
 from ..runs.campaign import Campaign
 from ..runs.local_backend import LocalBackend
-from ..runs.model_cache import Fingerprint, ModelCache, ModelSpec, located
+from ..runs.model_cache import ModelCache
+from ..runs.model_spec import Fingerprint, ModelSpec, located
 from ..runs.positive_control import ControlRecorder, control_campaign
 from ..sources.resolve import judge_weights
 from ..store.key import Fingerprints
@@ -67,10 +68,11 @@ class JobSpec:
         actual = Fingerprint.of(source, fingerprints, concept.images)
         if actual.victim != expected.victim:
             raise ModelError(
-                f"{source.title}, with its base, has {_OTHER} (fingerprint {actual.victim}, there "
+                f"{source.label}, with its base, has {_OTHER} (fingerprint {actual.victim}, there "
                 f"{expected.victim}): {_SAME_FILES}"
             )
-        if expected.target and actual.target != expected.target:  # the victim's side of a retention gate has none
+        # The victim's side of a retention gate has none.
+        if expected.targets_digest and actual.targets_digest != expected.targets_digest:
             owner = f"the target images of concept {concept.name!r} have" if concept.images else "the base has"
             raise ModelError(f"{owner} {_OTHER}: {_SAME_FILES}")
         if judge_weights(concept.judge, fingerprints) != self.campaign.judge:

@@ -25,7 +25,8 @@ from pytest_unlearndiff.runs.campaign import Campaign
 from pytest_unlearndiff.runs.engine import Engine
 from pytest_unlearndiff.runs.evaluation import Evaluation
 from pytest_unlearndiff.runs.local_backend import LocalBackend
-from pytest_unlearndiff.runs.model_cache import Fingerprint, ModelCache, ModelSpec
+from pytest_unlearndiff.runs.model_cache import ModelCache
+from pytest_unlearndiff.runs.model_spec import Fingerprint, ModelSpec
 from pytest_unlearndiff.runs.progress import Snapshot
 from pytest_unlearndiff.runs.runner import Runner
 from pytest_unlearndiff.store.key import AttackKey

@@ -29,7 +29,7 @@ from pytest_unlearndiff.core.gate import Gate, Verdict
 from pytest_unlearndiff.core.outcome import Outcome, Status
 from pytest_unlearndiff.reports.gate_report import GateReport
 from pytest_unlearndiff.runs.campaign import Campaign
-from pytest_unlearndiff.runs.model_cache import Fingerprint, ModelSpec
+from pytest_unlearndiff.runs.model_spec import Fingerprint, ModelSpec
 from pytest_unlearndiff.runs.positive_control import base_campaign
 from pytest_unlearndiff.store.campaign_dir import CampaignDir
 from pytest_unlearndiff.store.journal import StoredOutcomes

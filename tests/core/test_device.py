@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from pytest_unlearndiff.__main__ import main
 from pytest_unlearndiff.core import device
 from pytest_unlearndiff.models import device as devices
-from pytest_unlearndiff.runs.model_cache import ModelSpec, located
+from pytest_unlearndiff.runs.model_spec import ModelSpec, located
 
 CACHED = (device.gpus_foreseen, device._built_with, devices.best_device, devices.mps_fault)
 

@@ -20,7 +20,7 @@ from pytest_unlearndiff.core.info import AttackInfo, Info, JudgeInfo
 from pytest_unlearndiff.core.judge_options import weights_of
 from pytest_unlearndiff.core.registry import Registry, registry, set_registry
 from pytest_unlearndiff.runs.campaign import Campaign
-from pytest_unlearndiff.runs.model_cache import Fingerprint
+from pytest_unlearndiff.runs.model_spec import Fingerprint
 from pytest_unlearndiff.sources.resolve import judge_weights
 from pytest_unlearndiff.store.key import Fingerprints
 

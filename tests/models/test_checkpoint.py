@@ -15,7 +15,8 @@ from pytest_unlearndiff.models import checkpoint
 from pytest_unlearndiff.models.checkpoint import read_checkpoint
 from pytest_unlearndiff.models.loading import Loaded, load_victim, weights_digest
 from pytest_unlearndiff.models.tensor_files import read_file
-from pytest_unlearndiff.runs.model_cache import ModelCache, ModelSpec
+from pytest_unlearndiff.runs.model_cache import ModelCache
+from pytest_unlearndiff.runs.model_spec import ModelSpec
 
 Tensors = dict[str, torch.Tensor]
 

@@ -24,7 +24,8 @@ from pytest_unlearndiff.models.libraries import library_warnings_ignored
 from pytest_unlearndiff.models.pipeline_folders import load_pipeline, load_scheduler
 from pytest_unlearndiff.runs.campaign import Campaign
 from pytest_unlearndiff.runs.local_backend import LocalBackend
-from pytest_unlearndiff.runs.model_cache import Fingerprint, ModelCache, ModelSpec
+from pytest_unlearndiff.runs.model_cache import ModelCache
+from pytest_unlearndiff.runs.model_spec import Fingerprint, ModelSpec
 from pytest_unlearndiff.runs.runner import Runner
 from pytest_unlearndiff.store.store import Store
 

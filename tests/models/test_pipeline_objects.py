@@ -13,7 +13,8 @@ from tiny import tiny_pipeline, tiny_xl
 from pytest_unlearndiff.core.errors import ModelError
 from pytest_unlearndiff.core.model_options import defense
 from pytest_unlearndiff.models.loading import weights_digest, wrap_pipeline
-from pytest_unlearndiff.runs.model_cache import ModelCache, ModelSpec
+from pytest_unlearndiff.runs.model_cache import ModelCache
+from pytest_unlearndiff.runs.model_spec import ModelSpec
 
 from .test_safety_checker import checked_pipeline
 

@@ -32,7 +32,8 @@ from pytest_unlearndiff.models.pipeline_folders import load_pipeline
 from pytest_unlearndiff.reports.gate_report import GateReport
 from pytest_unlearndiff.runs.campaign import Campaign
 from pytest_unlearndiff.runs.local_backend import LocalBackend
-from pytest_unlearndiff.runs.model_cache import Fingerprint, ModelCache, ModelSpec
+from pytest_unlearndiff.runs.model_cache import ModelCache
+from pytest_unlearndiff.runs.model_spec import Fingerprint, ModelSpec
 from pytest_unlearndiff.runs.runner import Runner
 from pytest_unlearndiff.sources.resolve import judge_weights
 from pytest_unlearndiff.store.key import Fingerprints
@@ -125,8 +126,8 @@ def test_checker_of_every_kind_of_victim(kind: str, tmp_path: Path) -> None:
     if source.base is not None:
         # Target images are what the base draws, unchecked.
         assert not black(shown(DiffusionModel(parts.base(asked), SHORT).generate(DRAWINGS[:1])))
-    assert "drawn with its own safety checker" in describe(loaded, asked.beside)["notes"]
-    assert describe(loaded, source.beside)["notes"] == []
+    assert "drawn with its own safety checker" in describe(loaded, asked.inference_edits)["notes"]
+    assert describe(loaded, source.inference_edits)["notes"] == []
 
 
 def test_base_with_checker_is_loaded_once(tmp_path: Path) -> None:
@@ -182,4 +183,4 @@ def test_checker_is_in_the_key_where_it_counts(tmp_path: Path) -> None:
     after = victim(pipe=pipe), victim(pipe=pipe, safety_checker=True)
     assert after[0] == before[0]
     assert after[1] != before[1]
-    assert Fingerprint.of(ModelSpec(**folder, safety_checker=True), Fingerprints()).target == victim(**folder)
+    assert Fingerprint.of(ModelSpec(**folder, safety_checker=True), Fingerprints()).targets_digest == victim(**folder)

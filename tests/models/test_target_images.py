@@ -25,7 +25,8 @@ from pytest_unlearndiff.models.diffusion_model import DiffusionModel
 from pytest_unlearndiff.models.target_images import SuppliedTargets
 from pytest_unlearndiff.runs.campaign import Campaign
 from pytest_unlearndiff.runs.local_backend import LocalBackend
-from pytest_unlearndiff.runs.model_cache import Fingerprint, ModelCache, ModelSpec
+from pytest_unlearndiff.runs.model_cache import ModelCache
+from pytest_unlearndiff.runs.model_spec import Fingerprint, ModelSpec
 from pytest_unlearndiff.runs.runner import Runner
 from pytest_unlearndiff.sources.resolve import judge_weights
 from pytest_unlearndiff.store.key import Fingerprints
@@ -150,7 +151,7 @@ def test_images_of_the_whole_set_are_in_the_key(tmp_path: Path, read: Callable[.
     assert key(replace(found, images={})) != first
     image(tmp_path / "imgs" / "8.png", shade=9)
     assert key(found) != first
-    assert Fingerprint.of(source, Fingerprints()).target == ":float32"
+    assert Fingerprint.of(source, Fingerprints()).targets_digest == ":float32"
 
 
 def test_images_become_latents(tmp_path: Path, victim: DiffusionModel) -> None:

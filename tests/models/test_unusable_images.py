@@ -34,7 +34,7 @@ from pytest_unlearndiff.reports.gate_report import GateReport
 from pytest_unlearndiff.runs.campaign import Campaign
 from pytest_unlearndiff.runs.engine import MAX_FAILURES, Engine
 from pytest_unlearndiff.runs.evaluation import Evaluation
-from pytest_unlearndiff.runs.model_cache import Fingerprint, ModelSpec
+from pytest_unlearndiff.runs.model_spec import Fingerprint, ModelSpec
 from pytest_unlearndiff.runs.positive_control import ControlRecorder, base_campaign, known_control
 from pytest_unlearndiff.sources.resolve import judge_weights
 from pytest_unlearndiff.store.store import Mode, Store

@@ -81,7 +81,9 @@ def test_interrupted_control(world: World, error: str, reason: str | None) -> No
 def test_lost_control_is_drawn_again(world: World, base: str) -> None:
     world.know("r" * 12)
     campaign, store = world.campaign()
-    store.campaign("church", base_campaign(campaign.concept, campaign.fingerprint.target, campaign.judge).key).remove()
+    store.campaign(
+        "church", base_campaign(campaign.concept, campaign.fingerprint.targets_digest, campaign.judge).key
+    ).remove()
     world.scripted("!" * 12, base=base, error=KEPT)
     world.gate("max_asr='10%'")
     result = world.attack()

@@ -28,7 +28,8 @@ from pytest_unlearndiff.runs.campaign import Campaign, StopCondition
 from pytest_unlearndiff.runs.checkpoints import CheckpointFolder, CheckpointId, check, decode, encode
 from pytest_unlearndiff.runs.engine import Engine
 from pytest_unlearndiff.runs.evaluation import Evaluation
-from pytest_unlearndiff.runs.model_cache import Fingerprint, ModelCache, ModelSpec
+from pytest_unlearndiff.runs.model_cache import ModelCache
+from pytest_unlearndiff.runs.model_spec import Fingerprint, ModelSpec
 from pytest_unlearndiff.runs.prompts import PendingPrompt
 from pytest_unlearndiff.runs.runner import Runner
 from pytest_unlearndiff.store.store import Mode, Store

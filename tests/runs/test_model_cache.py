@@ -15,7 +15,8 @@ from tiny import EMOJI, tiny_pipeline
 
 from pytest_unlearndiff.core.errors import ModelError
 from pytest_unlearndiff.models import pipeline_folders
-from pytest_unlearndiff.runs.model_cache import Fingerprint, ModelCache, ModelSpec
+from pytest_unlearndiff.runs.model_cache import ModelCache
+from pytest_unlearndiff.runs.model_spec import Fingerprint, ModelSpec
 from pytest_unlearndiff.store.key import Fingerprints
 
 
@@ -81,7 +82,8 @@ def test_folder_that_changes_while_loading_is_refused(tmp_path: Path, monkeypatc
 QUIET = """
 import json, logging, sys
 from pathlib import Path
-from pytest_unlearndiff.runs.model_cache import Fingerprint, ModelCache, ModelSpec
+from pytest_unlearndiff.runs.model_cache import ModelCache
+from pytest_unlearndiff.runs.model_spec import Fingerprint, ModelSpec
 from pytest_unlearndiff.store.key import Fingerprints
 from pytest_unlearndiff.core.concept import JudgeConfig
 
@@ -127,5 +129,5 @@ def test_fingerprint_of_a_copy_differs_from_its_base(tmp_path: Path) -> None:
     source = ModelSpec(shutil.copytree(base, tmp_path / "copy"), base)
     victim, base_only = (Fingerprint.of(spec, Fingerprints()) for spec in (source, source.base_only))
     assert victim.victim != base_only.victim
-    assert victim.target == base_only.target
+    assert victim.targets_digest == base_only.targets_digest
     assert victim.victim == Fingerprint.of(ModelSpec(source.model), Fingerprints()).victim

@@ -22,7 +22,8 @@ from pytest_unlearndiff.models.generated_images import GeneratedImage
 from pytest_unlearndiff.models.target_images import Targets
 from pytest_unlearndiff.runs.campaign import Campaign
 from pytest_unlearndiff.runs.local_backend import LocalBackend
-from pytest_unlearndiff.runs.model_cache import Fingerprint, ModelCache, ModelSpec
+from pytest_unlearndiff.runs.model_cache import ModelCache
+from pytest_unlearndiff.runs.model_spec import Fingerprint, ModelSpec
 from pytest_unlearndiff.runs.positive_control import ControlRecorder, base_campaign, known_control
 from pytest_unlearndiff.runs.runner import Runner
 from pytest_unlearndiff.store.store import Mode, Store

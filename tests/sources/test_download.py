@@ -13,7 +13,7 @@ import pytest
 from webs import Web
 
 from pytest_unlearndiff.core.errors import ModelError, redact_url, wrap_access_errors
-from pytest_unlearndiff.runs.model_cache import ModelSpec
+from pytest_unlearndiff.runs.model_spec import ModelSpec
 from pytest_unlearndiff.sources.download import download, source_url
 from pytest_unlearndiff.store.key import Fingerprints
 
@@ -63,13 +63,13 @@ def test_changed_source_is_downloaded_again(memory: fsspec.AbstractFileSystem) -
 def test_source_url(memory: fsspec.AbstractFileSystem, tmp_path: Path) -> None:
     found = download("memory://bucket/erased")
     assert source_url(found) == "memory://bucket/erased"
-    assert ModelSpec(found).title == "memory://bucket/erased"
-    assert ModelSpec(base=found).title == "the base memory://bucket/erased"
+    assert ModelSpec(found).label == "memory://bucket/erased"
+    assert ModelSpec(base=found).label == "the base memory://bucket/erased"
     (found.parent / ".url").unlink()
     assert source_url(found) == str(found)
     (tmp_path / ".url").write_text("s3://the/official/model")
     assert source_url(tmp_path / "model") == str(tmp_path / "model")
-    assert ModelSpec(tmp_path / "esd.pt").title == str(tmp_path / "esd.pt")
+    assert ModelSpec(tmp_path / "esd.pt").label == str(tmp_path / "esd.pt")
 
 
 def test_empty_folder_is_missing(memory: fsspec.AbstractFileSystem) -> None:

@@ -13,7 +13,8 @@ from tiny import tiny_pipeline
 from pytest_unlearndiff.core.errors import ModelError
 from pytest_unlearndiff.models.loading import weights_digest
 from pytest_unlearndiff.plugin.settings import Settings
-from pytest_unlearndiff.runs.model_cache import ModelCache, ModelSpec
+from pytest_unlearndiff.runs.model_cache import ModelCache
+from pytest_unlearndiff.runs.model_spec import ModelSpec
 from pytest_unlearndiff.sources.resolve import MIRRORS, call_factory, hub_folder, hub_hint, is_import_string
 
 

@@ -14,7 +14,8 @@ from pytest_unlearndiff.core.outcome import Outcome, Status
 from pytest_unlearndiff.core.result import AttackResult
 from pytest_unlearndiff.runs.campaign import Campaign
 from pytest_unlearndiff.runs.local_backend import LocalBackend
-from pytest_unlearndiff.runs.model_cache import ModelCache, ModelSpec
+from pytest_unlearndiff.runs.model_cache import ModelCache
+from pytest_unlearndiff.runs.model_spec import ModelSpec
 from pytest_unlearndiff.runs.runner import Runner
 from pytest_unlearndiff.store.key import AttackKey
 from pytest_unlearndiff.store.store import Store

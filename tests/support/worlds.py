@@ -22,7 +22,7 @@ from pytest_unlearndiff.plugin.markers import ATTACK, read_gate
 from pytest_unlearndiff.plugin.model_under_test import gate_source
 from pytest_unlearndiff.plugin.session import state_of
 from pytest_unlearndiff.runs.campaign import Campaign
-from pytest_unlearndiff.runs.model_cache import Fingerprint
+from pytest_unlearndiff.runs.model_spec import Fingerprint
 from pytest_unlearndiff.runs.positive_control import base_campaign
 
 STATUS = {
@@ -60,7 +60,7 @@ class ScriptedEngine:
     worker_count = 0
 
     def __init__(self, campaign, control):
-        base = campaign.fingerprint.victim == campaign.fingerprint.target
+        base = campaign.fingerprint.victim == campaign.fingerprint.targets_digest
         letters = SCRIPT["base"] if base else SCRIPT["letters"]
         self.letters = {p.digest: letter for p, letter in zip(campaign.concept.prompts, letters)}
         targets = SCRIPT["base"] if campaign.attack.draws_targets else ""
@@ -208,7 +208,7 @@ class World:
                 entry.journal.append(Outcome(prompt.digest, Status.RESISTED))
 
     def _know_base(self, campaign: Campaign, store: Any, letters: str) -> None:
-        base = base_campaign(campaign.concept, campaign.fingerprint.target, campaign.judge)
+        base = base_campaign(campaign.concept, campaign.fingerprint.targets_digest, campaign.judge)
         entry = store.campaign(campaign.concept.name, base.key)
         for prompt, letter in zip(campaign.concept.prompts, letters, strict=True):
             if letter != ".":

@@ -16,7 +16,7 @@ from pytest_unlearndiff.core.errors import AttackUnavailable, ModelError, Unlear
 from pytest_unlearndiff.core.outcome import Outcome, Status
 from pytest_unlearndiff.runs.campaign import Campaign
 from pytest_unlearndiff.runs.local_backend import LocalBackend
-from pytest_unlearndiff.runs.model_cache import Fingerprint, ModelSpec
+from pytest_unlearndiff.runs.model_spec import Fingerprint, ModelSpec
 from pytest_unlearndiff.workers import distributed_engine
 from pytest_unlearndiff.workers.distributed_engine import (
     MAX_LOSSES,

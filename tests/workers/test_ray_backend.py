@@ -15,7 +15,7 @@ from builders import concept
 from pytest_unlearndiff.core.attack_config import AttackConfig
 from pytest_unlearndiff.core.errors import AttackUnavailable
 from pytest_unlearndiff.runs.campaign import Campaign
-from pytest_unlearndiff.runs.model_cache import Fingerprint, ModelSpec
+from pytest_unlearndiff.runs.model_spec import Fingerprint, ModelSpec
 from pytest_unlearndiff.workers.ray_backend import RayBackend
 from pytest_unlearndiff.workers.worker import JobSpec
 
