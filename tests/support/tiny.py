@@ -46,7 +46,7 @@ def tiny_pipeline(seed: int = 0, *, prediction_type: str = "epsilon") -> StableD
         feature_extractor=None,
         requires_safety_checker=False,
     )
-    return _frozen(pipe)
+    return frozen(pipe)
 
 
 def tiny_xl(seed: int = 0, *, prediction_type: str = "epsilon") -> StableDiffusionXLPipeline:
@@ -74,7 +74,7 @@ def tiny_xl(seed: int = 0, *, prediction_type: str = "epsilon") -> StableDiffusi
         scheduler=_scheduler(prediction_type),
         add_watermarker=False,
     )
-    return _frozen(pipe)
+    return frozen(pipe)
 
 
 def _unet(**more: Any) -> UNet2DConditionModel:
@@ -133,7 +133,7 @@ def shown(generated: Sequence[GeneratedImage]) -> list[Image.Image]:
     return [each.image for each in generated]
 
 
-def _frozen(pipe: Any) -> Any:
+def frozen(pipe: Any) -> Any:
     for module in pipe.components.values():
         if isinstance(module, torch.nn.Module):
             module.eval().requires_grad_(False)
