@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+from .concept import Sampling
 from .errors import GateError
 from .info import IMPORT_STRING, Info
 
@@ -53,6 +54,31 @@ class FormatInfo(Info):
 
 
 @dataclass(frozen=True)
+class ShapeRule:
+    """A size of some matrices by which a base is told.
+
+    Attributes:
+        name: pattern that is found in the matrices' names.
+        size: of the dimension that tells.
+        meaning: of that number, for people.
+        dimension: 0 for rows (outputs), 1 for columns (inputs).
+    """
+
+    name: str
+    size: int
+    meaning: str
+    dimension: int = 1
+
+    def holds(self, name: str, shape: tuple[int, ...]) -> bool:
+        """Tell whether a tensor is one of these matrices."""
+        return len(shape) == 2 and shape[self.dimension] == self.size and re.search(self.name, name) is not None
+
+    def __str__(self) -> str:
+        """``text states of 768 numbers``."""
+        return f"{self.meaning} of {self.size} numbers"
+
+
+@dataclass(frozen=True)
 class KnownBase:
     """A published pipeline that checkpoints of a family are made from.
 
@@ -60,15 +86,28 @@ class KnownBase:
         title: of the models with its shapes, for people.
         hub_id: on the Hugging Face Hub.
         remark: why another base is possible too.
-        text_width: numbers of a position's text encoding, as cross-attention reads them.
-        second_text_width: token embeddings of a further text encoder, where those alone tell.
+        shapes: matrices by which it is told; any of them suffices.
     """
 
     title: str
     hub_id: str
     remark: str
-    text_width: int
-    second_text_width: int | None = None
+    shapes: tuple[ShapeRule, ...]
+
+
+@dataclass(frozen=True)
+class FamilyDefaults:
+    """Sampling of a family's images, where a concept does not say otherwise.
+
+    Attributes:
+        sampling: steps and scheduler.
+        guidance: guidance scale of prompts without one of their own; None for what the prompt set's format says.
+        network_config: settings of the network that has these defaults, where not every network of the family does.
+    """
+
+    sampling: Sampling = field(default_factory=Sampling)
+    guidance: float | None = None
+    network_config: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -88,6 +127,7 @@ class FamilyInfo(Info):
         load_options_unchecked: arguments that leave out the safety checker.
         bases: published pipelines, by which a checkpoint's base is guessed.
         own_name: pattern found only in names of this family's tensors, where shapes alone would mislead.
+        defaults: sampling, the first whose ``network_config`` a network has.
     """
 
     title: str = ""
@@ -100,6 +140,7 @@ class FamilyInfo(Info):
     load_options_unchecked: Mapping[str, object] = field(default_factory=dict)
     bases: tuple[KnownBase, ...] = ()
     own_name: str | None = None
+    defaults: tuple[FamilyDefaults, ...] = (FamilyDefaults(),)
 
     def __post_init__(self) -> None:
         """Refuse a pipeline that is no import string, and a network that is no component."""

@@ -156,14 +156,18 @@ def _check_whole(pipe: Any, files: Mapping[str, WeightFiles]) -> None:
         expected = {_current_name(part, key): tuple(value.shape) for key, value in tensors.items()}
         stored = {_current_name(part, key): shape for key, shape in weights.shapes().items()}
         stored = {key: shape for key, shape in stored.items() if key in expected or not key.endswith("position_ids")}
-        if missing := sorted(set(expected) - set(stored)):
+        # Of tied tensors, such as T5's embeddings under two names, files may hold one.
+        tied = {value.data_ptr() for key, value in tensors.items() if _current_name(part, key) in stored}
+        names = {_current_name(part, key) for key, value in tensors.items() if value.data_ptr() not in tied}
+        if missing := sorted(names - set(stored)):
             raise ModelError(
                 f"{part}: {len(missing)} tensors are not in its files, such as {missing[0]}; the libraries would fill "
                 "them with random numbers"
             )
         if unexpected := sorted(set(stored) - set(expected)):
             raise ModelError(f"{part}: {len(unexpected)} tensors have no place in it, such as {unexpected[0]}")
-        if other := next((key for key in expected if _linear(expected[key]) != _linear(stored[key])), None):
+        shared = sorted(set(expected) & set(stored))
+        if other := next((key for key in shared if _linear(expected[key]) != _linear(stored[key])), None):
             raise ModelError(f"{part}: {other} is {list(stored[other])}, by its config {list(expected[other])}")
         if bad := next((key for key, value in tensors.items() if not value.isfinite().all()), None):
             raise ModelError(f"{part}: {bad} holds NaN or infinity")

@@ -18,9 +18,6 @@ from ..store.files import is_regular
 from .resolve import hub_folder
 
 _HEADER_LIMIT = 100 * 2**20
-# A layer that reads text encodings; its second dimension is their width.
-_READS_TEXT = re.compile(r"attn2[._]to_k(\.weight|[\w.]*(lora_down|lora_A|lora\.down)[\w.]*)$")
-_TEXT_TABLE = re.compile(r"(^|\.)token_embedding\.weight$")
 Shapes = Iterator[tuple[str, tuple[int, ...]]]
 
 
@@ -98,19 +95,10 @@ def _of_shapes(shapes: Shapes) -> BaseGuess | None:
     for key, shape in shapes:
         if own := next((row for row in families if row.bases and row.own_name and re.search(row.own_name, key)), None):
             return _guess(own.bases[0], f"it holds {key}")
-        if guess is None and len(shape) == 2:
-            bases = (base for row in families for base in row.bases)
-            guess = next((told for base in bases if (told := _of_width(base, key, shape[1])) is not None), None)
+        if guess is None:
+            rules = ((base, rule) for row in families for base in row.bases for rule in base.shapes)
+            guess = next((_guess(base, str(rule)) for base, rule in rules if rule.holds(key, shape)), None)
     return guess
-
-
-def _of_width(base: KnownBase, key: str, width: int) -> BaseGuess | None:
-    """Compare a matrix's name and second dimension with a base's."""
-    if width == base.text_width and (_READS_TEXT.search(key) or _TEXT_TABLE.search(key)):
-        return _guess(base, f"text states of {width} numbers")
-    if width == base.second_text_width and _TEXT_TABLE.search(key):
-        return _guess(base, f"token embeddings of {width} numbers")
-    return None
 
 
 def _guess(base: KnownBase, reason: str) -> BaseGuess:

@@ -6,18 +6,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusers import StableDiffusion3Pipeline
 
 from pytest_unlearndiff.core.concept import JudgeConfig
 from pytest_unlearndiff.judges.base import build_judge
+from pytest_unlearndiff.models.pipeline_folders import load_pipeline
 
 EMOJI = Path(__file__).resolve().parents[2] / "examples" / "emoji"
 
 
 @pytest.mark.slow
 def test_judge_sees_prompted_objects() -> None:
-    pipe = StableDiffusion3Pipeline.from_pretrained(EMOJI / "flow", dtype=torch.float32)
-    pipe.set_progress_bar_config(disable=True)
+    pipe = load_pipeline(EMOJI / "flow")
     objects = ("church", "truck", "cat")
     images = pipe(
         [f"a {name}" for name in objects],

