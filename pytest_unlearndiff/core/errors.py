@@ -182,3 +182,8 @@ def wrap_access_errors(
     except Exception as error:
         reason = f"{type(error).__name__}: {_redact_error(error, url)}"
         raise error_type(f"{place} cannot be {verb}: {reason}. {remedy}") from None
+
+
+def describe_error(error: Exception) -> str:
+    """Return an error's message, with its type unless it is one of this package's, whose messages need none."""
+    return str(error) if isinstance(error, UnlearnDiffError) else f"{type(error).__name__}: {error}"

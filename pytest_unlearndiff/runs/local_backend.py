@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -59,6 +59,27 @@ class PromptEngine(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class EngineRequest:
+    """Everything that an engine is built from.
+
+    Attributes:
+        campaign: the campaign to attack.
+        spec: files, pipeline and settings of the victim.
+        models: loaded models of this process.
+        batch_size: prompts attacked together; None for as many as a GPU's memory has room for.
+        control: keeps what the judge sees in target images.
+        thumbnails: keeps images for people; None where none are wanted.
+    """
+
+    campaign: Campaign
+    spec: ModelSpec
+    models: ModelCache
+    batch_size: int | None
+    control: ControlRecorder
+    thumbnails: Thumbnails | None
+
+
 class Backend(Protocol):
     """Builds engines, in this process or over many."""
 
@@ -67,24 +88,8 @@ class Backend(Protocol):
         """True if this process attacks, and so needs torch."""
         ...
 
-    def build(
-        self,
-        campaign: Campaign,
-        spec: ModelSpec,
-        models: ModelCache,
-        batch_size: int | None,
-        control: ControlRecorder,
-        thumbnails: Thumbnails | None,
-    ) -> tuple[PromptEngine, dict[str, Any]]:
+    def build(self, request: EngineRequest) -> tuple[PromptEngine, dict[str, Any]]:
         """Put together what attacks a campaign.
-
-        Args:
-            campaign: the campaign.
-            spec: files, pipeline and settings of the victim.
-            models: loaded models of this process.
-            batch_size: prompts attacked together; None for as many as a GPU's memory has room for.
-            control: keeps what the judge sees in target images.
-            thumbnails: keeps images for people; None where none are wanted.
 
         Returns:
             The engine, and a description of what was loaded, which grows as workers load it.
@@ -100,15 +105,7 @@ class LocalBackend:
 
     needs_torch = True
 
-    def build(
-        self,
-        campaign: Campaign,
-        spec: ModelSpec,
-        models: ModelCache,
-        batch_size: int | None,
-        control: ControlRecorder,
-        thumbnails: Thumbnails | None,
-    ) -> tuple[Engine, dict[str, Any]]:
+    def build(self, request: EngineRequest) -> tuple[Engine, dict[str, Any]]:
         """Load victim, base and judge; see ``Backend``. It is the only way from here to torch."""
         from ..attacks.base import build_attack
         from ..models.device import matmul_precision
@@ -116,6 +113,7 @@ class LocalBackend:
         from ..models.loading import describe
         from .engine import Engine
 
+        campaign, spec, models, thumbnails = request.campaign, request.spec, request.models, request.thumbnails
         recorder = ThumbnailRecorder(thumbnails, campaign.concept.prompts) if thumbnails is not None else None
         loaded = models.victim(spec)
         victim = DiffusionModel(
@@ -135,7 +133,7 @@ class LocalBackend:
                 forwards = 0 if campaign.concept.images else victim.forwards_per_image
 
                 def see(prompts: Sequence[Prompt], images: Sequence[GeneratedImage]) -> None:
-                    control.judge(prompts, images, judge, forwards)
+                    request.control.judge(prompts, images, judge, forwards)
 
                 observers.insert(0, see)
             targets = _targets(campaign, victim, spec, models, observers)
@@ -144,7 +142,7 @@ class LocalBackend:
         precision_scope = partial(matmul_precision, spec.dtype)
         description = {**describe(loaded, spec.inference_edits), "device": spec.device, "dtype": spec.dtype}
         owner = CheckpointId.of(campaign)
-        engine = Engine(attack, victim, targets, evaluation, batch_size, campaign.seed, precision_scope, owner)
+        engine = Engine(attack, victim, targets, evaluation, request.batch_size, campaign.seed, precision_scope, owner)
         return engine, description
 
 

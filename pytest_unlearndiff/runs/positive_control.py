@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..core.attack_config import NO_ATTACK, AttackConfig
 from ..core.concept import Concept, Prompt
+from ..core.errors import describe_error
 from ..core.images import Evaluated
 from ..core.outcome import Counts, Outcome, Status
 from ..core.result import MIN_IMAGES, Control
@@ -19,6 +21,8 @@ from .model_spec import Fingerprint
 if TYPE_CHECKING:
     from ..judges.base import Judge
     from ..models.generated_images import GeneratedImage
+
+_STOPPED = "the positive control could not be drawn and judged"
 
 
 def base_campaign(concept: Concept, base: str, judge: str) -> Campaign:
@@ -148,6 +152,20 @@ class ControlRecorder:
         results = evaluated([image for _, image in new], judge) if new else []
         self.add([self._outcome(prompt, result, forwards) for (prompt, _), result in zip(new, results, strict=True)])
 
+    def judge_supplied_images(self, control: Campaign, judge: Judge) -> None:
+        """Judge a concept's own images, which nothing has to draw.
+
+        Args:
+            control: the base's campaign, with the prompts whose images are needed.
+            judge: the concept's.
+        """
+        from ..models.generated_images import GeneratedImage
+        from ..models.target_images import supplied_image
+
+        prompts = control.concept.prompts
+        images = [GeneratedImage(supplied_image(Path(control.concept.images[prompt.digest]))) for prompt in prompts]
+        self.judge(prompts, images, judge, 0)
+
     def _is_known(self, prompt: str) -> bool:
         if self._stored is None:
             self._stored = frozenset(self._store.outcomes(self._campaign.folder(self._store))[0])
@@ -166,3 +184,53 @@ class ControlRecorder:
             # One image of the user's may stand for several prompts.
             image=None if self._campaign.concept.images else result.image,
         )
+
+
+class PositiveControl:
+    """The positive control of one run of a campaign.
+
+    Args:
+        campaign: the campaign.
+        store: has and keeps the judgements.
+
+    Attributes:
+        recorder: judgements on the base's images in this session.
+        seen: what the judge saw, as far as ``complete`` was called.
+        obstacle: why a gate that may pass lacks images; empty if it does not.
+        cause: the exception that is the obstacle.
+    """
+
+    def __init__(self, campaign: Campaign, store: Store) -> None:
+        self.recorder = ControlRecorder(control_campaign(campaign), store)
+        self.seen = Control()
+        self.obstacle = ""
+        self.cause: Exception | None = None
+        self._campaign = campaign
+        self._store = store
+
+    def complete(
+        self, counts: Counts, may_pass: Callable[[Counts], bool] | None, judge_missing: Callable[[Campaign], str]
+    ) -> None:
+        """Read stored and recorded judgements and, if the gate needs more images, have them judged.
+
+        Args:
+            counts: the campaign's.
+            may_pass: tells if the gate may pass with these counts; None without images that show the concept.
+            judge_missing: has images of these prompts judged; returns the obstacle, if any.
+
+        Raises:
+            StoreError: the store cannot be read.
+        """
+        passes = may_pass is not None and may_pass(counts)
+        required = may_pass is not None and control_required(counts, may_pass=passes)
+        self.seen = control_of(self._campaign, self._store, self.recorder.outcomes, required=required)
+        if not self.seen.insufficient:
+            return
+        cause = None
+        try:
+            obstacle = judge_missing(first_control_prompts(self._campaign))
+        except Exception as error:
+            obstacle, cause = describe_error(error), error
+        self.seen = control_of(self._campaign, self._store, self.recorder.outcomes, required=required)
+        if self.seen.insufficient and passes and obstacle:
+            self.obstacle, self.cause = f"{_STOPPED}: {obstacle}", cause

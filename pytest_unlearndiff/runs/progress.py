@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from ..core.outcome import Counts
+from .campaign import Campaign
+from .local_backend import PromptEngine
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,23 @@ class Snapshot:
     left_alone: int = 0
     rounds: tuple[int, ...] = ()
     last_round: int = 0
+
+    @classmethod
+    def of(cls, campaign: Campaign, counts: Counts, engine: PromptEngine, known: int, seconds: float) -> Snapshot:
+        """Describe a campaign that an engine is attacking."""
+        attack = campaign.attack
+        return cls(
+            campaign.concept.name,
+            attack.title,
+            counts,
+            engine.active,
+            known,
+            seconds,
+            engine.worker_count,
+            campaign.left_alone,
+            engine.rounds,
+            attack.last_round,
+        )
 
     @property
     def pace(self) -> float | None:

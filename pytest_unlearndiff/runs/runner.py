@@ -10,27 +10,21 @@ from pathlib import Path
 from typing import Any
 
 from ..core.concept import Prompt
-from ..core.device import AUTO, environment_info
-from ..core.errors import AttackUnavailable, StoreError, UnlearnDiffError
+from ..core.errors import AttackUnavailable, StoreError, describe_error
 from ..core.outcome import Counts, Outcome, computed_forwards
-from ..core.result import STORE_NOTES, AttackResult, Control
-from ..store.journal import RejectedLines
+from ..core.result import AttackResult, Control
 from ..store.store import Mode, Store
-from .campaign import RUN_ALL, Campaign, StopCondition, store_notes
+from .campaign import RUN_ALL, Campaign, StopCondition
 from .checkpoints import CheckpointFolder, CheckpointId
-from .local_backend import Backend, PromptEngine
+from .local_backend import Backend, EngineRequest, PromptEngine
 from .model_cache import ModelCache, import_libraries
 from .model_spec import ModelSpec
-from .positive_control import ControlRecorder, control_campaign, control_of, control_required, first_control_prompts
+from .positive_control import PositiveControl, control_campaign, control_of
 from .progress import Progress, Snapshot
+from .provenance import Provenance
 
 ResolveModel = Callable[[], ModelSpec]
 
-NOT_STORED = "not_in_the_store"
-_OF_SESSION = {"campaign", "distrusted_lines", "known_prompts", NOT_STORED, STORE_NOTES}
-"""Facts that every session states anew; those stored beside the journal are ignored."""
-
-_CONTROL_STOPPED = "the positive control could not be drawn and judged"
 _UNDRAWN_STOPPED = "the un-attacked images of the prompts that an early verdict leaves alone could not be drawn"
 
 
@@ -104,11 +98,7 @@ class Runner:
 
 
 class _Run:
-    """One run of a campaign.
-
-    Attributes:
-        control: judgements on the base's images in this session.
-    """
+    """One run of a campaign: its arguments, and what has become of it so far."""
 
     def __init__(
         self,
@@ -124,19 +114,22 @@ class _Run:
         self._started, self._computed_before = time.monotonic(), computed_forwards()
         self._own = campaign.store_of(runner.store)  # of the base's images, the runner's store keeps the outcomes
         self._folder = campaign.folder(self._own)
-        self.control = ControlRecorder(control_campaign(campaign), runner.store)
-        self._seen = Control()
+        self._control = PositiveControl(campaign, runner.store)
         self._victim, self._fresh = "", 0
-        self._obstacle, self._cause = "", None  # type: tuple[str, BaseException | None]
+        self._obstacle = ""
         self._unattacked: Mapping[str, Outcome] = {}
         stored, rejected = campaign.stored(runner.store)
         self._outcomes = dict(stored)
-        self._notes = store_notes(campaign, self._own, self._outcomes, rejected)
-        self._provenance = self._stored_provenance(rejected)
+        self._provenance = Provenance(campaign, self._own, self._outcomes, rejected)
 
     @property
     def _counts(self) -> Counts:
         return self._campaign.counts(self._outcomes)
+
+    @property
+    def _reached(self) -> int:
+        """Number of prompts of the set with an outcome; one that stands twice counts twice."""
+        return sum(prompt.digest in self._outcomes for prompt in self._campaign.concept.prompts)
 
     def attack(self) -> None:
         """Attack the prompts that the store lacks, and note obstacles."""
@@ -144,33 +137,27 @@ class _Run:
         if campaign.is_open(self._outcomes, self._stop):
             try:
                 unkept = campaign.fingerprint.unkept
-                check_attackable(runner.store.mode, self._stop, torch=runner.backend.needs_torch, unkept=unkept)
+                _check_attackable(runner.store.mode, self._stop, torch=runner.backend.needs_torch, unkept=unkept)
                 spec = self._resolve_model()
                 self._outcomes = dict(campaign.stored(runner.store)[0])  # others may have attacked meanwhile
-                if campaign.is_open(self._outcomes, self._stop):
-                    engine, description = runner.backend.build(
-                        campaign,
-                        spec,
-                        runner.models,
-                        runner.batch_size,
-                        self.control,
-                        self._own.writable_thumbnails(self._folder),
-                    )
-                    self._confirm()
-                else:
-                    engine = None
+                is_open = campaign.is_open(self._outcomes, self._stop)
+                engine, description = runner.backend.build(self._request(spec)) if is_open else (None, {})
             except AttackUnavailable as obstacle:
-                self._obstacle = "; ".join([str(obstacle), *self._notes])
+                self._obstacle = "; ".join([str(obstacle), *self._provenance.notes])
             else:
                 if engine is None:
-                    self._forget_absence()
+                    self._provenance.forget_absence()
                 else:
+                    self._confirm()
                     self._run_engine(engine, spec.label)
-                    description |= self._model_provenance(spec)
-                    self._provenance |= description
-                    self._own.write_metadata(self._folder, description)
+                    self._provenance.add_model(spec, description)
         if campaign.left_alone and not campaign.is_decided(self._counts, self._stop):
             self._obstacle = self._obstacle or _left_alone_message(campaign)
+
+    def _request(self, spec: ModelSpec) -> EngineRequest:
+        thumbnails = self._own.writable_thumbnails(self._folder)
+        models, batch_size = self._runner.models, self._runner.batch_size
+        return EngineRequest(self._campaign, spec, models, batch_size, self._control.recorder, thumbnails)
 
     def _run_engine(self, engine: PromptEngine, victim: str) -> None:
         """Attack the missing prompts, one process at a time."""
@@ -188,8 +175,7 @@ class _Run:
             if prompts := campaign.missing(self._outcomes):
                 before, started = self._reached, time.monotonic()
                 saved, notes = checkpoints.read(prompts)
-                if notes:
-                    self._provenance[STORE_NOTES] = [*self._notes, *notes]
+                self._provenance.notes += notes
                 with closing(_begin(engine, prompts, saved)) as outcomes:
                     for outcome in outcomes:
                         self._take_in(outcome, engine, checkpoints)
@@ -213,27 +199,10 @@ class _Run:
         checkpoints.remove(outcome.prompt)
         self._on_outcome(outcome)
 
-    @property
-    def _reached(self) -> int:
-        """Number of prompts of the set with an outcome; one that stands twice counts twice."""
-        return sum(prompt.digest in self._outcomes for prompt in self._campaign.concept.prompts)
-
     def _report_progress(self, engine: PromptEngine, from_store: int, started: float) -> None:
         if self._runner.progress is not None:
-            self._runner.progress(
-                Snapshot(
-                    self._campaign.concept.name,
-                    self._campaign.attack.title,
-                    self._counts,
-                    engine.active,
-                    from_store,
-                    time.monotonic() - started,
-                    engine.worker_count,
-                    left_alone=self._campaign.left_alone,
-                    rounds=engine.rounds,
-                    last_round=self._campaign.attack.last_round,
-                )
-            )
+            seconds = time.monotonic() - started
+            self._runner.progress(Snapshot.of(self._campaign, self._counts, engine, from_store, seconds))
 
     def draw_unattacked(self) -> None:
         """Draw the un-attacked images of prompts that an early verdict leaves alone: a PASS rests on them too."""
@@ -245,39 +214,21 @@ class _Run:
         try:
             result = self._runner.run(undrawn, self._resolve_model, stop=self._stop.at_deadline)
         except Exception as error:
-            self._unattacked, self._obstacle = {}, f"{_UNDRAWN_STOPPED}: {_describe(error)}"
+            self._unattacked, self._obstacle = {}, f"{_UNDRAWN_STOPPED}: {describe_error(error)}"
             return
         self._unattacked = {outcome.prompt: outcome for outcome in result.outcomes if outcome is not None}
         if result.obstacle:
             self._obstacle = f"{_UNDRAWN_STOPPED}: {result.obstacle}"
 
     def complete_control(self, may_pass: Callable[[Counts], bool] | None) -> None:
-        """Read the positive control and, if the gate needs more images, have them drawn."""
-        passes = may_pass is not None and may_pass(self._counts)
-        required = may_pass is not None and control_required(self._counts, may_pass=passes)
-        self._seen = self._read_control(required=required)
-        if not self._seen.insufficient:
-            return
-        try:
-            obstacle, cause = self._draw_control(), None  # type: tuple[str, BaseException | None]
-        except Exception as error:
-            obstacle, cause = _describe(error), error
-        self._seen = self._read_control(required=required)
-        if self._seen.insufficient and passes and obstacle:
-            self._obstacle = self._obstacle or f"{_CONTROL_STOPPED}: {obstacle}"
-            self._cause = self._cause or cause
+        """Read the positive control and, if the gate needs more images, have them drawn or judged."""
+        make = self._judge_supplied_images if self._campaign.concept.images else self._draw_control
+        self._control.complete(self._counts, may_pass, make)
+        self._obstacle = self._obstacle or self._control.obstacle
 
-    def _read_control(self, *, required: bool) -> Control:
-        return control_of(self._campaign, self._runner.store, self.control.outcomes, required=required)
-
-    def _draw_control(self) -> str:
-        """Have the base draw the control's missing images, or judge the concept's own; returns the obstacle, if any."""
-        control, runner = first_control_prompts(self._campaign), self._runner
-        if self._campaign.concept.images:
-            with runner.store.sharing(control.folder(runner.store)):
-                self._judge_supplied_images(control)
-            return ""
-        progress = runner.progress and _labelled(runner.progress, "none, on its base")
+    def _draw_control(self, control: Campaign) -> str:
+        """Have the base draw the control's missing images; returns the obstacle, if any."""
+        runner, progress = self._runner, self._runner.progress and _labelled(self._runner.progress, "none, on its base")
         base_runner = Runner(
             runner.store, runner.models, runner.backend, batch_size=runner.batch_size, progress=progress
         )
@@ -285,83 +236,39 @@ class _Run:
             control, lambda: self._resolve_model().base_only, stop=self._stop.at_deadline, confirm=self._confirm
         )
         outcomes = [outcome for outcome in result.outcomes if outcome is not None]
-        self.control.outcomes.update({outcome.prompt: outcome for outcome in outcomes})
+        self._control.recorder.outcomes.update({outcome.prompt: outcome for outcome in outcomes})
         return result.obstacle or next((outcome.error for outcome in outcomes if outcome.error), "")
 
-    def _judge_supplied_images(self, control: Campaign) -> None:
-        """Judge a concept's own images, in this process, since nothing has to be drawn."""
-        check_attackable(self._runner.store.mode, self._stop, torch=True)
-        from ..models.generated_images import GeneratedImage
-        from ..models.target_images import supplied_image
-
-        spec = self._resolve_model()
-        if not self._runner.backend.needs_torch:  # workers have the GPUs, and this machine may have none
-            spec = spec.on("cpu")
-        judge = self._runner.models.judge(control.concept.judge, spec)
-        self._confirm()
-        prompts = control.concept.prompts
-        images = [GeneratedImage(supplied_image(Path(control.concept.images[p.digest]))) for p in prompts]
-        self.control.judge(prompts, images, judge, 0)
+    def _judge_supplied_images(self, control: Campaign) -> str:
+        """Judge a concept's own images, in this process, since nothing has to be drawn; there is no obstacle."""
+        store = self._runner.store
+        with store.sharing(control.folder(store)):
+            _check_attackable(store.mode, self._stop, torch=True)
+            spec = self._resolve_model()
+            if not self._runner.backend.needs_torch:  # workers have the GPUs, and this machine may have none
+                spec = spec.on("cpu")
+            judge = self._runner.models.judge(control.concept.judge, spec)
+            self._confirm()
+            self._control.recorder.judge_supplied_images(control, judge)
+        return ""
 
     def result(self) -> AttackResult:
         """Sum the run up."""
         if not_sent := self._runner.store.push_pending():
-            self._provenance[STORE_NOTES] = [*self._notes, not_sent]
+            self._provenance.notes.append(not_sent)
         return _result(
             self._campaign,
             self._outcomes,
             seconds=time.monotonic() - self._started,
             victim=self._victim,
             fresh=self._fresh,
-            provenance=self._provenance,
+            provenance=self._provenance.facts,
             obstacle=self._obstacle,
-            cause=self._cause,
-            control=self._seen,
+            cause=self._control.cause,
+            control=self._control.seen,
             computed=computed_forwards() - self._computed_before,
             unattacked=self._unattacked,
         )
-
-    def _stored_provenance(self, rejected: RejectedLines) -> dict[str, Any]:
-        """Collect the provenance before anything is attacked."""
-        campaign, fingerprint = self._campaign, self._campaign.fingerprint
-        provenance = self._metadata()
-        provenance["campaign"] = campaign.key.to_dict()
-        if fingerprint.unkept:
-            provenance["unkept"] = fingerprint.unkept
-        if fingerprint.version:
-            provenance["model_version"] = fingerprint.version
-        if fingerprint.unhashed:
-            provenance["acts_at_inference"] = list(fingerprint.unhashed)
-        if rejected.lines:
-            provenance["distrusted_lines"] = f"{rejected.lines} ({rejected.reasons})"
-        if self._notes:
-            provenance[STORE_NOTES] = list(self._notes)
-        if campaign.attack.known.rows:
-            provenance["known_prompts"] = campaign.attack.known.source
-        if not self._outcomes and (closest := self._own.closest_campaign(campaign.concept.name, campaign.key)):
-            provenance[NOT_STORED] = f"the nearest campaign there differs in {', '.join(closest[1])}"
-        return provenance
-
-    def _metadata(self) -> dict[str, Any]:
-        """Read stored facts of the loaded model and of assumptions."""
-        return {name: value for name, value in self._own.metadata(self._folder).items() if name not in _OF_SESSION}
-
-    def _forget_absence(self) -> None:
-        """Correct the provenance after another process attacked everything meanwhile."""
-        for name in (NOT_STORED, STORE_NOTES):
-            self._provenance.pop(name, None)
-        self._provenance |= self._metadata()
-
-    def _model_provenance(self, spec: ModelSpec) -> dict[str, Any]:
-        """Collect the provenance of the victim, device and packages."""
-        own_images = self._campaign.attack.needs_target and bool(self._campaign.concept.images)
-        return {
-            **({"target images": "those that the concept names"} if own_images else {}),
-            "victim": spec.label,
-            # Of workers, each says where it is.
-            **({"device": spec.device, "dtype": spec.dtype} if spec.device != AUTO else {}),
-            **environment_info("pytest-unlearndiff", "torch", "diffusers", "transformers"),
-        }
 
 
 def _begin(
@@ -404,7 +311,7 @@ def _result(campaign: Campaign, outcomes: Mapping[str, Outcome], **facts: Any) -
     )
 
 
-def check_attackable(mode: Mode, stop: StopCondition, *, torch: bool, unkept: str = "") -> None:
+def _check_attackable(mode: Mode, stop: StopCondition, *, torch: bool, unkept: str = "") -> None:
     """Check that this session may attack and, where it does so itself, has what attacks need.
 
     Raises:
@@ -440,7 +347,3 @@ def _left_alone_message(campaign: Campaign) -> str:
 
 def _labelled(progress: Progress, attack: str) -> Progress:
     return lambda snapshot: progress(replace(snapshot, attack=attack))
-
-
-def _describe(error: Exception) -> str:
-    return str(error) if isinstance(error, UnlearnDiffError) else f"{type(error).__name__}: {error}"

@@ -13,12 +13,7 @@ from ..core.concept import Prompt
 from ..core.errors import AttackUnavailable, ModelError, UnlearnDiffError, one_line
 from ..core.outcome import Outcome, Status, count_forwards
 from ..core.registry import registry
-from ..runs.campaign import Campaign
-from ..runs.local_backend import PromptEngine
-from ..runs.model_cache import ModelCache
-from ..runs.model_spec import ModelSpec
-from ..runs.positive_control import ControlRecorder
-from ..store.thumbnails import Thumbnails
+from ..runs.local_backend import EngineRequest, PromptEngine
 from .scheduler import Scheduler
 from .worker import JobSpec, WorkerUpdate, installed_versions
 
@@ -85,20 +80,13 @@ class WorkerPoolConfig:
     heartbeat_timeout: float
     needs_torch: bool = False
 
-    def build(
-        self,
-        campaign: Campaign,
-        spec: ModelSpec,
-        models: ModelCache,
-        batch_size: int | None,
-        control: ControlRecorder,
-        thumbnails: Thumbnails | None,
-    ) -> tuple[PromptEngine, dict[str, Any]]:
+    def build(self, request: EngineRequest) -> tuple[PromptEngine, dict[str, Any]]:
         """Have workers load victim, base and judge; what they report is kept here. See ``runs.Backend``.
 
         Raises:
             ModelError: the victim is a pipeline in this process.
         """
+        spec, thumbnails = request.spec, request.thumbnails
         if spec.pipe is not None:
             raise ModelError(
                 f"{spec.label} cannot be sent to workers: give the model by path, with --unlearndiff-model, or leave "
@@ -108,12 +96,12 @@ class WorkerPoolConfig:
             spec = replace(spec, device="cuda")  # a worker sees only its own GPU
 
         def on_update(update: WorkerUpdate) -> None:
-            control.add(update.control)
+            request.control.add(update.control)
             if thumbnails is not None:
                 for image in update.thumbnails:
                     thumbnails.write(image.digest, image.data, base=image.base)
 
-        job = JobSpec(campaign, spec, batch_size, registry().added, thumbnails is not None)
+        job = JobSpec(request.campaign, spec, request.batch_size, registry().added, thumbnails is not None)
         engine = DistributedEngine(self, job, on_update)
         return engine, engine.description
 

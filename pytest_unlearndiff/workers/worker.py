@@ -18,7 +18,7 @@ from ..core.judge_options import weights_of
 from ..core.outcome import Outcome, computed_forwards
 from ..core.registry import Registry, set_registry
 from ..runs.campaign import Campaign
-from ..runs.local_backend import LocalBackend
+from ..runs.local_backend import EngineRequest, LocalBackend
 from ..runs.model_cache import ModelCache
 from ..runs.model_spec import Fingerprint, ModelSpec, located
 from ..runs.positive_control import ControlRecorder, control_campaign
@@ -156,14 +156,10 @@ class Worker:
             # Only the process that hands out prompts keeps what the judge sees in target images.
             self._control = ControlRecorder(control_campaign(job.campaign), Store(Path(), Mode.OFF))
             self._thumbnails = ThumbnailBuffer()
-            self._engine, description = LocalBackend().build(
-                job.campaign,
-                located(job.source),
-                self._models,
-                job.batch_size,
-                self._control,
-                self._thumbnails if job.keep_images else None,
-            )
+            thumbnails = self._thumbnails if job.keep_images else None
+            source = located(job.source)
+            request = EngineRequest(job.campaign, source, self._models, job.batch_size, self._control, thumbnails)
+            self._engine, description = LocalBackend().build(request)
         return WorkerUpdate(
             platform.node(), self._engine.batch_size, description=description, versions=installed_versions()
         )

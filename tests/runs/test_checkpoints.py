@@ -28,6 +28,7 @@ from pytest_unlearndiff.runs.campaign import Campaign, StopCondition
 from pytest_unlearndiff.runs.checkpoints import CheckpointFolder, CheckpointId, check, decode, encode
 from pytest_unlearndiff.runs.engine import Engine
 from pytest_unlearndiff.runs.evaluation import Evaluation
+from pytest_unlearndiff.runs.local_backend import EngineRequest
 from pytest_unlearndiff.runs.model_cache import ModelCache
 from pytest_unlearndiff.runs.model_spec import Fingerprint, ModelSpec
 from pytest_unlearndiff.runs.prompts import PendingPrompt
@@ -181,10 +182,10 @@ class Interrupting:
     def __init__(self, rounds: int) -> None:
         self.rounds, self.requests = rounds, list[Any]()
 
-    def build(self, campaign: Campaign, *_: Any) -> tuple[Engine, dict[str, Any]]:
+    def build(self, request: EngineRequest) -> tuple[Engine, dict[str, Any]]:
         model = FakeModel()
         engine = make_engine(model=model)
-        engine._checkpoint_id = CheckpointId.of(campaign)
+        engine._checkpoint_id = CheckpointId.of(request.campaign)
         self.requests = model.requests
         step = engine.step
 

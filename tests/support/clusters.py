@@ -66,7 +66,7 @@ if any("default_worker" in word for word in sys.orig_argv):
                 ended.append(Outcome(prompt.digest, status))
             return ended
 
-    LocalBackend.build = lambda self, campaign, *parts: (Engine(campaign, parts[-2]), {"format": "script"})
+    LocalBackend.build = lambda self, request: (Engine(request.campaign, request.control), {"format": "script"})
 """
 
 _STORE_BYTES = "80000000"  # Ray asks for at least 75 MiB

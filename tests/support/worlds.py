@@ -89,9 +89,9 @@ class ScriptedEngine:
         return {}
 
 
-def scripted_build(self, campaign, spec, models, batch_size, control, thumbnails):
-    engine = ScriptedEngine(campaign, control)
-    return engine, engine.described(spec)
+def scripted_build(self, request):
+    engine = ScriptedEngine(request.campaign, request.control)
+    return engine, engine.described(request.spec)
 
 
 def pytest_configure(config):

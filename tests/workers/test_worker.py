@@ -14,7 +14,7 @@ from pytest_unlearndiff.core.concept import Concept, JudgeConfig, Prompt
 from pytest_unlearndiff.core.errors import ModelError
 from pytest_unlearndiff.core.outcome import Outcome, Status
 from pytest_unlearndiff.runs.campaign import Campaign
-from pytest_unlearndiff.runs.local_backend import LocalBackend
+from pytest_unlearndiff.runs.local_backend import EngineRequest, LocalBackend
 from pytest_unlearndiff.runs.model_cache import ModelCache
 from pytest_unlearndiff.runs.model_spec import Fingerprint, ModelSpec
 from pytest_unlearndiff.runs.positive_control import ControlRecorder, control_campaign
@@ -69,7 +69,10 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_step_reports_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(LocalBackend, "build", lambda *parts: (ScriptedEngine(*parts[-2:]), {"format": "script"}))
+    def build(self: LocalBackend, request: EngineRequest) -> tuple[ScriptedEngine, dict[str, str]]:
+        return ScriptedEngine(request.control, request.thumbnails), {"format": "script"}
+
+    monkeypatch.setattr(LocalBackend, "build", build)
     worker, one = Worker(), prompts(1)[0]
     assert worker.load(job(folder)).description == {"format": "script"}
     update = worker.step([one], {})
@@ -136,10 +139,11 @@ def test_updates_are_kept_by_the_sender(tmp_path: Path, images: bool) -> None:
     control = ControlRecorder(control_campaign(campaign), store)
     pool, models = WorkerPoolConfig(RayBackend("1", "cpu"), 60), ModelCache()
     thumbnails = store.writable_thumbnails(folder)
-    engine, _ = pool.build(campaign, ModelSpec(device="cuda:3"), models, 2, control, thumbnails)
+    engine, _ = pool.build(EngineRequest(campaign, ModelSpec(device="cuda:3"), models, 2, control, thumbnails))
     assert isinstance(engine, DistributedEngine)
     assert engine.job.source.device == "cuda"
-    auto, _ = pool.build(campaign, ModelSpec(device="auto", dtype="auto"), models, 2, control, thumbnails)
+    source = ModelSpec(device="auto", dtype="auto")
+    auto, _ = pool.build(EngineRequest(campaign, source, models, 2, control, thumbnails))
     assert isinstance(auto, DistributedEngine)
     assert (auto.job.source.device, auto.job.source.dtype) == ("auto", "auto"), "each worker finds its own"
     seen = Outcome(campaign.concept.prompts[0].digest, Status.HIT_WITHOUT_ATTACK)
