@@ -146,7 +146,7 @@ class Literal:
         """One optimiser step on ``u`` (k, V), which stays on the simplex; returns the loss."""
         drawn = torch.multinomial(u, 1, generator=generator)
         one_hot = torch.zeros_like(u).scatter_(1, drawn, 1.0).requires_grad_(True)
-        noise = torch.randn(x0.shape[1:], generator=generator)[None]
+        noise = torch.randn(x0.shape[1:], generator=generator, device=generator.device)[None]
         loss = self.loss(one_hot, prompt, x0, noise, t)
         torch.autograd.backward(loss)
         assert one_hot.grad is not None
@@ -176,7 +176,8 @@ class Literal:
         encoder = self.pipe.text_encoder
         replaced = encoder.get_input_embeddings().register_forward_hook(lambda *_: embeddings)
         try:
-            states: torch.Tensor = encoder(torch.zeros(embeddings.shape[:2], dtype=torch.int64))[0]
+            ids = torch.zeros(embeddings.shape[:2], dtype=torch.int64, device=embeddings.device)
+            states: torch.Tensor = encoder(ids)[0]
         finally:
             replaced.remove()
         return states
@@ -238,7 +239,8 @@ def draw(pipe: Any, text: str, seed: int, guidance: float, steps: int, spacing: 
     nothing, something = (_encode(pipe, words) for words in ("", text))
     size = pipe.unet.config.sample_size
     shape = (1, pipe.unet.config.in_channels, size, size)
-    latent = torch.randn(shape, generator=torch.Generator().manual_seed(seed)) * scheduler.init_noise_sigma
+    noise = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+    latent = (noise * scheduler.init_noise_sigma).to(pipe.unet.device)
     for t in scheduler.timesteps:
         scaled = scheduler.scale_model_input(latent, t)
         without = pipe.unet(scaled, t, encoder_hidden_states=nothing).sample
@@ -246,10 +248,10 @@ def draw(pipe: Any, text: str, seed: int, guidance: float, steps: int, spacing: 
         latent = scheduler.step(without + guidance * (with_text - without), t, latent).prev_sample
     decoded = pipe.vae.decode(latent / pipe.vae.config.scaling_factor).sample
     pixels = ((decoded[0] / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8)
-    return Image.fromarray(pixels.permute(1, 2, 0).numpy())
+    return Image.fromarray(pixels.permute(1, 2, 0).cpu().numpy())
 
 
 def _encode(pipe: Any, text: str) -> torch.Tensor:
     ids = pipe.tokenizer(text, padding="max_length", truncation=True, return_tensors="pt").input_ids
-    states: torch.Tensor = pipe.text_encoder(ids)[0]
+    states: torch.Tensor = pipe.text_encoder(ids.to(pipe.text_encoder.device))[0]
     return states
