@@ -17,7 +17,7 @@ from ..core.model_info import FormatInfo
 from ..core.registry import registry
 from ..core.untrusted import printable, short_repr
 from ..sources.resolve import import_string
-from .families import supported_families
+from .families import family_named, supported_families
 from .formats.diffusers_names import text_encoder, text_encoder_names
 from .pipeline_folders import check_index
 from .tensor_files import Contents, Tensors, flatten, is_checkpoint, read_file, read_json, weight_files, weights_stem
@@ -33,14 +33,9 @@ _DECIDING_SETTINGS = {
     "text_encoder": _TEXT_SETTINGS,
     "text_encoder_2": _TEXT_SETTINGS,
 }
-# Parts of names that only these families have; a family that a plugin registers is its formats' affair.
-_OTHER_FAMILIES = {
-    "Stable Diffusion XL's refiner": ("conditioner.embedders.0.model.",),
-    "FLUX": ("single_transformer_blocks.", "double_blocks.", "single_blocks.", "context_embedder."),
-    "Stable Diffusion 3": ("joint_blocks.",),
-    "a diffusion transformer": ("transformer.transformer_blocks.", "caption_projection.", "adaln_single."),
-}
-_IN_METADATA = {"flux": "FLUX", "flux2_klein": "FLUX.2 klein", "sd3": "Stable Diffusion 3"}
+_REFINER = "conditioner.embedders.0.model."
+# Families that files name in their metadata (ESD's training script does), beside those that can be attacked.
+_IN_METADATA = {"flux2_klein": ("FLUX.2 klein", "Flux2KleinPipeline"), "hidream": ("HiDream", "HiDreamImagePipeline")}
 _REFINER_WIDTH = 1280
 _LISTED = 8
 
@@ -221,7 +216,7 @@ def detect_format(contents: Contents) -> DetectedFormat:
     if detected is None:
         sample = ", ".join(sorted(named)[:5])
         raise ModelError(
-            f"tensors named {sample} ... fit neither a UNet nor a CLIP text encoder (with diffusers' or CompVis "
+            f"tensors named {sample} ... fit neither a network nor a text encoder (with diffusers' or its publisher's "
             "names), nor a LoRA, nor Receler's erasers; convert the checkpoint, or override the unlearned_pipe fixture"
         )
     notes = (*contents.notes, *detected.notes)
@@ -241,13 +236,11 @@ def _read_by(rows: list[FormatInfo], named: Tensors, contents: Contents) -> Dete
 
 
 def _refuse_other_families(named: Tensors, contents: Contents) -> None:
-    if (name := contents.metadata.get("family")) in _IN_METADATA:
-        raise ModelError(f"is of {_IN_METADATA[name]}, as its metadata says; {supported_families()}")
-    for family, marks in _OTHER_FAMILIES.items():
-        if key := next((k for k in named if k.startswith(marks) or any(f".{mark}" in k for mark in marks)), None):
-            raise ModelError(f"is of {family} (it holds {key}); {supported_families()}")
-    if key := next((key for key in named if key.startswith("transformer_blocks.")), None):
-        raise ModelError(f"is of a diffusion transformer (it holds {key}); {supported_families()}")
+    title, pipeline = _IN_METADATA.get(contents.metadata.get("family", ""), ("", ""))
+    if title and family_named(pipeline) is None:
+        raise ModelError(f"is of {title}, as its metadata says; {supported_families()}")
+    if key := next((key for key in named if key.startswith(_REFINER)), None):
+        raise ModelError(f"is of Stable Diffusion XL's refiner (it holds {key}); {supported_families()}")
     if any(".attn2.to_k." in key and value.shape[1:] == (_REFINER_WIDTH,) for key, value in named.items()):
         raise ModelError(
             f"is of Stable Diffusion XL's refiner (its cross-attention reads {_REFINER_WIDTH} numbers a token); "

@@ -6,14 +6,36 @@ among diffusers' names, so that they come first.
 
 from __future__ import annotations
 
+import re
+
 from ...core.model_info import FormatInfo
+
+NETWORK_NAMES = {
+    "unet": (
+        *("down_blocks.", "mid_block.", "up_blocks.", "conv_in.", "conv_out."),
+        *("time_embedding.", "conv_norm_out.", "add_embedding."),
+    ),
+    "transformer": (
+        *("transformer_blocks.", "single_transformer_blocks.", "joint_transformer_blocks.", "context_embedder."),
+        *("time_text_embed.", "x_embedder.", "pos_embed.", "norm_out.", "proj_out.", "patch_embed.", "adaln_single."),
+        *("caption_projection.", "caption_norm.", "scale_shift_table", "time_embed.", "text_embedder."),
+        *("time_extra_emb.", "blocks.", "register_tokens", "time_step_proj.", "distilled_guidance_layer."),
+        *("txt_norm.", "txt_in.", "img_in.", "time_guidance_embed.", "double_stream_modulation"),
+        *("single_stream_modulation", "layers.", "noise_refiner.", "context_refiner.", "cap_embedder.", "t_embedder."),
+        *("all_x_embedder.", "all_final_layer.", "x_pad_token", "cap_pad_token", "text_embedding_padding"),
+    ),
+}
+"""Beginnings of the names of a network's tensors in diffusers.
+
+Transformers have their own in each family; a name that the base's has not is refused when it is put there.
+"""
 
 ROWS = (
     FormatInfo(
         "lora",
         f"{__name__}.lora:read_lora",
         "1",
-        any_name=r"lora_|.*(\.lora_|_lora\.|\.lora\.)",
+        any_name=r"lora_|.*(\.lora_|_lora\d?\.|\.lora\.)",
         folder_config="adapter_config.json",
         folder_weights="adapter_model",
     ),
@@ -27,6 +49,12 @@ ROWS = (
         folder_weights="eraser_weights",
     ),
     FormatInfo(
+        "original",
+        f"{__name__}.original:read_original",
+        "1",
+        any_name=r"(model\.)?(diffusion_model\.)?(double_blocks|single_blocks|joint_blocks)\.\d",
+    ),
+    FormatInfo(
         "compvis",
         f"{__name__}.compvis:read_compvis",
         "1",
@@ -38,7 +66,9 @@ ROWS = (
         "diffusers",
         f"{__name__}.diffusers_names:read_diffusers",
         "1",
-        any_name=r"(unet\.)?(down_blocks|mid_block|up_blocks|conv_in|conv_out|time_embedding|conv_norm_out|add_embedding)\."
-        r"|(text_encoder(_2)?\.)?(text_model\.)?(embeddings|encoder\.layers|final_layer_norm|text_projection)\.",
+        any_name="|".join(
+            rf"({network}\.)?({'|'.join(map(re.escape, beginnings))})" for network, beginnings in NETWORK_NAMES.items()
+        )
+        + r"|(text_encoder(_2)?\.)?(text_model\.)?(embeddings|encoder\.layers|final_layer_norm|text_projection)\.",
     ),
 )

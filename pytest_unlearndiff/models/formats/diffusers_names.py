@@ -1,7 +1,7 @@
-"""State dicts with the names that diffusers and transformers use: of a UNet, of text encoders, or both.
+"""State dicts with the names that diffusers and transformers use: of a network, of text encoders, or both.
 
-Full ones (old ESD, SalUn, RECE, STEREO), partial ones (ESD, UCE, SPEED), nested ones (ESD's ``FineTunedModel``, the
-``delta.bin`` of Concept Ablation), and AdvUnlearn's wrapped text encoder.
+Full ones (old ESD, SalUn, RECE, STEREO), partial ones (ESD, UCE, SPEED, also of diffusion transformers), nested ones
+(ESD's ``FineTunedModel``, the ``delta.bin`` of Concept Ablation), and AdvUnlearn's wrapped text encoder.
 """
 
 from __future__ import annotations
@@ -14,11 +14,8 @@ import torch
 from ...core.errors import ModelError
 from ..tensor_files import Contents, Tensors
 from ..weight_patches import DetectedFormat, WeightPatch, Weights
+from . import NETWORK_NAMES
 
-_UNET = (
-    *("down_blocks.", "mid_block.", "up_blocks.", "conv_in.", "conv_out."),
-    *("time_embedding.", "conv_norm_out.", "add_embedding."),
-)
 _PROJECTION = "text_projection."
 _TEXT = ("embeddings.", "encoder.layers.", "final_layer_norm.", _PROJECTION)
 SECOND = "text_encoder_2"
@@ -28,27 +25,38 @@ _ALIASES = {"embedding.": "embeddings.", "encoder.": "encoder.", "final_layer_no
 
 def read_diffusers(named: Tensors, contents: Contents) -> DetectedFormat | None:
     """Read tensors with these names (``FormatInfo``)."""
-    unet = {key.removeprefix("unet."): value for key, value in named.items() if key.startswith(("unet.", *_UNET))}
-    if len(unet) != sum(key.startswith(("unet.", *_UNET)) for key in named):
-        raise ModelError("holds tensors twice, with and without the prefix unet.")
-    rest = {key: value for key, value in named.items() if not key.startswith(("unet.", *_UNET))}
+    networks, rest = _networks(named)
     second = {key.removeprefix(f"{SECOND}."): value for key, value in rest.items() if key.startswith(f"{SECOND}.")}
     text, wrapped = text_encoder_names({key: v for key, v in rest.items() if not key.startswith(f"{SECOND}.")})
     second, _ = text_encoder_names(second)
     if not second and any(key.startswith(_PROJECTION) for key in text):
         text, second = {}, text
-    if not all(key.startswith(_UNET) for key in unet) or not all(key.startswith(_TEXT) for key in (*text, *second)):
+    if not all(key.startswith(_TEXT) for key in (*text, *second)):
         return None
-    patches: list[WeightPatch] = []
-    if unet:
-        patches.append(Weights("unet", unet))
+    patches: list[WeightPatch] = [Weights(network, tensors) for network, tensors in networks.items()]
     if text:
         patches.append(text_encoder(text))
     if second:
         patches.append(text_encoder(second, SECOND))
-    return DetectedFormat(
-        _title({"UNet": unet, "text encoder": text, "text encoder 2": second}, wrapped, contents), tuple(patches)
-    )
+    titles = {"UNet" if name == "unet" else name: tensors for name, tensors in networks.items()}
+    title = _title({**titles, "text encoder": text, "text encoder 2": second}, wrapped, contents)
+    return DetectedFormat(title, tuple(patches))
+
+
+def _networks(named: Tensors) -> tuple[dict[str, dict[str, torch.Tensor]], dict[str, torch.Tensor]]:
+    """Sort tensors by their network, without its prefix, and return those of none beside."""
+    networks: dict[str, dict[str, torch.Tensor]] = {}
+    rest: dict[str, torch.Tensor] = {}
+    for key, value in named.items():
+        network = next((name for name in NETWORK_NAMES if key.startswith((f"{name}.", *NETWORK_NAMES[name]))), None)
+        if network is None:
+            rest[key] = value
+            continue
+        tensors, name = networks.setdefault(network, {}), key.removeprefix(f"{network}.")
+        if name in tensors:
+            raise ModelError(f"holds tensors twice, with and without the prefix {network}.")
+        tensors[name] = value
+    return networks, rest
 
 
 def _title(parts: Mapping[str, Tensors], wrapped: bool, contents: Contents) -> str:
@@ -57,7 +65,7 @@ def _title(parts: Mapping[str, Tensors], wrapped: bool, contents: Contents) -> s
     components = " and ".join(name for name, part in parts.items() if part)
     if contents.flat:
         return f"{components} state dict"
-    if set(contents.tree) & {"unet", "text_encoder", SECOND}:
+    if set(contents.tree) & {*NETWORK_NAMES, "text_encoder", SECOND}:
         return f"{components} in a dict by component (delta.bin)"
     return f"{components} state dict nested by module"
 

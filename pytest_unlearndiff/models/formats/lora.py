@@ -1,7 +1,8 @@
 """LoRA: low-rank changes to the weights of linear and convolutional layers (Hu et al. 2021, section 4).
 
-Kohya's names (SPM, LECO) and those of PEFT and diffusers (EraseFlow and others). Merged into the weights here, so that
-every pair is accounted for and what is attacked is one set of weights.
+Kohya's names (SPM, LECO), those of PEFT and diffusers (EraseAnything, EraseFlow and others) and, of diffusion
+transformers, those of their publishers' code, whose layers may be several of diffusers' in one. Merged into the weights
+here, so that every pair is accounted for and what is attacked is one set of weights.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,7 @@ from ..families import components_of
 from ..tensor_files import Contents, Tensors
 from ..weight_patches import DetectedFormat, WeightDiff, apply_weights, check_tensor
 from .compvis_names import unet_names
+from .original_names import Layers, original_layers
 
 _ROLE = re.compile(
     r"(?P<layer>.+?)[._](?:lora[._])?"
@@ -39,12 +41,14 @@ _OTHER_KINDS = {
     "lora_embedding": "LoRA of embeddings",
 }
 _PREFIXES = {
-    "lora_unet_": "unet",
-    "lora_te_": "text_encoder",
-    "lora_te1_": "text_encoder",
-    "lora_te2_": "text_encoder_2",
+    "unet": ("lora_unet_",),
+    "transformer": ("lora_transformer_", "lora_unet_"),
+    "text_encoder": ("lora_te_", "lora_te1_"),
+    "text_encoder_2": ("lora_te2_",),
+    "text_encoder_3": ("lora_te3_",),
 }
-_COMPONENTS = ("unet", "text_encoder", "text_encoder_2")
+_COMPONENTS = tuple(_PREFIXES)
+_FIRST_TEXT = "text_encoder"
 # Options of PEFT that, but for bias="none", make something else than a plain LoRA.
 _NOT_PLAIN = (
     *("use_dora", "use_rslora", "fan_in_fan_out", "lora_bias", "bias"),
@@ -61,7 +65,7 @@ def read_lora(named: Tensors, contents: Contents) -> DetectedFormat:
     """
     for mark, kind in _OTHER_KINDS.items():
         if key := next((key for key in named if mark in key), None):
-            raise ModelError(f"is {kind} (it holds {key}); merge it into the UNet and save that instead")
+            raise ModelError(f"is {kind} (it holds {key}); merge it into the network and save that instead")
     pairs, config = _pairs(named), contents.config
     if config is not None and (kind := config.get("peft_type", "LORA")) != "LORA":
         raise ModelError(f"is a PEFT adapter of type {short_repr(kind)}; only LORA is known")
@@ -149,7 +153,7 @@ def _alpha(config: Mapping[str, Any]) -> float:
     for option in _NOT_PLAIN:
         if (value := config.get(option)) and (option, value) != ("bias", "none"):
             used = f"{option}={short_repr(value)}"
-            raise ModelError(f"its LoRA uses {used}; merge it into the UNet and save that instead")
+            raise ModelError(f"its LoRA uses {used}; merge it into the network and save that instead")
     alpha = config.get("lora_alpha", config.get("r"))
     if not is_number(alpha, -_MOST_ALPHA, _MOST_ALPHA):
         raise ModelError(f"its LoRA configuration has lora_alpha={short_repr(alpha)}, which is no such number")
@@ -174,7 +178,7 @@ class LoraPatch:
         left = dict(self.pairs)
         for component in (name for name in components_of(pipe) if name != "vae"):
             layers = _layer_names(getattr(pipe, component), component)
-            pairs = {layers[name]: left.pop(name) for name in list(left) if name in layers}
+            pairs = {name: (layers[name], left.pop(name)) for name in list(left) if name in layers}
             if pairs:
                 changes.append(self._merge(pipe, component, pairs))
         if left:
@@ -184,47 +188,65 @@ class LoraPatch:
             )
         return changes
 
-    def _merge(self, pipe: Any, component: str, pairs: Mapping[str, LoraWeights]) -> WeightDiff:
-        weights, merged = getattr(pipe, component).state_dict(), {}
-        for layer, pair in pairs.items():
-            weight = weights[f"{layer}.weight"]
+    def _merge(self, pipe: Any, component: str, pairs: Mapping[str, tuple[Layers, LoraWeights]]) -> WeightDiff:
+        weights, merged = getattr(pipe, component).state_dict(), dict[str, torch.Tensor]()
+        for name, (layers, pair) in pairs.items():
             alpha = pair.alpha if pair.alpha is not None else self.alphas.get(component, self.alphas.get("", pair.rank))
-            if (pair.up.shape[0], *pair.down.shape[1:]) not in _shapes(weight):
-                raise ModelError(
-                    f"{layer}: LoRA of {list(pair.up.shape)} and {list(pair.down.shape)}, in the base the weight is "
-                    f"{list(weight.shape)}; is this its base?"
-                )
-            delta = pair.delta(alpha / pair.rank).reshape(weight.shape).to(weight.device)
-            merged[f"{layer}.weight"] = (weight.float() + delta).to(weight.dtype)
+            _check_pair(name, pair, [weights[f"{layer}.weight"] for layer in layers.names])
+            rows = {layer: len(weights[f"{layer}.weight"]) for layer in layers.names}
+            for layer, delta in layers.split(name, pair.delta(alpha / pair.rank), rows).items():
+                key = f"{layer}.weight"
+                if key in merged:
+                    raise ModelError(f"{name} changes {layer}, which another pair changes too")
+                weight = weights[key]
+                change = delta.reshape(weight.shape).to(weight.device)
+                merged[key] = (weight.float() + change).to(weight.dtype)
         if bad := next((key for key, value in merged.items() if not value.isfinite().all()), None):
             raise ModelError(f"{bad} becomes NaN or infinity")
-        ranks = sorted({pair.rank for pair in pairs.values()})
+        ranks = sorted({pair.rank for _, pair in pairs.values()})
         return apply_weights(pipe, component, merged, f"merged from LoRA of rank {', '.join(map(str, ranks))}")
 
 
-def _shapes(weight: torch.Tensor) -> tuple[tuple[int, ...], ...]:
-    """List the shapes that a change to this weight may have: a 1x1 convolution is a linear layer."""
-    shape = tuple(weight.shape)
+def _check_pair(name: str, pair: LoraWeights, weights: Sequence[torch.Tensor]) -> None:
+    """Refuse a pair whose change has another shape than the weights, one below the other, that it is for."""
+    whole = (sum(map(len, weights)), *weights[0].shape[1:])
+    if (pair.up.shape[0], *pair.down.shape[1:]) not in _shapes(whole):
+        raise ModelError(
+            f"{name}: LoRA of {list(pair.up.shape)} and {list(pair.down.shape)}, in the base the weight is "
+            f"{list(whole)}; is this its base?"
+        )
+
+
+def _shapes(shape: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
+    """List the shapes that a change to a weight of this shape may have: a 1x1 convolution is a linear layer."""
     if shape[2:] == (1, 1):
         return shape, shape[:2]
     return (shape, (*shape, 1, 1)) if len(shape) == 2 else (shape,)
 
 
-def _layer_names(module: Any, component: str) -> dict[str, str]:
+def _layer_names(module: Any, component: str) -> dict[str, Layers]:
     """Return a component's layers, by all names that files have for them."""
-    theirs = unet_names(module) if component == "unet" else {}
-    kohya = [prefix for prefix, name in _PREFIXES.items() if name == component]
+    names: dict[str, Layers] = {}
+    kohya = _PREFIXES.get(component, ())
     # Without the component's name, a text encoder's layer is the first one's.
-    dotted = (f"{component}.", *(("base_model.model.", "") if component != "text_encoder_2" else ()))
-    names: dict[str, str] = {}
+    first = component == _FIRST_TEXT or not component.startswith(_FIRST_TEXT)
+    dotted = (f"{component}.", *(("base_model.model.", "") if first else ()))
+    if type(module).__name__.startswith("T5"):
+        kohya = (*kohya, "lora_te3_")  # kohya counts FLUX's two encoders as Stable Diffusion 3's first and third
+    theirs = unet_names(module) if component == "unet" else {}
     for layer, part in module.named_modules():
         if not isinstance(part, (torch.nn.Linear, torch.nn.Conv2d)):
             continue
         bare = layer.removeprefix("text_model.")
-        spelt = (bare,) if component == "unet" else (bare, f"text_model.{bare}")
+        spelt = (bare, f"text_model.{bare}") if component.startswith(_FIRST_TEXT) else (bare,)
         compvis = theirs.get(f"{layer}.weight", "").removesuffix(".weight")
-        names |= {p + name.replace(".", "_"): layer for p in kohya for name in (*spelt, compvis) if name}
-        names |= {p + name: layer for p in dotted for name in (*spelt, *map(_processor, spelt)) if name}
+        own = Layers((layer,))
+        names |= {p + name.replace(".", "_"): own for p in kohya for name in (*spelt, compvis) if name}
+        names |= {p + name: own for p in dotted for name in (*spelt, *map(_processor, spelt)) if name}
+    if component == "transformer":
+        for name, layers in original_layers(module.state_dict()).items():
+            names |= {f"{prefix}{name.replace('.', '_')}": layers for prefix in kohya}
+            names |= {f"{prefix}{name}": layers for prefix in ("", "diffusion_model.", "base_model.model.")}
     return names
 
 
