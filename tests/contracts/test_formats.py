@@ -10,13 +10,16 @@ from typing import Any
 import pytest
 import torch
 from resaved import Tensors, compvis, erasers, kohya, low_rank, unet
+from resaved_transformers import original
 from safetensors.torch import save_file
 from tiny import tiny_pipeline
+from tiny_transformers import tiny_transformer
 
 from examples import WITH_EXAMPLES
 from pytest_unlearndiff.core.errors import ModelError
 from pytest_unlearndiff.core.registry import registry
 from pytest_unlearndiff.models.checkpoint import read_checkpoint
+from pytest_unlearndiff.models.families import family_of
 from pytest_unlearndiff.models.loading import Loaded, load_victim
 
 
@@ -29,19 +32,25 @@ SAMPLES: Mapping[str, Callable[[Any], Tensors]] = {
     "receler": receler,
     "compvis": compvis,
     "diffusers": unet,
+    "original": lambda pipe: original(pipe, r"\.ff\.|\.to_out\."),
     "weight-deltas": lambda pipe: {f"delta.{key}": value for key, value in unet(pipe).items()},
 }
 """Tensors of each format for a pipeline: a new row needs one here, or its test says so."""
 
 
-@pytest.fixture(scope="module")
-def base() -> Any:
-    return tiny_pipeline(0)
+def pipeline(name: str, seed: int) -> Any:
+    """A pipeline that has this format."""
+    return tiny_transformer("flux", seed) if name == "original" else tiny_pipeline(seed)
 
 
-@pytest.fixture(scope="module")
-def erased() -> Any:
-    return tiny_pipeline(1)
+@pytest.fixture
+def base(name: str) -> Any:
+    return pipeline(name, 0)
+
+
+@pytest.fixture
+def erased(name: str) -> Any:
+    return pipeline(name, 1)
 
 
 @pytest.fixture(params=list(WITH_EXAMPLES.formats))
@@ -65,7 +74,9 @@ def test_every_tensor_is_accounted_for(name: str, tensors: Tensors, base: Any, t
     parts_per_weight = len(tensors) / sum(change.given for change in loaded.changes)
     assert parts_per_weight == {"lora": 3}.get(name, 1)
     assert all(change.changed > 0 for change in loaded.changes)
-    assert not any(tensor.requires_grad for tensor in loaded.pipe.unet.state_dict().values())
+    assert not any(
+        tensor.requires_grad for tensor in getattr(loaded.pipe, family_of(base).network).state_dict().values()
+    )
 
 
 def test_first_row_that_matches_is_its_own(name: str, tensors: Tensors) -> None:

@@ -66,6 +66,72 @@ def _decoder_settings(tokenizer: Any, layers: int) -> dict[str, Any]:
 _HEADS = {"num_attention_heads": 2, "attention_head_dim": 16}
 
 
+def _clip(tokenizer: Any, width: int, **more: Any) -> transformers.CLIPTextConfig:
+    return transformers.CLIPTextConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=width,
+        intermediate_size=2 * width,
+        num_attention_heads=2,
+        num_hidden_layers=2,
+        max_position_embeddings=tokenizer.model_max_length,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        **more,
+    )
+
+
+def _stable_diffusion_3() -> Any:
+    one, two, three = tokenizers.clip(), tokenizers.clip(pad_token="!"), tokenizers.t5()
+    with_projection = transformers.CLIPTextModelWithProjection
+    return diffusers.StableDiffusion3Pipeline(
+        transformer=diffusers.SD3Transformer2DModel(
+            sample_size=8,
+            patch_size=2,
+            in_channels=4,
+            out_channels=4,
+            num_layers=2,
+            joint_attention_dim=64,
+            caption_projection_dim=32,
+            pooled_projection_dim=56,
+            pos_embed_max_size=8,
+            qk_norm="rms_norm",
+            dual_attention_layers=(0,),  # as Stable Diffusion 3.5 medium
+            **_HEADS,
+        ),
+        scheduler=FLOW(shift=3.0),
+        vae=autoencoder(shift_factor=0.06, scaling_factor=1.5),
+        text_encoder=with_projection(_clip(one, 32, projection_dim=32)),
+        text_encoder_2=with_projection(_clip(two, 24, projection_dim=24, hidden_act="gelu")),
+        text_encoder_3=t5(three, 64),
+        tokenizer=one,
+        tokenizer_2=two,
+        tokenizer_3=three,
+    )
+
+
+def _flux() -> Any:
+    one, two = tokenizers.clip(), tokenizers.t5()
+    return diffusers.FluxPipeline(
+        transformer=diffusers.FluxTransformer2DModel(
+            in_channels=16,
+            num_layers=2,
+            num_single_layers=2,
+            joint_attention_dim=32,
+            pooled_projection_dim=32,
+            guidance_embeds=True,
+            axes_dims_rope=(4, 4, 8),
+            **_HEADS,
+        ),
+        scheduler=FLOW(shift=3.0, use_dynamic_shifting=True),
+        vae=autoencoder(shift_factor=0.1159, scaling_factor=0.3611),
+        text_encoder=transformers.CLIPTextModel(_clip(one, 32)),
+        text_encoder_2=t5(two),
+        tokenizer=one,
+        tokenizer_2=two,
+    )
+
+
 def _pixart_sigma() -> Any:
     tokenizer = tokenizers.t5()
     transformer = diffusers.PixArtTransformer2DModel(
@@ -293,6 +359,8 @@ def _hunyuan_dit() -> Any:
 
 
 _BUILDERS: Mapping[str, Callable[[], Any]] = {
+    "stable-diffusion-3": _stable_diffusion_3,
+    "flux": _flux,
     "pixart-sigma": _pixart_sigma,
     "qwen-image": _qwen_image,
     "sana": _sana,

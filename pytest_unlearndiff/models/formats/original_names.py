@@ -47,14 +47,14 @@ class Layers:
             )
         if self.swapped and rows.dim() and len(rows) % 2 == 0:
             rows = torch.cat(rows.chunk(2)[::-1])
-        return dict(zip(self.names, rows.split(sizes) if len(sizes) > 1 else (rows,), strict=True))
+        return dict(zip(self.names, torch.split(rows, sizes) if len(sizes) > 1 else (rows,), strict=True))
 
 
 _TIME, _POOLED, _GUIDANCE = (f"time_text_embed.{name}_embedder" for name in ("timestep", "text", "guidance"))
 _IMAGE_QKV, _TEXT_QKV = ("to_q", "to_k", "to_v"), ("add_q_proj", "add_k_proj", "add_v_proj")
 _SWAPPED = {"final_layer.adaLN_modulation.1"}
-_OUTSIDE = {
-    # FLUX
+_FINAL = {"final_layer.linear": "proj_out", "final_layer.adaLN_modulation.1": "norm_out.linear"}
+_FLUX = {
     "time_in.in_layer": f"{_TIME}.linear_1",
     "time_in.out_layer": f"{_TIME}.linear_2",
     "vector_in.in_layer": f"{_POOLED}.linear_1",
@@ -63,16 +63,16 @@ _OUTSIDE = {
     "guidance_in.out_layer": f"{_GUIDANCE}.linear_2",
     "txt_in": "context_embedder",
     "img_in": "x_embedder",
-    # Stable Diffusion 3
+    **_FINAL,
+}
+_SD3 = {
     "t_embedder.mlp.0": f"{_TIME}.linear_1",
     "t_embedder.mlp.2": f"{_TIME}.linear_2",
     "y_embedder.mlp.0": f"{_POOLED}.linear_1",
     "y_embedder.mlp.2": f"{_POOLED}.linear_2",
     "context_embedder": "context_embedder",
     "x_embedder.proj": "pos_embed.proj",
-    # both
-    "final_layer.linear": "proj_out",
-    "final_layer.adaLN_modulation.1": "norm_out.linear",
+    **_FINAL,
 }
 _FLUX_DOUBLE = {
     **{
@@ -127,11 +127,17 @@ _FLUX_DOUBLE |= {
     "processor.proj_lora2": _FLUX_DOUBLE["txt_attn.proj"],
 }
 _FLUX_SINGLE |= {"processor.qkv_lora": _FLUX_SINGLE["linear1"][:3], "processor.proj_lora": _FLUX_SINGLE["linear2"]}
-_BLOCKS = (
-    ("double_blocks", "transformer_blocks", _FLUX_DOUBLE),
-    ("single_blocks", "single_transformer_blocks", _FLUX_SINGLE),
-    ("joint_blocks", "transformer_blocks", _SD3_JOINT),
-)
+# By a layer that only the publisher's transformer has in diffusers: the layers outside blocks, and the blocks.
+_PUBLISHERS = {
+    "x_embedder": (
+        _FLUX,
+        (
+            ("double_blocks", "transformer_blocks", _FLUX_DOUBLE),
+            ("single_blocks", "single_transformer_blocks", _FLUX_SINGLE),
+        ),
+    ),
+    "pos_embed.proj": (_SD3, (("joint_blocks", "transformer_blocks", _SD3_JOINT),)),
+}
 
 
 def original_layers(keys: Collection[str]) -> dict[str, Layers]:
@@ -145,15 +151,16 @@ def original_layers(keys: Collection[str]) -> dict[str, Layers]:
 
 
 def _all_layers(known: Collection[str]) -> Iterator[tuple[str, Layers]]:
-    for name, layer in _OUTSIDE.items():
-        yield name, Layers((layer,), swapped=name in _SWAPPED)
-    for original, block, parts in _BLOCKS:
-        count = _blocks(known, block)
-        for i in range(count):
-            for part, names in parts.items():
-                # Stable Diffusion 3's last block ends its text stream, with another norm.
-                swapped = part == "context_block.adaLN_modulation.1" and i == count - 1
-                yield f"{original}.{i}.{part}", Layers(tuple(f"{block}.{i}.{name}" for name in names), swapped)
+    for outside, blocks in (names for layer, names in _PUBLISHERS.items() if layer in known):
+        for name, layer in outside.items():
+            yield name, Layers((layer,), swapped=name in _SWAPPED)
+        for original, block, parts in blocks:
+            count = _blocks(known, block)
+            for i in range(count):
+                for part, names in parts.items():
+                    # Stable Diffusion 3's last block ends its text stream, with another norm.
+                    swapped = part == "context_block.adaLN_modulation.1" and i == count - 1
+                    yield f"{original}.{i}.{part}", Layers(tuple(f"{block}.{i}.{name}" for name in names), swapped)
 
 
 def _blocks(known: Collection[str], name: str) -> int:
