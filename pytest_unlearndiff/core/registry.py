@@ -138,3 +138,16 @@ def set_registry(new: Registry) -> None:
     """Replace this process's registry."""
     global _registry
     _registry = new
+
+
+def code_versions(*rows: Info | None) -> str:
+    """Describe, for a key, the code that reads or draws a model: `` with family NAME in version 'V'``.
+
+    Built-in rows in their first version are left out, so that what is registered later changes no key.
+
+    Args:
+        rows: of formats and families; None for an unknown one.
+    """
+    added = registry().added
+    counted = (row for row in rows if row is not None and (row.version != "1" or row in added))
+    return "".join(f" with {row.noun} {row.name} of version {row.version!r}" for row in counted)

@@ -12,7 +12,7 @@ import torch
 from ..core import untrusted
 from ..core.errors import ModelError
 from ..core.untrusted import printable, short_repr
-from ..sources.base_guess import file_kind, no_checkpoint
+from ..sources.model_header import file_kind, no_checkpoint
 from .pickles import Stub, first_line, read_pickle, unpickled_module
 
 Tensors = Mapping[str, torch.Tensor]

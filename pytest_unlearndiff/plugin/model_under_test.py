@@ -14,7 +14,8 @@ from ..core.device import resolve_precision
 from ..core.errors import ModelError, UnlearnDiffError
 from ..core.model_options import split_version
 from ..runs.model_spec import ModelSpec
-from ..sources.base_guess import INDEX, file_kind, guess_base, holds_model, no_checkpoint, text_positions
+from ..sources.base_guess import guess_base
+from ..sources.model_header import INDEX, inspect_model, no_checkpoint, token_limit
 from ..sources.resolve import is_import_string
 from .markers import MARKERS, GateRequest, request_of
 from .session import SessionState
@@ -143,16 +144,15 @@ def _problems_of_files(request: GateRequest, item: pytest.Item, state: SessionSt
 
 def _no_model(model: Path) -> Iterator[str]:
     try:
-        if model.is_file() and file_kind(model) is None:
-            yield f"the model {model} {no_checkpoint(model)}"
-        elif model.is_dir() and not holds_model(model):
-            yield f"the model {model} is a folder without {INDEX}, and there is no other model in it"
+        if not inspect_model(model).is_model:
+            absent = f"is a folder without {INDEX}, and there is no other model in it"
+            yield f"the model {model} {absent if model.is_dir() else no_checkpoint(model)}"
     except OSError as error:
         yield f"the model {model} cannot be read: {error}"
 
 
 def _no_room(attack: AttackConfig, model: Path, base: Path | None) -> Iterator[str]:
-    lengths = (text_positions(folder) for folder in (model, base) if folder is not None)
+    lengths = (token_limit(folder) for folder in (model, base) if folder is not None)
     length = next((length for length in lengths if length is not None), None)
     if length is not None and attack.info.uses_slots and attack.slots > length - 2:
         yield f"slots={attack.slots} do not fit: the model's tokenizer takes {length - 2} tokens beside begin and end"

@@ -10,8 +10,10 @@ from typing import Any
 from ..core.device import AUTO, WEIGHTS, foreseen, resolve_precision
 from ..core.errors import join_reasons
 from ..core.model_options import DefenseConfig, describe_defenses
-from ..sources.base_guess import INDEX
+from ..core.registry import code_versions
+from ..models.families import family_named, family_of_class
 from ..sources.download import source_url
+from ..sources.model_header import INDEX, inspect_model, possible_formats
 from ..store.key import Fingerprints, digest
 
 
@@ -135,11 +137,12 @@ class Fingerprint:
             maker = f" of {source.version_of}" if source.version_of else ""
             edits = f" in version {source.version!r}{maker}{edits}"
         base = fingerprints.of(source.base) if source.base is not None else ""
-        target = f"{base}:{WEIGHTS[source.dtype]}"
+        target = f"{base}:{WEIGHTS[source.dtype]}{_of_folder(source.base)}"
         if source.pipe is not None:
             from ..models.inference_behavior import inference_behavior
 
             behavior = inference_behavior(source.pipe, safety_checker=source.safety_checker)
+            edits = f"{code_versions(family_of_class(type(source.pipe)))}{edits}"
             victim = f"{behavior.digest}{edits}"
             if behavior.reasons:
                 # Unlike the key of any pipeline that can be hashed; edits are in it by their names.
@@ -151,8 +154,17 @@ class Fingerprint:
         if (source.model / INDEX).is_file():
             # A whole pipeline takes nothing of a base. Its fingerprint differs from the base's even if it is a copy of
             # it, because only loading can find that out.
+            edits = f"{_of_folder(source.model)}{edits}"
             return cls(f"pipeline {model}:{WEIGHTS[source.dtype]}{edits}", target, version=source.version)
+        edits = f"{code_versions(*possible_formats(inspect_model(source.model)))}{edits}"
         return cls(f"{model}+{target}{edits}", target, version=source.version)
+
+
+def _of_folder(pipeline: Path | None) -> str:
+    """Return the version of the code that draws with a pipeline folder."""
+    if pipeline is None:
+        return ""
+    return code_versions(family_named(inspect_model(pipeline).pipeline))
 
 
 def located(source: ModelSpec) -> ModelSpec:

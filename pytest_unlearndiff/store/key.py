@@ -18,6 +18,7 @@ from .files import is_regular, read_json_object, write_atomically
 
 _MAX_VALUE_LENGTH = 60
 _SCHEDULE = "params.schedule."
+_CODE = re.compile(r" with (family|format) [\w-]+ of version ('[^']*'|\"[^\"]*\")")
 
 _LABELS = {
     _SCHEDULE: "the schedule",
@@ -94,6 +95,8 @@ def _flatten(key: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
 
 def _describe_difference(name: str, here: object, there: object) -> str:
     """Describe a difference for people, to whom fingerprints say nothing."""
+    if name in ("victim", "target") and _CODE.sub("", str(here)) == _CODE.sub("", str(there)):
+        return "the version of a model family or checkpoint format"
     if name == "victim" and _weights(here) == _weights(there):
         return "the victim's version, or what acts on its images beside its weights"
     return _LABELS.get(name) or f"{name} ({_shorten(here)} here, {_shorten(there)} there)"

@@ -21,6 +21,7 @@ from pytest_unlearndiff.core.registry import registry
 from pytest_unlearndiff.models.checkpoint import read_checkpoint
 from pytest_unlearndiff.models.families import family_of
 from pytest_unlearndiff.models.loading import Loaded, load_victim
+from pytest_unlearndiff.sources.model_header import inspect_model, possible_formats
 
 
 def receler(pipe: Any) -> Tensors:
@@ -81,6 +82,16 @@ def test_every_tensor_is_accounted_for(name: str, tensors: Tensors, base: Any, t
 
 def test_first_row_that_matches_is_its_own(name: str, tensors: Tensors) -> None:
     assert next(row.name for row in registry().formats.values() if row.matches(tensors)) == name
+
+
+@pytest.mark.parametrize("zipped", [True, False, None])
+def test_header_shows_the_format(name: str, tensors: Tensors, zipped: bool | None, tmp_path: Path) -> None:
+    """The key holds the version of the formats that its header shows, before anything is loaded."""
+    if zipped is None:
+        save_file({key: value.contiguous() for key, value in tensors.items()}, tmp_path / "x")
+    else:
+        torch.save(tensors, tmp_path / "x", _use_new_zipfile_serialization=zipped)
+    assert registry().formats[name] in possible_formats(inspect_model(tmp_path / "x"))
 
 
 def without_one(tensors: Tensors) -> Tensors:

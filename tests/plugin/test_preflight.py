@@ -58,7 +58,7 @@ def test_unreadable_file(gate: World, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(path: object) -> None:
         raise PermissionError("not yours")
 
-    monkeypatch.setattr(model_under_test, "file_kind", refuse)
+    monkeypatch.setattr(model_under_test, "inspect_model", refuse)
     result = gate.ask()
     result.assert_outcomes(errors=1)
     assert "model.safetensors cannot be read: not yours" in result.stdout.str()

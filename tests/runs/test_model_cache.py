@@ -16,8 +16,7 @@ from tiny import EMOJI, tiny_pipeline
 from pytest_unlearndiff.core.errors import ModelError
 from pytest_unlearndiff.models import pipeline_folders
 from pytest_unlearndiff.runs.model_cache import ModelCache
-from pytest_unlearndiff.runs.model_spec import Fingerprint, ModelSpec
-from pytest_unlearndiff.store.key import Fingerprints
+from pytest_unlearndiff.runs.model_spec import ModelSpec
 
 
 def test_pipeline_object_is_not_cached() -> None:
@@ -119,15 +118,3 @@ def test_drop_empties_the_gpu_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "torch")
     cache.drop()
     assert len(emptied) == 1, "and imports nothing for it"
-
-
-def test_fingerprint_of_a_copy_differs_from_its_base(tmp_path: Path) -> None:
-    """A copy has to be loaded to be found out."""
-    base = tmp_path / "base"
-    base.mkdir()
-    (base / "model_index.json").write_text("{}")
-    source = ModelSpec(shutil.copytree(base, tmp_path / "copy"), base)
-    victim, base_only = (Fingerprint.of(spec, Fingerprints()) for spec in (source, source.base_only))
-    assert victim.victim != base_only.victim
-    assert victim.targets_digest == base_only.targets_digest
-    assert victim.victim == Fingerprint.of(ModelSpec(source.model), Fingerprints()).victim

@@ -14,6 +14,7 @@ from resaved import text
 from safetensors.torch import save_file
 from tiny import tiny_pipeline
 
+from pytest_unlearndiff.sources import model_header
 from pytest_unlearndiff.sources.base_guess import guess_base
 
 KEY = "down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k.weight"
@@ -97,3 +98,14 @@ def test_other_files_are_no_guess(tmp_path: Path) -> None:
     (tmp_path / "model_index.json").write_text(json.dumps({}))
     for path in (tmp_path / "tiny", tmp_path / "x.pt", tmp_path, Path("x" * 300)):
         assert guess_base(path) is None
+
+
+def test_header_is_read_once_until_the_file_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kinds = []
+    monkeypatch.setattr(model_header, "file_kind", lambda path: kinds.append(path) or "safetensors")
+    save_file({KEY: torch.ones(8, 768)}, tmp_path / "x")
+    for _ in range(2):
+        assert str(guess_base(tmp_path / "x")).startswith("Stable Diffusion 1.x")
+        assert len(kinds) == 1
+    save_file({KEY: torch.ones(8, 1024)}, tmp_path / "x")
+    assert str(guess_base(tmp_path / "x")).startswith("Stable Diffusion 2.x")

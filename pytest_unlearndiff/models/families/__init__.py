@@ -169,6 +169,11 @@ def family_named(pipeline_class: object) -> FamilyInfo | None:
     return next((family for family in registry().families.values() if pipeline_class in family.pipeline_classes), None)
 
 
+def family_of_class(pipeline: type) -> FamilyInfo | None:
+    """Return the family of a pipeline class or of a subclass, by names; None for an unknown one."""
+    return next((family for each in pipeline.__mro__ if (family := family_named(each.__name__)) is not None), None)
+
+
 def family_of(pipe: Any) -> FamilyInfo:
     """Return the family of a pipeline.
 
