@@ -110,7 +110,7 @@ def check_device(name: str) -> None:
     Raises:
         ModelError: names it and the remedy.
     """
-    if (reason := device.refused(name)) is None:
+    if (reason := device.explain_unavailable(name)) is None:
         from ..models import device as devices
 
         reason = devices.device_problem(name)

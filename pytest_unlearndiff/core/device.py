@@ -55,7 +55,7 @@ def foreseen_in_words() -> str:
     return foreseen() or "cuda, mps or cpu, as torch finds when models are loaded"
 
 
-def refused(device: str) -> str | None:
+def explain_unavailable(device: str) -> str | None:
     """Explain why models cannot run on a device here; empty where they can, None where only torch can tell."""
     kind, _, index = device.partition(":")
     if kind not in ("cuda", "mps") or not _has_torch():  # what cannot attack at all is told when it has to

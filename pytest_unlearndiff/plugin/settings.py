@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from ..core.device import foreseen_in_words, refused
+from ..core.device import explain_unavailable, foreseen_in_words
 from ..core.errors import GateError, redact_url
 from ..core.model_options import DefenseConfig, defense, parse_defense
 from ..core.registry import Registry, registry, set_registry
@@ -291,7 +291,7 @@ def check_device(config: pytest.Config, settings: Settings) -> None:
     elsewhere = settings.workers is not None or hasattr(config, "workerinput")
     if elsewhere or settings.plan or settings.cache == "require" or settings.device in ("auto", "cpu"):
         return
-    if (why := refused(settings.device)) is None:
+    if (why := explain_unavailable(settings.device)) is None:
         from ..models import device as devices  # needs torch
 
         why = devices.device_problem(settings.device)

@@ -126,7 +126,7 @@ TWO = "cuda:7 is not here: the CUDA devices here are cuda:0 to cuda:1: give one 
 )
 def test_refusal_without_torch(machine: Machine, name: str, built: str, gpus: int | None, refusal: str | None) -> None:
     machine.built(built, gpus)
-    found = device.refused(name)
+    found = device.explain_unavailable(name)
     assert found == refusal if not refusal else (found or "").startswith(refusal)
 
 
@@ -179,7 +179,7 @@ def test_backend_of_this_torch() -> None:
 def test_missing_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
     assert device.foreseen_in_words() == "torch is not installed, so that only the store can answer"
-    assert device.refused("cuda") == "", "what it cannot do is told when it would have to"
+    assert device.explain_unavailable("cuda") == "", "what it cannot do is told when it would have to"
 
 
 def test_calibrate_refuses_a_device_first(machine: Machine, capsys: pytest.CaptureFixture[str]) -> None:
