@@ -35,8 +35,8 @@ def pytest_unlearndiff_register(config: pytest.Config) -> Any:
 
     Called in every process that collects tests; workers of ``--unlearndiff-workers`` receive the rows. What a row
     describes is imported where it is used and nowhere else, so that a session that finds everything in the store needs
-    none of its dependencies. Outcomes are kept under the version and settings of the attack, and under the version,
-    options and files' content of the judge.
+    none of its dependencies. Outcomes are kept under the version and settings of the attack, under the version, options
+    and files' content of the judge, and under the version of the family or format that draws with or reads the model.
 
     Args:
         config: the session's.
