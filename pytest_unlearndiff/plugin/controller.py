@@ -19,6 +19,7 @@ from _pytest.junitxml import xml_key
 from ..core.device import environment_info
 from ..core.errors import UnlearnDiffError
 from ..core.registry import registry
+from ..core.session_info import author_info
 from ..core.untrusted import printable
 from ..reports.failure_text import UNGATED
 from ..reports.gate_report import GateReport, from_builtins
@@ -268,6 +269,7 @@ def _facts(session: pytest.Session, state: SessionState) -> dict[str, Any]:
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "arguments": [without_secrets(str(argument)) for argument in session.config.invocation_params.args],
         "rootdir": str(session.config.rootpath),
+        **author_info(session.config.rootpath),
         **environment_info("pytest", "pytest-unlearndiff"),
     }
     stopped = state.interrupted or session.shouldstop or session.shouldfail

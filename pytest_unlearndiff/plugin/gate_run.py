@@ -119,10 +119,10 @@ class _GateFixture:
                 None if side is None else replace(partial_result(side, error, self._state), victim=source.label)
                 for side in sides
             ]
-            self._record(_joined(results, kept=request.kept), request.gate)
+            self._record(_joined(results, kept=request.kept), request.gate, source)
             raise
         result = _joined(results, kept=request.kept)
-        return result, self._record(result, request.gate)
+        return result, self._record(result, request.gate, source)
 
     def _run_side(self, campaign: Campaign, source: ModelSpec, request: GateRequest) -> AttackResult:
         stop = stop_of(request, self._state)
@@ -136,7 +136,7 @@ class _GateFixture:
     def _observe(self, outcome: Outcome) -> None:
         self._node.ihook.pytest_unlearndiff_outcome(config=self._node.config, nodeid=self._node.nodeid, outcome=outcome)
 
-    def _record(self, result: AttackResult | Retention, gate: Gate) -> GateReport:
+    def _record(self, result: AttackResult | Retention, gate: Gate, source: ModelSpec) -> GateReport:
         """Keep the report of a finished gate where pytest's reports and comparisons find it."""
         node, victim = self._node, result.victim if isinstance(result, Retention) else result
         path, line, _ = node.location
@@ -148,6 +148,8 @@ class _GateFixture:
             line=0 if line is None else line + 1,
             replay=self._replay(victim, gate.offenders(victim.counts)),
             images=self._images(victim),
+            base=source.base_label,
+            base_fingerprint=self._state.store.fingerprints.of(source.base) if source.base is not None else "",
             retention_gated=False if isinstance(result, AttackResult) and not self._may_retain else None,
         )
         node.stash.setdefault(RECORDS, []).append(report)

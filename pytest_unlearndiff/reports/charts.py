@@ -36,8 +36,9 @@ class Axis:
     """One gate on the common axis; positions in percent of its length.
 
     Attributes:
-        low, high: the interval; least, most: ASR as far as it is known; pre: pre-ASR.
-        limit: on ASR, None for none.
+        low, high: the interval; least, most: ASR, or the share that is kept, as far as it is known.
+        reference: pre-ASR or, of a concept that must be kept, the base's share; None for none.
+        limit: on ASR, or on the share that is kept; None for none.
         pre_limit: on pre-ASR, None for none.
         bound: the one-sided upper bound, where the gate reads it.
     """
@@ -46,7 +47,7 @@ class Axis:
     high: float
     least: float
     most: float
-    pre: float
+    reference: float | None
     limit: float | None
     pre_limit: float | None
     bound: float | None
@@ -60,6 +61,10 @@ class Axis:
 
         limit, pre_limit, bound = _limit(gate.limits.max_asr), _limit(gate.limits.max_pre_asr), None
         total = gate.counts.total
+        reference: float | None = gate.counts.hits_without_attack / total
+        if gate.kept:
+            limit, pre_limit = _limit(gate.limits.min_rate), None
+            reference = None if gate.base is None else gate.base.hits / total
         if gate.limits.reading == "upper" and limit is not None:
             bound = Rate(gate.hits + gate.unknown, total).upper_bound(gate.limits.confidence)
         return cls(
@@ -67,7 +72,7 @@ class Axis:
             high=at(gate.asr.interval[1]),
             least=at(gate.asr.at_least),
             most=at(gate.asr.at_most),
-            pre=at(gate.counts.hits_without_attack / total),
+            reference=None if reference is None else at(reference),
             limit=None if limit is None else at(limit),
             pre_limit=None if pre_limit is None else at(pre_limit),
             bound=None if bound is None else at(min(bound, end)),
@@ -82,6 +87,7 @@ class Effort:
         unit: what is counted.
         path: of the share of prompts that succeeded within so many of them.
         band: around what unknown prompts may add; empty where none is unknown.
+        interval: around both, of Clopper and Pearson at each point.
         limit: height of the limit, None for none.
         most: of the unit, at the right end.
         end: the share at the top.
@@ -90,6 +96,7 @@ class Effort:
     unit: str
     path: str
     band: str
+    interval: str
     limit: float | None
     most: int
     end: float
@@ -111,15 +118,17 @@ class Effort:
         def y(successes: int) -> float:
             return round(HEIGHT * (1 - successes / gate.counts.total / end), 2)
 
+        def bound(successes: int, side: int) -> float:
+            rate = Rate(successes, gate.counts.total, gate.unknown)
+            return round(HEIGHT * (1 - rate.interval(gate.limits.confidence)[side] / end), 2)
+
         spent = sorted(cost(prompt) for prompt in gate.prompts if prompt.hit)
         corners = [(0.0, 0), *((round(WIDTH * f / most, 2), n + 1) for n, f in enumerate(spent))]
         up = _steps([(x, y(n)) for x, n in corners])
-        band = ""
-        if gate.unknown:
-            above = _steps([(x, y(n + gate.unknown)) for x, n in corners])
-            band = f"M{' L'.join(up)} L{' L'.join(reversed(above))} Z"
+        band = _area(up, _steps([(x, y(n + gate.unknown)) for x, n in corners])) if gate.unknown else ""
+        low, high = (_steps([(x, bound(n, side)) for x, n in corners]) for side in (0, 1))
         at_limit = None if limit is None else round(HEIGHT * (1 - limit / end), 2)
-        return cls(unit, f"M{' L'.join(up)}", band, at_limit, most, end)
+        return cls(unit, f"M{' L'.join(up)}", band, _area(low, high), at_limit, most, end)
 
 
 def efforts(gate: GateReport) -> list[Effort]:
@@ -127,6 +136,11 @@ def efforts(gate: GateReport) -> list[Effort]:
     forwards = Effort.of(gate, "UNet forwards", lambda prompt: prompt.forwards)
     steps = Effort.of(gate, "steps of the search", lambda prompt: prompt.steps)
     return [effort for effort in (forwards, steps) if effort is not None]
+
+
+def _area(below: list[str], above: list[str]) -> str:
+    """Return the path around what lies between two staircases."""
+    return f"M{' L'.join(below)} L{' L'.join(reversed(above))} Z"
 
 
 def _steps(corners: list[tuple[float, float]]) -> list[str]:

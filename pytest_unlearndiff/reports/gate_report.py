@@ -209,6 +209,8 @@ class RunReport(_Part, frozen=True, kw_only=True):
         seconds: wall-clock time of this session.
         computed_forwards: UNet forward passes computed in this session, copies that fill batches up among them.
         victim: the model under test, for people; empty where that is not recorded.
+        base: the un-erased model, for people; empty for none.
+        base_fingerprint: its content hash; empty for none.
         device: where models ran; empty where that is not known.
         images: folder of the thumbnails, from where pytest was started; empty where there is none.
         assumed: what was loaded and assumed.
@@ -218,6 +220,8 @@ class RunReport(_Part, frozen=True, kw_only=True):
     seconds: float = 0.0
     computed_forwards: Count = 0
     victim: str = ""
+    base: str = ""
+    base_fingerprint: str = ""
     device: str = ""
     images: str = ""
     assumed: dict[str, Any] = {}
@@ -284,7 +288,7 @@ class GateReport(_Part, frozen=True, kw_only=True):
             result: of a concept that must be gone, or kept.
             gate: the limits.
             nodeid: the test.
-            **facts: further attributes, such as ``replay``, and ``images`` of the run.
+            **facts: further attributes, such as ``replay``, and of the run ``base``, ``base_fingerprint``, ``images``.
         """
         victim = result.victim if isinstance(result, Retention) else result
         base = result.base if isinstance(result, Retention) else None
@@ -300,7 +304,7 @@ class GateReport(_Part, frozen=True, kw_only=True):
             computed_forwards=sum(side.computed for side in sides),
             victim=victim.victim or str(assumed.get("victim") or ""),
             device=str(assumed.get("device", "")),
-            images=facts.pop("images", ""),
+            **{name: facts.pop(name, "") for name in ("base", "base_fingerprint", "images")},
             assumed=assumed,
         )
         return cls(

@@ -7,17 +7,15 @@ import difflib
 import hashlib
 import re
 import shlex
-from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
-from ..core.concept import Prompt
+from ..core.attack_config import is_unattacked
 from ..core.outcome import Status
 from ..core.rate import fine_percent, percent
-from ..store.store import Store
-from ..store.thumbnails import Thumbnails
 from .charts import HEIGHT, WIDTH, Axis, Effort, efforts, scale, tick
+from .evidence import PromptImages, SessionImages, read_images, strongest_evidence
 from .failure_text import (
     Wording,
     attackable_note,
@@ -27,31 +25,20 @@ from .failure_text import (
     losses,
     missing_note,
     more_note,
+    pre_asr,
     source_note,
     ungated,
     wording,
 )
 from .gate_report import MISSING, STATUSES, GateReport, PromptReport
+from .overview import VERDICTS, model_rows, session_facts, untested_notes
 from .session_report import ReportOptions, SessionReport
 from .text import format_share, format_value, model_line, pluralize, sanitize, share_in_words
 
 Piece = tuple[str, bool]
 """Part of an adversarial prompt, and whether the attack inserted it."""
 
-IMAGE_BYTES = 11_000_000
-"""Base64 characters of images in one report at most: browsers open it at once, and it fits a mail."""
-
 _FIRST = 3
-
-# Whose images are shown first where not all fit.
-_IMAGES_FIRST = (
-    Status.HIT_UNDER_ATTACK,
-    Status.HIT_WITHOUT_ATTACK,
-    Status.ERROR,
-    Status.BLOCKED,
-    Status.RESISTED,
-    MISSING,
-)
 
 
 def html_report(session: SessionReport, options: ReportOptions) -> str:
@@ -76,24 +63,33 @@ def html_report(session: SessionReport, options: ReportOptions) -> str:
     }
     helpers = (
         format_share, share_in_words, source_note, missing_note, ungated, model_line, wording, blocked_note, base_count,
-        losses,
+        losses, pre_asr,
     )  # fmt: skip
     environment.globals |= {helper.__name__: helper for helper in helpers}
     style, script = _part("report.css"), _part("report.js")
-    images, left_out = _images(session, options.images)
+    images = read_images(session, options.images)
     return environment.get_template("report.html.j2").render(
         session=session,
         views=_views(session, images),
+        models=model_rows(session),
+        facts=session_facts(session),
+        untested=untested_notes(session),
+        evidence=strongest_evidence(session, images),
+        verdicts={name: text for name, text in VERDICTS.items() if name in _verdicts(session)},
         end=scale(session.gone),
         changes=options.changes,
         width=WIDTH,
         height=HEIGHT,
-        left_out=left_out,
+        left_out=images.left_out,
         style=style,
         script=script,
         style_hash=_hash(style),
         script_hash=_hash(script),
     )
+
+
+def _verdicts(session: SessionReport) -> set[str]:
+    return {gate.verdict or "NO LIMIT" for gate in session.gates}
 
 
 @dataclass(frozen=True)
@@ -121,7 +117,8 @@ class View:
         axis: its position on the common axis.
         efforts: its curves.
         words: for what became of its prompts.
-        counts: how many prompts ended in which way, those that none did left out.
+        attacked: whether its attack searches; others only draw.
+        states: those that its prompts ended in.
         first: the first prompts that broke through, and those that need no attack.
         facts: provenance, by name.
         data: what the script shows of each prompt.
@@ -132,36 +129,89 @@ class View:
     axis: Axis
     efforts: list[Effort]
     words: Wording
-    counts: dict[str, int]
+    attacked: bool
+    states: list[State]
     first: list[First]
     facts: dict[str, Any]
     data: dict[str, Any]
 
 
-def _views(session: SessionReport, images: dict[tuple[int, str], list[str]]) -> list[View]:
-    """Prepare the gates that have a section of their own."""
-    end, views = scale(session.gone), []
-    for number, gate in enumerate(session.gone, start=1):
-        words = wording(gate.attack)
+@dataclass(frozen=True)
+class State:
+    """A way in which prompts of a gate ended.
+
+    Attributes:
+        status: its name in files.
+        sign: of its cells.
+        count: of prompts.
+        label: for people.
+        meaning: in a sentence.
+    """
+
+    status: str
+    sign: str
+    count: int
+    label: str
+    meaning: str
+
+
+_SIGNS = {
+    Status.HIT_WITHOUT_ATTACK: "\u25cf",
+    Status.HIT_UNDER_ATTACK: "\u2715",
+    Status.RESISTED: "\u00b7",
+    Status.BLOCKED: "\u25a0",
+    Status.ERROR: "!",
+    MISSING: "?",
+}
+
+_NOT_NEEDED = "not needed"
+
+
+def _states(gate: GateReport) -> dict[str, State]:
+    """Describe the ways in which prompts of this gate can end."""
+    words, attacked = wording(gate.attack), not is_unattacked(gate.attack)
+    needless = gate.decided
+    meanings = {
+        Status.HIT_WITHOUT_ATTACK: f"the judge saw the concept in the image of the prompt{' as it stands' * attacked}",
+        Status.HIT_UNDER_ATTACK: "the judge saw it once the attack had added tokens",
+        Status.RESISTED: "the attack ran to its end, and the judge never saw it" if attacked else "the judge did not",
+        Status.BLOCKED: "the model's own safety checker blocked an image, and no other one showed the concept",
+        Status.ERROR: "it could not be drawn or attacked to its end, and counts as a possible success",
+        MISSING: "it has no outcome, and none could change the verdict"
+        if needless
+        else "it has no outcome, and counts as a possible success",
+    }
+    labels = {status: words.label(status) for status in STATUSES} | ({MISSING: _NOT_NEEDED} if needless else {})
+    signs = _SIGNS | ({MISSING: "\u2013"} if needless else {})
+    return {
+        status: State(status, signs[status], len(gate.ended(status)), labels[status], meanings[status])
+        for status in (*Status, MISSING)
+    }
+
+
+def _views(session: SessionReport, images: SessionImages) -> list[View]:
+    """Prepare the sections of the gates."""
+    views = []
+    for number, gate in enumerate((*session.gone, *session.kept), start=1):
+        words, states = wording(gate.attack), _states(gate)
         data = {
             "replay": shlex.join(gate.replay),
-            "labels": {status: words.label(status) for status in STATUSES},
-            "said": {Status.HIT_WITHOUT_ATTACK: words.draws, Status.RESISTED: words.holds},
+            "labels": {status: state.label for status, state in states.items()},
+            "signs": {status: state.sign for status, state in states.items()},
+            "meanings": {status: state.meaning for status, state in states.items()},
             "attacked": words.without_attack != "",
-            "prompts": [
-                _data(prompt, gate.rounds, images.get((id(gate), prompt.digest), [])) for prompt in gate.prompts
-            ],
+            "prompts": [_data(prompt, gate.rounds, images.of(gate, prompt)) for prompt in gate.prompts],
         }
         facts = {"prompts": attackable_note(gate), "key": gate.key, **gate.campaign, **gate.run.assumed}
-        counts = {status: len(gate.ended(status)) for status in STATUSES}
         views.append(
             View(
                 id=f"gate-{number}",
                 gate=gate,
-                axis=Axis.of(gate, end),
-                efforts=efforts(gate),
+                axis=Axis.of(gate, 1.0 if gate.kept else scale(session.gone)),
+                efforts=[] if gate.kept else efforts(gate),
                 words=words,
-                counts={status: count for status, count in counts.items() if count},
+                attacked=gate.kept or not is_unattacked(gate.attack),
+                states=[state for state in states.values() if state.count],
                 first=[_first(gate, status, words) for status in listed_statuses(gate) if gate.ended(status)],
                 facts={name.replace("_", " "): value for name, value in facts.items() if value or value == 0},
                 data=data,
@@ -170,10 +220,17 @@ def _views(session: SessionReport, images: dict[tuple[int, str], list[str]]) -> 
     return views
 
 
+_FIRST_TITLES = {
+    Status.HIT_UNDER_ATTACK: "First prompts that broke through",
+    Status.RESISTED: "First prompts that it no longer draws",
+    Status.BLOCKED: "First prompts that its safety checker blocked",
+}
+
+
 def _first(gate: GateReport, status: Status, words: Wording) -> First:
     ended, broken = gate.ended(status), status is Status.HIT_UNDER_ATTACK
     return First(
-        "First prompts that broke through" if broken else words.first,
+        _FIRST_TITLES.get(status, words.first),
         [(prompt, pieces(prompt) if broken else [(prompt.text, False)]) for prompt in ended[:_FIRST]],
         more_note(gate, status, _FIRST) if len(ended) > _FIRST else "",
     )
@@ -189,7 +246,7 @@ def _broke(prompt: PromptReport, rounds: int | None) -> str:
     return ", ".join([*where, f"{prompt.forwards} UNet forwards"])
 
 
-def _data(prompt: PromptReport, rounds: int | None, images: list[str]) -> dict[str, Any]:
+def _data(prompt: PromptReport, rounds: int | None, images: PromptImages) -> dict[str, Any]:
     """Describe a prompt for the script, without empty values."""
     facts = {
         "case": prompt.case,
@@ -206,40 +263,9 @@ def _data(prompt: PromptReport, rounds: int | None, images: list[str]) -> dict[s
         "forwards": prompt.forwards,
         "broke": _broke(prompt, rounds),
         "error": prompt.error,
-        "images": images,
+        "images": images.as_list() if images.size else [],
     }
     return {name: value for name, value in facts.items() if value not in (None, "", [])}
-
-
-def _images(session: SessionReport, store: Store | None) -> tuple[dict[tuple[int, str], list[str]], int]:
-    """Read images by gate and prompt (base, victim, victim under attack), and count the prompts whose did not fit."""
-    images: dict[tuple[int, str], list[str]] = {}
-    left_out, room = 0, IMAGE_BYTES
-    if store is None:
-        return images, left_out
-    for status in _IMAGES_FIRST:
-        for gate in session.gone:
-            thumbnails = store.thumbnails(gate.concept, gate.key)
-            for prompt in gate.ended(status):
-                three = [_encoded(data) for data in _three(thumbnails, prompt)]
-                size = sum(map(len, three))
-                if size > room:
-                    left_out += 1
-                elif size:
-                    room -= size
-                    images[id(gate), prompt.digest] = three
-    return images, left_out
-
-
-def _three(kept: Thumbnails, prompt: PromptReport) -> Iterator[bytes | None]:
-    attacked: Prompt | None = prompt.attacked
-    yield kept.read(prompt.digest, base=True)
-    yield kept.read(prompt.digest)
-    yield kept.read(attacked.digest) if attacked is not None else None
-
-
-def _encoded(data: bytes | None) -> str:
-    return "" if data is None else base64.b64encode(data).decode("ascii")
 
 
 def _part(name: str) -> str:

@@ -66,6 +66,7 @@ class Engine:
         seed: run seed.
         precision_scope: context in which it computes, such as the device's arithmetic.
         checkpoint_id: owner of the checkpoints; None to make none.
+        on_attacked: is told of every judged image of an attack, and of its prompt.
 
     Attributes:
         batch_size: prompts attacked together; fewer than at first where memory ran out.
@@ -84,6 +85,7 @@ class Engine:
         seed: int,
         precision_scope: Callable[[], AbstractContextManager[None]] = nullcontext,
         checkpoint_id: CheckpointId | None = None,
+        on_attacked: Callable[[Prompt, GenerationRequest], None] | None = None,
     ) -> None:
         self._attack = attack
         self._victim = victim
@@ -94,6 +96,7 @@ class Engine:
         self._seed = seed
         self._precision_scope = precision_scope
         self._checkpoint_id = checkpoint_id
+        self._on_attacked = on_attacked
         self._reset()
 
     def _reset(self) -> None:
@@ -275,6 +278,8 @@ class Engine:
         ended = []
         for running, request in zip(self._running, requests, strict=True):
             running.seconds += share
+            if request is not None and self._on_attacked is not None:
+                self._on_attacked(running.pending.prompt, request)
             if request is None:
                 ended.append((running, running.exhausted(self._victim)))
             elif (outcome := running.judged(request, next(evaluated), self._victim)) is not None:

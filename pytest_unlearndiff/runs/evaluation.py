@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from ..core.concept import Prompt
 from ..core.images import BLOCKED, Evaluated, GenerationRequest, Judgement
-from ..store.thumbnails import Thumbnails
+from ..store.thumbnails import Thumbnails, near_miss
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -64,7 +65,7 @@ def evaluated(images: Sequence[GeneratedImage], judge: Judge) -> list[Evaluated]
 
 
 class ThumbnailRecorder:
-    """Keeps thumbnails of the un-attacked images, the hits and the target images; none is drawn for it.
+    """Keeps thumbnails of un-attacked images, hits, near misses and target images; none is drawn for it.
 
     Args:
         thumbnails: their folder.
@@ -74,12 +75,26 @@ class ThumbnailRecorder:
     def __init__(self, thumbnails: Thumbnails, prompts: Iterable[Prompt]) -> None:
         self._thumbnails = thumbnails
         self._unattacked = {prompt.digest for prompt in prompts}
+        self._misses: dict[GenerationRequest, tuple[Image, float]] = {}
+        self._closest: dict[str, float] = {}
 
     def judged(self, request: GenerationRequest, image: Image, judgement: Judgement) -> None:
         """Keep the victim's image of a prompt as it stands in the set, and every hit."""
         digest = Prompt(request.text, request.seed, request.guidance, case=0).digest
         if judgement.hit or digest in self._unattacked:
             self._thumbnails.add(digest, image)
+        else:
+            self._misses[request] = image, judgement.score
+
+    def attacked(self, prompt: Prompt, request: GenerationRequest) -> None:
+        """Keep the image of an attack on a prompt if the judge's score is its highest so far, without a hit.
+
+        The scores are of this process: a resumed attack begins again with its next image.
+        """
+        image, score = self._misses.pop(request, (None, math.nan))
+        if image is not None and score > self._closest.get(prompt.digest, -math.inf):
+            self._closest[prompt.digest] = score
+            self._thumbnails.add(near_miss(prompt.digest), image)
 
     def targets(self, prompts: Sequence[Prompt], images: Sequence[GeneratedImage]) -> None:
         """Keep the base's images of prompts, those that are evidence of nothing left out."""

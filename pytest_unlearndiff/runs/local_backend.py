@@ -142,7 +142,17 @@ class LocalBackend:
         precision_scope = partial(matmul_precision, spec.dtype)
         description = {**describe(loaded, spec.inference_edits), "device": spec.device, "dtype": spec.dtype}
         owner = CheckpointId.of(campaign)
-        engine = Engine(attack, victim, targets, evaluation, request.batch_size, campaign.seed, precision_scope, owner)
+        engine = Engine(
+            attack,
+            victim,
+            targets,
+            evaluation,
+            request.batch_size,
+            campaign.seed,
+            precision_scope,
+            owner,
+            recorder.attacked if recorder else None,
+        )
         return engine, description
 
 

@@ -69,6 +69,13 @@ class ModelSpec:
         return " and ".join(filter(None, (describe_defenses(self.defenses), checked)))
 
     @property
+    def base_label(self) -> str:
+        """Name of the base for people; empty for none."""
+        if self.base is None:
+            return ""
+        return source_url(self.base) + (" (guessed)" if self.assumed else "")
+
+    @property
     def label(self) -> str:
         """Name of the victim for people."""
         if self.pipe is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import re
 from collections.abc import Callable, Mapping
@@ -21,6 +22,15 @@ THUMBNAIL_BYTES = 10_000
 
 _QUALITIES = (80, 60, 40, 20, 5)
 _NAME = re.compile(r"(?:victim|base)-[0-9a-f]{16}\.webp")
+
+
+def near_miss(prompt: str) -> str:
+    """Return the digest under which the closest attacked image of a prompt that resists is kept.
+
+    Args:
+        prompt: digest of the prompt.
+    """
+    return hashlib.sha256(f"near miss of {prompt}".encode()).hexdigest()[:16]
 
 
 class Thumbnails:

@@ -176,9 +176,9 @@ def test_wording_without_attack(world: World) -> None:
     visible = page.split("How to read this")[0]
     texts.append(re.sub(r"<script.*?</script>|<style.*?</style>|<[^>]*>", "", visible, flags=re.S))
     (data,) = [json.loads(found) for found in re.findall(r'<script type="application/json"[^>]*>(.*?)</script>', page)]
-    texts += [" ".join(data["labels"].values()), " ".join(data["said"].values())]
+    texts += [" ".join(data["labels"].values()), " ".join(data["meanings"].values())]
     for written in texts:
-        assert not re.findall(r".*(?:resist|attacked|attacking|attacks|The attack).*", written)
+        assert not re.findall(r".*(?:resist|(?<![Nn]ot )attacked|attacking|attacks|The attack).*", written)
     assert "0 prompts to attack and 20 images to draw" in texts[0]
     assert "10 drawn in" in texts[1]
     assert "10 prompts, 3 drew it, 7 did not draw it" in texts[5]

@@ -6,7 +6,7 @@ from fractions import Fraction
 
 import pytest
 from msgspec.structs import replace
-from sessions import record
+from sessions import record, retained
 
 from pytest_unlearndiff.core.gate import Gate
 from pytest_unlearndiff.core.rate import Rate
@@ -29,11 +29,14 @@ def test_scale() -> None:
 
 def test_axis() -> None:
     axis = Axis.of(record("gbre-", gate=Gate(Fraction(1, 10), Fraction(1, 50), reading="upper")), 0.5)
-    assert (axis.least, axis.most, axis.pre, axis.limit, axis.pre_limit) == (80, 160, 40, 20, 4)
+    assert (axis.least, axis.most, axis.reference, axis.limit, axis.pre_limit) == (80, 160, 40, 20, 4)
     assert axis.bound == 100  # beyond the axis: at its end
     found = Axis.of(record("b" + "r" * 99, gate=Gate(Fraction(1, 10), reading="upper")), 0.1)
     assert found.bound == pytest.approx(1000 * Rate(1, 100).upper_bound(0.95), abs=1e-3)
     assert Axis.of(record("rr", gate=Gate()), 1.0).limit is None
+    kept = Axis.of(retained("ggrr", "gggr"), 1.0)
+    assert (kept.least, kept.reference, kept.limit) == (50, 75, 90)
+    assert Axis.of(retained("gr", None), 1.0).reference is None
 
 
 def test_curve() -> None:
@@ -45,6 +48,9 @@ def test_curve() -> None:
     assert [x for x, _ in points] == sorted(x for x, _ in points)
     assert [y for _, y in points] == sorted((y for _, y in points), reverse=True)
     assert (WIDTH / 4, pytest.approx(HEIGHT * 2 / 3, abs=0.01)) in points
+    low, high = Rate(2, 3).interval(0.95)
+    for bound in (low, high):
+        assert f" L{WIDTH},{HEIGHT * (1 - bound):.2f}".rstrip("0") in effort.interval
 
 
 def test_band_of_unknown_prompts_and_no_curve_of_equal_costs() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+from fractions import Fraction
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,13 @@ from msgspec.structs import replace
 from PIL import Image
 from sessions import HOSTILE, hostile, record, retained, session
 
+from pytest_unlearndiff.core.gate import Gate
 from pytest_unlearndiff.core.result import Control
-from pytest_unlearndiff.reports import html as module
+from pytest_unlearndiff.reports import evidence as module
 from pytest_unlearndiff.reports.html import html_report, pieces
 from pytest_unlearndiff.reports.session_report import ReportOptions, SessionReport, UnmeasuredTest
 from pytest_unlearndiff.store.store import Mode, Store
-from pytest_unlearndiff.store.thumbnails import Thumbnails
+from pytest_unlearndiff.store.thumbnails import Thumbnails, near_miss
 
 
 class Page(HTMLParser):
@@ -78,9 +80,17 @@ TEXTS = [
      ("No gate was measured, 1 not measured", "test_x.py::test_lora failed: ModelError: there is nothing",
       "stopping after 1 failures")),
     (session(record("r" * 10), retained(), retained("gg", "gg", "cat")),
-     ("1 of 3 gates did not pass", "INCOMPLETE dog test_x.py::test_dog 8..9/10 = 80.0%..90.0% 10/10 1..2",
-      "PASS cat test_x.py::test_cat 2/2 = 100.0%")),
+     ("1 of 3 gates did not pass", "INCOMPLETE dog kept · test_x.py::test_dog draws 8..9/10 = 80.0%..90.0%",
+      "the base draws 10/10, 1..2 lost", "PASS cat kept · test_x.py::test_cat draws 2/2 = 100.0%")),
     (session(retained()), ("INCOMPLETE",)),
+    # Everything that nobody tested is said beside the verdicts.
+    (session(record("rrrrrr-", victim="a.pt"), record("rr", "tench", attack="none", victim="a.pt")),
+     ("Nothing gates what a.pt must still draw", "Not attacked: tench.", "No positive control: church, tench.",
+      "PASS tench not attacked", "drawn 0/2 = 0.0%", "1 of 7 prompts of church have no outcome",
+      "Not decided: church.")),
+    (session(record("r" * 6 + "-", gate=Gate(Fraction(1, 2)))), ("1 not needed", "none could change the verdict")),
+    (session(record("r"), user="ada", commit="ab" * 20, created="2026-11-28T15:00:00+00:00", arguments=["-x", "a b"]),
+     ("run by ada", "commit " + "ab" * 20, "2026-11-28 15:00:00 UTC", "pytest -x 'a b'", "Sign-off")),
 ]  # fmt: skip
 
 
@@ -96,7 +106,6 @@ def test_text(report: SessionReport, phrases: tuple[str, ...]) -> None:
 def test_text_that_is_absent() -> None:
     assert words(TEXTS[0][0]).index("FAIL church") < words(TEXTS[0][0]).index("PASS tench")
     assert "1/10 = 10.0% " not in words(TEXTS[1][0]).replace("between 1/10 = 10.0% ", "")
-    assert "positive control" not in words(session(record("bbr")))
     assert "No gate was measured" not in words(session(retained()))
 
 
@@ -137,7 +146,7 @@ def test_effort_curves() -> None:
     spent = zip(found.prompts, ((0, 50), (2, 150), (10, 550)), strict=True)
     prompts = [replace(prompt, steps=steps, forwards=forwards) for prompt, (steps, forwards) in spent]
     charts = page(session(replace(found, prompts=prompts))).named("svg")
-    labels = [str(svg["aria-label"]).split(" a prompt")[0] for svg in charts if "role" in svg]
+    labels = [str(svg["aria-label"]).split(" per prompt")[0] for svg in charts if "role" in svg]
     assert labels == ["After 550 UNet forwards", "After 10 steps of the search"]
 
 
@@ -183,6 +192,7 @@ def kept(tmp_path: Path) -> tuple[Store, SessionReport]:
     images.add(broken.digest, red, base=True)
     images.add(broken.attacked.digest, red)
     images.add(resisted.digest, blue)
+    images.add(near_miss(resisted.digest), red)
     return store, session(found)
 
 
@@ -192,8 +202,16 @@ def test_images(kept: tuple[Store, SessionReport]) -> None:
     base, victim, attacked = broken["images"]
     assert base == attacked != victim
     assert base64.b64decode(base).startswith(b"RIFF")
-    assert [bool(image) for image in resisted["images"]] == [False, True, False]
+    assert [bool(image) for image in resisted["images"]] == [False, True, True]
     assert "images" not in generated
+    shown = page(found, store)
+    assert [image["alt"] for image in shown.named("img")] == [
+        *(f"{title}, prompt 100" for title in ("base", "under test", "attacked")),
+        *(f"{title}, prompt 101" for title in ("under test", "attacked")),
+    ]
+    assert "broken under attack" in shown.text
+    assert "the attacked image that came closest" in shown.text
+    assert not [tick for tick in shown.named("input") if "checked" in tick]  # blurred until clicked
     assert not [prompt for prompt in page(found).data["gate-1"]["prompts"] if "images" in prompt]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,14 @@ from pytest_unlearndiff.core.concept import Prompt
 from pytest_unlearndiff.core.images import GenerationRequest, Judgement
 from pytest_unlearndiff.models.generated_images import GeneratedImage
 from pytest_unlearndiff.runs.evaluation import Evaluation, ThumbnailRecorder
-from pytest_unlearndiff.store.thumbnails import THUMBNAIL_BYTES, THUMBNAIL_SIDE, Thumbnails, is_webp, make_thumbnail
+from pytest_unlearndiff.store.thumbnails import (
+    THUMBNAIL_BYTES,
+    THUMBNAIL_SIDE,
+    Thumbnails,
+    is_webp,
+    make_thumbnail,
+    near_miss,
+)
 
 RED = Image.new("RGB", (64, 64), (255, 0, 0))
 
@@ -88,3 +96,16 @@ def test_recorder_keeps_unattacked_and_adversarial_images(tmp_path: Path) -> Non
 def test_no_thumbnail_if_no_quality_is_small_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pytest_unlearndiff.store.thumbnails.THUMBNAIL_BYTES", 10)
     assert make_thumbnail(RED) is None
+
+
+def test_recorder_keeps_the_attacked_image_that_came_closest(tmp_path: Path) -> None:
+    [prompt], images = prompts(1), Thumbnails(tmp_path)
+    recorder = ThumbnailRecorder(images, [prompt])
+    tried = [("red", 0.2), ("blue", 0.7), ("green", 0.5), ("black", math.nan)]
+    for colour, score in tried:
+        request = GenerationRequest(f"{colour} {prompt.text}", prompt.seed, prompt.guidance)
+        recorder.judged(request, Image.new("RGB", (8, 8), colour), Judgement(False, score, "dog"))
+        recorder.attacked(prompt, request)
+        recorder.attacked(prompt, request)  # told again, as of an image that the judge had seen before
+    assert images.read(near_miss(prompt.digest)) == make_thumbnail(Image.new("RGB", (8, 8), "blue"))
+    assert len(images.files()) == 1

@@ -1,11 +1,7 @@
 "use strict";
 (() => {
-  const SIGNS = { "hit-without-attack": "\u25cf", "hit-under-attack": "\u2715", resisted: "\u00b7", blocked: "\u25a0", error: "!", missing: "?" };
-  const SAID = {
-    "hit-under-attack": "draws the concept under attack", blocked: "blocked by the model's own safety checker",
-    error: "errored: it may be a success", missing: "no outcome: it may be a success",
-  };
   const TITLES = ["Base model", "Under test, no attack", "Under test, attacked"];
+  const CLOSEST = "Under test, closest under attack";
 
   function make(tag, name, text) {
     const element = document.createElement(tag);
@@ -78,7 +74,7 @@
 
   function replay(command, prompt) {
     if (!command) return [];
-    const text = command.replace(/--unlearndiff-cases=[0-9,-]+/, () => "--unlearndiff-cases=" + prompt.case);
+    const text = command.replace(/--unlearndiff-case-numbers=[0-9,-]+/, () => "--unlearndiff-case-numbers=" + prompt.case);
     const line = put(make("pre"), text);
     line.tabIndex = 0;
     const copy = make("button", "copy", "Copy");
@@ -99,12 +95,12 @@
     gate = chosen;
     at = index;
     const prompt = gate.list[at];
-    title.textContent = `Prompt ${prompt.case}: ${gate.said[prompt.status] ?? SAID[prompt.status]}`;
-    body.replaceChildren(...boxed("Prompt", [[prompt.text, false]]));
+    title.textContent = `Prompt ${prompt.case}: ${gate.labels[prompt.status]}`;
+    body.replaceChildren(make("p", "sub", gate.meanings[prompt.status]), ...boxed("Prompt", [[prompt.text, false]]));
     if (prompt.attacked) body.append(...boxed("Adversarial prompt, inserted tokens marked", prompt.attacked));
     if (prompt.images) {
       const three = make("div", "three");
-      const titles = gate.attacked ? TITLES : TITLES.slice(0, 2);
+      const titles = gate.attacked ? [...TITLES.slice(0, 2), prompt.status === "resisted" ? CLOSEST : TITLES[2]] : TITLES.slice(0, 2);
       three.append(...titles.map((name, i) => image(name, prompt.images[i])));
       body.append(make("h3", "", "Images"), three);
     }
@@ -136,7 +132,7 @@
     const grid = section.querySelector(".grid"), find = section.querySelector(".find");
     const order = section.querySelector(".order"), shown = section.querySelector(".shown");
     const chips = [...section.querySelectorAll(".chip")];
-    const own = { list: [], replay: data.replay, said: data.said, attacked: data.attacked, focus: (i) => focus(i) };
+    const own = { list: [], replay: data.replay, labels: data.labels, meanings: data.meanings, attacked: data.attacked, focus: (i) => focus(i) };
     for (const prompt of data.prompts) {
       prompt.forwards ??= 0;
       prompt.words = [prompt.case, prompt.text, ...(prompt.attacked ?? []).map((piece) => piece[0]), prompt.detail]
@@ -157,7 +153,7 @@
       own.list = data.prompts.filter((p) => wanted.has(p.status) && p.words.includes(words)).sort(ORDERS[order.value]);
       const cells = document.createDocumentFragment();
       own.list.forEach((prompt, index) => {
-        const cell = make("button", "cell s-" + prompt.status, SIGNS[prompt.status]);
+        const cell = make("button", "cell s-" + prompt.status, data.signs[prompt.status]);
         cell.type = "button";
         cell.tabIndex = index ? -1 : 0;
         cell.dataset.index = index;
@@ -165,6 +161,7 @@
         cells.append(cell);
       });
       grid.replaceChildren(cells);
+      if (!own.list.length) grid.append(make("p", "none", "No prompt matches: change the words, or the states above."));
       shown.textContent = `${own.list.length} of ${data.prompts.length} prompts`;
     }
 
@@ -194,4 +191,7 @@
   }
 
   document.querySelectorAll("section.gate").forEach(start);
+
+  // A printed report has no details to open.
+  addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((part) => { part.open = true; }));
 })();

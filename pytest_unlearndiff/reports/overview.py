@@ -1,0 +1,167 @@
+"""The first page of a report, for the person who signs: models, session, and everything that was not tested."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import msgspec
+
+from ..core.attack_config import is_unattacked
+from ..core.gate import Verdict
+from .gate_report import GateReport
+from .session_report import SessionReport
+from .text import format_value, pluralize, sanitize
+
+VERDICTS = {
+    "PASS": "within the limit, whatever prompts without an outcome would do",
+    "FAIL": "beyond the limit, whatever they would do",
+    "INCONCLUSIVE": "the rate is within the limit, but its confidence bound is not",
+    "INCOMPLETE": "too little was measured to decide; it counts as failed",
+    "NO LIMIT": "measured without a limit to hold it against",
+}
+"""Meanings of the verdicts, as the report states them beside the table."""
+
+
+@dataclass(frozen=True)
+class ModelRow:
+    """A model under test, with its un-erased base.
+
+    Attributes:
+        name: path, URL or maker of the model; base: of the un-erased model; empty where not known.
+        fingerprint: content hash of the model; base_fingerprint: of the base.
+        devices: where it ran.
+        concepts: of the gates on it.
+    """
+
+    name: str
+    fingerprint: str
+    base: str
+    base_fingerprint: str
+    devices: str
+    concepts: str
+
+
+def model_rows(session: SessionReport) -> list[ModelRow]:
+    """List the models under test, in the order of the verdicts."""
+    groups: dict[tuple[str, str, str, str], list[GateReport]] = {}
+    for gate in (*session.gone, *session.kept):
+        run = gate.run
+        groups.setdefault((run.victim, gate.fingerprint, run.base, run.base_fingerprint), []).append(gate)
+    return [
+        ModelRow(*names, ", ".join(sorted({gate.run.device for gate in gates} - {""})), _names(gates))
+        for names, gates in groups.items()
+    ]
+
+
+def session_facts(session: SessionReport) -> dict[str, str]:
+    """Say when, by whom and with what the session ran, as far as it is known."""
+    run = session.run
+    versions = format_value(run.get("versions", {}))
+    machine = ", ".join(filter(None, (run.get("machine", ""), f"Python {run['python']}" if "python" in run else "")))
+    facts = {
+        "date": str(run.get("created", "")).replace("T", " ").replace("+00:00", " UTC"),
+        "run by": run.get("user", ""),
+        "commit": run.get("commit", ""),
+        "log": run.get("log", ""),
+        "device": ", ".join(session.devices),
+        "machine": machine,
+        "versions": versions,
+        "command": shlex.join(["pytest", *map(str, run["arguments"])]) if "arguments" in run else "",
+        "content": content_digest(session),
+    }
+    return {name: str(value) for name, value in facts.items() if value}
+
+
+def content_digest(session: SessionReport) -> str:
+    """Hash all that was measured, so that a signature says which report it is under: 16 hex digits."""
+    data = msgspec.to_builtins(session)
+    text = json.dumps([data["gates"], data["unmeasured"], data["failed_otherwise"]], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def untested_notes(session: SessionReport) -> list[str]:
+    """List what nobody tested, or what a verdict does not show, in sentences."""
+    if not session.gates:
+        return []
+    return [note for notes in _NOTES for note in notes(session)]
+
+
+def _without_retention(session: SessionReport) -> Iterator[str]:
+    names = dict.fromkeys(gate.run.victim or "a model not recorded" for gate in _ungated(session))
+    for name in names:
+        yield f"Nothing gates what {sanitize(name, 300)} must still draw: a model that draws nothing would do as well."
+
+
+def _ungated(session: SessionReport) -> list[GateReport]:
+    return [gate for gate in session.gone if gate.retention_gated is False]
+
+
+def _without_attack(session: SessionReport) -> Iterator[str]:
+    if drawn := [gate for gate in session.gone if is_unattacked(gate.attack)]:
+        yield f"Not attacked: {_names(drawn)}. Prompts were drawn as they stand; nobody searched for adversarial ones."
+
+
+def _without_control(session: SessionReport) -> Iterator[str]:
+    if blind := [gate for gate in session.gone if not gate.control.seen]:
+        yield (
+            f"No positive control: {_names(blind)}. Nobody checked that the judge recognises the concept in images of "
+            "the un-erased model."
+        )
+
+
+def _few_prompts(session: SessionReport) -> Iterator[str]:
+    for gate in (*session.gone, *session.kept):
+        if gate.limits.support:
+            yield f"A pass says little for {sanitize(gate.concept, 60)}: {gate.limits.support}."
+
+
+def _without_outcome(session: SessionReport) -> Iterator[str]:
+    for gate in session.gone:
+        if gate.unknown:
+            why = "not needed for the verdict" if gate.decided else "missing, and counted as possible successes"
+            yield (
+                f"{gate.unknown} of {pluralize(gate.counts.total, 'prompt')} of {sanitize(gate.concept, 60)} have no "
+                f"outcome: {why}."
+            )
+
+
+def _without_limit(session: SessionReport) -> Iterator[str]:
+    if free := [gate for gate in session.gates if gate.verdict is None]:
+        yield f"No limit: {_names(free)}. The rate is reported, and nothing could fail."
+
+
+def _incomplete(session: SessionReport) -> Iterator[str]:
+    if open_gates := [gate for gate in session.gates if gate.verdict is Verdict.INCOMPLETE]:
+        yield f"Not decided: {_names(open_gates)}."
+    if session.unmeasured:
+        names = ", ".join(sanitize(test.nodeid) for test in session.unmeasured[:_NAMED])
+        yield f"{pluralize(len(session.unmeasured), 'gate')} not measured at all: {names}."
+
+
+def _beyond(session: SessionReport) -> Iterator[str]:
+    attacks = list(dict.fromkeys(gate.attack for gate in session.gone if not is_unattacked(gate.attack)))
+    tried = f" Prompts were searched with {', '.join(sanitize(name) for name in attacks)} alone." if attacks else ""
+    yield f"Prompts, concepts and judges that are not in this report.{tried}"
+
+
+_NAMED = 10
+"""Tests without a measurement that are named in one note; the report lists all of them."""
+
+_NOTES = (
+    _without_retention,
+    _without_attack,
+    _without_control,
+    _few_prompts,
+    _without_outcome,
+    _without_limit,
+    _incomplete,
+    _beyond,
+)
+
+
+def _names(gates: list[GateReport]) -> str:
+    return ", ".join(dict.fromkeys(sanitize(gate.concept, 60) for gate in gates))
