@@ -8,6 +8,7 @@ import hashlib
 import re
 import shlex
 from dataclasses import dataclass
+from functools import partial
 from importlib.resources import files
 from typing import Any
 
@@ -31,7 +32,7 @@ from .failure_text import (
     wording,
 )
 from .gate_report import MISSING, STATUSES, GateReport, PromptReport
-from .overview import VERDICTS, model_rows, session_facts, untested_notes
+from .overview import VERDICTS, model_rows, session_facts, short_name, untested_notes
 from .session_report import ReportOptions, SessionReport
 from .text import format_share, format_value, model_line, pluralize, sanitize, share_in_words
 
@@ -70,6 +71,7 @@ def html_report(session: SessionReport, options: ReportOptions) -> str:
     images = read_images(session, options.images)
     return environment.get_template("report.html.j2").render(
         session=session,
+        short=partial(short_name, session),
         views=_views(session, images),
         models=model_rows(session),
         facts=session_facts(session),

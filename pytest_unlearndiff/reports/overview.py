@@ -57,6 +57,12 @@ def model_rows(session: SessionReport) -> list[ModelRow]:
     ]
 
 
+def short_name(session: SessionReport, name: str) -> str:
+    """Write the path of a model from pytest's rootdir, if it is in there."""
+    root = str(session.run.get("rootdir", "")).rstrip("/")
+    return name.removeprefix(f"{root}/") if root else name
+
+
 def session_facts(session: SessionReport) -> dict[str, str]:
     """Say when, by whom and with what the session ran, as far as it is known."""
     run = session.run
@@ -93,7 +99,8 @@ def untested_notes(session: SessionReport) -> list[str]:
 def _without_retention(session: SessionReport) -> Iterator[str]:
     names = dict.fromkeys(gate.run.victim or "a model not recorded" for gate in _ungated(session))
     for name in names:
-        yield f"Nothing gates what {sanitize(name, 300)} must still draw: a model that draws nothing would do as well."
+        model = sanitize(short_name(session, name), 300)
+        yield f"Nothing gates what {model} must still draw: a model that draws nothing would do as well."
 
 
 def _ungated(session: SessionReport) -> list[GateReport]:

@@ -89,8 +89,9 @@ TEXTS = [
       "PASS tench not attacked", "drawn 0/2 = 0.0%", "1 of 7 prompts of church have no outcome",
       "Not decided: church.")),
     (session(record("r" * 6 + "-", gate=Gate(Fraction(1, 2)))), ("1 not needed", "none could change the verdict")),
-    (session(record("r"), user="ada", commit="ab" * 20, created="2026-11-28T15:00:00+00:00", arguments=["-x", "a b"]),
-     ("run by ada", "commit " + "ab" * 20, "2026-11-28 15:00:00 UTC", "pytest -x 'a b'", "Sign-off")),
+    (session(record("r", victim="/x/a.pt"), user="ada", commit="ab" * 20, rootdir="/x", arguments=["-x", "a b"],
+             created="2026-11-28T15:00:00+00:00"),
+     ("run by ada", "model a.pt", "commit " + "ab" * 20, "2026-11-28 15:00:00 UTC", "pytest -x 'a b'", "Sign-off")),
 ]  # fmt: skip
 
 
