@@ -14,11 +14,12 @@ from ..core.concept import Prompt
 from ..core.images import GenerationRequest
 from ..core.info import Schedule
 from ..models.diffusion_model import DiffusionModel
+from ..models.families.vocabulary import Slots
 from ..models.target_images import Targets
 from .base import PromptAttack, PromptState, note_overflow, prompt_generator
 from .losses import LossQuery, gradients
 from .schedules import SimplexSchedule
-from .slots import SearchSpace, Slots, propose, slots_of
+from .slots import SearchSpace, propose, slots_of
 
 
 @dataclass(eq=False)

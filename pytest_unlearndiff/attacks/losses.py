@@ -10,7 +10,7 @@ import torch
 from ..core.outcome import count_forwards
 from ..models.device import in_batches
 from ..models.diffusion_model import DiffusionModel
-from .slots import Slots
+from ..models.families.vocabulary import FilledPrompt, Slots
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class LossQuery:
 
     Attributes:
         slots: the prompt with room for the tokens.
-        tokens: ids that fill the slots.
+        tokens: of the victim's vocabulary, which fill the slots.
         x0: latents (C, h, w) of the target image.
         noise: standard normal, same shape.
         t: timestep in [0, ``DiffusionModel.timesteps``).
@@ -59,18 +59,17 @@ def gradients(queries: Sequence[LossQuery], model: DiffusionModel) -> tuple[torc
 
 def _measure(queries: Sequence[LossQuery], model: DiffusionModel) -> tuple[torch.Tensor, torch.Tensor]:
     """Return errors (B,) of one batch, and the slots' embeddings (B, k, d) they depend on."""
-    vocabulary, device = model.vocabulary, model.device
-    ids = torch.stack([query.slots.padded(query.tokens, vocabulary) for query in queries]).to(device)
-    indices = torch.stack([query.slots.indices for query in queries]).to(device)
-    chosen = torch.tensor([query.tokens for query in queries], dtype=torch.int64, device=device)
-    slots = vocabulary.embeddings[chosen].float().requires_grad_(torch.is_grad_enabled())
-    embeddings = vocabulary.embeddings[ids].float().scatter(1, indices.unsqueeze(-1).expand_as(slots), slots)
+    device, embeddings = model.device, model.vocabulary.embeddings
+    chosen = torch.tensor([query.tokens for query in queries], dtype=torch.int64, device=embeddings.device)
+    slots = embeddings[chosen].float().requires_grad_(torch.is_grad_enabled())
+    prompts = [FilledPrompt(query.slots, tuple(query.tokens)) for query in queries]
     x0 = torch.stack([query.x0 for query in queries])
     noise = torch.stack([query.noise for query in queries]).to(device)
     t = torch.tensor([query.t for query in queries], device=device)
     targets = [query.target for query in queries if query.target is not None]
     target = torch.stack(targets) if targets else None
-    return model.denoising_error(x0, noise, t, model.encode(ids, embeddings), target), slots
+    conditioning = model.encode(prompts, slots if slots.requires_grad else None)
+    return model.denoising_error(x0, noise, t, conditioning, target), slots
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +92,7 @@ class ClassifierLoss:
     @classmethod
     def against(cls, texts: Sequence[str], bank: Sequence[LossQuery], model: DiffusionModel) -> ClassifierLoss:
         """Measure these prompts, with no token inserted, at the timesteps and noise of ``bank``."""
-        plain = [Slots.none(text, model.vocabulary) for text in texts]
+        plain = [model.vocabulary.unattacked(text) for text in texts]
         queries = [LossQuery(slots, [], entry.x0, entry.noise, entry.t) for slots in plain for entry in bank]
         return cls(denoising_losses(queries, model).reshape(len(texts), len(bank)), bank[0].x0.numel())
 

@@ -9,9 +9,9 @@ from typing import ClassVar
 import torch
 
 from ..models.device import in_batches
+from ..models.families.vocabulary import FilledPrompt
 from .gradient import GradientAttack, GradientState
 from .losses import LossQuery
-from .slots import Slots
 
 
 class EmbeddingAttack(GradientAttack):
@@ -55,9 +55,8 @@ def _base_predictions(states: Sequence[GradientState], queries: Sequence[LossQue
             torch.stack([getattr(query, name) for _, query in part]).to(base.device) for name in ("x0", "noise")
         )
         t = torch.tensor([query.t for _, query in part], device=base.device)
-        plain = [Slots.none(state.prompt.text, base.vocabulary).padded([], base.vocabulary) for state, _ in part]
-        ids = torch.stack(plain).to(base.device)
-        conditioning = base.encode(ids, base.vocabulary.embeddings[ids])
+        prompts = [FilledPrompt(base.vocabulary.unattacked(state.prompt.text)) for state, _ in part]
+        conditioning = base.encode(prompts)
         x_t, _ = base.add_noise(x0, noise, t)
         predictions.append(base.predict(x_t, t, conditioning)[:count])
     return torch.cat(predictions)

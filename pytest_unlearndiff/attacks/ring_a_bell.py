@@ -12,10 +12,11 @@ from ..core.concept import Prompt
 from ..core.images import GenerationRequest
 from ..core.info import Schedule
 from ..models.diffusion_model import DiffusionModel
+from ..models.families.vocabulary import FilledPrompt, Slots
 from ..models.target_images import Targets
 from .base import PromptAttack, PromptState, note_overflow, prompt_generator
 from .schedules import GeneticSchedule
-from .slots import Slots, propose, slots_of
+from .slots import propose, slots_of
 
 PHRASES = ("{}", "a {}", "a photo of a {}", "a picture of a {}", "a drawing of one {}")
 """Texts with a concept's word and, for the difference, without it."""
@@ -157,8 +158,8 @@ class GeneticAttack(PromptAttack[GeneticState]):
         """Sort a population by the squared distance of its text states to the target, the nearest first."""
         rows = list(map(tuple, population.tolist()))
         if new := [row for row in dict.fromkeys(rows) if row not in state.distances]:
-            ids = torch.stack([state.slots.padded(_ids(row, state), state.base.vocabulary) for row in new])
-            distances = (_encode(ids, state.base) - state.target).square().sum(1)
+            prompts = [FilledPrompt(state.slots, tuple(_ids(row, state))) for row in new]
+            distances = (_encode(prompts, state.base) - state.target).square().sum(1)
             note_overflow(state, f"the distance of text states in round {state.round}", distances)
             state.distances |= dict(zip(new, distances.tolist(), strict=True))
         return population[torch.tensor([state.distances[row] for row in rows]).argsort(stable=True)]
@@ -170,11 +171,9 @@ def _ids(row: Sequence[int], state: GeneticState) -> list[int]:
 
 def _text_states(texts: Sequence[str], base: DiffusionModel) -> torch.Tensor:
     """Return the un-erased model's text encodings (N, n)."""
-    vocabulary = base.vocabulary
-    return _encode(torch.stack([Slots.none(text, vocabulary).padded([], vocabulary) for text in texts]), base)
+    return _encode([FilledPrompt(base.vocabulary.unattacked(text)) for text in texts], base)
 
 
 @torch.no_grad()
-def _encode(ids: torch.Tensor, base: DiffusionModel) -> torch.Tensor:
-    ids = ids.to(base.device)
-    return base.encode(ids, base.vocabulary.embeddings[ids]).vectors()
+def _encode(prompts: Sequence[FilledPrompt], base: DiffusionModel) -> torch.Tensor:
+    return base.encode(prompts).vectors()

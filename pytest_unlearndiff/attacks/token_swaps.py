@@ -13,11 +13,12 @@ from ..core.concept import Prompt
 from ..core.images import GenerationRequest
 from ..core.info import Schedule
 from ..models.diffusion_model import DiffusionModel
+from ..models.families.vocabulary import Slots
 from ..models.target_images import Targets
 from .base import PromptAttack, PromptState, note_overflow, prompt_generator
 from .losses import ClassifierLoss, LossQuery, denoising_losses, gradients
 from .schedules import TokenSwapSchedule
-from .slots import SearchSpace, Slots, propose, slots_of
+from .slots import SearchSpace, propose, slots_of
 
 Choice = tuple[int, ...]
 """Tokens in the slots, as indices into the typeable tokens."""

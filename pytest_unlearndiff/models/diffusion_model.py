@@ -21,7 +21,8 @@ from ..sources.resolve import import_string
 from .defenses import Defense
 from .device import in_batches
 from .families import bind_family, family_of
-from .families.base import Conditioning, Vocabulary
+from .families.base import Conditioning
+from .families.vocabulary import FilledPrompt, Vocabulary
 from .generated_images import FiniteCheck, GeneratedImage
 from .libraries import library_warnings_ignored, silence_safety_checker, tracing_warnings_ignored
 
@@ -118,30 +119,28 @@ class DiffusionModel:
             return 1.0
         return 2.0 ** round(math.log2(math.prod(self.latent_shape)))
 
-    def encode(self, ids: torch.Tensor, embeddings: torch.Tensor) -> Conditioning:
-        """Encode token embeddings that need not belong to any token.
+    def encode(self, prompts: Sequence[FilledPrompt], slot_embeddings: torch.Tensor | None = None) -> Conditioning:
+        """Encode prompts with adversarial tokens.
 
         Args:
-            ids: token ids (B, L) int64, which decide masks and pooling.
-            embeddings: token embeddings (B, L, d), which replace the encoder's own look-up.
+            prompts: with as many slots each.
+            slot_embeddings: embeddings (B, k, d) float32 in the slots, which need not belong to any token; None for
+                those of the prompts' own tokens.
 
         Returns:
-            B rows; gradients reach ``embeddings``.
+            B rows; gradients reach ``slot_embeddings``.
         """
-        return self._family.encode(ids, embeddings)
+        return self._family.encode(prompts, slot_embeddings)
 
     def tokens(self, text: str) -> int:
-        """Count the tokens of a text with the two at its ends, before it is cut."""
-        return len(self.vocabulary.ids(text)) + 2
+        """Count the tokens of a text with those at its ends, before it is cut."""
+        return self.vocabulary.count(text)
 
     @torch.no_grad()
     def encode_prompts(self, texts: Sequence[str]) -> Conditioning:
-        """Encode texts, too long ones cut as the tokenizer would; one row each."""
-        vocabulary, parts = self.vocabulary, []
-        for count, part in in_batches([vocabulary.padded(text) for text in texts]):
-            ids = torch.tensor(part, device=self.device)
-            parts.append(self.encode(ids, vocabulary.embeddings[ids])[:count])
-        return Conditioning.join(parts)
+        """Encode texts, too long ones cut as their tokenizers would; one row each."""
+        prompts = [FilledPrompt(self.vocabulary.unattacked(text)) for text in texts]
+        return Conditioning.join([self.encode(part)[:count] for count, part in in_batches(prompts)])
 
     def add_noise(self, x0: torch.Tensor, noise: torch.Tensor, t: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return noised latents x_t and what the network should predict there, both (B, C, h, w).
@@ -242,8 +241,7 @@ class DiffusionModel:
     @torch.no_grad()
     def network_arguments(self, text: str) -> dict[str, Any]:
         """Return the network's keyword arguments for one text, each (1, ...), beside latents and timestep."""
-        ids = torch.tensor([self.vocabulary.padded(text)], device=self.device)
-        conditioning = self.encode(ids, self.vocabulary.embeddings[ids])
+        conditioning = self.encode([FilledPrompt(self.vocabulary.unattacked(text))])
         return self._family.network_arguments(conditioning, torch.empty(1, *self.latent_shape, device=self.device))
 
 

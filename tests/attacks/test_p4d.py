@@ -34,10 +34,10 @@ def test_step(victim: DiffusionModel, targets: Targets) -> None:
     x_t, _ = victim.add_noise(state.x0[None], noise, t)
     wanted = base.unet(x_t, t, encoder_hidden_states=base.text_encoder(plain)[0]).sample
     tokens = vocabulary.typeable[nearest(before, vocabulary.embeddings[vocabulary.typeable])]
-    ids = state.slots.padded(tokens.tolist(), vocabulary)[None]
+    ids = torch.tensor([vocabulary.padded(state.slots.filled(tokens.tolist()))])
     slots = vocabulary.embeddings[tokens].clone().requires_grad_(True)
     whole = torch.cat([vocabulary.embeddings[ids[:, :1]], slots[None], vocabulary.embeddings[ids[:, 4:]]], 1)
-    predicted = erased.unet(x_t, t, **victim.encode(ids, whole).tensors).sample
+    predicted = erased.unet(x_t, t, **victim._family.encode_ids(ids, whole).tensors).sample
     torch.nn.functional.mse_loss(predicted, wanted).backward()
     before.grad = slots.grad
     torch.optim.Adam([before], lr=0.01, weight_decay=0.1).step()

@@ -36,8 +36,8 @@ def text_states(*texts: str) -> torch.Tensor:
 def distance(state: GeneticState, row: tuple[int, ...], victim: DiffusionModel) -> float:
     """Squared distance of one candidate, worked out from its text."""
     vocabulary = victim.vocabulary
-    ids = state.slots.padded(vocabulary.typeable[list(row)].tolist(), vocabulary)
-    return float((tiny_pipeline(0).text_encoder(ids[None])[0][0].flatten() - state.target).square().sum())
+    ids = torch.tensor([vocabulary.padded(state.slots.filled(vocabulary.typeable[list(row)].tolist()))])
+    return float((tiny_pipeline(0).text_encoder(ids)[0][0].flatten() - state.target).square().sum())
 
 
 def test_target_is_the_prompt_moved_in_the_words_direction(victim: DiffusionModel, targets: Targets) -> None:

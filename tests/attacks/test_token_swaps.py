@@ -10,7 +10,6 @@ from tiny import PROMPTS
 
 from pytest_unlearndiff.attacks.losses import ClassifierLoss, LossQuery, denoising_losses, gradients
 from pytest_unlearndiff.attacks.schedules import TokenSwapSchedule
-from pytest_unlearndiff.attacks.slots import Slots
 from pytest_unlearndiff.attacks.token_swaps import Choice, SwapState, TokenSwapAttack
 from pytest_unlearndiff.core.attack_config import AttackConfig
 from pytest_unlearndiff.core.concept import Prompt
@@ -134,7 +133,7 @@ def test_classifier_references_share_the_bank(victim: DiffusionModel, targets: T
     assert state.classifier.size == state.x0.numel()
     assert state.forwards == 4
     for text, row in zip((PROMPTS[0].text, ""), state.classifier.others, strict=True):
-        slots = Slots.none(text, victim.vocabulary)
+        slots = victim.vocabulary.unattacked(text)
         bank = [LossQuery(slots, [], state.x0, state.noise[m], t) for m, t in enumerate((350, 650))]
         torch.testing.assert_close(denoising_losses(bank, victim), row)
 

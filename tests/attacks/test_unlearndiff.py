@@ -75,11 +75,12 @@ def test_step(victim: DiffusionModel, targets: Targets) -> None:
     u = torch.full((3, size), 1 / size)
     choices = torch.multinomial(u, 1, generator=generator)
     one_hot = torch.zeros(3, size).scatter_(1, choices, 1.0).requires_grad_(True)
-    ids = state.slots.padded(vocabulary.typeable[choices[:, 0]].tolist(), vocabulary)[None]
+    ids = torch.tensor([vocabulary.padded(state.slots.filled(vocabulary.typeable[choices[:, 0]].tolist()))])
     slots = one_hot @ vocabulary.embeddings[vocabulary.typeable]
     whole = torch.cat([vocabulary.embeddings[ids[:, :1]], slots[None], vocabulary.embeddings[ids[:, 4:]]], 1)
     noise = torch.randn(state.x0.shape, generator=generator)
-    error = victim.denoising_error(state.x0[None], noise[None], torch.tensor([490]), victim.encode(ids, whole))
+    conditioning = victim._family.encode_ids(ids, whole)
+    error = victim.denoising_error(state.x0[None], noise[None], torch.tensor([490]), conditioning)
     error.sum().backward()
     assert one_hot.grad is not None
     u.grad = torch.nn.functional.hardtanh(one_hot.grad)

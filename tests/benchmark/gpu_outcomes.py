@@ -14,7 +14,6 @@ from PIL import Image
 
 from pytest_unlearndiff.attacks.losses import LossQuery, denoising_losses, gradients
 from pytest_unlearndiff.attacks.schedules import TokenSwapSchedule
-from pytest_unlearndiff.attacks.slots import insert_slots
 from pytest_unlearndiff.attacks.token_swaps import TokenSwapAttack
 from pytest_unlearndiff.core.attack_config import AttackConfig
 from pytest_unlearndiff.core.images import GenerationRequest, Judgement
@@ -94,7 +93,7 @@ def queries_of(model: DiffusionModel, count: int) -> list[LossQuery]:
     queries = []
     for index, prompt in enumerate(prompts(count)):
         generator = torch.Generator().manual_seed(index)
-        slots = insert_slots(prompt.text, 3, "prefix", model.vocabulary)
+        slots = model.vocabulary.slots(prompt.text, 3, "prefix")
         typeable = model.vocabulary.typeable
         tokens = typeable[torch.randint(len(typeable), (3,), generator=generator)].tolist()
         x0, noise = (torch.randn(model.latent_shape, generator=generator) for _ in range(2))

@@ -16,6 +16,7 @@ from pytest_unlearndiff.core.concept import Sampling
 from pytest_unlearndiff.core.images import GenerationRequest
 from pytest_unlearndiff.models.diffusion_model import DiffusionModel
 from pytest_unlearndiff.models.families import components_of, family_named, family_of
+from pytest_unlearndiff.models.families.vocabulary import FilledPrompt
 from pytest_unlearndiff.models.libraries import library_warnings_ignored
 
 TEXTS = ["a church in noto style", "", "wow!? church! a#?!b", " ".join(["church"] * 40)]
@@ -97,14 +98,14 @@ def test_prompts_change_what_the_network_is_given(pipe: Any) -> None:
 def test_gradients_reach_the_embeddings_of_every_encoder(pipe: Any) -> None:
     model = DiffusionModel(pipe, OWN)
     vocabulary = model.vocabulary
-    ids = torch.tensor([vocabulary.padded("a church")])
-    embeddings = vocabulary.embeddings[ids].clone().requires_grad_(True)
+    prompt = FilledPrompt(vocabulary.slots("a church", 2, "prefix"), tuple(vocabulary.typeable[[5, 80]].tolist()))
+    embeddings = vocabulary.embeddings[list(prompt.tokens)][None].requires_grad_(True)
     x0 = torch.randn(1, *model.latent_shape, generator=torch.Generator().manual_seed(0))
     t = torch.tensor([model.timestep(0.5)])
     (slope,) = torch.autograd.grad(
-        model.denoising_error(x0, x0.flip(-1), t, model.encode(ids, embeddings)).sum(), embeddings
+        model.denoising_error(x0, x0.flip(-1), t, model.encode([prompt], embeddings)).sum(), embeddings
     )
-    assert (slope[0, 1].abs() > 0).all()
+    assert (slope[0].abs() > 0).all()
     encoders = [getattr(pipe, name) for name in components_of(pipe) if name.startswith("text_encoder")]
     assert not any(encoder.get_input_embeddings()._forward_hooks for encoder in encoders)
 

@@ -30,9 +30,8 @@ def by_hand(victim: DiffusionModel, image: Image.Image, samples: int) -> torch.T
     noise = torch.randn(samples, *x0.shape[1:], generator=torch.Generator().manual_seed(0))
     words, errors = victim.vocabulary, torch.zeros(len(WORDS), samples)
     for w, word in enumerate(WORDS):
-        ids = [words.bos, *words.ids(f"a photo of a {word}"), words.eos]
-        row = torch.tensor([ids + [words.pad] * (words.length - len(ids))])
-        states = victim.encode(row, words.embeddings[row])
+        row = torch.tensor([words.padded(words.ids(f"a photo of a {word}"))])
+        states = victim._family.encode_ids(row, words.embeddings[row])
         for s in range(samples):
             t = torch.tensor([(2 * s + 1) * victim.timesteps // (2 * samples)])
             errors[w, s] = victim.denoising_error(x0, noise[s : s + 1], t, states)

@@ -17,7 +17,6 @@ from tiny import PROMPTS, shown, tiny_pipeline
 
 from pytest_unlearndiff.attacks.base import build_attack
 from pytest_unlearndiff.attacks.losses import LossQuery, gradients
-from pytest_unlearndiff.attacks.slots import insert_slots
 from pytest_unlearndiff.core.attack_config import AttackConfig
 from pytest_unlearndiff.core.concept import Sampling
 from pytest_unlearndiff.core.device import PRECISIONS, WEIGHTS, resolve_precision
@@ -121,7 +120,7 @@ def test_weights_type_and_attention(name: str, dtype: torch.dtype, folder: Path)
 
 def probes(victim: DiffusionModel, count: int = 4) -> list[LossQuery]:
     generator, shape = torch.Generator().manual_seed(0), victim.latent_shape
-    slots = insert_slots("a church", 3, "prefix", victim.vocabulary)
+    slots = victim.vocabulary.slots("a church", 3, "prefix")
     return [
         LossQuery(
             slots,

@@ -46,12 +46,12 @@ def test_gradients_are_finite_differences_through_both_encoders() -> None:
     pipe = tiny_xl(1).to(torch.float64)
     victim = DiffusionModel(pipe, SHORT)
     words, family = victim.vocabulary, victim._family
-    ids = torch.tensor([words.padded("a church! on red")])
+    ids = torch.tensor([words.padded(words.ids("a church! on red"))])
     latents = torch.randn(1, 4, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 
     def answer(slot: torch.Tensor) -> torch.Tensor:
         embeddings = torch.cat([words.embeddings[ids][:, :2], slot, words.embeddings[ids][:, 3:]], 1)
-        conditions = family.network_arguments(family.encode(ids, embeddings), latents)
+        conditions = family.network_arguments(family.encode_ids(ids, embeddings), latents)
         found: torch.Tensor = pipe.unet(latents, torch.tensor([490]), **conditions).sample
         return found.square().sum()
 

@@ -21,7 +21,6 @@ from pytest_unlearndiff.attacks.schedules import (
     SimplexSchedule,
     TokenSwapSchedule,
 )
-from pytest_unlearndiff.attacks.slots import insert_slots
 from pytest_unlearndiff.core.attack_config import AttackConfig
 from pytest_unlearndiff.core.concept import Sampling
 from pytest_unlearndiff.core.images import GenerationRequest
@@ -135,9 +134,9 @@ def test_latents_of_a_small_autoencoder_are_its_own() -> None:
 def test_padding_is_the_tokenizers(text: str) -> None:
     vocabulary = DiffusionModel(exclamation_padding(0), Sampling(steps=2)).vocabulary
     assert vocabulary.pad != vocabulary.eos
-    slots = insert_slots(text, 2, "prefix", vocabulary)
+    slots = vocabulary.slots(text, 2, "prefix")
     tokens = vocabulary.typeable[[5, 800]].tolist()
     typed = vocabulary.text(slots.filled(tokens))
     assert ("!" in typed) is ("!" in text)
     wanted = exclamation_padding(0).tokenizer(typed, padding="max_length", return_tensors="pt").input_ids[0]
-    assert torch.equal(slots.padded(tokens, vocabulary), wanted)
+    assert vocabulary.padded(slots.filled(tokens)) == wanted.tolist()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -22,6 +23,8 @@ from pytest_unlearndiff.core.outcome import Outcome, Status
 from pytest_unlearndiff.models import device
 from pytest_unlearndiff.models.device import BATCH, in_batches, out_of_memory
 from pytest_unlearndiff.models.diffusion_model import DiffusionModel
+from pytest_unlearndiff.models.families.base import Conditioning
+from pytest_unlearndiff.models.families.vocabulary import FilledPrompt
 from pytest_unlearndiff.models.target_images import Targets
 from pytest_unlearndiff.runs.engine import MAX_FAILURES, Engine
 from pytest_unlearndiff.runs.evaluation import Evaluation
@@ -274,10 +277,10 @@ def test_outcomes_of_a_real_search_after_out_of_memory(
 
     expected, encode = outcomes(), DiffusionModel.encode
 
-    def small(self: DiffusionModel, ids: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
-        if len(ids) > 2:
+    def small(self: DiffusionModel, prompts: Sequence[FilledPrompt], *rest: Any) -> Conditioning:
+        if len(prompts) > 2:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return encode(self, ids, embeddings)
+        return encode(self, prompts, *rest)
 
     monkeypatch.setattr(DiffusionModel, "encode", small)
     assert outcomes() == expected

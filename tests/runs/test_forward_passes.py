@@ -14,7 +14,6 @@ from builders import run
 from tiny import PROMPTS, tiny_pipeline, tiny_xl
 
 from pytest_unlearndiff.attacks.losses import LossQuery, denoising_losses, gradients
-from pytest_unlearndiff.attacks.slots import insert_slots
 from pytest_unlearndiff.core.attack_config import AttackConfig
 from pytest_unlearndiff.core.concept import Concept, JudgeConfig, Prompt, Sampling
 from pytest_unlearndiff.core.images import GenerationRequest
@@ -79,8 +78,7 @@ def test_forwards_of_images(
 
 
 def test_forwards_of_losses_and_gradients(victim: DiffusionModel) -> None:
-    words, shape = victim.vocabulary, victim.latent_shape
-    slots = insert_slots("a church", 1, "prefix", words)
+    shape, slots = victim.latent_shape, victim.vocabulary.slots("a church", 1, "prefix")
     probe = LossQuery(slots, [5], torch.zeros(shape), torch.ones(shape), 500)
     for count, batches in ((1, 1), (BATCH, 1), (BATCH + 1, 2)):
         before = computed_forwards()

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, Protocol
 
 import torch
 from PIL import Image
+
+from .vocabulary import FilledPrompt, Vocabulary
+
+Rows = torch.Tensor | tuple[torch.Tensor, ...]
+"""One tensor (B, ...), or one tensor per row where rows differ in length."""
 
 
 @dataclass(frozen=True)
@@ -16,10 +20,10 @@ class Conditioning:
     """Encoded text, one row per prompt: rows can be selected and joined, and only their family reads them.
 
     Attributes:
-        tensors: by name, each (B, ...).
+        tensors: by name, B rows each.
     """
 
-    tensors: Mapping[str, torch.Tensor]
+    tensors: Mapping[str, Rows]
 
     def __len__(self) -> int:
         """Count the rows."""
@@ -27,83 +31,39 @@ class Conditioning:
 
     def __getitem__(self, rows: slice | Sequence[int] | torch.Tensor) -> Conditioning:
         """Select rows, by a slice or by indices."""
-        return Conditioning({name: tensor[rows] for name, tensor in self.tensors.items()})
+        return Conditioning({name: _select(values, rows) for name, values in self.tensors.items()})
 
     @classmethod
     def join(cls, parts: Sequence[Conditioning]) -> Conditioning:
         """Put rows of several behind each other."""
-        return cls({name: torch.cat([part.tensors[name] for part in parts]) for name in parts[0].tensors})
+        return cls({name: _join([part.tensors[name] for part in parts]) for name in parts[0].tensors})
+
+    def tensor(self, name: str) -> torch.Tensor:
+        """Return the rows of a name, which are of one length (B, ...)."""
+        rows = self.tensors[name]
+        assert isinstance(rows, torch.Tensor)
+        return rows
 
     def vectors(self) -> torch.Tensor:
-        """Return each row as one vector (B, n) float32, for attacks that compare texts by their encodings."""
-        return torch.cat([tensor.float().flatten(1) for tensor in self.tensors.values()], 1)
+        """Return each row as one vector (B, n) float32, for attacks that compare texts by their encodings.
 
-
-class Vocabulary:
-    """A CLIP tokenizer and the embedding of its tokens.
-
-    Args:
-        tokenizer: a CLIP tokenizer of ``transformers``.
-        embeddings: token embeddings (V, d).
-        others: further tokenizers that read the same text, for encoders beside the first.
-    """
-
-    def __init__(self, tokenizer: Any, embeddings: torch.Tensor, others: Sequence[Any] = ()) -> None:
-        self._tokenizer = tokenizer
-        self._others = others
-        self.embeddings = embeddings
-
-    @property
-    def length(self) -> int:
-        """Positions of the text encoder, the two special tokens included."""
-        return int(self._tokenizer.model_max_length)
-
-    @property
-    def bos(self) -> int:
-        """Id of the token that begins every text."""
-        return int(self._tokenizer.bos_token_id)
-
-    @property
-    def eos(self) -> int:
-        """Id of the token that ends every text."""
-        return int(self._tokenizer.eos_token_id)
-
-    @property
-    def pad(self) -> int:
-        """Id of the token that fills up the rest; not always the end token."""
-        return int(self._tokenizer.pad_token_id)
-
-    def ids(self, text: str) -> list[int]:
-        """Ids of a text, without special tokens and not truncated."""
-        return list(self._tokenizer(text, add_special_tokens=False, verbose=False).input_ids)
-
-    def padded(self, text: str) -> list[int]:
-        """Ids of a text with begin, end and padding, cut as the tokenizer would; ``length`` of them."""
-        ids = [self.bos, *self.ids(text)[: self.length - 2], self.eos]
-        return ids + [self.pad] * (self.length - len(ids))
-
-    def text(self, ids: list[int]) -> str:
-        """Ids as a person would type them."""
-        # Not skip_special_tokens: the padding of SD 2.x is "!", which prompts may hold as well.
-        return str(self._tokenizer.decode([i for i in ids if i not in (self.bos, self.eos)])).strip()
-
-    @cached_property
-    def typeable(self) -> torch.Tensor:
-        """Ids (V',) int64 of the tokens that survive decoding and tokenizing on their own.
-
-        An adversarial prompt is text; a token that does not come back from its own text would be optimised as one
-        thing and judged as another.
+        Raises:
+            ValueError: rows differ in length.
         """
-        special = set(self._tokenizer.all_special_ids)
-        candidates = [i for i in range(len(self.embeddings)) if i not in special]
-        texts = self._tokenizer.batch_decode([[i] for i in candidates])
-        readings = [each(texts, add_special_tokens=False).input_ids for each in (self._tokenizer, *self._others)]
-        kept = [
-            i
-            for i, text, *again in zip(candidates, texts, *readings, strict=True)
-            if text.strip() and all(ids == [i] for ids in again)
-        ]
-        return torch.tensor(kept, dtype=torch.int64)
+        if any(isinstance(values, tuple) for values in self.tensors.values()):
+            raise ValueError("encodings of texts of several lengths cannot be compared number by number")
+        return torch.cat([self.tensor(name).float().flatten(1) for name in self.tensors], 1)
+
+
+def _select(values: Rows, rows: slice | Sequence[int] | torch.Tensor) -> Rows:
+    if isinstance(values, torch.Tensor):
+        return values[rows]
+    return values[rows] if isinstance(rows, slice) else tuple(values[int(row)] for row in rows)
+
+
+def _join(parts: Sequence[Rows]) -> Rows:
+    tensors = [part for part in parts if isinstance(part, torch.Tensor)]
+    return torch.cat(tensors) if tensors else tuple(row for part in parts for row in part)
 
 
 class Family(Protocol):
@@ -115,7 +75,7 @@ class Family(Protocol):
 
     @property
     def vocabulary(self) -> Vocabulary:
-        """Tokens that an attack chooses from; with several text encoders, their embeddings side by side in one row."""
+        """Tokens that an attack chooses from, and how they stand in a prompt."""
         ...
 
     @property
@@ -137,8 +97,8 @@ class Family(Protocol):
         """Return the timestep at a share of the noise schedule, in (0, 1): 0 is the image, 1 is noise."""
         ...
 
-    def encode(self, ids: torch.Tensor, embeddings: torch.Tensor) -> Conditioning:
-        """Encode token embeddings; see ``DiffusionModel.encode``."""
+    def encode(self, prompts: Sequence[FilledPrompt], slot_embeddings: torch.Tensor | None) -> Conditioning:
+        """Encode prompts; see ``DiffusionModel.encode``."""
         ...
 
     def add_noise(self, x0: torch.Tensor, noise: torch.Tensor, t: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

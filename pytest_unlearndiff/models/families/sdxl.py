@@ -14,8 +14,9 @@ import torch
 
 from ...core.concept import Sampling
 from ...core.errors import ModelError
-from .base import Conditioning, Vocabulary
+from .base import Conditioning
 from .stable_diffusion import LatentDiffusion, encode_with, token_embeddings
+from .vocabulary import ClipVocabulary
 
 
 class StableDiffusionXL(LatentDiffusion):
@@ -42,17 +43,17 @@ class StableDiffusionXL(LatentDiffusion):
         super().__init__(pipe, sampling)
 
     @cached_property
-    def vocabulary(self) -> Vocabulary:
+    def vocabulary(self) -> ClipVocabulary:
         """See ``Family``."""
         tables = [token_embeddings(encoder) for encoder in (self._pipe.text_encoder, self._pipe.text_encoder_2)]
-        return Vocabulary(self._pipe.tokenizer, torch.cat(tables, -1), [self._pipe.tokenizer_2])
+        return ClipVocabulary(self._pipe.tokenizer, torch.cat(tables, -1), [self._pipe.tokenizer_2])
 
     @cached_property
     def _bridge(self) -> TokenizerBridge:
         return TokenizerBridge(self._pipe.tokenizer, self._pipe.tokenizer_2)
 
-    def encode(self, ids: torch.Tensor, embeddings: torch.Tensor) -> Conditioning:
-        """See ``Family``; hidden states (B, L, d1 + d2), and the second encoder's pooled embedding (B, p)."""
+    def encode_ids(self, ids: torch.Tensor, embeddings: torch.Tensor) -> Conditioning:
+        """See ``LatentDiffusion``; hidden states (B, L, d1 + d2), and the second encoder's pooled embedding (B, p)."""
         one, two = self._pipe.text_encoder, self._pipe.text_encoder_2
         width = one.config.hidden_size
         first, second = embeddings[..., :width], embeddings[..., width:]
@@ -79,7 +80,7 @@ class StableDiffusionXL(LatentDiffusion):
         sizes = torch.tensor([[height, width, 0, 0, height, width]], dtype=states.dtype, device=states.device)
         return arguments | {
             "added_cond_kwargs": {
-                "text_embeds": conditioning.tensors["text_embeds"].to(states.dtype),
+                "text_embeds": conditioning.tensor("text_embeds").to(states.dtype),
                 "time_ids": sizes.expand(len(states), -1),
             }
         }

@@ -15,7 +15,8 @@ from PIL import Image
 from ...core.concept import Sampling
 from ...core.errors import ModelError
 from ..libraries import library_warnings_ignored
-from .base import Conditioning, Vocabulary
+from .base import Conditioning
+from .vocabulary import ClipVocabulary, FilledPrompt
 
 _PREDICTIONS = (None, "epsilon", "v_prediction", "sample")
 _NOISE = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas", "prediction_type")
@@ -77,14 +78,39 @@ class LatentDiffusion(ABC):
                 target = noise
         return self._noise.add_noise(x0, noise, t), target
 
+    @property
     @abstractmethod
-    def encode(self, ids: torch.Tensor, embeddings: torch.Tensor) -> Conditioning:
+    def vocabulary(self) -> ClipVocabulary:
         """See ``Family``."""
+
+    @abstractmethod
+    def encode_ids(self, ids: torch.Tensor, embeddings: torch.Tensor) -> Conditioning:
+        """Encode token embeddings, which need not be those of their tokens.
+
+        Args:
+            ids: token ids (B, L) int64, which decide masks and pooling.
+            embeddings: token embeddings (B, L, d), which replace the encoders' own look-up.
+
+        Returns:
+            B rows; gradients reach ``embeddings``.
+        """
+
+    def encode(self, prompts: Sequence[FilledPrompt], slot_embeddings: torch.Tensor | None) -> Conditioning:
+        """See ``Family``."""
+        vocabulary = self.vocabulary
+        device = vocabulary.embeddings.device
+        ids = torch.tensor([vocabulary.padded(prompt.pieces) for prompt in prompts], device=device)
+        embeddings = vocabulary.embeddings[ids].float()
+        if slot_embeddings is not None:
+            # Behind the token that begins every text.
+            places = torch.tensor([p.slots.positions for p in prompts], dtype=torch.int64, device=device) + 1
+            embeddings = embeddings.scatter(1, places.unsqueeze(-1).expand_as(slot_embeddings), slot_embeddings)
+        return self.encode_ids(ids, embeddings)
 
     def network_arguments(self, conditioning: Conditioning, latents: torch.Tensor) -> dict[str, Any]:
         """See ``Family``."""
         dtype = self._pipe.unet.dtype
-        return {"encoder_hidden_states": conditioning.tensors["encoder_hidden_states"].to(dtype)}
+        return {"encoder_hidden_states": conditioning.tensor("encoder_hidden_states").to(dtype)}
 
     def predict(self, x_t: torch.Tensor, t: torch.Tensor, conditioning: Conditioning) -> torch.Tensor:
         """See ``Family``."""
@@ -130,12 +156,12 @@ class StableDiffusion(LatentDiffusion):
     """A ``StableDiffusionPipeline`` as attacks need it (``Family``)."""
 
     @cached_property
-    def vocabulary(self) -> Vocabulary:
+    def vocabulary(self) -> ClipVocabulary:
         """See ``Family``."""
-        return Vocabulary(self._pipe.tokenizer, token_embeddings(self._pipe.text_encoder))
+        return ClipVocabulary(self._pipe.tokenizer, token_embeddings(self._pipe.text_encoder))
 
-    def encode(self, ids: torch.Tensor, embeddings: torch.Tensor) -> Conditioning:
-        """See ``Family``; hidden states (B, L, d)."""
+    def encode_ids(self, ids: torch.Tensor, embeddings: torch.Tensor) -> Conditioning:
+        """See ``LatentDiffusion``; hidden states (B, L, d)."""
         return Conditioning({"encoder_hidden_states": encode_with(self._pipe.text_encoder, ids, embeddings)[0]})
 
 
