@@ -158,7 +158,7 @@ class LocalBackend:
 
 def _scheduler_notes(pipe: Any, campaign: Campaign, spec: ModelSpec) -> list[str]:
     """Note how the victim's scheduler differs from its base's, so that images differ beyond what weights do."""
-    from ..models.families.stable_diffusion import scheduler_differences
+    from ..models.families.ddpm import scheduler_differences
     from ..models.pipeline_folders import load_scheduler
 
     if spec.base is None or (spec.model is None and spec.pipe is None):

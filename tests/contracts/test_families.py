@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 import pytest
 import torch
-from tiny import tiny_pipeline, tiny_xl
+from tiny import PROMPTS, tiny_pipeline, tiny_xl
+from tiny_transformers import tiny_transformer
 
 from examples import WITH_EXAMPLES, tiny_lcm
-from pytest_unlearndiff.core.concept import Sampling
+from pytest_unlearndiff.attacks.losses import denoising_losses
+from pytest_unlearndiff.attacks.schedules import TokenSwapSchedule
+from pytest_unlearndiff.attacks.token_swaps import TokenSwapAttack
+from pytest_unlearndiff.core.attack_config import AttackConfig
+from pytest_unlearndiff.core.concept import Prompt, Sampling
 from pytest_unlearndiff.core.images import GenerationRequest
+from pytest_unlearndiff.models.device import BATCH
 from pytest_unlearndiff.models.diffusion_model import DiffusionModel
 from pytest_unlearndiff.models.families import components_of, family_named, family_of
+from pytest_unlearndiff.models.families.typed_text import TypedText, lookup_of
 from pytest_unlearndiff.models.families.vocabulary import FilledPrompt
 from pytest_unlearndiff.models.libraries import library_warnings_ignored
+from pytest_unlearndiff.models.target_images import Targets
 
 TEXTS = ["a church in noto style", "", "wow!? church! a#?!b", " ".join(["church"] * 40)]
 # The padding of XL's second tokenizer is "!", which makes words that hold it other tokens than the first's.
@@ -27,14 +36,13 @@ PIPELINES: Mapping[str, Callable[..., Any]] = {
     "stable-diffusion": tiny_pipeline,
     "stable-diffusion-xl": tiny_xl,
     "latent-consistency": tiny_lcm,
+    "stable-diffusion-3": partial(tiny_transformer, "stable-diffusion-3"),
+    "flux": partial(tiny_transformer, "flux"),
 }
 """A tiny pipeline of each family: a new row needs one here, or its test says so."""
 
 
-UNBOUND = ("stable-diffusion-3", "flux")
-
-
-@pytest.fixture(params=[name for name in WITH_EXAMPLES.families if name not in UNBOUND])
+@pytest.fixture(params=list(WITH_EXAMPLES.families))
 def pipe(request: pytest.FixtureRequest) -> Any:
     assert request.param in PIPELINES, f"add a tiny pipeline of the family {request.param} to PIPELINES"
     return PIPELINES[request.param](1)
@@ -69,6 +77,16 @@ def _tensors(prefix: str, values: Mapping[str, Any]) -> Iterator[tuple[str, torc
             yield from _tensors(f"{prefix}{name}.", value)
 
 
+def latents_of(model: DiffusionModel, pipe: Any, arguments: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """Return the latents (B, C, h, w) in what a network is given, as they are before they are cut into patches."""
+    latents = arguments["sample" if "sample" in arguments else "hidden_states"]
+    if latents.ndim == 4:
+        return latents
+    height, width = (side * pipe.vae_scale_factor for side in model.latent_shape[1:])
+    unpacked: torch.Tensor = pipe._unpack_latents(latents, height, width, pipe.vae_scale_factor)
+    return unpacked
+
+
 @pytest.mark.parametrize("texts", [TEXTS, MARKED], ids=["plain", "marked"])
 def test_network_is_given_what_the_pipelines_own_call_gives_it(texts: list[str], pipe: Any) -> None:
     """All tensors, to the bit, at the pipeline's first step."""
@@ -76,7 +94,9 @@ def test_network_is_given_what_the_pipelines_own_call_gives_it(texts: list[str],
     generators = [torch.Generator().manual_seed(seed) for seed in range(len(texts))]
     with arguments_of(network) as theirs:
         pipe(texts, **model._family.call_arguments(1.0, 2), generator=generators)
-    latents, t = theirs["sample"], theirs["timestep"]
+    latents, t = latents_of(model, pipe, theirs), pipe.scheduler.timesteps[0]
+    if theirs["timestep"].ndim:
+        t = t.expand(len(latents))
     with arguments_of(network) as ours, torch.no_grad():
         model.predict(latents, t, model.encode_prompts(texts))
     assert set(ours) == set(theirs)
@@ -95,19 +115,88 @@ def test_prompts_change_what_the_network_is_given(pipe: Any) -> None:
     assert torch.equal(joined.vectors(), vectors)
 
 
-def test_gradients_reach_the_embeddings_of_every_encoder(pipe: Any) -> None:
-    model = DiffusionModel(pipe, OWN)
+def filled(model: DiffusionModel, text: str = "a church") -> FilledPrompt:
     vocabulary = model.vocabulary
-    prompt = FilledPrompt(vocabulary.slots("a church", 2, "prefix"), tuple(vocabulary.typeable[[5, 80]].tolist()))
-    embeddings = vocabulary.embeddings[list(prompt.tokens)][None].requires_grad_(True)
-    x0 = torch.randn(1, *model.latent_shape, generator=torch.Generator().manual_seed(0))
-    t = torch.tensor([model.timestep(0.5)])
-    (slope,) = torch.autograd.grad(
-        model.denoising_error(x0, x0.flip(-1), t, model.encode([prompt], embeddings)).sum(), embeddings
-    )
+    return FilledPrompt(vocabulary.slots(text, 2, "prefix"), tuple(vocabulary.typeable[[5, 80]].tolist()))
+
+
+def errors(model: DiffusionModel, prompts: Sequence[FilledPrompt], slots: torch.Tensor | None = None) -> torch.Tensor:
+    """Denoising errors of prompts, each on latents, noise and a timestep of its own."""
+    generator = torch.Generator().manual_seed(0)
+    x0, noise = torch.randn(2, len(prompts), *model.latent_shape, generator=generator)
+    t = torch.tensor([model.timestep(0.3 + 0.2 * n) for n in range(len(prompts))])
+    return model.denoising_error(x0, noise, t, model.encode(prompts, slots))
+
+
+def encoders_of(pipe: Any) -> list[Any]:
+    """Text encoders in the order of their embeddings in a row of the vocabulary."""
+    family = DiffusionModel(pipe, OWN)._family
+    names = [name for name in components_of(pipe) if name.startswith("text_encoder")]
+    names = [encoder for _, encoder in family.encoders] if isinstance(family, TypedText) else names
+    return [getattr(pipe, name) for name in names]
+
+
+def test_gradients_are_finite_differences_through_every_encoder(pipe: Any) -> None:
+    model, encoders = DiffusionModel(pipe, OWN), encoders_of(pipe)
+    prompt = filled(model)
+    embeddings = model.vocabulary.embeddings[list(prompt.tokens)][None].float().requires_grad_(True)
+    (slope,) = torch.autograd.grad(errors(model, [prompt], embeddings).sum(), embeddings)
     assert (slope[0].abs() > 0).all()
-    encoders = [getattr(pipe, name) for name in components_of(pipe) if name.startswith("text_encoder")]
-    assert not any(encoder.get_input_embeddings()._forward_hooks for encoder in encoders)
+    widths = [int(lookup_of(encoder).weight.shape[1]) for encoder in encoders]
+    assert sum(widths) == slope.shape[-1]
+    begin = 0
+    for width in widths:
+        part = slice(begin, begin := begin + width)
+        step = torch.zeros_like(slope)
+        step[..., part] = 0.01 * slope[..., part] * embeddings.detach()[..., part].norm() / slope[..., part].norm()
+        with torch.no_grad():
+            higher, lower = (errors(model, [prompt], embeddings + sign * step).double() for sign in (1, -1))
+        torch.testing.assert_close((higher - lower).item(), 2 * float((step * slope).sum()), rtol=0.1, atol=0)
+    assert not any(lookup_of(encoder)._forward_hooks for encoder in encoders)
+
+
+@torch.no_grad()
+def test_embeddings_of_the_tokens_in_the_slots_change_nothing(pipe: Any) -> None:
+    model = DiffusionModel(pipe, OWN)
+    prompt = filled(model)
+    embeddings = model.vocabulary.embeddings[list(prompt.tokens)][None].float()
+    typed = model.encode_prompts([model.vocabulary.text(prompt.pieces)]).vectors()
+    assert torch.equal(model.encode([prompt] * BATCH).vectors()[:1], typed)
+    assert torch.equal(model.encode([prompt] * BATCH, embeddings.expand(BATCH, -1, -1)).vectors()[:1], typed)
+    assert not torch.equal(model.encode([prompt] * BATCH, 2 * embeddings.expand(BATCH, -1, -1)).vectors()[:1], typed)
+
+
+@torch.no_grad()
+def test_prompts_of_a_batch_do_not_mix(pipe: Any) -> None:
+    model = DiffusionModel(pipe, OWN)
+    prompts = [filled(model, text) for text in TEXTS]
+    generator = torch.Generator().manual_seed(0)
+    x0, noise = torch.randn(2, len(TEXTS), *model.latent_shape, generator=generator)
+    t = torch.tensor([model.timestep(share) for share in (0.2, 0.4, 0.6, 0.8)])
+    together = model.denoising_error(x0, noise, t, model.encode(prompts))
+    alone = [
+        model.denoising_error(x0[n : n + 1], noise[n : n + 1], t[n : n + 1], model.encode([prompt]))
+        for n, prompt in enumerate(prompts)
+    ]
+    torch.testing.assert_close(together, torch.cat(alone), atol=1e-5, rtol=1e-5)
+
+
+class RandomLatents:
+    """Target images of a model, as far as a search needs them."""
+
+    def latents(self, prompts: Sequence[Prompt], model: DiffusionModel) -> torch.Tensor:
+        return torch.randn(len(prompts), *model.latent_shape, generator=torch.Generator().manual_seed(1))
+
+
+def test_three_rounds_of_token_swaps_lower_the_error(pipe: Any) -> None:
+    model, schedule = DiffusionModel(pipe, OWN), TokenSwapSchedule((0.35, 0.65), rounds=3, screened=12, measured=4)
+    search = TokenSwapAttack(AttackConfig(), model, schedule)
+    (state,) = search.start(PROMPTS[:1], cast(Targets, RandomLatents()), 0)
+    means = []
+    for _ in range(4):
+        means.append(float(denoising_losses(search._queries(state, state.choice, range(2)), model).mean()))
+        search.advance([state])
+    assert min(means[1:]) < means[0]
 
 
 def test_latents_and_images_have_the_shapes_that_it_says(pipe: Any) -> None:

@@ -19,7 +19,7 @@ from pytest_unlearndiff.core.concept import SPACINGS, Concept, JudgeConfig, Samp
 from pytest_unlearndiff.core.errors import ModelError
 from pytest_unlearndiff.core.images import GenerationRequest
 from pytest_unlearndiff.models.diffusion_model import DiffusionModel
-from pytest_unlearndiff.models.families.stable_diffusion import lms, scheduler_differences
+from pytest_unlearndiff.models.families.ddpm import lms, scheduler_differences
 from pytest_unlearndiff.models.libraries import library_warnings_ignored
 from pytest_unlearndiff.models.pipeline_folders import load_pipeline, load_scheduler
 from pytest_unlearndiff.runs.campaign import Campaign

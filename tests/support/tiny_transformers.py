@@ -112,7 +112,7 @@ def _stable_diffusion_3() -> Any:
 
 def _flux() -> Any:
     one, two = tokenizers.clip(), tokenizers.t5()
-    return diffusers.FluxPipeline(
+    pipe = diffusers.FluxPipeline(
         transformer=diffusers.FluxTransformer2DModel(
             in_channels=16,
             num_layers=2,
@@ -130,6 +130,8 @@ def _flux() -> Any:
         tokenizer=one,
         tokenizer_2=two,
     )
+    pipe.default_sample_size = 8
+    return pipe
 
 
 def _pixart_sigma() -> Any:

@@ -1,0 +1,60 @@
+"""Latents of images, as autoencoders of diffusers make them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+import torch
+from PIL import Image
+
+
+class LatentImages:
+    """A mixin: the part of ``Family`` that encodes images, by ``AutoencoderKL`` or ``AutoencoderTiny``."""
+
+    _pipe: Any
+
+    @property
+    def _network(self) -> Any:
+        raise NotImplementedError
+
+    @cached_property
+    def latent_shape(self) -> tuple[int, int, int]:
+        """See ``Family``."""
+        config = self._network.config
+        side = config.sample_size
+        height, width = (side, side) if isinstance(side, int) else side
+        return config.in_channels, height, width
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """See ``Family``."""
+        _, height, width = self.latent_shape
+        scale = int(self._pipe.vae_scale_factor)
+        return width * scale, height * scale
+
+    def encode_images(self, images: Sequence[Image.Image]) -> torch.Tensor:
+        """See ``Family``."""
+        encoded, config = self._encode_unscaled(images), self._pipe.vae.config
+        shift, scale = float(config.get("shift_factor") or 0), float(config.scaling_factor)
+        if (mean := config.get("latents_mean")) is None or (deviation := config.get("latents_std")) is None:
+            return ((encoded - shift) * scale).float()
+        center, spread = (encoded.new_tensor(values).view(1, -1, 1, 1) for values in (mean, deviation))
+        return ((encoded - center) * scale / spread).float()
+
+    def _encode_unscaled(self, images: Sequence[Image.Image]) -> torch.Tensor:
+        vae = self._pipe.vae
+        # Stable Diffusion XL's overflows in half precision; its pipeline draws with it in single precision then.
+        upcast = vae.dtype == torch.float16 and bool(vae.config.get("force_upcast"))
+        try:
+            if upcast:
+                vae.float()
+            pixels = self._pipe.image_processor.preprocess(list(images)).to(vae.device, vae.dtype)
+            encoded = vae.encode(pixels)
+        finally:
+            if upcast:
+                vae.half()
+        # AutoencoderTiny returns latents where AutoencoderKL returns a distribution of them.
+        mean: torch.Tensor = encoded.latents if "latents" in encoded else encoded.latent_dist.mean
+        return mean

@@ -1,0 +1,153 @@
+"""Text of families whose encoders differ: typed, and read by the pipeline's own ``encode_prompt``.
+
+So templates, padding, masks and pooling are those that ship. Gradients come from hooks on the modules that look tokens
+up, which add to the embeddings in the slots.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from functools import cached_property
+from inspect import signature
+from typing import Any, ClassVar
+
+import torch
+
+from .base import Conditioning
+from .vocabulary import FilledPrompt, Slots
+from .words import TextEncoder, WordVocabulary
+
+Places = list[list[list[int]]]
+"""Positions in what an encoder is given, by encoder and slot; none where the tokenizer cuts the slot off."""
+
+
+class _AllRead(Exception):
+    """Raised when every encoder has been given its ids, since encoding them takes time."""
+
+
+class TypedText(ABC):
+    """A mixin: ``Family.vocabulary`` and ``Family.encode`` by a pipeline's own ``encode_prompt``."""
+
+    encoders: ClassVar[tuple[tuple[str, str], ...]]
+    """Pairs of a tokenizer's and an encoder's component, as ``encode_texts`` runs them."""
+
+    _pipe: Any
+
+    @abstractmethod
+    def encode_texts(self, texts: Sequence[str]) -> Conditioning:
+        """Run the pipeline's own ``encode_prompt`` on texts, without a negative prompt; one row each."""
+
+    @abstractmethod
+    def text_lengths(self) -> tuple[int, ...]:
+        """Return how many tokens each encoder reads, special ones included."""
+
+    @cached_property
+    def vocabulary(self) -> WordVocabulary:
+        """See ``Family``."""
+        tokenizers = [getattr(self._pipe, tokenizer) for tokenizer, _ in self.encoders]
+        parts = zip(tokenizers, self._lookups, self.text_lengths(), strict=True)
+        return WordVocabulary([TextEncoder(*each) for each in parts])
+
+    @cached_property
+    def _lookups(self) -> list[torch.nn.Module]:
+        return [lookup_of(getattr(self._pipe, encoder)) for _, encoder in self.encoders]
+
+    @cached_property
+    def _places(self) -> dict[Slots, Places]:
+        """Places of the slots of prompts seen so far."""
+        return {}
+
+    def encode(self, prompts: Sequence[FilledPrompt], slot_embeddings: torch.Tensor | None) -> Conditioning:
+        """See ``Family``.
+
+        Encoders are given what the typed text looks up, plus the difference of ``slot_embeddings`` to the embeddings of
+        the tokens in the slots: none at all where they are these.
+        """
+        texts = [self.vocabulary.text(prompt.pieces) for prompt in prompts]
+        if slot_embeddings is None or slot_embeddings.shape[1] == 0:
+            return self.encode_texts(texts)
+        table = self.vocabulary.embeddings
+        tokens = torch.tensor([prompt.tokens for prompt in prompts], device=table.device)
+        difference = slot_embeddings - table[tokens].float()
+        places = [self._locate(prompt.slots) for prompt in prompts]
+        parts = torch.split(difference, self.vocabulary.widths, -1)
+        with ExitStack() as stack:
+            for index, (lookup, part) in enumerate(zip(self._lookups, parts, strict=True)):
+                stack.enter_context(_hooked(lookup, _adder(part, [place[index] for place in places])))
+            return self.encode_texts(texts)
+
+    def _locate(self, slots: Slots) -> Places:
+        """Find a prompt's slots by exchanging their words, one at a time, and seeing which ids change."""
+        if slots not in self._places:
+            one, other = self.vocabulary.unlike_pair
+            count = len(slots.positions)
+            fillings = [[other if slot == changed else one for slot in range(count)] for changed in (-1, *range(count))]
+            rows = self._ids([self.vocabulary.text(slots.filled(filling)) for filling in fillings])
+            self._places[slots] = [
+                [(changed != ids[0]).nonzero().flatten().tolist() for changed in ids[1:]] for ids in rows
+            ]
+        return self._places[slots]
+
+    @torch.no_grad()
+    def _ids(self, texts: Sequence[str]) -> list[torch.Tensor]:
+        """Return the ids (B, L) that each encoder is given for texts."""
+        ids: list[torch.Tensor | None] = [None] * len(self.encoders)
+
+        def noter(index: int) -> Callable[..., torch.Tensor]:
+            def note(tokens: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
+                ids[index] = tokens.detach()
+                if all(row is not None for row in ids):
+                    raise _AllRead
+                return output
+
+            return note
+
+        with ExitStack() as stack:
+            for index, lookup in enumerate(self._lookups):
+                stack.enter_context(_hooked(lookup, noter(index)))
+            with suppress(_AllRead):
+                self.encode_texts(texts)
+        return [row for row in ids if row is not None]
+
+
+def text_limit(call: Callable[..., Any], tokenizer: Any) -> int:
+    """Return a call's ``max_sequence_length`` by default, as far as texts of a tokenizer may be as long."""
+    default = signature(call).parameters["max_sequence_length"].default
+    return min(int(default), int(tokenizer.model_max_length))
+
+
+def lookup_of(encoder: Any) -> torch.nn.Module:
+    """Return the module that an encoder looks its tokens up in.
+
+    ``T5EncoderModel.get_input_embeddings()`` is one that its stack's own is tied to and that is never called.
+    """
+    module: torch.nn.Module | None = getattr(getattr(encoder, "encoder", None), "embed_tokens", None)
+    if module is None:
+        module = encoder.get_input_embeddings()
+        assert module is not None
+    return module
+
+
+@contextmanager
+def _hooked(module: torch.nn.Module, change: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> Iterator[None]:
+    """Change a module's output, as a function of its input and output."""
+    hook = module.register_forward_hook(lambda _, inputs, output: change(inputs[0], output))
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+def _adder(difference: torch.Tensor, places: Sequence[Sequence[Sequence[int]]]) -> Callable[..., torch.Tensor]:
+    """Return a change of looked-up embeddings (B, L, d) by a difference (B, k, d) at each row's and slot's places."""
+
+    def change(_: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
+        chosen = output.new_zeros(*output.shape[:2], difference.shape[1], dtype=torch.float32)
+        for row, slots in enumerate(places):
+            for slot, positions in enumerate(slots):
+                chosen[row, positions, slot] = 1.0
+        return output + (chosen @ difference.to(chosen.device)).to(output.dtype)
+
+    return change
