@@ -76,6 +76,40 @@ class Sampling:
 
 
 @dataclass(frozen=True)
+class PromptSetFacts:
+    """Facts of a prompt set that change no outcome, for reports.
+
+    Attributes:
+        source: its origin, in the concept's words or those of its publisher; empty where nobody says.
+        rows: of the file that belong to the set, those that were left out among them; 0 where that is not known.
+        left_out: rows that are no prompts, each with file, line and reason.
+        repeated: prompts that are an earlier one again: of the same text, seed and guidance.
+    """
+
+    source: str = ""
+    rows: int = 0
+    left_out: tuple[str, ...] = ()
+    repeated: int = 0
+
+    @property
+    def warning(self) -> str:
+        """Say which rows were left out, and how many prompts stand twice; empty where all is well."""
+        notes = []
+        if self.left_out:
+            more = ", ..." if len(self.left_out) > 1 else ""
+            rows = "row was" if len(self.left_out) == 1 else "rows were"
+            notes.append(f"{len(self.left_out)} of {self.rows} {rows} left out ({self.left_out[0]}{more})")
+        if self.repeated:
+            prompts = self.rows - len(self.left_out)
+            notes.append(f"its {prompts} prompts are {prompts - self.repeated} different ones")
+        return "; ".join(notes)
+
+    def __str__(self) -> str:
+        """Origin and warning."""
+        return "; ".join(filter(None, (self.source, self.warning)))
+
+
+@dataclass(frozen=True)
 class Concept:
     """Prompts of a thing that should be gone or kept, and the judge that sees it.
 
@@ -85,9 +119,9 @@ class Concept:
         judge: what looks at the images.
         slots: number of adversarial tokens.
         sampling: settings of evaluation images.
-        source: origin of the prompts, for reports.
         images: the user's target images: absolute paths by prompt digest, of the whole set; if empty, the un-erased
             model generates them.
+        prompt_set: origin and facts of the prompts.
     """
 
     name: str
@@ -95,8 +129,8 @@ class Concept:
     judge: JudgeConfig
     slots: int = 3
     sampling: Sampling = field(default_factory=Sampling)
-    source: str = ""
     images: Mapping[str, str] = field(default_factory=dict)
+    prompt_set: PromptSetFacts = field(default_factory=PromptSetFacts, compare=False)
 
     def first(self, count: int | None) -> Concept:
         """Return the same concept with only its first ``count`` prompts; None for all.

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from .concept import SCHEDULERS, SPACINGS, Concept, JudgeConfig, Prompt, Sampling
+from .concept import SCHEDULERS, SPACINGS, Concept, JudgeConfig, Prompt, PromptSetFacts, Sampling
 from .errors import ConceptError, ErrorCollector, redact_url
 from .judge_options import problems
-from .prompt_sets import Fetch, PromptSource, locate_prompt_set, no_fetch
+from .prompt_entry import PublishedSets, columns_of, find_published, read_prompt_source
+from .prompt_files import Row
+from .prompt_sets import Fetch, no_fetch
 from .registry import registry
 from .untrusted import (
-    MOST_COUNT,
     MOST_SLOTS,
     MOST_STEPS,
-    find_path,
     hint,
     is_count,
     parse_path,
@@ -25,30 +26,32 @@ from .untrusted import (
     short_repr,
     whole_form,
 )
-from .yaml_file import YamlFile, read_yaml
+from .yaml_file import Keywords, YamlFile, read_yaml
 
 BUILT_IN = Path(__file__).resolve().parent.parent / "concepts"
 _REQUIRED = ("prompts", "judge")
-_FIELDS = (*_REQUIRED, "name", "sampling", "slots", "source", "targets")
-_PUBLISHED_FIELDS = ("published", "rows", "sha256", "from")
-_FILE_FIELDS = ("file", "rows", "sha256")
+_OF_SETS = (*_REQUIRED, "sampling", "slots", "source", "targets")
+_FIELDS = (*_OF_SETS, "name", "sets")
+_SET = ":"
+"""Separates a concept's name from that of one of its sets, as in ``church:near``."""
 _IMAGE_SUFFIXES = ("png", "jpg", "jpeg", "webp")
 
-PublishedSets = Path | str | None
-"""The user's folder or URL of prompt sets that authors publish and this project does not ship."""
 
-
-def read_concept(path: Path, published: PublishedSets = None, fetch: Fetch = no_fetch) -> Concept:
+def read_concept(
+    path: Path, published: PublishedSets = None, fetch: Fetch = no_fetch, *, set_name: str | None = None
+) -> Concept:
     """Read one concept file.
 
     Args:
-        path: a YAML file with ``name``, ``prompts`` (a CSV file, a URL or a data set on the Hub; or a mapping with that
-            as ``file`` and its ``rows`` and ``sha256``; or a published set), ``judge`` (``kind`` and its options), and
-            optionally ``slots``, ``sampling`` (``steps``, ``scheduler``, ``spacing``), ``source``, and ``targets`` (a
-            folder of images by case number, or the ``column`` of the CSV file that names them and the ``folder`` they
-            are in).
+        path: a YAML file with ``name``, ``prompts`` (a file, a URL or a data set on the Hub; or a mapping with that as
+            ``file``, its ``rows`` and ``sha256`` and the choice of columns; or a published set), ``judge`` (``kind``
+            and its options), and optionally ``slots``, ``sampling`` (``steps``, ``scheduler``, ``spacing``),
+            ``source``, ``targets`` (a folder of images by case number, or the ``column`` of the CSV file that names
+            them and the ``folder`` they are in), and ``sets``: other prompts of the concept by name, such as
+            ``near``, each with the fields in which it differs.
         published: the user's folder or URL of published prompt sets.
         fetch: reads a URL.
+        set_name: name of one of its ``sets``, or of one of several columns; None for its own prompts.
 
     Raises:
         ConceptError: the file is not such a mapping, its prompt set cannot be read, or its judge cannot be built; every
@@ -56,85 +59,110 @@ def read_concept(path: Path, published: PublishedSets = None, fetch: Fetch = no_
     """
     file, errors = read_yaml(path), ErrorCollector()
     errors.collect(lambda: file.mapping(label="a concept", fields=_FIELDS, required=_REQUIRED))
+    errors.collect(lambda: _check_sets(file))
+    if not errors and set_name is not None:
+        file = _choose_set(file, set_name)
     data = file.data if isinstance(file.data, dict) else {}
     slots = data.get("slots", 3)
     if not is_count(slots, MOST_SLOTS):
         errors.append(f"{file.at('slots')}: slots={short_repr(slots)} must be {whole_form(1, MOST_SLOTS)}")
-    prompts = errors.collect(lambda: _read_prompts(file, published, fetch)) if "prompts" in data else None
+    source = str(data.get("source") or "")
+    prompts = errors.collect(lambda: _read_prompts(file, published, fetch, source)) if "prompts" in data else None
     judge = errors.collect(lambda: _read_judge(file, published)) if "judge" in data else None
     sampling = errors.collect(lambda: _read_sampling(file)) if data else None
     if errors or prompts is None or judge is None or sampling is None:
         raise ConceptError("\n".join(errors))
     name = printable(str(data.get("name") or path.name.removesuffix(".yaml")))
-    source = str(data.get("source") or "")
-    return Concept(name, prompts[0], judge, slots=slots, sampling=sampling, source=source, images=prompts[1])
-
-
-def _read_prompts(
-    file: YamlFile, published: PublishedSets, fetch: Fetch
-) -> tuple[tuple[Prompt, ...], Mapping[str, str]]:
-    """Read the prompts of a concept file, and its target images by prompt digest."""
-    targets = _read_targets(file)
-    source = _prompt_source(file, published)
-    rows = source.read(fetch, targets.column if targets is not None else None)
-    images = targets.match(rows, source.location) if targets is not None else {}
-    return tuple(prompt for prompt, _ in rows), images
-
-
-def _prompt_source(file: YamlFile, published: PublishedSets) -> PromptSource:
-    prompts = file.data["prompts"]
-    if isinstance(prompts, str):
-        return PromptSource(locate_prompt_set(prompts, file.path.parent))
-    if not isinstance(prompts, dict):
-        raise ConceptError(f"{file.at('prompts')}: prompts must name a CSV file beside it; found {short_repr(prompts)}")
-    if "published" in prompts:
-        label = "a published prompt set"
-        file.mapping("prompts", label=label, fields=_PUBLISHED_FIELDS, required=_PUBLISHED_FIELDS)
-        _check_pins(file, prompts)
-        location, origin = _find_published(file, prompts, published), str(prompts["from"])
-        return PromptSource(location, prompts["sha256"], prompts["rows"], origin)
-    file.mapping("prompts", label="a prompt set", fields=_FILE_FIELDS, required=("file",))
-    _check_pins(file, prompts)
-    if not isinstance(name := prompts["file"], str):
-        raise ConceptError(f"{file.at('prompts', 'file')}: file={short_repr(name)} must be a path, a URL or owner/name")
-    return PromptSource(locate_prompt_set(name, file.path.parent), prompts.get("sha256"), prompts.get("rows"))
-
-
-def _check_pins(file: YamlFile, prompts: Mapping[str, Any]) -> None:
-    """Check the number of rows and the SHA-256 that a prompt set must have.
-
-    Raises:
-        ConceptError: one is not of its form.
-    """
-    if "rows" in prompts and not is_count(rows := prompts["rows"]):
-        raise ConceptError(f"{file.at('prompts', 'rows')}: rows={short_repr(rows)} must be {whole_form(1, MOST_COUNT)}")
-    sha256 = prompts.get("sha256", "0" * 64)
-    if not isinstance(sha256, str) or not re.fullmatch(r"[0-9a-fA-F]{64}", sha256):
-        raise ConceptError(
-            f"{file.at('prompts', 'sha256')}: sha256={short_repr(sha256)} must be 64 hex digits in quotes"
-        )
-
-
-def _find_published(file: YamlFile, entry: Mapping[str, Any], published: PublishedSets) -> Path | str:
-    """Find the user's copy of a published file or folder, or its URL.
-
-    Raises:
-        ConceptError: it is not there; the message says where to get it.
-    """
-    name, origin = str(entry["published"]), entry["from"]
-    if isinstance(published, str):
-        return f"{published}/{name}"
-    if published is not None:
-        try:
-            if (path := find_path(name, published)) is not None:
-                return path
-        except ValueError as error:
-            raise ConceptError(f"{file.at()}: {published}/{printable(name)} {error}") from None
-    reason = f"{published} has none" if published is not None else "no folder with it is given"
-    raise ConceptError(
-        f"concept {file.path.name.removesuffix('.yaml')!r} needs {name}, which does not come with this project, and "
-        f"{reason}: get it ({origin}) and give its folder with --unlearndiff-prompt-sets"
+    if set_name is not None:
+        name = f"{name}{_SET}{set_name}"
+    return Concept(
+        name,
+        prompts.prompts,
+        judge,
+        slots=slots,
+        sampling=sampling,
+        images=prompts.images,
+        prompt_set=prompts.facts,
     )
+
+
+def set_names(path: Path) -> tuple[str, ...]:
+    """Return the names of a concept's other sets of prompts, or of the columns that are sets.
+
+    Raises:
+        ConceptError: the file is none that names sets.
+    """
+    file = read_yaml(path)
+    _check_sets(file)
+    return _set_names(file)
+
+
+def _set_names(file: YamlFile) -> tuple[str, ...]:
+    data = file.data if isinstance(file.data, dict) else {}
+    return (*data.get("sets", {}), *columns_of(data.get("prompts")))
+
+
+def _check_sets(file: YamlFile) -> None:
+    """Check the fields of a concept's other sets, not what they hold.
+
+    Raises:
+        ConceptError: one is no mapping, has other fields, or a name that no gate can say.
+    """
+    if not isinstance(file.data, dict) or "sets" not in file.data:
+        return
+    sets = file.data["sets"]
+    if not isinstance(sets, dict) or not sets:
+        raise ConceptError(
+            f"{file.at('sets')}: sets must be a mapping from names to what differs, such as near: {{prompts: near.csv}}"
+        )
+    errors = ErrorCollector()
+    for name in sets:
+        if not isinstance(name, str) or not re.fullmatch(r"[\w -]+", name):
+            errors.append(f"{file.at('sets', str(name))}: {short_repr(name)} must be letters, digits, - and _")
+        else:
+            errors.collect(partial(file.mapping, "sets", name, label=f"set {short_repr(name)}", fields=_OF_SETS))
+    errors.raise_if_any(ConceptError)
+
+
+def _choose_set(file: YamlFile, name: str) -> YamlFile:
+    """Return the file with the fields of one of its sets instead of its own.
+
+    Raises:
+        ConceptError: it has no such set.
+    """
+    if name in file.data.get("sets", {}):
+        of_prompts = ("source", "targets") if "prompts" in file.data["sets"][name] else ()
+        return file.overlaid("sets", name, without=("sets", *of_prompts))
+    if name in columns_of(prompts := file.data["prompts"]):
+        return YamlFile(file.path, {**file.data, "prompts": {**prompts, "column": name}}, file.lines)
+    names = _set_names(file)
+    known = hint(name, names) if names else "it has none but its own prompts"
+    raise ConceptError(f"{file.path}: the concept has no set {short_repr(name)}: {known}")
+
+
+def _read_prompts(file: YamlFile, published: PublishedSets, fetch: Fetch, source: str) -> _Prompts:
+    """Read the prompts of a concept file, and its target images."""
+    targets = _read_targets(file)
+    entry = read_prompt_source(file, published)
+    parsed = entry.read(fetch, targets.column if targets is not None else None)
+    images = targets.match(parsed.pairs, entry.location) if targets is not None else {}
+    facts = replace(parsed.facts, source=entry.origin or source)
+    return _Prompts(tuple(prompt for prompt, _ in parsed.pairs), images, facts)
+
+
+@dataclass(frozen=True)
+class _Prompts:
+    """Prompts of a concept file.
+
+    Attributes:
+        prompts: in the set's order.
+        images: target images by prompt digest.
+        facts: for reports.
+    """
+
+    prompts: tuple[Prompt, ...]
+    images: Mapping[str, str]
+    facts: PromptSetFacts
 
 
 def _read_judge(file: YamlFile, published: PublishedSets) -> JudgeConfig:
@@ -167,7 +195,7 @@ def _find_judge_file(file: YamlFile, name: str, published: PublishedSets) -> Pat
             f"{redact_url(published)}: download {entry['published']} ({entry['from']}), and give a folder that holds "
             "it and the prompts"
         )
-    return _find_published(file, entry, published)
+    return find_published(file, entry, published)
 
 
 def _with_absolute_paths(judge: Mapping[Any, Any], folder: Path) -> dict[str, Any]:
@@ -244,11 +272,11 @@ class TargetImageFiles:
     folder: Path | None = None
     column: str | None = None
 
-    def match(self, rows: Sequence[tuple[Prompt, str]], location: Path | str) -> dict[str, str]:
+    def match(self, rows: Sequence[tuple[Prompt, Row]], location: Path | str) -> dict[str, str]:
         """Find every prompt's image.
 
         Args:
-            rows: prompts, each with its cell of the column.
+            rows: prompts, each with its row of the prompt set.
             location: of the prompt set.
 
         Returns:
@@ -260,7 +288,8 @@ class TargetImageFiles:
         folder = self.folder or (location.parent if isinstance(location, Path) else self.concept_folder)
         images: dict[str, str] = {}
         missing = []
-        for prompt, cell in rows:
+        for prompt, row in rows:
+            cell = row.cell(self.column or "")
             if (path := self._find(folder, prompt, cell)) is None:
                 named = self.column is not None and cell
                 missing.append(f"{prompt.case} ({short_repr(cell)})" if named else str(prompt.case))
@@ -328,23 +357,41 @@ class ConceptLibrary:
         self._places = [*places, BUILT_IN]
         self._published = published
         self._fetch = fetch
-        self._concepts: dict[Path, Concept] = {}
+        self._concepts: dict[str, Concept] = {}
 
     def find(self, name: str) -> Concept:
-        """Find the first concept of this name; its files are read once.
+        """Find the first concept of this name, or one of its sets as in ``church:near``; its files are read once.
 
         Raises:
             ConceptError: there is none; the message names the nearest ones.
         """
         files = self._files()
-        if (path := files.get(name)) is not None:
-            if path not in self._concepts:
-                self._concepts[path] = read_concept(path, self._published, self._fetch)
-            return self._concepts[path]
+        plain, colon, set_name = name.partition(_SET)
+        if (path := files.get(plain)) is not None:
+            if name not in self._concepts:
+                self._concepts[name] = read_concept(
+                    path, self._published, self._fetch, set_name=set_name if colon else None
+                )
+            return self._concepts[name]
         raise ConceptError(
             f"no concept {short_repr(name)}: {hint(name, files)} (concepts are *.yaml files in a concepts folder "
             "beside the tests, or in the places that --unlearndiff-concepts or ini option unlearndiff_concepts lists)"
         )
+
+    def with_prompts(self, concept: Concept, entry: object, folder: Path) -> Concept:
+        """Return a concept with other prompts, as a gate gives them.
+
+        Args:
+            concept: keeps its judge, and not the target images of its prompts.
+            entry: as the field ``prompts`` of a concept file.
+            folder: from which relative paths count.
+
+        Raises:
+            ConceptError: they cannot be read.
+        """
+        gate = Keywords(folder / "gate", {"prompts": entry}, {})
+        prompts = _read_prompts(gate, self._published, self._fetch, "")
+        return replace(concept, prompts=prompts.prompts, images={}, prompt_set=prompts.facts)
 
     def names(self) -> list[str]:
         """List the names of all concepts."""

@@ -11,7 +11,10 @@ from pathlib import Path
 from .concept import Prompt
 from .errors import ConceptError
 from .images import GenerationRequest
-from .prompt_sets import Row, parse_rows, read_prompt_file
+from .prompt_columns import integer
+from .prompt_files import Row
+from .prompt_sets import parse_rows, read_prompt_file
+from .untrusted import MOST_SEED
 
 _ORIGINAL = "original_prompt"
 
@@ -75,7 +78,7 @@ def read_known(path: Path) -> KnownPrompts:
     Raises:
         ConceptError: it cannot be read as a prompt set, or no row names the prompt it was found for.
     """
-    pairs = parse_rows(read_prompt_file(path), str(path), repeated_cases=True)
+    pairs = parse_rows(read_prompt_file(path), str(path), repeated_cases=True).pairs
     rows = tuple(_known_prompt(prompt, row) for prompt, row in pairs if row.cell(_ORIGINAL))
     if not rows:
         raise ConceptError(
@@ -87,7 +90,7 @@ def read_known(path: Path) -> KnownPrompts:
 
 
 def _known_prompt(prompt: Prompt, row: Row) -> KnownPrompt:
-    seed = row.seed(("original_seed",), default=prompt.seed)
+    seed = integer(row, ("original_seed",), 0, MOST_SEED, default=prompt.seed)
     original = Prompt(row.cell(_ORIGINAL), seed, prompt.guidance, prompt.case)
     drawing = GenerationRequest(prompt.text, prompt.seed, prompt.guidance)
     return KnownPrompt(original.digest, drawing, row.cell("inserted").strip())

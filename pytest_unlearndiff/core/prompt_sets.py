@@ -1,115 +1,65 @@
-"""Prompt sets: a CSV file on this machine, at a URL or on the Hugging Face Hub, read as prompts."""
+"""Prompt sets: a file on this machine, at a URL or on the Hugging Face Hub, read as prompts."""
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
-import math
 import re
-from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from decimal import Decimal
 from functools import partial
 from pathlib import Path
 
-from .concept import Prompt
+from .concept import Prompt, PromptSetFacts
 from .errors import ConceptError, ErrorCollector, redact_url
-from .untrusted import CSV_BYTES, MOST_CASE, MOST_SEED, parse_path, read_bytes, short_repr
+from .prompt_columns import ANY_COLUMNS, Columns
+from .prompt_files import MAX_ERRORS, SUFFIXES, Row, read_table
+from .untrusted import CSV_BYTES, hint, parse_path, read_bytes, short_repr
 
 Fetch = Callable[[str, str], bytes]
 """Reads a URL; its SHA-256, if known, lets a copy serve. Raises ConceptError."""
 
-_MAX_ERRORS = 20
-"""Errors of one file that are told; a file with more is the wrong file."""
+_LEFT_OUT = 100
+"""One row in so many may be left out: without it, no rate moves by more than about one percent."""
 _DATASET = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
-_FILE_SUFFIXES = (".csv", ".tsv", ".txt", ".json", ".jsonl", ".parquet", ".yaml", ".yml")
-
-# The last of each are the names that the I2P data set uses.
-_SEED_COLUMNS = ("evaluation_seed", "seed", "sd_seed")
-_GUIDANCE_COLUMNS = ("evaluation_guidance", "guidance_scale", "guidance", "sd_guidance_scale")
+_FILE_SUFFIXES = (*SUFFIXES, ".yaml", ".yml")
 
 
 @dataclass(frozen=True)
-class Row:
-    """A row as it stands in the file.
+class ParsedPrompts:
+    """Prompts of a file, each with its row.
 
     Attributes:
-        at: file and physical line of its begin, such as ``church.csv:7``; a quoted cell may have several lines.
-        cells: by column name.
+        pairs: prompts and rows, in the file's order.
+        left_out: rows that are no prompts, as errors with file and line.
     """
 
-    at: str
-    cells: Mapping[str, str]
+    pairs: tuple[tuple[Prompt, Row], ...]
+    left_out: tuple[str, ...] = ()
 
-    def cell(self, column: str) -> str:
-        """Text of a cell; empty if there is no such column."""
-        return self.cells.get(column, "")
+    @property
+    def rows(self) -> int:
+        """Number of rows, those that were left out among them."""
+        return len(self.pairs) + len(self.left_out)
 
-    def seed(self, columns: tuple[str, ...] = _SEED_COLUMNS, *, default: int) -> int:
-        """Read the first of these columns that is filled as a seed in [0, 2**64).
-
-        Raises:
-            ConceptError: it is none.
-        """
-        return self._integer(columns, 0, MOST_SEED, default=default)
-
-    def prompt(self, number: int) -> Prompt:
-        """Read the row as a prompt.
-
-        Args:
-            number: of the row, the default of seed and case number.
-
-        Raises:
-            ConceptError: the text is empty, or a cell is not the number it should be.
-        """
-        text = self.cell("prompt")
-        if not text.strip():
-            raise ConceptError(f"{self.at}: empty prompt")
-        return Prompt(
-            text=text,
-            seed=self.seed(default=number),
-            guidance=float(self._number(_GUIDANCE_COLUMNS, default=Decimal("7.5"))[1]),
-            case=self._integer(("case_number",), -MOST_CASE, MOST_CASE, default=number),
-        )
-
-    def _integer(self, columns: tuple[str, ...], least: int, most: int, *, default: int) -> int:
-        column, value = self._number(columns, default=Decimal(default))
-        if value != value.to_integral_value():
-            raise ConceptError(f"{self.at}: {column}={short_repr(str(value))} is not a whole number")
-        if not least <= value <= most:
-            raise ConceptError(f"{self.at}: {column}={value:.20g} must be a whole number from {least} to {most}")
-        return int(value)
-
-    def _number(self, columns: tuple[str, ...], default: Decimal) -> tuple[str, Decimal]:
-        """Name the first of these columns that is filled, with its number; else the first column with the default."""
-        for column in columns:
-            if cell := self.cell(column):
-                try:
-                    value = Decimal(cell)
-                    if math.isfinite(float(value)):
-                        return column, value
-                except (ArithmeticError, ValueError):
-                    pass
-                raise ConceptError(f"{self.at}: {column}={short_repr(cell)} is not a number")
-        return columns[0], default
+    @property
+    def facts(self) -> PromptSetFacts:
+        """Facts of the set for reports."""
+        return PromptSetFacts("", self.rows, self.left_out, len(self.pairs) - len({p.digest for p, _ in self.pairs}))
 
 
 def read_prompts(path: Path) -> list[Prompt]:
     """Read a prompt set.
 
     Args:
-        path: a CSV file with a column ``prompt`` and, optionally, ``evaluation_seed`` (or ``seed``; default: the row
-            number), ``evaluation_guidance`` (or ``guidance_scale``; default: 7.5) and ``case_number`` (default: the
-            row number). Other columns are ignored.
+        path: a CSV, TSV, text, JSON, JSON lines or Parquet file with a column ``prompt`` or the only one of a known
+            name and, optionally, ``evaluation_seed`` (or ``seed``; default: the row number), ``evaluation_guidance``
+            (or ``guidance_scale``; default: 7.5) and ``case_number`` (default: the row number). Other columns are
+            ignored.
 
     Raises:
-        ConceptError: no such file, no column ``prompt``, repeated columns, no rows, rows with more or fewer cells than
-            columns, cells that are not the number they should be, or repeated case numbers; each with its line, one
-            per line.
+        ConceptError: as ``parse_rows``, or there is no such file.
     """
-    return [prompt for prompt, _ in parse_rows(read_prompt_file(path), str(path))]
+    return [prompt for prompt, _ in parse_rows(read_prompt_file(path), str(path)).pairs]
 
 
 def read_prompt_file(path: Path) -> bytes:
@@ -125,104 +75,52 @@ def read_prompt_file(path: Path) -> bytes:
 
 
 def parse_rows(
-    content: bytes, name: str, *, column: str = "prompt", repeated_cases: bool = False
-) -> list[tuple[Prompt, Row]]:
-    """Parse the rows of a prompt set, each as a prompt and as it stands; see ``read_prompts``.
+    content: bytes, name: str, columns: Columns = ANY_COLUMNS, *, also: str | None = None, repeated_cases: bool = False
+) -> ParsedPrompts:
+    """Parse the rows of a prompt set, each as a prompt and as it stands.
 
-    Args:
-        content: of the CSV file.
-        name: of the file in errors.
-        column: another column that it must have.
-        repeated_cases: whether a case number may be repeated.
-
-    Raises:
-        ConceptError: as ``read_prompts``, or there is no such column.
-    """
-    errors = ErrorCollector()
-    rows = _read_csv(content, name, ("prompt", column), errors)
-    prompts = [errors.collect(partial(row.prompt, number)) for number, row in enumerate(rows)]
-    pairs = [(prompt, row) for prompt, row in zip(prompts, rows, strict=True) if prompt is not None]
-    first: dict[int, Row] = {}
-    for prompt, row in pairs:
-        if (other := first.setdefault(prompt.case, row)) is not row and not repeated_cases:
-            errors.append(
-                f"{row.at}: case number {prompt.case}, by which reports and --unlearndiff-case-numbers name a prompt, "
-                f"stands at {other.at} too"
-            )
-    if len(errors) > _MAX_ERRORS:
-        errors[_MAX_ERRORS:] = [f"{name}: and {len(errors) - _MAX_ERRORS} more"]
-    errors.raise_if_any(ConceptError)
-    return pairs
-
-
-def _read_csv(content: bytes, name: str, columns: tuple[str, ...], errors: ErrorCollector) -> list[Row]:
-    """Read the rows of a CSV file that has these columns, without blank lines.
-
-    A row must have a cell for each column. One with more has a comma that is not quoted, and would be measured as the
-    text before it. One with fewer is torn, or lacks a seed: no program that writes CSV leaves out cells.
+    A row that is no prompt is left out and told in every report, where it is one in a hundred or fewer; a file with
+    more of them is refused.
 
     Args:
         content: of the file.
-        name: of the file in errors.
-        columns: that it must have.
-        errors: takes what is wrong with single rows, which are left out.
+        name: of the file in errors; its suffix tells what it is.
+        columns: as somebody chose them.
+        also: another column that it must have.
+        repeated_cases: whether a case number may be repeated.
 
     Raises:
-        ConceptError: it is no such file.
+        ConceptError: no column of prompts, no rows, repeated case numbers, or too many rows that have more or fewer
+            cells than columns, or cells that are not the number they should be; each with its line, one per line.
     """
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ConceptError(f"prompt set {name} cannot be read: {error}") from None
-    # Strict, since otherwise a quote that is never closed swallows every prompt behind it.
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    header: list[str] | None = None
-    rows: list[Row] = []
-    line = 1
-    try:
-        for cells in reader:
-            at, line = f"{name}:{line}", reader.line_num + 1
-            if not cells:
-                continue
-            if header is None:
-                header = _check_header(cells, name, at, columns)
-            elif len(cells) != len(header):
-                errors.append(f"{at}: {_describe_misfit(cells, header)}")
-            else:
-                rows.append(Row(at, dict(zip(header, cells, strict=True))))
-    except csv.Error as error:
-        reason = f"{name}:{line}: not a readable CSV file: {error}"
-        raise ConceptError("\n".join([*errors[:_MAX_ERRORS], reason])) from None
-    if header is None:
-        raise ConceptError(f"{name}: no column {short_repr(columns[0])}, for the file is empty")
-    if not rows and not errors:
-        raise ConceptError(f"{name}: no prompts in it")
-    return rows
+    table = read_table(content, name, header=columns.header)
+    if also is not None and also not in table.columns:
+        raise ConceptError(f"{name}: no column {short_repr(also)}: {hint(also, table.columns)}")
+    resolved = columns.resolve(table)
+    rows = [row for row in columns.select(table) for _ in resolved.templates]
+    errors = ErrorCollector(table.misfits)
+    prompts = [errors.collect(partial(resolved.prompt_of, row, number)) for number, row in enumerate(rows)]
+    pairs = tuple((prompt, row) for prompt, row in zip(prompts, rows, strict=True) if prompt is not None)
+    if errors and (not pairs or len(errors) * _LEFT_OUT > len(pairs) + len(errors)):
+        raise ConceptError("\n".join(_shortened([*errors, *_repeated_cases(pairs, repeated_cases)], name)))
+    if repeats := _repeated_cases(pairs, repeated_cases):
+        raise ConceptError("\n".join(_shortened(repeats, name)))
+    return ParsedPrompts(pairs, tuple(errors))
 
 
-def _check_header(header: list[str], name: str, at: str, columns: tuple[str, ...]) -> list[str]:
-    """Return the names of the columns; one may be empty, as of an index that pandas wrote.
-
-    Raises:
-        ConceptError: a column is missing or repeated.
-    """
-    for column in columns:
-        if column not in header:
-            raise ConceptError(f"{name}: no column {short_repr(column)}; found {short_repr(header, 300)}")
-    if repeated := [column for column, count in Counter(header).items() if count > 1]:
-        more = f" (and {len(repeated) - 1} others do)" if len(repeated) > 1 else ""
-        raise ConceptError(f"{at}: column {short_repr(repeated[0])} stands twice{more}: keep one of each name")
-    return header
+def _repeated_cases(pairs: tuple[tuple[Prompt, Row], ...], allowed: bool) -> list[str]:
+    """Say which rows have the case number of an earlier one."""
+    first: dict[int, Row] = {}
+    return [
+        f"{row.at}: case number {prompt.case}, by which reports and --unlearndiff-case-numbers name a prompt, "
+        f"stands at {other.at} too"
+        for prompt, row in pairs
+        if (other := first.setdefault(prompt.case, row)) is not row and not allowed
+    ]
 
 
-def _describe_misfit(cells: list[str], header: list[str]) -> str:
-    remedy = (
-        "a text with a comma in it needs quotes" if len(cells) > len(header) else "a cell left empty needs its comma"
-    )
-    return (
-        f"{len(cells)} cells where the header has {len(header)}, in the row that begins with "
-        f"{short_repr(cells[0], 40)}: {remedy}"
-    )
+def _shortened(errors: list[str], name: str) -> list[str]:
+    return [*errors[:MAX_ERRORS], *([f"{name}: and {len(errors) - MAX_ERRORS} more"] * (len(errors) > MAX_ERRORS))]
 
 
 def no_fetch(url: str, sha256: str) -> bytes:
@@ -259,22 +157,28 @@ def locate_prompt_set(text: str, folder: Path) -> Path | str:
 
 @dataclass(frozen=True)
 class PromptSource:
-    """Location of a prompt set, and facts that tell whether the right one is there.
+    """Location of a prompt set, its columns, and facts that tell whether the right one is there.
 
     Attributes:
         location: path or URL.
+        columns: as somebody chose them.
         sha256: of the file, in hex digits; None if any content will do.
-        rows: number of prompts; None if any number will do.
+        rows: number of rows; None if any number will do.
         origin: where people get a published set, for errors; None for other sets.
     """
 
     location: Path | str
+    columns: Columns = ANY_COLUMNS
     sha256: str | None = None
     rows: int | None = None
     origin: str | None = None
 
-    def read(self, fetch: Fetch, column: str | None = None) -> list[tuple[Prompt, str]]:
-        """Read the prompts, each with its row's cell of another column.
+    def read(self, fetch: Fetch, also: str | None = None) -> ParsedPrompts:
+        """Read the prompts.
+
+        Args:
+            fetch: reads a URL.
+            also: another column that the file must have.
 
         Raises:
             ConceptError: the set cannot be had or read, or is another than it has to be.
@@ -285,12 +189,12 @@ class PromptSource:
             name, content = redact_url(self.location), fetch(self.location, self.sha256 or "")
         if len(content) > CSV_BYTES:
             raise ConceptError(f"{name} has more than {CSV_BYTES:,} bytes, more than a prompt set can need")
-        pairs = parse_rows(content, name, column=column or "prompt")
-        if differences := self._differences(content, len(pairs)):
+        prompts = parse_rows(content, name, self.columns, also=also)
+        if differences := self._differences(content, prompts.rows):
             expected = f"the published set ({self.origin})" if self.origin else "the set that the concept asks for"
             remedy = "Get that one" + (", or write a concept of your own for yours" if self.origin else "")
             raise ConceptError(f"{name} is not {expected}: {', '.join(differences)}. {remedy}")
-        return [(prompt, row.cell(column or "")) for prompt, row in pairs]
+        return prompts
 
     def _differences(self, content: bytes, rows: int) -> list[str]:
         differences = []

@@ -36,6 +36,22 @@ class YamlFile:
         """Name the line of a value, or of the mapping it is missing from, such as ``church.yaml:7``."""
         return f"{self.path}:{self.line(*place)}"
 
+    def overlaid(self, *place: str, without: Collection[str]) -> YamlFile:
+        """Return the file with the fields of the mapping at a place instead of its own.
+
+        Args:
+            place: of the mapping.
+            without: own fields that the result does not have.
+        """
+        data = self.data
+        for step in place:
+            data = data[step]
+        lines = {
+            where[len(place) :]: line for where, line in self.lines.items() if where[: len(place)] == place != where
+        }
+        kept = {name: value for name, value in self.data.items() if name not in without}
+        return YamlFile(self.path, {**kept, **data}, {**self.lines, **lines})
+
     def line(self, *place: str | int) -> int:
         """Line of a value, or of the mapping it is missing from."""
         while place and place not in self.lines:
@@ -73,6 +89,14 @@ class YamlFile:
         if errors:
             raise ConceptError("\n".join(errors))
         return data
+
+
+class Keywords(YamlFile):
+    """Keywords of a marker, which have no lines: errors name the keyword."""
+
+    def at(self, *place: str | int) -> str:
+        """Name a value, such as ``prompts.column``."""
+        return ".".join(map(str, place)) or str(self.path)
 
 
 _MAX_VALUES = 20_000

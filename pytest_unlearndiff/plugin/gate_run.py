@@ -12,7 +12,7 @@ import pytest
 
 from ..core.attack_config import NO_ATTACK, AttackConfig
 from ..core.errors import ASRExceeded, AttackIncomplete, GateError, RetentionLost, UnlearnDiffError
-from ..core.gate import Gate, Verdict
+from ..core.gate import Verdict
 from ..core.judge_options import on_base
 from ..core.outcome import Outcome, Status
 from ..core.result import AttackResult, Retention
@@ -119,10 +119,10 @@ class _GateFixture:
                 None if side is None else replace(partial_result(side, error, self._state), victim=source.label)
                 for side in sides
             ]
-            self._record(_joined(results, kept=request.kept), request.gate, source)
+            self._record(_joined(results, kept=request.kept), request, source)
             raise
         result = _joined(results, kept=request.kept)
-        return result, self._record(result, request.gate, source)
+        return result, self._record(result, request, source)
 
     def _run_side(self, campaign: Campaign, source: ModelSpec, request: GateRequest) -> AttackResult:
         stop = stop_of(request, self._state)
@@ -136,17 +136,18 @@ class _GateFixture:
     def _observe(self, outcome: Outcome) -> None:
         self._node.ihook.pytest_unlearndiff_outcome(config=self._node.config, nodeid=self._node.nodeid, outcome=outcome)
 
-    def _record(self, result: AttackResult | Retention, gate: Gate, source: ModelSpec) -> GateReport:
+    def _record(self, result: AttackResult | Retention, request: GateRequest, source: ModelSpec) -> GateReport:
         """Keep the report of a finished gate where pytest's reports and comparisons find it."""
         node, victim = self._node, result.victim if isinstance(result, Retention) else result
         path, line, _ = node.location
         report = GateReport.of(
             result,
-            gate,
+            request.gate,
             node.nodeid,
             path=path,
             line=0 if line is None else line + 1,
-            replay=self._replay(victim, gate.offenders(victim.counts)),
+            replay=self._replay(victim, request.gate.offenders(victim.counts)),
+            prompt_set=request.concept.prompt_set,
             images=self._images(victim),
             base=source.base_label,
             base_fingerprint=self._state.store.fingerprints.of(source.base) if source.base is not None else "",

@@ -140,7 +140,7 @@ def read_gate(
     # Nothing is attacked where the concept must be kept, so the session's attack and its settings do not apply.
     attack: dict[str, Any] = {"name": NO_ATTACK} if marker.kept else _attack(keywords, settings, folder, mistakes)
     replayed = attack.get("known")
-    concept = mistakes.collect(lambda: _concept(keywords, settings, library, replayed))
+    concept = mistakes.collect(lambda: _concept(keywords, settings, library, folder, replayed))
     exhaustive = mistakes.collect(lambda: _exhaustive(keywords))
     model = mistakes.collect(lambda: _path("model", keywords, folder))
     base = mistakes.collect(lambda: _path("base", keywords, folder))
@@ -148,7 +148,8 @@ def read_gate(
         mistakes.collect(partial(gate.check_support, len(concept.prompts)))
     if concept is None or mistakes:
         raise GateError("\n".join(mistakes))
-    config = AttackConfig(**{"slots": concept.slots, "word": concept.name, **attack})
+    word = concept.name.partition(":")[0]  # without the name of a set
+    config = AttackConfig(**{"slots": concept.slots, "word": word, **attack})
     return GateRequest(concept, config, gate, marker.kept, bool(exhaustive), model, base)
 
 
@@ -179,7 +180,7 @@ def _exhaustive(keywords: Mapping[str, Any]) -> bool:
 
 
 def _concept(
-    keywords: Mapping[str, Any], settings: Settings, library: ConceptLibrary, known: KnownPrompts | None
+    keywords: Mapping[str, Any], settings: Settings, library: ConceptLibrary, folder: Path, known: KnownPrompts | None
 ) -> Concept:
     """Find the concept with the prompts to attack.
 
@@ -187,12 +188,15 @@ def _concept(
         keywords: the gate's.
         settings: the session's.
         library: finds the concept.
+        folder: from which relative paths count.
         known: prompts that are replayed, where the attack replays some.
     """
     name, count = keywords.get("concept"), keywords.get("prompts")
     if not isinstance(name, str):
         raise GateError("no concept: name one, as in unlearndiff('church', max_asr='10%')")
     concept = library.find(name)
+    if isinstance(count, Mapping):
+        concept, count = library.with_prompts(concept, count, folder), None
     if known is not None and known.rows:
         _check_known(concept, known)
     if count is None and (known is not None or settings.prompts != KNOWN_PROMPTS):
@@ -200,7 +204,10 @@ def _concept(
     if isinstance(count, str) and count == KNOWN_PROMPTS:
         concept = _known_only(concept, known)
     elif count is not None and (not isinstance(count, int) or isinstance(count, bool)):
-        raise GateError(f"prompts={short_repr(count)} must be a whole number from 1 to {len(concept.prompts)}")
+        raise GateError(
+            f"prompts={short_repr(count)} must be a whole number from 1 to {len(concept.prompts)}, or a mapping as in "
+            "prompts={'file': 'mine.csv', 'column': 'adv_prompt'}"
+        )
     else:
         concept = concept.first(count)
     return concept if settings.case_numbers is None else concept.cases(settings.case_numbers)

@@ -50,7 +50,11 @@ OPTIONS = (
     Option("concepts", "More folders or files of concepts, separated as in PATH", "PATHS"),
     Option("concept", "Concepts that pytest_unlearndiff.suite gates, separated by commas", "NAMES"),
     Option("max_asr", "Limit of the gates of pytest_unlearndiff.suite, such as 0.1", "RATE"),
-    Option("prompt_sets", "Folder, URL or Hub data set with published prompt sets, such as nudity.csv", "PLACE"),
+    Option(
+        "prompt_sets",
+        "Folder, URL or Hub data set with published prompt sets, such as nudity.csv; a folder's objects come before own ones",
+        "PLACE",
+    ),
     Option(
         "prompts",
         "Attack only the first N prompts of every set, or, with 'known', those that a replaying attack knows",

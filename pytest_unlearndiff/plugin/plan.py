@@ -67,6 +67,7 @@ class PlannedRun:
         attack: how.
         key: of the campaign, which several gates may share.
         estimate: what the store knows, and what is left.
+        prompts: origin of the prompts; empty where nobody says.
     """
 
     nodeid: str
@@ -75,6 +76,7 @@ class PlannedRun:
     attack: str
     key: str
     estimate: RunEstimate
+    prompts: str = ""
 
     @property
     def images(self) -> bool:
@@ -84,7 +86,8 @@ class PlannedRun:
     @classmethod
     def of(cls, nodeid: str, campaign: Campaign, estimate: RunEstimate, model: str = "") -> PlannedRun:
         """Describe what a campaign would do for a test."""
-        return cls(nodeid, campaign.concept.name, model, campaign.attack.title, campaign.key.digest, estimate)
+        concept, attack = campaign.concept, campaign.attack.title
+        return cls(nodeid, concept.name, model, attack, campaign.key.digest, estimate, str(concept.prompt_set))
 
 
 @dataclass(frozen=True)
@@ -144,7 +147,7 @@ def plan_lines(gates: Sequence[PlannedRun], unknown: Sequence[tuple[str, str]]) 
     head, *body = table(_COLUMNS, rows)
     lines = [head] if rows else []
     for gate, row in zip(gates, body, strict=True):
-        lines += [row, f"  {gate.nodeid}"]
+        lines += [row, f"  {gate.nodeid}", *([f"  {sanitize(gate.prompts, 500)}"] if gate.prompts else [])]
         if gate.estimate.differs:
             lines.append(f"  the nearest campaign in the store differs in {', '.join(gate.estimate.differs)}")
         lines += [f"  {sanitize(note, 500)}" for note in gate.estimate.notes]

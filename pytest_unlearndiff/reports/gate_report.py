@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from ..core.concept import Prompt
+from ..core.concept import Prompt, PromptSetFacts
 from ..core.gate import Gate, Reading, Verdict, decide
 from ..core.info import Effort
 from ..core.outcome import HITS, Counts, Outcome, Status
@@ -249,6 +249,7 @@ class GateReport(_Part, frozen=True, kw_only=True):
         asr: share of prompts that draw the concept with or without attack; pre_asr: without attack.
         base: the same prompts on the base, where the concept must be kept and there is a base.
         control: the positive control.
+        prompt_set: origin of the prompts, and rows of their file that are none.
         prompts: the prompt set in its order, each prompt with its outcome.
         replay: command line that repeats the first prompts that speak against the gate; empty where there are none.
         campaign: all that can change an outcome, as the store's key holds it.
@@ -275,6 +276,7 @@ class GateReport(_Part, frozen=True, kw_only=True):
     pre_asr: RateReport
     base: BaseReport | None
     control: ControlReport
+    prompt_set: PromptSetFacts = PromptSetFacts()
     prompts: list[PromptReport]
     replay: list[str] = []
     campaign: dict[str, Any]

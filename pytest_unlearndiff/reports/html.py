@@ -204,7 +204,7 @@ def _views(session: SessionReport, images: SessionImages) -> list[View]:
             "attacked": words.without_attack != "",
             "prompts": [_data(prompt, gate.rounds, images.of(gate, prompt)) for prompt in gate.prompts],
         }
-        facts = {"prompts": attackable_note(gate), "key": gate.key, **gate.campaign, **gate.run.assumed}
+        facts = {"lengths": attackable_note(gate), "key": gate.key, **gate.campaign, **gate.run.assumed}
         views.append(
             View(
                 id=f"gate-{number}",

@@ -31,6 +31,7 @@ def properties(gate: GateReport) -> list[tuple[str, str]]:
         "model": gate.run.victim,
         "gate": gate.limits.text or "none",
         "prompts": counts.total,
+        "prompt_set": str(gate.prompt_set),
     }
     if gate.kept:
         values |= {

@@ -79,6 +79,7 @@ def _verdict(gate: GateReport) -> str:
 def _notes(gate: GateReport, *, named_model: bool) -> Iterator[str]:
     if named_model:
         yield model_line(gate.run.victim)
+    yield _plain(str(gate.prompt_set), 500)
     yield from (attackable_note(gate), gate.limits.support or "", blocked_note(gate), gate.unkept or "")
     yield from map(str, gate.run.assumed.get(STORE_NOTES, ()))
 

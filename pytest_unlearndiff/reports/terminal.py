@@ -66,6 +66,7 @@ def _notes(gate: GateReport, verbosity: int, *, named_model: bool) -> Iterator[s
         yield model_line(gate.run.victim)
     if verbosity > 0 or gate.counts.attackable != gate.counts.total:
         yield attackable_note(gate)
+    yield sanitize(str(gate.prompt_set) if verbosity > 0 else gate.prompt_set.warning, 500)
     yield gate.limits.support or ""
     yield from (sanitize(str(note), 500) for note in facts.get(STORE_NOTES, ()))
     if gate.passed:

@@ -24,6 +24,7 @@ from ..core.prompt_sets import has_sha256
 from ..core.untrusted import CSV_BYTES, find_path, printable
 from ..store.files import METADATA_BYTES, mark_as_cache, read_regular, write_atomically
 from ..store.key import SETTLE_NS, digest
+from .hub_datasets import fetch_from_hub
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -187,7 +188,6 @@ def _fetch(files: AbstractFileSystem, place: str, infos: FileInfos, copy: Path, 
         complete.rename(copy)
 
 
-_DATASET = re.compile(r"hf://datasets/(?P<repo>[^/@]+/[^/@]+)(?:@(?P<revision>[^/]+))?(?:/(?P<file>.+))?")
 _TIMEOUT_SECONDS = 60.0
 
 
@@ -211,8 +211,7 @@ class PromptSetCache:
         """Read the content of a file.
 
         Args:
-            url: of any kind that fsspec knows, http(s), or ``hf://datasets/OWNER/NAME/FILE``; without a file, the only
-                CSV file of the data set.
+            url: of any kind that fsspec knows, http(s), or ``hf://datasets/OWNER/NAME/FILE``; see ``fetch_from_hub``.
             sha256: of the content, in hex digits; empty if it is not known.
 
         Raises:
@@ -254,7 +253,7 @@ def _fetch_prompt_set(url: str) -> bytes:
     remedy = "Try again, or download it and give the file"
     with wrap_access_errors(url, "fetched", remedy, ConceptError, label="prompt set"):
         if url.startswith("hf://"):
-            return _fetch_from_hub(url)
+            return fetch_from_hub(url)
         if re.match(r"https?://", url):
             # fsspec's own http needs aiohttp, which nothing else here does.
             from urllib.request import urlopen
@@ -265,23 +264,3 @@ def _fetch_prompt_set(url: str) -> bytes:
 
         files, path = url_to_fs(url)
         return bytes(files.cat_file(path))
-
-
-def _fetch_from_hub(url: str) -> bytes:
-    """Read a file of a data set through the Hub's own cache, which also serves without a network."""
-    from huggingface_hub import HfApi, hf_hub_download
-
-    if (match := _DATASET.fullmatch(url)) is None:
-        raise ConceptError(
-            f"{redact_url(url)} is no file of a data set on the Hub, such as hf://datasets/OWNER/NAME/prompts.csv"
-        )
-    repo, revision, file = match["repo"], match["revision"], match["file"]
-    if file is None:
-        names = HfApi().list_repo_files(repo, repo_type="dataset", revision=revision)
-        tables = sorted(name for name in names if name.endswith(".csv"))
-        if len(tables) != 1:
-            number = f"{len(tables)} CSV files, such as {tables[0]}" if tables else "no CSV file"
-            example = f"{url}/{tables[0] if tables else 'prompts.csv'}"
-            raise ConceptError(f"{url} has {number}: name the file, as in {example}")
-        file = tables[0]
-    return Path(hf_hub_download(repo, file, repo_type="dataset", revision=revision)).read_bytes()

@@ -101,6 +101,18 @@ def test_published_sets(name: str, published: Path, ends: bytes) -> None:
     assert concept.slots == 5
 
 
+@needs_upstream
+@pytest.mark.parametrize("name", ["church", "parachute", "tench", "garbage_truck", "vangogh"])
+def test_authors_prompts_come_before_own(name: str, published: Path) -> None:
+    own = find(name, published)
+    (published / f"{name}.csv").write_bytes((UPSTREAM / f"{name}.csv").read_bytes())
+    concept = find(name, published)
+    assert concept.prompt_set.source == f"prompts/{name}.csv of OPTML-Group/Diffusion-MU-Attack"
+    assert own.prompt_set.source == "50 prompts written for pytest-unlearndiff"
+    assert not {prompt.text for prompt in concept.prompts} & {prompt.text for prompt in own.prompts}
+    assert (concept.judge, concept.slots) == (own.judge, own.slots)
+
+
 def test_user_concept_comes_first(tmp_path: Path) -> None:
     (tmp_path / "church.csv").write_text("prompt\nmine\n")
     (tmp_path / "church.yaml").write_text(

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pytest_unlearndiff.core.concept import Concept, JudgeConfig, Prompt, Sampling
+from pytest_unlearndiff.core.concept import Concept, JudgeConfig, Prompt, PromptSetFacts, Sampling
 from pytest_unlearndiff.core.concept_file import ConceptLibrary, read_concept
 from pytest_unlearndiff.core.errors import ConceptError
 from pytest_unlearndiff.core.judge_options import problems
@@ -48,7 +48,9 @@ def test_all_fields(concept: Path) -> None:
     )
     judge = JudgeConfig("image-classifier", {"model": str(concept.parent / "classifier"), "label": "church"})
     prompts = (Prompt("a church", 0, 7.5, 0),)
-    assert read_concept(concept) == Concept("kirche", prompts, judge, 5, Sampling(12, "own"), "made up")
+    read = read_concept(concept)
+    assert read == Concept("kirche", prompts, judge, 5, Sampling(12, "own"))
+    assert read.prompt_set == PromptSetFacts("made up", rows=1)
 
 
 @pytest.mark.parametrize("name", ["", "name:\n"])
@@ -273,9 +275,9 @@ def test_library_takes_the_first_place(tmp_path: Path) -> None:
     write_yaml(tmp_path / "second", f"source: tench\n{PROMPTS}{JUDGE}", "tench.yaml")
     write_yaml(tmp_path / "second", "prompts: [unclosed\n", "broken.yaml")
     library = ConceptLibrary([tmp_path / "nowhere", tmp_path / "first", tmp_path / "second"])
-    assert library.find("church").source == "first"
-    assert library.find("tench").source == "tench"
-    assert ConceptLibrary([tmp_path / "second" / "church.yaml"]).find("church").source == "second"
+    assert library.find("church").prompt_set.source == "first"
+    assert library.find("tench").prompt_set.source == "tench"
+    assert ConceptLibrary([tmp_path / "second" / "church.yaml"]).find("church").prompt_set.source == "second"
     for name, hint in (("churhc", "did you mean 'church'"), ("zzz", "known: broken, cassette_player, .*church")):
         with pytest.raises(ConceptError, match=f"no concept '{name}': {hint}"):
             library.find(name)

@@ -101,7 +101,7 @@ def test_round_trip_of_cells(names: list[str], rows: list[list[str]], end: str, 
     file = io.StringIO(newline="")
     table = [["prompt", *names], *([f"p{row[0]}", *row[1 : len(names) + 1]] for row in rows)]
     csv.writer(file, lineterminator=end, quoting=quoting).writerows(table)
-    pairs = parse_rows(file.getvalue().encode(), "set.csv")
+    pairs = parse_rows(file.getvalue().encode(), "set.csv").pairs
     assert [list(row.cells.values()) for _, row in pairs] == table[1:]
     assert [list(row.cells) for _, row in pairs] == [table[0]] * len(rows)
 
@@ -132,7 +132,7 @@ def test_columns_and_defaults(path: Path, text: str, seed: int, guidance: float,
     ("text", "reason"),
     [
         ("", ": no column 'prompt'"),
-        ("text,seed\nx,1\n", ": no column 'prompt'.*text"),
+        ("title,seed\nx,1\n", ": no column 'prompt'.*title"),
         ("prompt,seed\n", ": no prompts"),
         ("prompt,seed\nx,1\n  ,2\n", ":3: empty prompt"),
         ("prompt,seed\nx,abc\n", ":2: seed='abc' is not a number"),
@@ -192,7 +192,7 @@ def test_row_of_another_length_is_an_error_with_its_line(table: list[list[str]],
         writer.writerow([f"p{row[0]}", *row[1:]])
     wrong = [line for line, row in zip(lines, table, strict=True) if len(row) != columns]
     if not wrong:
-        assert len(parse_rows(file.getvalue().encode(), "set.csv")) == len(table)
+        assert len(parse_rows(file.getvalue().encode(), "set.csv").pairs) == len(table)
         return
     with pytest.raises(ConceptError) as error:
         parse_rows(file.getvalue().encode(), "set.csv")
@@ -203,7 +203,7 @@ def test_row_of_another_length_is_an_error_with_its_line(table: list[list[str]],
 def test_any_bytes_are_prompts_or_one_bounded_error(content: bytes) -> None:
     message, pairs = "", []
     try:
-        pairs = parse_rows(b"prompt,seed\n" + content, "set.csv")
+        pairs = parse_rows(b"prompt,seed\n" + content, "set.csv").pairs
     except ConceptError as error:
         message = str(error)
     assert bool(message) is not bool(pairs)

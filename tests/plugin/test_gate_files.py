@@ -161,3 +161,19 @@ def test_every_gate_comes_back_with_its_line(tmp_path: Path, written: dict[str, 
     assert not mistakes
     assert [(gate.name, gate.line) for gate in gates] == [(name, i) for i, name in enumerate(written, start=2)]
     assert [gate.keywords for gate in gates] == [{"concept": name, **keywords} for name, keywords in written.items()]
+
+
+def test_prompts_of_a_gate(world: World) -> None:
+    """A gate's own prompt set, the choice of its columns and the rows that it leaves out, as every report tells."""
+    rows = [f"{number},a church in snow,{number}" for number in range(99)]
+    world.file("mine.csv", "\n".join(["case_number,adv_prompt,my_seed", *rows, "99,,99"]))
+    chosen = "{file: mine.csv, column: adv_prompt, seed: my_seed}"
+    world.file(FILE, f"gates:\n  church: {{max_asr: 10%, prompts: {chosen}}}\n")
+    result = world.run("--unlearndiff-plan")
+    assert "99 prompts to attack" in result.stdout.str()
+    result.stdout.fnmatch_lines(["  1 of 100 row was left out (*mine.csv:101: empty adv_prompt)"])
+    world.file(FILE, "gates:\n  church: {max_asr: 10%, prompts: {file: mine.csv, column: adv_promt, sed: x}}\n")
+    result = world.run()
+    result.stdout.fnmatch_lines(
+        [f"*{FILE}:2: church: prompts.sed: a prompt set has no field 'sed': did you mean 'seed'*"]
+    )

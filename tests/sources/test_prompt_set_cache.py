@@ -107,9 +107,50 @@ def test_hub_data_set(tmp_path: Path, hub: Path, monkeypatch: pytest.MonkeyPatch
     for url in (file, file.replace("owner/sets", f"owner/sets@{'0' * 40}"), "owner/sets"):
         assert cases(read_concept(concept(tmp_path, url), fetch=PromptSetCache(None))) == [7, 8]
     files.append("fish.csv")
-    says = r"hf://datasets/owner/sets has 2 CSV files, such as church\.csv: name the file, as in hf://.*/church\.csv"
+    says = r"owner/sets has 2 files in CSV: name the file, as in hf://.*/church\.csv; there are church\.csv, fish\.csv"
     with pytest.raises(ConceptError, match=says):
         read_concept(concept(tmp_path, "owner/sets"), fetch=PromptSetCache(None))
+
+
+CARD = """---
+configs:
+- config_name: objects
+  data_files:
+  - {split: test, path: lists/objects-*.csv}
+- config_name: styles
+  data_files: lists/styles.jsonl
+---
+# Prompt sets of our own
+"""
+
+
+@pytest.mark.parametrize(
+    ("chosen", "files", "reason"),
+    [
+        ("config: objects, split: test", ["README.md"], None),
+        ("config: objects", ["README.md"], None),
+        ("split: test", [], None),
+        ("config: objects, split: train", ["README.md"], "no split 'train' in config 'objects': known: test"),
+        ("config: obects", ["README.md"], "no config 'obects': did you mean 'objects'"),
+        ("split: test", ["README.md"], "has no config '': known: objects, styles"),
+        ("split: train", [], r"has no file with split train: name the file, as in .*/lists/objects-test\.csv"),
+        ("split: test", ["lists/styles-test.csv"], "2 files with split test: name the file"),
+    ],
+)
+def test_hub_data_set_with_split_and_config(
+    tmp_path: Path, hub: Path, monkeypatch: pytest.MonkeyPatch, chosen: str, files: list[str], reason: str | None
+) -> None:
+    (hub / "lists").mkdir()
+    (hub / "lists" / "objects-test.csv").write_bytes(CSV)
+    (hub / "README.md").write_text(CARD)
+    listed = [*files, "lists/objects-test.csv", "lists/styles.jsonl", "dataset_infos.json"]
+    monkeypatch.setattr(huggingface_hub.HfApi, "list_repo_files", lambda *_, **__: listed)
+    path = concept(tmp_path, f"{{file: owner/sets, {chosen}}}")
+    if reason is None:
+        assert cases(read_concept(path, fetch=PromptSetCache(None))) == [7, 8]
+        return
+    with pytest.raises(ConceptError, match=reason):
+        read_concept(path, fetch=PromptSetCache(None))
 
 
 def test_local_path_comes_before_the_hub(tmp_path: Path) -> None:
@@ -168,7 +209,7 @@ def test_any_content_is_a_concept_or_one_error(tmp_path: Path, content: bytes, p
 
 
 def test_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pytest_unlearndiff.sources.download._fetch_from_hub", missing)
+    monkeypatch.setattr("pytest_unlearndiff.sources.download.fetch_from_hub", missing)
     with pytest.raises(ConceptError, match=r"prompt set hf://x needs huggingface_hub: pip install huggingface_hub"):
         PromptSetCache(None)("hf://x")
 
@@ -181,7 +222,7 @@ def missing(url: str) -> bytes:
     ("content", "pins", "reason"),
     [
         (b"prompt\n\n", "", "no prompts in it"),
-        (b"text\na church\n", "", "no column"),
+        (b"title\na church\n", "", "no column"),
         (b"prompt,seed\na church,many\n", "", "is not a number"),
         (b'prompt\n"a church', "", "not a readable CSV file"),
         (CSV, ", rows: 3", "2 rows where 3 belong"),
