@@ -52,7 +52,7 @@ OPTIONS = (
     Option("max_asr", "Limit of the gates of pytest_unlearndiff.suite, such as 0.1", "RATE"),
     Option(
         "prompt_sets",
-        "Folder, URL or Hub data set with published prompt sets, such as nudity.csv; a folder's objects come before own ones",
+        "Folder, URL or Hub data set with prompt sets of their authors, such as nudity.csv and church.csv",
         "PLACE",
     ),
     Option(
