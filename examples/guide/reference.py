@@ -1,0 +1,216 @@
+"""Fill the guide's reference pages in from the code, when MkDocs builds them."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import pytest_unlearndiff
+from pytest_unlearndiff.__main__ import COMMANDS
+from pytest_unlearndiff.core.concept_file import ConceptLibrary
+from pytest_unlearndiff.core.info import Info, JudgeInfo
+from pytest_unlearndiff.core.registry import registry
+from pytest_unlearndiff.plugin.markers import ATTACK, RETENTION
+from pytest_unlearndiff.plugin.options import MARKERS, OPTIONS
+
+ROOT = Path(__file__).resolve().parents[2]
+MARK = re.compile(r"^<!-- generated: (\w+)(?: (\S+))? -->$", flags=re.MULTILINE)
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Replace ``<!-- generated: NAME [ARGUMENT] -->`` by what the code says; MkDocs calls this for every page."""
+    return fill_in(markdown)
+
+
+def fill_in(markdown: str) -> str:
+    """Replace the marks of a page."""
+    return MARK.sub(lambda match: "\n".join(SECTIONS[match[1]](*filter(None, [match[2]]))), markdown)
+
+
+def _table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> Iterator[str]:
+    lines = [list(columns), *map(list, rows)]
+    lines.insert(1, ["---"] * len(lines[0]))
+    yield from (f"| {' | '.join(cell.replace('|', '&#124;') for cell in line)} |" for line in lines)
+    yield ""
+
+
+def _options() -> Iterator[str]:
+    values = ((option.metavar and f"={option.metavar}", option) for option in OPTIONS)
+    yield from _table(
+        ("option", "in ini files", "meaning"),
+        ((f"`{option.flag}{value}`", f"`{option.ini}`", _escape(option.help)) for value, option in values),
+    )
+
+
+def _escape(text: str) -> str:
+    return re.sub(r"([*_<>])", r"\\\1", text)
+
+
+def _markers() -> Iterator[str]:
+    for marker in MARKERS:
+        signature, meaning = marker.split("): ", 1)
+        yield from ("```text", f"{signature})", "```", "", f"{meaning[0].upper()}{meaning[1:]}.", "")
+
+
+def _arguments() -> Iterator[str]:
+    meanings = {**ATTACK.keywords, **RETENTION.keywords}
+    yield from _table(
+        ("argument", "of `unlearndiff`", "of `unlearndiff_retains`", "meaning"),
+        (
+            (f"`{name}`", "yes" if name in ATTACK.keywords else "", "yes" if name in RETENTION.keywords else "", meaning)
+            for name, meaning in meanings.items()
+        ),
+    )
+
+
+def _directive(name: str, **options: Any) -> Iterator[str]:
+    yield f"::: {name}"
+    if options:
+        yield "    options:"
+        yield from (f"      {option}: {str(value).lower()}" for option, value in options.items())
+    yield ""
+
+
+def _fixtures() -> Iterator[str]:
+    for name in (ATTACK.fixture, RETENTION.fixture, "unlearned_pipe"):
+        yield from _directive(f"pytest_unlearndiff.plugin.hooks.{name}", show_signature=False)
+
+
+def _implementation(info: Info) -> Iterator[str]:
+    """Point at the docstring of what a row names."""
+    yield from _directive(
+        info.implementation.replace(":", "."),
+        show_root_heading=False,
+        show_root_toc_entry=False,
+        show_signature=False,
+        members=False,
+    )
+
+
+def _rows(infos: Iterable[Info], facts: Callable[[Any], Iterable[str]]) -> Iterator[str]:
+    for info in infos:
+        yield from (f"### {info.name}", "", *(f"- {fact}" for fact in facts(info)), "")
+        yield from _implementation(info)
+
+
+def _attacks() -> Iterator[str]:
+    def facts(info: Any) -> Iterator[str]:
+        yield f"version {info.version}"
+        if info.schedules:
+            yield f"schedules: {', '.join(f'`{name}` ({s.rounds} rounds)' for name, s in info.schedules.items())}"
+        if info.losses:
+            yield f"losses: {', '.join(f'`{loss}`' for loss in info.losses)}, the first by default"
+        if info.needs_base:
+            yield "needs the un-erased model"
+        elif info.needs_targets:
+            yield "needs target images, which the base draws or the concept names"
+
+    yield from _rows(registry().attacks.values(), facts)
+
+
+def _families() -> Iterator[str]:
+    yield from _table(
+        ("family", "pipeline class", "networks"),
+        (
+            (info.title, f"`{info.pipeline.partition(':')[2]}`", ", ".join(f"`{name}`" for name in info.components))
+            for info in registry().families.values()
+        ),
+    )
+
+
+def _formats() -> Iterator[str]:
+    yield from _rows(registry().formats.values(), lambda info: [f"version {info.version}"])
+
+
+def _defenses() -> Iterator[str]:
+    def facts(info: Any) -> Iterator[str]:
+        yield f"`--unlearndiff-defense={info.name}:{','.join(f'{option}=...' for option in info.options)}`"
+        for option, choices in info.choices.items():
+            yield f"`{option}`: {', '.join(f'`{choice}`' for choice in choices)}"
+
+    yield from _rows(registry().defenses.values(), facts)
+
+
+def _concept() -> Iterator[str]:
+    yield from _directive(
+        "pytest_unlearndiff.core.concept_file.read_concept",
+        show_root_heading=False,
+        show_root_toc_entry=False,
+        show_signature=False,
+    )
+
+
+def _concepts() -> Iterator[str]:
+    library = ConceptLibrary([])
+    names = [path.stem for path in sorted((ROOT / "pytest_unlearndiff" / "concepts").glob("*.yaml"))]
+    assert names, library
+    yield ", ".join(f"`{name}`" for name in names) + "."
+
+
+def _judges() -> Iterator[str]:
+    for info in registry().judges.values():
+        yield from (f"### {info.name}", "")
+        yield from _table(
+            ("option", "", "value"),
+            (
+                (f"`{option}`", "required" if option in info.required else "optional", _value(info, option))
+                for option in info.options
+            ),
+        )
+        yield from _implementation(info)
+
+
+def _value(info: JudgeInfo, option: str) -> str:
+    """Say what a judge's option has to be, as its check says it."""
+    check = {**info.required, **info.optional}[option]
+    if isinstance(check, type):
+        return check.__name__
+    return (check.__doc__ or "").split("\n")[0].removeprefix("Check for ").rstrip(".")
+
+
+def _commands() -> Iterator[str]:
+    for command in COMMANDS:
+        parser = argparse.ArgumentParser(f"python -m pytest_unlearndiff {command.name}", description=command.summary)
+        command.add_arguments(parser)
+        yield from (f"## {command.name}", "", "```text", parser.format_help().strip(), "```", "")
+
+
+def _api() -> Iterator[str]:
+    for name in pytest_unlearndiff.__all__:
+        if name in pytest_unlearndiff._HOMES:
+            yield from _directive(f"pytest_unlearndiff.{pytest_unlearndiff._HOMES[name]}.{name}")
+
+
+def _reports() -> Iterator[str]:
+    def facts(info: Any) -> Iterator[str]:
+        yield f"`--unlearndiff-report={info.name}{':PATH' if info.takes_path else ''}`"
+
+    yield from _rows(registry().reports.values(), facts)
+
+
+def _file(path: str) -> Iterator[str]:
+    yield from (f'```python title="{path}"', (ROOT / path).read_text(encoding="utf-8").strip(), "```")
+
+
+SECTIONS: dict[str, Callable[..., Iterator[str]]] = {
+    "options": _options,
+    "markers": _markers,
+    "arguments": _arguments,
+    "fixtures": _fixtures,
+    "attacks": _attacks,
+    "families": _families,
+    "formats": _formats,
+    "defenses": _defenses,
+    "concept": _concept,
+    "concepts": _concepts,
+    "judges": _judges,
+    "commands": _commands,
+    "api": _api,
+    "reports": _reports,
+    "file": _file,
+}
