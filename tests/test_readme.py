@@ -1,56 +1,45 @@
-"""README names every option, command, keyword and judge, and its examples are what they say they are."""
+"""README is one page, and says of the code what is true; its gate prints what it says."""
 
 from __future__ import annotations
 
-import ast
 import re
 from pathlib import Path
 
+import pages
 import pytest
-import yaml
+from tiny import EMOJI
 
-from pytest_unlearndiff.__main__ import COMMANDS
 from pytest_unlearndiff.core.registry import registry
-from pytest_unlearndiff.plugin.markers import ATTACK, RETENTION
-from pytest_unlearndiff.plugin.options import OPTIONS, add_options
 
-README = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")
-QUOTED = set(re.findall(r"`([^`\n]+)`", README))
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+def test_it_is_one_page() -> None:
+    assert len(README.splitlines()) <= 150
 
 
-@pytest.mark.parametrize("name", [option.name.replace("_", "-") for option in OPTIONS])
-def test_every_option_has_its_place_in_the_table(name: str) -> None:
-    table = README[README.index("## Options") : README.index("## Limits")]
-    assert f"`{name}`" in table
+def test_set_up_commands_stand() -> None:
+    commands = [block.strip() for block in pages.blocks(README, "")]
+    for environment in ("demo", "tests"):
+        assert f"python -m pip install tox && tox -e {environment}" in commands
 
 
-@pytest.mark.parametrize("name", [command.name for command in COMMANDS])
-def test_every_command_is_told(name: str) -> None:
-    assert any(quoted.split()[0] == name for quoted in QUOTED)
+def test_families_are_those_of_the_registry() -> None:
+    [text] = re.findall(r"<!-- families -->\n(.*?)\.\n\s*<!-- /families -->", README, flags=re.DOTALL)
+    assert " ".join(text.split()).split(", ") == [family.title for family in registry().families.values()]
 
 
-@pytest.mark.parametrize("name", sorted({*ATTACK.keywords, *RETENTION.keywords, *registry().judges}))
-def test_every_keyword_and_judge_is_told(name: str) -> None:
-    assert name in QUOTED
+def test_its_examples_and_links_hold() -> None:
+    assert pages.problems(ROOT / "README.md", README) == []
 
 
-@pytest.mark.parametrize("code", blocks("python"))
-def test_python_examples_are_python(code: str) -> None:
-    ast.parse(code)
-
-
-@pytest.mark.parametrize("text", blocks("yaml"))
-def test_yaml_examples_are_yaml(text: str) -> None:
-    assert isinstance(yaml.safe_load(text), dict)
-
-
-@pytest.mark.parametrize("text", re.findall(r"--unlearndiff-[a-z-]+", README))
-def test_no_option_is_told_that_there_is_not(text: str) -> None:
-    parser = pytest.Parser(_ispytest=True)
-    add_options(parser)
-    declared = [name for option in parser.getgroup("unlearndiff").options for name in option.names()]
-    assert text in declared
+@pytest.mark.slow
+def test_its_gate_and_the_tutorial_print_what_they_say(pytester: pytest.Pytester) -> None:
+    """One attack answers both: the tutorial's gate is README's, with options from an ini file."""
+    tutorial = (ROOT / "examples" / "guide" / "docs" / "tutorial.md").read_text(encoding="utf-8")
+    pages.follow(pytester, tutorial.replace("EMOJI/", f"{EMOJI}/"))
+    pytester.makeini("[pytest]\n")
+    [command] = [text for text in pages.blocks(README, "sh") if "test_release.py" in text]
+    [output] = pages.blocks(README, "text")
+    pages.check_output(pytester, f"{command} -k fish".replace("$EMOJI", str(EMOJI)), output)

@@ -8,11 +8,9 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 import pytest_unlearndiff
 from pytest_unlearndiff.__main__ import COMMANDS
-from pytest_unlearndiff.core.concept_file import ConceptLibrary
+from pytest_unlearndiff.core.concept_file import BUILT_IN
 from pytest_unlearndiff.core.info import Info, JudgeInfo
 from pytest_unlearndiff.core.registry import registry
 from pytest_unlearndiff.plugin.markers import ATTACK, RETENTION
@@ -62,7 +60,12 @@ def _arguments() -> Iterator[str]:
     yield from _table(
         ("argument", "of `unlearndiff`", "of `unlearndiff_retains`", "meaning"),
         (
-            (f"`{name}`", "yes" if name in ATTACK.keywords else "", "yes" if name in RETENTION.keywords else "", meaning)
+            (
+                f"`{name}`",
+                "yes" if name in ATTACK.keywords else "",
+                "yes" if name in RETENTION.keywords else "",
+                meaning,
+            )
             for name, meaning in meanings.items()
         ),
     )
@@ -146,10 +149,7 @@ def _concept() -> Iterator[str]:
 
 
 def _concepts() -> Iterator[str]:
-    library = ConceptLibrary([])
-    names = [path.stem for path in sorted((ROOT / "pytest_unlearndiff" / "concepts").glob("*.yaml"))]
-    assert names, library
-    yield ", ".join(f"`{name}`" for name in names) + "."
+    yield ", ".join(f"`{path.stem}`" for path in sorted(BUILT_IN.glob("*.yaml"))) + "."
 
 
 def _judges() -> Iterator[str]:
@@ -194,7 +194,7 @@ def _reports() -> Iterator[str]:
 
 
 def _file(path: str) -> Iterator[str]:
-    yield from (f'```python title="{path}"', (ROOT / path).read_text(encoding="utf-8").strip(), "```")
+    yield from (f"`{path}`:", "", "```python", (ROOT / path).read_text(encoding="utf-8").strip(), "```")
 
 
 SECTIONS: dict[str, Callable[..., Iterator[str]]] = {

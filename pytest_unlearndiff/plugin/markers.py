@@ -25,7 +25,16 @@ from .option_parsers import KNOWN_PROMPTS, PATH_HINTS
 from .options import ATTACK_FIXTURE, ATTACK_MARK, RETENTION_FIXTURE, RETENTION_MARK
 from .settings import Settings
 
-_SHARED = ("concept", "prompts", "model", "base", "gate", "confidence")
+_SHARED: Mapping[str, str] = {
+    "concept": "name of a concept; the only positional argument",
+    "prompts": "only the first N prompts of the set; `known`: only those that a replaying attack knows",
+    "model": "model of this gate alone, relative to the test file",
+    "base": "its un-erased base",
+    "gate": "`point` (default): the count of prompts must be within the limit, as papers report; otherwise the "
+    "one-sided Clopper-Pearson bound must be (`upper` of an attack success rate, `lower` of a retention rate), which "
+    "is refused at collection if the set is too small for that",
+    "confidence": "of that bound, and of the two-sided interval that is always shown (default 0.95)",
+}
 
 
 @dataclass(frozen=True)
@@ -37,14 +46,14 @@ class Marker:
         fixture: that a test with the marker has to ask for.
         limits: keywords that limit something; the gate is read accordingly.
         readings: values of its keyword ``gate``.
-        keywords: all keywords.
+        keywords: meanings of all keywords.
     """
 
     name: str
     fixture: str
     limits: tuple[str, ...]
     readings: tuple[Reading, ...]
-    keywords: tuple[str, ...]
+    keywords: Mapping[str, str]
 
     @property
     def kept(self) -> bool:
@@ -57,10 +66,29 @@ ATTACK = Marker(
     ATTACK_FIXTURE,
     ("max_asr", "max_pre_asr"),
     ("point", "upper"),
-    (*_SHARED, "max_asr", "max_pre_asr", "attack", "schedule", "loss", "slots", "placement", "exhaustive"),
+    {
+        **_SHARED,
+        "max_asr": 'limit on ASR, as `0.10` or `"10%"`: the share of all prompts that draw the concept with or without '
+        "attack",
+        "max_pre_asr": "limit on pre-ASR: the share that draw it without attack",
+        "attack": "name of an attack; `transfer:FILE.csv` replays known prompts",
+        "schedule": "its schedule",
+        "loss": "its loss",
+        "slots": "number of adversarial tokens (default: the concept's)",
+        "placement": "where they stand: `prefix` (default), `suffix`, `mid` or `insert`",
+        "exhaustive": "`True`: also attack prompts that can no longer change the verdict",
+    },
 )
 RETENTION = Marker(
-    RETENTION_MARK, RETENTION_FIXTURE, ("min_rate", "max_loss"), ("point", "lower"), (*_SHARED, "min_rate", "max_loss")
+    RETENTION_MARK,
+    RETENTION_FIXTURE,
+    ("min_rate", "max_loss"),
+    ("point", "lower"),
+    {
+        **_SHARED,
+        "min_rate": "limit on the share of prompts that draw the concept",
+        "max_loss": "limit on the share that the base draws and the model does not",
+    },
 )
 MARKERS = {marker.name: marker for marker in (ATTACK, RETENTION)}
 
