@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -87,12 +87,22 @@ class KnownBase:
         hub_id: on the Hugging Face Hub.
         remark: why another base is possible too.
         shapes: matrices by which it is told; any of them suffices.
+        holds: pattern that some tensor's name must have, where shapes do not tell it from a relative.
+        lacks: pattern that no tensor's name may have.
     """
 
     title: str
     hub_id: str
     remark: str
     shapes: tuple[ShapeRule, ...]
+    holds: str | None = None
+    lacks: str | None = None
+
+    def suits(self, names: Collection[str]) -> bool:
+        """Tell whether a checkpoint with tensors of these names may be made from it."""
+        if self.lacks is not None and any(re.search(self.lacks, name) for name in names):
+            return False
+        return self.holds is None or any(re.search(self.holds, name) for name in names)
 
 
 @dataclass(frozen=True)
@@ -125,7 +135,7 @@ class FamilyInfo(Info):
         other_pipelines: names of further pipeline classes whose folders are loaded as ``pipeline``.
         load_options: arguments of ``from_pretrained`` that leave out all but these components and a safety checker.
         load_options_unchecked: arguments that leave out the safety checker.
-        bases: published pipelines, by which a checkpoint's base is guessed.
+        bases: published pipelines, by which a checkpoint's base is guessed; of several that suit, the first.
         own_name: pattern found only in names of this family's tensors, where shapes alone would mislead.
         defaults: sampling, the first whose ``network_config`` a network has.
     """

@@ -21,18 +21,23 @@ from .families import family_named, supported_families
 from .formats.diffusers_names import text_encoder, text_encoder_names
 from .pipeline_folders import check_index
 from .tensor_files import Contents, Tensors, flatten, is_checkpoint, read_file, read_json, weight_files, weights_stem
-from .weight_patches import DetectedFormat, WeightDiff, WeightPatch, Weights, component_of
+from .weight_patches import DetectedFormat, OneOf, WeightDiff, WeightPatch, Weights, component_of
 
-_TEXT_SETTINGS = ("hidden_act", "num_attention_heads", "layer_norm_eps")
 # What weights alone do not show, but decides what they compute.
 _DECIDING_SETTINGS = {
     "unet": (
         *("attention_head_dim", "num_attention_heads", "act_fn", "norm_num_groups", "norm_eps"),
         "use_linear_projection",
     ),
-    "text_encoder": _TEXT_SETTINGS,
-    "text_encoder_2": _TEXT_SETTINGS,
+    "transformer": (
+        *("attention_head_dim", "num_attention_heads", "patch_size", "axes_dims_rope", "qk_norm", "norm_eps"),
+        *("norm_type", "activation_fn", "pos_embed_max_size", "guidance_embeds"),
+    ),
 }
+_TEXT_SETTINGS = (
+    *("hidden_act", "num_attention_heads", "layer_norm_eps"),
+    *("num_heads", "d_kv", "feed_forward_proj", "layer_norm_epsilon", "relative_attention_num_buckets"),
+)
 _REFINER = "conditioner.embedders.0.model."
 # Families that files name in their metadata (ESD's training script does), beside those that can be attacked.
 _IN_METADATA = {"flux2_klein": ("FLUX.2 klein", "Flux2KleinPipeline"), "hidream": ("HiDream", "HiDreamImagePipeline")}
@@ -102,7 +107,7 @@ def _read_folder(path: Path, trust_pickle: bool) -> DetectedFormat:
         return _read_adapter(path, row, trust_pickle)
     if (path / "config.json").is_file():
         return _read_component(path, trust_pickle)
-    names = dict.fromkeys(_component_classes().values())
+    names = dict.fromkeys(name for components in _component_classes().values() for name in components)
     if parts := [path / name for name in names if (path / name / "config.json").is_file()]:
         patches = tuple(patch for part in parts for patch in _read_component(part, trust_pickle).patches)
         return DetectedFormat(f"folder of {' and '.join(part.name for part in parts)}", patches)
@@ -110,7 +115,7 @@ def _read_folder(path: Path, trust_pickle: bool) -> DetectedFormat:
     if len(inside) != 1:
         example = f", such as {inside[0].name}; give one of them" if inside else ""
         raise ModelError(
-            "is not a pipeline, UNet or CLIP text encoder folder: found no model_index.json, no config.json and "
+            "is not a pipeline, network or text encoder folder: found no model_index.json, no config.json and "
             f"{len(inside)} weight files{example}"
         )
     return _read_file(inside[0], trust_pickle)
@@ -127,32 +132,34 @@ def _read_adapter(path: Path, row: FormatInfo, trust_pickle: bool) -> DetectedFo
     return detect_format(replace(contents, config=read_json(path / str(row.folder_config))))
 
 
-def _component_classes() -> dict[str, str]:
-    """Return the component of each class that a component folder may be of."""
-    return {
-        name: component
-        for family in registry().families.values()
-        for component, classes in family.components.items()
-        for name in classes
-        if component != "vae"
-    }
+def _component_classes() -> dict[str, tuple[str, ...]]:
+    """Return the components that a folder of each class may be."""
+    components: dict[str, dict[str, None]] = {}
+    for family in registry().families.values():
+        for component, classes in family.components.items():
+            for name in classes if component != "vae" else ():
+                components.setdefault(name, {})[component] = None
+    # The last of several text encoders is likelier to be erased than one that only helps.
+    return {name: tuple(sorted(named, reverse=True)) for name, named in components.items()}
 
 
 def _read_component(path: Path, trust_pickle: bool) -> DetectedFormat:
     config, classes = read_json(path / "config.json"), _component_classes()
     architectures = config.get("architectures")
     named = [config.get("_class_name"), *(architectures if isinstance(architectures, list) else ())]
-    component = next((classes[name] for name in named if isinstance(name, str) and name in classes), None)
-    if component is None:
+    components = next((classes[name] for name in named if isinstance(name, str) and name in classes), None)
+    if components is None:
         name = printable(str(next((name for name in named if name), "nothing it names")))
-        raise ModelError(f"is not a UNet or CLIP text encoder folder: found a {name}; {supported_families()}")
-    files = weight_files(path, weights_stem(component)).files
+        raise ModelError(f"is not a network or text encoder folder: found a {name}; {supported_families()}")
+    if path.name in components:
+        components = (path.name,)
+    files = weight_files(path, weights_stem(components[0])).files
     contents = _join([read_file(file, trust_pickle=trust_pickle) for file in files])
     if loose := next((key for key, value in contents.tree.items() if not isinstance(value, torch.Tensor)), None):
         raise ModelError(f"{short_repr(loose)} is no tensor; not a state dict of a known layout")
-    settings = {key: config[key] for key in _DECIDING_SETTINGS.get(component, ()) if key in config}
-    patches = (SameConfig(component, settings), *_component_patches(component, contents))
-    return DetectedFormat(f"{component} folder", patches, contents.notes, contents.metadata)
+    choices = {component: _component_patches(component, config, contents) for component in components}
+    patches = next(iter(choices.values())) if len(choices) == 1 else (OneOf(choices),)
+    return DetectedFormat(f"{' or '.join(choices)} folder", patches, contents.notes, contents.metadata)
 
 
 def _join(shards: list[Contents]) -> Contents:
@@ -163,14 +170,17 @@ def _join(shards: list[Contents]) -> Contents:
     )
 
 
-def _component_patches(component: str, contents: Contents) -> tuple[WeightPatch, ...]:
+def _component_patches(component: str, config: Mapping[str, Any], contents: Contents) -> tuple[WeightPatch, ...]:
     """Return a component folder's patches; it holds its component whole, so a gap is an error."""
+    settings = _DECIDING_SETTINGS.get(component, _TEXT_SETTINGS)
+    same = SameConfig(component, {key: config[key] for key in settings if key in config})
     if component.startswith("text_encoder"):
-        return (text_encoder(text_encoder_names(contents.tree)[0], component),)
-    return tuple(
-        replace(patch, complete=True) if isinstance(patch, Weights) else patch
-        for patch in detect_format(contents).patches
-    )
+        return same, text_encoder(text_encoder_names(contents.tree)[0], component)
+    if component == "transformer":
+        return same, Weights(component, contents.tree, complete=True)
+    # A UNet folder may hold Receler's erasers beside the weights.
+    patches = detect_format(contents).patches
+    return same, *(replace(patch, complete=True) if isinstance(patch, Weights) else patch for patch in patches)
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ class WeightDiff:
     """The difference between a component of a victim and of its base.
 
     Attributes:
-        component: ``unet``, ``text_encoder``, ``text_encoder_2`` or ``vae``.
+        component: name of the pipeline's component, such as ``unet``, ``transformer``, ``text_encoder`` or ``vae``.
         given: tensors in the checkpoint.
         total: tensors in the component.
         changed: given tensors that differ from the base's.
@@ -169,7 +169,7 @@ class Weights:
     """Tensors that replace the base's.
 
     Attributes:
-        component: ``unet``, ``text_encoder``, ``text_encoder_2`` or ``vae``.
+        component: name of the pipeline's component, such as ``unet``, ``transformer``, ``text_encoder`` or ``vae``.
         tensors: by the names the file has.
         renamed: gives the tensors the names the component has; it may depend on the component's layout.
         complete: whether the file must hold every tensor of the component.
@@ -188,6 +188,38 @@ class Weights:
         if not partial:
             (check_complete if self.complete else check_partial)(self.component, expected, tensors)
         return [apply_weights(pipe, self.component, tensors)]
+
+
+@dataclass(frozen=True)
+class OneOf:
+    """Patches for one of several components: text encoders of the same kind do not say which of them they are.
+
+    Attributes:
+        choices: the patches by the component that they would be for, the likeliest first.
+    """
+
+    choices: Mapping[str, tuple[WeightPatch, ...]]
+
+    def apply(self, pipe: Any, *, partial: bool) -> list[WeightDiff]:
+        """See ``WeightPatch``; the component is that which the patches fit."""
+        fitting, errors = dict[str, tuple[Any, list[WeightDiff]]](), list[ModelError]()
+        for component, patches in self.choices.items():
+            trial = copy.copy(pipe)
+            try:
+                changes = [change for patch in patches for change in patch.apply(trial, partial=partial)]
+                fitting[component] = getattr(trial, component), changes
+            except ModelError as error:
+                errors.append(error)
+        if not fitting:
+            raise errors[0]
+        if len(fitting) > 1:
+            raise ModelError(
+                f"fits {' and '.join(fitting)} of the base alike: save it in a folder of the component's name, or "
+                f"begin its tensors' names with it, as in {next(iter(fitting))}."
+            )
+        component, (module, changes) = next(iter(fitting.items()))
+        setattr(pipe, component, module)
+        return changes
 
 
 def component_of(pipe: Any, component: str) -> Any:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..core.model_info import KnownBase
 from ..core.registry import registry
-from .model_header import FileHeader, Shapes, inspect_model
+from .model_header import Shapes, inspect_model
 from .resolve import hub_folder
 
 
@@ -41,25 +41,30 @@ def guess_base(path: Path) -> BaseGuess | None:
         header = inspect_model(path)
     except OSError:
         return None
-    return next((guess for file in header.files if (guess := _of_file(file)) is not None), None)
-
-
-def _of_file(file: FileHeader) -> BaseGuess | None:
-    hub_id = file.metadata.get("base_model_id")
-    if isinstance(hub_id, str) and re.fullmatch(r"[\w.-]+/[\w.-]+", hub_id):
-        return BaseGuess(hub_id, hub_id, "as its metadata says")
-    return _of_shapes(file.shapes)
+    for file in header.files:
+        hub_id = file.metadata.get("base_model_id")
+        if isinstance(hub_id, str) and re.fullmatch(r"[\w.-]+/[\w.-]+", hub_id):
+            return BaseGuess(hub_id, hub_id, "as its metadata says")
+    return _of_shapes({key: shape for file in header.files for key, shape in file.shapes.items()})
 
 
 def _of_shapes(shapes: Shapes) -> BaseGuess | None:
-    families, guess = list(registry().families.values()), None
-    for key, shape in shapes.items():
-        if own := next((row for row in families if row.bases and row.own_name and re.search(row.own_name, key)), None):
-            return _guess(own.bases[0], f"it holds {key}")
-        if guess is None:
-            rules = ((base, rule) for row in families for base in row.bases for rule in base.shapes)
-            guess = next((_guess(base, str(rule)) for base, rule in rules if rule.holds(key, shape)), None)
-    return guess
+    # Names have the last word: a pipeline's first text encoder alone looks like that of another family.
+    rows = registry().families.values()
+    for row in (row for row in rows if row.own_name is not None):
+        key = next((key for key in shapes if re.search(str(row.own_name), key)), None)
+        base = next((base for base in row.bases if base.suits(shapes)), None)
+        if key is not None and base is not None:
+            return _guess(base, f"it holds {key}")
+    bases = [base for row in rows for base in row.bases if base.suits(shapes)]
+    rules = (
+        (base, rule)
+        for key, shape in shapes.items()
+        for base in bases
+        for rule in base.shapes
+        if rule.holds(key, shape)
+    )
+    return next((_guess(base, str(rule)) for base, rule in rules), None)
 
 
 def _guess(base: KnownBase, reason: str) -> BaseGuess:

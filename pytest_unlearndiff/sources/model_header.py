@@ -25,8 +25,8 @@ INDEX = "model_index.json"
 """File that makes a folder a diffusers pipeline."""
 
 _DESCRIBED = (
-    "config.json", "adapter_config.json", "eraser_config.json", "unet/config.json", "text_encoder/config.json",
-    "text_encoder_2/config.json",
+    "config.json", "adapter_config.json", "eraser_config.json", "unet/config.json", "transformer/config.json",
+    "text_encoder/config.json", "text_encoder_2/config.json", "text_encoder_3/config.json",
 )  # fmt: skip
 _LIMIT = 100 * 2**20
 _KEPT = 64

@@ -64,6 +64,46 @@ def test_shapes_of_xl(shapes: dict[str, tuple[int, ...]], how: str, tmp_path: Pa
     assert family.base == "stabilityai/stable-diffusion-xl-base-1.0"
 
 
+QUERY = "transformer_blocks.0.attn.to_q"
+TIME = "time_text_embed.timestep_embedder.linear_1.weight"
+
+
+@pytest.mark.parametrize(
+    ("name", "shapes"),
+    [
+        ("FLUX.1", {f"transformer.{QUERY}.weight": (8, 3072)}),
+        ("FLUX.1", {"transformer.transformer_blocks.0.attn.add_k_proj.lora_A.weight": (8, 3072)}),
+        ("FLUX.1", {"lora_unet_double_blocks_0_img_attn_qkv.lora_down.weight": (4, 3072)}),
+        ("FLUX.1", {"lora_transformer_single_transformer_blocks_0_attn_to_q.lora_down.weight": (4, 3072)}),
+        ("FLUX.1", {"context_embedder.weight": (3072, 4096), "time_text_embed.text_embedder.linear_1.weight": (8, 8)}),
+        ("FLUX.1 dev", {f"{QUERY}.weight": (8, 3072), "time_text_embed.guidance_embedder.linear_1.bias": (8,)}),
+        ("FLUX.1 dev", {"guidance_in.in_layer.bias": (8,), "double_blocks.0.img_attn.qkv.weight": (8, 3072)}),
+        ("FLUX.1 schnell", {f"{QUERY}.weight": (8, 3072), TIME: (8, 8)}),
+        ("FLUX.1 schnell", {"single_blocks.0.linear1.weight": (8, 3072), "time_in.in_layer.weight": (8, 8)}),
+        ("Stable Diffusion 3 and 3.5 medium", {f"{QUERY}.weight": (8, 1536)}),
+        ("Stable Diffusion 3.5 medium", {f"{QUERY}.weight": (8, 1536), "transformer_blocks.0.attn2.to_q.bias": (8,)}),
+        ("Stable Diffusion 3.5 medium", {"model.diffusion_model.joint_blocks.0.x_block.attn.qkv.weight": (8, 1536),
+                                         "model.diffusion_model.joint_blocks.0.x_block.attn.ln_q.weight": (8,)}),
+        ("Stable Diffusion 3 medium", {f"{QUERY}.weight": (8, 1536), TIME: (8, 8)}),
+        ("Stable Diffusion 3.5 large", {"joint_blocks.0.x_block.attn.qkv.weight": (8, 2432)}),
+        ("Stable Diffusion 3.5 large", {f"{QUERY}.weight": (8, 2432), "text_encoder_2.text_projection.weight": (8, 8)}),
+    ],
+)  # fmt: skip
+def test_shapes_of_transformers(name: str, shapes: dict[str, tuple[int, ...]], tmp_path: Path) -> None:
+    save_file({key: torch.ones(shape) for key, shape in shapes.items()}, tmp_path / "x")
+    guess = guess_base(tmp_path / "x")
+    assert guess is not None
+    assert guess.name == name
+
+
+def test_shards_are_read_together(tmp_path: Path) -> None:
+    save_file({f"{QUERY}.weight": torch.ones(8, 3072), TIME: torch.ones(8, 8)}, tmp_path / "1.safetensors")
+    save_file({"time_text_embed.guidance_embedder.linear_1.bias": torch.ones(8)}, tmp_path / "2.safetensors")
+    guess = guess_base(tmp_path)
+    assert guess is not None
+    assert guess.name == "FLUX.1 dev"
+
+
 def test_shapes_of_the_refiner_are_no_guess(tmp_path: Path) -> None:
     save_file({KEY_XL: torch.ones(8, 1280)}, tmp_path / "x")
     assert guess_base(tmp_path / "x") is None

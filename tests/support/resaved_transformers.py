@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import torch
-from resaved import Format, Pairs, Tensors, nested, pickled, safetensors
+from resaved import Format, Pairs, Tensors, Writer, nested, pickled, safetensors
 
+from pytest_unlearndiff.models.families import components_of
+from pytest_unlearndiff.models.formats.compvis_names import vae_names
 from pytest_unlearndiff.models.formats.original_names import original_layers
 
 FAMILIES = ("stable-diffusion-3", "flux")
@@ -42,6 +45,36 @@ def original(pipe: Any, part: str = "", prefix: str = PREFIX) -> Tensors:
     return named
 
 
+def encoders(pipe: Any) -> tuple[str, ...]:
+    """Names of the text encoders."""
+    return tuple(name for name in components_of(pipe) if name.startswith("text_encoder"))
+
+
+def encoder(pipe: Any, name: str, prefix: str = "") -> Tensors:
+    """Tensors of a text encoder as files hold them: T5's embeddings once, CLIP's with ``text_model.``."""
+    module = getattr(pipe, name)
+    tensors = {key: value for key, value in module.state_dict().items() if key != "encoder.embed_tokens.weight"}
+    flat = hasattr(module, "encoder") and not hasattr(module, "shared")
+    return {f"{prefix}{'text_model.' * flat}{key}": value.clone() for key, value in tensors.items()}
+
+
+def all_in_one(pipe: Any) -> Tensors:
+    """The whole pipeline in one file, as Stability AI publishes it and interfaces save it."""
+    names = vae_names(pipe.vae)
+    square = re.compile(r"attentions\.0\.to_\w+(\.0)?\.weight")
+    whole = original(pipe) | {
+        f"first_stage_model.{names[key]}": value[..., None, None] if square.search(key) else value
+        for key, value in pipe.vae.state_dict().items()
+    }
+    for name in encoders(pipe):
+        kind = "t5xxl" if hasattr(getattr(pipe, name), "shared") else {"text_encoder": "clip_l"}.get(name, "clip_g")
+        whole |= encoder(pipe, name, f"text_encoders.{kind}.transformer.")
+    unused = {"text_encoders.clip_l.logit_scale": torch.tensor(4.6)}
+    if "text_encoders.clip_l.transformer.text_projection.weight" not in whole:
+        unused["text_encoders.clip_l.transformer.text_projection.weight"] = torch.eye(32)
+    return whole | unused
+
+
 def low_rank(pipe: Any, part: str, rank: int = 2, seed: int = 3) -> Pairs:
     """Small random changes, up and down, for every linear layer of the transformer whose name has a pattern."""
     generator, pairs = torch.Generator().manual_seed(seed), Pairs()
@@ -53,6 +86,17 @@ def low_rank(pipe: Any, part: str, rank: int = 2, seed: int = 3) -> Pairs:
     return pairs
 
 
+def folder(name: str, **how: Any) -> Writer:
+    """A component's folder, or that of the pipeline for an empty name."""
+    return lambda pipe, path: (getattr(pipe, name) if name else pipe).save_pretrained(path, **how)
+
+
+def _in_a_folder_of_its_name(pipe: Any, path: Path) -> None:
+    pipe.text_encoder_2.save_pretrained(path / "text_encoder_2")
+    pipe.transformer.save_pretrained(path / "transformer")
+
+
+WHOLE = ("transformer", "text_encoder", "text_encoder_2", "text_encoder_3", "vae")
 FORMATS: dict[str, Format] = {
     "transformer safetensors": Format(safetensors(transformer), ("transformer",)),
     "transformer pt": Format(pickled(lambda pipe: {"state_dict": transformer(pipe)}), ("transformer",)),
@@ -69,6 +113,21 @@ FORMATS: dict[str, Format] = {
     "by component": Format(pickled(lambda pipe: {"transformer": transformer(pipe)}), ("transformer",)),
     "publisher's names": Format(safetensors(original), ("transformer",)),
     "publisher's names without prefix": Format(pickled(lambda pipe: original(pipe, prefix="")), ("transformer",)),
+    "all in one file": Format(safetensors(all_in_one), WHOLE),
+    "pipeline folder": Format(folder(""), WHOLE),
+    "pipeline folder in shards": Format(folder("", max_shard_size="60KB"), WHOLE),
+    "pipeline folder in a variant": Format(folder("", variant="fp16"), WHOLE),
+    "transformer folder": Format(folder("transformer"), ("transformer",)),
+    "transformer folder in shards": Format(folder("transformer", max_shard_size="60KB"), ("transformer",)),
+    "transformer folder with pickles": Format(folder("transformer", safe_serialization=False), ("transformer",)),
+    "text encoder folder": Format(folder("text_encoder"), ("text_encoder",)),
+    "second text encoder folder": Format(folder("text_encoder_2"), ("text_encoder_2",)),
+    "folder of components": Format(_in_a_folder_of_its_name, ("transformer", "text_encoder_2")),
+    "second text encoder": Format(safetensors(lambda pipe: encoder(pipe, "text_encoder_2")), ("text_encoder_2",)),
+    "text encoders by prefix": Format(
+        safetensors(lambda pipe: {k: v for name in encoders(pipe) for k, v in encoder(pipe, name, f"{name}.").items()}),
+        WHOLE[1:4],
+    ),
     "part with publisher's names": Format(
         safetensors(lambda pipe: original(pipe, f"^transformer_blocks.*{ESD}")),
         ("transformer",),

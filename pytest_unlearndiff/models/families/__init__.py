@@ -20,9 +20,24 @@ _READS = r"(\.weight|[\w.]*(lora_down|lora_A|lora\.down)[\w.]*)$"
 # Layers that read text encodings, and tables of token embeddings: both are as wide as the text states.
 _TEXT = rf"attn2[._]to_k{_READS}|(^|\.)token_embedding\.weight$"
 _TEXT_TABLE = r"(^|\.)token_embedding\.weight$"
-# Attention of diffusion transformers, which is as wide as their latent states.
-_JOINT_ATTENTION = rf"(^|[._])transformer_blocks[._]\d+[._]attn[._](to_[qkv]|add_[qkv]_proj){_READS}"
-_CONTEXT = r"(^|\.)context_embedder\.weight$"
+# Attention of diffusion transformers, which is as wide as their latent states, by diffusers' and publishers' names.
+_JOINT_ATTENTION = (
+    r"(^|[._])(transformer_blocks[._]\d+[._]attn[._](to_[qkv]|add_[qkv]_proj)"
+    r"|(double_blocks[._]\d+[._](img|txt)_attn|joint_blocks[._]\d+[._](x|context)_block[._]attn)[._]qkv"
+    rf"|single_blocks[._]\d+[._]linear1){_READS}"
+)
+_CONTEXT = r"(^|\.)(context_embedder|txt_in)\.weight$"
+# A whole transformer of Stable Diffusion 3 or FLUX.1, and what some of them have in it.
+_WHOLE = r"timestep_embedder\.linear_1\.weight$|(^|\.)(time_in\.in_layer|t_embedder\.mlp\.0)\.weight$"
+_GUIDANCE = r"guidance_embedder[._]|(^|[._])guidance_in[._]"
+_QUERY_NORM = (
+    r"attn2?\.(norm_q|ln_q)\.|joint_blocks[._]\d+[._]x_block[._]attn2|transformer_blocks[._]\d+[._]attn2[._]to_q"
+)
+_OTHER_FLOW = r"distilled_guidance_layer|joint_transformer_blocks|stream_modulation|txt_norm\."
+_TRANSFORMER = (
+    r"^(transformer\.|text_encoder_3\.|text_encoders\.|(single_|joint_)?transformer_blocks\.|lora_transformer_)"
+    r"|(joint|double)_blocks[._]\d"
+)
 
 
 def _text_states(width: int) -> ShapeRule:
@@ -91,6 +106,7 @@ ROWS = (
                 "stabilityai/stable-diffusion-xl-base-1.0",
                 "its fine-tunes have the same shapes",
                 (_text_states(2048), ShapeRule(_TEXT_TABLE, 1280, "token embeddings")),
+                lacks=_TRANSFORMER,
             ),
         ),
         # Its first text encoder alone looks like that of Stable Diffusion 1.x.
@@ -112,6 +128,20 @@ ROWS = (
         "transformer",
         load_options={"image_encoder": None, "feature_extractor": None},
         bases=(
+            KnownBase(
+                "Stable Diffusion 3.5 medium",
+                "stabilityai/stable-diffusion-3.5-medium",
+                "3 medium, which is as wide, has not all of its layers",
+                _latent_states(1536),
+                holds=_QUERY_NORM,
+            ),
+            KnownBase(
+                "Stable Diffusion 3 medium",
+                "stabilityai/stable-diffusion-3-medium-diffusers",
+                "3.5 medium, which is as wide, has more layers",
+                _latent_states(1536),
+                holds=_WHOLE,
+            ),
             KnownBase(
                 "Stable Diffusion 3 and 3.5 medium",
                 "stabilityai/stable-diffusion-3.5-medium",
@@ -143,10 +173,27 @@ ROWS = (
         load_options={"image_encoder": None, "feature_extractor": None},
         bases=(
             KnownBase(
+                "FLUX.1 dev",
+                "black-forest-labs/FLUX.1-dev",
+                "it holds the embedding of guidance, which schnell has not",
+                _latent_states(3072),
+                holds=_GUIDANCE,
+                lacks=_OTHER_FLOW,
+            ),
+            KnownBase(
+                "FLUX.1 schnell",
+                "black-forest-labs/FLUX.1-schnell",
+                "it holds no embedding of guidance, which dev has",
+                _latent_states(3072),
+                holds=_WHOLE,
+                lacks=rf"{_GUIDANCE}|{_OTHER_FLOW}",
+            ),
+            KnownBase(
                 "FLUX.1",
                 "black-forest-labs/FLUX.1-dev",
                 "schnell has the same shapes beside its guidance",
                 _latent_states(3072),
+                lacks=_OTHER_FLOW,
             ),
         ),
         defaults=(

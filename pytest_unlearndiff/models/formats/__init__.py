@@ -69,6 +69,7 @@ ROWS = (
         any_name="|".join(
             rf"({network}\.)?({'|'.join(map(re.escape, beginnings))})" for network, beginnings in NETWORK_NAMES.items()
         )
-        + r"|(text_encoder(_2)?\.)?(text_model\.)?(embeddings|encoder\.layers|final_layer_norm|text_projection)\.",
+        + r"|(text_encoder(_[23])?\.)?(text_model\.)?"
+        r"(embeddings|encoder\.(layers|block)|final_layer_norm|text_projection)\.",
     ),
 )

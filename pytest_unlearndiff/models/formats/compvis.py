@@ -47,7 +47,7 @@ def read_compvis(named: Tensors, contents: Contents) -> DetectedFormat:
     if second := parts["second"]:
         patches.append(Weights(SECOND, second, _from_open_clip, complete=True))
     if vae := parts["vae"]:
-        patches.append(Weights("vae", vae, _vae_tensors, complete=True))
+        patches.append(Weights("vae", vae, vae_tensors, complete=True))
     if "alphas_cumprod" in named:
         patches.append(SameSchedule(named["alphas_cumprod"]))
     if marks := [mark for mark in _MARKS if mark in named]:
@@ -106,8 +106,8 @@ def _unet_tensors(unet: Any, tensors: Tensors) -> Tensors:
     return _back(unet_names(unet), tensors, _UNET_PREFIXES[0])
 
 
-def _vae_tensors(vae: Any, tensors: Tensors) -> Tensors:
-    """As ``_back``; CompVis has attention as 1x1 convolutions."""
+def vae_tensors(vae: Any, tensors: Tensors) -> Tensors:
+    """Rename an autoencoder's tensors to diffusers' names, as ``_back``; CompVis has attention as 1x1 convolutions."""
     own = {key: value for key, value in tensors.items() if not key.startswith("loss.")}
     expected, named = vae.state_dict(), _back(vae_names(vae), own, _VAE)
     return {

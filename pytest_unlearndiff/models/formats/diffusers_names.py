@@ -13,12 +13,13 @@ import torch
 
 from ...core.errors import ModelError
 from ..tensor_files import Contents, Tensors
-from ..weight_patches import DetectedFormat, WeightPatch, Weights
+from ..weight_patches import DetectedFormat, OneOf, WeightPatch, Weights
 from . import NETWORK_NAMES
 
 _PROJECTION = "text_projection."
-_TEXT = ("embeddings.", "encoder.layers.", "final_layer_norm.", _PROJECTION)
-SECOND = "text_encoder_2"
+_CLIP = ("embeddings.", "encoder.layers.", "final_layer_norm.", _PROJECTION)
+_T5 = ("shared.", "encoder.block.", "encoder.embed_tokens.", "encoder.final_layer_norm.")
+FIRST, SECOND, THIRD = "text_encoder", "text_encoder_2", "text_encoder_3"
 # AdvUnlearn's wrapper keeps the parts of its encoder a second time, under these names.
 _ALIASES = {"embedding.": "embeddings.", "encoder.": "encoder.", "final_layer_norm.": "final_layer_norm."}
 
@@ -26,21 +27,39 @@ _ALIASES = {"embedding.": "embeddings.", "encoder.": "encoder.", "final_layer_no
 def read_diffusers(named: Tensors, contents: Contents) -> DetectedFormat | None:
     """Read tensors with these names (``FormatInfo``)."""
     networks, rest = _networks(named)
-    second = {key.removeprefix(f"{SECOND}."): value for key, value in rest.items() if key.startswith(f"{SECOND}.")}
-    text, wrapped = text_encoder_names({key: v for key, v in rest.items() if not key.startswith(f"{SECOND}.")})
-    second, _ = text_encoder_names(second)
-    if not second and any(key.startswith(_PROJECTION) for key in text):
-        text, second = {}, text
-    if not all(key.startswith(_TEXT) for key in (*text, *second)):
+    later = {name: _without_prefix(rest, f"{name}.") for name in (SECOND, THIRD)}
+    rest = {key: value for key, value in rest.items() if not key.startswith((f"{SECOND}.", f"{THIRD}."))}
+    first, wrapped = text_encoder_names(rest)
+    encoders = {FIRST: first, **{name: text_encoder_names(tensors)[0] for name, tensors in later.items()}}
+    if not all(key.startswith((*_CLIP, *_T5)) for tensors in encoders.values() for key in tensors):
         return None
     patches: list[WeightPatch] = [Weights(network, tensors) for network, tensors in networks.items()]
-    if text:
-        patches.append(text_encoder(text))
-    if second:
-        patches.append(text_encoder(second, SECOND))
+    alone = not any(later.values())
+    if first:
+        inside = any(key.startswith(f"{FIRST}.") for key in rest)
+        patches.append(text_encoder(first, *(_likely(first, inside=inside) if alone else (FIRST,))))
+    patches += [text_encoder(encoders[name], name) for name in later if encoders[name]]
     titles = {"UNet" if name == "unet" else name: tensors for name, tensors in networks.items()}
-    title = _title({**titles, "text encoder": text, "text encoder 2": second}, wrapped, contents)
-    return DetectedFormat(title, tuple(patches))
+    titles |= {name.replace("_", " "): tensors for name, tensors in encoders.items()}
+    return DetectedFormat(_title(titles, wrapped, contents), tuple(patches))
+
+
+def _without_prefix(tensors: Tensors, prefix: str) -> dict[str, torch.Tensor]:
+    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+
+
+def _likely(tensors: Tensors, *, inside: bool) -> tuple[str, ...]:
+    """Return the components that a pipeline's only text encoder in a file may be, the likeliest first.
+
+    Args:
+        tensors: as ``text_encoder_names`` names them.
+        inside: whether they are in a module called ``text_encoder``.
+    """
+    if inside:
+        return (FIRST, SECOND) if any(key.startswith(_PROJECTION) for key in tensors) else (FIRST,)
+    if any(key.startswith(_T5[:2]) for key in tensors):
+        return THIRD, SECOND, FIRST
+    return (SECOND, FIRST) if any(key.startswith(_PROJECTION) for key in tensors) else (FIRST,)
 
 
 def _networks(named: Tensors) -> tuple[dict[str, dict[str, torch.Tensor]], dict[str, torch.Tensor]]:
@@ -65,14 +84,22 @@ def _title(parts: Mapping[str, Tensors], wrapped: bool, contents: Contents) -> s
     components = " and ".join(name for name, part in parts.items() if part)
     if contents.flat:
         return f"{components} state dict"
-    if set(contents.tree) & {*NETWORK_NAMES, "text_encoder", SECOND}:
+    if set(contents.tree) & {*NETWORK_NAMES, FIRST, SECOND, THIRD}:
         return f"{components} in a dict by component (delta.bin)"
     return f"{components} state dict nested by module"
 
 
-def text_encoder(tensors: Tensors, component: str = "text_encoder") -> Weights:
-    """Patch a whole text encoder; these are published complete, so one with a gap has lost tensors."""
-    return Weights(component, tensors, _as_in, complete=True)
+def text_encoder(tensors: Tensors, *components: str) -> WeightPatch:
+    """Patch a whole text encoder; these are published complete, so one with a gap has lost tensors.
+
+    Args:
+        tensors: as ``text_encoder_names`` names them.
+        components: those that it may be, the likeliest first; none for the only one.
+    """
+    patches = {name: Weights(name, tensors, as_in_transformers, complete=True) for name in components or (FIRST,)}
+    return (
+        OneOf({name: (patch,) for name, patch in patches.items()}) if len(patches) > 1 else next(iter(patches.values()))
+    )
 
 
 def text_encoder_names(tensors: Tensors) -> tuple[dict[str, torch.Tensor], bool]:
@@ -112,8 +139,12 @@ def _check_aliases(known: Tensors, aliases: Tensors) -> None:
             raise ModelError(f"holds {key} twice with other numbers; which one is meant cannot be told")
 
 
-def _as_in(module: Any, tensors: Tensors) -> Tensors:
-    """Rename tensors as this version of transformers does."""
-    if not any(key.startswith("text_model.") for key in module.state_dict()):
-        return tensors
-    return {key if key.startswith(_PROJECTION) else f"text_model.{key}": value for key, value in tensors.items()}
+def as_in_transformers(module: Any, tensors: Tensors) -> Tensors:
+    """Rename tensors as this version of transformers does, and add those that are another one's under a second name."""
+    expected = module.state_dict()
+    if any(key.startswith("text_model.") for key in expected):
+        tensors = {key if key.startswith(_PROJECTION) else f"text_model.{key}": value for key, value in tensors.items()}
+    # T5's token embeddings have two names, of which files hold one.
+    tied = {expected[key].data_ptr(): value for key, value in tensors.items() if key in expected}
+    again = {key: tied[at] for key, value in expected.items() if (at := value.data_ptr()) in tied and at}
+    return {**again, **tensors}
