@@ -19,6 +19,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+NETWORK_BATCH = 4
+"""Samples in one call of a network; ``models.device`` says why outcomes depend on it."""
+
+BATCH_SIZE = 8
+"""Prompts attacked together before a GPU's memory is measured, and always on a CPU."""
+
 AUTO = "auto"
 """Device: CUDA where torch finds it, then MPS where it works, else the CPU. Precision: as ``resolve_precision``."""
 
@@ -46,13 +52,27 @@ def foreseen() -> str | None:
     return "cpu" if gpus == 0 and not _may_have_mps() else None
 
 
+def foreseen_gpu_or_cpu() -> str | None:
+    """Predict the device that ``auto`` selects, also where torch has to confirm that the GPU works."""
+    return "cuda" if gpus_foreseen() else foreseen()
+
+
 def foreseen_in_words() -> str:
     """Describe the device that ``auto`` will select, before torch is imported."""
     if not _has_torch():
         return "torch is not installed, so that only the store can answer"
-    if gpus_foreseen():
-        return "cuda"
-    return foreseen() or "cuda, mps or cpu, as torch finds when models are loaded"
+    return foreseen_gpu_or_cpu() or "cuda, mps or cpu, as torch finds when models are loaded"
+
+
+def unused_gpu(device: str) -> str:
+    """Explain that models will run on a CPU although a GPU is here, with the remedy; empty where that is not so."""
+    if device not in (AUTO, "cpu"):
+        return ""
+    if _driver_gpus() and not _built_with():
+        return "this machine has a GPU, and this torch is built without CUDA: install torch for it"
+    if device == "cpu" and (gpus_foreseen() or _may_have_mps()):
+        return "a GPU is here and not used: give --unlearndiff-device=auto"
+    return ""
 
 
 def explain_unavailable(device: str) -> str | None:
@@ -88,7 +108,7 @@ def gpus_foreseen() -> int | None:
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     if named is not None and named.strip() in ("", "-1"):
         return 0
-    present = _gpus_of_driver() if _built_with() == "cuda" and sys.platform == "linux" else None
+    present = _driver_gpus() if _built_with() == "cuda" and sys.platform == "linux" else None
     if present is None or named is None:
         return present
     numbers = [part.strip() for part in named.split(",")]
@@ -96,7 +116,7 @@ def gpus_foreseen() -> int | None:
     return len(numbers) if all(n.isdigit() and int(n) < present for n in numbers) else None
 
 
-def _gpus_of_driver() -> int | None:
+def _driver_gpus() -> int | None:
     """Count the GPUs of NVIDIA's driver; None where it cannot be asked."""
     if not any(Path("/dev").glob("nvidia[0-9]*")):
         return None

@@ -9,14 +9,11 @@ from typing import Any, TypeVar
 
 import torch
 
-from ..core.device import WEIGHTS, no_cuda, no_mps
+from ..core.device import NETWORK_BATCH, WEIGHTS, no_cuda, no_mps
 from ..core.errors import ModelError
 from .families import family_of
 
 T = TypeVar("T")
-
-START = 8
-"""Prompts in a batch before anything is measured, and always on a CPU."""
 
 MOST = 64
 """Prompts in a batch beyond which more memory is no reason for more: the network's batches are full long before."""
@@ -25,7 +22,7 @@ SPARED = 0.2
 """Share of free memory that stays unused: judges, images and fragmentation take some of it later."""
 
 
-BATCH = 4
+BATCH = NETWORK_BATCH
 """Samples in one call of a network. Part of the algorithm: another size sums in another order, and Adam's first steps
 magnify the last bits of a gradient until another token is drawn.
 

@@ -171,6 +171,8 @@ def _again(mode: Mode) -> str:
 
 
 _EVERY_SECONDS = 60.0
+_LONG = 3600.0
+"""Seconds that nobody should have to find out about by waiting."""
 
 
 class LiveProgress:
@@ -190,6 +192,7 @@ class LiveProgress:
         self._shown_tenth = -1
         self._width = 0
         self._unended = False
+        self._told_long = False
 
     def __enter__(self) -> LiveProgress:
         """Begin with nothing shown."""
@@ -205,7 +208,8 @@ class LiveProgress:
         """Show a snapshot, unless one was shown a moment ago."""
         now, counts = time.monotonic(), snapshot.counts
         tenth = (counts.total - counts.missing) * 10 // counts.total  # integers: 0.3 - 0.2 is less than 0.1
-        due = now - self._shown_at > _EVERY_SECONDS or tenth > self._shown_tenth
+        long, self._told_long = self._told_long, self._told_long or (snapshot.seconds_left or 0.0) > _LONG
+        due = now - self._shown_at > _EVERY_SECONDS or tenth > self._shown_tenth or self._told_long > long
         if self._off or not (self._updating or due):
             return
         self._shown_at, self._shown_tenth = now, tenth
@@ -244,8 +248,9 @@ def _going_on(snapshot: Snapshot) -> str:
         pace = f", {snapshot.workers} workers at {snapshot.pace:.2g} a minute" if snapshot.pace else ""
         doing = "drawing" if is_unattacked(snapshot.attack) else "attacking"
         return f", {doing} {snapshot.active}{_rounds(snapshot)}{pace}{remaining}"
-    # Un-attacked images are quickly drawn; how long attacks take is not known before one has ended.
-    return remaining if is_unattacked(snapshot.attack) else ", drawing un-attacked images"
+    counts = snapshot.counts
+    ended = counts.hits_under_attack + counts.misses  # several may end in one round, and are told one by one
+    return remaining if ended or is_unattacked(snapshot.attack) else f", drawing un-attacked images{remaining}"
 
 
 def _rounds(snapshot: Snapshot) -> str:

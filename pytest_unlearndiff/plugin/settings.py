@@ -16,7 +16,14 @@ from typing import Any, TypeVar
 
 import pytest
 
-from ..core.device import explain_unavailable, foreseen_in_words
+from ..core.device import (
+    AUTO,
+    explain_unavailable,
+    foreseen_gpu_or_cpu,
+    foreseen_in_words,
+    resolve_precision,
+    unused_gpu,
+)
 from ..core.errors import GateError, redact_url
 from ..core.model_options import DefenseConfig, defense, parse_defense
 from ..core.registry import Registry, registry, set_registry
@@ -313,12 +320,16 @@ def check_workers(config: pytest.Config, settings: Settings) -> None:
 
 
 def device_line(config: pytest.Config) -> str:
-    """Say in one line where models run."""
+    """Say in one line where models run, in which precision, and how many prompts are attacked together."""
     settings = settings_of(config)
-    device = settings.device
-    if settings.workers is not None:
+    device, workers = settings.device, settings.workers is not None
+    if workers:
         gpus = "the GPUs of workers, or their CPUs where they have none"
-        return "unlearndiff: device " + (gpus if device == "auto" else f"workers' {device}")
-    if device != "auto":
-        return f"unlearndiff: device {device}"
-    return f"unlearndiff: device auto: {foreseen_in_words()}"
+        where = gpus if device == AUTO else f"workers' {device}"
+    else:
+        where = f"auto: {foreseen_in_words()}" if device == AUTO else device
+    foreseen = (foreseen_gpu_or_cpu() or AUTO) if device == AUTO and not workers else device
+    size = "as many as memory has room for" if settings.batch_size is None else settings.batch_size
+    line = f"unlearndiff: device {where}; precision {resolve_precision(settings.dtype, foreseen)}; batch size {size}"
+    unused = "" if workers else unused_gpu(device)
+    return f"{line}; {unused}" if unused else line

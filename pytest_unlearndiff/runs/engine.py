@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from ..core.concept import Prompt
+from ..core.device import BATCH_SIZE
 from ..core.errors import UnlearnDiffError, UnusableTargets
 from ..core.images import GenerationRequest
 from ..core.outcome import Outcome
@@ -92,7 +93,7 @@ class Engine:
         self._targets = targets
         self._evaluate = evaluation
         self._grows = batch_size is None
-        self.batch_size = batch_size or _initial_batch_size()
+        self.batch_size = batch_size or BATCH_SIZE
         self._seed = seed
         self._precision_scope = precision_scope
         self._checkpoint_id = checkpoint_id
@@ -330,9 +331,3 @@ class Engine:
 
         self._grows, fewer, self.batch_size = False, self.batch_size > 1, max(1, self.batch_size // 2)
         return halve_batches() or fewer
-
-
-def _initial_batch_size() -> int:
-    from ..models.device import START
-
-    return START

@@ -25,6 +25,7 @@ class Snapshot:
         left_alone: prompts that will not be attacked.
         rounds: current round of each prompt under attack in this process, from 1.
         last_round: last round of a prompt that resists; 0 if unknown.
+        seconds_left: until the campaign ends, as ``TimeForecast`` expects; None before that can be told.
     """
 
     concept: str
@@ -37,10 +38,20 @@ class Snapshot:
     left_alone: int = 0
     rounds: tuple[int, ...] = ()
     last_round: int = 0
+    seconds_left: float | None = None
 
     @classmethod
-    def of(cls, campaign: Campaign, counts: Counts, engine: PromptEngine, known: int, seconds: float) -> Snapshot:
-        """Describe a campaign that an engine is attacking."""
+    def of(
+        cls,
+        campaign: Campaign,
+        counts: Counts,
+        engine: PromptEngine,
+        *,
+        known: int,
+        seconds: float,
+        seconds_left: float | None,
+    ) -> Snapshot:
+        """Describe a campaign that an engine is attacking; arguments are attributes of the same names."""
         attack = campaign.attack
         return cls(
             campaign.concept.name,
@@ -53,6 +64,7 @@ class Snapshot:
             campaign.left_alone,
             engine.rounds,
             attack.last_round,
+            seconds_left,
         )
 
     @property
@@ -60,13 +72,6 @@ class Snapshot:
         """Prompts a minute that one worker finishes; None without workers, or before anything is finished."""
         fresh = self.counts.total - self.counts.missing - self.known
         return 60 * fresh / self.seconds / self.workers if fresh and self.workers else None
-
-    @property
-    def seconds_left(self) -> float | None:
-        """Time left if the rest goes as what this session finished; None before anything is finished."""
-        done = self.counts.total - self.counts.missing
-        fresh = done - self.known
-        return self.seconds / fresh * max(self.counts.missing - self.left_alone, 0) if fresh else None
 
 
 class Progress(Protocol):

@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from ..core.concept import Prompt
+from ..core.device import BATCH_SIZE
 from ..core.errors import AttackUnavailable, StoreError, describe_error
 from ..core.outcome import Counts, Outcome, computed_forwards
 from ..core.result import AttackResult, Control
 from ..store.store import Mode, Store
 from .campaign import RUN_ALL, Campaign, StopCondition
 from .checkpoints import CheckpointFolder, CheckpointId
+from .forecast import TimeForecast
 from .local_backend import Backend, EngineRequest, PromptEngine
 from .model_cache import ModelCache, import_libraries
 from .model_spec import ModelSpec
@@ -173,13 +175,16 @@ class _Run:
         with own.lock(folder), own.sharing(folder), store.sharing(control_campaign(campaign).folder(store)):
             self._outcomes = dict(campaign.stored(store)[0])
             if prompts := campaign.missing(self._outcomes):
-                before, started = self._reached, time.monotonic()
+                before, size = self._reached, self._runner.batch_size or BATCH_SIZE
+                forecast = TimeForecast(campaign, self._stop, len(prompts), size)
                 saved, notes = checkpoints.read(prompts)
                 self._provenance.notes += notes
                 with closing(_begin(engine, prompts, saved)) as outcomes:
                     for outcome in outcomes:
                         self._take_in(outcome, engine, checkpoints)
-                        self._report_progress(engine, before, started)
+                        if outcome is not None:
+                            forecast.add(outcome)
+                        self._report_progress(engine, before, forecast)
                         if campaign.is_decided(self._counts, self._stop):
                             break
                         if self._stop.is_overdue and self._counts.missing:
@@ -199,10 +204,13 @@ class _Run:
         checkpoints.remove(outcome.prompt)
         self._on_outcome(outcome)
 
-    def _report_progress(self, engine: PromptEngine, from_store: int, started: float) -> None:
+    def _report_progress(self, engine: PromptEngine, known: int, forecast: TimeForecast) -> None:
         if self._runner.progress is not None:
-            seconds = time.monotonic() - started
-            self._runner.progress(Snapshot.of(self._campaign, self._counts, engine, from_store, seconds))
+            left = forecast.seconds_left(engine, self._outcomes)
+            snapshot = Snapshot.of(
+                self._campaign, self._counts, engine, known=known, seconds=forecast.seconds, seconds_left=left
+            )
+            self._runner.progress(snapshot)
 
     def draw_unattacked(self) -> None:
         """Draw the un-attacked images of prompts that an early verdict leaves alone: a PASS rests on them too."""

@@ -51,7 +51,7 @@ class Machine:
     def built(self, backend: str, gpus: int | None = None) -> None:
         """Set what torch is built with, and how many GPUs the driver counts."""
         self.patch.setattr(device, "_built_with", lambda: backend)
-        self.patch.setattr(device, "_gpus_of_driver", lambda: gpus)
+        self.patch.setattr(device, "_driver_gpus", lambda: gpus)
 
     def torch(self, gpus: int) -> None:
         self.patch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
@@ -105,6 +105,23 @@ def test_precision_follows_the_device(machine: Machine) -> None:
     assert located(AUTO) == ModelSpec(device="cuda", dtype="tf32")
     assert located(ModelSpec(device="auto", dtype="float16")) == ModelSpec(device="cuda", dtype="float16")
     assert AUTO.on("cpu") == located(AUTO.on("cpu")) == ModelSpec(device="cpu", dtype="float32")
+
+
+@pytest.mark.parametrize(
+    ("backend", "gpus", "told"),
+    [
+        ("", None, {}),
+        ("", 1, {"auto": "built without CUDA", "cpu": "built without CUDA"}),
+        ("cuda", 1, {"cpu": "--unlearndiff-device=auto"}),
+    ],
+)
+def test_gpu_that_will_not_be_used_is_told(
+    backend: str, gpus: int | None, told: dict[str, str], machine: Machine
+) -> None:
+    machine.built(backend, gpus)
+    for name in ("auto", "cpu", "cuda"):
+        assert told.get(name, "") in device.unused_gpu(name)
+        assert bool(device.unused_gpu(name)) == (name in told)
 
 
 ONE = "cuda:7 is not here: the CUDA device here is cuda:0: give one that is, or auto"

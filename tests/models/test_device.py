@@ -19,12 +19,12 @@ from pytest_unlearndiff.attacks.base import build_attack
 from pytest_unlearndiff.attacks.losses import LossQuery, gradients
 from pytest_unlearndiff.core.attack_config import AttackConfig
 from pytest_unlearndiff.core.concept import Sampling
-from pytest_unlearndiff.core.device import PRECISIONS, WEIGHTS, resolve_precision
+from pytest_unlearndiff.core.device import BATCH_SIZE, PRECISIONS, WEIGHTS, resolve_precision
 from pytest_unlearndiff.core.errors import ModelError
 from pytest_unlearndiff.core.images import Evaluated, GenerationRequest, Judgement
 from pytest_unlearndiff.core.model_options import defense
 from pytest_unlearndiff.models import device as arithmetic
-from pytest_unlearndiff.models.device import BATCH, MOST, SPARED, START, MemoryMeter, fitting, in_batches
+from pytest_unlearndiff.models.device import BATCH, MOST, SPARED, MemoryMeter, fitting, in_batches
 from pytest_unlearndiff.models.diffusion_model import DiffusionModel
 from pytest_unlearndiff.models.loading import weights_digest
 from pytest_unlearndiff.models.pipeline_folders import load_pipeline
@@ -253,7 +253,7 @@ def test_fitting_prompts_have_room(free: int, per_prompt: int, batch_size: int) 
 
 
 def test_memory_of_a_cpu() -> None:
-    assert MemoryMeter(torch.device("cpu")).fitting(8, START) == START
+    assert MemoryMeter(torch.device("cpu")).fitting(8, BATCH_SIZE) == BATCH_SIZE
 
 
 def test_memory_of_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:

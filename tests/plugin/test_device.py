@@ -62,18 +62,32 @@ def test_session_that_attacks_nothing_here_needs_no_device(known: World, option:
 @pytest.mark.parametrize(
     ("gpus", "arguments", "header"),
     [
-        (0, MODEL, "unlearndiff: device auto: cpu"),
-        (1, MODEL, "unlearndiff: device auto: cuda"),
-        (None, MODEL, "unlearndiff: device auto: cuda, mps or cpu, as torch finds when models are loaded"),
-        (1, (*MODEL, CUDA), "unlearndiff: device cuda"),
-        (0, (*MODEL, "--unlearndiff-workers=1"), "unlearndiff: device the GPUs of workers, or their CPUs"),
+        (0, MODEL, "auto: cpu; precision float32; batch size 8"),
+        (1, MODEL, "auto: cuda; precision tf32; batch size 8"),
+        (
+            None,
+            (*MODEL, "--unlearndiff-batch-size=auto"),
+            "auto: cuda, mps or cpu, as torch finds when models are loaded; precision auto; batch size as many as "
+            "memory has room for",
+        ),
+        (1, (*MODEL, CUDA), "cuda; precision tf32; batch size 8"),
+        (
+            1,
+            (*MODEL, "--unlearndiff-device=cpu"),
+            "cpu; precision float32; batch size 8; a GPU is here and not used: give --unlearndiff-device=auto",
+        ),
+        (
+            0,
+            (*MODEL, "--unlearndiff-workers=1"),
+            "the GPUs of workers, or their CPUs where they have none; precision auto; batch size 8",
+        ),
     ],
 )
 def test_header(known: World, gpus: int | None, arguments: tuple[str, ...], header: str) -> None:
     fake(known, gpus)
     result = known.bare(*arguments)
     result.assert_outcomes(passed=1)
-    assert next(line for line in result.outlines if line.startswith("unlearndiff: device")).startswith(header)
+    assert f"unlearndiff: device {header}" in result.outlines
 
 
 def test_model_in_an_ini_file(world: World) -> None:
@@ -81,7 +95,8 @@ def test_model_in_an_ini_file(world: World) -> None:
     world.concept()
     world.gate("max_asr='50%'")
     world.ini("unlearndiff_model = model.safetensors")
-    assert [line for line in world.bare().outlines if "device" in line] == ["unlearndiff: device auto: cpu"]
+    (line,) = [line for line in world.bare().outlines if "device" in line]
+    assert line == "unlearndiff: device auto: cpu; precision float32; batch size 8"
     (world.path / "test_gate.py").unlink()
     world.tests("def test_other(): pass")
     assert "device" not in world.bare().stdout.str()

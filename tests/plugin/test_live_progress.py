@@ -51,6 +51,7 @@ def snapshot(done: int, total: int = 100, **facts: Any) -> Snapshot:
         "active": 8,
         "known": 0,
         "seconds": 60.0,
+        "seconds_left": 540.0,
     }
     return Snapshot(**(usual | facts))
 
@@ -71,14 +72,15 @@ def screen(written: str) -> list[str]:
     [
         (snapshot(10), "church (unlearndiff/fast): 10/100 prompts, ASR so far 5/100, attacking 8, 9m00s left"),
         (snapshot(100), "100/100 prompts, ASR so far 50/100"),
-        (snapshot(0), "ASR so far 0/100, attacking 8"),
-        (snapshot(10, active=0), "ASR so far 5/100, drawing un-attacked images"),
+        (snapshot(0, seconds_left=None), "ASR so far 0/100, attacking 8"),
+        (snapshot(0, active=0), "ASR so far 0/100, drawing un-attacked images, 9m00s left"),
+        (snapshot(10, active=0), "ASR so far 5/100, 9m00s left"),
         (snapshot(10, active=0, attack="none"), "seen in 5/100, 9m00s left"),
         (snapshot(10, rounds=(5, 5), last_round=12), "attacking 8 (round 5 of 12), 9m00s left"),
         (snapshot(10, rounds=(7, 2, 13), last_round=12), "attacking 8 (rounds 2 to 12 of 12), 9m00s left"),
         (snapshot(10, rounds=(1, 3), last_round=0), "attacking 8 (rounds 1 to 3), 9m00s left"),
         (
-            snapshot(0, counts=Counts(unknown=20, by_status={Status.ERROR: 10}), seconds=0.0),
+            snapshot(0, counts=Counts(unknown=20, by_status={Status.ERROR: 10}), seconds_left=0.0),
             "10/20 prompts, ASR so far 0/20, attacking 8, 0.0s left",
         ),
     ],
@@ -88,9 +90,11 @@ def test_line(shown: Snapshot, end: str) -> None:
     assert line(shown).endswith(end)
 
 
-def test_time_left() -> None:
-    assert snapshot(50, known=40).seconds_left == 60 / 10 * 50
-    assert snapshot(50, known=50).seconds_left is None
+def test_long_campaign_is_told_as_soon_as_it_is_known(stderr: Stderr) -> None:
+    progress = LiveProgress(config(), "lines")
+    for left in (None, 3000.0, 4000.0, 4000.0):
+        progress(snapshot(1, seconds_left=left))
+    assert [row.rpartition(", ")[2] for row in screen(stderr.getvalue())] == ["attacking 8", "1h06m left"]
 
 
 def test_concept_name_is_sanitized() -> None:

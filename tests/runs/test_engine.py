@@ -118,7 +118,7 @@ def test_automatic_batch_size_follows_from_the_first_round(monkeypatch: pytest.M
             return 2 * used
 
     monkeypatch.setattr("pytest_unlearndiff.models.device.MemoryMeter", Meter)
-    monkeypatch.setattr("pytest_unlearndiff.models.device.START", 2)
+    monkeypatch.setattr("pytest_unlearndiff.runs.engine.BATCH_SIZE", 2)
     attack = FakeAttack()
     list(make_engine(attack, None).run(PROMPTS))
     assert attack.batches[0] == 2
