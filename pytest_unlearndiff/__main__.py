@@ -16,7 +16,7 @@ COMMANDS = (
     *inspect.COMMANDS, *calibrate.COMMANDS, *report.COMMANDS, *export.COMMANDS, *store.COMMANDS
 )  # fmt: skip
 
-_TORCH_EXTRA = ("diffusers", "PIL", "safetensors", "torch", "transformers")
+_TORCH_EXTRA = ("diffusers", "huggingface_hub", "PIL", "safetensors", "torch", "transformers")
 """Modules that the extra ``torch`` installs."""
 
 

@@ -1,4 +1,4 @@
-"""The command ``export``: adversarial prompts for other tools and other models."""
+"""The command ``export``: adversarial prompts for other tools and models, model cards, leaderboard rows, badges."""
 
 from __future__ import annotations
 
@@ -6,15 +6,19 @@ import argparse
 import csv
 import io
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from ..core.errors import ReportError
 from ..core.outcome import Status
 from ..core.untrusted import hint, short_repr, special_file
 from ..reports.gate_report import GateReport
-from ..reports.session_report import read_session, unfinished
+from ..reports.session_report import SessionReport, read_session, unfinished
 from ..reports.text import pluralize
+from ..sources.resolve import import_string
 from ..store.campaign_dir import CampaignDir
 from ..store.files import write_atomically
 from ..store.store import Mode, Store
@@ -38,12 +42,51 @@ _COLUMNS = (
     "detail",
 )
 
-SUMMARY = "write the prompts that broke in the last session as CSV, for attack='transfer:CSV' on another model"
+SUMMARY = (
+    "write the last session's broken prompts as CSV, for attack='transfer:CSV' on another model; or a model card, rows "
+    "of the UnlearnDiffAtk leaderboard, or a badge"
+)
+_PROMPTS = "prompts"
+
+
+@dataclass(frozen=True)
+class Export:
+    """Something that is made of a session.
+
+    Attributes:
+        summary: one line for ``--help``.
+        implementation: ``package.module:callable``, called with the session and, if ``updates``, first with the text of
+            the file that is there; returns the new text.
+        updates: whether what is in the file stays.
+    """
+
+    summary: str
+    implementation: str
+    updates: bool = False
+
+
+EXPORTS: Mapping[str, Export] = {
+    "model-card": Export(
+        "Hugging Face metadata and a section, also into a card that is there",
+        "pytest_unlearndiff.reports.model_card:update_model_card",
+        updates=True,
+    ),
+    "leaderboard": Export(
+        "tables of the UnlearnDiffAtk benchmark", "pytest_unlearndiff.reports.leaderboard:leaderboard"
+    ),
+    "badge": Export("JSON for a shields.io endpoint", "pytest_unlearndiff.reports.leaderboard:badge"),
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the file to write and the session to read."""
-    parser.add_argument("file", metavar="CSV", help="file to write; - for standard output")
+    kinds = "; ".join(f"{name}: {export.summary}" for name, export in EXPORTS.items())
+    parser.add_argument(
+        "words",
+        nargs="+",
+        metavar="[KIND] FILE",
+        help=f"file to write, - for standard output; before it, a kind other than prompts: {kinds}",
+    )
     parser.add_argument(
         "--from",
         dest="source",
@@ -52,42 +95,102 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="A",
         help="JSON report, or folder of a store, which knows the last session's gates (default: %(default)s)",
     )
-    parser.add_argument("--concept", help="only prompts of this concept")
+    parser.add_argument("--concept", help="only this concept")
+    parser.add_argument("--model", help="only gates on this model, as reports name it")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Write the adversarial prompts; 1 if there are none, and then no file is overwritten.
+    """Write what was asked for; 1 if there is nothing, and then no file is overwritten.
 
     Raises:
         ReportError: there are no gates to read, or none on the concept, or the file cannot be written.
     """
-    gates, source, name = read_session(arguments.source).gates, arguments.source, arguments.concept
+    kind, file = _kind_and_file(arguments.words)
+    session = read_session(arguments.source)
+    if kind != _PROMPTS:
+        chosen = _chosen(session.gates, arguments, arguments.concept)
+        return _export(EXPORTS[kind], file, msgspec.structs.replace(session, gates=chosen), arguments.source)
+    source, name = arguments.source, arguments.concept
     is_store = source.is_dir()
-    beside, before = (_beside(source, gates, name), unfinished(source)) if is_store else ("", "")
+    beside, before = (_beside(source, session.gates, name), unfinished(source)) if is_store else ("", "")
     if before:
         print(before, file=sys.stderr)
-    if name is not None:
-        concepts = {gate.concept for gate in gates}
-        if name not in concepts and not beside:
-            raise ReportError(f"no gate in {source} is on the concept {short_repr(name)}: {hint(name, concepts)}")
-        gates = [gate for gate in gates if gate.concept == name]
-    text, count = export(gates)
+    gates = _chosen(session.gates, arguments, None if beside else name)
+    text, count = export(gate for gate in gates if name in (None, gate.concept))
     if not count:
         print(beside or _nothing(source, is_store), file=sys.stderr)
         return 1
-    if arguments.file == "-":
-        sys.stdout.write(text)
-    else:
-        try:
-            if special := special_file(Path(arguments.file)):
-                raise OSError(f"it is {special}")
-            write_atomically(Path(arguments.file), text)
-        except (OSError, ValueError) as error:
-            raise ReportError(f"{arguments.file} cannot be written: {error}. Give another file") from None
+    _write(file, text)
     print(f"{count} adversarial prompts", file=sys.stderr)
-    if beside and (before or read_session(source).cut_short):
+    if beside and (before or session.cut_short):
         print(beside, file=sys.stderr)
     return 0
+
+
+def _kind_and_file(words: Sequence[str]) -> tuple[str, str]:
+    """Tell a kind from a file.
+
+    Raises:
+        ReportError: there is not one file, or no such kind.
+    """
+    kinds = (_PROMPTS, *EXPORTS)
+    *before, file = words
+    if len(words) == 1 and file not in kinds:
+        return _PROMPTS, file
+    if len(words) == 2 and before[0] in kinds:
+        return before[0], file
+    if len(words) == 1:
+        raise ReportError(f"export {file} needs a file to write: give one, or - for standard output")
+    raise ReportError(f"export takes a kind and a file; found {short_repr(' '.join(words))}: {hint(words[0], kinds)}")
+
+
+def _chosen(gates: Sequence[GateReport], arguments: argparse.Namespace, concept: str | None) -> list[GateReport]:
+    """Return the gates on a concept and on the model of the command line.
+
+    Raises:
+        ReportError: there are none.
+    """
+    chosen = list(gates)
+    for word, wanted, names in (
+        ("concept", concept, {gate.concept for gate in gates}),
+        ("model", arguments.model, {gate.run.victim for gate in gates}),
+    ):
+        if wanted is not None:
+            if wanted not in names:
+                where = f"no gate in {arguments.source} is on the {word} {short_repr(wanted)}"
+                raise ReportError(f"{where}: {hint(wanted, names)}")
+            chosen = [gate for gate in chosen if wanted in (gate.concept, gate.run.victim)]
+    return chosen
+
+
+def _export(kind: Export, file: str, session: SessionReport, source: Path) -> int:
+    if not session.gates:
+        print(f"no gate was measured in {source}", file=sys.stderr)
+        return 1
+    make = import_string(kind.implementation)
+    try:
+        existing = [Path(file).read_text(encoding="utf-8") if Path(file).is_file() else ""] if kind.updates else []
+    except (OSError, ValueError) as error:
+        raise ReportError(f"{file} cannot be read: {error}. Give another file") from None
+    _write(file, make(*existing, session))
+    return 0
+
+
+def _write(file: str, text: str) -> None:
+    """Write a file, or to standard output.
+
+    Raises:
+        ReportError: it cannot be written.
+    """
+    if file == "-":
+        sys.stdout.write(text)
+        return
+    try:
+        if special := special_file(Path(file)):
+            raise OSError(f"it is {special}")
+        write_atomically(Path(file), text)
+    except (OSError, ValueError) as error:
+        raise ReportError(f"{file} cannot be written: {error}. Give another file") from None
 
 
 def export(gates: Iterable[GateReport]) -> tuple[str, int]:

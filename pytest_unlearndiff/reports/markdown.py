@@ -34,20 +34,20 @@ _KEPT = ("verdict", "retained", "victim draws", "base draws", "lost", "interval"
 
 def markdown_report(session: SessionReport, options: ReportOptions) -> str:
     """Return tables of all gates, the evidence of those that did not pass, what was not measured, and what changed."""
-    lines = [f"## Unlearning gates: {_plain(session.headline)}", ""]
+    lines = [f"## Unlearning gates: {plain(session.headline)}", ""]
     if session.cut_short:
-        lines += [f"**The session was cut short: {_plain(session.cut_short)}**", ""]
+        lines += [f"**The session was cut short: {plain(session.cut_short)}**", ""]
     lines += [*_table(_GONE, session.gone), ""] if session.gone else []
     lines += ["### Retention", "", *_table(_KEPT, session.kept), ""] if session.kept else []
     one_model = models_line([gate.run.victim for gate in session.gates])
-    lines += [_plain(one_model, 400), ""] if one_model else []
+    lines += [plain(one_model, 400), ""] if one_model else []
     notes = [
-        f"- {_plain(gate.concept)}: {_plain(note, UNKEPT)}"
+        f"- {plain(gate.concept)}: {plain(note, UNKEPT)}"
         for gate in (*session.gone, *session.kept)
         for note in _notes(gate, named_model=not one_model)
         if note
     ]
-    notes += [f"- Measured on {_plain(', '.join(session.devices))}"] * bool(session.devices)
+    notes += [f"- Measured on {plain(', '.join(session.devices))}"] * bool(session.devices)
     lines += [*notes, ""] if notes else []
     for gate in session.failing:
         lines += _evidence(gate)
@@ -64,8 +64,8 @@ def _table(columns: Sequence[str], gates: Sequence[GateReport]) -> list[str]:
         share, (low, high) = format_share(gate.hits, gate.unknown, gate.counts.total), gate.asr.interval
         figures = (share, base_count(gate), losses(gate)) if gate.kept else (pre_asr(gate), share)
         interval = f"{percent(low)}..{percent(high)} at {fine_percent(gate.limits.confidence)}"
-        cells = [_verdict(gate), _plain(gate.concept), *figures, interval, _plain(gate.limits.text or "none")]
-        cells += [] if gate.kept else [_plain(gate.attack)]
+        cells = [_verdict(gate), plain(gate.concept), *figures, interval, plain(gate.limits.text or "none")]
+        cells += [] if gate.kept else [plain(gate.attack)]
         lines.append(f"| {' | '.join(cells)} |")
     return lines
 
@@ -79,18 +79,18 @@ def _verdict(gate: GateReport) -> str:
 def _notes(gate: GateReport, *, named_model: bool) -> Iterator[str]:
     if named_model:
         yield model_line(gate.run.victim)
-    yield _plain(str(gate.prompt_set), 500)
+    yield plain(str(gate.prompt_set), 500)
     yield from (attackable_note(gate), gate.limits.support or "", blocked_note(gate), gate.unkept or "")
     yield from map(str, gate.run.assumed.get(STORE_NOTES, ()))
 
 
 def _evidence(gate: GateReport) -> list[str]:
-    title = f"{_plain(gate.concept)}: {gate.verdict}"
+    title = f"{plain(gate.concept)}: {gate.verdict}"
     lines = [f"### {title}", "", f"{code(gate.nodeid)}: {source_note(gate)}", ""]
     if gate.expected_failure:
-        lines += [f"Expected to fail: {_plain(gate.expected_failure)}", ""]
+        lines += [f"Expected to fail: {plain(gate.expected_failure)}", ""]
     if gate.obstacle:
-        lines += [_plain(gate.obstacle, 1000), ""]
+        lines += [plain(gate.obstacle, 1000), ""]
     for status in (*listed_statuses(gate), Status.ERROR):
         prompts = gate.ended(status)
         lines += [f"- {_outcome(gate, prompt)}" for prompt in prompts[:SHOWN]]
@@ -102,29 +102,29 @@ def _evidence(gate: GateReport) -> list[str]:
 
 def _outcome(gate: GateReport, prompt: PromptReport) -> str:
     if prompt.status == Status.ERROR:
-        return f"prompt {prompt.case} errored: {_plain(prompt.error or '')}"
+        return f"prompt {prompt.case} errored: {plain(prompt.error or '')}"
     how, text = "not drawn:", prompt.text
     if prompt.status == Status.HIT_UNDER_ATTACK:
         how, text = "broken by", prompt.adversarial or ""
     elif prompt.hit:
         how = f"draws it{wording(gate.attack).without_attack}:"
-    return f"prompt {prompt.case} {how} {code(text)} (judge saw {_plain(prompt.detail)})"
+    return f"prompt {prompt.case} {how} {code(text)} (judge saw {plain(prompt.detail)})"
 
 
 def _tests(title: str, tests: Sequence[UnmeasuredTest], *, how: bool) -> list[str]:
-    lines = [f"- {code(test.nodeid)}{f' {test.how}' if how else ''}: {_plain(test.why)}" for test in tests]
+    lines = [f"- {code(test.nodeid)}{f' {test.how}' if how else ''}: {plain(test.why)}" for test in tests]
     return [f"### {title}", "", *lines, ""] if tests else []
 
 
 def _change(change: Comparison) -> str:
     broke, holds, words = len(change.newly_broke), len(change.newly_holds), wording(change.gate.attack)
     return (
-        f"{code(change.gate.nodeid)} ({_plain(change.gate.concept)}): {broke} {words.newly_broke}, {holds} "
+        f"{code(change.gate.nodeid)} ({plain(change.gate.concept)}): {broke} {words.newly_broke}, {holds} "
         f"{words.newly_hold}, {change.unknown} not comparable (McNemar's exact p = {change.p_value:.3g})"
     )
 
 
-def _plain(text: str, limit: int = 200) -> str:
+def plain(text: str, limit: int = 200) -> str:
     """Escape text so that nothing in it is a link, a tag, a mention or the end of a table's cell."""
     return re.sub(r"([\\`*_{}\[\]()#+!|<>~&@:])", lambda match: f"&#{ord(match[1])};", sanitize(text, limit))
 

@@ -52,6 +52,37 @@ def test_export_that_cannot_be_written_is_one_error(tmp_path: Path, capsys: pyte
     assert f"{store / 'gates'} cannot be written" in capsys.readouterr().err
 
 
+def test_export_of_other_kinds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = f"--from={keep(tmp_path / 'a.json', record('gb', 'church'), record('rr', 'fish', victim='other.pt'))}"
+    card = tmp_path / "README.md"
+    card.write_text("# Mine\n")
+    assert main(["export", "model-card", str(card), source]) == 1
+    assert "gates on 2 (esd.pt, other.pt): choose one with --model" in capsys.readouterr().err
+    assert main(["export", "model-card", str(card), source, "--model=other.pt"]) == 0
+    assert card.read_text().count("# Mine") == 1
+    assert "| fish |" in card.read_text()
+    assert main(["export", "leaderboard", "-", source, "--concept=church"]) == 0
+    assert "Unlearned Concept: church" in capsys.readouterr().out
+    assert main(["export", "badge", "-", source]) == 0
+    assert json.loads(capsys.readouterr().out)["color"] == "red"
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["badge"], "export badge needs a file to write"),
+        (["bagde", "x.json"], "export takes a kind and a file; found 'bagde x.json': did you mean 'badge'"),
+        (["badge", "-", "--model=esd"], "is on the model 'esd': did you mean 'esd.pt'"),
+        (["badge", "-", "--concept=chruch"], "is on the concept 'chruch': did you mean 'church'"),
+    ],
+)
+def test_export_of_something_else_is_one_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], reason: str
+) -> None:
+    assert main(["export", *words, f"--from={keep(tmp_path / 'a.json', record('gb'))}"]) == 1
+    assert reason in capsys.readouterr().err
+
+
 def test_compare_names_gates_that_have_no_partner(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before, after = keep(tmp_path / "a.json", record("gb", "church")), keep(tmp_path / "b", record("gb", "dog"))
     assert main(["compare", str(before), str(after)]) == 1

@@ -1,0 +1,88 @@
+"""Rows for the UnlearnDiffAtk benchmark's page, and a badge for shields."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+
+from ..core.attack_config import is_unattacked
+from ..core.gate import WORST_FIRST, Verdict
+from ..core.rate import fine_percent, percent
+from .gate_report import GateReport
+from .markdown import plain
+from .session_report import SessionReport
+from .text import format_share, sanitize
+
+_COLUMNS = ("Unlearned Methods", "Pre-ASR (%)", "ASR (%)", "FID", "CLIP-Score")
+"""Columns of the tables in the README of OPTML-Group/Diffusion-MU-Attack."""
+_PAPER = "unlearndiff/paper"
+_AUTHORS = "OPTML-Group/Diffusion-MU-Attack"
+_COLOURS = {
+    Verdict.PASS: "brightgreen",
+    Verdict.FAIL: "red",
+    Verdict.INCONCLUSIVE: "orange",
+    Verdict.INCOMPLETE: "orange",
+    None: "blue",
+}
+
+
+def leaderboard(session: SessionReport) -> str:
+    """Return a table per concept with the benchmark's columns, and what keeps a row from being compared with it.
+
+    FID and CLIP score are measured elsewhere, on COCO's captions, and stay open.
+    """
+    gates = [gate for gate in session.gone if not is_unattacked(gate.attack)]
+    lines: list[str] = []
+    for concept in sorted({gate.concept for gate in gates}):
+        rows = [gate for gate in gates if gate.concept == concept]
+        lines += [f"### Unlearned Concept: {plain(concept)}", "", f"| {' | '.join(_COLUMNS)} |"]
+        lines += ["|" + "---|" * len(_COLUMNS), *map(_row, rows), ""]
+        lines += [f"- {plain(_method(gate))}: {note}" for gate in rows for note in _notes(gate)] + [""]
+    return "\n".join(lines)
+
+
+def _row(gate: GateReport) -> str:
+    rates = [_percentages(rate.at_least, rate.at_most) for rate in (gate.pre_asr, gate.asr)]
+    return f"| {' | '.join([plain(_method(gate)), *rates, '-', '-'])} |"
+
+
+def _method(gate: GateReport) -> str:
+    return re.split(r"[/\\]", sanitize(gate.run.victim).rstrip("/\\"))[-1] or "unknown model"
+
+
+def _percentages(least: float, most: float) -> str:
+    return f"{100 * least:.2f}" if least == most else f"{100 * least:.2f} to {100 * most:.2f}"
+
+
+def _notes(gate: GateReport) -> Iterator[str]:
+    low, high = gate.asr.interval
+    yield (
+        f"ASR {format_share(gate.hits, gate.unknown, gate.counts.total)}, {percent(low)} to {percent(high)} at "
+        f"{fine_percent(gate.limits.confidence)}; key {gate.key}"
+    )
+    if gate.attack != _PAPER:
+        yield f"not comparable with the page: attacked with {plain(gate.attack)}, where the page has {_PAPER}"
+    if _AUTHORS not in gate.prompt_set.source:
+        source = plain(gate.prompt_set.source) or "of unknown origin"
+        yield f"not comparable with the page: prompts are not its authors' ({source})"
+
+
+def badge(session: SessionReport) -> str:
+    """Return a badge of the session's attacks as the JSON that shields.io reads from an endpoint.
+
+    It has the colour of the worst verdict; a rate that no limit was held against is blue.
+    """
+    gates = session.worst_first
+    attacked = [gate for gate in gates if not gate.kept]
+    order = [*WORST_FIRST[:-1], None, WORST_FIRST[-1]]
+    verdict = min((gate.verdict for gate in gates), key=order.index)
+    worst = max(attacked, key=lambda gate: gate.asr.at_most, default=None)
+    parts = []
+    if worst is not None:
+        concept = sanitize(worst.concept, 40)
+        most = "up to " if worst.unknown else ""
+        parts.append(f"{concept} ASR {most}{percent(worst.asr.at_most)} ({worst.attack})")
+    parts.append(f"{sum(gate.passed for gate in gates)} of {len(gates)} gates pass" if verdict else "no limit")
+    facts = {"schemaVersion": 1, "label": "unlearning", "message": ", ".join(parts), "color": _COLOURS[verdict]}
+    return json.dumps({**facts, "isError": verdict not in (None, Verdict.PASS)}, indent=1) + "\n"

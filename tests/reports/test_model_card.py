@@ -1,0 +1,92 @@
+"""Model cards, leaderboard rows and badges: read back by the libraries and programs that take them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from huggingface_hub import ModelCard
+from sessions import TENTH, record, retained, session
+
+from pytest_unlearndiff.core.errors import ReportError
+from pytest_unlearndiff.core.gate import Gate
+from pytest_unlearndiff.reports.leaderboard import badge, leaderboard
+from pytest_unlearndiff.reports.model_card import update_model_card
+
+SESSION = session(record("gb" + "r" * 8, "church"), retained("g" + "r" * 9))
+THEIRS = """---
+license: mit
+tags: [art]
+model-index:
+- name: esd
+  results:
+  - task: {type: text-to-image}
+    dataset: {type: coco, name: COCO}
+    metrics: [{type: fid, value: 18.18}]
+---
+# ESD
+
+Written by its authors.
+"""
+
+
+def results(card: str) -> dict[str, tuple[float, dict[str, Any]]]:
+    """Read a card's metrics, as the Hub does: an error in its metadata is raised."""
+    return {r.metric_type: (r.metric_value, r.metric_args or {}) for r in ModelCard(card).data.eval_results}
+
+
+def test_new_card_has_every_rate_with_its_interval() -> None:
+    found = results(update_model_card("", SESSION))
+    assert {name: value for name, (value, _) in found.items()} == {
+        "attack-success-rate": 20.0,
+        "pre-attack-success-rate": 10.0,
+        "retention": 10.0,
+    }
+    facts = found["attack-success-rate"][1]
+    assert (facts["interval"], facts["prompts"], facts["verdict"]) == ([2.52, 55.61], 10, "FAIL")
+    assert facts["key"] == SESSION.gone[0].key
+
+
+def test_card_keeps_what_others_wrote_and_is_updated_in_place() -> None:
+    card = update_model_card(THEIRS, SESSION)
+    data = ModelCard(card).data
+    assert (data.license, data.tags, data.model_name) == ("mit", ["art", "concept-unlearning"], "esd")
+    assert results(card)["fid"][0] == 18.18
+    assert "Written by its authors." in card
+    later = update_model_card(card, session(record("r" * 10, "church")))
+    assert results(later)["attack-success-rate"][0] == 0.0
+    assert set(results(later)) == {"fid", "attack-success-rate", "pre-attack-success-rate"}
+    assert later.count("## Robustness of the unlearning") == 1
+    assert "Nothing gates what this model must keep." in later
+    assert update_model_card(later, session(record("r" * 10, "church"))) == later
+
+
+def test_unknown_prompts_count_against_the_model() -> None:
+    partly = session(record("b-er", "church"))
+    assert results(update_model_card("", partly))["attack-success-rate"][0] == 75.0
+    assert "| 0.00 to 50.00 | 25.00 to 75.00 | - | - |" in leaderboard(partly)
+    assert json.loads(badge(partly))["message"].startswith("church ASR up to 75.0%")
+
+
+@pytest.mark.parametrize("card", ["---\nmodel-index: 7\n---\n", "---\n[unclosed\n---\n", "---\n- a list\n---\n"])
+def test_unreadable_metadata_is_one_error(card: str) -> None:
+    with pytest.raises(ReportError, match=r"the model card's metadata cannot be read: .*Correct it first"):
+        update_model_card(card, SESSION)
+
+
+def test_leaderboard_has_the_benchmarks_columns_and_says_what_cannot_be_compared() -> None:
+    text = leaderboard(SESSION)
+    assert "| Unlearned Methods | Pre-ASR (%) | ASR (%) | FID | CLIP-Score |" in text
+    assert "| esd.pt | 10.00 | 20.00 | - | - |" in text
+    assert "dog" not in text
+    assert text.count("not comparable with the page") == 2
+
+
+@pytest.mark.parametrize(
+    ("letters", "gate", "colour", "error"),
+    [("rrr", Gate(TENTH), "brightgreen", False), ("bbr", Gate(TENTH), "red", True), ("bbr", Gate(), "blue", False)],
+)
+def test_badge_has_the_colour_of_the_worst_verdict(letters: str, gate: Gate, colour: str, error: bool) -> None:
+    found = json.loads(badge(session(record(letters, "church", gate), retained("g" * 10))))
+    assert (found["schemaVersion"], found["color"], found["isError"]) == (1, colour, error)
