@@ -17,7 +17,7 @@ from .checkpoint import Checkpoint
 from .families import components_of, family_of
 from .libraries import uncompiled
 from .pipeline_folders import CHECKER, NO_CHECKER, freeze, load_pipeline
-from .weight_patches import NOTHING_CHANGED, WeightDiff, check_changed, compare_weights
+from .weight_patches import NOTHING_CHANGED, WeightDiff, check_changed, compare_weights, quantizer
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def load_victim(
         _check_class(checkpoint, defended)
         pipe = load_pipeline(checkpoint.path, device=device, dtype=dtype, safety_checker=safety_checker)
         changes = () if base is None else _compare_folders(pipe, base, checkpoint, defended or safety_checker)
-        notes = checkpoint.notes
+        notes = (*checkpoint.notes, *_quantized(pipe, base))
         if safety_checker and base is not None and not any(change.changed for change in changes):
             notes = (*notes, "its weights are the base's: all that is tested is the safety checker")
         return Loaded(pipe, checkpoint.format, changes, checkpoint.metadata, notes)
@@ -114,16 +114,31 @@ def _compare_folders(pipe: Any, base: Any, checkpoint: Checkpoint, defended: boo
         names = f"{type(pipe).__name__} and its base a {type(base).__name__}"
         raise ModelError(f"{checkpoint.path} is a {names}; is this its base?")
     for component in components_of(pipe):
+        if quantizer(getattr(pipe, component)) or quantizer(getattr(base, component)):
+            continue
         theirs, ours = getattr(base, component).state_dict(), getattr(pipe, component).state_dict()
         if set(theirs) != set(ours) or any(theirs[key].shape != ours[key].shape for key in theirs):
             raise ModelError(f"{checkpoint.path}: its {component} has other tensors than the base's; is this its base?")
         changes.append(compare_weights(component, theirs, ours))
+    defended = defended or bool(_quantized(pipe, base))
     if not defended:
         try:
             check_changed([change for change in changes if change.component != "vae"])
         except ModelError as error:
             raise ModelError(f"{checkpoint.path} ({checkpoint.format}): {error}") from None
     return tuple(changes)
+
+
+def _quantized(pipe: Any, base: Any) -> tuple[str, ...]:
+    """Say which components cannot be compared with the base's, because their numbers are packed."""
+    if base is None:
+        return ()
+    packed = {name: [quantizer(getattr(each, name)) for each in (pipe, base)] for name in components_of(pipe)}
+    return tuple(
+        f"{name} is quantised {f'({own})' if own else 'in the base'}, so that its weights were not compared"
+        for name, (own, other) in packed.items()
+        if own or other
+    )
 
 
 def wrap_pipeline(
@@ -164,7 +179,7 @@ def wrap_pipeline(
     dtype, label = getattr(pipe, network).dtype, {"unet": "UNet"}.get(network, network)
     for component in parts:
         module = getattr(pipe, component)
-        if module.dtype != dtype:
+        if module.dtype != dtype and not quantizer(module):
             names = [str(each).removeprefix("torch.") for each in (module.dtype, dtype)]
             notes.append(f"{component} cast from {names[0]} to {names[1]}, the {label}'s type")
             setattr(wrapped, component, copy.deepcopy(module).to(dtype))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from .device import to_device, weights_type
 from .families import components_of, family_named, supported_families
 from .libraries import library_warnings_ignored
 from .tensor_files import WeightFiles, read_json, weight_files, weights_stem
+from .weight_patches import quantizer
 
 CHECKER = "safety_checker"
 NO_CHECKER = "has no safety checker: leave out --unlearndiff-safety-checker, or save the one you ship in the pipeline"
@@ -24,6 +26,20 @@ _LIBRARIES = (None, "diffusers", "transformers", "stable_diffusion")
 _TOKENIZERS = ("tokenizer", "tokenizer_2", "tokenizer_3")
 # Attention of autoencoders as diffusers < 0.17 named it, and Stable Diffusion 1.x files still do.
 _OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
+
+
+# Packages that quantised weights need, by the method that a component's configuration names: module and distribution.
+_QUANTIZERS = {
+    "bitsandbytes": ("bitsandbytes", "bitsandbytes"),
+    "torchao": ("torchao", "torchao"),
+    "quanto": ("optimum.quanto", "optimum-quanto"),
+    "gguf": ("gguf", "gguf"),
+    "modelopt": ("modelopt", "nvidia-modelopt"),
+    "sdnq": ("sdnq", "sdnq"),
+    "compressed-tensors": ("compressed_tensors", "compressed-tensors"),
+    "gptq": ("gptqmodel", "gptqmodel"),
+    "hqq": ("hqq", "hqq"),
+}
 
 
 def load_pipeline(
@@ -51,6 +67,7 @@ def load_pipeline(
     try:
         family = check_index(folder)
         files = _component_files(folder, family, safety_checker=safety_checker)
+        _check_quantizers(folder, family)
         pipe = _from_pretrained(folder, family, files, dtype)
         _check_whole(pipe, files)
     except ModelError as error:
@@ -140,6 +157,26 @@ def _from_pretrained(folder: Path, family: FamilyInfo, files: Mapping[str, Weigh
         raise ModelError(f"cannot be loaded as a diffusers pipeline: {str(error)[:300]}") from None
 
 
+def _check_quantizers(folder: Path, family: FamilyInfo) -> None:
+    """Refuse quantised weights that this Python cannot read."""
+    for component in family.components:
+        quantization = read_json(folder / component / "config.json").get("quantization_config")
+        method = quantization.get("quant_method") if isinstance(quantization, dict) else None
+        module, package = _QUANTIZERS.get(str(method), ("", ""))
+        if module and not _is_installed(module):
+            raise ModelError(
+                f"its {component} is quantised with {method}, which needs the package {package}: pip install "
+                f"{package}, or give the pipeline as it was before"
+            )
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ImportError:  # the package around it is missing
+        return False
+
+
 def _component_files(folder: Path, family: FamilyInfo, *, safety_checker: bool) -> dict[str, WeightFiles]:
     files = {component: weight_files(folder / component, weights_stem(component)) for component in family.components}
     if safety_checker:
@@ -167,6 +204,8 @@ def _check_whole(pipe: Any, files: Mapping[str, WeightFiles]) -> None:
         if unexpected := sorted(set(stored) - set(expected)):
             raise ModelError(f"{part}: {len(unexpected)} tensors have no place in it, such as {unexpected[0]}")
         shared = sorted(set(expected) & set(stored))
+        if quantizer(getattr(pipe, part)):
+            continue  # packed numbers, in types of the library that made them
         if other := next((key for key in shared if _linear(expected[key]) != _linear(stored[key])), None):
             raise ModelError(f"{part}: {other} is {list(stored[other])}, by its config {list(expected[other])}")
         if bad := next((key for key, value in tensors.items() if not value.isfinite().all()), None):

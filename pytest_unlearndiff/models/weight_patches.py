@@ -223,14 +223,26 @@ class OneOf:
 
 
 def component_of(pipe: Any, component: str) -> Any:
-    """Return a network of a pipeline.
+    """Return a network of a pipeline, whose weights can be replaced.
 
     Raises:
-        ModelError: it has none.
+        ModelError: it has none, or its weights are quantised.
     """
     if (module := getattr(pipe, component, None)) is None:
         raise ModelError(f"is of a {component}, which the base ({type(pipe).__name__}) has not; is this its base?")
+    if method := quantizer(module):
+        raise ModelError(
+            f"changes the {component}, which is quantised ({method}) in the base: give the base as it was before that"
+        )
     return module
+
+
+def quantizer(module: Any) -> str:
+    """Return the method by which a network's weights are quantised, as diffusers and transformers name it; or none."""
+    if (used := getattr(module, "hf_quantizer", None)) is None:
+        return ""
+    method = getattr(used.quantization_config, "quant_method", type(used).__name__)
+    return str(getattr(method, "value", method))
 
 
 def apply_weights(pipe: Any, component: str, tensors: Tensors, how: str = "") -> WeightDiff:

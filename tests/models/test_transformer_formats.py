@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -302,3 +303,36 @@ def test_text_encoder_that_fits_two_components_is_refused(tmp_path: Path) -> Non
         load(tmp_path / "x", base)
     other.text_encoder_2.save_pretrained(tmp_path / "text_encoder")
     assert [change.component for change in load(tmp_path / "text_encoder", base).changes] == ["text_encoder"]
+
+
+def quantised(pipe: Any, method: str) -> Any:
+    """A pipeline whose transformer says that its weights are quantised, as diffusers marks it."""
+    marked = copy.copy(pipe)
+    marked.transformer = copy.deepcopy(pipe.transformer)
+    marked.transformer.hf_quantizer = SimpleNamespace(quantization_config=SimpleNamespace(quant_method=method))
+    return marked
+
+
+def test_quantised_folder_names_the_package_it_needs(base: Any, tmp_path: Path) -> None:
+    base.save_pretrained(tmp_path / "x")
+    config = tmp_path / "x" / "transformer" / "config.json"
+    noted = json.loads(config.read_text()) | {"quantization_config": {"quant_method": "torchao"}}
+    config.write_text(json.dumps(noted))
+    with pytest.raises(ModelError, match=r"its transformer is quantised with torchao, .*pip install torchao"):
+        load(tmp_path / "x", None)
+
+
+def test_checkpoint_is_not_put_into_quantised_weights(base: Any, other: Any, tmp_path: Path) -> None:
+    into = quantised(base, "quanto")
+    for tensors in (transformer(other, ESD), peft(low_rank(base, r"attn\.to_q$"), "transformer.")):
+        with pytest.raises(
+            ModelError, match=r"transformer, which is quantised \(quanto\) in the base: give the base as"
+        ):
+            load(saved(tensors, tmp_path / "x"), into)
+
+
+def test_quantised_pipeline_is_not_compared_with_its_base(other: Any, base: Any, tmp_path: Path) -> None:
+    base.save_pretrained(tmp_path / "x")
+    loaded = load(tmp_path / "x", quantised(base, "quanto"))
+    assert "transformer" not in {change.component for change in loaded.changes}
+    assert loaded.notes == ("transformer is quantised in the base, so that its weights were not compared",)

@@ -20,7 +20,7 @@ from ...core.errors import ModelError
 from ...core.untrusted import is_number, short_repr
 from ..families import components_of
 from ..tensor_files import Contents, Tensors
-from ..weight_patches import DetectedFormat, WeightDiff, apply_weights, check_tensor
+from ..weight_patches import DetectedFormat, WeightDiff, apply_weights, check_tensor, component_of
 from .compvis_names import unet_names
 from .original_names import Layers, original_layers
 
@@ -189,7 +189,7 @@ class LoraPatch:
         return changes
 
     def _merge(self, pipe: Any, component: str, pairs: Mapping[str, tuple[Layers, LoraWeights]]) -> WeightDiff:
-        weights, merged = getattr(pipe, component).state_dict(), dict[str, torch.Tensor]()
+        weights, merged = component_of(pipe, component).state_dict(), dict[str, torch.Tensor]()
         for name, (layers, pair) in pairs.items():
             alpha = pair.alpha if pair.alpha is not None else self.alphas.get(component, self.alphas.get("", pair.rank))
             _check_pair(name, pair, [weights[f"{layer}.weight"] for layer in layers.names])
