@@ -11,6 +11,7 @@ ROWS = (
         "pytest_unlearndiff.attacks.unlearndiff:create",
         version="1",
         schedules=schedules.UNLEARNDIFF,
+        flow_schedules=schedules.FLOW_UNLEARNDIFF,
         losses=("denoise", "classifier"),
         effort=Effort.SCHEDULED,
         needs_targets=True,

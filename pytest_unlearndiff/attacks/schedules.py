@@ -132,6 +132,12 @@ UNLEARNDIFF: Mapping[str, SimplexSchedule | TokenSwapSchedule] = {
     "fast": TokenSwapSchedule((0.35, 0.5, 0.65, 0.8), rounds=12, screened=30, measured=4, restart=3),
 }
 
+FLOW_UNLEARNDIFF: Mapping[str, SimplexSchedule | TokenSwapSchedule] = {
+    # At these shares of a straight path (flow matching) signal and noise are to each other as at those of fast above
+    # on the noise schedule of Stable Diffusion.
+    "fast": TokenSwapSchedule((0.497, 0.618, 0.733, 0.836), rounds=12, screened=30, measured=4, restart=3),
+}
+
 P4D: Mapping[str, EmbeddingSchedule] = {
     # As upstream runs P4D beside its own attack (attacks.md 4.1): same timesteps, steps, rate and decay.
     "paper": EmbeddingSchedule(_PAPER, steps=40, typeable=False, targets=_UPSTREAM_TARGETS),

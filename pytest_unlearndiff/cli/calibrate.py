@@ -116,11 +116,12 @@ class _Calibrator:
     """
 
     def __init__(self, concept: Concept, base: Path, arguments: argparse.Namespace) -> None:
-        self._concept, self._arguments, self._device_told = concept, arguments, False
+        self._arguments, self._device_told = arguments, False
         self._store = Store(arguments.cache_dir)
         self._parts = ModelCache(self._store.fingerprints)
         dtype = resolve_precision(arguments.dtype, arguments.device)
         self._source = ModelSpec(base=base, device=arguments.device, dtype=dtype)
+        self._concept = self._fitted(concept)
         self._base = Fingerprint.of(self._source, self._store.fingerprints).targets_digest
         self._judge = judge_weights(concept.judge, self._store.fingerprints)
 
@@ -132,13 +133,18 @@ class _Calibrator:
         """
         if not prompts:
             return ()
-        asked = replace(self._concept, prompts=tuple(prompts))
+        asked = self._fitted(replace(self._concept, prompts=tuple(prompts)))
         campaign = base_campaign(asked, self._base, self._judge)
         runner = Runner(self._store, self._parts, LocalBackend(), batch_size=self._arguments.batch_size)
         result = runner.run(campaign, self._located)
         if result.obstacle:
             raise AttackUnavailable(result.obstacle)
         return result.outcomes
+
+    def _fitted(self, concept: Concept) -> Concept:
+        """Return a concept as the family of the base has it."""
+        family = self._source.family
+        return concept if family is None else family.concept(concept)
 
     def _located(self) -> ModelSpec:
         """Place the base on its device, which is told once."""

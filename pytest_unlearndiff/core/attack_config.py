@@ -62,6 +62,7 @@ class AttackConfig:
         loss: one of ``loss_names()``; ignored by attacks that have no choice.
         word: the concept's word, for attacks that look for its direction.
         known: adversarial prompts to replay.
+        flow: whether the victim was trained by flow matching, so that some schedules are others.
 
     Raises:
         GateError: a setting is unknown or does not fit the attack; the message names it and its possible values.
@@ -74,6 +75,7 @@ class AttackConfig:
     loss: str = DEFAULT_LOSS
     word: str = ""
     known: KnownPrompts = NOTHING_KNOWN
+    flow: bool = False
 
     def __post_init__(self) -> None:
         """Refuse unknown settings and combinations that do not fit."""
@@ -111,7 +113,8 @@ class AttackConfig:
     @property
     def settings(self) -> Schedule | None:
         """Schedule of the attack; None for an attack that has none."""
-        return self.info.schedules.get(self.schedule)
+        schedules = {**self.info.schedules, **(self.info.flow_schedules if self.flow else {})}
+        return schedules.get(self.schedule)
 
     @property
     def _losses(self) -> tuple[str, ...]:

@@ -22,12 +22,14 @@ class Prompt:
         seed: generator seed of the image's initial latents.
         guidance: classifier-free guidance scale.
         case: the row's case number, for people.
+        own_guidance: whether the prompt set says the scale; else it is a default, which model families may replace.
     """
 
     text: str
     seed: int
     guidance: float
     case: int
+    own_guidance: bool = field(default=True, compare=False)
 
     @cached_property
     def digest(self) -> str:
@@ -122,6 +124,8 @@ class Concept:
         images: the user's target images: absolute paths by prompt digest, of the whole set; if empty, the un-erased
             model generates them.
         prompt_set: origin and facts of the prompts.
+        own_sampling: names of the settings in ``sampling`` that the concept itself says; the others are defaults, which
+            model families may replace.
     """
 
     name: str
@@ -131,6 +135,7 @@ class Concept:
     sampling: Sampling = field(default_factory=Sampling)
     images: Mapping[str, str] = field(default_factory=dict)
     prompt_set: PromptSetFacts = field(default_factory=PromptSetFacts, compare=False)
+    own_sampling: tuple[str, ...] = field(default=(), compare=False)
 
     def first(self, count: int | None) -> Concept:
         """Return the same concept with only its first ``count`` prompts; None for all.

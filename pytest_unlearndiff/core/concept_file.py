@@ -81,6 +81,7 @@ def read_concept(
         judge,
         slots=slots,
         sampling=sampling,
+        own_sampling=tuple(data.get("sampling") or ()),
         images=prompts.images,
         prompt_set=prompts.facts,
     )

@@ -103,6 +103,7 @@ class AttackInfo(Info):
 
     Attributes:
         schedules: by the names that ``schedule=`` selects; empty for an attack that has none.
+        flow_schedules: those that are others for models trained by flow matching, whose noise grows otherwise.
         losses: names that ``loss=`` selects, the default first; empty for an attack that minimises none by choice.
         effort: how much work it does on a prompt that resists.
         needs_targets: whether it needs target images, which the un-erased model draws or the concept names.
@@ -114,6 +115,7 @@ class AttackInfo(Info):
     """
 
     schedules: Mapping[str, Schedule] = field(default_factory=dict)
+    flow_schedules: Mapping[str, Schedule] = field(default_factory=dict)
     losses: tuple[str, ...] = ()
     effort: Effort = Effort.OPEN
     needs_targets: bool = False

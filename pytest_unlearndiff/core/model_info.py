@@ -138,6 +138,8 @@ class FamilyInfo(Info):
         bases: published pipelines, by which a checkpoint's base is guessed; of several that suit, the first.
         own_name: pattern found only in names of this family's tensors, where shapes alone would mislead.
         defaults: sampling, the first whose ``network_config`` a network has.
+        flow: whether its networks are trained by flow matching, instead of on DDPM's noise schedule.
+        refused_defenses: why these cannot act on its images, by the defense's name.
     """
 
     title: str = ""
@@ -151,6 +153,8 @@ class FamilyInfo(Info):
     bases: tuple[KnownBase, ...] = ()
     own_name: str | None = None
     defaults: tuple[FamilyDefaults, ...] = (FamilyDefaults(),)
+    flow: bool = False
+    refused_defenses: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuse a pipeline that is no import string, and a network that is no component."""
@@ -164,6 +168,15 @@ class FamilyInfo(Info):
     def pipeline_classes(self) -> tuple[str, ...]:
         """Names of all pipeline classes that belong to the family."""
         return (self.pipeline.rpartition(":")[2], *self.other_pipelines)
+
+    def defaults_of(self, network_config: Mapping[str, object]) -> FamilyDefaults:
+        """Return the defaults of a network with this configuration; the first ones where none fit."""
+        fitting = (
+            row
+            for row in self.defaults
+            if all(network_config.get(setting) == value for setting, value in row.network_config.items())
+        )
+        return next(fitting, self.defaults[0])
 
     noun: ClassVar[str] = "family"
 

@@ -143,6 +143,7 @@ class ResolvedColumns:
             text=text if template == "{}" else _PLACEHOLDER.sub(lambda _: text.strip(), template),
             seed=integer(row, self.seeds, 0, MOST_SEED, default=seed),
             guidance=float(_number(row, self.guidance, default=self.scale)[1]),
+            own_guidance=self.scale is not _GUIDANCE or any(map(row.cell, self.guidance)),
             case=integer(row, self.cases, -MOST_CASE, MOST_CASE, default=number),
         )
 

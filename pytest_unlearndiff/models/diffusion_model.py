@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from ..core.concept import Sampling
+from ..core.family_fit import ModelFamily
 from ..core.images import GenerationRequest
 from ..core.model_options import DefenseConfig
 from ..core.outcome import count_forwards
@@ -53,7 +54,9 @@ class DiffusionModel:
         safety_checker: bool = False,
         compiled: bool = False,
     ) -> None:
-        self._component = family_of(pipe).network
+        family = family_of(pipe)
+        ModelFamily(family, {}).check_defenses(each.name for each in defenses)
+        self._component = family.network
         self._pipe = copy.copy(pipe)
         if not safety_checker:
             self._pipe.safety_checker = None

@@ -24,7 +24,7 @@ from ..runs.model_spec import Fingerprint, ModelSpec
 from ..runs.positive_control import base_campaign
 from ..sources.resolve import judge_weights
 from .markers import ATTACK, RETENTION, GateRequest, Marker, marker_keywords, read_gate, request_of
-from .model_under_test import load_source
+from .model_under_test import fitted, load_source
 from .running import BUDGET_TOO_SHORT, BUDGET_USED, result_after_error, result_after_interrupt, run_campaign
 from .session import RECORDS, SessionState, state_of
 from .settings import command_line_options, without_secrets, write_option
@@ -41,10 +41,11 @@ _SUITE = Path(__file__).resolve().parent.parent / "suite.py"
 
 def campaign_of(request: GateRequest, source: ModelSpec, state: SessionState) -> Campaign:
     """Return the campaign that answers a gate on a concept that must be gone."""
-    concept = replace(request.concept, judge=on_base(request.concept.judge, source.base))
+    concept, attack = fitted(request, source)
+    concept = replace(concept, judge=on_base(concept.judge, source.base))
     judge = judge_weights(concept.judge, state.store.fingerprints)
     fingerprint = Fingerprint.of(source, state.store.fingerprints, concept.images)
-    return Campaign(concept, request.attack, fingerprint, judge, state.settings.seed)
+    return Campaign(concept, attack, fingerprint, judge, state.settings.seed)
 
 
 def campaigns_of_sides(

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from ..core.attack_config import AttackConfig
+from ..core.concept import Concept
 from ..core.device import resolve_precision
 from ..core.errors import ModelError, UnlearnDiffError
 from ..core.model_options import split_version
@@ -129,6 +130,19 @@ def _with_pipeline(source: ModelSpec, made: Any, maker: str, name: str, settings
     )
 
 
+def fitted(request: GateRequest, source: ModelSpec) -> tuple[Concept, AttackConfig]:
+    """Return a gate's concept and attack as the family of its victim has them.
+
+    Raises:
+        UnlearnDiffError: they, or the session's defenses, do not go with the family.
+    """
+    family = source.family
+    if family is None:
+        return request.concept, request.attack
+    family.check_defenses(defense.name for defense in source.defenses)
+    return family.concept(request.concept), family.attack(request.attack)
+
+
 def _problems_of_files(request: GateRequest, item: pytest.Item, state: SessionState) -> Iterator[str]:
     """Yield why a collected gate cannot be run on its model; nothing where only loading it can tell."""
     if request.model is None and is_overridden(item.session, item):
@@ -140,6 +154,10 @@ def _problems_of_files(request: GateRequest, item: pytest.Item, state: SessionSt
     if base is not None and base.is_dir() and not (base / INDEX).is_file():
         yield f"the base {base} is no pipeline folder: it has no {INDEX}"
     yield from _no_room(request.attack, model, base)
+    try:
+        fitted(request, gate_source(request, state.settings))
+    except UnlearnDiffError as error:
+        yield str(error)
 
 
 def _no_model(model: Path) -> Iterator[str]:

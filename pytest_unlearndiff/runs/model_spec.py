@@ -9,12 +9,14 @@ from typing import Any
 
 from ..core.device import AUTO, WEIGHTS, foreseen, resolve_precision
 from ..core.errors import join_reasons
+from ..core.family_fit import ModelFamily
 from ..core.model_options import DefenseConfig, describe_defenses
 from ..core.registry import code_versions
 from ..models.families import family_named, family_of_class
 from ..sources.download import source_url
 from ..sources.model_header import INDEX, inspect_model, possible_formats
 from ..store.key import Fingerprints, digest
+from .model_family import family_of_folders, family_of_object
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,11 @@ class ModelSpec:
     def on(self, device: str) -> ModelSpec:
         """Return the same on another device, in that device's arithmetic."""
         return replace(self, device=device, dtype=resolve_precision(self.dtype, device))
+
+    @property
+    def family(self) -> ModelFamily | None:
+        """Family of the victim; None where only loading it can tell."""
+        return family_of_object(self.pipe) if self.pipe is not None else family_of_folders(self.model, self.base)
 
     @property
     def inference_edits(self) -> str:

@@ -20,6 +20,7 @@ from pytest_unlearndiff.attacks.token_swaps import TokenSwapAttack
 from pytest_unlearndiff.core.attack_config import AttackConfig
 from pytest_unlearndiff.core.concept import Prompt, Sampling
 from pytest_unlearndiff.core.images import GenerationRequest
+from pytest_unlearndiff.core.outcome import computed_forwards
 from pytest_unlearndiff.models.device import BATCH
 from pytest_unlearndiff.models.diffusion_model import DiffusionModel
 from pytest_unlearndiff.models.families import components_of, family_named, family_of
@@ -197,6 +198,13 @@ def test_three_rounds_of_token_swaps_lower_the_error(pipe: Any) -> None:
         means.append(float(denoising_losses(search._queries(state, state.choice, range(2)), model).mean()))
         search.advance([state])
     assert min(means[1:]) < means[0]
+
+
+def test_forward_passes_of_an_image_are_those_counted(pipe: Any) -> None:
+    model = DiffusionModel(pipe, OWN)
+    before = computed_forwards()
+    model.generate([GenerationRequest("a church", 1, 5.0)])
+    assert computed_forwards() - before == BATCH * model.forwards_per_image
 
 
 def test_latents_and_images_have_the_shapes_that_it_says(pipe: Any) -> None:

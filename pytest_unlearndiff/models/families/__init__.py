@@ -48,6 +48,7 @@ def _latent_states(width: int) -> tuple[ShapeRule, ...]:
     return (ShapeRule(_JOINT_ATTENTION, width, "latent states"), ShapeRule(_CONTEXT, width, "latent states", 0))
 
 
+_UNET_DEFENSES = {"safe-latent-diffusion": "it is defined for UNets with classifier-free guidance"}
 _UNET = {
     "addition_embed_type": None,
     "time_cond_proj_dim": None,
@@ -156,6 +157,8 @@ ROWS = (
             ),
         ),
         defaults=(FamilyDefaults(Sampling(28, "own"), 7.0),),
+        flow=True,
+        refused_defenses=_UNET_DEFENSES,
     ),
     FamilyInfo(
         "flux",
@@ -201,6 +204,11 @@ ROWS = (
             # FLUX.1 schnell, which was distilled to few steps without guidance.
             FamilyDefaults(Sampling(4, "own"), 0.0, {"guidance_embeds": False}),
         ),
+        flow=True,
+        refused_defenses={
+            **_UNET_DEFENSES,
+            "negative-prompt": "it is guided without a second pass, which a negative prompt would act in",
+        },
     ),
 )
 

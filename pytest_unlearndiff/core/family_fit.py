@@ -1,0 +1,75 @@
+"""Settings of a gate that depend on the family of the model under test."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from .attack_config import AttackConfig
+from .concept import Concept, Sampling
+from .errors import ConceptError, ModelError
+from .model_info import FamilyDefaults, FamilyInfo
+
+
+@dataclass(frozen=True)
+class ModelFamily:
+    """A model's family, and what of its network decides defaults.
+
+    Attributes:
+        info: the family's row.
+        network_config: configuration of the network that predicts noise.
+    """
+
+    info: FamilyInfo
+    network_config: Mapping[str, object]
+
+    @property
+    def defaults(self) -> FamilyDefaults:
+        """Defaults of such a network."""
+        return self.info.defaults_of(self.network_config)
+
+    def concept(self, concept: Concept) -> Concept:
+        """Return a concept with the family's sampling and guidance where it does not name its own.
+
+        Raises:
+            ConceptError: it names a scheduler that the family does not have.
+        """
+        defaults = self.defaults
+        if defaults == FamilyDefaults():
+            return concept
+        sampling = self._sampling(concept)
+        if defaults.guidance is None:
+            return replace(concept, sampling=sampling)
+        prompts, images = [], {}
+        for prompt in concept.prompts:
+            changed = prompt if prompt.own_guidance else replace(prompt, guidance=defaults.guidance)
+            prompts.append(changed)
+            if prompt.digest in concept.images:
+                images[changed.digest] = concept.images[prompt.digest]
+        return replace(concept, sampling=sampling, prompts=tuple(prompts), images={**concept.images, **images})
+
+    def _sampling(self, concept: Concept) -> Sampling:
+        given, default, own = concept.own_sampling, self.defaults.sampling, concept.sampling
+        wrong = [name for name in ("scheduler", "spacing") if name in given and getattr(own, name) != "own"]
+        if default.scheduler == "own" and wrong:
+            raise ConceptError(
+                f"concept {concept.name!r} says {wrong[0]}: {getattr(own, wrong[0])}, which {self.info.title} does not "
+                "have: leave it out, or say 'scheduler: own'"
+            )
+        scheduler = own.scheduler if "scheduler" in given else default.scheduler
+        spacing = own.spacing if scheduler == own.scheduler else ""
+        return Sampling(own.steps if "steps" in given else default.steps, scheduler, spacing)
+
+    def attack(self, attack: AttackConfig) -> AttackConfig:
+        """Return an attack with the schedule for this family."""
+        return replace(attack, flow=self.info.flow)
+
+    def check_defenses(self, names: Iterable[str]) -> None:
+        """Refuse defenses that cannot act on the family's images.
+
+        Raises:
+            ModelError: names the first, and says why.
+        """
+        for name in names:
+            if (reason := self.info.refused_defenses.get(name)) is not None:
+                raise ModelError(f"the defense {name} cannot act on images of {self.info.title}: {reason}")
