@@ -1,4 +1,4 @@
-"""The shell of examples/ci's pull-request lane, run as GitHub would run it, with a full store and with none."""
+"""The pull-request lane of examples/release_gate, run as GitHub would run it, with a full store and with none."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ import pytest
 import yaml
 from worlds import World, section
 
-WORKFLOW = Path(__file__).resolve().parents[2] / "examples" / "ci" / "github-actions.yml"
+PROJECT = Path(__file__).resolve().parents[2] / "examples" / "release_gate"
+WORKFLOW = PROJECT / ".github" / "workflows" / "unlearning-gates.yml"
+MODEL = ("--unlearndiff-model=models/release.safetensors", "--unlearndiff-base=models/base")
 
 # Stands for python: it makes an environment of itself, notes what it should install, and else is the test's own.
 PYTHON = f"""#!/usr/bin/env bash
@@ -43,8 +45,7 @@ def repository(world: World) -> World:
     filled = world.bare(
         "gates",
         f"--unlearndiff-cache-dir=file://{world.path / 'store'}",
-        "--unlearndiff-model=models/release.safetensors",
-        "--unlearndiff-base=models/base",
+        *MODEL,
     )
     assert "10 attacked" in "".join(section(filled))
     shutil.rmtree(world.path / ".unlearndiff")
@@ -59,7 +60,7 @@ def pull_request(world: World, store: str) -> subprocess.CompletedProcess[str]:
     workflow = yaml.safe_load(WORKFLOW.read_text(encoding="utf-8"))
     [script] = [step["run"] for step in workflow["jobs"]["pull-request"]["steps"] if "run" in step]
     options = workflow["env"]["PYTEST_ADDOPTS"].replace("${{ vars.UNLEARNDIFF_STORE }}", f"file://{world.path / store}")
-    variables = {"PYTEST_ADDOPTS": options}
+    variables = {"PYTEST_ADDOPTS": " ".join([options, *MODEL])}
     found = os.pathsep.join([str(world.path / "bin"), os.environ["PATH"]])
     summary = {"GITHUB_ACTIONS": "true", "GITHUB_STEP_SUMMARY": str(world.path / "summary.md")}
     return subprocess.run(
@@ -77,7 +78,7 @@ def test_a_pull_request_reads_what_the_night_has_attacked(repository: World) -> 
     assert "all 10 from the store" in ran.stdout
     assert "PASS" in (repository.path / "summary.md").read_text()
     [installed] = (repository.path / "installed").read_text().splitlines()
-    assert installed == "install pytest-unlearndiff[remote] s3fs"
+    assert installed == "install --group read"
 
 
 def test_a_pull_request_whose_model_was_never_attacked_fails(repository: World) -> None:
