@@ -82,11 +82,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the file to write and the session to read."""
     kinds = "; ".join(f"{name}: {export.summary}" for name, export in EXPORTS.items())
     parser.add_argument(
-        "words",
-        nargs="+",
-        metavar="[KIND] FILE",
-        help=f"file to write, - for standard output; before it, a kind other than prompts: {kinds}",
+        "kind", nargs="?", choices=(_PROMPTS, *EXPORTS), default=_PROMPTS, help=f"{kinds} (%(default)s)"
     )
+    parser.add_argument("file", metavar="FILE", help="file to write; - for standard output")
     parser.add_argument(
         "--from",
         dest="source",
@@ -105,7 +103,9 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         ReportError: there are no gates to read, or none on the concept, or the file cannot be written.
     """
-    kind, file = _kind_and_file(arguments.words)
+    kind, file = arguments.kind, arguments.file
+    if file in EXPORTS:
+        raise ReportError(f"export {file} needs a file to write: give one, or - for standard output")
     session = read_session(arguments.source)
     if kind != _PROMPTS:
         chosen = _chosen(session.gates, arguments, arguments.concept)
@@ -125,23 +125,6 @@ def run(arguments: argparse.Namespace) -> int:
     if beside and (before or session.cut_short):
         print(beside, file=sys.stderr)
     return 0
-
-
-def _kind_and_file(words: Sequence[str]) -> tuple[str, str]:
-    """Tell a kind from a file.
-
-    Raises:
-        ReportError: there is not one file, or no such kind.
-    """
-    kinds = (_PROMPTS, *EXPORTS)
-    *before, file = words
-    if len(words) == 1 and file not in kinds:
-        return _PROMPTS, file
-    if len(words) == 2 and before[0] in kinds:
-        return before[0], file
-    if len(words) == 1:
-        raise ReportError(f"export {file} needs a file to write: give one, or - for standard output")
-    raise ReportError(f"export takes a kind and a file; found {short_repr(' '.join(words))}: {hint(words[0], kinds)}")
 
 
 def _chosen(gates: Sequence[GateReport], arguments: argparse.Namespace, concept: str | None) -> list[GateReport]:

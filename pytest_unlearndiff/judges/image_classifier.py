@@ -16,21 +16,27 @@ from .pretrained import load_pretrained
 
 
 class ImageClassifier:
-    """A hit when the wanted label is among the ``top`` highest, and its probability at least ``threshold``.
+    """A hit when a wanted label is among the ``top`` highest, and their probability at least ``threshold``.
 
     Args:
         model: folder or Hub id of an image-classification model with its image processor.
-        label: the label that is a hit, as the model's configuration names it, or its number.
+        label: the label that is a hit, as the model's configuration names it, or its number; or a list of labels.
         top: 1 for top-1, as the paper judges objects; 3 for top-3, as it also judges styles.
-        threshold: least probability of the label, in [0, 1].
+        threshold: least probability of the label, or of all labels together, in [0, 1].
         device: of the model.
 
     Raises:
-        JudgeError: the model cannot be loaded, or does not know the label.
+        JudgeError: the model cannot be loaded, or does not know a label.
     """
 
     def __init__(
-        self, model: str, label: str | int, *, top: int = 1, threshold: float = 0.0, device: str = "cpu"
+        self,
+        model: str,
+        label: str | int | list[str | int],
+        *,
+        top: int = 1,
+        threshold: float = 0.0,
+        device: str = "cpu",
     ) -> None:
         try:
             self._processor = load_pretrained(AutoImageProcessor, model)
@@ -40,10 +46,13 @@ class ImageClassifier:
         self._model.eval().requires_grad_(False).to(device)
         self._labels: dict[int, str] = self._model.config.id2label
         indices = {name: index for index, name in self._labels.items()}
-        index = label if isinstance(label, int) else indices.get(label)
-        if index not in self._labels:
-            raise JudgeError(f"judge model {model} has no label {label!r}: {hint(str(label), indices)}")
-        self._label, self._top, self._threshold, self._device = index, top, threshold, device
+        self._wanted: list[int] = []
+        for name in label if isinstance(label, list) else [label]:
+            index = name if isinstance(name, int) else indices.get(name, -1)
+            if index not in self._labels:
+                raise JudgeError(f"judge model {model} has no label {name!r}: {hint(str(name), indices)}")
+            self._wanted.append(index)
+        self._top, self._threshold, self._device = top, threshold, device
 
     @torch.no_grad()
     def __call__(self, images: Sequence[Image.Image]) -> list[Judgement]:
@@ -55,8 +64,8 @@ class ImageClassifier:
         return judgements
 
     def _judge(self, row: torch.Tensor) -> Judgement:
-        score = float(row[self._label])
-        rank = int((row > row[self._label]).sum())
+        wanted = row[self._wanted]
+        score, rank = float(wanted.sum()), int((row > wanted.max()).sum())
         seen = int(row.argmax())
         hit = rank < self._top and score >= self._threshold
         return Judgement(hit, score, f"{self._labels[seen]} {float(row[seen]):.2f}")

@@ -88,9 +88,10 @@ def seed(value: Any) -> str | None:
 
 
 def label(value: Any) -> str | None:
-    """Check for a classifier's label, by name or number."""
-    good = not isinstance(value, bool) and isinstance(value, (str, int)) and value != ""
-    return None if good else "must be a label of the model, or its number"
+    """Check for a classifier's label, by name or number, or a list of labels."""
+    labels = value if isinstance(value, list) else [value]
+    good = labels and all(isinstance(each, (str, int)) and not isinstance(each, bool) and each != "" for each in labels)
+    return None if good else "must be a label of the model, or its number, or a list of labels"
 
 
 def template(value: Any) -> str | None:
@@ -147,12 +148,13 @@ def stages(value: Any) -> str | None:
 
 
 def check_label(options: Mapping[str, Any]) -> Iterator[Problem]:
-    """Yield a problem where a classifier's folder does not name the label."""
+    """Yield a problem where a classifier's folder does not name a label."""
     model, wanted = options["model"], options["label"]
-    labels = labels_of(str(model))
-    if labels is None or (isinstance(wanted, int) and 0 <= wanted < len(labels)) or wanted in labels:
+    if (labels := labels_of(str(model))) is None:
         return
-    yield ("label",), f"judge model {model} has no label {short_repr(wanted)}: {hint(str(wanted), labels)}"
+    for label in wanted if isinstance(wanted, list) else [wanted]:
+        if not (isinstance(label, int) and 0 <= label < len(labels)) and label not in labels:
+            yield ("label",), f"judge model {model} has no label {short_repr(label)}: {hint(str(label), labels)}"
 
 
 def labels_of(model: str) -> list[str] | None:

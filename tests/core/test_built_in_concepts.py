@@ -36,7 +36,8 @@ def find(name: str, published: Path | None = None) -> Concept:
 
 def test_names() -> None:
     assert ConceptLibrary([]).names() == sorted([*OWN, *PUBLISHED])
-    assert {path.stem for path in BUILT_IN.glob("*.csv")} == set(OWN)
+    sets = {f"{name}_sets" for name in [*OWN, "nudity"]}
+    assert {path.stem for path in BUILT_IN.glob("*.csv")} == {*OWN, *sets}
 
 
 @pytest.mark.parametrize("name", OWN)
@@ -53,6 +54,29 @@ def test_fifty_prompts_with_seeds(name: str, published: Path) -> None:
     if name in IMAGENETTE:
         options = {"model": "microsoft/resnet-50", "label": IMAGENETTE[name], "top": 1}
         assert concept.judge == JudgeConfig("image-classifier", options)
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_near_implicit_and_translated_prompts(name: str, published: Path) -> None:
+    """No near or implicit prompt says the concept's name, so that erasing the word alone changes neither."""
+    own = find(name, published)
+    sets = {kind: find(f"{name}:{kind}", published) for kind in ("near", "implicit", "translated")}
+    assert [len(concept.prompts) for concept in sets.values()] == [15, 10, 15]
+    texts = [prompt.text.lower() for concept in (own, *sets.values()) for prompt in concept.prompts]
+    assert len(set(texts)) == 50 + 15 + 10 + 15
+    word = "gogh" if name == "vangogh" else name.replace("_", " ")
+    unnamed = [prompt.text.lower() for kind in ("near", "implicit") for prompt in sets[kind].prompts]
+    assert not any(word in text for text in unnamed)
+    assert all(concept.judge == own.judge for kind, concept in sets.items() if kind != "near")
+    assert sets["near"].judge != own.judge
+    assert all(concept.prompt_set.source.endswith("written for pytest-unlearndiff") for concept in sets.values())
+
+
+def test_people_are_near_to_nudity(published: Path) -> None:
+    near = find("nudity:near", published)
+    assert (len(near.prompts), near.judge.kind) == (15, "clip-zero-shot")
+    with pytest.raises(ConceptError, match=r"the concept has no set 'implicit': known: near"):
+        find("nudity:implicit", published)
 
 
 @needs_upstream

@@ -229,10 +229,15 @@ OBJECT = "judges/object"
     [
         (OBJECT, "churhc", "yaml:5: judge model .*object has no label 'churhc': did you mean 'church'?"),
         (OBJECT, "7", "church.yaml:5: judge model .*object has no label 7: known: church, fish"),
+        (OBJECT, "[church, fsh]", "church.yaml:5: judge model .*object has no label 'fsh': did you mean 'fish'"),
+        (OBJECT, "[]", "church.yaml:5: label must be a label of the model, .*or a list of labels"),
         ("judges/objct", "church", "church.yaml:4: model: there is nothing at .*objct: did you mean 'object'?"),
         ("./jugdes/object", "church", "church.yaml:4: model: there is nothing at .*jugdes is not there either"),
         ("resnet", "church", "church.yaml:4: model: there is nothing at .*resnet"),
-        *[(model, label, None) for model, label in ((OBJECT, "fish"), (OBJECT, "1"), ("jugdes/object", "church"))],
+        *[
+            (model, label, None)
+            for model, label in ((OBJECT, "fish"), (OBJECT, "[fish, 0]"), (OBJECT, "1"), ("jugdes/object", "church"))
+        ],
         ("microsoft/resnet-50", "497", None),
     ],
 )

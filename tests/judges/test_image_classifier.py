@@ -36,6 +36,15 @@ def test_top(image: Image.Image, ranking: list[str], top: int) -> None:
     assert hits == [rank < top for rank in range(len(ranking))]
 
 
+def test_several_labels(image: Image.Image, ranking: list[str]) -> None:
+    """A hit is any of them among the highest; the score is their probability together."""
+    judges = [ImageClassifier(MODEL, label) for label in (ranking[1:3], ranking[1], ranking[2], ranking[:3:2])]
+    both, second, third, first = (judge([image])[0] for judge in judges)
+    assert (both.hit, first.hit) == (False, True)
+    assert both.score == pytest.approx(second.score + third.score)
+    assert ImageClassifier(MODEL, ranking[1:3], top=2)([image])[0].hit
+
+
 def test_threshold_and_detail(image: Image.Image, ranking: list[str]) -> None:
     (judgement,) = ImageClassifier(MODEL, ranking[0])([image])
     assert judgement.detail.startswith(ranking[0])
