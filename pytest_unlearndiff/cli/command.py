@@ -13,7 +13,7 @@ from ..core.concept_file import ConceptLibrary
 from ..core.errors import ModelError
 from ..core.prompt_sets import locate_prompt_set
 from ..sources.download import PromptSetCache
-from ..sources.resolve import resolve_model_path
+from ..sources.resolve import resolve_model_path, resolve_models
 
 BASE_HELP = "the un-erased pipeline: a folder, a URL, or a Hub id that is on this machine"
 
@@ -118,15 +118,28 @@ def check_device(name: str) -> None:
         raise ModelError(f"--device={name}: {reason}")
 
 
-def model_path(text: str, *, allow_import_string: bool = False) -> Path:
-    """Resolve a model before torch is imported, which takes seconds.
+_MODEL_HINT = "Give a pipeline folder, a component folder, a checkpoint file, a URL or a downloaded Hub id"
+
+
+def model_paths(text: str) -> tuple[Path, ...]:
+    """Resolve a model and its adapters, or ``package.module:callable``, before torch is imported, which takes seconds.
 
     Args:
-        text: a path, a URL, or the id of a Hub repository that is on this machine.
-        allow_import_string: whether it may also be ``package.module:callable``.
+        text: as ``resolve_models``'s.
 
     Raises:
         ModelError: there is nothing.
     """
-    remedy = "Give a pipeline folder, a component folder, a checkpoint file, a URL or a downloaded Hub id"
-    return resolve_model_path(text, Path(), remedy, allow_import_string=allow_import_string, on_download=print)
+    return resolve_models(text, Path(), _MODEL_HINT, on_download=print)
+
+
+def model_path(text: str) -> Path:
+    """Resolve a model before torch is imported, which takes seconds.
+
+    Args:
+        text: a path, a URL, or the id of a Hub repository that is on this machine.
+
+    Raises:
+        ModelError: there is nothing.
+    """
+    return resolve_model_path(text, Path(), _MODEL_HINT, on_download=print)

@@ -15,7 +15,7 @@ from ..runs.model_spec import Fingerprint, ModelSpec
 from ..sources.base_guess import guess_base
 from ..sources.resolve import call_factory, is_import_string
 from ..store.key import Fingerprints
-from .command import BASE_HELP, Command, model_path
+from .command import BASE_HELP, Command, model_path, model_paths
 
 if TYPE_CHECKING:
     from ..models.checkpoint import Checkpoint
@@ -27,7 +27,8 @@ SUMMARY = "say what a model is, which tensors it changes against its base, and w
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the model, its base, and tolerated defects."""
     parser.add_argument(
-        "path", help="pipeline folder, component folder, checkpoint file, URL, Hub id, or pkg.mod:callable"
+        "path",
+        help="pipeline folder, component folder, checkpoint file, URL, Hub id, several (A,B), or pkg.mod:callable",
     )
     parser.add_argument("--base", help=BASE_HELP)
     parser.add_argument("--partial", action="store_true", help="accept tensors that are missing without a pattern")
@@ -42,15 +43,15 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         ModelError: it cannot be attacked.
     """
-    path, base = model_path(arguments.path, allow_import_string=True), arguments.base and model_path(arguments.base)
+    paths, base = model_paths(arguments.path), arguments.base and model_path(arguments.base)
     from ..models.libraries import silence_libraries
 
     try:
         with silence_libraries():
-            if is_import_string(path):
-                _inspect_object(str(path), base)
+            if is_import_string(paths[0]):
+                _inspect_object(str(paths[0]), base)
             else:
-                _inspect(path, base, partial=arguments.partial, trust_pickle=arguments.trust_pickle)
+                _inspect(paths, base, partial=arguments.partial, trust_pickle=arguments.trust_pickle)
     except ModelError as error:
         raise ModelError(_with_own_options(str(error))) from None
     return 0
@@ -61,18 +62,19 @@ def _with_own_options(text: str) -> str:
     return re.sub(r"--unlearndiff-(base|partial|trust-pickle)\b", r"--\1", text)
 
 
-def _inspect(path: Path, base: Path | None, *, partial: bool, trust_pickle: bool) -> None:
+def _inspect(paths: tuple[Path, ...], base: Path | None, *, partial: bool, trust_pickle: bool) -> None:
     from ..models.checkpoint import read_checkpoint
-    from ..models.loading import load_victim
+    from ..models.loading import add_adapters, load_victim
     from ..models.pipeline_folders import load_pipeline
 
-    checkpoint = read_checkpoint(path, trust_pickle=trust_pickle)
-    _print("model", str(path))
-    _print("format", checkpoint.format + (f", {checkpoint.pipeline}" if checkpoint.pipeline else ""))
-    for name, value in sorted(checkpoint.metadata.items()):
-        if (name, value) != ("format", "pt"):
-            _print("it says", f"{name} = {value}")
-    family = guess_base(path)
+    checkpoints = [read_checkpoint(path, trust_pickle=trust_pickle) for path in paths]
+    for checkpoint in checkpoints:
+        _print("model", str(checkpoint.path))
+        _print("format", checkpoint.format + (f", {checkpoint.pipeline}" if checkpoint.pipeline else ""))
+        for name, value in sorted(checkpoint.metadata.items()):
+            if (name, value) != ("format", "pt"):
+                _print("it says", f"{name} = {value}")
+    family = next(filter(None, map(guess_base, paths)), None)
     if family is not None:
         _print("family", str(family))
     if base is None and family is not None and (base := family.folder()) is not None:
@@ -80,7 +82,9 @@ def _inspect(path: Path, base: Path | None, *, partial: bool, trust_pickle: bool
     else:
         _print("base", str(base) if base is not None else "not given (--base)")
     pipe = load_pipeline(base) if base is not None else None
-    _account(checkpoint, load_victim(checkpoint, pipe, partial=partial, defended=_guides(checkpoint)))
+    first, *adapters = checkpoints
+    loaded = load_victim(first, pipe, partial=partial, defended=_guides(first))
+    _account(first, add_adapters(loaded, first, adapters, partial=partial))
 
 
 def _inspect_object(import_string: str, base: Path | None) -> None:

@@ -108,6 +108,37 @@ def apply(checkpoint: Checkpoint, base: Any, *, partial: bool = False) -> Loaded
     return Loaded(freeze(pipe), checkpoint.format, changes, checkpoint.metadata, checkpoint.notes)
 
 
+def add_adapters(loaded: Loaded, first: Checkpoint, adapters: Sequence[Checkpoint], *, partial: bool = False) -> Loaded:
+    """Put further checkpoints into a victim, in their order; each is accounted for under its file's name.
+
+    Args:
+        loaded: the victim so far.
+        first: the checkpoint that it was loaded from.
+        adapters: the others.
+        partial: whether tensors may be missing without a pattern.
+
+    Raises:
+        ModelError: see ``apply``; an adapter has to change something of what it is put into.
+    """
+    if not adapters:
+        return loaded
+    steps = [loaded]
+    for adapter in adapters:
+        if adapter.pipeline:
+            raise ModelError(
+                f"{adapter.path} is a whole pipeline, which takes nothing of what stands before it: name it first"
+            )
+        steps.append(apply(adapter, steps[-1].pipe, partial=partial))
+    named = list(zip([checkpoint.path.name for checkpoint in (first, *adapters)], steps, strict=True))
+    return Loaded(
+        steps[-1].pipe,
+        ", then ".join(step.format for step in steps),
+        tuple(replace(change, file=name) for name, step in named for change in step.changes),
+        {f"{name}: {key}": value for name, step in named for key, value in step.metadata.items()},
+        tuple(f"{name}: {note}" for name, step in named for note in step.notes),
+    )
+
+
 def _compare_folders(pipe: Any, base: Any, checkpoint: Checkpoint, defended: bool) -> tuple[WeightDiff, ...]:
     changes = []
     if components_of(pipe) != components_of(base):

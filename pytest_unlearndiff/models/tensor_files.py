@@ -106,6 +106,12 @@ def _unwrapped(data: Any, metadata: dict[str, str], notes: tuple[str, ...] = ())
         if beside := sorted(str(key) for key in data if key != wrappers[0]):
             notes += (f"beside {wrappers[0]}, left out: {', '.join(printable(name, 100) for name in beside[:8])}",)
         data = data[wrappers[0]]
+    if _is_masks(data):
+        raise ModelError(
+            "holds a list of masks, as Minimalist Concept Erasure saves them (attn.pt, ff.pt, norm.pt): hooks of its "
+            "own apply them, and they say neither their layers nor their threshold; build the pipeline with these "
+            "hooks and give it as pkg.mod:callable"
+        )
     if not isinstance(data, Mapping):
         raise ModelError(f"holds {'no module' if data is None else f'a {type(data).__name__}'}, not a state dict")
     if not data:
@@ -115,6 +121,10 @@ def _unwrapped(data: Any, metadata: dict[str, str], notes: tuple[str, ...] = ())
     if (longest := max(map(len, data))) > LONGEST_NAME:
         raise ModelError(f"holds a name of {longest:,} characters; not a state dict of a known layout")
     return Contents(_bare(data), metadata, notes)
+
+
+def _is_masks(data: Any) -> bool:
+    return isinstance(data, list) and bool(data) and all(isinstance(d, torch.Tensor) and d.dim() == 1 for d in data)
 
 
 def _bare(tree: Mapping[str, Any]) -> dict[str, Any]:

@@ -32,6 +32,7 @@ class WeightDiff:
         relative: norm of the change over the norm of the base, over the given tensors; None where there is no such
             base, as for networks that are added.
         how: where tensors are not simply replaced, in words.
+        file: name of the checkpoint, where there are several.
     """
 
     component: str
@@ -40,14 +41,15 @@ class WeightDiff:
     changed: int
     relative: float | None
     how: str = ""
+    file: str = ""
 
     def __str__(self) -> str:
         """``unet: 80 of 80 given tensors changed (686 in all), by 3.1 %``."""
         much = f", by {100 * self.relative:.2g} %" if self.relative is not None else ""
         how = f", {self.how}" if self.how else ""
-        return (
-            f"{self.component}: {self.changed} of {self.given} given tensors changed ({self.total} in all){much}{how}"
-        )
+        file = f"{self.file}: " if self.file else ""
+        given = f"{self.changed} of {self.given} given tensors changed ({self.total} in all)"
+        return f"{file}{self.component}: {given}{much}{how}"
 
 
 def check_fit(component: str, known: Tensors, given: Tensors) -> None:

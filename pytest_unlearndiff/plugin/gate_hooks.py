@@ -64,7 +64,7 @@ def check_gates(report: pytest.CollectReport, config: pytest.Config) -> None:
 def load_pipeline(config: pytest.Config) -> Any:
     """Load the session's own pipeline, for the ``unlearned_pipe`` fixture."""
     state = state_of(config)
-    if state.settings.model is None:
+    if not state.settings.model:
         pytest.skip(NO_MODEL)
     return state.models.victim(state.acquire_device(session_source(state.settings), for_good=True)).pipe
 

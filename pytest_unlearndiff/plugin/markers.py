@@ -20,7 +20,7 @@ from ..core.known_prompts import NOTHING_KNOWN, KnownPrompts, read_known
 from ..core.rate import parse_limit
 from ..core.registry import registry
 from ..core.untrusted import hint, parse_path, short_repr
-from ..sources.resolve import resolve_model_path
+from ..sources.resolve import resolve_model_path, resolve_models
 from .option_parsers import KNOWN_PROMPTS, PATH_HINTS
 from .options import ATTACK_FIXTURE, ATTACK_MARK, RETENTION_FIXTURE, RETENTION_MARK
 from .settings import Settings
@@ -28,7 +28,7 @@ from .settings import Settings
 _SHARED: Mapping[str, str] = {
     "concept": "name of a concept; the only positional argument",
     "prompts": "only the first N prompts of the set; `known`: only those that a replaying attack knows",
-    "model": "model of this gate alone, relative to the test file",
+    "model": "model of this gate alone, or several adapters A,B, relative to the test file",
     "base": "its un-erased base",
     "gate": "`point` (default): the count of prompts must be within the limit, as papers report; otherwise the "
     "one-sided Clopper-Pearson bound must be (`upper` of an attack success rate, `lower` of a retention rate), which "
@@ -103,7 +103,7 @@ class GateRequest:
         gate: the limits.
         kept: whether the concept must be kept.
         exhaustive: whether prompts are attacked that can no longer change the verdict.
-        model: victim of this gate alone, instead of the session's.
+        model: victim of this gate alone, with its adapters, instead of the session's.
         base: its base.
     """
 
@@ -112,7 +112,7 @@ class GateRequest:
     gate: Gate
     kept: bool = False
     exhaustive: bool = False
-    model: Path | None = None
+    model: tuple[Path, ...] = ()
     base: Path | None = None
 
 
@@ -170,8 +170,8 @@ def read_gate(
     replayed = attack.get("known")
     concept = mistakes.collect(lambda: _concept(keywords, settings, library, folder, replayed))
     exhaustive = mistakes.collect(lambda: _exhaustive(keywords))
-    model = mistakes.collect(lambda: _path("model", keywords, folder))
-    base = mistakes.collect(lambda: _path("base", keywords, folder))
+    model = mistakes.collect(lambda: _paths("model", keywords, folder)) or ()
+    base = next(iter(mistakes.collect(lambda: _paths("base", keywords, folder)) or ()), None)
     if concept is not None and settings.case_numbers is None:  # a replay looks at some prompts again
         mistakes.collect(partial(gate.check_support, len(concept.prompts)))
     if concept is None or mistakes:
@@ -323,13 +323,15 @@ def _replays(name: str) -> bool:
     return info is not None and info.replays_known
 
 
-def _path(name: str, keywords: Mapping[str, Any], folder: Path) -> Path | None:
+def _paths(name: str, keywords: Mapping[str, Any], folder: Path) -> tuple[Path, ...]:
     path = keywords.get(name)
     if path is None:
-        return None
+        return ()
     if not isinstance(path, (str, os.PathLike)):
         raise GateError(f"{name}={short_repr(path)} must be a path")
     try:
-        return resolve_model_path(os.fsdecode(path), folder, PATH_HINTS[name], allow_import_string=name == "model")
+        if name == "model":
+            return resolve_models(os.fsdecode(path), folder, PATH_HINTS[name])
+        return (resolve_model_path(os.fsdecode(path), folder, PATH_HINTS[name]),)
     except ModelError as error:
         raise GateError(f"{name}: {error}") from None

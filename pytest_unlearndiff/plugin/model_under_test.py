@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -35,18 +35,19 @@ def session_source(settings: Settings) -> ModelSpec:
 
 def gate_source(request: GateRequest, settings: Settings) -> ModelSpec:
     """Return the victim a gate names, or else the session's, which is the one that the session's version is of."""
-    version = settings.model_version or "" if request.model is None else ""
+    version = "" if request.model else settings.model_version or ""
     return _source(request.model or settings.model, request.base or settings.base, settings, version)
 
 
-def _source(model: Path | None, base: Path | None, settings: Settings, version: str) -> ModelSpec:
+def _source(models: Sequence[Path], base: Path | None, settings: Settings, version: str) -> ModelSpec:
     """Return a victim; where no base is given, with the one its checkpoint is of, if that is on this machine."""
     assumed = ""
-    if base is None and model is not None and (family := guess_base(model)) is not None:
+    if base is None and (family := next(filter(None, map(guess_base, models)), None)) is not None:
         base, assumed = family.folder(), str(family)
     return ModelSpec(
-        model,
+        next(iter(models), None),
         base,
+        adapters=tuple(models[1:]),
         version=version,
         device=settings.device,
         dtype=resolve_precision(settings.dtype, settings.device),
@@ -73,11 +74,11 @@ def load_source(request: GateRequest, test: pytest.FixtureRequest, state: Sessio
         ModelError: what they made is no pipeline, or has two versions.
     """
     settings, node = state.settings, test.node
-    if request.model is None and is_overridden(test.session, node):
-        source = _source(None, request.base or settings.base, settings, settings.model_version or "")
+    if not request.model and is_overridden(test.session, node):
+        source = _source((), request.base or settings.base, settings, settings.model_version or "")
         name = _fixture_name(test.session, node)
         return _with_pipeline(source, test.getfixturevalue(_FIXTURE), f"the {_FIXTURE} fixture", name, settings)
-    if request.model is None and settings.model is None:
+    if not request.model and not settings.model:
         pytest.skip(NO_MODEL)
     source = gate_source(request, settings)
     if is_import_string(source.model):
@@ -145,15 +146,18 @@ def fitted(request: GateRequest, source: ModelSpec) -> tuple[Concept, AttackConf
 
 def _problems_of_files(request: GateRequest, item: pytest.Item, state: SessionState) -> Iterator[str]:
     """Yield why a collected gate cannot be run on its model; nothing where only loading it can tell."""
-    if request.model is None and is_overridden(item.session, item):
+    if not request.model and is_overridden(item.session, item):
         return
-    model, base = request.model or state.settings.model, request.base or state.settings.base
-    if model is None or is_import_string(model):
+    models, base = request.model or state.settings.model, request.base or state.settings.base
+    if not models or is_import_string(models[0]):
         return
-    yield from _no_model(model)
+    for model in models:
+        yield from _no_model(model)
+    for path in (path for path in models[1:] if (path / INDEX).is_file()):
+        yield f"the model {path} is a whole pipeline, which takes nothing of what stands before it: name it first"
     if base is not None and base.is_dir() and not (base / INDEX).is_file():
         yield f"the base {base} is no pipeline folder: it has no {INDEX}"
-    yield from _no_room(request.attack, model, base)
+    yield from _no_room(request.attack, models[0], base)
     try:
         fitted(request, gate_source(request, state.settings))
     except UnlearnDiffError as error:

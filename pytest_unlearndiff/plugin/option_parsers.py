@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from ..core.rate import parse_limit
 from ..core.registry import registry
 from ..core.untrusted import find_path, parse_path, printable, special_file
 from ..reports import parse_destinations
-from ..sources.resolve import resolve_model_path
+from ..sources.resolve import resolve_model_path, resolve_models, split_models
 
 KNOWN_PROMPTS = "known"
 """Value of ``prompts`` that selects the prompts of which an attack that replays them has adversarial ones."""
@@ -155,7 +155,8 @@ def parse_workers(text: str) -> str:
 
 
 MODEL_HINT = (
-    "Give a pipeline folder, a component folder, a checkpoint file, a URL, a downloaded Hub id or pkg.mod:callable"
+    "Give a pipeline folder, a component folder, a checkpoint file, a URL, a downloaded Hub id or pkg.mod:callable, "
+    "or several checkpoints, separated by commas"
 )
 BASE_HINT = "Give a pipeline folder, a URL, or the id of a Hub repository that is on this machine"
 PATH_HINTS = {"model": MODEL_HINT, "base": BASE_HINT}
@@ -183,6 +184,8 @@ class PathForm(Enum):
     PATH = "path"
     PATH_OR_NAME = "path or name"
     """A path, or a callable's name or a Hub id, which mean the same in any folder."""
+    MODELS = "models"
+    """The same, or several of them, separated by commas."""
     LIST = "list"
     """Paths, separated as in PATH."""
     AFTER_COLON = "after colon"
@@ -191,6 +194,9 @@ class PathForm(Enum):
         """Return the text with its relative paths as they are written in another folder."""
         if self is PathForm.NONE or raw.folder == folder or "://" in raw.text:
             return raw.text
+        if self is PathForm.MODELS:
+            names = split_models(raw.text, raw.folder)
+            return ",".join(PathForm.PATH_OR_NAME.relocate(replace(raw, text=name), folder) for name in names)
         if self is PathForm.PATH_OR_NAME and not is_there(raw.folder / expand_home(raw.text)):
             return raw.text
         name, colon, text = raw.text.partition(":") if self is PathForm.AFTER_COLON else ("", "", raw.text)
@@ -219,13 +225,13 @@ def is_there(path: Path) -> bool:
         return False
 
 
-def locate_model(raw: RawOption, say: Callable[[str], None]) -> Path:
-    """Find the model under test; copy it to this machine if it is at a URL.
+def locate_model(raw: RawOption, say: Callable[[str], None]) -> tuple[Path, ...]:
+    """Find the model under test, and adapters to put into it; copy them to this machine if they are at URLs.
 
     Raises:
         ModelError: there is none.
     """
-    return resolve_model_path(raw.text, raw.folder, MODEL_HINT, allow_import_string=True, on_download=say)
+    return resolve_models(raw.text, raw.folder, MODEL_HINT, on_download=say)
 
 
 def locate_base(raw: RawOption, say: Callable[[str], None]) -> Path:

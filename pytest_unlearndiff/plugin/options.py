@@ -40,7 +40,11 @@ class Option(NamedTuple):
 
 
 OPTIONS = (
-    Option("model", "Model under test: a pipeline folder, a component folder, a checkpoint file, or its URL", "PATH"),
+    Option(
+        "model",
+        "Model under test: a pipeline folder, a component folder, a checkpoint file, or its URL; several adapters: A,B",
+        "PATH",
+    ),
     Option(
         "model_version",
         "Version of the model under test, part of the key: for a pipeline with hooks or other code of your own",

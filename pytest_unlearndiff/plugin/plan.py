@@ -254,7 +254,7 @@ def _source(item: pytest.Item, request: GateRequest, state: SessionState) -> Mod
     """
     source = gate_source(request, state.settings)
     unsure = "" if source.version else _UNSURE
-    if request.model is None and is_overridden(item.session, item):
+    if not request.model and is_overridden(item.session, item):
         raise NotForeseen(f"its model is made by an unlearned_pipe fixture{unsure}")
     if is_import_string(source.model):
         raise NotForeseen(f"its model is made by {source.model}{unsure}")

@@ -67,7 +67,7 @@ def _path(
 class Settings:
     """Settings of a session. See OPTIONS for the meaning of each field."""
 
-    model: Path | None = _path(parsers.locate_model, None, PathForm.PATH_OR_NAME)
+    model: tuple[Path, ...] = _path(parsers.locate_model, (), PathForm.MODELS)
     model_version: str | None = _value(parsers.parse_version, None)
     base: Path | None = _path(parsers.locate_base, None, PathForm.PATH_OR_NAME)
     concepts: tuple[Path, ...] = _path(parsers.locate_concepts, (), PathForm.LIST)

@@ -70,7 +70,7 @@ class ModelCache:
         """Return the loaded victim, a ``Loaded``."""
         import_libraries()
         from ..models.checkpoint import read_checkpoint
-        from ..models.loading import Loaded, load_victim
+        from ..models.loading import Loaded, add_adapters, load_victim
 
         if is_import_string(source.model) and source.pipe is None:
             pipe, version = split_version(self.made(str(source.model)))
@@ -81,13 +81,13 @@ class ModelCache:
         if source.model is None:
             pipe = self._pipeline(base, source, checked=source.safety_checker)
             return Loaded(pipe, "the un-erased base itself")
-        path = source.model
+        paths = (source.model, *source.adapters)
 
         def load() -> Loaded:
-            checkpoint = read_checkpoint(path, trust_pickle=source.trust_pickle)
+            checkpoint, *adapters = (read_checkpoint(path, trust_pickle=source.trust_pickle) for path in paths)
             # A bare checkpoint is shipped inside its base, whose safety checker then is its own.
             checked = source.safety_checker and not checkpoint.pipeline
-            return load_victim(
+            loaded = load_victim(
                 checkpoint,
                 self._pipeline(base, source, checked=checked) if source.base is not None else None,
                 device=source.device,
@@ -97,9 +97,10 @@ class ModelCache:
                 safety_checker=source.safety_checker,
                 assumed=source.assumed,
             )
+            return add_adapters(loaded, checkpoint, adapters, partial=source.partial)
 
-        key = ("victim", path, source.base, source.device, source.dtype, source.safety_checker)
-        return self._loaded(key, (path, source.base), load)
+        key = ("victim", paths, source.base, source.device, source.dtype, source.safety_checker)
+        return self._loaded(key, (*paths, source.base), load)
 
     def _own(self, source: ModelSpec) -> Any:
         """Check a pipeline object against its base."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,7 @@ class ModelSpec:
         defenses: inference-time erasers.
         safety_checker: have images pass the pipeline's own safety checker before the judge sees them.
         assumed: reason for this base, if it was guessed.
+        adapters: further checkpoints, put into the victim in this order.
     """
 
     model: Path | None = None
@@ -53,11 +54,12 @@ class ModelSpec:
     defenses: tuple[DefenseConfig, ...] = ()
     safety_checker: bool = False
     assumed: str = ""
+    adapters: tuple[Path, ...] = ()
 
     @property
     def base_only(self) -> ModelSpec:
         """The un-erased base as a victim, without erasers."""
-        plain = replace(self, model=None, pipe=None, version="", version_of="", assumed="")
+        plain = replace(self, model=None, adapters=(), pipe=None, version="", version_of="", assumed="")
         return replace(plain, defenses=(), safety_checker=False)
 
     def on(self, device: str) -> ModelSpec:
@@ -87,7 +89,9 @@ class ModelSpec:
         """Name of the victim for people."""
         if self.pipe is not None:
             return f"the {type(self.pipe).__name__} of {self.model or 'unlearned_pipe'}"
-        return source_url(self.model) if self.model is not None else f"the base {self.base and source_url(self.base)}"
+        if self.model is None:
+            return f"the base {self.base and source_url(self.base)}"
+        return " with ".join(source_url(path) for path in (self.model, *self.adapters))
 
 
 @dataclass(frozen=True)
@@ -164,14 +168,21 @@ class Fingerprint:
             return cls(victim, target if base else "", behavior.reasons, source.version)
         if source.model is None:
             return cls(f"{target}{edits}", target)
-        model = fingerprints.of(source.model)
+        files = (source.model, *source.adapters)
+        model = "+".join(map(fingerprints.of, files))
         if (source.model / INDEX).is_file():
             # A whole pipeline takes nothing of a base. Its fingerprint differs from the base's even if it is a copy of
             # it, because only loading can find that out.
-            edits = f"{_of_folder(source.model)}{edits}"
+            edits = f"{_of_folder(source.model)}{_of_checkpoints(source.adapters)}{edits}"
             return cls(f"pipeline {model}:{WEIGHTS[source.dtype]}{edits}", target, version=source.version)
-        edits = f"{code_versions(*possible_formats(inspect_model(source.model)))}{edits}"
+        edits = f"{_of_checkpoints(files)}{edits}"
         return cls(f"{model}+{target}{edits}", target, version=source.version)
+
+
+def _of_checkpoints(files: Sequence[Path]) -> str:
+    """Return the versions of the code that reads checkpoints."""
+    formats = {row.name: row for path in files for row in possible_formats(inspect_model(path))}
+    return code_versions(*formats.values())
 
 
 def _of_folder(pipeline: Path | None) -> str:

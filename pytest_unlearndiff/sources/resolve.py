@@ -6,7 +6,7 @@ Import strings are ``package.module:callable``; content hashes of judges' files 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import reduce
 from importlib import import_module
 from importlib.util import find_spec
@@ -64,6 +64,46 @@ def resolve_model_path(
         return repository
     hint = hub_hint(text)
     raise ModelError(f"there is nothing at {path}{f'; {hint}' if hint else ''}. {remedy}")
+
+
+def resolve_models(
+    text: str, folder: Path, remedy: str, *, on_download: Callable[[str], None] | None = None
+) -> tuple[Path, ...]:
+    """Resolve a model, and the adapters that are put into it, in this order.
+
+    Args:
+        text: as ``resolve_model_path``'s, several separated by commas, or ``package.module:callable``.
+        folder: as ``resolve_model_path``'s.
+        remedy: as ``resolve_model_path``'s.
+        on_download: as ``resolve_model_path``'s.
+
+    Raises:
+        ModelError: as ``resolve_model_path``'s; or one of them is named twice.
+    """
+    names = split_models(text, folder)
+    alone = len(names) == 1
+    paths = tuple(
+        resolve_model_path(name, folder, remedy, allow_import_string=alone, on_download=on_download) for name in names
+    )
+    if twice := next((path for path in paths if paths.count(path) > 1), None):
+        raise ModelError(f"{twice} is named twice: each file is put into the model once")
+    return paths
+
+
+def split_models(text: str, folder: Path) -> list[str]:
+    """Split a list of models at its commas; one model whose own name has commas stays whole."""
+    parts = [part.strip() for part in text.split(",")]
+    return [text] if len(parts) == 1 or "" in parts or _is_one_model(text, parts, folder) else parts
+
+
+def _is_one_model(text: str, parts: Sequence[str], folder: Path) -> bool:
+    """Tell whether text with commas is one path that exists, or a URL with commas in it."""
+    try:
+        if "://" not in text:
+            return find_path(text, folder) is not None
+        return not all("://" in part or find_path(part, folder) is not None for part in parts)
+    except ValueError:
+        return True
 
 
 def hub_folder(text: str) -> Path | None:

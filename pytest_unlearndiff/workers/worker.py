@@ -59,7 +59,7 @@ class JobSpec:
             ModelError: a path leads nowhere here, or to other content.
         """
         source, concept, expected = self.source, self.campaign.concept, self.campaign.fingerprint
-        for path in (source.model, source.base, *weights_of(concept.judge), *concept.images.values()):
+        for path in (source.model, *source.adapters, source.base, *weights_of(concept.judge), *concept.images.values()):
             if path is not None and not os.path.lexists(path):
                 raise ModelError(
                     f"there is nothing at {path} on this machine: put it at a path that every machine shares, or into "

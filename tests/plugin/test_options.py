@@ -17,7 +17,8 @@ PATH: dict[str, Any] = {"two": "two", "three": "three"}
 FLAG: dict[str, Any] = {"no": False, "yes": True, "on": True}
 # A few texts of each option, and what each means. A new option fails the first test until it is listed here.
 SAMPLES: dict[str, dict[str, Any]] = {
-    **dict.fromkeys(("model", "base", "prompt_sets", "cache_dir"), PATH),
+    "model": {"two": ("two",), "two,three": ("two", "three"), "one.pt": ("one.pt",)},
+    **dict.fromkeys(("base", "prompt_sets", "cache_dir"), PATH),
     **dict.fromkeys(("compile", "partial", "trust_pickle", "safety_checker", "exhaustive", "plan", "require"), FLAG),
     "model_version": {"1": "1", "release 1.0": "release 1.0"},
     "concepts": {"two": ("two",), "two:three": ("two", "three"), "one.pt": ("one.pt",)},
@@ -97,7 +98,7 @@ def test_defaults(pytester: pytest.Pytester) -> None:
     config = pytester.parseconfig()
     assert command_line_options(config) == []
     default = Settings.from_config(config)
-    assert (default.model, default.base, default.concepts, default.prompts) == (None, None, (), None)
+    assert (default.model, default.base, default.concepts, default.prompts) == ((), None, (), None)
     assert (default.cache, default.cache_dir, default.require) == ("rw", pytester.path / ".unlearndiff", False)
 
 
@@ -164,18 +165,21 @@ def test_paths(folder: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None
             settings(folder, f"--unlearndiff-{name}=nowhere")
     (folder.path / "run-10:30").mkdir()
     for name in ("model", "base", "cache_dir"):
-        assert getattr(settings(folder, f"{NAMED[name].flag}=run-10:30"), name) == folder.path / "run-10:30"
+        value = getattr(settings(folder, f"{NAMED[name].flag}=run-10:30"), name)
+        assert value == ((folder.path / "run-10:30",) if name == "model" else folder.path / "run-10:30")
     several = settings(folder, f"--unlearndiff-concepts=two{os.pathsep}three")
     assert several.concepts == (folder.path / "two", folder.path / "three")
     monkeypatch.setenv("HOME", str(folder.path))
-    assert settings(folder, "--unlearndiff-model=~/two").model == folder.path / "two"
+    assert settings(folder, "--unlearndiff-model=~/two").model == (folder.path / "two",)
     ini(folder, "model", "two")
     below = folder.mkdir("below")
     monkeypatch.chdir(below)
     (below / "own").mkdir()
     config = f"--config-file={folder.path / 'tox.ini'}"
-    assert settings(folder, f"--rootdir={folder.path}", config).model == folder.path / "two"
-    assert settings(folder, config, "--unlearndiff-model=own").model == below / "own"
+    assert settings(folder, f"--rootdir={folder.path}", config).model == (folder.path / "two",)
+    (below / "two,three").mkdir()
+    assert settings(folder, "--unlearndiff-model=two,three").model == (below / "two,three",)
+    assert settings(folder, config, "--unlearndiff-model=own").model == (below / "own",)
 
 
 @pytest.mark.skipif(pytest.version_tuple < (9, 2), reason="one option of several types is new in pytest 9.2")

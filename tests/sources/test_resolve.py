@@ -15,7 +15,15 @@ from pytest_unlearndiff.models.loading import weights_digest
 from pytest_unlearndiff.plugin.settings import Settings
 from pytest_unlearndiff.runs.model_cache import ModelCache
 from pytest_unlearndiff.runs.model_spec import ModelSpec
-from pytest_unlearndiff.sources.resolve import MIRRORS, call_factory, hub_folder, hub_hint, is_import_string
+from pytest_unlearndiff.sources.resolve import (
+    MIRRORS,
+    call_factory,
+    hub_folder,
+    hub_hint,
+    is_import_string,
+    resolve_models,
+    split_models,
+)
 
 
 @pytest.fixture
@@ -65,7 +73,7 @@ def test_options_take_hub_ids(hub: Callable[[str], Path], pytester: pytest.Pytes
     snapshot = hub("owner/erased")
     arguments = ("--unlearndiff-model=owner/erased", "--unlearndiff-base=owner/erased")
     found = Settings.from_config(pytester.parseconfig(*arguments))
-    assert (found.model, found.base) == (snapshot, snapshot)
+    assert (found.model, found.base) == ((snapshot,), snapshot)
     with pytest.raises(pytest.UsageError, match="hf download owner/missing"):
         Settings.from_config(pytester.parseconfig("--unlearndiff-model=owner/missing"))
 
@@ -91,9 +99,10 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 def test_factory_makes_the_model(module: str, pytester: pytest.Pytester) -> None:
     spelt = f"{module}:pipeline"
     settings = Settings.from_config(pytester.parseconfig(f"--unlearndiff-model={spelt}"))
-    assert is_import_string(settings.model)
+    (model,) = settings.model
+    assert is_import_string(model)
     parts = ModelCache()
-    loaded = parts.victim(ModelSpec(settings.model))
+    loaded = parts.victim(ModelSpec(model))
     assert weights_digest(loaded.pipe) == weights_digest(tiny_pipeline(3))
     assert parts.made(spelt) is parts.made(spelt)
     with pytest.raises(ModelError, match="the pipeline is a int; only pipelines"):
@@ -114,3 +123,20 @@ def test_broken_factory(module: str, name: str, reason: str) -> None:
 def test_without_huggingface_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     assert hub_folder("owner/name") is None
+
+
+def test_models_are_separated_by_commas(tmp_path: Path) -> None:
+    for name in ("a", "b", "c,d"):
+        (tmp_path / name).touch()
+    assert resolve_models("a, b", tmp_path, "") == (tmp_path / "a", tmp_path / "b")
+    assert resolve_models("c,d", tmp_path, "") == (tmp_path / "c,d",)
+    assert resolve_models("pkg.mod:call", tmp_path, "") == (Path("pkg.mod:call"),)
+    for text, reason in {
+        "a,x": "there is nothing at .*x",
+        "a,b,a": "a is named twice",
+        "pkg.mod:call,a": "nothing at .*call",
+    }.items():
+        with pytest.raises(ModelError, match=reason):
+            resolve_models(text, tmp_path, "")
+    assert split_models("https://x/a?b=1,2", tmp_path) == ["https://x/a?b=1,2"]
+    assert split_models("https://x/a,s3://b/c", tmp_path) == ["https://x/a", "s3://b/c"]
