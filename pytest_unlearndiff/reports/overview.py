@@ -67,16 +67,18 @@ def session_facts(session: SessionReport) -> dict[str, str]:
     """Say when, by whom and with what the session ran, as far as it is known."""
     run = session.run
     versions = format_value(run.get("versions", {}))
-    machine = ", ".join(filter(None, (run.get("machine", ""), f"Python {run['python']}" if "python" in run else "")))
+    machine = [str(run["machine"])] if "machine" in run else []
+    machine += [f"Python {run['python']}"] if "python" in run else []
+    arguments = run.get("arguments")
     facts = {
         "date": str(run.get("created", "")).replace("T", " ").replace("+00:00", " UTC"),
         "run by": run.get("user", ""),
         "commit": run.get("commit", ""),
         "log": run.get("log", ""),
         "device": ", ".join(session.devices),
-        "machine": machine,
+        "machine": ", ".join(machine),
         "versions": versions,
-        "command": shlex.join(["pytest", *map(str, run["arguments"])]) if "arguments" in run else "",
+        "command": shlex.join(["pytest", *map(str, arguments)]) if isinstance(arguments, list) else "",
         "content": content_digest(session),
     }
     return {name: str(value) for name, value in facts.items() if value}

@@ -104,6 +104,11 @@ def test_text(report: SessionReport, phrases: tuple[str, ...]) -> None:
     assert [phrase for phrase in phrases if phrase not in words(report)] == []
 
 
+def test_a_session_that_somebody_altered_is_shown() -> None:
+    odd: dict[str, Any] = {"created": 5, "arguments": 7, "versions": "x", "machine": [1], "user": {}, "rootdir": None}
+    assert "machine [1] versions x" in words(session(record("r"), **odd))
+
+
 def test_text_that_is_absent() -> None:
     assert words(TEXTS[0][0]).index("FAIL church") < words(TEXTS[0][0]).index("PASS tench")
     assert "1/10 = 10.0% " not in words(TEXTS[1][0]).replace("between 1/10 = 10.0% ", "")
