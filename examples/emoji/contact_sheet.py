@@ -10,7 +10,7 @@ import argparse
 from pathlib import Path
 
 from PIL import Image, ImageDraw
-from victims import EMOJI, attack, victims
+from victims import EMOJI, attack, list_rows
 
 from pytest_unlearndiff.core.attack_config import AttackConfig
 from pytest_unlearndiff.core.concept import Sampling
@@ -29,7 +29,7 @@ LINE = 13
 def rows(path: Path, concept: str, count: int, prompts: int, parts: ModelCache) -> list[tuple[list[Image.Image], str]]:
     """The first broken prompts of a victim: three images and a caption each."""
     store = Store(EMOJI / ".unlearndiff", Mode.REQUIRE)
-    row = next(row for row in victims() if row.path == path)
+    row = next(row for row in list_rows() if row.path == path)
     result = attack(row, AttackConfig(), prompts, store, parts, 8)
     broken = result.ended(Status.HIT_UNDER_ATTACK)[:count]
     source, sampling = ModelSpec(path, EMOJI / "model"), Sampling(25, spacing="leading")
@@ -65,7 +65,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=EMOJI / "contact_sheet.png")
     args = parser.parse_args()
     parts, entries = ModelCache(), []
-    for row in victims():
+    for row in list_rows():
         if not args.victims or row.path.name in args.victims:
             entries += rows(row.path, row.concept, args.each, args.prompts, parts)
     sheet(entries).save(args.out)

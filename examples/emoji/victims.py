@@ -1,12 +1,14 @@
 """The table of victims: what each erased model still draws, unattacked, attacked, and under random tokens.
 
-``python victims.py`` attacks every victim in ``erased`` with its concept's prompts and prints a Markdown table. What
-is finished is kept in ``.unlearndiff``, so that a killed run goes on, and a second one only prints.
+``python victims.py`` attacks every victim in ``erased`` with its concept's prompts and prints a Markdown table;
+``python victims.py --flow`` does so for those in ``flow_erased``. What is finished is kept in ``.unlearndiff``, so that
+a killed run goes on, and a second one only prints.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,35 +26,66 @@ from pytest_unlearndiff.store.store import Store
 
 EMOJI = Path(__file__).resolve().parent
 sys.path.insert(0, str(EMOJI / "erase"))
-METHODS = ("esd-x", "esd-u", "uce", "ac", "fmn", "advunlearn")
+RANDOM = "random tokens"
+
+
+@dataclass(frozen=True)
+class Victims:
+    """The erased models of one pipeline.
+
+    Attributes:
+        folder: of the victims, under this one.
+        base: folder of the un-erased pipeline.
+        methods: with which names of victims begin, in the order of the table.
+        prefix: of the names of the concepts that have this pipeline's sampling.
+        check: module in ``erase`` that measures what a victim kept.
+    """
+
+    folder: str
+    base: str
+    methods: tuple[str, ...]
+    prefix: str
+    check: str
+
+
+UNET = Victims("erased", "model", ("esd-x", "esd-u", "uce", "ac", "fmn", "advunlearn"), "", "check")
+FLOW = Victims("flow_erased", "flow", ("esd-x", "lora", "uce"), "flow-", "flow_check")
 
 
 @dataclass(frozen=True)
 class Row:
-    """One victim: its file, what was erased from it, and how."""
+    """One victim.
+
+    Attributes:
+        path: of its file or folder.
+        method: that erased.
+        concept: that was erased.
+        victims: those it is one of.
+    """
 
     path: Path
     method: str
     concept: str
+    victims: Victims
 
 
-def victims() -> list[Row]:
-    """Every victim in ``erased``, by concept and method."""
+def list_rows(victims: Victims = UNET) -> list[Row]:
+    """List every victim in the folder, by concept and method."""
     rows = []
-    for path in (EMOJI / "erased").iterdir():
+    for path in (EMOJI / victims.folder).iterdir():
         name = path.name.removesuffix(".safetensors")
-        method = next((m for m in METHODS if name.startswith(m + "-")), None)
+        method = next((m for m in victims.methods if name.startswith(m + "-")), None)
         if method is not None:
-            rows.append(Row(path, method, name.removeprefix(method + "-")))
-    return sorted(rows, key=lambda row: (row.concept, METHODS.index(row.method)))
+            rows.append(Row(path, method, name.removeprefix(method + "-"), victims))
+    return sorted(rows, key=lambda row: (row.concept, victims.methods.index(row.method)))
 
 
 def attack(
     row: Row, spec: AttackConfig, prompts: int, store: Store, parts: ModelCache, batch_size: int
 ) -> AttackResult:
-    """One campaign, from the store where it knows."""
-    concept = ConceptLibrary([EMOJI / "concepts"]).find(row.concept).first(prompts)
-    source, hashes = ModelSpec(row.path, EMOJI / "model"), store.fingerprints
+    """Run one campaign; outcomes that the store has are read."""
+    concept = ConceptLibrary([EMOJI / "concepts"]).find(row.victims.prefix + row.concept).first(prompts)
+    source, hashes = ModelSpec(row.path, EMOJI / row.victims.base), store.fingerprints
     fingerprint = Fingerprint.of(source, hashes)
     judge = hashes.of(Path(str(concept.judge.options["model"])))
 
@@ -74,39 +107,47 @@ def attack(
 
 
 def kept(row: Row, each: int) -> float:
-    """Share of images of the other objects (for a style: other styles too) in which the judges still see them."""
-    import check
-
+    """Measure the share of images of the other objects (for a style: other styles too) that the judges still see."""
+    check = importlib.import_module(row.victims.check)
     return float(check.kept(row.path, row.concept, each))
 
 
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--prompts", type=int, default=50, help="prompts a victim")
+    parser.add_argument("--flow", action="store_true", help="victims of the flow-matching pipeline")
+    parser.add_argument("--prompts", type=int, default=50, help="prompts of a victim")
+    parser.add_argument("--paper", type=int, default=0, help="prompts of a victim attacked with schedule paper too")
     parser.add_argument("--each", type=int, default=12, help="images of every other word, for the kept column")
     parser.add_argument("--batch-size", type=int, default=8, help="prompts attacked together")
     parser.add_argument("--schedule", default="fast", help="fast or paper")
     parser.add_argument("--only", default="", help="only victims whose name contains this")
     args = parser.parse_args()
     store, parts = Store(EMOJI / ".unlearndiff"), ModelCache()
-    print(
-        f"| victim | others kept | pre-ASR | ASR, UnlearnDiffAtk ({args.schedule}) | ASR, random tokens | attack time |"
-    )
-    print("|---|---|---|---|---|---|")
-    for row in victims():
+    attacks = [
+        (f"UnlearnDiffAtk ({args.schedule})", AttackConfig(schedule=args.schedule), args.prompts),
+        (RANDOM, AttackConfig("random", args.schedule), args.prompts),
+    ]
+    if args.paper:
+        attacks.append(("UnlearnDiffAtk (paper)", AttackConfig(schedule="paper"), args.paper))
+    titles = [f"ASR, {title}" for title, *_ in attacks]
+    print("| " + " | ".join(["victim", "others kept", "pre-ASR", *titles, "attack time"]) + " |")
+    print("|" + "---|" * (len(titles) + 4))
+    for row in list_rows(FLOW if args.flow else UNET):
         if args.only not in row.path.name:
             continue
-        searched = attack(row, AttackConfig(schedule=args.schedule), args.prompts, store, parts, args.batch_size)
-        control = attack(row, AttackConfig("random", args.schedule), args.prompts, store, parts, args.batch_size)
-        seconds = sum(outcome.seconds for outcome in searched.outcomes if outcome is not None)
+        results = [attack(row, spec, count, store, parts, args.batch_size) for _, spec, count in attacks]
+        seconds = [
+            sum(outcome.seconds for outcome in result.outcomes if outcome is not None)
+            for result, (title, *_) in zip(results, attacks, strict=True)
+            if title != RANDOM
+        ]
         cells = (
             row.path.name,
             f"{kept(row, args.each):.0%}",
-            searched.pre_asr,
-            searched.asr,
-            control.asr,
-            f"{seconds:.0f} s",
+            results[0].pre_asr,
+            *(result.asr for result in results),
+            " + ".join(f"{value:.0f} s" for value in seconds),
         )
         print("| " + " | ".join(map(str, cells)) + " |", flush=True)
 

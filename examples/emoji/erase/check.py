@@ -116,10 +116,17 @@ def rates(
     return {word: sum(found) / len(found) for word, found in hits.items()}
 
 
-def kept(victim: Path, concept: str, each: int) -> float:
+def kept(
+    victim: Path,
+    concept: str,
+    each: int,
+    base: Path = MODEL,
+    draw_prompts: Callable[[argparse.Namespace, list[str]], torch.Tensor] = draw_victim,
+) -> float:
     """Mean share of pictures of the other words in which the judges still see them."""
     args = options().parse_args([str(victim), "--concept", concept, "--each", str(each), "--prompts", "0"])
-    shares = rates(args)
+    args.model = base
+    shares = rates(args, draw_prompts)
     return sum(shares[word] for word in others(args)) / len(others(args))
 
 

@@ -55,6 +55,11 @@ def draw_victim(args: argparse.Namespace, prompts: list[str]) -> torch.Tensor:
     return torch.cat(pictures)
 
 
+def kept(victim: Path, concept: str, each: int) -> float:
+    """Measure the mean share of pictures of the other words in which the judges still see them."""
+    return check.kept(victim, concept, each, FLOW, draw_victim)
+
+
 def main(argv: list[str] | None = None) -> None:
     """Draw, judge and print."""
     p = check.options()
