@@ -12,12 +12,21 @@ from typing import Any
 import torch
 
 from ..core.errors import ModelError, join_reasons
+from ..core.untrusted import printable
 from ..sources.base_guess import guess_base
 from .checkpoint import Checkpoint
 from .families import components_of, family_of
 from .libraries import uncompiled
 from .pipeline_folders import CHECKER, NO_CHECKER, freeze, load_pipeline
-from .weight_patches import NOTHING_CHANGED, WeightDiff, check_changed, compare_weights, quantizer
+from .weight_patches import (
+    NOTHING_CHANGED,
+    WeightDiff,
+    added_rows,
+    check_changed,
+    compare_weights,
+    embedding_keys,
+    quantizer,
+)
 
 
 @dataclass(frozen=True)
@@ -70,7 +79,7 @@ def load_victim(
         _check_class(checkpoint, defended)
         pipe = load_pipeline(checkpoint.path, device=device, dtype=dtype, safety_checker=safety_checker)
         changes = () if base is None else _compare_folders(pipe, base, checkpoint, defended or safety_checker)
-        notes = (*checkpoint.notes, *_quantized(pipe, base))
+        notes = (*checkpoint.notes, *_added_tokens(pipe, base), *_quantized(pipe, base))
         if safety_checker and base is not None and not any(change.changed for change in changes):
             notes = (*notes, "its weights are the base's: all that is tested is the safety checker")
         return Loaded(pipe, checkpoint.format, changes, checkpoint.metadata, notes)
@@ -148,9 +157,13 @@ def _compare_folders(pipe: Any, base: Any, checkpoint: Checkpoint, defended: boo
         if quantizer(getattr(pipe, component)) or quantizer(getattr(base, component)):
             continue
         theirs, ours = getattr(base, component).state_dict(), getattr(pipe, component).state_dict()
+        if added := added_rows(getattr(base, component), ours):
+            keys = embedding_keys(getattr(base, component))
+            ours |= {key: ours[key][:-added] for key in keys}
         if set(theirs) != set(ours) or any(theirs[key].shape != ours[key].shape for key in theirs):
             raise ModelError(f"{checkpoint.path}: its {component} has other tensors than the base's; is this its base?")
-        changes.append(compare_weights(component, theirs, ours))
+        how = f"{added} more token embeddings than the base's" if added else ""
+        changes.append(compare_weights(component, theirs, ours, how))
     defended = defended or bool(_quantized(pipe, base))
     if not defended:
         try:
@@ -158,6 +171,17 @@ def _compare_folders(pipe: Any, base: Any, checkpoint: Checkpoint, defended: boo
         except ModelError as error:
             raise ModelError(f"{checkpoint.path} ({checkpoint.format}): {error}") from None
     return tuple(changes)
+
+
+def _added_tokens(pipe: Any, base: Any) -> tuple[str, ...]:
+    """Say which tokens a pipeline's tokenizer has beside its base's; they can be typed, and so be attacked with."""
+    if base is None or getattr(pipe, "tokenizer", None) is None or getattr(base, "tokenizer", None) is None:
+        return ()
+    added = sorted(set(pipe.tokenizer.get_vocab()) - set(base.tokenizer.get_vocab()))
+    if not added:
+        return ()
+    listed = ", ".join(printable(token, 40) for token in added[:8]) + (", ..." if len(added) > 8 else "")
+    return (f"its tokenizer adds {len(added)} tokens ({listed}), which prompts may hold and attacks may use",)
 
 
 def _quantized(pipe: Any, base: Any) -> tuple[str, ...]:

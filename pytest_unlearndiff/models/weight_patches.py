@@ -18,6 +18,7 @@ NOTHING_CHANGED = "every tensor equals the base's, so nothing was unlearned in t
 """The reason to refuse a victim that is its base."""
 
 _ALMOST_ALL = 0.9
+_MOST_ADDED = 1_000
 
 
 @dataclass(frozen=True)
@@ -185,11 +186,35 @@ class Weights:
     def apply(self, pipe: Any, *, partial: bool) -> list[WeightDiff]:
         """See ``WeightPatch``."""
         module = component_of(pipe, self.component)
-        expected, tensors = module.state_dict(), self.renamed(module, self.tensors)
+        expected, tensors = module.state_dict(), dict(self.renamed(module, self.tensors))
+        how = ""
+        if added := added_rows(module, tensors):
+            # Rows beyond the base's tokenizer, as training leaves them that adds a token for the concept.
+            how = f"{added} token embeddings left out, which no text reaches with the base's tokenizer"
+            tensors |= {key: tensors[key][: len(expected[key])] for key in embedding_keys(module) if key in tensors}
         check_fit(self.component, expected, tensors)
         if not partial:
             (check_complete if self.complete else check_partial)(self.component, expected, tensors)
-        return [apply_weights(pipe, self.component, tensors)]
+        return [apply_weights(pipe, self.component, tensors, how)]
+
+
+def embedding_keys(module: Any) -> list[str]:
+    """Return all names of a text encoder's token embeddings; none for other networks."""
+    embeddings = module.get_input_embeddings() if hasattr(module, "get_input_embeddings") else None
+    if embeddings is None:
+        return []
+    at = embeddings.weight.data_ptr()
+    return [key for key, value in module.state_dict().items() if value.data_ptr() == at and at]
+
+
+def added_rows(module: Any, tensors: Tensors) -> int:
+    """Count the token embeddings that tensors hold behind those of a text encoder, for tokens that training added."""
+    expected = module.state_dict()
+    for key in embedding_keys(module):
+        value, own = tensors.get(key), expected[key]
+        if value is not None and value.shape[1:] == own.shape[1:] and 0 < len(value) - len(own) <= _MOST_ADDED:
+            return len(value) - len(own)
+    return 0
 
 
 @dataclass(frozen=True)
