@@ -58,6 +58,7 @@ def load_victim(
     defended: bool = False,
     safety_checker: bool = False,
     assumed: str = "",
+    shared: Mapping[str, Any] | None = None,
 ) -> Loaded:
     """Load an unlearned model: a pipeline, or a component's tensors put into a copy of the base pipeline.
 
@@ -71,13 +72,14 @@ def load_victim(
         safety_checker: whether a pipeline is loaded with its own, which may be all that it has beside the base's
             weights; for anything else, the base's counts.
         assumed: why this base, where the user did not give it; noted in the report.
+        shared: components of the base whose files a pipeline has too, so that they are not loaded again.
 
     Raises:
         ModelError: see ``load_pipeline`` and ``apply``; or a base is needed and not given.
     """
     if checkpoint.pipeline:
         _check_class(checkpoint, defended)
-        pipe = load_pipeline(checkpoint.path, device=device, dtype=dtype, safety_checker=safety_checker)
+        pipe = load_pipeline(checkpoint.path, device=device, dtype=dtype, safety_checker=safety_checker, shared=shared)
         changes = () if base is None else _compare_folders(pipe, base, checkpoint, defended or safety_checker)
         notes = (*checkpoint.notes, *_added_tokens(pipe, base), *_quantized(pipe, base))
         if safety_checker and base is not None and not any(change.changed for change in changes):
@@ -157,6 +159,9 @@ def _compare_folders(pipe: Any, base: Any, checkpoint: Checkpoint, defended: boo
         if quantizer(getattr(pipe, component)) or quantizer(getattr(base, component)):
             continue
         theirs, ours = getattr(base, component).state_dict(), getattr(pipe, component).state_dict()
+        if getattr(base, component) is getattr(pipe, component):
+            changes.append(WeightDiff(component, len(ours), len(ours), 0, 0.0))
+            continue
         if added := added_rows(getattr(base, component), ours):
             keys = embedding_keys(getattr(base, component))
             ours |= {key: ours[key][:-added] for key in keys}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,12 @@ _QUANTIZERS = {
 
 
 def load_pipeline(
-    path: str | Path, *, device: str = "cpu", dtype: str = "float32", safety_checker: bool = False
+    path: str | Path,
+    *,
+    device: str = "cpu",
+    dtype: str = "float32",
+    safety_checker: bool = False,
+    shared: Mapping[str, Any] | None = None,
 ) -> Any:
     """Load a pipeline folder, refusing components with missing weights.
 
@@ -52,6 +57,7 @@ def load_pipeline(
         device: where it goes.
         dtype: name of its arithmetic, one of ``core.device.WEIGHTS``.
         safety_checker: whether to load it too.
+        shared: loaded components of another pipeline, which have the same files as this one's (``same_files``).
 
     Returns:
         The pipeline, frozen, in evaluation mode.
@@ -68,8 +74,8 @@ def load_pipeline(
         family = check_index(folder)
         files = _component_files(folder, family, safety_checker=safety_checker)
         _check_quantizers(folder, family)
-        pipe = _from_pretrained(folder, family, files, dtype)
-        _check_whole(pipe, files)
+        pipe = _from_pretrained(folder, family, files, dtype, shared or {})
+        _check_whole(pipe, {name: weights for name, weights in files.items() if name not in (shared or {})})
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from None
     return freeze(to_device(pipe, device))
@@ -138,7 +144,33 @@ def _local_folder(path: str | Path) -> Path:
     return Path(path) if Path(path).exists() else hub_folder(str(path)) or Path(path)
 
 
-def _from_pretrained(folder: Path, family: FamilyInfo, files: Mapping[str, WeightFiles], dtype: str) -> Any:
+def same_files(one: Path, other: Path, component: str, hashed: Callable[[Path], str]) -> bool:
+    """Tell whether two pipeline folders have the same component, so that it need be loaded once.
+
+    Args:
+        one: a pipeline folder.
+        other: another.
+        component: its name.
+        hashed: hashes a file's content.
+    """
+    try:
+        weights = [weight_files(folder / component, weights_stem(component)).files for folder in (one, other)]
+        configs = [read_json(folder / component / "config.json") for folder in (one, other)]
+    except ModelError:
+        return False
+    # Where a configuration came from, and which versions wrote it, changes nothing.
+    settings = [{k: v for k, v in config.items() if k[:1] != "_" and k != "transformers_version"} for config in configs]
+    names = [[file.name for file in files] for files in weights]
+    return (
+        settings[0] == settings[1]
+        and names[0] == names[1]
+        and all(hashed(file) == hashed(twin) for file, twin in zip(*weights, strict=True))
+    )
+
+
+def _from_pretrained(
+    folder: Path, family: FamilyInfo, files: Mapping[str, WeightFiles], dtype: str, shared: Mapping[str, Any]
+) -> Any:
     # Stated, so that the libraries do not log what they would rather have.
     safe = {component.safe for component in files.values()}
     try:
@@ -151,6 +183,7 @@ def _from_pretrained(folder: Path, family: FamilyInfo, files: Mapping[str, Weigh
                 low_cpu_mem_usage=is_accelerate_available(),
                 local_files_only=True,
                 **family.load_options,
+                **shared,
                 **({} if CHECKER in files else family.load_options_unchecked),
             )
     except Exception as error:

@@ -87,20 +87,32 @@ class ModelCache:
             checkpoint, *adapters = (read_checkpoint(path, trust_pickle=source.trust_pickle) for path in paths)
             # A bare checkpoint is shipped inside its base, whose safety checker then is its own.
             checked = source.safety_checker and not checkpoint.pipeline
+            pipe = self._pipeline(base, source, checked=checked) if source.base is not None else None
             loaded = load_victim(
                 checkpoint,
-                self._pipeline(base, source, checked=checked) if source.base is not None else None,
+                pipe,
                 device=source.device,
                 dtype=source.dtype,
                 partial=source.partial,
                 defended=bool(source.defenses),
                 safety_checker=source.safety_checker,
                 assumed=source.assumed,
+                shared=self._shared(paths[0], source.base, pipe) if checkpoint.pipeline else None,
             )
             return add_adapters(loaded, checkpoint, adapters, partial=source.partial)
 
         key = ("victim", paths, source.base, source.device, source.dtype, source.safety_checker)
         return self._loaded(key, (*paths, source.base), load)
+
+    def _shared(self, model: Path, base: Path | None, pipe: Any) -> dict[str, Any]:
+        """Return the components of a base whose files a pipeline folder has too."""
+        from ..models.families import components_of
+        from ..models.pipeline_folders import same_files
+
+        if base is None:
+            return {}
+        names = (name for name in components_of(pipe) if same_files(model, base, name, self._fingerprints.of))
+        return {name: getattr(pipe, name) for name in names}
 
     def _own(self, source: ModelSpec) -> Any:
         """Check a pipeline object against its base."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ import torch
 from tiny import EMOJI, tiny_pipeline
 
 from pytest_unlearndiff.core.errors import ModelError
+from pytest_unlearndiff.core.model_options import defense
 from pytest_unlearndiff.models import pipeline_folders
 from pytest_unlearndiff.runs.model_cache import ModelCache
 from pytest_unlearndiff.runs.model_spec import ModelSpec
@@ -118,3 +120,39 @@ def test_drop_empties_the_gpu_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "torch")
     cache.drop()
     assert len(emptied) == 1, "and imports nothing for it"
+
+
+def test_components_that_victim_and_base_have_alike_are_loaded_once(tmp_path: Path) -> None:
+    base, victim = tiny_pipeline(0), tiny_pipeline(0)
+    victim.unet = tiny_pipeline(1).unet
+    for pipe, name in ((base, "base"), (victim, "victim")):
+        pipe.save_pretrained(tmp_path / name)
+    config = tmp_path / "victim" / "text_encoder" / "config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "transformers_version": "0", "_name_or_path": "x"}))
+    cache, source = ModelCache(), ModelSpec(tmp_path / "victim", tmp_path / "base")
+    loaded, erased = cache.victim(source), tiny_pipeline(1)
+    assert loaded.pipe.text_encoder is cache.base(source).text_encoder
+    assert loaded.pipe.vae is cache.base(source).vae
+    assert torch.equal(loaded.pipe.unet.conv_in.weight, erased.unet.conv_in.weight)
+    assert {change.component: change.changed > 0 for change in loaded.changes} == {
+        "unet": True,
+        "text_encoder": False,
+        "vae": False,
+    }
+
+
+def test_component_that_computes_otherwise_is_loaded_apart(tmp_path: Path) -> None:
+    for name in ("base", "victim"):
+        tiny_pipeline(0).save_pretrained(tmp_path / name)
+    config = tmp_path / "victim" / "text_encoder" / "config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "hidden_act": "gelu"}))
+    cache = ModelCache()
+    source = ModelSpec(tmp_path / "victim", tmp_path / "base", defenses=(defense("negative-prompt", prompt="x"),))
+    assert cache.victim(source).pipe.text_encoder is not cache.base(source).text_encoder
+
+
+def test_copy_of_the_base_is_refused_though_it_is_not_loaded_again(tmp_path: Path) -> None:
+    for name in ("base", "victim"):
+        tiny_pipeline(0).save_pretrained(tmp_path / name)
+    with pytest.raises(ModelError, match="nothing was unlearned"):
+        ModelCache().victim(ModelSpec(tmp_path / "victim", tmp_path / "base"))
