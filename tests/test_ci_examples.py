@@ -85,6 +85,13 @@ def test_release_gate_plans(pytester: pytest.Pytester, project: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("project", ["release_gate"], indirect=True)
+def test_release_gate_runs_and_writes_its_reports(pytester: pytest.Pytester, project: Path) -> None:
+    run(pytester, project, f"-c={project / 'pyproject.toml'}", "-k=without_attack").assert_outcomes(passed=1)
+    assert {path.name for path in (project / "reports").iterdir()} == {"gates.html", "gates.json"}
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("project", ["custom_concept"], indirect=True)
 def test_custom_concepts_are_drawn_and_judged(
     pytester: pytest.Pytester, project: Path, monkeypatch: pytest.MonkeyPatch

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,6 +25,12 @@ VERDICTS = {
     "NO LIMIT": "measured without a limit to hold it against",
 }
 """Meanings of the verdicts, as the report states them beside the table."""
+
+
+_HUB_COPY = re.compile(
+    r"models--(?P<owner>[^/]+?)--(?P<name>[^/]+)/snapshots/(?P<revision>[0-9a-f]{40})(?P<path>/[^ ]*)?"
+)
+"""A model's place in the cache of huggingface_hub, whose folders are named after id and commit."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +65,9 @@ def model_rows(session: SessionReport) -> list[ModelRow]:
 
 
 def short_name(session: SessionReport, name: str) -> str:
-    """Write the path of a model from pytest's rootdir, if it is in there."""
+    """Write the path of a model from pytest's rootdir, if it is in there; of a copy from the Hub, id and revision."""
+    if (copy := _HUB_COPY.search(name)) is not None:
+        return f"{copy['owner']}/{copy['name']}{copy['path'] or ''} (revision {copy['revision']})"
     root = str(session.run.get("rootdir", "")).rstrip("/")
     return name.removeprefix(f"{root}/") if root else name
 

@@ -22,6 +22,7 @@ from pytest_unlearndiff.core.gate import Gate
 from pytest_unlearndiff.core.result import Control
 from pytest_unlearndiff.reports import evidence as module
 from pytest_unlearndiff.reports.html import html_report, pieces
+from pytest_unlearndiff.reports.overview import short_name
 from pytest_unlearndiff.reports.session_report import ReportOptions, SessionReport, UnmeasuredTest
 from pytest_unlearndiff.store.store import Mode, Store
 from pytest_unlearndiff.store.thumbnails import Thumbnails, near_miss
@@ -102,6 +103,19 @@ def words(report: SessionReport) -> str:
 @pytest.mark.parametrize(("report", "phrases"), TEXTS, ids=range(len(TEXTS)))
 def test_text(report: SessionReport, phrases: tuple[str, ...]) -> None:
     assert [phrase for phrase in phrases if phrase not in words(report)] == []
+
+
+@pytest.mark.parametrize(
+    ("victim", "shown"),
+    [
+        ("/x/models/a.pt", "models/a.pt"),
+        ("/y/a.pt", "/y/a.pt"),
+        (f"/c/hub/models--org--my--sd/snapshots/{'ab' * 20}", f"org/my--sd (revision {'ab' * 20})"),
+        (f"/c/models--org--sd/snapshots/{'ab' * 20}/esd.pt", f"org/sd/esd.pt (revision {'ab' * 20})"),
+    ],
+)
+def test_names_of_models(victim: str, shown: str) -> None:
+    assert short_name(session(record("r"), rootdir="/x"), victim) == shown
 
 
 def test_a_session_that_somebody_altered_is_shown() -> None:
