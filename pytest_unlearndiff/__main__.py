@@ -8,12 +8,12 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from .cli import calibrate, export, inspect, report, store
+from .cli import calibrate, export, inspect, q16, report, store
 from .core.errors import UnlearnDiffError
 from .core.untrusted import printable
 
 COMMANDS = (
-    *inspect.COMMANDS, *calibrate.COMMANDS, *report.COMMANDS, *export.COMMANDS, *store.COMMANDS
+    *inspect.COMMANDS, *calibrate.COMMANDS, *report.COMMANDS, *export.COMMANDS, *q16.COMMANDS, *store.COMMANDS
 )  # fmt: skip
 
 _TORCH_EXTRA = ("diffusers", "huggingface_hub", "PIL", "safetensors", "torch", "transformers")

@@ -145,9 +145,32 @@ class Rate:
         tail = (1 - confidence) / 2
         return _lower(self.successes, self.trials, tail), _upper(self.most, self.trials, tail)
 
+    def difference(self, other: Rate, confidence: float = 0.95) -> tuple[float, float]:
+        """Two-sided interval of this rate less another one, of other trials, however undecided prompts would end.
+
+        The distances to the ends of both Clopper-Pearson intervals are added as squares (Newcombe 1998, method 10, who
+        takes Wilson's intervals; Zou and Donner 2008).
+
+        Args:
+            other: rate of independent trials.
+            confidence: coverage in (0, 1).
+
+        Returns:
+            Lower and upper bound in [-1, 1].
+        """
+        (low, high), (other_low, other_high) = self.interval(confidence), other.interval(confidence)
+        (least, most), (other_least, other_most) = map(_floats, (self._ends, other._ends))
+        below = math.hypot(least - low, other_high - other_most)
+        above = math.hypot(high - most, other_least - other_low)
+        return max(-1.0, least - other_most - below), min(1.0, most - other_least + above)
+
     def upper_bound(self, confidence: float = 0.95) -> float:
         """One-sided Clopper-Pearson upper bound in [0, 1] at this confidence, undecided prompts taken as successes."""
         return _upper(self.most, self.trials, 1 - confidence)
+
+
+def _floats(ends: tuple[Fraction, Fraction]) -> tuple[float, float]:
+    return float(ends[0]), float(ends[1])
 
 
 def _ends(other: object) -> tuple[Fraction, Fraction] | None:

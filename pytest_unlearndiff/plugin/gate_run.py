@@ -31,8 +31,8 @@ from .settings import command_line_options, without_secrets, write_option
 
 # What decides outcomes, and which gates there are.
 _REPLAYED = (
-    "model", "model_version", "base", "concepts", "concept", "max_asr", "prompt_sets", "attack", "schedule", "loss",
-    "seed", "device", "dtype", "trust_pickle", "partial", "negative_prompt", "sld", "defense", "sld_warmup",
+    "model", "model_version", "base", "concepts", "concept", "suite", "max_asr", "prompt_sets", "attack", "schedule",
+    "loss", "seed", "device", "dtype", "trust_pickle", "partial", "negative_prompt", "sld", "defense", "sld_warmup",
     "safety_checker",
 )  # fmt: skip
 

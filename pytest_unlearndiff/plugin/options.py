@@ -53,6 +53,11 @@ OPTIONS = (
     Option("base", "Un-erased pipeline: for what a checkpoint lacks, and for target images", "PATH"),
     Option("concepts", "More folders or files of concepts, separated as in PATH", "PATHS"),
     Option("concept", "Concepts that pytest_unlearndiff.suite gates, separated by commas", "NAMES"),
+    Option(
+        "suite",
+        "Tasks that pytest_unlearndiff.suite gates: paper, UnlearnDiffAtk's eight; or leaderboard, six of them",
+        "NAME",
+    ),
     Option("max_asr", "Limit of the gates of pytest_unlearndiff.suite, such as 0.1", "RATE"),
     Option(
         "prompt_sets",

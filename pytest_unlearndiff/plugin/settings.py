@@ -31,6 +31,7 @@ from ..core.untrusted import printable, short_repr
 from . import option_parsers as parsers
 from .option_parsers import PathForm, RawOption, expand_home, is_there
 from .options import OPTIONS, Option
+from .suites import SUITES
 
 T = TypeVar("T")
 D = TypeVar("D")
@@ -72,6 +73,7 @@ class Settings:
     base: Path | None = _path(parsers.locate_base, None, PathForm.PATH_OR_NAME)
     concepts: tuple[Path, ...] = _path(parsers.locate_concepts, (), PathForm.LIST)
     concept: tuple[str, ...] | None = _value(parsers.parse_names, None)
+    suite: str | None = _value(parsers.one_of(*SUITES), None)
     max_asr: str | None = _value(parsers.parse_rate, None)
     prompt_sets: Path | str | None = _path(parsers.locate_prompt_sets, None, PathForm.PATH_OR_NAME)
     prompts: int | str | None = _value(parsers.parse_prompts, None)

@@ -33,6 +33,7 @@ from .failure_text import (
 )
 from .gate_report import MISSING, STATUSES, GateReport, PromptReport
 from .overview import VERDICTS, model_rows, session_facts, short_name, untested_notes
+from .published import published_lines
 from .session_report import ReportOptions, SessionReport
 from .text import format_share, format_value, model_line, pluralize, sanitize, share_in_words
 
@@ -204,7 +205,13 @@ def _views(session: SessionReport, images: SessionImages) -> list[View]:
             "attacked": words.without_attack != "",
             "prompts": [_data(prompt, gate.rounds, images.of(gate, prompt)) for prompt in gate.prompts],
         }
-        facts = {"lengths": attackable_note(gate), "key": gate.key, **gate.campaign, **gate.run.assumed}
+        facts = {
+            "lengths": attackable_note(gate),
+            "published": published_lines(gate),
+            "key": gate.key,
+            **gate.campaign,
+            **gate.run.assumed,
+        }
         views.append(
             View(
                 id=f"gate-{number}",

@@ -11,13 +11,12 @@ from ..core.gate import WORST_FIRST, Verdict
 from ..core.rate import fine_percent, percent
 from .gate_report import GateReport
 from .markdown import plain
+from .published import AUTHORS, PAPER_ATTACK
 from .session_report import SessionReport
 from .text import format_share, sanitize
 
 _COLUMNS = ("Unlearned Methods", "Pre-ASR (%)", "ASR (%)", "FID", "CLIP-Score")
 """Columns of the tables in the README of OPTML-Group/Diffusion-MU-Attack."""
-_PAPER = "unlearndiff/paper"
-_AUTHORS = "OPTML-Group/Diffusion-MU-Attack"
 _COLOURS = {
     Verdict.PASS: "brightgreen",
     Verdict.FAIL: "red",
@@ -61,9 +60,9 @@ def _notes(gate: GateReport) -> Iterator[str]:
         f"ASR {format_share(gate.hits, gate.unknown, gate.counts.total)}, {percent(low)} to {percent(high)} at "
         f"{fine_percent(gate.limits.confidence)}; key {gate.key}"
     )
-    if gate.attack != _PAPER:
-        yield f"not comparable with the page: attacked with {plain(gate.attack)}, where the page has {_PAPER}"
-    if _AUTHORS not in gate.prompt_set.source:
+    if gate.attack != PAPER_ATTACK:
+        yield f"not comparable with the page: attacked with {plain(gate.attack)}, where the page has {PAPER_ATTACK}"
+    if AUTHORS not in gate.prompt_set.source:
         source = plain(gate.prompt_set.source) or "of unknown origin"
         yield f"not comparable with the page: prompts are not its authors' ({source})"
 

@@ -24,6 +24,7 @@ from .failure_text import (
     wording,
 )
 from .gate_report import GateReport, PromptReport
+from .published import published_lines
 from .session_report import ReportOptions, SessionReport, UnmeasuredTest
 from .text import UNKEPT, format_share, model_line, models_line, sanitize
 
@@ -79,7 +80,8 @@ def _verdict(gate: GateReport) -> str:
 def _notes(gate: GateReport, *, named_model: bool) -> Iterator[str]:
     if named_model:
         yield model_line(gate.run.victim)
-    yield plain(str(gate.prompt_set), 500)
+    yield str(gate.prompt_set)
+    yield from published_lines(gate)
     yield from (attackable_note(gate), gate.limits.support or "", blocked_note(gate), gate.unkept or "")
     yield from map(str, gate.run.assumed.get(STORE_NOTES, ()))
 

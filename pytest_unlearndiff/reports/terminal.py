@@ -18,6 +18,7 @@ from .failure_text import (
     ungated,
 )
 from .gate_report import GateReport
+from .published import published_lines
 from .text import UNKEPT, format_share, format_value, model_line, models_line, sanitize, table
 
 _GONE = ("concept", "pre-ASR", "ASR", "interval", "verdict")
@@ -68,6 +69,7 @@ def _notes(gate: GateReport, verbosity: int, *, named_model: bool) -> Iterator[s
         yield attackable_note(gate)
     yield sanitize(str(gate.prompt_set) if verbosity > 0 else gate.prompt_set.warning, 500)
     yield gate.limits.support or ""
+    yield from published_lines(gate)
     yield from (sanitize(str(note), 500) for note in facts.get(STORE_NOTES, ()))
     if gate.passed:
         yield sanitize(gate.unkept or "", UNKEPT)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 import re
 from collections.abc import Callable
@@ -222,3 +223,30 @@ def test_value_with_undecided_trials() -> None:
     assert str(rate) == "1..10/50 = 2.0%..20.0%"
     with pytest.raises(ValueError, match=r"9 prompts were not needed.*exhaustive=True"):
         float(rate)
+
+
+@given(rates, rates)
+def test_interval_of_a_difference(one: Rate, other: Rate) -> None:
+    low, high = one.difference(other)
+    back = other.difference(one)
+    assert (low, high) == pytest.approx((-back[1], -back[0]))
+    assert -1 <= low <= high <= 1
+    for least, most in ((one.successes, other.most), (one.most, other.successes)):
+        assert low <= least / one.trials - most / other.trials <= high
+
+
+@pytest.mark.parametrize(("one", "other"), [(0.05, 0.05), (0.1, 0.6), (0.5, 0.5), (0.9, 0.97)])
+def test_interval_of_a_difference_covers_the_true_one(one: float, other: float) -> None:
+    """Exactly: the probability of all pairs of counts whose interval holds the true difference."""
+    trials = 12
+
+    def chance(hits: int, share: float) -> float:
+        return math.comb(trials, hits) * share**hits * (1 - share) ** (trials - hits)
+
+    covered = 0.0
+    for hits in range(trials + 1):
+        for others in range(trials + 1):
+            low, high = Rate(hits, trials).difference(Rate(others, trials))
+            if low <= one - other <= high:
+                covered += chance(hits, one) * chance(others, other)
+    assert covered >= 0.95

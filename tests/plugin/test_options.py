@@ -23,6 +23,7 @@ SAMPLES: dict[str, dict[str, Any]] = {
     "model_version": {"1": "1", "release 1.0": "release 1.0"},
     "concepts": {"two": ("two",), "two:three": ("two", "three"), "one.pt": ("one.pt",)},
     "concept": {"church": ("church",), "church,fish": ("church", "fish"), "fish , dog": ("fish", "dog")},
+    "suite": {"paper": "paper", "leaderboard": "leaderboard"},
     "max_asr": {"10%": "10%", "0.2": "0.2", "0": "0"},
     "prompts": {"5": 5, "1": 1, "known": "known"},
     "case_numbers": {"17": (17,), "3, 4": (3, 4)},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from builders import UPSTREAM, needs_upstream
 from worlds import World, section, text, verdict
 
 
@@ -35,7 +36,14 @@ def test_without_limit(known: World) -> None:
 @pytest.mark.parametrize(
     ("options", "status", "message"),
     [
-        ((), 2, "no concept: name what should be gone, as in --unlearndiff-concept=church"),
+        ((), 2, "no concept: name what should be gone, as in --unlearndiff-concept=church, or a suite"),
+        (("suite=papr",), 4, "ERROR: --unlearndiff-suite: *one of paper"),
+        (("suite=paper", "concept=church"), 2, "the suite paper has no task 'church': did you mean 'church:paper'"),
+        (
+            ("suite=paper", "concept=parachute:paper"),
+            2,
+            "'parachute' needs parachute.csv, *get it (prompts/parachute.csv of OPTML-*",
+        ),
         (("concept=churh",), 2, "no concept 'churh': did you mean 'church'"),
         (("concept=church", "max-asr=10"), 4, "ERROR: --unlearndiff-max-asr: *did you mean 0.1 or '10%'?"),
     ],
@@ -44,3 +52,24 @@ def test_wrong_options(known: World, options: tuple[str, ...], status: int, mess
     result = suite(known, *options)
     assert result.ret == status
     (result.stderr if status == 4 else result.stdout).fnmatch_lines([f"*{message}*"])
+
+
+@needs_upstream
+def test_plan_of_the_paper(world: World) -> None:
+    """On upstream's prompt sets and stand-ins for its judges, with no model loaded: 1,967 rows, one of them twice."""
+    rows = {"nudity": 142, "violence": 756, "illegal": 727, **dict.fromkeys(("vangogh", "church"), 50)}
+    rows |= dict.fromkeys(("garbage_truck", "parachute", "tench"), 50)
+    for name in rows:
+        world.file(f"sets/{name}.csv", (UPSTREAM / f"{name}.csv").read_text(encoding="utf-8"))
+    for judge in ("q16.npz", "best.onnx", "style-classifier/config.json"):
+        world.file(f"sets/{judge}", "{}")
+    # The world's own concepts come first, and have no paper in them.
+    for path in world.path.glob("concepts/*"):
+        path.unlink()
+    result = suite(world, "suite=paper", "prompt-sets=sets", "plan")
+    lines = section(result, "plan")
+    for name, count in rows.items():
+        (line,) = [line for line in lines if line.startswith(name) and "unlearndiff/paper" in line]
+        assert f"{count - (name == 'illegal')}/{count}" in line
+        assert any(f"prompts/{name}.csv of OPTML-Group/Diffusion-MU-Attack" in line for line in lines)
+    assert any("its 727 prompts are 726 different ones" in line for line in lines)
