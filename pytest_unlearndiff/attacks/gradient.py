@@ -146,11 +146,13 @@ class GradientAttack(PromptAttack[GradientState]):
         if not states:
             return
         losses, slopes = gradients(self._queries(states), self._model)
-        for state, loss, slope in zip(states, losses, slopes, strict=True):
+        finite = (losses.isfinite() & slopes.isfinite().flatten(1).all(1)).tolist()
+        for state, loss, slope, good in zip(states, losses, slopes, finite, strict=True):
             state.steps += 1
             state.forwards += self.passes_per_step
             # Checked before a gradient is made of it, since clipping would make infinity a number like any other.
-            if note_overflow(state, f"the {self.error_name} or its gradient at step {state.steps}", loss, slope):
+            if not good:
+                note_overflow(state, f"the {self.error_name} or its gradient at step {state.steps}", loss, slope)
                 continue
             state.variable.grad = self._gradient(slope)
             state.optimizer.step()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,6 +11,7 @@ import torch
 from ..core.outcome import count_forwards
 from ..models.device import in_batches
 from ..models.diffusion_model import DiffusionModel
+from ..models.families.base import Conditioning
 from ..models.families.vocabulary import FilledPrompt, Slots
 
 
@@ -34,12 +36,50 @@ class LossQuery:
     t: int
     target: torch.Tensor | None = None
 
+    @property
+    def prompt(self) -> FilledPrompt:
+        """The prompt with the tokens."""
+        return FilledPrompt(self.slots, tuple(self.tokens))
+
 
 @torch.no_grad()
 def denoising_losses(queries: Sequence[LossQuery], model: DiffusionModel) -> torch.Tensor:
     """Return denoising errors (N,) float32 on the CPU; one forward pass each."""
-    parts = [_measure(part, model)[0][:count].cpu() for count, part in in_batches(queries)]
-    return torch.cat([torch.empty(0), *parts])
+    encoder, losses = _Encoder([query.prompt for query in queries], model), []
+    for count, part in in_batches(queries):
+        conditioning = encoder.rows([query.prompt for query in part], count)
+        losses.append(_errors(part, conditioning, model)[:count])
+    # One copy for all: a GPU would stand still at each.
+    return torch.cat(losses).cpu() if losses else torch.empty(0)
+
+
+class _Encoder:
+    """Encodes prompts on first use, each once, in batches as full as the network's; forgets them after their last use.
+
+    A text is measured at several timesteps, and a text encoder has a third of a UNet's operations to launch.
+
+    Args:
+        prompts: one per use, in their order.
+        model: the victim.
+    """
+
+    def __init__(self, prompts: Sequence[FilledPrompt], model: DiffusionModel) -> None:
+        self._model, self._uses = model, Counter(prompts)
+        self._batches = in_batches(list(self._uses))
+        self._rows: dict[FilledPrompt, Conditioning] = {}
+
+    def rows(self, prompts: Sequence[FilledPrompt], count: int) -> Conditioning:
+        """Return one row per prompt, of which only the first ``count`` are uses, and the others copies."""
+        while any(prompt not in self._rows for prompt in prompts):
+            size, part = next(self._batches)
+            encoded = self._model.encode(part)
+            self._rows |= {prompt: encoded[row : row + 1] for row, prompt in enumerate(part[:size])}
+        conditioning = Conditioning.join([self._rows[prompt] for prompt in prompts])
+        self._uses.subtract(prompts[:count])
+        for prompt in set(prompts):
+            if not self._uses[prompt]:
+                del self._rows[prompt]
+        return conditioning
 
 
 def gradients(queries: Sequence[LossQuery], model: DiffusionModel) -> tuple[torch.Tensor, torch.Tensor]:
@@ -59,17 +99,20 @@ def gradients(queries: Sequence[LossQuery], model: DiffusionModel) -> tuple[torc
 
 def _measure(queries: Sequence[LossQuery], model: DiffusionModel) -> tuple[torch.Tensor, torch.Tensor]:
     """Return errors (B,) of one batch, and the slots' embeddings (B, k, d) they depend on."""
-    device, embeddings = model.device, model.vocabulary.embeddings
+    embeddings = model.vocabulary.embeddings
     chosen = torch.tensor([query.tokens for query in queries], dtype=torch.int64, device=embeddings.device)
-    slots = embeddings[chosen].float().requires_grad_(torch.is_grad_enabled())
-    prompts = [FilledPrompt(query.slots, tuple(query.tokens)) for query in queries]
+    slots = embeddings[chosen].float().requires_grad_(True)
+    return _errors(queries, model.encode([query.prompt for query in queries], slots), model), slots
+
+
+def _errors(queries: Sequence[LossQuery], conditioning: Conditioning, model: DiffusionModel) -> torch.Tensor:
+    """Return errors (B,) of one batch, whose prompts are encoded."""
     x0 = torch.stack([query.x0 for query in queries])
-    noise = torch.stack([query.noise for query in queries]).to(device)
-    t = torch.tensor([query.t for query in queries], device=device)
+    noise = torch.stack([query.noise for query in queries]).to(model.device)
+    t = torch.tensor([query.t for query in queries], device=model.device)
     targets = [query.target for query in queries if query.target is not None]
     target = torch.stack(targets) if targets else None
-    conditioning = model.encode(prompts, slots if slots.requires_grad else None)
-    return model.denoising_error(x0, noise, t, conditioning, target), slots
+    return model.denoising_error(x0, noise, t, conditioning, target)
 
 
 @dataclass(frozen=True, eq=False)

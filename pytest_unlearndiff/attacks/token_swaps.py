@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -145,9 +146,11 @@ class TokenSwapAttack(PromptAttack[SwapState]):
         """Return gradients (B, k, d) of the states' mean losses by the embeddings in their slots."""
         queries = [query for state in states for query in self._queries(state, state.choice, self._bank)]
         errors, slopes = gradients(queries, self._model)
-        slopes = slopes.reshape(len(states), -1, *slopes.shape[1:])
-        for state, row, slope in zip(states, errors.cpu().reshape(len(states), -1), slopes, strict=True):
-            note_overflow(state, f"the denoising error or its gradient in round {state.round + 1}", row, slope)
+        slopes, rows = slopes.reshape(len(states), -1, *slopes.shape[1:]), errors.cpu().reshape(len(states), -1)
+        finite = slopes.isfinite().flatten(1).all(1).tolist()
+        for state, row, slope, good in zip(states, rows, slopes, finite, strict=True):
+            numbers = (row,) if good else (row, slope)
+            note_overflow(state, f"the denoising error or its gradient in round {state.round + 1}", *numbers)
             if state.classifier is not None:
                 slope *= state.classifier.weights(row[None], self._bank)[0].to(slope.device)[:, None, None]
         return slopes.mean(1)
@@ -159,7 +162,9 @@ class TokenSwapAttack(PromptAttack[SwapState]):
         undo in each round what it gained in the one before.
         """
         promise = -(slope @ self._space.embeddings.T)
-        ranked = promise.argsort(dim=-1, descending=True, stable=True).T.tolist()
+        # Each token of each slot makes another swap, but for the choice itself, which every slot makes.
+        enough = (self._schedule.screened + len(state.tried)) // len(promise) + 2
+        ranked = zip(*(_best(row, enough) for row in promise), strict=True)
         return self._untried(state, ((slot, token) for tokens in ranked for slot, token in enumerate(tokens)))
 
     def _untried(self, state: SwapState, ranked: Iterable[tuple[int, int]]) -> list[Choice]:
@@ -202,3 +207,13 @@ class TokenSwapAttack(PromptAttack[SwapState]):
 
     def _request(self, state: SwapState) -> GenerationRequest:
         return propose(state, state.slots, self._ids(state.choice), self._model.vocabulary)
+
+
+def _best(promise: torch.Tensor, count: int) -> list[int]:
+    """Return the tokens of the highest promise (V',), in the order of a stable sort of all, which takes much longer."""
+    promise = promise.nan_to_num(nan=-math.inf, posinf=math.inf, neginf=-math.inf)
+    count = min(count, len(promise))
+    (tokens,) = torch.where(promise >= promise.topk(count).values[-1])
+    order = promise[tokens].argsort(descending=True, stable=True)[:count]
+    ranked: list[int] = tokens[order].tolist()
+    return ranked

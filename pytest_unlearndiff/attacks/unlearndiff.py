@@ -37,7 +37,8 @@ class SimplexAttack(GradientAttack):
 
     def _queries(self, states: Sequence[GradientState]) -> list[LossQuery]:
         """Return queries of tokens drawn from the states' distributions."""
-        choices = [sample(state.variable.cpu(), state.generator) for state in states]
+        distributions = torch.stack([state.variable for state in states]).cpu()
+        choices = [sample(each, state.generator) for each, state in zip(distributions, states, strict=True)]
         return [
             self._query(state, self._space.tokens[choice].tolist())
             for state, choice in zip(states, choices, strict=True)

@@ -60,7 +60,7 @@ class ImageClassifier:
         judgements = []
         for count, part in in_batches(images):
             inputs = self._processor(images=part, return_tensors="pt").to(self._device)
-            judgements += [self._judge(row) for row in self._model(**inputs).logits.softmax(-1)[:count]]
+            judgements += [self._judge(row) for row in self._model(**inputs).logits.softmax(-1)[:count].cpu()]
         return judgements
 
     def _judge(self, row: torch.Tensor) -> Judgement:

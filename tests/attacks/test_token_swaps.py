@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from tiny import PROMPTS
 
 from pytest_unlearndiff.attacks.losses import ClassifierLoss, LossQuery, denoising_losses, gradients
 from pytest_unlearndiff.attacks.schedules import TokenSwapSchedule
-from pytest_unlearndiff.attacks.token_swaps import Choice, SwapState, TokenSwapAttack
+from pytest_unlearndiff.attacks.token_swaps import Choice, SwapState, TokenSwapAttack, _best
 from pytest_unlearndiff.core.attack_config import AttackConfig
 from pytest_unlearndiff.core.concept import Prompt
 from pytest_unlearndiff.models.diffusion_model import DiffusionModel
@@ -161,3 +164,30 @@ def test_classifier_round(victim: DiffusionModel, targets: Targets) -> None:
         return float(state.classifier.loss(found[None], range(2)).mean())
 
     assert state.choice == min(state.tried - before, key=loss)
+
+
+@given(
+    st.lists(st.sampled_from([-1.0, 0.0, 0.5, float("inf"), float("nan")]), min_size=1, max_size=30), st.integers(1, 40)
+)
+def test_best_tokens_are_those_of_a_stable_sort(promise: list[float], count: int) -> None:
+    row = torch.tensor(promise)
+    order = row.nan_to_num(nan=-torch.inf, posinf=torch.inf).argsort(descending=True, stable=True)
+    assert _best(row, count) == order[:count].tolist()
+
+
+def test_each_text_is_encoded_once_and_changes_no_loss(
+    victim: DiffusionModel, targets: Targets, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search, states = begin(PROMPTS[:3], victim, targets)
+    queries = [query for _ in range(2) for state in states for query in search._queries(state, state.choice, [0, 1])]
+    alone = torch.cat([denoising_losses([query], victim) for query in queries])
+    encoded: list[int] = []
+    encode = DiffusionModel.encode
+
+    def counted(self: DiffusionModel, prompts: Any, *slots: Any) -> Any:
+        encoded.append(len(prompts))
+        return encode(self, prompts, *slots)
+
+    monkeypatch.setattr(DiffusionModel, "encode", counted)
+    assert torch.equal(denoising_losses(queries, victim), alone)
+    assert encoded == [4]

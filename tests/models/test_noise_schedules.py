@@ -205,3 +205,23 @@ def test_scheduler_differences_are_notes_of_the_campaign(
     result = Runner(store, ModelCache(), LocalBackend(), batch_size=1).run(campaign, lambda: source)
     told = "its scheduler differs from its base's in beta_schedule ('linear', the base's 'scaled_linear')"
     assert result.provenance["notes"] == ([] if kind == "state dict" else [told])
+
+
+def test_lms_coefficients_are_integrated_once_and_stay_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    remembering = lms(scheduler(), "linspace")
+    with library_warnings_ignored():
+        plain = diffusers.LMSDiscreteScheduler.from_config(remembering.config)
+
+    def coefficients(each: Any) -> list[float]:
+        numbers = []
+        for steps in (7, 9, 7):
+            with library_warnings_ignored():
+                each.set_timesteps(steps)
+                orders = [(order, t) for t in range(1, steps) for order in range(1, min(t, 4))]
+                numbers += [each.get_lms_coefficient(order, t, 0) for order, t in orders]
+        return numbers
+
+    expected = coefficients(plain)
+    assert coefficients(remembering) == expected
+    monkeypatch.setattr(diffusers.LMSDiscreteScheduler, "get_lms_coefficient", lambda *_: pytest.fail("again"))
+    assert coefficients(remembering) == expected

@@ -82,7 +82,19 @@ def lms(scheduler: Any, spacing: str) -> Any:
     else:
         named["timestep_spacing"] = spacing
     with library_warnings_ignored():
-        return LMSDiscreteScheduler.from_config(named)
+        return RememberingLms.from_config(named)
+
+
+class RememberingLms(LMSDiscreteScheduler):  # type: ignore[misc]
+    """LMS that integrates its coefficients once: they follow from the number of steps, and cost a tenth of an image."""
+
+    def get_lms_coefficient(self, order: int, t: int, current_order: int) -> float:
+        """Return a coefficient of the multistep method, as the base class does."""
+        remembered: dict[tuple[int, int, int, int], float] = self.__dict__.setdefault("_coefficients", {})
+        key = self.num_inference_steps, order, t, current_order
+        if key not in remembered:
+            remembered[key] = super().get_lms_coefficient(order, t, current_order)
+        return remembered[key]
 
 
 def ddpm(scheduler: Any) -> Any:
