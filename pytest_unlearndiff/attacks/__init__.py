@@ -34,6 +34,7 @@ ROWS = (
         schedules=schedules.RING_A_BELL,
         effort=Effort.SCHEDULED,
         needs_base=True,
+        compares_texts=True,
     ),
     AttackInfo(
         "random",

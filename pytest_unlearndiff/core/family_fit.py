@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from .attack_config import AttackConfig
 from .concept import Concept, Sampling
-from .errors import ConceptError, ModelError
+from .errors import ConceptError, GateError, ModelError
 from .model_info import FamilyDefaults, FamilyInfo
 
 
@@ -61,7 +61,16 @@ class ModelFamily:
         return Sampling(own.steps if "steps" in given else default.steps, scheduler, spacing)
 
     def attack(self, attack: AttackConfig) -> AttackConfig:
-        """Return an attack with the schedule for this family."""
+        """Return an attack with the schedule for this family.
+
+        Raises:
+            GateError: it cannot attack the family.
+        """
+        if attack.info.compares_texts and self.info.ragged_texts:
+            raise GateError(
+                f"attack={attack.name!r} compares encodings of texts number by number, and those of {self.info.title} "
+                "differ in length: give another attack"
+            )
         return replace(attack, flow=self.info.flow)
 
     def check_defenses(self, names: Iterable[str]) -> None:

@@ -110,6 +110,7 @@ class AttackInfo(Info):
         needs_base: whether it needs the un-erased model itself, which the user's own images cannot replace.
         uses_slots: whether outcomes depend on the number and placement of adversarial tokens.
         uses_word: whether outcomes depend on the concept's word.
+        compares_texts: whether it compares encodings of texts number by number, so that they must be of one length.
         replays_known: whether it replays known prompts from a file, and cannot attack a prompt that has none.
         unattacked: whether it attacks nothing, so that un-attacked images alone are judged.
     """
@@ -122,6 +123,7 @@ class AttackInfo(Info):
     needs_base: bool = False
     uses_slots: bool = True
     uses_word: bool = True
+    compares_texts: bool = False
     replays_known: bool = False
     unattacked: bool = False
 

@@ -139,6 +139,7 @@ class FamilyInfo(Info):
         own_name: pattern found only in names of this family's tensors, where shapes alone would mislead.
         defaults: sampling, the first whose ``network_config`` a network has.
         flow: whether its networks are trained by flow matching, instead of on DDPM's noise schedule.
+        ragged_texts: whether encodings of its texts differ in length.
         refused_defenses: why these cannot act on its images, by the defense's name.
     """
 
@@ -154,6 +155,7 @@ class FamilyInfo(Info):
     own_name: str | None = None
     defaults: tuple[FamilyDefaults, ...] = (FamilyDefaults(),)
     flow: bool = False
+    ragged_texts: bool = False
     refused_defenses: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

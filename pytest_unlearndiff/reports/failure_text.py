@@ -272,7 +272,7 @@ def source_note(gate: GateReport) -> str:
     """Say where the outcomes came from, and how many are missing."""
     total, missing, run = gate.counts.total, gate.counts.missing, gate.run
     stored = total - missing - run.fresh
-    computed = f" ({run.computed_forwards:,} UNet forwards computed)" if run.computed_forwards else ""
+    computed = f" ({run.computed_forwards:,} network forwards computed)" if run.computed_forwards else ""
     parts = [
         (run.fresh, f"{run.fresh} {wording(gate.attack).done} in {format_duration(run.seconds)}{computed}"),
         (stored, f"{'all ' if stored == total else ''}{stored} from the store"),

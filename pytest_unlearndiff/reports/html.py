@@ -252,7 +252,7 @@ def _broke(prompt: PromptReport, rounds: int | None) -> str:
     where = [f"round {prompt.round} of {rounds}" if rounds else f"attempt {prompt.round}"]
     where += [f"timestep {prompt.timestep}"] * (prompt.timestep is not None)
     where += [f"step {prompt.steps}"] * (prompt.steps > 0)
-    return ", ".join([*where, f"{prompt.forwards} UNet forwards"])
+    return ", ".join([*where, f"{prompt.forwards} network forwards"])
 
 
 def _data(prompt: PromptReport, rounds: int | None, images: PromptImages) -> dict[str, Any]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
 from short_schedules import attack_configs, shorten_schedules
 from tiny import PROMPTS, tiny_pipeline, tiny_xl
+from tiny_transformers import tiny_transformer
 
 from examples import WITH_EXAMPLES
 from pytest_unlearndiff.attacks.base import AttackState, PromptState, build_attack
@@ -71,11 +73,17 @@ def test_outcomes_do_not_depend_on_the_batch(config: AttackConfig, victim: Diffu
     assert together == run(config, victim, targets, PROMPTS[::-1]) == alone
 
 
-def test_nor_on_a_model_with_two_text_encoders(config: AttackConfig) -> None:
-    victim, base = (DiffusionModel(tiny_xl(seed), Sampling(steps=2)) for seed in (1, 0))
+@pytest.mark.parametrize(
+    "pipeline",
+    [tiny_xl, partial(tiny_transformer, "stable-diffusion-3"), partial(tiny_transformer, "flux")],
+    ids=["xl", "sd3", "flux"],
+)
+def test_nor_on_a_model_with_several_text_encoders(pipeline: Callable[[int], Any], config: AttackConfig) -> None:
+    victim, base = (DiffusionModel(pipeline(seed), Sampling(2, "own")) for seed in (1, 0))
     together = run(config, victim, Targets(base), PROMPTS[2:])
     alone = {key: end for prompt in PROMPTS[2:] for key, end in run(config, victim, Targets(base), [prompt]).items()}
     assert together == alone
+    assert config.info.unattacked or all(requests for requests, _ in together.values())
 
 
 @pytest.mark.parametrize("placement", PLACEMENTS[1:])

@@ -118,7 +118,7 @@ def test_prompts_change_what_the_network_is_given(pipe: Any) -> None:
 
 def filled(model: DiffusionModel, text: str = "a church") -> FilledPrompt:
     vocabulary = model.vocabulary
-    return FilledPrompt(vocabulary.slots(text, 2, "prefix"), tuple(vocabulary.typeable[[5, 80]].tolist()))
+    return FilledPrompt(vocabulary.slots(text, 2, "prefix"), tuple(vocabulary.typeable[[5, -5]].tolist()))
 
 
 def errors(model: DiffusionModel, prompts: Sequence[FilledPrompt], slots: torch.Tensor | None = None) -> torch.Tensor:

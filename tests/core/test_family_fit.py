@@ -10,7 +10,7 @@ import pytest
 from pytest_unlearndiff.core.attack_config import AttackConfig
 from pytest_unlearndiff.core.concept import Concept, JudgeConfig, Prompt, Sampling
 from pytest_unlearndiff.core.concept_file import read_concept
-from pytest_unlearndiff.core.errors import ConceptError, ModelError
+from pytest_unlearndiff.core.errors import ConceptError, GateError, ModelError
 from pytest_unlearndiff.core.family_fit import ModelFamily
 from pytest_unlearndiff.core.registry import registry
 
@@ -76,6 +76,14 @@ def test_attacks_of_flow_models_measure_at_other_timesteps() -> None:
         "schedule": {**AttackConfig().params()["schedule"], "timesteps": (0.497, 0.618, 0.733, 0.836)},
     }
     assert family("flux").attack(AttackConfig(schedule="paper")).params() == AttackConfig(schedule="paper").params()
+
+
+def test_attacks_on_encodings_need_texts_of_one_length() -> None:
+    ragged = ModelFamily(replace(registry().families["flux"], ragged_texts=True), {})
+    ragged.attack(AttackConfig())
+    family("flux").attack(AttackConfig("ring-a-bell"))
+    with pytest.raises(GateError, match=r"ring-a-bell' compares encodings .* and those of FLUX"):
+        ragged.attack(AttackConfig("ring-a-bell"))
 
 
 def test_defenses_that_cannot_act_are_refused() -> None:

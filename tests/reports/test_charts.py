@@ -41,7 +41,7 @@ def test_axis() -> None:
 
 def test_curve() -> None:
     [effort] = efforts(costing("gbr", 50, 100, 200))
-    assert (effort.unit, effort.most, effort.end, effort.band) == ("UNet forwards", 200, 1.0, "")
+    assert (effort.unit, effort.most, effort.end, effort.band) == ("network forwards", 200, 1.0, "")
     points = [tuple(map(float, point.split(","))) for point in effort.path[1:].split(" L")]
     assert points[0] == (0, HEIGHT)
     assert points[-1] == (WIDTH, pytest.approx(HEIGHT / 3, abs=0.01))
@@ -64,6 +64,6 @@ def test_curve_over_steps() -> None:
     spent = costing("gbrr", 50, 100, 200, 200)
     steps = [replace(prompt, steps=n) for prompt, n in zip(spent.prompts, (0, 4, 10, 10), strict=True)]
     forwards, effort = efforts(replace(spent, prompts=steps))
-    assert (forwards.unit, effort.unit, effort.most) == ("UNet forwards", "steps of the search", 10)
+    assert (forwards.unit, effort.unit, effort.most) == ("network forwards", "steps of the search", 10)
     x, y, half = f"{WIDTH * 4 / 10:g}", f"{HEIGHT * 3 / 4:g}", f"{HEIGHT / 2:g}"
     assert effort.path.endswith(f" L0,{y} L{x},{y} L{x},{half} L{WIDTH},{half}")

@@ -153,7 +153,7 @@ def test_seed_that_broke_the_prompt_is_not_called_an_insertion() -> None:
         (record("rr--"), "2 from the store, 2 missing"),
         (record("bb--"), "2 from the store, 2 not needed"),
         (record("rrr-", fresh=1, seconds=3.0), "1 attacked in 3.0s, 2 from the store, 1 missing"),
-        (record("rr", fresh=2, seconds=3.0, computed=36_800), "2 attacked in 3.0s (36,800 UNet forwards computed)"),
+        (record("rr", fresh=2, seconds=3.0, computed=36_800), "2 attacked in 3.0s (36,800 network forwards computed)"),
         (retained("gg", "gg", fresh=2), "2 drawn in 0.0s"),
     ],
 )

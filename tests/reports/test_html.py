@@ -157,7 +157,7 @@ def test_effort_until_a_hit(attack: str, schedule: Any, spent: Any, text: str) -
     prompts = [replace(prompt, **facts) for prompt in found.prompts]
     campaign = {"attack": attack, "params": {"schedule": schedule} if schedule else {"known": "ab"}}
     shown = page(session(replace(found, prompts=prompts, campaign=campaign))).data["gate-1"]["prompts"]
-    assert [prompt.get("broke") for prompt in shown] == [f"{text} UNet forwards", None]
+    assert [prompt.get("broke") for prompt in shown] == [f"{text} network forwards", None]
     assert "broke" not in page(session(record("b"))).data["gate-1"]["prompts"][0]
 
 
@@ -167,7 +167,7 @@ def test_effort_curves() -> None:
     prompts = [replace(prompt, steps=steps, forwards=forwards) for prompt, (steps, forwards) in spent]
     charts = page(session(replace(found, prompts=prompts))).named("svg")
     labels = [str(svg["aria-label"]).split(" per prompt")[0] for svg in charts if "role" in svg]
-    assert labels == ["After 550 UNet forwards", "After 10 steps of the search"]
+    assert labels == ["After 550 network forwards", "After 10 steps of the search"]
 
 
 def test_self_contained() -> None:
