@@ -132,9 +132,12 @@ def _without_control(session: SessionReport) -> Iterator[str]:
 
 
 def _few_prompts(session: SessionReport) -> Iterator[str]:
+    groups: dict[str, list[GateReport]] = {}
     for gate in (*session.gone, *session.kept):
         if gate.limits.support:
-            yield f"A pass says little for {sanitize(gate.concept, 60)}: {gate.limits.support}."
+            groups.setdefault(gate.limits.support, []).append(gate)
+    for support, gates in groups.items():
+        yield f"A pass says little for {_names(gates)}: {support}."
 
 
 def _without_outcome(session: SessionReport) -> Iterator[str]:
