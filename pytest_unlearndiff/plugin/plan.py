@@ -11,6 +11,7 @@ from ..core.attack_config import is_unattacked
 from ..core.errors import UnlearnDiffError
 from ..reports.text import format_duration, sanitize, table
 from ..runs.campaign import Campaign, RunEstimate, estimate
+from ..runs.model_memory import weights_memory
 from ..runs.model_spec import ModelSpec
 from ..runs.positive_control import control_of, control_required, first_control_prompts
 from ..sources.resolve import is_import_string
@@ -195,23 +196,26 @@ def _between(seconds: float, most: float) -> str:
 
 
 def plan(session: pytest.Session, state: SessionState) -> list[str]:
-    """Return lines that say what this session would attack and draw."""
+    """Return lines that say what this session would attack and draw, and the memory that its models will take."""
     runs: list[PlannedRun] = []
     unknown: list[tuple[str, str]] = []
+    models: dict[ModelSpec, str] = {}
     for item in session.items:
         for marker in MARKERS.values():
             if marker.fixture in getattr(item, "fixturenames", ()):
                 marks: list[pytest.Mark | None] = [*reversed([*item.iter_markers(marker.name)])]
                 for mark in (marks if marker.kept else marks[-1:]) or [None]:
                     try:
-                        runs += _runs_of(item, marker, mark, state)
+                        runs += _runs_of(item, marker, mark, state, models)
                     except (NotForeseen, UnlearnDiffError) as reason:
                         unknown.append((item.nodeid, str(reason)))
-    return plan_lines(runs, unknown)
+    return [*plan_lines(runs, unknown), *dict.fromkeys(filter(None, models.values()))]
 
 
-def _runs_of(item: pytest.Item, marker: Marker, mark: pytest.Mark | None, state: SessionState) -> Iterator[PlannedRun]:
-    """Yield the campaigns of a gate.
+def _runs_of(
+    item: pytest.Item, marker: Marker, mark: pytest.Mark | None, state: SessionState, models: dict[ModelSpec, str]
+) -> Iterator[PlannedRun]:
+    """Yield the campaigns of a gate, and note what its models take.
 
     Raises:
         NotForeseen: they are not known.
@@ -220,6 +224,8 @@ def _runs_of(item: pytest.Item, marker: Marker, mark: pytest.Mark | None, state:
         raise NotForeseen(f"says what it {'draws' if marker.kept else 'attacks'} only when it runs")
     request = request_of(mark, item, state.settings, state.library(item.path.parent))
     source = _source(item, request, state)
+    if source not in models:
+        models[source] = _memory(source, state)
     if request.kept:
         for model, side in zip(("victim", "base"), campaigns_of_sides(request, source, state), strict=True):
             if side is not None:
@@ -238,6 +244,12 @@ def _runs_of(item: pytest.Item, marker: Marker, mark: pytest.Mark | None, state:
         control = first_control_prompts(campaign)
         if control_of(campaign, store, required=True).insufficient:
             yield PlannedRun.of(item.nodeid, control, estimate(control, store), "base")
+
+
+def _memory(source: ModelSpec, state: SessionState) -> str:
+    """Say what a victim's and its base's weights take; empty where their headers do not tell."""
+    memory = weights_memory(source, state.store.fingerprints)
+    return f"{sanitize(source.label, 500)}: {memory}" if memory is not None else ""
 
 
 _UNSURE = (

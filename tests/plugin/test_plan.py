@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 
 import pytest
+from tiny import tiny_pipeline
 from worlds import MODEL, World
 
 from pytest_unlearndiff.core.outcome import Outcome
@@ -213,3 +214,14 @@ def test_collection_errors(world: World) -> None:
     world.concept()
     world.gate("max_asr=10")
     assert world.bare(*MODEL, "--unlearndiff-plan").ret == pytest.ExitCode.INTERRUPTED
+
+
+def test_memory_of_the_models(world: World) -> None:
+    world.gate("max_asr='10%'", "test_one", "church")
+    world.gate("max_asr='10%'", "test_two", "church")
+    assert not any("GiB" in line for line in plan(world))
+    tiny_pipeline(0).save_pretrained(world.path / "real")
+    result = world.bare(f"--unlearndiff-model={world.path / 'real'}", "--unlearndiff-plan")
+    assert [line for line in result.outlines if "GiB" in line] == [
+        f"{world.path / 'real'}: weights take about 0.0 GiB in float32"
+    ]

@@ -1,0 +1,125 @@
+"""Memory that the weights of a victim and its base take, from the headers of their files, before anything is loaded."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..core.device import WEIGHTS
+from ..core.model_info import FamilyInfo
+from ..models.families import family_named
+from ..sources.model_header import Shapes, inspect_model, read_header
+from ..store.key import Fingerprints
+from .model_spec import ModelSpec
+
+_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
+_GIB = 2**30
+# As diffusers chooses among a component's files.
+_ENDINGS = (".safetensors", ".bin")
+_VARIANTS = ("", "fp16", "bf16")
+_STEMS = re.compile(
+    r"(diffusion_pytorch_model|model|pytorch_model)(?P<variant>\.(fp16|bf16))?(-\d+-of-\d+)?(?P=variant)?"
+)
+# Tensors of other components than the network, by the names that checkpoints have for them.
+_TEXT = re.compile(r"(lora_te|text_encoders?|cond_stage_model|conditioner|text_model|embeddings|encoder|shared)\d*[._]")
+_AUTOENCODER = re.compile(r"(first_stage_model|vae)\.")
+
+
+@dataclass(frozen=True)
+class WeightsMemory:
+    """Weights of a victim and its base, where both are loaded.
+
+    Attributes:
+        victim: bytes of the victim.
+        base: bytes that the base takes beside them, without what both share.
+        dtype: floating-point type of the weights.
+    """
+
+    victim: int
+    base: int
+    dtype: str
+
+    def __str__(self) -> str:
+        """``weights take about 53.2 GiB in bfloat16: the victim 31.1, its base 22.1 beside what they share``."""
+        both = f"weights take about {(self.victim + self.base) / _GIB:.1f} GiB in {self.dtype}"
+        if not self.base:
+            return both
+        return f"{both}: the victim {self.victim / _GIB:.1f}, its base {self.base / _GIB:.1f} beside what they share"
+
+
+def weights_memory(spec: ModelSpec, fingerprints: Fingerprints) -> WeightsMemory | None:
+    """Add up what the files of a victim and its base hold; None where their headers do not tell.
+
+    Args:
+        spec: the victim.
+        fingerprints: hashes files, to see which components both have alike.
+
+    Raises:
+        StoreError: a file cannot be read.
+    """
+    folder = next((path for path in (spec.model, spec.base) if path is not None and _family(path) is not None), None)
+    family = _family(folder) if folder is not None else None
+    if folder is None or family is None:
+        return None
+    width = _BYTES[WEIGHTS[spec.dtype]]
+    sizes = {name: _numbers(folder / name) * width for name in family.components}
+    if not all(sizes.values()):
+        return None
+    if spec.base is None or spec.model is None:
+        beside = 0
+    elif folder == spec.model:
+        other = {name for name in sizes if not _alike(folder / name, spec.base / name, fingerprints)}
+        beside = sum(_numbers(spec.base / name) * width for name in other)
+    else:
+        beside = sum(sizes[name] for name in _patched((spec.model, *spec.adapters), family))
+    return WeightsMemory(sum(sizes.values()), beside, WEIGHTS[spec.dtype])
+
+
+def _family(path: Path) -> FamilyInfo | None:
+    return family_named(inspect_model(path).pipeline)
+
+
+def _files(component: Path) -> list[Path]:
+    """Return the files that a component is loaded from."""
+    files = sorted(component.iterdir()) if component.is_dir() else []
+    for ending in _ENDINGS:
+        for variant in _VARIANTS:
+            chosen = [file for file in files if file.suffix == ending and _variant(file.stem) == variant]
+            if chosen:
+                return chosen
+    return []
+
+
+def _variant(stem: str) -> str | None:
+    match = _STEMS.fullmatch(stem)
+    return None if match is None else (match["variant"] or "").removeprefix(".")
+
+
+def _numbers(component: Path) -> int:
+    return sum(math.prod(shape) for shapes in _shapes(_files(component)) for shape in shapes.values())
+
+
+def _shapes(files: list[Path]) -> Iterator[Shapes]:
+    for file in files:
+        if (header := read_header(file)) is not None:
+            yield header.shapes
+
+
+def _alike(one: Path, other: Path, fingerprints: Fingerprints) -> bool:
+    """Tell whether two components are made of the same files, and so loaded once."""
+    names = [[file.name for file in _files(folder)] for folder in (one, other)]
+    return names[0] == names[1] and all(
+        fingerprints.of(one / name) == fingerprints.of(other / name) for name in names[0]
+    )
+
+
+def _patched(checkpoints: tuple[Path, ...], family: FamilyInfo) -> set[str]:
+    """Return the components of which a victim made of checkpoints has copies of its own."""
+    names = {name for path in checkpoints for file in inspect_model(path).files for name in file.shapes}
+    texts = {name for name in family.components if name.startswith("text_encoder")}
+    text, autoencoder = ([name for name in names if pattern.match(name)] for pattern in (_TEXT, _AUTOENCODER))
+    patched = (texts if text else set()) | ({"vae"} if autoencoder else set())
+    return patched | ({family.network} if len(text) + len(autoencoder) < len(names) or not names else set())
