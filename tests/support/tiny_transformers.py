@@ -48,12 +48,12 @@ def _t5_settings(tokenizer: Any, width: int = 32) -> dict[str, Any]:
     }
 
 
-def _decoder_settings(tokenizer: Any, layers: int) -> dict[str, Any]:
+def _decoder_settings(tokenizer: Any, layers: int, width: int = 32) -> dict[str, Any]:
     """Settings that all decoders that read text have in common."""
     return {
         "vocab_size": len(tokenizer),
-        "hidden_size": 32,
-        "intermediate_size": 64,
+        "hidden_size": width,
+        "intermediate_size": width,
         "num_hidden_layers": layers,
         "num_attention_heads": 2,
         "max_position_embeddings": 1024,
@@ -193,9 +193,9 @@ def _qwen_image() -> Any:
 
 def _sana() -> Any:
     tokenizer = tokenizers.gemma()
-    settings = _decoder_settings(tokenizer, 2)
+    settings = _decoder_settings(tokenizer, 1)
     gemma = transformers.Gemma2Config(
-        **settings, num_key_value_heads=1, head_dim=16, sliding_window=64, query_pre_attn_scalar=16
+        **settings, num_key_value_heads=1, head_dim=8, sliding_window=64, query_pre_attn_scalar=16
     )
     vae = diffusers.AutoencoderDC(
         latent_channels=4,
@@ -272,7 +272,7 @@ def _z_image() -> Any:
 def _flux2_klein() -> Any:
     tokenizer, levels = tokenizers.qwen(), 3
     text_encoder = transformers.Qwen3ForCausalLM(
-        transformers.Qwen3Config(**_decoder_settings(tokenizer, 28), num_key_value_heads=1, head_dim=16)
+        transformers.Qwen3Config(**_decoder_settings(tokenizer, 28, width=16), num_key_value_heads=1, head_dim=8)
     )
     vae = diffusers.AutoencoderKLFlux2(
         block_out_channels=LEVELS[:levels],
@@ -290,7 +290,7 @@ def _flux2_klein() -> Any:
         in_channels=16,
         num_layers=1,
         num_single_layers=2,
-        joint_attention_dim=96,
+        joint_attention_dim=48,
         timestep_guidance_channels=16,
         axes_dims_rope=(4, 4, 4, 4),
         guidance_embeds=False,
