@@ -219,6 +219,8 @@ class DiffusionModel:
         """Call the pipeline once."""
         count = len(requests)
         arguments = self._family.call_arguments(guidance, self._sampling.steps)
+        if "negative_prompt" in arguments:
+            arguments["negative_prompt"] = [arguments["negative_prompt"]] * count
         for defense in self._defenses:
             arguments |= defense.call_arguments(count, guidance)
         self._finite.begin()

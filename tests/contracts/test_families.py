@@ -11,7 +11,7 @@ from typing import Any, cast
 import pytest
 import torch
 from tiny import PROMPTS, tiny_pipeline, tiny_xl
-from tiny_transformers import tiny_transformer
+from tiny_transformers import BUILDERS, tiny_transformer
 
 from examples import WITH_EXAMPLES, tiny_lcm
 from pytest_unlearndiff.attacks.losses import denoising_losses
@@ -24,6 +24,7 @@ from pytest_unlearndiff.core.outcome import computed_forwards
 from pytest_unlearndiff.models.device import BATCH
 from pytest_unlearndiff.models.diffusion_model import DiffusionModel
 from pytest_unlearndiff.models.families import components_of, family_named, family_of
+from pytest_unlearndiff.models.families.base import Conditioning
 from pytest_unlearndiff.models.families.typed_text import TypedText, lookup_of
 from pytest_unlearndiff.models.families.vocabulary import FilledPrompt
 from pytest_unlearndiff.models.libraries import library_warnings_ignored
@@ -32,13 +33,13 @@ from pytest_unlearndiff.models.target_images import Targets
 TEXTS = ["a church in noto style", "", "wow!? church! a#?!b", " ".join(["church"] * 40)]
 # The padding of XL's second tokenizer is "!", which makes words that hold it other tokens than the first's.
 MARKED = ["wow!? !!! church! a#?!b", " ".join(["church!!!"] * 20), "church!!! on red", "!"]
+ALIKE = ["a church on a hill"] * BATCH
 OWN = Sampling(2, "own")
 PIPELINES: Mapping[str, Callable[..., Any]] = {
     "stable-diffusion": tiny_pipeline,
     "stable-diffusion-xl": tiny_xl,
     "latent-consistency": tiny_lcm,
-    "stable-diffusion-3": partial(tiny_transformer, "stable-diffusion-3"),
-    "flux": partial(tiny_transformer, "flux"),
+    **{name: partial(tiny_transformer, name) for name in BUILDERS},
 }
 """A tiny pipeline of each family: a new row needs one here, or its test says so."""
 
@@ -72,48 +73,86 @@ def arguments_of(network: Any) -> Iterator[dict[str, torch.Tensor]]:
 
 def _tensors(prefix: str, values: Mapping[str, Any]) -> Iterator[tuple[str, torch.Tensor]]:
     for name, value in values.items():
-        if isinstance(value, torch.Tensor):
-            yield f"{prefix}{name}", value
-        elif isinstance(value, Mapping):
-            yield from _tensors(f"{prefix}{name}.", value)
+        match value:
+            case torch.Tensor():
+                yield f"{prefix}{name}", value
+            case Mapping():
+                yield from _tensors(f"{prefix}{name}.", value)
+            case list() | tuple():
+                yield from _tensors(f"{prefix}{name}.", {str(n): each for n, each in enumerate(value)})
 
 
-def latents_of(model: DiffusionModel, pipe: Any, arguments: Mapping[str, torch.Tensor]) -> torch.Tensor:
-    """Return the latents (B, C, h, w) in what a network is given, as they are before they are cut into patches."""
-    latents = arguments["sample" if "sample" in arguments else "hidden_states"]
-    if latents.ndim == 4:
-        return latents
-    height, width = (side * pipe.vae_scale_factor for side in model.latent_shape[1:])
-    unpacked: torch.Tensor = pipe._unpack_latents(latents, height, width, pipe.vae_scale_factor)
-    return unpacked
+def call_arguments(model: DiffusionModel, count: int) -> dict[str, Any]:
+    """Arguments of a call of the pipeline that draws its own noise, without guidance."""
+    unguided = next(scale for scale in (1.0, 0.0) if model._family.forwards_per_step(scale) == 1)
+    generators = [torch.Generator().manual_seed(seed) for seed in range(count)]
+    return {**model._family.call_arguments(unguided, 2), "generator": generators}
 
 
-@pytest.mark.parametrize("texts", [TEXTS, MARKED], ids=["plain", "marked"])
+def noise_of(model: DiffusionModel, count: int) -> torch.Tensor:
+    """The noise (B, C, h, w) that such a call begins with."""
+    generators = [torch.Generator().manual_seed(seed) for seed in range(count)]
+    return torch.cat([torch.randn(1, *model.latent_shape, generator=generator) for generator in generators])
+
+
+@pytest.mark.parametrize("texts", [TEXTS, MARKED, ALIKE], ids=["plain", "marked", "alike"])
 def test_network_is_given_what_the_pipelines_own_call_gives_it(texts: list[str], pipe: Any) -> None:
     """All tensors, to the bit, at the pipeline's first step."""
-    network, model = getattr(pipe, family_of(pipe).network), DiffusionModel(pipe, OWN)
-    generators = [torch.Generator().manual_seed(seed) for seed in range(len(texts))]
+    network, model, count = getattr(pipe, family_of(pipe).network), DiffusionModel(pipe, OWN), len(texts)
     with arguments_of(network) as theirs:
-        pipe(texts, **model._family.call_arguments(1.0, 2), generator=generators)
-    latents, t = latents_of(model, pipe, theirs), pipe.scheduler.timesteps[0]
-    if theirs["timestep"].ndim:
-        t = t.expand(len(latents))
+        pipe(prompt=list(texts), **call_arguments(model, count))
+    t = pipe.scheduler.timesteps[0]
+    if theirs["t" if "t" in theirs else "timestep"].ndim:
+        t = t.expand(count)
     with arguments_of(network) as ours, torch.no_grad():
-        model.predict(latents, t, model.encode_prompts(texts))
+        model.predict(noise_of(model, count), t, model.encode_prompts(texts))
     assert set(ours) == set(theirs)
     assert len(theirs) >= 3
     assert [name for name in theirs if not torch.equal(ours[name], theirs[name])] == []
 
 
+def test_pipelines_scheduler_is_given_what_is_predicted(pipe: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And a step along the regression target leads towards the image."""
+    model, count = DiffusionModel(pipe, OWN), 2
+    given: list[torch.Tensor] = []
+    step = type(pipe.scheduler).step
+
+    def note(scheduler: Any, output: torch.Tensor, *arguments: Any, **options: Any) -> Any:
+        given.append(output)
+        return step(scheduler, output, *arguments, **options)
+
+    monkeypatch.setattr(type(pipe.scheduler), "step", note)
+    with library_warnings_ignored():
+        pipe(prompt=TEXTS[:count], **call_arguments(model, count))
+    t, noise = pipe.scheduler.timesteps[0], noise_of(model, count)
+    with torch.no_grad():
+        ours = model.predict(noise, t.expand(count), model.encode(unattacked(model, TEXTS[:count])))
+    # Whatever patches it is cut into.
+    torch.testing.assert_close(*(each.float().flatten(1).sort().values for each in (ours, given[0])))
+    x0 = torch.ones_like(noise)
+    x_t, target = model.add_noise(x0, noise, t.long().expand(count).clamp(max=model.timesteps - 1))
+    pipe.scheduler._step_index = None
+    nearer = step(pipe.scheduler, target, t, x_t, return_dict=False)[0]
+    assert (nearer - x0).norm() < (x_t - x0).norm()
+
+
+def unattacked(model: DiffusionModel, texts: Sequence[str]) -> list[FilledPrompt]:
+    return [FilledPrompt(model.vocabulary.unattacked(text)) for text in texts]
+
+
+def rows_of(conditioning: Conditioning) -> list[list[float]]:
+    """All numbers of each row, which may differ in length."""
+    values = conditioning.tensors.values()
+    return [torch.cat([each[row].float().flatten() for each in values]).tolist() for row in range(len(conditioning))]
+
+
 def test_prompts_change_what_the_network_is_given(pipe: Any) -> None:
     model = DiffusionModel(pipe, OWN)
     conditioning = model.encode_prompts(TEXTS)
-    vectors = conditioning.vectors()
-    assert vectors.dtype == torch.float32
-    assert len({tuple(row) for row in vectors.tolist()}) == len(conditioning) == len(TEXTS)
-    assert torch.equal(conditioning[[2, 0]].vectors(), vectors[[2, 0]])
-    joined = type(conditioning).join([conditioning[:1], conditioning[1:]])
-    assert torch.equal(joined.vectors(), vectors)
+    rows = rows_of(conditioning)
+    assert len({tuple(row) for row in rows}) == len(conditioning) == len(TEXTS)
+    assert rows_of(conditioning[[2, 0]]) == [rows[2], rows[0]]
+    assert rows_of(type(conditioning).join([conditioning[:1], conditioning[1:]])) == rows
 
 
 def filled(model: DiffusionModel, text: str = "a church") -> FilledPrompt:
@@ -157,14 +196,34 @@ def test_gradients_are_finite_differences_through_every_encoder(pipe: Any) -> No
 
 
 @torch.no_grad()
+def test_encoders_look_up_the_tokens_of_typed_words(pipe: Any) -> None:
+    """Also of words in capitals, where the vocabulary has any."""
+    model, encoders = DiffusionModel(pipe, OWN), encoders_of(pipe)
+    vocabulary, count = model.vocabulary, len(model.vocabulary.typeable)
+    tokens: list[int] = vocabulary.typeable.tolist()
+    capitals = [token for token in tokens if vocabulary.text([token]) != vocabulary.text([token]).lower()]
+    tokens = [*capitals[:6], *tokens[:: count // 6]]
+    looked_up: dict[Any, torch.Tensor] = {}
+    lookups = [lookup_of(encoder) for encoder in encoders]
+    hooks = [each.register_forward_hook(lambda module, _, rows: looked_up.update({module: rows})) for each in lookups]
+    model.encode_prompts([vocabulary.text([*tokens[:1], *tokens])])
+    for hook in hooks:
+        hook.remove()
+    parts = vocabulary.embeddings[tokens].split([int(each.weight.shape[1]) for each in lookups], -1)
+    for lookup, part in zip(lookups, parts, strict=True):
+        assert all(bool((looked_up[lookup][0] == row).all(-1).any()) for row in part)
+
+
+@torch.no_grad()
 def test_embeddings_of_the_tokens_in_the_slots_change_nothing(pipe: Any) -> None:
     model = DiffusionModel(pipe, OWN)
     prompt = filled(model)
     embeddings = model.vocabulary.embeddings[list(prompt.tokens)][None].float()
-    typed = model.encode_prompts([model.vocabulary.text(prompt.pieces)]).vectors()
-    assert torch.equal(model.encode([prompt] * BATCH).vectors()[:1], typed)
-    assert torch.equal(model.encode([prompt] * BATCH, embeddings.expand(BATCH, -1, -1)).vectors()[:1], typed)
-    assert not torch.equal(model.encode([prompt] * BATCH, 2 * embeddings.expand(BATCH, -1, -1)).vectors()[:1], typed)
+    slots = embeddings.expand(BATCH, -1, -1)
+    (typed,) = rows_of(model.encode_prompts([model.vocabulary.text(prompt.pieces)]))
+    assert rows_of(model.encode([prompt] * BATCH))[0] == typed
+    assert rows_of(model.encode([prompt] * BATCH, slots))[0] == typed
+    assert rows_of(model.encode([prompt] * BATCH, 2 * slots))[0] != typed
 
 
 @torch.no_grad()

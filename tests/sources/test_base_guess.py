@@ -87,6 +87,15 @@ TIME = "time_text_embed.timestep_embedder.linear_1.weight"
         ("Stable Diffusion 3 medium", {f"{QUERY}.weight": (8, 1536), TIME: (8, 8)}),
         ("Stable Diffusion 3.5 large", {"joint_blocks.0.x_block.attn.qkv.weight": (8, 2432)}),
         ("Stable Diffusion 3.5 large", {f"{QUERY}.weight": (8, 2432), "text_encoder_2.text_projection.weight": (8, 8)}),
+        ("PixArt-Sigma", {"transformer_blocks.0.attn2.to_k.weight": (8, 1152)}),
+        ("Qwen-Image", {f"transformer_blocks.{n}.attn.to_q.lora_A.weight": (2, 3072) for n in (0, 59)}),
+        ("Sana 1.6B", {"transformer_blocks.0.attn2.to_k.weight": (8, 2240)}),
+        ("Chroma", {f"{QUERY}.weight": (8, 3072), "distilled_guidance_layer.norms.0.weight": (8,)}),
+        ("Z-Image", {"transformer.layers.0.attention.to_q.lora_A.weight": (2, 3840)}),
+        ("FLUX.2 klein 4B", {"context_embedder.weight": (3072, 9),
+                             "single_transformer_blocks.0.attn.to_qkv_mlp_proj.weight": (8, 3072)}),
+        ("AuraFlow", {"joint_transformer_blocks.0.attn.to_q.weight": (8, 3072)}),
+        ("HunyuanDiT", {"blocks.0.attn2.to_k.weight": (8, 1024)}),
     ],
 )  # fmt: skip
 def test_shapes_of_transformers(name: str, shapes: dict[str, tuple[int, ...]], tmp_path: Path) -> None:

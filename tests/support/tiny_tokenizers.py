@@ -23,6 +23,7 @@ SENTENCES = (
     "stone temple on a mountain above the clouds",
     "chapel steeple bell roof cross window door",
     "painting of a village with a market and a bridge",
+    "The Old Church in Rome: Night on the River, Summer",
 )
 CHAT = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ...core.concept import Sampling
@@ -26,6 +27,7 @@ _JOINT_ATTENTION = (
     r"|(double_blocks[._]\d+[._](img|txt)_attn|joint_blocks[._]\d+[._](x|context)_block[._]attn)[._]qkv"
     rf"|single_blocks[._]\d+[._]linear1){_READS}"
 )
+_LAYER_ATTENTION = rf"(^|[._])layers[._]\d+[._]attention[._]to_[qkv]{_READS}"
 _CONTEXT = r"(^|\.)(context_embedder|txt_in)\.weight$"
 # A whole transformer of Stable Diffusion 3 or FLUX.1, and what some of them have in it.
 _WHOLE = r"timestep_embedder\.linear_1\.weight$|(^|\.)(time_in\.in_layer|t_embedder\.mlp\.0)\.weight$"
@@ -56,6 +58,53 @@ _UNET = {
     "num_class_embeds": None,
     "encoder_hid_dim_type": None,
 }
+
+
+def _transformer(
+    name: str,
+    implementation: str,
+    title: str,
+    classes: tuple[str, ...],
+    sampling: Sampling,
+    guidance: float,
+    *,
+    flow: bool = True,
+    autoencoders: tuple[str, ...] = _AUTOENCODERS,
+    others: Mapping[str, tuple[str, ...]] | None = None,
+    refused_defenses: Mapping[str, str] | None = None,
+    **more: Any,
+) -> FamilyInfo:
+    """Return the row of a diffusion transformer with one text encoder, and perhaps others.
+
+    Args:
+        name: see ``FamilyInfo``.
+        implementation: module and class.
+        title: see ``FamilyInfo``.
+        classes: pipeline, network and, the rest, classes of its text encoder.
+        sampling: where a concept does not say otherwise.
+        guidance: likewise.
+        flow: see ``FamilyInfo``.
+        autoencoders: classes of its autoencoder.
+        others: further components with weights.
+        refused_defenses: beside those of all transformers.
+        more: fields of ``FamilyInfo``.
+    """
+    pipeline, network, *encoders = classes
+    components = {"transformer": (network,), "text_encoder": tuple(encoders), "vae": autoencoders, **(others or {})}
+    return FamilyInfo(
+        name,
+        f"{__name__}.{implementation}",
+        "1",
+        title,
+        f"diffusers:{pipeline}",
+        components,
+        "transformer",
+        defaults=(FamilyDefaults(sampling, guidance),),
+        flow=flow,
+        refused_defenses={**_UNET_DEFENSES, **(refused_defenses or {})},
+        **more,
+    )
+
 
 ROWS = (
     FamilyInfo(
@@ -209,6 +258,133 @@ ROWS = (
             **_UNET_DEFENSES,
             "negative-prompt": "it is guided without a second pass, which a negative prompt would act in",
         },
+    ),
+    _transformer(
+        "pixart-sigma",
+        "pixart_sigma:PixArtSigma",
+        "PixArt-Sigma",
+        ("PixArtSigmaPipeline", "PixArtTransformer2DModel", "T5EncoderModel"),
+        Sampling(20, "own"),
+        4.5,
+        flow=False,
+        bases=(
+            KnownBase(
+                "PixArt-Sigma",
+                "PixArt-alpha/PixArt-Sigma-XL-2-1024-MS",
+                "those of other resolutions have the same shapes",
+                (_text_states(1152),),
+            ),
+        ),
+    ),
+    _transformer(
+        "qwen-image",
+        "qwen_image:QwenImage",
+        "Qwen-Image",
+        ("QwenImagePipeline", "QwenImageTransformer2DModel", "Qwen2_5_VLForConditionalGeneration"),
+        Sampling(50, "own"),
+        4.0,
+        autoencoders=("AutoencoderKLQwenImage",),
+        network_config={"guidance_embeds": False},
+        bases=(KnownBase("Qwen-Image", "Qwen/Qwen-Image", "its fine-tunes have the same shapes", ()),),
+        # Its attention is as wide as that of FLUX.1, and in more blocks than that or Stable Diffusion 3 has.
+        own_name=r"(^|[._])transformer_blocks[._](\d+[._](img|txt)_mod|(3[89]|[45]\d)[._]attn[._])|(^|\.)txt_norm\.",
+    ),
+    _transformer(
+        "sana",
+        "sana:Sana",
+        "Sana",
+        ("SanaPipeline", "SanaTransformer2DModel", "Gemma2Model"),
+        Sampling(20, "own"),
+        4.5,
+        autoencoders=("AutoencoderDC",),
+        network_config={"guidance_embeds": False},
+        bases=(
+            KnownBase(
+                "Sana 1.6B",
+                "Efficient-Large-Model/Sana_1600M_1024px_BF16_diffusers",
+                "those of other resolutions have the same shapes",
+                (_text_states(2240),),
+            ),
+        ),
+    ),
+    _transformer(
+        "chroma",
+        "chroma:Chroma",
+        "Chroma",
+        ("ChromaPipeline", "ChromaTransformer2DModel", "T5EncoderModel"),
+        Sampling(35, "own"),
+        5.0,
+        load_options={"image_encoder": None, "feature_extractor": None},
+        bases=(KnownBase("Chroma", "lodestones/Chroma1-HD", "its other versions have the same shapes", ()),),
+        # The rest of its names and shapes are those of FLUX.1.
+        own_name=r"(^|\.)distilled_guidance_layer\.",
+    ),
+    _transformer(
+        "z-image",
+        "z_image:ZImage",
+        "Z-Image",
+        ("ZImagePipeline", "ZImageTransformer2DModel", "Qwen3Model", "Qwen3ForCausalLM"),
+        Sampling(50, "own"),
+        5.0,
+        bases=(
+            KnownBase(
+                "Z-Image",
+                "Tongyi-MAI/Z-Image",
+                "Z-Image-Turbo has the same shapes",
+                (ShapeRule(_LAYER_ATTENTION, 3840, "latent states"),),
+            ),
+        ),
+    ),
+    _transformer(
+        "flux2-klein",
+        "flux2_klein:Flux2Klein",
+        "FLUX.2 klein",
+        ("Flux2KleinPipeline", "Flux2Transformer2DModel", "Qwen3ForCausalLM"),
+        Sampling(50, "own"),
+        4.0,
+        autoencoders=("AutoencoderKLFlux2",),
+        network_config={"guidance_embeds": False},
+        bases=(
+            KnownBase(
+                "FLUX.2 klein 4B",
+                "black-forest-labs/FLUX.2-klein-base-4B",
+                "the distilled version has the same shapes, and 9B its own",
+                (),
+            ),
+        ),
+        own_name=r"(^|[._])attn[._]to_qkv_mlp_proj|(^|\.)(double|single)_stream_modulation",
+        refused_defenses={"negative-prompt": "its pipeline takes no negative prompt"},
+    ),
+    _transformer(
+        "aura-flow",
+        "aura_flow:AuraFlow",
+        "AuraFlow",
+        ("AuraFlowPipeline", "AuraFlowTransformer2DModel", "UMT5EncoderModel"),
+        Sampling(50, "own"),
+        3.5,
+        bases=(KnownBase("AuraFlow", "fal/AuraFlow-v0.3", "its other versions have the same shapes", ()),),
+        own_name=r"(^|[._])joint_transformer_blocks[._]|(^|\.)register_tokens$",
+    ),
+    _transformer(
+        "hunyuan-dit",
+        "hunyuan_dit:HunyuanDiT",
+        "HunyuanDiT",
+        ("HunyuanDiTPipeline", "HunyuanDiT2DModel", "BertModel"),
+        Sampling(50, "own"),
+        5.0,
+        flow=False,
+        others={"text_encoder_2": ("T5EncoderModel",)},
+        load_options_unchecked={"feature_extractor": None, "safety_checker": None, "requires_safety_checker": False},
+        bases=(
+            KnownBase(
+                "HunyuanDiT",
+                "Tencent-Hunyuan/HunyuanDiT-v1.2-Diffusers",
+                "1.0 and 1.1 are told more beside the text",
+                (),
+            ),
+        ),
+        # Its attention reads text as wide as that of Stable Diffusion 2.x.
+        own_name=r"(^|\.)blocks\.\d+\.attn[12]\.|(^|\.)text_embedding_padding$",
     ),
 )
 

@@ -118,7 +118,10 @@ class Family(Protocol):
         ...
 
     def call_arguments(self, guidance: float, steps: int) -> dict[str, Any]:
-        """Return arguments of the pipeline's own call beside prompts, negative prompts and generators."""
+        """Return arguments of the pipeline's own call beside prompts and generators.
+
+        A negative prompt, where guidance needs one, is one text for all prompts.
+        """
         ...
 
     def forwards_per_step(self, guidance: float | None = None) -> int:

@@ -33,6 +33,9 @@ class TypedText(ABC):
     encoders: ClassVar[tuple[tuple[str, str], ...]]
     """Pairs of a tokenizer's and an encoder's component, as ``encode_texts`` runs them."""
 
+    lower_case: ClassVar[bool] = False
+    """True for pipelines that read lower-case letters only, whatever is typed."""
+
     _pipe: Any
 
     @abstractmethod
@@ -48,7 +51,7 @@ class TypedText(ABC):
         """See ``Family``."""
         tokenizers = [getattr(self._pipe, tokenizer) for tokenizer, _ in self.encoders]
         parts = zip(tokenizers, self._lookups, self.text_lengths(), strict=True)
-        return WordVocabulary([TextEncoder(*each) for each in parts])
+        return WordVocabulary([TextEncoder(*each) for each in parts], lower_case=self.lower_case)
 
     @cached_property
     def _lookups(self) -> list[torch.nn.Module]:

@@ -35,10 +35,12 @@ class WordVocabulary(Vocabulary):
 
     Args:
         encoders: the first one's tokens are the candidates.
+        lower_case: the pipeline reads lower-case letters only, whatever is typed.
     """
 
-    def __init__(self, encoders: Sequence[TextEncoder]) -> None:
+    def __init__(self, encoders: Sequence[TextEncoder], *, lower_case: bool = False) -> None:
         self._encoders = encoders
+        self._lower_case = lower_case
 
     @cached_property
     def _readings(self) -> dict[str, tuple[tuple[int, int], ...]]:
@@ -47,6 +49,8 @@ class WordVocabulary(Vocabulary):
         special = set(lead.all_special_ids)
         texts = lead.batch_decode([[i] for i in range(len(lead)) if i not in special])
         words = [text for text in dict.fromkeys(map(str.strip, texts)) if text.isprintable() and len(text.split()) == 1]
+        if self._lower_case:
+            words = [word for word in words if word == word.lower()]
         readings: dict[str, tuple[tuple[int, int], ...]] = dict.fromkeys(words, ())
         for encoder in self._encoders:
             readings = _read(readings, encoder.tokenizer)
