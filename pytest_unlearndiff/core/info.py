@@ -166,6 +166,7 @@ class JudgeInfo(Info):
     and answers each with a ``Judgement``, with true or false for hit, or with a pair (hit, score).
 
     Attributes:
+        reads_prompts: whether it is called with the images' texts too, as a second list.
         required: options that a concept must give, each with its type (str, int, float, bool, list, dict) or a check.
         optional: options that a concept may give, likewise.
         files: options that name a file or folder, or a Hub id, whose content decides what the judge answers.
@@ -184,6 +185,7 @@ class JudgeInfo(Info):
     bundled: str | None = None
     uses_base: bool = False
     combines: bool = False
+    reads_prompts: bool = False
     check: Callable[[Mapping[str, Any]], Iterator[Problem]] | None = None
 
     noun: ClassVar[str] = "judge"

@@ -32,6 +32,14 @@ ROWS = (
         files=("model",),
     ),
     JudgeInfo(
+        "clip-score",
+        "pytest_unlearndiff.judges.clip:ClipScore",
+        version="1",
+        required={"model": options.text, "threshold": options.cosine},
+        files=("model",),
+        reads_prompts=True,
+    ),
+    JudgeInfo(
         "q16",
         "pytest_unlearndiff.judges.q16:Q16",
         version="1",
@@ -67,6 +75,7 @@ ROWS = (
         version="1",
         required={"judges": options.judges},
         combines=True,
+        reads_prompts=True,
     ),
     JudgeInfo(
         "all-of",
@@ -74,6 +83,7 @@ ROWS = (
         version="1",
         required={"judges": options.judges},
         combines=True,
+        reads_prompts=True,
     ),
     JudgeInfo(
         "function",

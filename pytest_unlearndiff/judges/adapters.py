@@ -28,9 +28,9 @@ class CombinedJudge:
     ) -> None:
         self._judges, self._decide = judges, decide
 
-    def __call__(self, images: Sequence[Image.Image]) -> list[Judgement]:
+    def __call__(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> list[Judgement]:
         """Judge RGB images, one judgement each, in order; the score is the fraction of judges with a hit."""
-        return [self._combine(row) for row in zip(*(judge(images) for _, judge in self._judges), strict=True)]
+        return [self._combine(row) for row in zip(*(judge(images, prompts) for _, judge in self._judges), strict=True)]
 
     def _combine(self, judgements: Sequence[Judgement]) -> Judgement:
         hits = [judgement.hit for judgement in judgements]

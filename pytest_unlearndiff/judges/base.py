@@ -20,8 +20,13 @@ from ..sources.resolve import import_string
 class Judge(Protocol):
     """Looks at images and says whether the concept is in them."""
 
-    def __call__(self, images: Sequence[Image.Image]) -> list[Judgement]:
-        """Judge RGB images, one judgement each, in order."""
+    def __call__(self, images: Sequence[Image.Image], prompts: Sequence[str] = ()) -> list[Judgement]:
+        """Judge RGB images, one judgement each, in order.
+
+        Args:
+            images: to judge.
+            prompts: their texts, which some judges read.
+        """
         ...
 
 
@@ -32,18 +37,19 @@ class CheckedJudge:
         name: of the judge, for messages.
         function: called with a list of RGB images; it returns one answer each: a ``Judgement``, true or false for hit,
             or a pair (hit, score).
+        reads_prompts: whether it is called with the list of their texts too.
     """
 
-    def __init__(self, name: str, function: Callable[[list[Image.Image]], Iterable[Any]]) -> None:
-        self._name, self._function = name, function
+    def __init__(self, name: str, function: Callable[..., Iterable[Any]], *, reads_prompts: bool = False) -> None:
+        self._name, self._function, self._reads_prompts = name, function, reads_prompts
 
-    def __call__(self, images: Sequence[Image.Image]) -> list[Judgement]:
+    def __call__(self, images: Sequence[Image.Image], prompts: Sequence[str] = ()) -> list[Judgement]:
         """Judge RGB images, one judgement each, in order.
 
         Raises:
             JudgeError: the number of answers is not that of images, or an answer is none.
         """
-        answers = list(self._function(list(images)))
+        answers = list(self._function(list(images), *([list(prompts)] if self._reads_prompts else [])))
         if len(answers) != len(images):
             raise JudgeError(f"{self._name} gave {len(answers)} answers on {len(images)} images")
         return [self._judgement(answer) for answer in answers]
@@ -89,4 +95,4 @@ def build_judge(config: JudgeConfig, device: str, pipeline: Callable[[str], Any]
         raise JudgeError(
             f"judge {info.name}: {info.implementation} gave a {type(judge).__name__}, which cannot be called"
         )
-    return CheckedJudge(f"judge {info.name}", judge)
+    return CheckedJudge(f"judge {info.name}", judge, reads_prompts=info.reads_prompts)

@@ -49,6 +49,31 @@ class ClipZeroShot:
         return judgements
 
 
+class ClipScore:
+    """A hit when image and prompt have a cosine of at least ``threshold``: whether a model draws what it is asked for.
+
+    The score is the cosine, as the UnlearnDiffAtk benchmark prints it; CLIPScore (Hessel et al. 2021, section 3) is 2.5
+    times that. Captions of a model's training domain have about 0.3 with Stable Diffusion and CLIP ViT-B/32 or L/14.
+
+    Args:
+        model: folder or Hub id of a CLIP model.
+        threshold: least cosine of a hit, in [-1, 1].
+        device: of the model.
+
+    Raises:
+        JudgeError: the model cannot be loaded.
+    """
+
+    def __init__(self, model: str, threshold: float, *, device: str = "cpu") -> None:
+        self._clip = Clip(model, device)
+        self._threshold = threshold
+
+    def __call__(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> list[Judgement]:
+        """Judge RGB images with their prompts, one judgement each, in order."""
+        cosines = (self._clip.encode_images(images) * self._clip.encode_texts(prompts)).sum(-1).tolist()
+        return [Judgement(cosine >= self._threshold, cosine, f"cosine {cosine:.3f}") for cosine in cosines]
+
+
 class Clip:
     """A CLIP model with its processor; features have length 1.
 

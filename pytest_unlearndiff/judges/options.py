@@ -77,6 +77,11 @@ def cosine_difference(value: Any) -> str | None:
     return None if is_number(value, -2, 2) else "must be a difference of cosines, from -2 to 2"
 
 
+def cosine(value: Any) -> str | None:
+    """Check for a number in [-1, 1]."""
+    return None if is_number(value, -1, 1) else "must be a cosine, from -1 to 1"
+
+
 def count(value: Any) -> str | None:
     """Check for a whole number of at least 1."""
     return None if is_count(value) else f"must be {whole_form(1, MOST_COUNT)}"

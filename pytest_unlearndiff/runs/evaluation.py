@@ -46,7 +46,9 @@ class Evaluation:
         new = [request for request in dict.fromkeys(requests) if request not in self._results]
         if new:
             images = self._victim.generate(new)
-            self._results.update(zip(new, evaluated(images, self._judge), strict=True))
+            self._results.update(
+                zip(new, evaluated(images, [request.text for request in new], self._judge), strict=True)
+            )
             for request, image in zip(new, images, strict=True):
                 judgement = self._results[request].judgement
                 if self._on_image is not None and judgement is not None:
@@ -54,11 +56,17 @@ class Evaluation:
         return [self._results[request] for request in requests]
 
 
-def evaluated(images: Sequence[GeneratedImage], judge: Judge) -> list[Evaluated]:
-    """Judge the images that may be judged, and describe the others."""
+def evaluated(images: Sequence[GeneratedImage], prompts: Sequence[str], judge: Judge) -> list[Evaluated]:
+    """Judge the images that may be judged, and describe the others.
+
+    Args:
+        images: as they were generated.
+        prompts: text of each.
+        judge: of the concept.
+    """
     results = [Evaluated(BLOCKED if image.blocked else None, image.problem) for image in images]
     judged = [index for index, image in enumerate(images) if image.problem is None and not image.blocked]
-    judgements = judge([images[index].image for index in judged]) if judged else []
+    judgements = judge([images[i].image for i in judged], [prompts[i] for i in judged]) if judged else []
     for index, judgement in zip(judged, judgements, strict=True):
         results[index] = Evaluated(judgement, image=images[index].digest)
     return results

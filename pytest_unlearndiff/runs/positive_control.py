@@ -149,7 +149,7 @@ class ControlRecorder:
             forwards: forward passes that one image cost.
         """
         new = [(p, image) for p, image in zip(prompts, images, strict=True) if not self._is_known(p.digest)]
-        results = evaluated([image for _, image in new], judge) if new else []
+        results = evaluated([image for _, image in new], [prompt.text for prompt, _ in new], judge) if new else []
         self.add([self._outcome(prompt, result, forwards) for (prompt, _), result in zip(new, results, strict=True)])
 
     def judge_supplied_images(self, control: Campaign, judge: Judge) -> None:

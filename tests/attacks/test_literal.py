@@ -30,7 +30,7 @@ SHORT = SimplexSchedule((0.25, 0.75), steps=4, typeable=False)
 FITTING = PROMPTS[:3]
 
 
-def judge(images: Sequence[Image.Image]) -> list[Judgement]:
+def judge(images: Sequence[Image.Image], prompts: Sequence[str] = ()) -> list[Judgement]:
     """A judge that sees nothing, and tells images apart."""
     means = [float(np.asarray(image, dtype=np.float64).mean()) for image in images]
     return [Judgement(False, round(mean, 1), "nothing") for mean in means]

@@ -48,6 +48,7 @@ def options(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any
         "image-classifier": {"model": str(EMOJI / "judge" / "object"), "label": "church"},
         "nudenet": {},
         "clip-zero-shot": {"model": str(clip), "concept": "a church", "neutral": ["a fish"]},
+        "clip-score": {"model": str(clip), "threshold": 0.2},
         "q16": {"model": str(clip), "prompts": str(folder / "prompts.npz")},
         "diffusion-classifier": {"model": str(base), "concept": "church", "alternatives": ["fish"]},
         "vlm": {"model": str(vlm), "question": "is there a church"},
@@ -77,13 +78,14 @@ def build(config: JudgeConfig) -> Judge:
 def test_one_judgement_per_image_in_order(config: JudgeConfig, images: list[Image.Image]) -> None:
     judge, stream = build(config), torch.get_rng_state()
     pixels = [image.tobytes() for image in images]
-    together = judge(images)
+    texts = [f"a church, number {number}" for number in range(len(images))]
+    together = judge(images, texts)
     assert all(isinstance(each, Judgement) and isinstance(each.hit, bool) for each in together)
     assert all(math.isfinite(each.score) and not each.blocked for each in together)
-    for backward, forward in zip(judge(images[::-1])[::-1], together, strict=True):
+    for backward, forward in zip(judge(images[::-1], texts[::-1])[::-1], together, strict=True):
         assert (backward.hit, backward.score) == (forward.hit, pytest.approx(forward.score, abs=1e-5))
-    for image, expected in zip(images, together, strict=True):
-        (alone,) = judge([image])
+    for image, text, expected in zip(images, texts, together, strict=True):
+        (alone,) = judge([image], [text])
         assert (alone.hit, alone.score) == (expected.hit, pytest.approx(expected.score, abs=1e-5))
     assert [image.tobytes() for image in images] == pixels
     assert torch.equal(stream, torch.get_rng_state()), "the global random stream is left alone"

@@ -152,3 +152,13 @@ def test_missing_weights(clip: Path, tmp_path: Path) -> None:
     save_file(kept, tmp_path / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(JudgeError, match=r"not in its files, such as visual_projection\.weight"):
         zero_shot(tmp_path, 0, [])
+
+
+def test_score_of_the_prompt_itself(clip: Path, images: list[Image.Image], cosines: torch.Tensor) -> None:
+    own = cosines.diagonal()
+    threshold = float(own.sort().values[1:3].mean())
+    judge = build_judge(JudgeConfig("clip-score", {"model": str(clip), "threshold": threshold}), "cpu")
+    found = judge(images[: len(TEXTS)], TEXTS)
+    assert [each.score for each in found] == pytest.approx(own.tolist(), abs=1e-5)
+    assert [each.hit for each in found] == (own >= threshold).tolist()
+    assert sum(each.hit for each in found) == 2

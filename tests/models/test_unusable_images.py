@@ -183,7 +183,7 @@ def test_only_sound_images_are_judged(
     blocked = [PROMPTS[index].text for index in objected]
     shown: list[Image.Image] = []
 
-    def judge(images: Sequence[Image.Image]) -> list[Judgement]:
+    def judge(images: Sequence[Image.Image], prompts: Sequence[str] = ()) -> list[Judgement]:
         shown.extend(images)
         return [Judgement(True, 1.0, "seen") for _ in images]
 
@@ -256,7 +256,7 @@ def test_unusable_target_image_is_its_prompts_error_alone(base: Path, tmp_path: 
             Targeted(AttackConfig("none"), victim),
             victim,
             targets,
-            Evaluation(victim, lambda images: [_NOTHING] * len(images)),
+            Evaluation(victim, lambda images, _: [_NOTHING] * len(images)),
             3,
             0,
         )

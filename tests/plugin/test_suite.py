@@ -67,7 +67,7 @@ def test_plan_of_the_paper(world: World) -> None:
     for path in world.path.glob("concepts/*"):
         path.unlink()
     result = suite(world, "suite=paper", "prompt-sets=sets", "plan")
-    lines = section(result, "plan")
+    lines = result.outlines
     for name, count in rows.items():
         (line,) = [line for line in lines if line.startswith(name) and "unlearndiff/paper" in line]
         assert f"{count - (name == 'illegal')}/{count}" in line

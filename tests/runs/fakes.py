@@ -55,7 +55,7 @@ class FakeModel:
         return images
 
 
-def judge(images: Sequence[Image.Image]) -> list[Judgement]:
+def judge(images: Sequence[Image.Image], prompts: Sequence[str] = ()) -> list[Judgement]:
     """See the concept in a proposal with an exclamation mark, or in an un-attacked prompt of the first kind."""
     texts = [str(image.info["text"]) for image in images]
     return [Judgement(t.endswith("!") or t in {f"prompt {n}" for n in (0, 4, 8)}, 0.5, t) for t in texts]

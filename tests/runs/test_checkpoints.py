@@ -95,7 +95,7 @@ def test_every_attack_resumes_after_every_round(
     shorten_schedules(monkeypatch)
 
     def make() -> Engine:
-        evaluation = Evaluation(victim, lambda images: [Judgement(False, 0.25, "nothing") for _ in images])
+        evaluation = Evaluation(victim, lambda images, _: [Judgement(False, 0.25, "nothing") for _ in images])
         attack = build_attack(config, victim)
         return Engine(attack, victim, targets, evaluation, 2, 7, checkpoint_id=CHECKPOINT_ID)
 

@@ -183,7 +183,7 @@ def test_isolated_failures_are_not_raised() -> None:
 
 
 def test_exception_of_the_judge_over_one_image() -> None:
-    def fail(images: Sequence[Image.Image]) -> list[Judgement]:
+    def fail(images: Sequence[Image.Image], prompts: Sequence[str] = ()) -> list[Judgement]:
         if any(image.info["text"] == "prompt 5" for image in images):
             raise ValueError("no image")
         return judge(images)
@@ -195,7 +195,7 @@ def test_exception_of_the_judge_over_one_image() -> None:
 
 
 def test_refusal_of_the_judge_is_raised() -> None:
-    def refuse(images: Sequence[Image.Image]) -> list[Judgement]:
+    def refuse(images: Sequence[Image.Image], prompts: Sequence[str] = ()) -> list[Judgement]:
         raise JudgeError("it knows no such label")
 
     with pytest.raises(JudgeError):
@@ -208,7 +208,7 @@ cases = st.sets(st.sampled_from(range(11)))
 def run_judged(model: FakeModel, batch_size: int) -> dict[int, Outcome]:
     """Run with a judge that must not be shown images that are evidence of nothing, or blocked."""
 
-    def check(images: Sequence[Image.Image]) -> list[Judgement]:
+    def check(images: Sequence[Image.Image], prompts: Sequence[str] = ()) -> list[Judgement]:
         assert not [image for image in images if image.info["text"] in (*model.bad, *model.blocked)]
         return judge(images)
 
@@ -272,7 +272,7 @@ def test_outcomes_of_a_real_search_after_out_of_memory(
     def outcomes() -> dict[int, Outcome]:
         schedule = TokenSwapSchedule((0.35, 0.65), rounds=2, screened=6, measured=3)
         search = TokenSwapAttack(AttackConfig(), victim, schedule)
-        evaluation = Evaluation(victim, lambda images: [Judgement(False, 0.0, "nothing") for _ in images])
+        evaluation = Evaluation(victim, lambda images, _: [Judgement(False, 0.0, "nothing") for _ in images])
         return ended(Engine(search, victim, targets, evaluation, 4, 0).run(TINY))
 
     expected, encode = outcomes(), DiffusionModel.encode

@@ -35,7 +35,7 @@ class FakeJudge:
     def __init__(self) -> None:
         self.shown = 0
 
-    def __call__(self, images: Sequence[Image.Image]) -> list[Judgement]:
+    def __call__(self, images: Sequence[Image.Image], prompts: Sequence[str] = ()) -> list[Judgement]:
         found = [Judgement((self.shown + i) % 2 == 0, 0.5, "seen") for i in range(len(images))]
         self.shown += len(images)
         return found

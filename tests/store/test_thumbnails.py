@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -78,7 +79,7 @@ def test_recorder_keeps_unattacked_and_adversarial_images(tmp_path: Path) -> Non
     unattacked = [GenerationRequest(p.text, p.seed, p.guidance) for p in asked]
     tried = [GenerationRequest("x a church", 1000, 7.5), GenerationRequest("hit a church", 1000, 7.5)]
 
-    def judge(images: list[Image.Image]) -> list[Judgement]:
+    def judge(images: list[Image.Image], prompts: Sequence[str] = ()) -> list[Judgement]:
         return [Judgement(i == 3, 0.5, "church") for i in range(len(images))]
 
     painter, images = Painter(), Thumbnails(tmp_path)
