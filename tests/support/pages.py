@@ -52,7 +52,9 @@ def _unknown_names(text: str) -> Iterator[str]:
     for block in blocks(text, "ini"):
         yield from (name for name in re.findall(r"^(unlearndiff_\w+)", block, re.MULTILINE) if name not in settings)
     commands = {command.name for command in COMMANDS}
-    yield from (name for name in re.findall(r"python -m pytest_unlearndiff ([a-z][a-z0-9]*)", text) if name not in commands)
+    yield from (
+        name for name in re.findall(r"python -m pytest_unlearndiff ([a-z][a-z0-9]*)", text) if name not in commands
+    )
 
 
 def _dead_links(path: Path, text: str) -> Iterator[str]:
