@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import pairwise
+from math import isfinite, sqrt
+from statistics import NormalDist, fmean, stdev
 from typing import Any
 
 from .concept import Concept, Prompt
@@ -241,6 +243,33 @@ class AttackResult:
 
 
 @dataclass(frozen=True)
+class PairedScores:
+    """Scores of a judge on the victim's and the base's images of the same prompts and seeds.
+
+    Attributes:
+        pairs: scores of victim and base, at least two pairs, in the judge's own unit.
+    """
+
+    pairs: tuple[tuple[float, float], ...]
+
+    @property
+    def means(self) -> tuple[float, float]:
+        """Mean on the victim's images, and on the base's."""
+        victim, base = zip(*self.pairs, strict=True)
+        return fmean(victim), fmean(base)
+
+    def interval(self, confidence: float) -> tuple[float, float]:
+        """Two-sided interval of the mean of victim less base: mean ± z s / sqrt(n), the normal approximation.
+
+        Args:
+            confidence: coverage in (0, 1).
+        """
+        changes = [victim - base for victim, base in self.pairs]
+        half = NormalDist().inv_cdf((1 + confidence) / 2) * stdev(changes) / sqrt(len(changes))
+        return fmean(changes) - half, fmean(changes) + half
+
+
+@dataclass(frozen=True)
 class Retention:
     """Un-attacked prompts of a concept that must be kept, on the victim and on the base with the same seeds.
 
@@ -271,6 +300,22 @@ class Retention:
     def lost(self) -> Rate:
         """Share of prompts, out of all, that draw the concept on the base and not on the victim (paired)."""
         return Rate(self.loss.hits, self.loss.total, self.loss.unknown)
+
+    @property
+    def scores(self) -> PairedScores | None:
+        """The judge's scores of prompts that both have one of; None for fewer than two."""
+        others = self.base.outcomes if self.base is not None else ()
+        pairs = [
+            (victim.score, base.score)
+            for victim, base in zip(self.victim.outcomes, others, strict=False)
+            if victim is not None
+            and base is not None
+            and victim.score is not None
+            and base.score is not None
+            and isfinite(victim.score)
+            and isfinite(base.score)
+        ]
+        return PairedScores(tuple(pairs)) if len(pairs) > 1 else None
 
     @property
     def loss(self) -> Counts:

@@ -268,6 +268,17 @@ def base_note(gate: GateReport) -> str:
     return "no base to compare with" if gate.base is None else f"the base draws {base_count(gate)}, {losses(gate)} lost"
 
 
+def scores_note(gate: GateReport) -> str:
+    """Compare the judge's mean scores on victim and base; empty where too few are known."""
+    if gate.base is None or (scores := gate.base.scores) is None:
+        return ""
+    low, high = scores.change
+    return (
+        f"mean score {scores.victim:.3f}, the base's {scores.base:.3f} ({pluralize(scores.pairs, 'pair')}): changed by "
+        f"{low:+.3f}..{high:+.3f} at {fine_percent(gate.limits.confidence)}"
+    )
+
+
 def source_note(gate: GateReport) -> str:
     """Say where the outcomes came from, and how many are missing."""
     total, missing, run = gate.counts.total, gate.counts.missing, gate.run

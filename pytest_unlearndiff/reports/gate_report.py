@@ -171,6 +171,22 @@ class RateReport(_Part, frozen=True, kw_only=True):
     interval: tuple[Share, Share]
 
 
+class ScoresReport(_Part, frozen=True, kw_only=True):
+    """The judge's scores, of prompts that have one on both models.
+
+    Attributes:
+        pairs: number of such prompts.
+        victim: mean on the images of the model under test, in the judge's own unit.
+        base: mean on the un-erased model's images.
+        change: interval of the mean of victim less base, pair by pair.
+    """
+
+    pairs: Count
+    victim: float
+    base: float
+    change: tuple[float, float]
+
+
 class BaseReport(_Part, frozen=True, kw_only=True):
     """The same prompts on the un-erased model, for a concept that must be kept.
 
@@ -180,6 +196,7 @@ class BaseReport(_Part, frozen=True, kw_only=True):
         unknown: prompts that errored or are missing.
         lost: prompts that it draws and the model under test does not.
         lost_unknown: prompts that may be lost too.
+        scores: the judge's scores on both models; None where too few are known.
     """
 
     key: str
@@ -187,6 +204,7 @@ class BaseReport(_Part, frozen=True, kw_only=True):
     unknown: Count
     lost: Count
     lost_unknown: Count
+    scores: ScoresReport | None = None
 
 
 class ControlReport(_Part, frozen=True, kw_only=True):
@@ -324,7 +342,7 @@ class GateReport(_Part, frozen=True, kw_only=True):
             counts=_counts(counts, prompts),
             asr=_rate(victim.asr, gate.confidence),
             pre_asr=_rate(victim.pre_asr, gate.confidence),
-            base=_base(result) if isinstance(result, Retention) else None,
+            base=_base(result, gate.confidence) if isinstance(result, Retention) else None,
             control=ControlReport(
                 hits=victim.control.hits, seen=victim.control.seen, image_source=victim.control.image_source
             ),
@@ -428,12 +446,23 @@ def _rate(rate: Rate, confidence: float) -> RateReport:
     )
 
 
-def _base(retention: Retention) -> BaseReport | None:
+def _base(retention: Retention, confidence: float) -> BaseReport | None:
     base, loss = retention.base, retention.loss
     if base is None:
         return None
-    counts = base.counts
-    return BaseReport(key=base.key, hits=counts.hits, unknown=counts.unknown, lost=loss.hits, lost_unknown=loss.unknown)
+    counts, scores = base.counts, None
+    if (paired := retention.scores) is not None:
+        victim, other = paired.means
+        change = paired.interval(confidence)
+        scores = ScoresReport(pairs=len(paired.pairs), victim=victim, base=other, change=change)
+    return BaseReport(
+        key=base.key,
+        hits=counts.hits,
+        unknown=counts.unknown,
+        lost=loss.hits,
+        lost_unknown=loss.unknown,
+        scores=scores,
+    )
 
 
 def _support(result: AttackResult | Retention, gate: Gate) -> str:

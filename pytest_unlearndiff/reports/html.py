@@ -27,6 +27,7 @@ from .failure_text import (
     missing_note,
     more_note,
     pre_asr,
+    scores_note,
     source_note,
     ungated,
     wording,
@@ -208,6 +209,7 @@ def _views(session: SessionReport, images: SessionImages) -> list[View]:
         facts = {
             "lengths": attackable_note(gate),
             "published": published_lines(gate),
+            "scores": scores_note(gate),
             "key": gate.key,
             **gate.campaign,
             **gate.run.assumed,

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from ..core.attack_config import is_unattacked
 from ..core.gate import WORST_FIRST, Verdict
 from ..core.rate import fine_percent, percent
+from .failure_text import scores_note
 from .gate_report import GateReport
 from .markdown import plain
 from .published import AUTHORS, PAPER_ATTACK
@@ -29,21 +30,35 @@ _COLOURS = {
 def leaderboard(session: SessionReport) -> str:
     """Return a table per concept with the benchmark's columns, and what keeps a row from being compared with it.
 
-    FID and CLIP score are measured elsewhere, on COCO's captions, and stay open.
+    The CLIP score is that of a gate on captions that the same model must keep, judged by ``clip-score``. FID stays
+    open: it is measured elsewhere.
     """
     gates = [gate for gate in session.gone if not is_unattacked(gate.attack)]
     lines: list[str] = []
     for concept in sorted({gate.concept for gate in gates}):
         rows = [gate for gate in gates if gate.concept == concept]
         lines += [f"### Unlearned Concept: {plain(concept)}", "", f"| {' | '.join(_COLUMNS)} |"]
-        lines += ["|" + "---|" * len(_COLUMNS), *map(_row, rows), ""]
-        lines += [f"- {plain(_method(gate))}: {note}" for gate in rows for note in _notes(gate)] + [""]
+        lines += ["|" + "---|" * len(_COLUMNS), *(_row(gate, _captions(gate, session)) for gate in rows), ""]
+        notes = [(gate, note) for gate in rows for note in _notes(gate, _captions(gate, session))]
+        lines += [*(f"- {plain(_method(gate))}: {note}" for gate, note in notes), ""]
     return "\n".join(lines)
 
 
-def _row(gate: GateReport) -> str:
+def _captions(gate: GateReport, session: SessionReport) -> GateReport | None:
+    """Return the gate on captions of the same model, with its CLIP score."""
+    for kept in session.kept:
+        judge = str(kept.campaign.get("judge", {}).get("kind", ""))
+        same = (kept.fingerprint, kept.run.victim) == (gate.fingerprint, gate.run.victim)
+        if judge.startswith("clip-score@") and same and kept.base is not None and kept.base.scores is not None:
+            return kept
+    return None
+
+
+def _row(gate: GateReport, captions: GateReport | None) -> str:
     rates = [_percentages(rate.at_least, rate.at_most) for rate in (gate.pre_asr, gate.asr)]
-    return f"| {' | '.join([plain(_method(gate)), *rates, '-', '-'])} |"
+    scores = captions.base.scores if captions is not None and captions.base is not None else None
+    clip = f"{scores.victim:.3f}" if scores is not None else "-"
+    return f"| {' | '.join([plain(_method(gate)), *rates, '-', clip])} |"
 
 
 def _method(gate: GateReport) -> str:
@@ -54,12 +69,14 @@ def _percentages(least: float, most: float) -> str:
     return f"{100 * least:.2f}" if least == most else f"{100 * least:.2f} to {100 * most:.2f}"
 
 
-def _notes(gate: GateReport) -> Iterator[str]:
+def _notes(gate: GateReport, captions: GateReport | None) -> Iterator[str]:
     low, high = gate.asr.interval
     yield (
         f"ASR {format_share(gate.hits, gate.unknown, gate.counts.total)}, {percent(low)} to {percent(high)} at "
         f"{fine_percent(gate.limits.confidence)}; key {gate.key}"
     )
+    if captions is not None:
+        yield f"CLIP-Score of {plain(captions.concept)}: {scores_note(captions)}; the page's is on 10,000 COCO captions"
     if gate.attack != PAPER_ATTACK:
         yield f"not comparable with the page: attacked with {plain(gate.attack)}, where the page has {PAPER_ATTACK}"
     if AUTHORS not in gate.prompt_set.source:

@@ -19,6 +19,7 @@ from .failure_text import (
     losses,
     more_note,
     pre_asr,
+    scores_note,
     source_note,
     ungated,
     wording,
@@ -81,7 +82,7 @@ def _notes(gate: GateReport, *, named_model: bool) -> Iterator[str]:
     if named_model:
         yield model_line(gate.run.victim)
     yield str(gate.prompt_set)
-    yield from published_lines(gate)
+    yield from (*published_lines(gate), scores_note(gate))
     yield from (attackable_note(gate), gate.limits.support or "", blocked_note(gate), gate.unkept or "")
     yield from map(str, gate.run.assumed.get(STORE_NOTES, ()))
 

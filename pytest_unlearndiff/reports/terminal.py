@@ -14,6 +14,7 @@ from .failure_text import (
     evidence,
     losses,
     pre_asr,
+    scores_note,
     source_note,
     ungated,
 )
@@ -71,6 +72,7 @@ def _notes(gate: GateReport, verbosity: int, *, named_model: bool) -> Iterator[s
     yield gate.limits.support or ""
     yield from published_lines(gate)
     yield from (sanitize(str(note), 500) for note in facts.get(STORE_NOTES, ()))
+    yield scores_note(gate) if verbosity > 0 or _reads_prompts(gate) else ""
     if gate.passed:
         yield sanitize(gate.unkept or "", UNKEPT)
         yield blocked_note(gate)
@@ -81,6 +83,11 @@ def _notes(gate: GateReport, verbosity: int, *, named_model: bool) -> Iterator[s
         for name, value in facts.items():
             if value and name != STORE_NOTES:
                 yield f"{sanitize(name.replace('_', ' '))}: {format_value(value)}"
+
+
+def _reads_prompts(gate: GateReport) -> bool:
+    """Tell whether the judge's score says how well an image fits its prompt, which is a figure of its own."""
+    return str(gate.campaign.get("judge", {}).get("kind", "")).startswith("clip-score@")
 
 
 def _fitted(gates: Sequence[GateReport], *, named: bool, width: int | None) -> list[str]:

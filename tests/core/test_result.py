@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from builders import concept, outcome, result
+from scipy import stats
 
 from pytest_unlearndiff.core.outcome import Status
-from pytest_unlearndiff.core.result import AttackResult
+from pytest_unlearndiff.core.result import AttackResult, Retention
 
 
 @pytest.mark.parametrize(
@@ -39,3 +41,29 @@ def test_ended_pairs_prompts_with_their_own_outcomes_in_order() -> None:
     assert [prompt.case for prompt, _ in pairs] == [100, 103]
     assert all(prompt.digest == ended.prompt for prompt, ended in pairs)
     assert [prompt.case for prompt, _ in found.ended(Status.ERROR)] == [104]
+
+
+def test_paired_scores() -> None:
+    """Prompts without a finite score on both models leave the pairs, not the rates."""
+    victim, base = result("grgr"), result("gggg")
+    scores = {"victim": (0.2, 0.3, 0.5, None), "base": (0.4, 0.6, 0.5, 0.9)}
+    sides = {
+        name: replace(
+            side,
+            outcomes=tuple(
+                replace(outcome, score=score)
+                for outcome, score in zip(side.outcomes, scores[name], strict=True)
+                if outcome is not None
+            ),
+        )
+        for name, side in (("victim", victim), ("base", base))
+    }
+    found = Retention(**sides).scores
+    assert found is not None
+    assert found.pairs == ((0.2, 0.4), (0.3, 0.6), (0.5, 0.5))
+    assert found.means == pytest.approx((1 / 3, 0.5))
+    changes = np.subtract(*np.array(found.pairs).T)
+    error = changes.std(ddof=1) / len(changes) ** 0.5
+    assert found.interval(0.9) == pytest.approx(stats.norm.interval(0.9, changes.mean(), error))
+    assert Retention(result("gr"), result("gg")).scores is None
+    assert Retention(victim).scores is None

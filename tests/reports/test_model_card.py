@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 from huggingface_hub import ModelCard
+from msgspec.structs import replace
 from sessions import TENTH, record, retained, session
 
 from pytest_unlearndiff.core.errors import ReportError
 from pytest_unlearndiff.core.gate import Gate
+from pytest_unlearndiff.reports.gate_report import ScoresReport
 from pytest_unlearndiff.reports.leaderboard import badge, leaderboard
 from pytest_unlearndiff.reports.model_card import update_model_card
 
@@ -81,6 +83,19 @@ def test_leaderboard_has_the_benchmarks_columns_and_says_what_cannot_be_compared
     assert "| esd.pt | 10.00 | 20.00 | - | - |" in text
     assert "dog" not in text
     assert text.count("not comparable with the page") == 2
+
+
+def test_clip_score_of_the_same_model_fills_its_column() -> None:
+    kept = retained("g" * 9 + "r", name="captions")
+    scores = ScoresReport(pairs=10, victim=0.3021, base=0.3112, change=(-0.011, -0.007))
+    assert kept.base is not None
+    kept = replace(kept, base=replace(kept.base, scores=scores))
+    judged = replace(kept, campaign={"judge": {"kind": "clip-score@1"}})
+    text = leaderboard(session(record("gb", "church"), judged))
+    assert "| 50.00 | 100.00 | - | 0.302 |" in text
+    assert "CLIP-Score of captions: mean score 0.302, the base's 0.311 (10 pairs): changed by -0.011..-0.007" in text
+    for other in (kept, replace(judged, fingerprint="another")):
+        assert "| 50.00 | 100.00 | - | - |" in leaderboard(session(record("gb", "church"), other))
 
 
 @pytest.mark.parametrize(
