@@ -253,7 +253,7 @@ def _linear(shape: tuple[int, ...]) -> tuple[int, ...]:
 def _current_name(part: str, key: str) -> str:
     """Rename a tensor of an older library version as today's names it."""
     if part.startswith("text_encoder"):
-        return key.removeprefix("text_model.")
+        return re.sub(r"^(model\.)?(text_model\.|language_model\.)?", "", key)
     if part == CHECKER:
         return key.replace("vision_model.vision_model.", "vision_model.")
     if part == "vae" and (match := re.fullmatch(r"(.+\.attentions\.\d+)\.(\w+)\.(weight|bias)", key)):

@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -28,7 +29,9 @@ from pytest_unlearndiff.models.families.base import Conditioning
 from pytest_unlearndiff.models.families.typed_text import TypedText, lookup_of
 from pytest_unlearndiff.models.families.vocabulary import FilledPrompt
 from pytest_unlearndiff.models.libraries import library_warnings_ignored
+from pytest_unlearndiff.models.pipeline_folders import load_pipeline
 from pytest_unlearndiff.models.target_images import Targets
+from pytest_unlearndiff.runs.model_family import family_of_folders
 
 TEXTS = ["a church in noto style", "", "wow!? church! a#?!b", " ".join(["church"] * 40)]
 # The padding of XL's second tokenizer is "!", which makes words that hold it other tokens than the first's.
@@ -292,5 +295,19 @@ def test_rows_name_classes_and_components_that_exist(pipe: Any) -> None:
     assert family_named(type(pipe).__name__) is family
     assert set(components_of(pipe)) == set(family.components)
     assert family.network in family.components
+    texts = DiffusionModel(pipe, OWN).encode_prompts(TEXTS).tensors
+    assert any(isinstance(rows, tuple) for rows in texts.values()) is family.ragged_texts
     for component, classes in family.components.items():
         assert type(getattr(pipe, component)).__name__ in classes
+
+
+def test_a_pipeline_folder_is_read_whole(pipe: Any, tmp_path: Path) -> None:
+    with library_warnings_ignored():
+        pipe.save_pretrained(tmp_path)
+    loaded = load_pipeline(tmp_path)
+    family = family_of_folders(tmp_path)
+    assert family is not None
+    assert family.info is family_of(loaded) is family_of(pipe)
+    for component in components_of(pipe):
+        ours, theirs = (getattr(each, component).state_dict() for each in (loaded, pipe))
+        assert all(torch.equal(ours[name], tensor) for name, tensor in theirs.items())

@@ -283,6 +283,7 @@ ROWS = (
         ("QwenImagePipeline", "QwenImageTransformer2DModel", "Qwen2_5_VLForConditionalGeneration"),
         Sampling(50, "own"),
         4.0,
+        ragged_texts=True,
         autoencoders=("AutoencoderKLQwenImage",),
         network_config={"guidance_embeds": False},
         bases=(KnownBase("Qwen-Image", "Qwen/Qwen-Image", "its fine-tunes have the same shapes", ()),),
@@ -326,6 +327,7 @@ ROWS = (
         ("ZImagePipeline", "ZImageTransformer2DModel", "Qwen3Model", "Qwen3ForCausalLM"),
         Sampling(50, "own"),
         5.0,
+        ragged_texts=True,
         bases=(
             KnownBase(
                 "Z-Image",
