@@ -70,7 +70,9 @@ def _keep_libraries(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def world(pytester: pytest.Pytester) -> World:
+def world(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> World:
+    # Nothing in a world can be loaded.
+    monkeypatch.setattr("pytest_unlearndiff.plugin.plan.Estimator._probe", lambda *_: None)
     return World(pytester)
 
 

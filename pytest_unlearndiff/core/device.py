@@ -13,6 +13,7 @@ import platform
 import re
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -162,6 +163,21 @@ def _built_with() -> str:
 
 def _may_have_mps() -> bool:
     return sys.platform == "darwin" and platform.machine() == "arm64"
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Measurement of a loaded model.
+
+    Attributes:
+        device: such as ``cpu`` or ``cuda:0``.
+        seconds: of a forward pass on one latent, in a full batch.
+        memory: bytes taken at most so far, of the GPU or of this process; 0 where that is not known.
+    """
+
+    device: str
+    seconds: float
+    memory: int
 
 
 WEIGHTS: Mapping[str, str] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -12,6 +13,9 @@ import torch
 from ..core.device import NETWORK_BATCH, WEIGHTS, no_cuda, no_mps
 from ..core.errors import ModelError
 from .families import family_of
+
+if sys.platform != "win32":
+    import resource
 
 T = TypeVar("T")
 
@@ -168,6 +172,15 @@ def fitting(free: int, per_prompt: int, batch_size: int) -> int:
     """
     more = int(max(free, 0) * (1 - SPARED)) // max(per_prompt, 1)
     return max(batch_size, min(batch_size + more, MOST))
+
+
+def most_memory(device: torch.device) -> int:
+    """Return the bytes that a GPU's tensors, or this process elsewhere, took at most so far; 0 where nobody counts."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    if sys.platform == "win32":
+        return 0
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 class MemoryMeter:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
@@ -13,6 +14,7 @@ import torch
 from PIL import Image
 
 from ..core.concept import Sampling
+from ..core.device import Probe
 from ..core.family_fit import ModelFamily
 from ..core.images import GenerationRequest
 from ..core.model_options import DefenseConfig
@@ -20,7 +22,7 @@ from ..core.outcome import count_forwards
 from ..core.registry import registry
 from ..sources.resolve import import_string
 from .defenses import Defense
-from .device import in_batches
+from .device import BATCH, in_batches, most_memory
 from .families import bind_family, family_of
 from .families.base import Conditioning
 from .families.vocabulary import FilledPrompt, Vocabulary
@@ -192,6 +194,19 @@ class DiffusionModel:
         x_t, default = self.add_noise(x0, noise, t)
         target = default if target is None else target
         return (self.predict(x_t, t, conditioning) - target.float()).square().mean((1, 2, 3))
+
+    @torch.no_grad()
+    def probe(self) -> Probe:
+        """Measure a forward pass: the second of two full batches, since the first one warms up."""
+        x = torch.zeros(BATCH, *self.latent_shape, device=self.device)
+        t = torch.full((BATCH,), self.timestep(0.5), device=self.device)
+        conditioning = self.encode_prompts([""] * BATCH)
+        seconds = 0.0
+        for _ in range(2):
+            started = time.monotonic()
+            float(self.predict(x, t, conditioning).sum())  # which waits for the device
+            seconds = time.monotonic() - started
+        return Probe(str(self.device), seconds / BATCH, most_memory(self.device))
 
     @torch.no_grad()
     def encode_images(self, images: Sequence[Image.Image]) -> torch.Tensor:

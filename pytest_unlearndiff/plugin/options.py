@@ -146,7 +146,7 @@ OPTIONS = (
         "Stop attacking after this time, such as 90s, 55m or 1h30m, at the end of a round: what is finished is kept",
         "TIME",
     ),
-    Option("plan", "Print what would be attacked, and how long it may take, instead of running tests"),
+    Option("plan", "Print what would be attacked, and the time and memory it may take, instead of running tests"),
     Option(
         "require",
         "Fail the session if a gate was skipped or none ran. Exit status: 0, no gate failed; 1, one did not pass; 2, "

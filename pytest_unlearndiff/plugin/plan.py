@@ -1,4 +1,4 @@
-"""--unlearndiff-plan: every gate, what the store knows of it and what is left, without loading a model."""
+"""--unlearndiff-plan: every gate, what the store knows of it, and what the rest costs; nothing is attacked."""
 
 from __future__ import annotations
 
@@ -8,13 +8,17 @@ from dataclasses import dataclass
 import pytest
 
 from ..core.attack_config import is_unattacked
-from ..core.errors import UnlearnDiffError
+from ..core.device import AUTO, Probe, foreseen_gpu_or_cpu
+from ..core.errors import UnlearnDiffError, describe_error
 from ..reports.text import format_duration, sanitize, table
-from ..runs.campaign import Campaign, RunEstimate, estimate
+from ..runs.campaign import RUN_ALL, Campaign, RunEstimate, StopCondition, estimate
+from ..runs.forecast import estimate_from_probe
 from ..runs.model_memory import weights_memory
 from ..runs.model_spec import ModelSpec
 from ..runs.positive_control import control_of, control_required, first_control_prompts
+from ..runs.probe import probe
 from ..sources.resolve import is_import_string
+from ..store.store import Mode
 from .gate_run import campaign_of, campaigns_of_sides, stop_of
 from .markers import MARKERS, GateRequest, Marker, request_of
 from .model_under_test import gate_source, is_overridden
@@ -195,25 +199,73 @@ def _between(seconds: float, most: float) -> str:
     return f"{least}..{longest}" if most > seconds and longest != least else least
 
 
+class Estimator:
+    """Estimates campaigns from the store and, where it has no time of this kind of device, from a probe of the model.
+
+    Args:
+        state: of the session.
+
+    Attributes:
+        notes: what was measured, and why not.
+        models: what victims and their bases take in memory, for people.
+    """
+
+    def __init__(self, state: SessionState) -> None:
+        self._state, settings = state, state.settings
+        self._device = (foreseen_gpu_or_cpu() if settings.device == AUTO else settings.device) or None
+        self._may_probe = settings.workers is None and state.store.mode is not Mode.REQUIRE
+        self._probes: dict[tuple[object, ...], Probe | None] = {}
+        self.notes: list[str] = []
+        self.models: dict[ModelSpec, str] = {}
+
+    def __call__(self, campaign: Campaign, source: ModelSpec, stop: StopCondition = RUN_ALL) -> RunEstimate:
+        """Estimate a campaign of a victim, or of its base.
+
+        Raises:
+            StoreError: the store cannot be read.
+        """
+        run = estimate(campaign, self._state.store, stop, device=self._device)
+        if not (run.left and run.seconds is None and self._may_probe):
+            return run
+        key = source.model, source.base, source.dtype, source.defenses
+        if key not in self._probes:
+            self._probes[key] = self._probe(campaign, source)
+        measured = self._probes[key]
+        return run if measured is None else estimate_from_probe(campaign, run, measured)
+
+    def _probe(self, campaign: Campaign, source: ModelSpec) -> Probe | None:
+        try:
+            measured = probe(campaign, source, self._state.models, self._state.store)
+        except Exception as error:  # whatever it is, the session that attacks will say it, and a plan goes on
+            self.notes.append(f"no time could be measured with {source.label}: {describe_error(error)}")
+            return None
+        memory = f", {measured.memory / 2**30:.1f} GiB of memory" if measured.memory else ""
+        milliseconds = f"{1000 * measured.seconds:.3g} ms"
+        self.notes.append(f"measured on {measured.device}: {milliseconds} a forward pass of {source.label}{memory}")
+        return measured
+
+
 def plan(session: pytest.Session, state: SessionState) -> list[str]:
     """Return lines that say what this session would attack and draw, and the memory that its models will take."""
     runs: list[PlannedRun] = []
+    estimator = Estimator(state)
     unknown: list[tuple[str, str]] = []
-    models: dict[ModelSpec, str] = {}
     for item in session.items:
         for marker in MARKERS.values():
             if marker.fixture in getattr(item, "fixturenames", ()):
                 marks: list[pytest.Mark | None] = [*reversed([*item.iter_markers(marker.name)])]
                 for mark in (marks if marker.kept else marks[-1:]) or [None]:
                     try:
-                        runs += _runs_of(item, marker, mark, state, models)
+                        runs += _runs_of(item, marker, mark, state, estimator)
                     except (NotForeseen, UnlearnDiffError) as reason:
                         unknown.append((item.nodeid, str(reason)))
-    return [*plan_lines(runs, unknown), *dict.fromkeys(filter(None, models.values()))]
+    *lines, total = plan_lines(runs, unknown)
+    notes = [sanitize(note, 500) for note in estimator.notes]
+    return [*lines, *notes, total, *dict.fromkeys(filter(None, estimator.models.values()))]
 
 
 def _runs_of(
-    item: pytest.Item, marker: Marker, mark: pytest.Mark | None, state: SessionState, models: dict[ModelSpec, str]
+    item: pytest.Item, marker: Marker, mark: pytest.Mark | None, state: SessionState, estimator: Estimator
 ) -> Iterator[PlannedRun]:
     """Yield the campaigns of a gate, and note what its models take.
 
@@ -224,26 +276,26 @@ def _runs_of(
         raise NotForeseen(f"says what it {'draws' if marker.kept else 'attacks'} only when it runs")
     request = request_of(mark, item, state.settings, state.library(item.path.parent))
     source = _source(item, request, state)
-    if source not in models:
-        models[source] = _memory(source, state)
+    if source not in estimator.models:
+        estimator.models[source] = _memory(source, state)
     if request.kept:
         for model, side in zip(("victim", "base"), campaigns_of_sides(request, source, state), strict=True):
             if side is not None:
-                yield PlannedRun.of(item.nodeid, side, estimate(side, state.store), model)
+                yield PlannedRun.of(item.nodeid, side, estimator(side, source), model)
         return
     campaign, stop = campaign_of(request, source, state), stop_of(request, state)
-    store, run = state.store, estimate(campaign, state.store, stop)
+    store, run = state.store, estimator(campaign, source, stop)
     yield PlannedRun.of(item.nodeid, campaign, run)
     outcomes = campaign.stored(store)[0]
     undrawn = campaign.undrawn(outcomes, campaign.stored_unattacked(store, outcomes), stop)
     if undrawn is not None:
-        yield PlannedRun.of(item.nodeid, undrawn, estimate(undrawn, store), "un-attacked")
+        yield PlannedRun.of(item.nodeid, undrawn, estimator(undrawn, source), "un-attacked")
     required = control_required(run.counts, may_pass=request.gate.may_pass(run.counts))
     drawn_anyway = campaign.concept.images or (campaign.attack.draws_targets and run.left)
     if source.base is not None and required and not drawn_anyway:
         control = first_control_prompts(campaign)
         if control_of(campaign, store, required=True).insufficient:
-            yield PlannedRun.of(item.nodeid, control, estimate(control, store), "base")
+            yield PlannedRun.of(item.nodeid, control, estimator(control, source), "base")
 
 
 def _memory(source: ModelSpec, state: SessionState) -> str:

@@ -208,8 +208,16 @@ class RunEstimate:
         return len(self.missing)
 
 
-def estimate(campaign: Campaign, store: Store, stop: StopCondition = RUN_ALL) -> RunEstimate:
+def estimate(
+    campaign: Campaign, store: Store, stop: StopCondition = RUN_ALL, *, device: str | None = None
+) -> RunEstimate:
     """Estimate the work of a run from the store, without loading a model.
+
+    Args:
+        campaign: what would be run.
+        store: outcomes, with the seconds that they took.
+        stop: when the rest of the prompts is left alone.
+        device: that would be used, or only its kind: seconds of another kind say nothing. None for any.
 
     Raises:
         StoreError: the store cannot be read.
@@ -219,9 +227,9 @@ def estimate(campaign: Campaign, store: Store, stop: StopCondition = RUN_ALL) ->
     counts = campaign.counts(outcomes)
     missing = () if campaign.is_decided(counts, stop) else campaign.missing(outcomes)
     closest = own.closest_campaign(campaign.concept.name, campaign.key)
-    measured = list(outcomes.values())
+    measured = list(outcomes.values()) if _measured_on(device, campaign.folder(own)) else []
     if not measured and closest is not None and _same_work(campaign, closest[0].key or {}):
-        measured = list(closest[0].outcomes()[0].values())
+        measured = list(closest[0].outcomes()[0].values()) if _measured_on(device, closest[0]) else []
     spent = sum(outcome.seconds for outcome in measured)
     predictable = bool(spent and missing)
     return RunEstimate(
@@ -232,6 +240,12 @@ def estimate(campaign: Campaign, store: Store, stop: StopCondition = RUN_ALL) ->
         seconds=spent / len(measured) * len(missing) if predictable else None,
         worst_case_seconds=_seconds_if_resisting(campaign, measured) * len(missing) if predictable else None,
     )
+
+
+def _measured_on(device: str | None, folder: CampaignDir) -> bool:
+    """Tell whether a campaign's outcomes were computed on this kind of device, or on one that is not known."""
+    there = folder.metadata.get("device")
+    return device is None or not isinstance(there, str) or there.partition(":")[0] == device.partition(":")[0]
 
 
 def store_notes(

@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from ..core.concept import Prompt
-from ..core.device import BATCH_SIZE
+from ..core.device import BATCH_SIZE, Probe
 from ..core.errors import UnlearnDiffError, UnusableTargets
 from ..core.images import GenerationRequest
 from ..core.outcome import Outcome
@@ -130,6 +130,11 @@ class Engine:
                 yield None
         finally:
             self._reset()
+
+    def probe(self) -> Probe:
+        """Measure a forward pass of the victim's network."""
+        with self._precision_scope():
+            return self._victim.probe()
 
     def add(self, prompts: Sequence[Prompt], checkpoints: Mapping[str, bytes] = MappingProxyType({})) -> None:
         """Queue prompts to be attacked by ``step``; those with a checkpoint go on where it was made."""

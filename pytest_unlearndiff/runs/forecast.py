@@ -6,10 +6,10 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from ..core.device import NETWORK_BATCH
+from ..core.device import NETWORK_BATCH, Probe
 from ..core.info import Effort
 from ..core.outcome import Outcome, Status, computed_forwards
-from .campaign import Campaign, StopCondition
+from .campaign import Campaign, RunEstimate, StopCondition
 from .local_backend import PromptEngine
 
 _PRIOR_HITS, _PRIOR_ROUNDS = 0.5, 6.0
@@ -47,6 +47,15 @@ class PromptWork:
         drawn = attack.info.needs_targets and not campaign.concept.images
         target = 2 * (steps if attack.targets is None else attack.targets.steps)
         return cls(image, target if drawn else 0, attack.forward_passes(0) / attack.last_round, attack.last_round)
+
+
+def estimate_from_probe(campaign: Campaign, estimate: RunEstimate, probe: Probe) -> RunEstimate:
+    """Fill in the seconds of a run: between all prompts hit without attack, and all that resist to the end."""
+    if (work := PromptWork.of(campaign)) is None:
+        return estimate
+    most = work.image + (work.target if work.rounds else 0) + work.rounds * (work.search + work.image)
+    each = probe.seconds * estimate.left
+    return replace(estimate, seconds=work.image * each, worst_case_seconds=most * each)
 
 
 @dataclass(frozen=True)

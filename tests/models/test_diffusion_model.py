@@ -84,3 +84,18 @@ def test_latents_are_scaled_means(victim: DiffusionModel) -> None:
     pixels = torch.stack([torch.from_numpy(np.array(image)).permute(2, 0, 1) / 127.5 - 1 for image in images])
     expected = pipe.vae.encode(pixels).latent_dist.mean * pipe.vae.config.scaling_factor
     torch.testing.assert_close(victim.encode_images(images), expected, atol=1e-5, rtol=1e-4)
+
+
+def test_probe_measures_one_pass_of_a_full_batch(victim: DiffusionModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    predict = DiffusionModel.predict
+
+    def counted(self: DiffusionModel, x_t: torch.Tensor, *others: Any) -> torch.Tensor:
+        sizes.append(len(x_t))
+        return predict(self, x_t, *others)
+
+    monkeypatch.setattr(DiffusionModel, "predict", counted)
+    probe = victim.probe()
+    assert (probe.device, sizes) == ("cpu", [4, 4])
+    assert 0 < probe.seconds < 60
+    assert probe.memory > 2**26, "as much as torch alone takes"

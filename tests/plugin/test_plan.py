@@ -1,4 +1,4 @@
-"""--unlearndiff-plan says what a session would attack; it runs no test, loads no model and writes nothing."""
+"""--unlearndiff-plan says what a session would attack, and its time and memory; it runs no test and writes nothing."""
 
 from __future__ import annotations
 
@@ -9,8 +9,13 @@ import pytest
 from tiny import tiny_pipeline
 from worlds import MODEL, World
 
+from pytest_unlearndiff.core.device import Probe
+from pytest_unlearndiff.core.errors import ModelError
 from pytest_unlearndiff.core.outcome import Outcome
+from pytest_unlearndiff.plugin import plan as planning
 from pytest_unlearndiff.reports.text import format_duration
+
+_PROBE = planning.Estimator._probe
 
 
 def plan(world: World, *arguments: str) -> list[str]:
@@ -88,6 +93,45 @@ def test_time_range(world: World) -> None:
     assert format_duration(most) == "2m57s"
     assert plan(world)[1].split()[-1] == "~24s..2m57s"
     assert plan(world)[-1] == "8 prompts to attack, about 24s..2m57s"
+
+
+def test_time_of_another_kind_of_device(world: World) -> None:
+    world.know("rr........", seconds=30.0)
+    campaign, store = world.campaign()
+    entry = store.campaign("church", campaign.key)
+    world.gate("max_asr='50%', exhaustive=True")
+    for device, time in (("cpu", "~4m00s"), ("cuda:0", "?")):
+        entry.write_metadata({"device": device})
+        assert plan(world)[1].split()[-1] == time
+
+
+def test_time_from_a_probe(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.concept()
+    world.gate("max_asr='50%'")
+    monkeypatch.setattr(planning.Estimator, "_probe", _PROBE)
+    monkeypatch.setattr(planning, "probe", lambda *_: Probe("cuda:0", 0.01, 3 * 2**30))
+    lines = plan(world)
+    # An image is 100 forward passes; a prompt that resists costs two more images and 12 rounds of 54 and an image.
+    least, most = (format_duration(10 * 0.01 * passes) for passes in (100, 200 + 12 * 154))
+    assert lines[1].split()[-1] == f"~{least}..{most}"
+    assert lines[-2].startswith("measured on cuda:0: 10 ms a forward pass of ")
+    assert lines[-2].endswith("model.safetensors, 3.0 GiB of memory")
+    assert lines[-1] == f"10 prompts to attack, about {least}..{most}"
+
+
+def test_probe_that_fails_leaves_the_time_open(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> Probe:
+        raise ModelError("no such tensor")
+
+    world.concept()
+    world.gate("max_asr='50%'")
+    monkeypatch.setattr(planning.Estimator, "_probe", _PROBE)
+    monkeypatch.setattr(planning, "probe", fail)
+    lines = plan(world)
+    assert lines[1].split()[-1] == "?"
+    assert lines[-2].startswith("no time could be measured with ")
+    assert lines[-2].endswith("no such tensor")
+    assert "no time" not in " ".join(plan(world, "--unlearndiff-workers=1")), "workers have other devices"
 
 
 def test_time_of_another_attack(world: World) -> None:
