@@ -10,8 +10,10 @@ import fsspec
 import pytest
 import torch
 from resaved import ATTN2, unet
+from resaved_transformers import FAMILIES, FORMATS, WHOLE
 from safetensors.torch import save_file
 from tiny import tiny_pipeline
+from tiny_transformers import tiny_transformer
 
 from pytest_unlearndiff.__main__ import main
 from pytest_unlearndiff.sources.base_guess import BaseGuess
@@ -105,3 +107,29 @@ def test_assumed_base_and_notes(
     assert not [line for line in lines if line.startswith("it says")]
     assert main(["inspect", str(folder)]) == 0
     assert "note:    attacked only with --unlearndiff-sld, which guides its images" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    ("name", "title"),
+    [
+        ("esd-x", "transformer state dict"),
+        ("all in one file", "transformer, CLIP-{clips}L and T5 and autoencoder in one file with its publisher's names"),
+        ("transformer folder in shards", "transformer folder"),
+        ("pipeline folder", "pipeline folder, {pipeline}"),
+    ],
+)
+def test_formats_of_transformers(
+    name: str, title: str, family: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base, erased = (tiny_transformer(family, seed) for seed in (0, 1))
+    base.save_pretrained(tmp_path / "base")
+    FORMATS[name].write(erased, tmp_path / "x")
+    assert main(["inspect", str(tmp_path / "x"), f"--base={tmp_path / 'base'}"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    clips = "G and CLIP-" if hasattr(erased, "text_encoder_3") else ""
+    assert f"format:  {title.format(pipeline=type(erased).__name__, clips=clips)}" in lines
+    changed = {line.split()[1].rstrip(":") for line in lines if line.startswith("changes:")}
+    assert changed == {component for component in FORMATS[name].carries if hasattr(base, component)}
+    assert changed <= set(WHOLE)
+    assert lines[-1] == "verdict: can be attacked"

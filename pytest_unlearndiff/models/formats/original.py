@@ -29,6 +29,7 @@ _PREFIXES = {
     "first_stage_model.": ("vae",),
     "vae.": ("vae",),
 }
+_TITLES = {(FIRST,): "CLIP-L", (SECOND,): "CLIP-G", (THIRD, SECOND): "T5", ("vae",): "autoencoder"}
 _UNUSED = ".logit_scale"
 # RMSNorm's weights in FLUX's code.
 _LEAVES = {"scale": "weight"}
@@ -47,8 +48,8 @@ def read_original(named: Tensors, contents: Contents) -> DetectedFormat:
         part[name] = value
     title = "transformer state dict with its publisher's names"
     if len(parts) > 1:
-        beside = sorted({components[0].replace("_", " ") for components in parts} - {_NETWORK})
-        title = f"transformer and {', '.join(beside)} in one file with its publisher's names"
+        beside = sorted(_TITLES[components] for components in parts if components in _TITLES)
+        title = f"transformer, {' and '.join(beside)} in one file with its publisher's names"
     return DetectedFormat(title, tuple(_patch(components, tensors) for components, tensors in parts.items()))
 
 
