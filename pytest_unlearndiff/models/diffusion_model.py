@@ -80,8 +80,8 @@ class DiffusionModel:
 
     @property
     def device(self) -> torch.device:
-        """Device of the weights."""
-        return torch.device(self.network.device)
+        """Device that it computes on; where the pipeline offloads weights, they are on the CPU between calls."""
+        return torch.device(self._pipe._execution_device)
 
     @property
     def vocabulary(self) -> Vocabulary:

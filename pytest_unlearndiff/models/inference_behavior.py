@@ -88,6 +88,21 @@ _VOLATILE_OF_SCHEDULERS = frozenset(
 )
 
 
+# Set by accelerate where weights leave the device between calls, which changes nothing that is drawn.
+_OF_OFFLOADING = frozenset({"_hf_hook", "_old_forward", "forward"})
+_OFFLOADING_HOOKS = ("accelerate.hooks.CpuOffload", "accelerate.hooks.AlignDevicesHook")
+
+
+def _is_offloaded(module: torch.nn.Module) -> bool:
+    """Tell whether a module's forward is its own behind a hook of accelerate that only moves weights and inputs."""
+    attributes = vars(module)
+    hook, forward = attributes.get("_hf_hook"), attributes.get("forward")
+    if not isinstance(forward, functools.partial) or "_old_forward" not in attributes:
+        return False
+    kind, wrapper = type(hook), getattr(forward.func, "__module__", "")
+    return f"{kind.__module__}.{kind.__qualname__}" in _OFFLOADING_HOOKS and wrapper == "accelerate.hooks"
+
+
 @dataclass(frozen=True)
 class InferenceBehavior:
     """The content of a pipeline object, hashed.
@@ -217,7 +232,10 @@ class _Walk:
                 self._value(tensor, f"{path}.{name}")
         for name, child in module._modules.items():
             self._attribute(module, name, child, f"{path}.{name}")
-        for name in sorted(set(vars(module)) - _OF_MODULES - _VOLATILE):
+        moved = _OF_OFFLOADING if _is_offloaded(module) else frozenset[str]()
+        if moved:  # what the forward was before it moved its weights first
+            self._attribute(module, "forward", vars(module)["_old_forward"], f"{path}.forward")
+        for name in sorted(set(vars(module)) - _OF_MODULES - _VOLATILE - moved):
             self._attribute(module, name, vars(module)[name], f"{path}.{name}")
         if (call := vars(module).get("_compiled_call_impl")) is not None:
             self._compiled_call(module, call, path)

@@ -239,6 +239,11 @@ def wrap_pipeline(
     dtype, label = getattr(pipe, network).dtype, {"unet": "UNet"}.get(network, network)
     for component in parts:
         module = getattr(pipe, component)
+        if any(weights.is_meta for weights in module.parameters()):
+            raise ModelError(
+                f"{title}: its {component} is not in memory (enable_sequential_cpu_offload, or a device_map to disk), "
+                "so that its weights cannot be hashed: use enable_model_cpu_offload"
+            )
         if module.dtype != dtype and not quantizer(module):
             names = [str(each).removeprefix("torch.") for each in (module.dtype, dtype)]
             notes.append(f"{component} cast from {names[0]} to {names[1]}, the {label}'s type")

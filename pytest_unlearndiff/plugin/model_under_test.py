@@ -119,7 +119,7 @@ def _with_pipeline(source: ModelSpec, made: Any, maker: str, name: str, settings
             f"{maker} gave a pipeline of version {version!r}, and --unlearndiff-model-version says "
             f"{source.version!r}: give one of them"
         )
-    device = str(pipe.device)
+    device = str(getattr(pipe, "_execution_device", pipe.device))  # weights that it offloads are on the CPU now
     version_of = name if source.version and not version else ""
     return replace(
         source,

@@ -50,7 +50,7 @@ class LatentImages:
         try:
             if upcast:
                 vae.float()
-            pixels = self._pipe.image_processor.preprocess(list(images)).to(vae.device, vae.dtype)
+            pixels = self._pipe.image_processor.preprocess(list(images)).to(self._pipe._execution_device, vae.dtype)
             encoded = vae.encode(pixels)
         finally:
             if upcast:

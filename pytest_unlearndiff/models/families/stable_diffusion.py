@@ -110,7 +110,7 @@ def token_embeddings(encoder: Any) -> torch.Tensor:
 def encode_with(encoder: Any, ids: torch.Tensor, embeddings: torch.Tensor, **options: Any) -> Any:
     """Run a text encoder on embeddings (B, L, d) in place of those of its ids (B, L)."""
     # No version of CLIPTextModel takes inputs_embeds, but every one looks its tokens up in this module.
-    hook = encoder.get_input_embeddings().register_forward_hook(lambda *_: embeddings.to(encoder.dtype))
+    hook = encoder.get_input_embeddings().register_forward_hook(lambda _, __, output: embeddings.to(output))
     try:
         return encoder(ids, **options)
     finally:

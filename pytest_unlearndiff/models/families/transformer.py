@@ -73,7 +73,7 @@ class DiffusionTransformer(TypedText, LatentImages):
     def _pixels(self, images: Sequence[Image.Image]) -> torch.Tensor:
         vae = self._pipe.vae
         pixels: torch.Tensor = self._pipe.image_processor.preprocess(list(images))
-        return pixels.to(vae.device, vae.dtype)
+        return pixels.to(self._pipe._execution_device, vae.dtype)
 
     def call_arguments(self, guidance: float, steps: int) -> dict[str, Any]:
         """See ``Family``; of its own size, since some pipelines have another by default."""
