@@ -14,7 +14,7 @@ import yaml
 from pytest_unlearndiff.__main__ import COMMANDS
 from pytest_unlearndiff.plugin.options import OPTIONS, add_options
 
-_VARIABLE = re.compile(r"\d+ attacked in \S+ \([\d,]+ \w+ forwards computed\)|\d+ from the store")
+_VARIABLE = re.compile(r"\d+ attacked in \S+ \([\d,]+ network forwards computed\)|\d+ from the store")
 
 
 def fences(text: str) -> list[tuple[str, str]]:

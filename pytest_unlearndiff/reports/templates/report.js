@@ -59,7 +59,7 @@
     const rows = [
       ["judge saw", prompt.detail], ["score", prompt.score === undefined ? undefined : Number(prompt.score.toPrecision(4))], ["seed", seed], ["guidance", prompt.guidance],
       ["effort", prompt.evaluations
-        ? [[prompt.evaluations, "image"], [prompt.steps, "step"], [prompt.forwards, "UNet forward"]].filter(([n]) => n).map(([n, what]) => `${n} ${what}${n === 1 ? "" : "s"}`).join(", ") : undefined],
+        ? [[prompt.evaluations, "image"], [prompt.steps, "step"], [prompt.forwards, "network forward"]].filter(([n]) => n).map(([n, what]) => `${n} ${what}${n === 1 ? "" : "s"}`).join(", ") : undefined],
       ["broke at", prompt.broke],
       ["error", prompt.error],
     ];
