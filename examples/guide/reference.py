@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import ast
 import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -95,9 +96,16 @@ def _implementation(info: Info) -> Iterator[str]:
     )
 
 
+def _module_docstring(info: Info) -> str:
+    """Read the docstring of the module that a row names, which is not imported: it may need torch."""
+    name, _, _ = info.implementation.partition(":")
+    path = ROOT / f"{name.replace('.', '/')}.py"
+    return ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+
+
 def _rows(infos: Iterable[Info], facts: Callable[[Any], Iterable[str]]) -> Iterator[str]:
     for info in infos:
-        yield from (f"### {info.name}", "", *(f"- {fact}" for fact in facts(info)), "")
+        yield from (f"### {info.name}", "", _module_docstring(info), "", *(f"- {fact}" for fact in facts(info)), "")
         yield from _implementation(info)
 
 
@@ -127,7 +135,8 @@ def _families() -> Iterator[str]:
 
 
 def _formats() -> Iterator[str]:
-    yield from _rows(registry().formats.values(), lambda info: [f"version {info.version}"])
+    for info in registry().formats.values():
+        yield from (f"### {info.name}", "", _module_docstring(info), "")
 
 
 def _defenses() -> Iterator[str]:
