@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -58,11 +59,14 @@ class _FirstStep(Exception):
 
 
 @contextmanager
-def arguments_of(network: Any) -> Iterator[dict[str, torch.Tensor]]:
-    """Collect all tensors of the first call of a network, by dotted name, and go no further."""
+def arguments_of(network: Any, step: int = 1) -> Iterator[dict[str, torch.Tensor]]:
+    """Collect all tensors of the first or another call of a network, by dotted name, and go no further."""
     names, seen = list(inspect.signature(type(network).forward).parameters)[1:], dict[str, torch.Tensor]()
+    steps = iter(range(step, 0, -1))
 
     def note(_: Any, positional: tuple[Any, ...], named: dict[str, Any]) -> None:
+        if next(steps) > 1:
+            return
         seen.update(_tensors("", {**dict(zip(names, positional, strict=False)), **named}))
         raise _FirstStep
 
@@ -112,6 +116,25 @@ def test_network_is_given_what_the_pipelines_own_call_gives_it(texts: list[str],
     assert set(ours) == set(theirs)
     assert len(theirs) >= 3
     assert [name for name in theirs if not torch.equal(ours[name], theirs[name])] == []
+
+
+def test_and_in_bfloat16_at_a_later_step(pipe: Any) -> None:
+    """All but the latents, also to the bit, and in the same type."""
+    pipe = copy.copy(pipe)
+    for component in components_of(pipe):
+        setattr(pipe, component, copy.deepcopy(getattr(pipe, component)).to(torch.bfloat16))
+    network, model = getattr(pipe, family_of(pipe).network), DiffusionModel(pipe, OWN)
+    with arguments_of(network, 2) as theirs:
+        pipe(prompt=list(TEXTS), **{**call_arguments(model, len(TEXTS)), "num_inference_steps": 3})
+    t = pipe.scheduler.timesteps[1]
+    if theirs["t" if "t" in theirs else "timestep"].ndim:
+        t = t.expand(len(TEXTS))
+    with arguments_of(network) as ours, torch.no_grad():
+        model.predict(noise_of(model, len(TEXTS)), t, model.encode_prompts(TEXTS))
+    names = [name for name in theirs if name.split(".")[0] not in ("sample", "hidden_states", "x")]
+    assert len(names) >= 2
+    assert [name for name in names if ours[name].dtype != theirs[name].dtype] == []
+    assert [name for name in names if not torch.equal(ours[name], theirs[name])] == []
 
 
 def test_pipelines_scheduler_is_given_what_is_predicted(pipe: Any, monkeypatch: pytest.MonkeyPatch) -> None:

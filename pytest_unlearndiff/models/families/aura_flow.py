@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
+
 from .base import Conditioning
 from .transformer import FlowTransformer
 
@@ -17,3 +19,7 @@ class AuraFlow(FlowTransformer):
             list(texts), do_classifier_free_guidance=False, max_sequence_length=self._limit
         )
         return Conditioning({"encoder_hidden_states": states})
+
+    def network_time(self, t: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:
+        """See ``DiffusionTransformer``; divided before it is rounded to the latents' type."""
+        return (t / 1000).to(latents.dtype)
