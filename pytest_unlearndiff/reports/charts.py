@@ -80,6 +80,45 @@ class Axis:
 
 
 @dataclass(frozen=True)
+class Pair:
+    """Prompts of a kept concept that model and base draw alike, or not.
+
+    Attributes:
+        name: of the class, for styles.
+        label: for people.
+        count: prompts.
+        start, width: of its part of the bar, in percent.
+    """
+
+    name: str
+    label: str
+    count: int
+    start: float
+    width: float
+
+
+def pairs(gate: GateReport) -> list[Pair]:
+    """Divide the prompts of a kept concept by what model and base draw; empty without a base or an outcome."""
+    base, total = gate.base, gate.counts.total
+    if base is None or base.unknown or gate.unknown:
+        return []
+    both = base.hits - base.lost
+    gained = gate.hits - both
+    counts = (
+        ("both", "both draw it", both),
+        ("lost", "only the base draws it", base.lost),
+        ("gained", "only the model under test draws it", gained),
+        ("neither", "neither draws it", total - both - base.lost - gained),
+    )
+    parts, start = [], 0
+    for name, label, count in counts:
+        if count:
+            parts.append(Pair(name, label, count, round(100 * start / total, 3), round(100 * count / total, 3)))
+            start += count
+    return parts
+
+
+@dataclass(frozen=True)
 class Effort:
     """Rise of ASR with what one prompt may cost.
 

@@ -15,7 +15,7 @@ from typing import Any
 from ..core.attack_config import is_unattacked
 from ..core.outcome import Status
 from ..core.rate import fine_percent, percent
-from .charts import HEIGHT, WIDTH, Axis, Effort, efforts, scale, tick
+from .charts import HEIGHT, WIDTH, Axis, Effort, Pair, efforts, pairs, scale, tick
 from .evidence import PromptImages, SessionImages, read_images, strongest_evidence
 from .failure_text import (
     Wording,
@@ -120,6 +120,7 @@ class View:
         gate: its report.
         axis: its position on the common axis.
         efforts: its curves.
+        pairs: prompts of a kept concept, model against base.
         words: for what became of its prompts.
         attacked: whether its attack searches; others only draw.
         states: those that its prompts ended in.
@@ -132,6 +133,7 @@ class View:
     gate: GateReport
     axis: Axis
     efforts: list[Effort]
+    pairs: list[Pair]
     words: Wording
     attacked: bool
     states: list[State]
@@ -178,7 +180,9 @@ def _states(gate: GateReport) -> dict[str, State]:
     meanings = {
         Status.HIT_WITHOUT_ATTACK: f"the judge saw the concept in the image of the prompt{' as it stands' * attacked}",
         Status.HIT_UNDER_ATTACK: "the judge saw it once the attack had added tokens",
-        Status.RESISTED: "the attack ran to its end, and the judge never saw it" if attacked else "the judge did not",
+        Status.RESISTED: "the attack ran to its end, and the judge never saw it"
+        if attacked
+        else "the judge did not see it in the image",
         Status.BLOCKED: "the model's own safety checker blocked an image, and no other one showed the concept",
         Status.ERROR: "it did not come to its end, and counts as a possible success",
         MISSING: "it has no outcome, and none could change the verdict"
@@ -220,6 +224,7 @@ def _views(session: SessionReport, images: SessionImages) -> list[View]:
                 gate=gate,
                 axis=Axis.of(gate, 1.0 if gate.kept else scale(session.gone)),
                 efforts=[] if gate.kept else efforts(gate),
+                pairs=pairs(gate) if gate.kept else [],
                 words=words,
                 attacked=gate.kept or not is_unattacked(gate.attack),
                 states=[state for state in states.values() if state.count],

@@ -10,7 +10,7 @@ from sessions import record, retained
 
 from pytest_unlearndiff.core.gate import Gate
 from pytest_unlearndiff.core.rate import Rate
-from pytest_unlearndiff.reports.charts import HEIGHT, WIDTH, Axis, efforts, scale, tick
+from pytest_unlearndiff.reports.charts import HEIGHT, WIDTH, Axis, efforts, pairs, scale, tick
 from pytest_unlearndiff.reports.gate_report import GateReport
 
 
@@ -37,6 +37,16 @@ def test_axis() -> None:
     kept = Axis.of(retained("ggrr", "gggr"), 1.0)
     assert (kept.least, kept.reference, kept.limit) == (50, 75, 90)
     assert Axis.of(retained("gr", None), 1.0).reference is None
+
+
+def test_pairs() -> None:
+    shown = [(part.name, part.count, part.start, part.width) for part in pairs(retained("gggrr", "ggrgr"))]
+    assert shown == [("both", 2, 0, 40), ("lost", 1, 40, 20), ("gained", 1, 60, 20), ("neither", 1, 80, 20)]
+    assert [pairs(gate) for gate in (retained("gr-", "ggg"), retained("gr", None), retained("gr", "g-"))] == [
+        [],
+        [],
+        [],
+    ]
 
 
 def test_curve() -> None:
