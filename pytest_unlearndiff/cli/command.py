@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from ..core import device, untrusted
 from ..core.concept_file import ConceptLibrary
-from ..core.errors import ModelError
+from ..core.errors import ModelError, redact_url
 from ..core.prompt_sets import locate_prompt_set
 from ..sources.download import PromptSetCache
 from ..sources.resolve import resolve_model_path, resolve_models
@@ -72,10 +72,22 @@ def parse_path(text: str) -> Path:
         raise argparse.ArgumentTypeError(f"{untrusted.short_repr(text)} {error}") from None
 
 
+def parse_store(text: str) -> Path:
+    """Parse the folder of a store, which need not exist.
+
+    Raises:
+        argparse.ArgumentTypeError: it is the URL of a shared store, or no folder can have this name.
+    """
+    if "://" in text:
+        url = redact_url(text)
+        raise argparse.ArgumentTypeError(f"{url} is a shared store: bring it here with pull {url}, into --cache-dir")
+    return parse_path(text)
+
+
 def add_store(parser: argparse.ArgumentParser) -> None:
     """Declare the store's folder."""
     parser.add_argument(
-        "--cache-dir", type=parse_path, default=Path(".unlearndiff"), help="the store (default: %(default)s)"
+        "--cache-dir", type=parse_store, default=Path(".unlearndiff"), help="the store (default: %(default)s)"
     )
 
 

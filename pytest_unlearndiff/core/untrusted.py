@@ -198,7 +198,7 @@ def parse_days(text: str) -> float:
     except ValueError:
         days = None
     if days is None or "%" in text or not 0 < days <= _MOST_DAYS:
-        raise ValueError(f"a number of days, such as 30, of at most {_MOST_DAYS:,}")
+        raise ValueError(f"a number of days above 0 and at most {_MOST_DAYS:,}, such as 30")
     return float(days)
 
 

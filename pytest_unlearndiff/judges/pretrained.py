@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import LocalEntryNotFoundError
 
 from ..core.errors import JudgeError
 
@@ -32,7 +33,11 @@ def load_pretrained(kind: Any, model: str, **options: Any) -> Any:
     except OSError:
         if Path(model).exists():
             raise
-    hf_hub_download(model, "config.json")  # every model has it, and it fails sooner than all that transformers tries
+    try:  # every model has a configuration, and asking for it fails sooner than what transformers tries
+        hf_hub_download(model, "config.json")
+    except LocalEntryNotFoundError:
+        absent = "it is not on this machine, and the Hub cannot be reached from here"
+        raise OSError(f"{absent}: hf download {model}") from None
     return kind.from_pretrained(model, **options)
 
 

@@ -13,7 +13,7 @@ import torch
 
 from ..core.errors import ModelError, join_reasons
 from ..core.untrusted import printable
-from ..sources.base_guess import guess_base
+from ..sources.base_guess import base_request
 from .checkpoint import Checkpoint
 from .families import components_of, family_of
 from .libraries import uncompiled
@@ -25,6 +25,7 @@ from .weight_patches import (
     check_changed,
     compare_weights,
     embedding_keys,
+    faint_change_note,
     quantizer,
 )
 
@@ -86,11 +87,7 @@ def load_victim(
             notes = (*notes, "its weights are the base's: all that is tested is the safety checker")
         return Loaded(pipe, checkpoint.format, changes, checkpoint.metadata, notes)
     if base is None:
-        guess = guess_base(checkpoint.path)
-        likely = f"={guess.base}. It seems to be of {guess.name} ({guess.why})" if guess is not None else ""
-        raise ModelError(
-            f"{checkpoint.path} is a {checkpoint.format}, not a pipeline: give its base with --unlearndiff-base{likely}"
-        )
+        raise ModelError(f"{checkpoint.path} is a {checkpoint.format}, not a pipeline: {base_request(checkpoint.path)}")
     loaded = apply(checkpoint, base, partial=partial)
     return replace(loaded, notes=(*loaded.notes, f"base assumed: {assumed}")) if assumed else loaded
 
@@ -116,7 +113,8 @@ def apply(checkpoint: Checkpoint, base: Any, *, partial: bool = False) -> Loaded
         check_changed(changes)
     except ModelError as error:
         raise ModelError(f"{checkpoint.path} ({checkpoint.format}): {error}") from None
-    return Loaded(freeze(pipe), checkpoint.format, changes, checkpoint.metadata, checkpoint.notes)
+    notes = (*checkpoint.notes, *filter(None, [faint_change_note(changes)]))
+    return Loaded(freeze(pipe), checkpoint.format, changes, checkpoint.metadata, notes)
 
 
 def add_adapters(loaded: Loaded, first: Checkpoint, adapters: Sequence[Checkpoint], *, partial: bool = False) -> Loaded:

@@ -13,10 +13,11 @@ from diffusers.utils import is_accelerate_available
 from ..core.errors import ModelError, one_line
 from ..core.model_info import FamilyInfo
 from ..core.untrusted import printable, short_repr
+from ..sources.model_header import file_kind
 from ..sources.resolve import hub_folder, hub_hint, import_string
 from .device import to_device, weights_type
 from .families import components_of, family_named, supported_families
-from .libraries import library_warnings_ignored
+from .libraries import library_warnings_ignored, silence_libraries
 from .tensor_files import WeightFiles, read_json, weight_files, weights_stem
 from .weight_patches import quantizer
 
@@ -96,7 +97,7 @@ def load_scheduler(path: str | Path) -> Any:
         pipeline = import_string(family.pipeline)
         others = {*family.components, *_TOKENIZERS}.intersection(pipeline.__init__.__annotations__)
         left_out = {**dict.fromkeys(others), **family.load_options, **family.load_options_unchecked}
-        with library_warnings_ignored():
+        with silence_libraries(), library_warnings_ignored():
             pipe = pipeline.from_pretrained(folder, local_files_only=True, **left_out)
     except Exception as error:
         raise ModelError(f"{path}: its scheduler cannot be loaded: {one_line(error)}") from None
@@ -216,6 +217,10 @@ def _component_files(folder: Path, family: FamilyInfo, *, safety_checker: bool) 
         if read_json(folder / "model_index.json").get(CHECKER, [None])[0] is None:
             raise ModelError(f"the {family.pipeline_classes[0]} {NO_CHECKER}")
         files[CHECKER] = weight_files(folder / CHECKER, "model")
+    for component, weights in files.items():
+        # The libraries go by names, and would call such a file damaged.
+        if wrong := next((file for file in weights.files if weights.safe and file_kind(file) == "pickle"), None):
+            raise ModelError(f"{component}/{wrong.name} is what torch.save writes: name it {wrong.stem}.bin")
     return files
 
 

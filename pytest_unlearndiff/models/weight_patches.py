@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +20,7 @@ NOTHING_CHANGED = "every tensor equals the base's, so nothing was unlearned in t
 
 _ALMOST_ALL = 0.9
 _MOST_ADDED = 1_000
+_FAINT = 1e-5
 
 
 @dataclass(frozen=True)
@@ -147,6 +149,17 @@ def check_changed(changes: Sequence[WeightDiff]) -> None:
     """
     if not any(change.changed for change in changes):
         raise ModelError(NOTHING_CHANGED)
+
+
+def faint_change_note(changes: Sequence[WeightDiff]) -> str:
+    """Say that a victim is almost its base; empty where it is not, or where networks were added."""
+    most = max((math.inf if change.relative is None else change.relative for change in changes), default=math.inf)
+    if most >= _FAINT:
+        return ""
+    return (
+        f"its weights differ from the base's by {100 * most:.1g} % only, far less than erasing takes: was the right "
+        "file saved, at the right scale?"
+    )
 
 
 class WeightPatch(Protocol):

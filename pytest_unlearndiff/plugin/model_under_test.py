@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from ..core.device import resolve_precision
 from ..core.errors import ModelError, UnlearnDiffError
 from ..core.model_options import split_version
 from ..runs.model_spec import ModelSpec
-from ..sources.base_guess import guess_base
+from ..sources.base_guess import base_request, guess_base
 from ..sources.model_header import INDEX, inspect_model, no_checkpoint, token_limit
 from ..sources.resolve import is_import_string
 from .markers import MARKERS, GateRequest, request_of
@@ -155,8 +156,7 @@ def _problems_of_files(request: GateRequest, item: pytest.Item, state: SessionSt
         yield from _no_model(model)
     for path in (path for path in models[1:] if (path / INDEX).is_file()):
         yield f"the model {path} is a whole pipeline, which takes nothing of what stands before it: name it first"
-    if base is not None and base.is_dir() and not (base / INDEX).is_file():
-        yield f"the base {base} is no pipeline folder: it has no {INDEX}"
+    yield from _no_base(models[0], base)
     yield from _no_room(request.attack, models[0], base)
     try:
         fitted(request, gate_source(request, state.settings))
@@ -171,6 +171,17 @@ def _no_model(model: Path) -> Iterator[str]:
             yield f"the model {model} {absent if model.is_dir() else no_checkpoint(model)}"
     except OSError as error:
         yield f"the model {model} cannot be read: {error}"
+
+
+def _no_base(model: Path, base: Path | None) -> Iterator[str]:
+    if base is not None:
+        if not (base / INDEX).is_file():
+            problem = f"it has no {INDEX}" if base.is_dir() else "it is a file"
+            yield f"the base {base} is no pipeline folder: {problem}"
+        return
+    with suppress(OSError):  # which is a problem of the model's
+        if inspect_model(model).needs_base and ((guess := guess_base(model)) is None or guess.folder() is None):
+            yield f"the model {model} is a part of a pipeline: {base_request(model)}"
 
 
 def _no_room(attack: AttackConfig, model: Path, base: Path | None) -> Iterator[str]:

@@ -333,5 +333,6 @@ def device_line(config: pytest.Config) -> str:
     foreseen = (foreseen_gpu_or_cpu() or AUTO) if device == AUTO and not workers else device
     size = "as many as memory has room for" if settings.batch_size is None else settings.batch_size
     line = f"unlearndiff: device {where}; precision {resolve_precision(settings.dtype, foreseen)}; batch size {size}"
-    unused = "" if workers else unused_gpu(device)
-    return f"{line}; {unused}" if unused else line
+    slow = foreseen == "cpu" and settings.dtype == "float16"
+    notes = ["float16 takes some ten times as long as float32 on a CPU"] if slow else []
+    return "; ".join([line, *notes, *filter(None, ["" if workers else unused_gpu(device)])])

@@ -163,8 +163,13 @@ def _scheduler_notes(pipe: Any, campaign: Campaign, spec: ModelSpec) -> list[str
 
     if spec.base is None or (spec.model is None and spec.pipe is None):
         return []
-    different = scheduler_differences(pipe.scheduler, load_scheduler(spec.base), campaign.concept.sampling)
-    return [f"its scheduler differs from its base's in {', '.join(different)}"] if different else []
+    own, base, sampling = pipe.scheduler, load_scheduler(spec.base), campaign.concept.sampling
+    different = scheduler_differences(own, base, sampling)
+    notes = [f"its scheduler differs from its base's in {', '.join(different)}"] if different else []
+    if sampling.scheduler != "own" and type(own) is not type(base):
+        unused = f"its scheduler, {type(own).__name__}, is not used: the concept says scheduler: {sampling.scheduler}"
+        notes.append(f"{unused}; scheduler: own tests the model as it is shipped")
+    return notes
 
 
 def _targets(

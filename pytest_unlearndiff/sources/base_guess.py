@@ -48,6 +48,13 @@ def guess_base(path: Path) -> BaseGuess | None:
     return _of_shapes({key: shape for file in header.files for key, shape in file.shapes.items()})
 
 
+def base_request(path: Path) -> str:
+    """Ask for the base of a checkpoint, and name the likely one."""
+    guess = guess_base(path)
+    likely = f"={guess.base}. It seems to be of {guess.name} ({guess.why})" if guess is not None else ""
+    return f"give its base with --unlearndiff-base{likely}"
+
+
 def _of_shapes(shapes: Shapes) -> BaseGuess | None:
     # Names have the last word: a pipeline's first text encoder alone looks like that of another family.
     rows = registry().families.values()

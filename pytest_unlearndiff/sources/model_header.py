@@ -66,6 +66,11 @@ class ModelHeader:
     configured: bool = False
 
     @property
+    def needs_base(self) -> bool:
+        """True if it certainly is only a part of a pipeline."""
+        return self.pipeline is None and (self.configured or any(file.shapes for file in self.files))
+
+    @property
     def is_model(self) -> bool:
         """True if there may be a model."""
         return self.pipeline is not None or bool(self.files) or self.configured

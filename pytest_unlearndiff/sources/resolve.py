@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from difflib import get_close_matches
 from functools import reduce
 from importlib import import_module
 from importlib.util import find_spec
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +19,13 @@ from ..core.concept import JudgeConfig
 from ..core.errors import JudgeError, ModelError
 from ..core.judge_options import parts_of
 from ..core.registry import registry
-from ..core.untrusted import find_path, parse_path, printable
+from ..core.untrusted import find_path, parse_path, printable, short_repr
 from ..store.key import Fingerprints, digest
 from .download import download
 
 _HUB_ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(?P<folder>(?:/[\w.-]+)*)(?:@(?P<revision>[\w.-]+))?")
+_MOST_SIBLINGS = 1000
+_FILES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
 _SD2 = ("stable-diffusion-2", "stable-diffusion-2-base", "stable-diffusion-2-1", "stable-diffusion-2-1-base")
 MIRRORS = {
     # Withdrawn by their owners; the same weights have these names.
@@ -62,6 +66,8 @@ def resolve_model_path(
         return Path(text)
     if (repository := hub_folder(text)) is not None:
         return repository
+    if near := _similar_names(path):
+        raise ModelError(f"there is nothing at {path}: did you mean {near}? {remedy}")
     hint = hub_hint(text)
     raise ModelError(f"there is nothing at {path}{f'; {hint}' if hint else ''}. {remedy}")
 
@@ -106,6 +112,15 @@ def _is_one_model(text: str, parts: Sequence[str], folder: Path) -> bool:
         return True
 
 
+def _similar_names(path: Path) -> str:
+    """List names beside a missing path that may have been meant; empty where none is near."""
+    try:
+        names = [entry.name for entry in islice(path.parent.iterdir(), _MOST_SIBLINGS)]
+    except OSError:
+        return ""
+    return " or ".join(map(short_repr, get_close_matches(path.name, names, n=2, cutoff=0.8)))
+
+
 def hub_folder(text: str) -> Path | None:
     """Find the local copy of a Hub repository; nothing is downloaded.
 
@@ -128,7 +143,7 @@ def hub_folder(text: str) -> Path | None:
 
 def hub_hint(text: str) -> str:
     """Tell how to download a Hub repository that is not on this machine; empty for text that is no id."""
-    if (match := _match_hub_id(text)) is None:
+    if (match := _match_hub_id(text)) is None or text.endswith(_FILES):
         return ""
     repo = match["repo"]
     if mirror := MIRRORS.get(repo):

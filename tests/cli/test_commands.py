@@ -106,6 +106,21 @@ def test_prune_deletes_outdated_campaigns(world: World, store: str, change: str)
     assert campaigns(world) == ["church"]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["prune", "--days=-1"], "'-1' must be a number of days above 0"),
+        (["show", "--cache-dir=s3://me:secret@bucket/x"], "bucket/x is a shared store: bring it here with pull s3://"),
+    ],
+)
+def test_argument_that_cannot_be_meant(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(arguments)
+    error = capsys.readouterr().err
+    assert message in error
+    assert "secret" not in error
+
+
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as usage:
         main([])

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from huggingface_hub.errors import LocalEntryNotFoundError
 
 from pytest_unlearndiff.judges import pretrained as module
 from pytest_unlearndiff.judges.pretrained import load_pretrained
@@ -46,11 +47,11 @@ def test_hub(asked: list[tuple[str, str]]) -> None:
 
 def test_unreachable_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     def unreachable(*words: str) -> None:
-        raise FileNotFoundError("check your connection")
+        raise LocalEntryNotFoundError("check your connection")
 
     monkeypatch.setattr(module, "hf_hub_download", unreachable)
     part = Part(set(), set())
-    with pytest.raises(OSError, match="check your connection"):
+    with pytest.raises(OSError, match="cannot be reached from here: hf download a/b"):
         load_pretrained(part, "a/b")
     assert part.asked == [True]
 

@@ -51,6 +51,14 @@ def test_copy_of_the_base_is_refused(base: StableDiffusionPipeline, tmp_path: Pa
             load(path, base)
 
 
+@pytest.mark.parametrize(("scale", "noted"), [(1e-6, True), (1e-3, False)])
+def test_almost_a_copy_of_the_base(scale: float, noted: bool, base: StableDiffusionPipeline, tmp_path: Path) -> None:
+    tensors = {key: value * (1 + scale) for key, value in base.unet.state_dict().items()}
+    save_file(tensors, tmp_path / "unet.safetensors")
+    notes = load(tmp_path / "unet.safetensors", base).notes
+    assert any("far less than erasing takes" in note for note in notes) == noted
+
+
 @pytest.mark.parametrize("content", ["empty folder", "another model", "no such path", "a text file"])
 def test_path_without_a_model_is_refused(content: str, tmp_path: Path) -> None:
     path = tmp_path / "thing"

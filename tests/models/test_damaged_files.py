@@ -568,6 +568,14 @@ def test_archive_is_read_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert set(sizes) == {2**20}
 
 
+def test_pickle_named_safetensors_in_a_pipeline_folder(other: StableDiffusionPipeline, tmp_path: Path) -> None:
+    other.save_pretrained(tmp_path, safe_serialization=False)
+    path = tmp_path / "unet" / "diffusion_pytorch_model.bin"
+    path.rename(path.with_suffix(".safetensors"))
+    with pytest.raises(ModelError, match=r"unet/.* is what torch.save writes: name it diffusion_pytorch_model\.bin"):
+        load_pipeline(tmp_path)
+
+
 def test_damaged_pickle_in_a_pipeline_folder_is_refused(other: StableDiffusionPipeline, tmp_path: Path) -> None:
     other.save_pretrained(tmp_path, safe_serialization=False)
     path = tmp_path / "unet" / "diffusion_pytorch_model.bin"

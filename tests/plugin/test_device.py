@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 from worlds import MODEL, REQUIRE, World, section
 
+from pytest_unlearndiff.core import device
+
 CUDA = "--unlearndiff-device=cuda"
 NO_TORCH = "\n\ndef pytest_unconfigure():\n    import sys\n    assert 'torch' not in sys.modules\n"
 
@@ -12,6 +14,12 @@ NO_TORCH = "\n\ndef pytest_unconfigure():\n    import sys\n    assert 'torch' no
 def fake(world: World, gpus: int | None) -> None:
     """Give the machine so many GPUs; None where only torch can tell."""
     world.file("conftest.py", f"from pytest_unlearndiff.core import device\n\ndevice.gpus_foreseen = lambda: {gpus}\n")
+
+
+@pytest.fixture(autouse=True)
+def _restored_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Undo what ``fake`` does in this process."""
+    monkeypatch.setattr(device, "gpus_foreseen", device.gpus_foreseen)
 
 
 @pytest.fixture
@@ -88,6 +96,13 @@ def test_header(known: World, gpus: int | None, arguments: tuple[str, ...], head
     result = known.bare(*arguments)
     result.assert_outcomes(passed=1)
     assert f"unlearndiff: device {header}" in result.outlines
+
+
+@pytest.mark.parametrize(("gpus", "slow"), [(0, True), (1, False)])
+def test_header_warns_of_half_precision_on_a_cpu(known: World, gpus: int, slow: bool) -> None:
+    fake(known, gpus)
+    result = known.bare(*MODEL, "--unlearndiff-dtype=float16", "--collect-only")
+    assert ("; float16 takes some ten times as long as float32 on a CPU" in result.stdout.str()) == slow
 
 
 def test_model_in_an_ini_file(world: World) -> None:

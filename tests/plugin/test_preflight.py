@@ -6,6 +6,8 @@ import json
 import os
 
 import pytest
+import torch
+from safetensors.torch import save_file
 from worlds import MODEL, REQUIRE, World
 
 from pytest_unlearndiff.plugin import model_under_test
@@ -40,6 +42,25 @@ def test_folder_that_is_no_pipeline(gate: World) -> None:
     gate.file("erased/README.md", "weights elsewhere")
     result = gate.ask("--unlearndiff-model=erased")
     assert "erased is a folder without model_index.json, and there is no other model in it" in result.stdout.str()
+
+
+@pytest.mark.parametrize("likely", ["", "=CompVis/stable-diffusion-v1-4. It seems to be of Stable Diffusion 1.x"])
+def test_checkpoint_without_a_base(gate: World, likely: str) -> None:
+    """Also where the likely base is not on this machine."""
+    key = "down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k.weight"
+    save_file({key: torch.ones(2, 768 if likely else 7)}, gate.path / "model.safetensors")
+    result = gate.bare(MODEL[0])
+    result.assert_outcomes(errors=1)
+    assert (
+        f"model.safetensors is a part of a pipeline: give its base with --unlearndiff-base{likely}"
+        in result.stdout.str()
+    )
+
+
+def test_base_that_is_a_file(gate: World) -> None:
+    result = gate.bare(MODEL[0], "--unlearndiff-base=model.safetensors")
+    result.assert_outcomes(errors=1)
+    assert "model.safetensors is no pipeline folder: it is a file" in result.stdout.str()
 
 
 @pytest.mark.parametrize("start", [b"PK\x03\x04", b"\x80\x02"])

@@ -87,10 +87,12 @@ from pytest_unlearndiff.runs.model_cache import ModelCache
 from pytest_unlearndiff.runs.model_spec import Fingerprint, ModelSpec
 from pytest_unlearndiff.store.key import Fingerprints
 from pytest_unlearndiff.core.concept import JudgeConfig
+from pytest_unlearndiff.models.pipeline_folders import load_scheduler
 
 emoji, cache = Path(sys.argv[1]), ModelCache()
 source = ModelSpec(base=emoji / "model")
 cache.base(source)
+load_scheduler(source.base)
 cache.judge(JudgeConfig("image-classifier", {"model": str(emoji / "judge" / "object"), "label": 0}), source)
 logging.getLogger("ours").warning("heard")
 from transformers.utils import logging as theirs

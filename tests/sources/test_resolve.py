@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +22,7 @@ from pytest_unlearndiff.sources.resolve import (
     hub_folder,
     hub_hint,
     is_import_string,
+    resolve_model_path,
     resolve_models,
     split_models,
 )
@@ -61,6 +63,21 @@ def test_withdrawn_id_is_its_mirror(hub: Callable[[str], Path]) -> None:
     old = hub("runwayml/stable-diffusion-v1-5")
     assert hub_folder("stable-diffusion-v1-5/stable-diffusion-v1-5") == old
     assert "withdrawn" in hub_hint("stabilityai/stable-diffusion-2")
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("erased/esd-curch.pt", "esd-curch.pt: did you mean 'esd-church.pt'? Give it"),
+        ("erased/other.pt", "other.pt. Give it"),
+        ("owner/other", "hf download owner/other. Give it"),
+    ],
+)
+def test_missing_path(text: str, reason: str, hub: Callable[[str], Path], tmp_path: Path) -> None:
+    (tmp_path / "erased").mkdir()
+    (tmp_path / "erased" / "esd-church.pt").touch()
+    with pytest.raises(ModelError, match=f"^there is nothing at .*{re.escape(reason)}$"):
+        resolve_model_path(text, tmp_path, "Give it")
 
 
 @pytest.mark.parametrize("text", ["", "a", "a/../b", "/a/b", "a b/c", "..", "../x", "a/b/../../c", "https://x/y"])
