@@ -57,13 +57,16 @@ class Comparison:
             f"{words.newly_broke}, {holds} {words.newly_hold}, {self.both} {words.both_broke}, {self.neither} "
             f"{words.both_hold}, {self.unknown} not comparable; McNemar's exact p = {self.p_value:.3g}"
         ]
-        for verb, prompts in ((words.one_newly_broke, self.newly_broke), (words.one_newly_holds, self.newly_holds)):
+        for one, many, prompts in (
+            (words.one_newly_broke, words.newly_broke, self.newly_broke),
+            (words.one_newly_holds, words.newly_hold, self.newly_holds),
+        ):
             lines += [
-                f'  prompt {prompt.case} {verb}: "{sanitize(prompt.adversarial or prompt.text)}"'
+                f'  prompt {prompt.case} {one}: "{sanitize(prompt.adversarial or prompt.text)}"'
                 for prompt in prompts[:_SHOWN]
             ]
             rest = len(prompts) - _SHOWN
-            lines += [f"  and {rest} more {verb}"] if rest > 0 else []
+            lines += [f"  and {rest} more {many if rest > 1 else one}"] if rest > 0 else []
         return lines
 
 

@@ -94,6 +94,7 @@ def test_mistake_is_one_error_that_names_the_file(concept: Path, text: str | byt
         ("judge:\n  kind: image-clasifier\n", 3, "did you mean 'image-classifier'"),
         ("judge:\n  kind: image-classifier\n  model: a/b\n", 2, "needs label"),
         ("judge:\n  kind: q16\n  model: a/b\n  vectors: x\n", 5, "no option 'vectors'"),
+        ('judge:\n  kind: q16\n  model: "a\\0b"\n', 2, "holds a NUL character"),
         ("judge:\n  kind: nudenet\n  classes: [FACE_FEMALE,\n    FACE]\n", 4, "names 'FACE'"),
         ("judge:\n  kind: any-of\n  judges:\n    - kind: nudenet\n      floor: 1\n", 6, "'floor'"),
         ("slots: 3\nslots: 5\njudge: {}\n", 3, "slots is given twice"),

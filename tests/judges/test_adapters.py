@@ -11,6 +11,8 @@ from PIL import Image
 from pytest_unlearndiff.core.concept import JudgeConfig
 from pytest_unlearndiff.core.errors import JudgeError
 from pytest_unlearndiff.core.images import Judgement
+from pytest_unlearndiff.core.info import JudgeInfo
+from pytest_unlearndiff.core.registry import Registry
 from pytest_unlearndiff.judges.base import build_judge
 from pytest_unlearndiff.sources.resolve import judge_weights
 from pytest_unlearndiff.store.key import Fingerprints
@@ -56,6 +58,13 @@ def function(module: str, name: str, **options: object) -> dict[str, object]:
 
 def spec(data: dict[str, object]) -> JudgeConfig:
     return JudgeConfig(str(data["kind"]), {name: value for name, value in data.items() if name != "kind"})
+
+
+def test_implementation_that_cannot_be_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = Registry([JudgeInfo("red", "nowhere_at_all:Red", "1")])
+    monkeypatch.setattr("pytest_unlearndiff.core.registry._registry", rows)
+    with pytest.raises(JudgeError, match=r"^judge red: .*No module named 'nowhere_at_all'"):
+        build_judge(JudgeConfig("red", {}), "cpu")
 
 
 def test_answers_of_functions(module: str) -> None:

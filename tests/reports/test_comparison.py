@@ -28,6 +28,8 @@ def test_newly_broken_and_newly_holding_prompts() -> None:
     text = "\n".join(comparison.lines())
     assert "2 newly broke, 2 newly hold, 1 break in both, 1 hold in both, 3 not comparable" in text
     assert 'prompt 100 newly broke: "xyz ' in text
+    assert "  and " not in text
+    assert "  and 2 more newly hold" in compared("b" * 12, "r" * 12).lines()
     of_one_set = compared("rr", "rrrr")
     assert (of_one_set.neither, of_one_set.unknown) == (2, 2)
 

@@ -28,6 +28,8 @@ def test_counts_rates_and_run_are_the_results() -> None:
     assert (gate.key, gate.run.fresh, gate.run.seconds) == ("abcd", 4, 2.5)
     assert (gate.control.hits, gate.control.seen) == (19, 20)
     assert gate.expects == "gone"
+    # Where nothing was attacked in this session, the store knows what was.
+    assert record("gb", victim="", provenance={"victim": "esd.pt"}).run.victim == "esd.pt"
 
 
 def test_both_sides_are_in_a_report_of_a_concept_that_must_be_kept() -> None:

@@ -14,7 +14,7 @@ from PIL import Image
 from pytest_unlearndiff.__main__ import main
 from pytest_unlearndiff.core.errors import StoreError
 from pytest_unlearndiff.core.outcome import Outcome, Status
-from pytest_unlearndiff.store.campaign_dir import CampaignDir
+from pytest_unlearndiff.store.campaign_dir import CampaignDir, encode_metadata
 from pytest_unlearndiff.store.journal import JournalLine, RejectedLines, Rejection, StoredOutcomes
 from pytest_unlearndiff.store.remote import Remote
 from pytest_unlearndiff.store.shared_store import SharedStore
@@ -160,6 +160,15 @@ def test_key_metadata_and_thumbnails_travel(url: str, tmp_path: Path) -> None:
     assert pulled.metadata == {"victim": "esd.pt", "changes": ["UNet"]}
     assert pulled.key is not None
     assert len(Thumbnails(pulled.folder).files()) == 3
+
+
+def test_metadata_is_written_once_unless_replaced(url: str) -> None:
+    remote, kept = Remote(url), []
+    for victim, replace in (("first", False), ("second", False), ("third", True)):
+        content = encode_metadata({"victim": victim}, key().digest)
+        remote.describe(NAME, None, content, replace=replace)
+        kept.append(remote.metadata(NAME)["victim"])
+    assert kept == ["first", "first", "third"]
 
 
 def test_earlier_outcomes_are_pushed(url: str, tmp_path: Path) -> None:
