@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from tiny import EMOJI
 
-from pytest_unlearndiff.cli.command import model_path
+from pytest_unlearndiff.cli.command import model_path, model_paths
 from pytest_unlearndiff.core.errors import ModelError
 
 
@@ -28,7 +28,7 @@ def test_path_import_string_and_hub_id(monkeypatch: pytest.MonkeyPatch, tmp_path
     with pytest.raises(ModelError, match=r"nothing at nobody/nothing; nor is .* hf download nobody/nothing\. Give"):
         model_path("nobody/nothing")
     assert model_path(str(EMOJI / "model")) == EMOJI / "model"
-    assert model_path("pkg.mod:load", allow_import_string=True) == Path("pkg.mod:load")
+    assert model_paths("pkg.mod:load") == (Path("pkg.mod:load"),)
     with pytest.raises(ModelError, match="nothing at"):
         model_path("pkg.mod:load")
     monkeypatch.setattr("pytest_unlearndiff.sources.resolve.hub_folder", lambda text: tmp_path)
