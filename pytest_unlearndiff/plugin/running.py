@@ -23,6 +23,7 @@ from ..core.outcome import Counts, Outcome
 from ..core.result import AttackResult
 from ..reports.text import format_duration, sanitize
 from ..runs.campaign import Campaign, StopCondition
+from ..runs.checkpoints import CheckpointFolder
 from ..runs.local_backend import LocalBackend
 from ..runs.model_spec import Fingerprint, ModelSpec
 from ..runs.progress import Snapshot
@@ -76,8 +77,9 @@ def run_campaign(
                 campaign, resolve_model, stop=stop, on_outcome=on_outcome, confirm=confirm, may_pass=may_pass
             )
     except (KeyboardInterrupt, pytest.exit.Exception):
-        mode = campaign.store_of(state.store).mode
-        state.interrupted = interrupt_message(node.nodeid, mode, campaign.stored_counts(state.store))
+        own = campaign.store_of(state.store)
+        kept, begun = campaign.stored_counts(state.store), CheckpointFolder.of(campaign, own).count
+        state.interrupted = interrupt_message(node.nodeid, own.mode, kept, begun)
         raise
     except UnlearnDiffError:
         raise
@@ -133,18 +135,20 @@ def sigterm_as_ctrl_c() -> Iterator[None]:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-def interrupt_message(nodeid: str, mode: Mode, kept: Counts) -> str:
+def interrupt_message(nodeid: str, mode: Mode, kept: Counts, begun: int) -> str:
     """Return the message of an interrupted campaign: what is kept, and which command goes on.
 
     Args:
         nodeid: the test.
         mode: of the store.
         kept: what the store holds of the campaign.
+        begun: prompts of which it holds the rounds so far.
     """
     where = f"interrupted in {nodeid}"
     if not mode.writes:
         return f"{where}: nothing new is kept"
-    return f"{where}: {kept.total - kept.missing} of {kept.total} prompts are kept, {_again(mode)}"
+    rounds = f", and the rounds of {begun} more" if begun else ""
+    return f"{where}: {kept.total - kept.missing} of {kept.total} prompts are kept{rounds}, {_again(mode)}"
 
 
 def remote_interrupt_message(store: Store, running: Sequence[str]) -> str:

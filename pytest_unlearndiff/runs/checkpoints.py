@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from ..core.concept import Prompt
 from ..core.images import GenerationRequest, Judgement
 from ..store.files import read_regular
+from ..store.store import Store
 from .campaign import Campaign
 from .prompts import PendingPrompt, RunningPrompt, SavedAttack
 
@@ -73,6 +74,17 @@ class CheckpointFolder:
         self._owner = owner
         self._reads = reads and writes
         self._writes = writes
+
+    @classmethod
+    def of(cls, campaign: Campaign, store: Store) -> CheckpointFolder:
+        """Return a campaign's checkpoints in its store, as far as the store's mode reads and writes them."""
+        folder, mode = campaign.folder(store).folder / "in-progress", store.mode
+        return cls(folder, CheckpointId.of(campaign), reads=mode.reads, writes=mode.writes)
+
+    @property
+    def count(self) -> int:
+        """Number of checkpoints on disk that the next session will read."""
+        return sum(1 for _ in self._folder.glob("*.safetensors")) if self._reads else 0
 
     def read(self, prompts: Iterable[Prompt]) -> tuple[dict[str, bytes], list[str]]:
         """Read the checkpoints of prompts.

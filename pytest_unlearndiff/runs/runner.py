@@ -16,7 +16,7 @@ from ..core.outcome import Counts, Outcome, computed_forwards
 from ..core.result import AttackResult, Control
 from ..store.store import Mode, Store
 from .campaign import RUN_ALL, Campaign, StopCondition
-from .checkpoints import CheckpointFolder, CheckpointId
+from .checkpoints import CheckpointFolder
 from .forecast import TimeForecast
 from .local_backend import Backend, EngineRequest, PromptEngine
 from .model_cache import ModelCache, import_libraries
@@ -168,9 +168,7 @@ class _Run:
         own.create(folder, campaign.key)
         if not folder.metadata:  # the rest is written at the end, which may not come
             own.write_metadata(folder, {"victim": victim})
-        checkpoints = CheckpointFolder(
-            folder.folder / "in-progress", CheckpointId.of(campaign), reads=own.mode.reads, writes=own.mode.writes
-        )
+        checkpoints = CheckpointFolder.of(campaign, own)
         store = self._runner.store
         with own.lock(folder), own.sharing(folder), store.sharing(control_campaign(campaign).folder(store)):
             self._outcomes = dict(campaign.stored(store)[0])

@@ -51,6 +51,14 @@ def test_outcomes_that_are_kept(world: World, mode: str, kept: str, lines: int) 
         assert len(world.kept()) == lines
 
 
+def test_rounds_that_are_kept(world: World) -> None:
+    interrupt(world)
+    saved = "\nScriptedEngine.take_checkpoints = lambda self: {'d' * 16: b'state'}\n"
+    world.file("conftest.py", world.read("conftest.py") + saved)
+    kept = "4 of 10 prompts are kept, and the rounds of 1 more, the same command goes on"
+    assert f"interrupted in test_gate.py::test_gate: {kept}" in text(world.attack())
+
+
 def test_reports_of_an_interrupted_session(world: World) -> None:
     """The gate that ran is INCOMPLETE with what its store holds; the others are named; no earlier report stays."""
     interrupt(world, "rrbbrrrrrr")
