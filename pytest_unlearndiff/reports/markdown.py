@@ -50,7 +50,7 @@ def markdown_report(session: SessionReport, options: ReportOptions) -> str:
         if note
     ]
     notes += [f"- Measured on {plain(', '.join(session.devices))}"] * bool(session.devices)
-    lines += [*notes, ""] if notes else []
+    lines += [*dict.fromkeys(notes), ""] if notes else []  # gates on one concept may have the same
     for gate in session.failing:
         lines += _evidence(gate)
     lines += _tests("Tests that failed otherwise", session.failed_otherwise, how=False)

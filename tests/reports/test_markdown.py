@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 from sessions import hostile, record, retained, session
 
+from pytest_unlearndiff.core.result import STORE_NOTES
 from pytest_unlearndiff.reports.markdown import code, markdown_report
 from pytest_unlearndiff.reports.session_report import ReportOptions, SessionReport, UnmeasuredTest
 
@@ -35,6 +36,11 @@ def test_row_per_gate_the_worst_first() -> None:
     incomplete = ["⚠️ INCOMPLETE", "dog", "8..9/10 = 80.0%..90.0%", "10/10", "1..2", "44.4%..99.7% at 95.0%"]
     assert table[7] == [*incomplete, "rate &#62;= 90.0%"]
     assert table[8][:2] == ["✅ PASS", "cat"]
+
+
+def test_note_of_several_gates_stands_once() -> None:
+    gates = [record(letters, provenance={STORE_NOTES: ["the store is odd"]}) for letters in ("rr", "br")]
+    assert markdown(session(*gates)).count("the store is odd") == 1
 
 
 def test_evidence_of_gates_that_did_not_pass() -> None:
