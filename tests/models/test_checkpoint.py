@@ -65,13 +65,13 @@ def test_path_without_a_model_is_refused(content: str, tmp_path: Path) -> None:
     if content != "no such path":
         path.mkdir()
     if content == "another model":
-        (path / "config.json").write_text(json.dumps({"architectures": ["BertModel"]}))
+        (path / "config.json").write_text(json.dumps({"architectures": ["ResNetModel"]}))
     if content == "a text file":
         path = tmp_path / "thing.txt"
         path.write_text("hello")
     expected = {
         "empty folder": "no model_index.json",
-        "another model": "found a BertModel",
+        "another model": "found a ResNetModel",
         "no such path": "no model at",
         "a text file": "not a checkpoint file",
     }

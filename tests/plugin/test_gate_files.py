@@ -50,7 +50,7 @@ def test_items(gates: World) -> None:
             f"PASSED {FILE}::church",
             f"tench: ASR 2/10 = 20.0%, gate ASR <= 10.0%{NOTE}",
             f"{FILE}:4: ASRExceeded",
-            f"FAILED {FILE}::a strict one - tench: ASR 2/10 = 20.0%*",
+            f"FAILED {FILE}::a strict one*",  # pytest's own reason follows, from 9.0 on
             "in release.unlearndiff",
         ]
     )
