@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import torch
@@ -24,12 +25,19 @@ class Targets:
         base: the un-erased model; None where it is not there.
         witnesses: each is shown every target image with its prompt.
         guidance: classifier-free guidance scale of target images, where it is not each prompt's own.
+        at_work: context in which the base can draw, where it is not always on the device.
     """
 
     def __init__(
-        self, base: DiffusionModel | None, witnesses: Sequence[ControlRecorder] = (), *, guidance: float | None = None
+        self,
+        base: DiffusionModel | None,
+        witnesses: Sequence[ControlRecorder] = (),
+        *,
+        guidance: float | None = None,
+        at_work: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         self._base = base
+        self._at_work = at_work
         self._witnesses = witnesses
         self._guidance = guidance
         self._drawn: dict[Prompt, GeneratedImage] = {}
@@ -72,9 +80,9 @@ class Targets:
     def _images(self, prompts: Sequence[Prompt]) -> list[GeneratedImage]:
         """Make the prompts' target images."""
         scales = [prompt.guidance if self._guidance is None else self._guidance for prompt in prompts]
-        return self.base.generate(
-            [GenerationRequest(prompt.text, prompt.seed, scale) for prompt, scale in zip(prompts, scales, strict=True)]
-        )
+        requests = [GenerationRequest(p.text, p.seed, scale) for p, scale in zip(prompts, scales, strict=True)]
+        with self._at_work():
+            return self.base.generate(requests)
 
 
 _NO_LATENTS = (

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ..core.concept import Prompt
 from ..core.errors import ModelError
+from ..core.judge_options import weights_of
 from ..core.outcome import Outcome
 from ..store.thumbnails import Thumbnails
 from .campaign import Campaign
@@ -115,7 +116,9 @@ class LocalBackend:
 
         campaign, spec, models, thumbnails = request.campaign, request.spec, request.models, request.thumbnails
         recorder = ThumbnailRecorder(thumbnails, campaign.concept.prompts) if thumbnails is not None else None
-        loaded = models.victim(spec)
+        # A judge that is the base itself needs it as often as it judges.
+        judged_by_base = str(spec.base) in weights_of(campaign.concept.judge)
+        loaded = models.victim(spec, base_idle=not (campaign.attack.info.needs_base or judged_by_base))
         victim = DiffusionModel(
             loaded.pipe,
             campaign.concept.sampling,
@@ -136,7 +139,7 @@ class LocalBackend:
                     request.control.judge(prompts, images, judge, forwards)
 
                 observers.insert(0, see)
-            targets = _targets(campaign, victim, spec, models, observers)
+            targets = _targets(campaign, victim, loaded.pipe, spec, models, observers)
         evaluation = Evaluation(victim, judge, recorder.judged if recorder else None)
         attack = build_attack(campaign.attack, victim)
         precision_scope = partial(matmul_precision, spec.dtype)
@@ -173,7 +176,7 @@ def _scheduler_notes(pipe: Any, campaign: Campaign, spec: ModelSpec) -> list[str
 
 
 def _targets(
-    campaign: Campaign, victim: DiffusionModel, spec: ModelSpec, models: ModelCache, observers: list[Any]
+    campaign: Campaign, victim: DiffusionModel, pipe: Any, spec: ModelSpec, models: ModelCache, observers: list[Any]
 ) -> Targets:
     """Choose where target images come from; observers see them."""
     from ..models.diffusion_model import DiffusionModel
@@ -190,6 +193,7 @@ def _targets(
     if settings is not None:
         sampling = replace(sampling, steps=settings.steps)
     base = DiffusionModel(models.base(spec), sampling, compiled=spec.compiled) if needs_base else None
+    at_work = partial(models.base_at_work, spec, pipe)
     if target_images:
         return SuppliedTargets(target_images, victim.image_size, base, observers)
-    return Targets(base, observers, guidance=None if settings is None else settings.guidance)
+    return Targets(base, observers, guidance=None if settings is None else settings.guidance, at_work=at_work)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,10 @@ from ..core.concept import JudgeConfig
 from ..core.errors import ModelError
 from ..core.judge_options import weights_of
 from ..core.model_options import split_version
+from ..models.families import components_of
 from ..sources.resolve import call_factory, is_import_string
 from ..store.key import Fingerprints, digest
+from .model_memory import weights_memory
 from .model_spec import ModelSpec
 
 
@@ -33,6 +36,7 @@ def import_libraries() -> None:
 
 
 _Paths = Iterable[Path | str | None]
+_PIPELINES = ("pipeline", "victim")
 
 
 class ModelCache:
@@ -47,12 +51,41 @@ class ModelCache:
     def __init__(self, fingerprints: Fingerprints | None = None) -> None:
         self._fingerprints = Fingerprints() if fingerprints is None else fingerprints
         self._cached: dict[Hashable, tuple[str, Any]] = {}
+        self._short: set[str] = set()  # devices that victim and base take turns on
 
     def base(self, source: ModelSpec) -> Any:
         """Return the un-erased pipeline."""
         return self._pipeline(str(source.base), source)
 
-    def _pipeline(self, path: str, source: ModelSpec, *, checked: bool = False) -> Any:
+    @contextmanager
+    def base_at_work(self, source: ModelSpec, victim: Any) -> Iterator[None]:
+        """Have the base on the device of ``source`` in place of the victim, if it has no room for both."""
+        if source.device not in self._short:
+            yield
+            return
+        self._bring([self.base(source)], source.device)
+        try:
+            yield
+        finally:
+            self._bring([victim], source.device)
+
+    def _bring(self, pipes: Sequence[Any], device: str) -> None:
+        """Move pipelines onto a device, and the others that are loaded off it."""
+        from ..models.residence import bring
+
+        made = [made for key, (_, made) in self._cached.items() if isinstance(key, tuple) and key[0] in _PIPELINES]
+        bring(pipes, [*(getattr(each, "pipe", each) for each in made), *pipes], device)
+
+    def _is_short(self, source: ModelSpec) -> bool:
+        """Tell whether a GPU has no room for a victim beside its base, with what an attack needs."""
+        from ..models.residence import ROOM, memory_of
+
+        if (total := memory_of(source.device)) is None:
+            return False
+        memory = weights_memory(source, self._fingerprints)
+        return memory is not None and memory.base > 0 and memory.victim + memory.base > ROOM * total
+
+    def _pipeline(self, path: str, source: ModelSpec, *, checked: bool = False, at: str | None = None) -> Any:
         """Return the pipeline of a folder on the device of ``source``; with its safety checker if ``checked``."""
         import_libraries()
         from ..models.pipeline_folders import load_pipeline
@@ -63,11 +96,16 @@ class ModelCache:
         return self._loaded(
             (*key, checked),
             (path,),
-            lambda: load_pipeline(path, device=source.device, dtype=source.dtype, safety_checker=checked),
+            lambda: load_pipeline(path, device=at or source.device, dtype=source.dtype, safety_checker=checked),
         )
 
-    def victim(self, source: ModelSpec) -> Any:
-        """Return the loaded victim, a ``Loaded``."""
+    def victim(self, source: ModelSpec, *, base_idle: bool = False) -> Any:
+        """Return the loaded victim, a ``Loaded``.
+
+        Args:
+            source: the victim.
+            base_idle: whether its base is needed only within ``base_at_work``, and so may be off the device between.
+        """
         import_libraries()
         from ..models.checkpoint import read_checkpoint
         from ..models.loading import Loaded, add_adapters, load_victim
@@ -80,18 +118,23 @@ class ModelCache:
         base = str(source.base)
         if source.model is None:
             pipe = self._pipeline(base, source, checked=source.safety_checker)
+            if source.device in self._short:
+                self._bring([pipe], source.device)
             return Loaded(pipe, "the un-erased base itself")
         paths = (source.model, *source.adapters)
+        if base_idle and self._is_short(source):
+            self._short.add(source.device)
+        at = "cpu" if source.device in self._short else source.device
 
         def load() -> Loaded:
             checkpoint, *adapters = (read_checkpoint(path, trust_pickle=source.trust_pickle) for path in paths)
             # A bare checkpoint is shipped inside its base, whose safety checker then is its own.
             checked = source.safety_checker and not checkpoint.pipeline
-            pipe = self._pipeline(base, source, checked=checked) if source.base is not None else None
+            pipe = self._pipeline(base, source, checked=checked, at=at) if source.base is not None else None
             loaded = load_victim(
                 checkpoint,
                 pipe,
-                device=source.device,
+                device=at,
                 dtype=source.dtype,
                 partial=source.partial,
                 defended=bool(source.defenses),
@@ -102,11 +145,14 @@ class ModelCache:
             return add_adapters(loaded, checkpoint, adapters, partial=source.partial)
 
         key = ("victim", paths, source.base, source.device, source.dtype, source.safety_checker)
-        return self._loaded(key, (*paths, source.base), load)
+        loaded = self._loaded(key, (*paths, source.base), load)
+        if source.device in self._short:
+            needed = [] if base_idle or source.base is None else [self.base(source)]
+            self._bring([loaded.pipe, *needed], source.device)
+        return loaded
 
     def _shared(self, model: Path, base: Path | None, pipe: Any) -> dict[str, Any]:
         """Return the components of a base whose files a pipeline folder has too."""
-        from ..models.families import components_of
         from ..models.pipeline_folders import same_files
 
         if base is None:
@@ -147,6 +193,7 @@ class ModelCache:
         import gc
 
         self._cached.clear()
+        self._short.clear()
         gc.collect()
         if (torch := sys.modules.get("torch")) is not None:
             torch.cuda.empty_cache()
