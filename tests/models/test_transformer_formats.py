@@ -23,7 +23,7 @@ from resaved import Pairs, Tensors, kohya, peft
 from resaved_transformers import ESD, FAMILIES, FORMATS, UCE, low_rank, original, transformer
 from safetensors.torch import save_file
 from tiny import tiny_pipeline
-from tiny_transformers import tiny_transformer
+from tiny_transformers import BUILDERS, tiny_transformer
 
 from pytest_unlearndiff.core.errors import ModelError
 from pytest_unlearndiff.models.checkpoint import read_checkpoint
@@ -65,6 +65,21 @@ def test_format_is_loaded_to_the_bit(name: str, base: Any, other: Any, tmp_path:
     for change in loaded.changes:
         assert change.given == len(how.tensors(other, change.component)) <= change.total
         assert change.changed > 0
+
+
+@pytest.mark.parametrize("name", BUILDERS)
+def test_every_transformer_is_read_whole_and_in_part(name: str, tmp_path: Path) -> None:
+    base, other = (tiny_transformer(name, seed) for seed in (0, 1))
+    attention = r"\.(attn\d?|attention)\."
+    for tensors in (transformer(other), transformer(other, attention)):
+        loaded = load(saved(tensors, tmp_path / "x"), base)
+        (change,) = loaded.changes
+        assert change.given == len(tensors)
+        state = loaded.pipe.transformer.state_dict()
+        assert all(torch.equal(state[key], tensor) for key, tensor in tensors.items())
+    pairs = low_rank(other, f"{attention}.*to_[qkv]")
+    (change,) = load(saved(peft(pairs, "transformer."), tmp_path / "y"), base).changes
+    assert change.changed == len(pairs) > 0
 
 
 @pytest.mark.parametrize("part", [ESD, UCE])

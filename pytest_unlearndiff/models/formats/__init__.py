@@ -58,7 +58,7 @@ ROWS = (
         "compvis",
         f"{__name__}.compvis:read_compvis",
         "1",
-        any_name=r"(model\.)?diffusion_model\.|(input_blocks|middle_block|output_blocks|time_embed|label_emb|out\.[02])\."
+        any_name=r"(model\.)?diffusion_model\.|(input_blocks|middle_block|output_blocks|time_embed(?=\.\d)|label_emb|out\.[02])\."
         r"|first_stage_model\.|cond_stage_model\.(transformer|model)\."
         r"|conditioner\.embedders\.(0\.transformer|1\.model)\.",
     ),
