@@ -2,15 +2,12 @@
 
 Wall-clock time on a machine that does other work says little, so this takes the processor time of one thread (set
 OMP_NUM_THREADS=1): for searching and for drawing, in the literal attack and in lanes. From these and the counted
-forward passes follows what a prompt costs that resists.
+forward passes follows what a prompt costs that resists. A second table has what each saving saves, before and now.
 """
 
 from __future__ import annotations
 
 import argparse
-import time
-from collections.abc import Callable
-from typing import Any
 
 import torch
 
@@ -22,16 +19,10 @@ from pytest_unlearndiff.runs.model_cache import ModelCache
 from pytest_unlearndiff.store.store import Mode, Store
 
 from .contenders import ATTACKS, EMOJI, SEED, DiffusionModel, Worker, exhaustion, provenance
+from .former import HEAD, cpu_seconds, savings
 from .literal import BLOCKS, DECAY, RATE, STEPS, Literal, Spent
 
 LANES = 8
-
-
-def cpu(work: Callable[[], Any]) -> float:
-    """Processor seconds."""
-    started = time.process_time()
-    work()
-    return time.process_time() - started
 
 
 def literal(victim: DiffusionModel, bench: Worker) -> tuple[float, float]:
@@ -44,8 +35,8 @@ def literal(victim: DiffusionModel, bench: Worker) -> tuple[float, float]:
     x0, generator = attack.target(prompt), torch.Generator().manual_seed(SEED)
     u = torch.full((attack.slots, len(attack.table)), 1 / len(attack.table))
     adam = torch.optim.Adam([u], lr=RATE, weight_decay=DECAY)
-    searching = cpu(lambda: [attack.step(u, adam, prompt, x0, 500, generator) for _ in range(steps)])
-    drawing = cpu(lambda: attack.evaluate(prompt.text, prompt, Spent()))
+    searching = cpu_seconds(lambda: [attack.step(u, adam, prompt, x0, 500, generator) for _ in range(steps)])
+    drawing = cpu_seconds(lambda: attack.evaluate(prompt.text, prompt, Spent()))
     return searching / (2 * steps), drawing / victim.image
 
 
@@ -56,9 +47,9 @@ def lanes(victim: DiffusionModel, attack: str, bench: Worker) -> tuple[float, fl
     judge = bench.parts.judge(victim.concept.judge, victim.source)
     search = build_attack(ATTACKS[attack], model)
     started = search.start(prompts, Targets(Model(bench.parts.base(victim.source), sampling)), SEED)
-    searching = cpu(lambda: search.advance(started))
+    searching = cpu_seconds(lambda: search.advance(started))
     drawings = [GenerationRequest(prompt.text, prompt.seed, prompt.guidance) for prompt in prompts]
-    drawing = cpu(lambda: judge([each.image for each in model.generate(drawings)]))
+    drawing = cpu_seconds(lambda: judge([each.image for each in model.generate(drawings)]))
     return searching / sum(lane.forwards for lane in started), drawing / (victim.image * len(prompts))
 
 
@@ -71,7 +62,8 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--victim", default="uce-church", help="a name in erased/")
-    parser.add_argument("--attacks", nargs="+", default=["literal", "paper", "fast"], choices=("literal", *ATTACKS))
+    parser.add_argument("--times", type=int, default=3, help="runs of each way of the second table")
+    parser.add_argument("--attacks", nargs="*", default=["literal", "paper", "fast"], choices=("literal", *ATTACKS))
     args = parser.parse_args()
     victim = DiffusionModel.find(args.victim, LANES)
     bench = Worker(Store(EMOJI / ".unlearndiff", Mode.OFF), ModelCache(), LANES)
@@ -85,7 +77,11 @@ def main() -> None:
         first = first or seconds
         cells = (attack, f"{1000 * search:.1f}", f"{1000 * draw:.1f}", f"{total:,}", f"{seconds:.0f}")
         print("| " + " | ".join(cells) + f" | {seconds / first:.3f} |")
-    print(*(f"{name}: {value}" for name, value in provenance().items()), sep="\n")
+    print("", HEAD, sep="\n", flush=True)
+    model = Model(bench.parts.victim(victim.source).pipe, victim.concept.sampling)
+    for saving in savings(model, victim.concept.prompts[:LANES], times=args.times):
+        print(saving, flush=True)
+    print("", *(f"{name}: {value}" for name, value in provenance().items()), sep="\n")
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from tiny import PROMPTS
 
 from benchmark.compare import row, rows
 from benchmark.contenders import mcnemar
+from benchmark.former import savings
 from benchmark.levers import FAST, LEVERS, Drafted, OnlyDown, RankedTogether
 from pytest_unlearndiff.core.attack_config import AttackConfig
 from pytest_unlearndiff.core.images import Evaluated, GenerationRequest, Judgement
@@ -115,3 +116,12 @@ def test_common_rows_count_the_same_prompts() -> None:
         table = rows([victim], ["paper", "fast"], "paper", Kept(), common=common)  # type: ignore[list-item, arg-type]
         assert [line.prompts for line in table] == counts
         assert (table[1].paired, table[1].gained) == (1, 1)
+
+
+def test_savings_change_no_result(victim: DiffusionModel) -> None:
+    rows = list(savings(victim, PROMPTS, times=1))
+    assert [row.title for row in rows if not row.same] == []
+    assert {row.unit: (row.before, row.after) for row in rows if row.unit != "CPU s"} == {
+        "texts": (64, 16),
+        "copies": (16, 1),
+    }
