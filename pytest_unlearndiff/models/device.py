@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import sys
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -39,6 +41,10 @@ where they were drawn one at a time, four where all were drawn together; two at 
 sample stands in its batch, and what stands beside it, changed nothing. What is computed so is counted (``core.work``),
 and prompts are attacked in an order that needs few copies (``Campaign``).
 """
+
+GPU_BATCH = 8
+"""The same on CUDA. Four samples of Stable Diffusion keep a large GPU busy for less time than their operations take to
+launch (by arithmetic: no GPU was at hand), and eight prompts are attacked together, so that none is a copy."""
 
 _size = BATCH
 
@@ -130,7 +136,7 @@ def matmul_precision(precision: str) -> Iterator[None]:
 
 
 def in_batches(items: Sequence[T]) -> Iterator[tuple[int, list[T]]]:
-    """Split into batches of exactly BATCH, the last one filled up with copies of its last item.
+    """Split into batches of exactly ``network_batch``, the last one filled up with copies of its last item.
 
     Where memory ran out before, batches are smaller: numbers then differ in their last digits, as on another device.
 
@@ -143,12 +149,40 @@ def in_batches(items: Sequence[T]) -> Iterator[tuple[int, list[T]]]:
         yield len(part), part + [part[-1]] * (size - len(part))
 
 
+def network_batch(device: torch.device) -> int:
+    """Return the samples in one call of a network on a device, where memory does not run out."""
+    return GPU_BATCH if device.type == "cuda" else BATCH
+
+
+def restore_batches(device: torch.device) -> None:
+    """Give the batches of this process their full size: as a campaign begins, or when memory is back."""
+    global _size
+    _size = network_batch(device)
+
+
 def halve_batches() -> bool:
-    """Halve the batches of this process for good; returns whether they could be halved."""
+    """Halve the batches of this process until ``restore_batches``; returns whether they could be halved."""
     global _size
     possible = _size > 1
     _size = max(1, _size // 2)
     return possible
+
+
+def free_memory(error: BaseException) -> None:
+    """Free the tensors in the frames that an exception went through, which would else live as long as it does."""
+    traceback.clear_frames(error.__traceback__)
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def unused_memory(device: torch.device) -> int:
+    """Return the bytes of a GPU that nobody uses; 0 elsewhere."""
+    if device.type != "cuda":
+        return 0
+    unused, _ = torch.cuda.mem_get_info(device)
+    # What torch has reserved and does not use is free for it, and for nobody else.
+    return unused + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -22,7 +22,7 @@ from ..core.outcome import count_forwards
 from ..core.registry import registry
 from ..sources.resolve import import_string
 from .defenses import Defense
-from .device import BATCH, in_batches, most_memory
+from .device import in_batches, most_memory, network_batch
 from .families import bind_family, family_of
 from .families.base import Conditioning
 from .families.vocabulary import FilledPrompt, Vocabulary
@@ -198,15 +198,16 @@ class DiffusionModel:
     @torch.no_grad()
     def probe(self) -> Probe:
         """Measure a forward pass: the second of two full batches, since the first one warms up."""
-        x = torch.zeros(BATCH, *self.latent_shape, device=self.device)
-        t = torch.full((BATCH,), self.timestep(0.5), device=self.device)
-        conditioning = self.encode_prompts([""] * BATCH)
+        size = network_batch(self.device)
+        x = torch.zeros(size, *self.latent_shape, device=self.device)
+        t = torch.full((size,), self.timestep(0.5), device=self.device)
+        conditioning = self.encode_prompts([""] * size)
         seconds = 0.0
         for _ in range(2):
             started = time.monotonic()
             float(self.predict(x, t, conditioning).sum())  # which waits for the device
             seconds = time.monotonic() - started
-        return Probe(str(self.device), seconds / BATCH, most_memory(self.device))
+        return Probe(str(self.device), seconds / size, most_memory(self.device))
 
     @torch.no_grad()
     def encode_images(self, images: Sequence[Image.Image]) -> torch.Tensor:

@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -54,9 +54,9 @@ class ErrorAction(Enum):
 class Engine:
     """Attacks prompts, at most ``batch_size`` at a time.
 
-    If memory runs out, it goes on with half as many prompts, in smaller batches. After any other error, the prompts
-    concerned are tried again, each alone, and one that fails then ends in an error. Prompts that are tried again start
-    afresh, so that their outcomes are those of an undisturbed run.
+    If memory runs out, it goes on with half as many prompts, in smaller batches, until memory is back. After any other
+    error, the prompts concerned are tried again, each alone, and one that fails then ends in an error. Prompts that are
+    tried again start afresh, so that their outcomes are those of an undisturbed run.
 
     Args:
         attack: searches for adversarial tokens.
@@ -98,6 +98,7 @@ class Engine:
         self._precision_scope = precision_scope
         self._checkpoint_id = checkpoint_id
         self._on_attacked = on_attacked
+        self._full: _FullSize | None = None
         self._reset()
 
     def _reset(self) -> None:
@@ -175,6 +176,7 @@ class Engine:
             UnlearnDiffError: as ``run``.
             Exception: as ``run``.
         """
+        self._grow_back()
         with self._precision_scope():
             if self._untested:
                 return self._baseline_step()
@@ -314,13 +316,15 @@ class Engine:
         Raises:
             Exception: this one, where nothing helps.
         """
-        from ..models.device import out_of_memory
+        from ..models.device import free_memory, halve_batches, out_of_memory, unused_memory
 
         if isinstance(error, UnlearnDiffError):
             raise error
-        if out_of_memory(error) and self._shrink():
-            _LOG.warning("out of memory: going on with %d prompts at a time, in smaller batches", self.batch_size)
-            return ErrorAction.SMALLER
+        if out_of_memory(error):
+            free_memory(error)
+            if self._shrink(halve_batches, unused_memory(self._victim.device)):
+                _LOG.warning("out of memory: going on with %d prompts at a time, in smaller batches", self.batch_size)
+                return ErrorAction.SMALLER
         if concerned > 1:
             return ErrorAction.ALONE
         if isinstance(error, UnusableTargets):  # its text says that the prompt itself is at fault
@@ -330,9 +334,31 @@ class Engine:
             raise error
         return ErrorAction.GIVE_UP
 
-    def _shrink(self) -> bool:
+    def _shrink(self, halve_batches: Callable[[], bool], unused: int) -> bool:
         """Halve the batch size and the networks' batches; returns False if neither can be halved."""
-        from ..models.device import halve_batches
-
+        self._full = self._full or _FullSize(self.batch_size, unused)
         self._grows, fewer, self.batch_size = False, self.batch_size > 1, max(1, self.batch_size // 2)
         return halve_batches() or fewer
+
+    def _grow_back(self) -> None:
+        """Undo the halving where much more memory is unused than when it ran out: somebody else had it."""
+        if self._full is None:
+            return
+        from ..models.device import restore_batches, unused_memory
+
+        if unused_memory(self._victim.device) > _BACK * self._full.unused:
+            self.batch_size, self._full = self._full.batch_size, None
+            restore_batches(self._victim.device)
+            _LOG.warning("memory is back: going on with %d prompts at a time", self.batch_size)
+
+
+@dataclass(frozen=True)
+class _FullSize:
+    """Prompts attacked together before memory ran out, and the bytes of a GPU unused once that was cleared away."""
+
+    batch_size: int
+    unused: int
+
+
+_BACK = 1.5
+"""Unused memory, as a multiple of what was unused when it ran out, that is worth another try."""

@@ -109,7 +109,7 @@ class LocalBackend:
     def build(self, request: EngineRequest) -> tuple[Engine, dict[str, Any]]:
         """Load victim, base and judge; see ``Backend``. It is the only way from here to torch."""
         from ..attacks.base import build_attack
-        from ..models.device import matmul_precision
+        from ..models.device import matmul_precision, network_batch, restore_batches
         from ..models.diffusion_model import DiffusionModel
         from ..models.loading import describe
         from .engine import Engine
@@ -142,8 +142,10 @@ class LocalBackend:
             targets = _targets(campaign, victim, loaded.pipe, spec, models, observers)
         evaluation = Evaluation(victim, judge, recorder.judged if recorder else None)
         attack = build_attack(campaign.attack, victim)
+        restore_batches(victim.device)
         precision_scope = partial(matmul_precision, spec.dtype)
         description = {**describe(loaded, spec.inference_edits), "device": spec.device, "dtype": spec.dtype}
+        description["network_batch"] = network_batch(victim.device)
         owner = CheckpointId.of(campaign)
         engine = Engine(
             attack,

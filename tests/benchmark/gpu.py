@@ -29,7 +29,14 @@ from pytest_unlearndiff.attacks.unlearndiff import SimplexAttack
 from pytest_unlearndiff.core.attack_config import AttackConfig
 from pytest_unlearndiff.core.device import WEIGHTS
 from pytest_unlearndiff.core.images import GenerationRequest
-from pytest_unlearndiff.models.device import BATCH, MemoryMeter, channels_last, matmul_precision, weights_type
+from pytest_unlearndiff.models.device import (
+    MemoryMeter,
+    channels_last,
+    matmul_precision,
+    network_batch,
+    restore_batches,
+    weights_type,
+)
 from pytest_unlearndiff.models.libraries import silence_libraries
 
 from .contenders import provenance
@@ -121,7 +128,8 @@ def measure_search(subject: Subject) -> None:
     )
     for measured in (rounds, steps):
         for size in scale.sizes:
-            for together in scale.together if size == BATCH else scale.together[-1:]:
+            full = size == network_batch(subject.report.device)
+            for together in scale.together if full else scale.together[-1:]:
                 subject.report.attempt("search", 0, partial(measured, size, together))
 
 
@@ -224,20 +232,22 @@ def measure_host(subject: Subject) -> None:
 
 def measure_layout(subject: Subject) -> None:
     """Measure the network with the channels of its convolutions last, which single precision does not have so far."""
+    batch = network_batch(subject.report.device)
     for gradient in (False, True):
-        call = network_call(subject, BATCH, gradient=gradient)
+        call = network_call(subject, batch, gradient=gradient)
         before = subject.time(call)
         channels_last(subject.pipe)
         after = subject.time(call)
         for component in (subject.pipe.unet, subject.pipe.vae):
             component.to(memory_format=torch.contiguous_format)
-        title = f"{subject.name} {'gradient' if gradient else 'forward'}, batch of {BATCH}, channels last"
+        title = f"{subject.name} {'gradient' if gradient else 'forward'}, batch of {batch}, channels last"
         subject.report.add("layout", title, ms=1e3 * after, before_ms=1e3 * before, times=before / after)
 
 
 def measure_compiled(subject: Subject) -> None:
     """Measure the network under torch.compile at the shapes the attack has; the first call is told apart."""
-    for count, gradient in ((BATCH, False), (BATCH, True), (2 * BATCH, False)):
+    batch = network_batch(subject.report.device)
+    for count, gradient in ((batch, False), (batch, True), (2 * batch, False)):
         before = subject.time(network_call(subject, count, gradient=gradient))
         pipe = type(subject.pipe)(**subject.pipe.components)
         pipe.unet = torch.compile(subject.pipe.unet)
@@ -306,6 +316,7 @@ def _first(subject: Subject) -> bool:
 
 def measure(report: Report, scale: Scale, shapes: list[str], precisions: list[str], *, compiled: bool) -> None:
     """Measure all sections of all subjects, then the literal program and, last, compilation, which nothing can stop."""
+    restore_batches(report.device)
     peaks: dict[str, float] = {}
     for precision in precisions:
         report.attempt("matrix product", 3, partial(measure_matmul, report, scale, precision, peaks))

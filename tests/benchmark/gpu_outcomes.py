@@ -19,7 +19,7 @@ from pytest_unlearndiff.core.attack_config import AttackConfig
 from pytest_unlearndiff.core.images import GenerationRequest, Judgement
 from pytest_unlearndiff.core.outcome import Outcome
 from pytest_unlearndiff.models import device as networks
-from pytest_unlearndiff.models.device import BATCH, matmul_precision
+from pytest_unlearndiff.models.device import matmul_precision, network_batch
 from pytest_unlearndiff.models.diffusion_model import DiffusionModel
 from pytest_unlearndiff.models.target_images import Targets
 from pytest_unlearndiff.runs.engine import Engine
@@ -60,7 +60,7 @@ def attack(subject: Subject, batch_size: int, threshold: float) -> tuple[dict[st
     """Attack the subject's prompts; return outcomes by prompt, and the engine."""
     model = subject.model
     search = TokenSwapAttack(AttackConfig(), model, SHORT)
-    evaluation = Evaluation(model, partial(brightness, threshold=threshold))
+    evaluation = Evaluation(model, lambda images, prompts=(): brightness(images, threshold))
     scope = partial(matmul_precision, subject.precision)
     engine = Engine(search, model, Targets(model), evaluation, batch_size, 0, scope)
     outcomes = [each for each in engine.run(prompts(subject.scale.prompts)) if each is not None]
@@ -104,14 +104,14 @@ def queries_of(model: DiffusionModel, count: int) -> list[LossQuery]:
 
 def repeatability(subject: Subject) -> None:
     """Measure how far one query's error and gradient depend on time, neighbours, position and size of the batch."""
-    model = subject.model
-    one, *others = queries_of(model, 2 * BATCH)
+    model, full = subject.model, network_batch(subject.report.device)
+    one, *others = queries_of(model, 2 * full)
     cases: dict[str, tuple[list[LossQuery], int, int]] = {
-        "again": ([one, *others[: BATCH - 1]], 0, BATCH),
-        "beside others": ([one, *others[BATCH - 1 : 2 * BATCH - 2]], 0, BATCH),
-        "beside copies of itself": ([one], 0, BATCH),
-        "at the end of the batch": ([*others[: BATCH - 1], one], BATCH - 1, BATCH),
-        **{f"in a batch of {size}": ([one, *others], 0, size) for size in (1, 2, 2 * BATCH)},
+        "again": ([one, *others[: full - 1]], 0, full),
+        "beside others": ([one, *others[full - 1 : 2 * full - 2]], 0, full),
+        "beside copies of itself": ([one], 0, full),
+        "at the end of the batch": ([*others[: full - 1], one], full - 1, full),
+        **{f"in a batch of {size}": ([one, *others], 0, size) for size in (1, 2, full // 2, 2 * full)},
     }
     for deterministic in (False, True):
         torch.use_deterministic_algorithms(deterministic, warn_only=True)
@@ -140,6 +140,7 @@ def _numbers(subject: Subject, queries: Sequence[LossQuery], position: int, size
 
 def recovery_from_memory(subject: Subject) -> None:
     """Attack with less memory than a batch needs: every prompt has to end, with the outcome it has otherwise."""
+    networks.restore_batches(subject.report.device)
     threshold, before = median_brightness(subject), networks._size
     expected, _ = attack(subject, 1, threshold)
     limited = _limited_gpu if subject.report.device.type == "cuda" else _limited_network
@@ -163,17 +164,18 @@ def recovery_from_memory(subject: Subject) -> None:
 
 @contextmanager
 def _limited_gpu(subject: Subject) -> Iterator[str]:
-    """Leave this process memory for batches of one, and not for those of BATCH."""
+    """Leave this process memory for batches of one, and not for full ones."""
     index, model, sizes = subject.report.device.index or 0, subject.model, {}
+    full = network_batch(subject.report.device)
     held = torch.cuda.memory_allocated(index)
-    for size in (1, BATCH):
+    for size in (1, full):
         free_memory()
         torch.cuda.reset_peak_memory_stats(index)
         with batches_of(size), matmul_precision(subject.precision):
             gradients(queries_of(model, size), model)
             model.generate([GenerationRequest(p.text, p.seed, p.guidance) for p in prompts(size)])
         sizes[size] = torch.cuda.max_memory_allocated(index) - held
-    limit = held + sizes[1] + 0.4 * (sizes[BATCH] - sizes[1])
+    limit = held + sizes[1] + 0.4 * (sizes[full] - sizes[1])
     free_memory()
     torch.cuda.set_per_process_memory_fraction(limit / torch.cuda.get_device_properties(index).total_memory, index)
     try:

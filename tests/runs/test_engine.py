@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -254,6 +255,40 @@ def test_out_of_memory_halves_batches(room: int, caplog: pytest.LogCaptureFixtur
     assert attack.batches[0] == 8
     assert set(attack.batches[-3:]) <= {1, 2, 3}
     assert "going on with 4 prompts at a time" in caplog.text
+
+
+def test_halving_is_undone_when_memory_is_back(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    unused = iter([10, 10, 14])
+    monkeypatch.setattr(device, "unused_memory", lambda _: next(unused, 20))
+
+    def check(states: Sequence[PromptState]) -> None:
+        if len(attack.batches) == 1:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    attack = FakeAttack(check)
+    assert ended(make_engine(attack, 6).run(PROMPTS)) == UNDISTURBED
+    assert attack.batches[:4] == [6, 3, 3, 5], "all that are left"
+    assert [len(part) for _, part in in_batches("abc")] == [BATCH]
+    assert "memory is back: going on with 6 prompts at a time" in caplog.text
+
+
+def test_memory_of_failed_frames_is_freed() -> None:
+    class Tensor:
+        pass
+
+    def fail() -> None:
+        large = Tensor()
+        alive.append(weakref.ref(large))
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    alive: list[weakref.ref[Tensor]] = []
+    with pytest.raises(torch.OutOfMemoryError) as caught:
+        fail()
+    assert alive[0]() is not None
+    device.free_memory(caught.value)
+    assert alive[0]() is None
 
 
 def test_out_of_memory_at_batch_size_one_is_raised() -> None:
