@@ -27,6 +27,7 @@ from pytest_unlearndiff.models.device import BATCH
 from pytest_unlearndiff.models.diffusion_model import DiffusionModel
 from pytest_unlearndiff.models.families import components_of, family_named, family_of
 from pytest_unlearndiff.models.families.base import Conditioning
+from pytest_unlearndiff.models.families.flow_matching import FlowMatching
 from pytest_unlearndiff.models.families.typed_text import TypedText, lookup_of
 from pytest_unlearndiff.models.families.vocabulary import FilledPrompt
 from pytest_unlearndiff.models.libraries import library_warnings_ignored
@@ -45,10 +46,10 @@ PIPELINES: Mapping[str, Callable[..., Any]] = {
     "latent-consistency": tiny_lcm,
     **{name: partial(tiny_transformer, name) for name in BUILDERS},
 }
-"""A tiny pipeline of each family: a new row needs one here, or its test says so."""
+"""A tiny pipeline of each family, and of FLUX.1 without guidance: a new row needs one, or its test says so."""
 
 
-@pytest.fixture(params=list(WITH_EXAMPLES.families))
+@pytest.fixture(params=[*WITH_EXAMPLES.families, "flux-schnell"])
 def pipe(request: pytest.FixtureRequest) -> Any:
     assert request.param in PIPELINES, f"add a tiny pipeline of the family {request.param} to PIPELINES"
     return PIPELINES[request.param](1)
@@ -318,8 +319,10 @@ def test_rows_name_classes_and_components_that_exist(pipe: Any) -> None:
     assert family_named(type(pipe).__name__) is family
     assert set(components_of(pipe)) == set(family.components)
     assert family.network in family.components
-    texts = DiffusionModel(pipe, OWN).encode_prompts(TEXTS).tensors
+    model = DiffusionModel(pipe, OWN)
+    texts = model.encode_prompts(TEXTS).tensors
     assert any(isinstance(rows, tuple) for rows in texts.values()) is family.ragged_texts
+    assert isinstance(model._family, FlowMatching) is family.flow
     for component, classes in family.components.items():
         assert type(getattr(pipe, component)).__name__ in classes
 

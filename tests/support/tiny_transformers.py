@@ -6,7 +6,7 @@ All have 100 to 500 thousand parameters and draw images of 32x32 pixels, but Hun
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import diffusers
@@ -112,7 +112,7 @@ def _stable_diffusion_3() -> Any:
     )
 
 
-def _flux() -> Any:
+def _flux(*, guided: bool = True) -> Any:
     one, two = tokenizers.clip(), tokenizers.t5()
     pipe = diffusers.FluxPipeline(
         transformer=diffusers.FluxTransformer2DModel(
@@ -121,7 +121,7 @@ def _flux() -> Any:
             num_single_layers=2,
             joint_attention_dim=32,
             pooled_projection_dim=32,
-            guidance_embeds=True,
+            guidance_embeds=guided,
             axes_dims_rope=(4, 4, 8),
             **_HEADS,
         ),
@@ -370,6 +370,7 @@ def _hunyuan_dit() -> Any:
 BUILDERS: Mapping[str, Callable[[], Any]] = {
     "stable-diffusion-3": _stable_diffusion_3,
     "flux": _flux,
+    "flux-schnell": partial(_flux, guided=False),
     "pixart-sigma": _pixart_sigma,
     "qwen-image": _qwen_image,
     "sana": _sana,

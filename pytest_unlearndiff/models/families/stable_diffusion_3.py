@@ -4,41 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any
 
 import torch
 
-from ...core.concept import Sampling
 from .base import Conditioning
-from .flow_matching import FlowMatching, check_flow
-from .latent_images import LatentImages
-from .typed_text import TypedText, text_limit
+from .transformer import FlowTransformer
+from .typed_text import text_limit
 
 
-class StableDiffusion3(FlowMatching, TypedText, LatentImages):
-    """A ``StableDiffusion3Pipeline`` as attacks need it (``Family``).
-
-    Args:
-        pipe: the pipeline.
-        sampling: how evaluation images are drawn.
-
-    Raises:
-        ModelError: see ``check_flow``.
-    """
+class StableDiffusion3(FlowTransformer):
+    """A ``StableDiffusion3Pipeline`` as attacks need it (``Family``)."""
 
     encoders = (
         ("tokenizer", "text_encoder"),
         ("tokenizer_2", "text_encoder_2"),
         ("tokenizer_3", "text_encoder_3"),
     )
-
-    def __init__(self, pipe: Any, sampling: Sampling) -> None:
-        check_flow(pipe.scheduler, sampling)
-        self._pipe = pipe
-
-    @property
-    def _network(self) -> Any:
-        return self._pipe.transformer
 
     @cached_property
     def _limit(self) -> int:
@@ -56,21 +37,6 @@ class StableDiffusion3(FlowMatching, TypedText, LatentImages):
         )
         return Conditioning({"encoder_hidden_states": states, "pooled_projections": pooled})
 
-    def network_arguments(self, conditioning: Conditioning, latents: torch.Tensor) -> dict[str, Any]:
-        """See ``Family``."""
-        return {name: conditioning.tensor(name).to(self._network.dtype) for name in conditioning.tensors}
-
-    def predict(self, x_t: torch.Tensor, t: torch.Tensor, conditioning: Conditioning) -> torch.Tensor:
-        """See ``Family``."""
-        x_t = x_t.to(self._network.dtype)
-        arguments = self.network_arguments(conditioning, x_t)
-        velocity: torch.Tensor = self._network(hidden_states=x_t, timestep=t.float(), **arguments).sample
-        return velocity.float()
-
-    def call_arguments(self, guidance: float, steps: int) -> dict[str, Any]:
-        """See ``Family``."""
-        return {"guidance_scale": guidance, "num_inference_steps": steps, "max_sequence_length": self._limit}
-
-    def forwards_per_step(self, guidance: float | None = None) -> int:
-        """See ``Family``; classifier-free guidance (scale above 1) adds a pass without the text."""
-        return 1 if guidance is not None and guidance <= 1 else 2
+    def network_time(self, t: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:
+        """See ``DiffusionTransformer``; timesteps, not shares."""
+        return t.float()
