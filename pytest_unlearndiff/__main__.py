@@ -8,16 +8,18 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from .cli import calibrate, export, inspect, q16, report, store
+from .cli import calibrate, export, inspect, q16, quality, report, store
 from .core.errors import UnlearnDiffError
 from .core.untrusted import printable
 
 COMMANDS = (
-    *inspect.COMMANDS, *calibrate.COMMANDS, *report.COMMANDS, *export.COMMANDS, *q16.COMMANDS, *store.COMMANDS
+    *inspect.COMMANDS, *calibrate.COMMANDS, *quality.COMMANDS, *report.COMMANDS, *export.COMMANDS, *q16.COMMANDS,
+    *store.COMMANDS,
 )  # fmt: skip
 
 _TORCH_EXTRA = ("diffusers", "huggingface_hub", "PIL", "safetensors", "torch", "transformers")
-"""Modules that the extra ``torch`` installs."""
+_EXTRAS = {**dict.fromkeys(_TORCH_EXTRA, "torch"), "torchmetrics": "quality"}
+"""Modules that an extra installs."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -55,9 +57,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{parser.prog} {chosen.command}: {error}", file=sys.stderr)
         return 1
     except ModuleNotFoundError as error:
-        if error.name not in _TORCH_EXTRA:
+        if (extra := _EXTRAS.get(str(error.name))) is None:
             raise
-        needed = f'needs {error.name}: pip install "pytest-unlearndiff[torch]"'
+        needed = f'needs {error.name}: pip install "pytest-unlearndiff[{extra}]"'
         print(f"{parser.prog} {chosen.command}: {needed}", file=sys.stderr)
         return 1
     except BrokenPipeError:  # the reader, such as head, has read enough
