@@ -25,6 +25,7 @@ from .failure_text import (
     wording,
 )
 from .gate_report import GateReport, PromptReport
+from .overview import untested_notes
 from .published import published_lines
 from .session_report import ReportOptions, SessionReport, UnmeasuredTest
 from .text import UNKEPT, format_share, model_line, models_line, sanitize
@@ -51,6 +52,8 @@ def markdown_report(session: SessionReport, options: ReportOptions) -> str:
     ]
     notes += [f"- Measured on {plain(', '.join(session.devices))}"] * bool(session.devices)
     lines += [*dict.fromkeys(notes), ""] if notes else []  # gates on one concept may have the same
+    untested = [f"- {plain(note, UNKEPT)}" for note in untested_notes(session)]
+    lines += ["### Not tested", "", *untested, ""] if untested else []
     for gate in session.failing:
         lines += _evidence(gate)
     lines += _tests("Tests that failed otherwise", session.failed_otherwise, how=False)
@@ -83,7 +86,7 @@ def _notes(gate: GateReport, *, named_model: bool) -> Iterator[str]:
         yield model_line(gate.run.victim)
     yield str(gate.prompt_set)
     yield from (*published_lines(gate), scores_note(gate))
-    yield from (attackable_note(gate), gate.limits.support or "", blocked_note(gate), gate.unkept or "")
+    yield from (attackable_note(gate), blocked_note(gate), gate.unkept or "")
     yield from map(str, gate.run.assumed.get(STORE_NOTES, ()))
 
 

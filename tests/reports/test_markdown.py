@@ -59,6 +59,14 @@ def test_evidence_of_gates_that_did_not_pass() -> None:
     assert "- and 4 more under attack" in markdown(session(record("b" * 9))).splitlines()
 
 
+def test_what_was_not_tested_is_listed() -> None:
+    text = markdown(session(record("r" * 5, "tench", attack="none"), record("r" * 5)))
+    assert "### Not tested\n\n- Nothing gates what" in text
+    assert "- Not attacked&#58; tench. Prompts were drawn as they stand" in text
+    assert "- A pass says little for church, tench&#58; without a base" in text
+    assert "### Not tested" not in markdown(session())
+
+
 def test_tests_that_were_not_measured_are_listed() -> None:
     tests = [UnmeasuredTest("test_x.py::test_a", "skipped", "no model")]
     report = SessionReport(gates=[], unmeasured=tests, failed_otherwise=tests, run={"cut_short": "a reason"})
