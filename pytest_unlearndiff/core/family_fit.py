@@ -13,20 +13,20 @@ from .model_info import FamilyDefaults, FamilyInfo
 
 @dataclass(frozen=True)
 class ModelFamily:
-    """A model's family, and what of its network decides defaults.
+    """A model's family, and what of it decides defaults.
 
     Attributes:
         info: the family's row.
-        network_config: configuration of the network that predicts noise.
+        config: settings of its pipeline and of the network that predicts noise.
     """
 
     info: FamilyInfo
-    network_config: Mapping[str, object]
+    config: Mapping[str, object]
 
     @property
     def defaults(self) -> FamilyDefaults:
         """Defaults of such a network."""
-        return self.info.defaults_of(self.network_config)
+        return self.info.defaults_of(self.config)
 
     def concept(self, concept: Concept) -> Concept:
         """Return a concept with the family's sampling and guidance where it does not name its own.

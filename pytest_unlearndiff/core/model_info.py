@@ -112,12 +112,12 @@ class FamilyDefaults:
     Attributes:
         sampling: steps and scheduler.
         guidance: guidance scale of prompts without one of their own; None for what the prompt set's format says.
-        network_config: settings of the network that has these defaults, where not every network of the family does.
+        config: settings of the network or its pipeline that has these defaults, where not all of the family do.
     """
 
     sampling: Sampling = field(default_factory=Sampling)
     guidance: float | None = None
-    network_config: Mapping[str, object] = field(default_factory=dict)
+    config: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ class FamilyInfo(Info):
         load_options_unchecked: arguments that leave out the safety checker.
         bases: published pipelines, by which a checkpoint's base is guessed; of several that suit, the first.
         own_name: pattern found only in names of this family's tensors, where shapes alone would mislead.
-        defaults: sampling, the first whose ``network_config`` a network has.
+        defaults: sampling, the first whose ``config`` a network and its pipeline have.
         flow: whether its networks are trained by flow matching, instead of on DDPM's noise schedule.
         ragged_texts: whether encodings of its texts differ in length.
         refused_defenses: why these cannot act on its images, by the defense's name.
@@ -171,12 +171,10 @@ class FamilyInfo(Info):
         """Names of all pipeline classes that belong to the family."""
         return (self.pipeline.rpartition(":")[2], *self.other_pipelines)
 
-    def defaults_of(self, network_config: Mapping[str, object]) -> FamilyDefaults:
-        """Return the defaults of a network with this configuration; the first ones where none fit."""
+    def defaults_of(self, config: Mapping[str, object]) -> FamilyDefaults:
+        """Return the defaults of a network and pipeline with this configuration; the first ones where none fit."""
         fitting = (
-            row
-            for row in self.defaults
-            if all(network_config.get(setting) == value for setting, value in row.network_config.items())
+            row for row in self.defaults if all(config.get(setting) == value for setting, value in row.config.items())
         )
         return next(fitting, self.defaults[0])
 

@@ -17,14 +17,20 @@ def family_of_folders(*folders: Path | None) -> ModelFamily | None:
     folder = next((each for each in folders if each is not None and (each / INDEX).is_file()), None)
     if folder is None or (info := family_named(inspect_model(folder).pipeline)) is None:
         return None
+    return ModelFamily(info, {**_settings(folder / INDEX), **_settings(folder / info.network / "config.json")})
+
+
+def _settings(file: Path) -> Mapping[str, object]:
     try:
-        config = read_json(folder / info.network / "config.json")
+        settings = read_json(file)
     except (OSError, ValueError):  # as loading it will say
-        config = {}
-    return ModelFamily(info, config if isinstance(config, Mapping) else {})
+        settings = {}
+    return settings if isinstance(settings, Mapping) else {}
 
 
 def family_of_object(pipe: Any) -> ModelFamily | None:
     """Return the family of a pipeline object; None where it is unknown."""
     info = family_of_class(type(pipe))
-    return None if info is None else ModelFamily(info, dict(getattr(getattr(pipe, info.network, None), "config", {})))
+    if info is None:
+        return None
+    return ModelFamily(info, {**pipe.config, **getattr(getattr(pipe, info.network, None), "config", {})})

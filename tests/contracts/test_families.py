@@ -33,7 +33,7 @@ from pytest_unlearndiff.models.families.vocabulary import FilledPrompt
 from pytest_unlearndiff.models.libraries import library_warnings_ignored
 from pytest_unlearndiff.models.pipeline_folders import load_pipeline
 from pytest_unlearndiff.models.target_images import Targets
-from pytest_unlearndiff.runs.model_family import family_of_folders
+from pytest_unlearndiff.runs.model_family import family_of_folders, family_of_object
 
 TEXTS = ["a church in noto style", "", "wow!? church! a#?!b", " ".join(["church"] * 40)]
 # The padding of XL's second tokenizer is "!", which makes words that hold it other tokens than the first's.
@@ -334,6 +334,9 @@ def test_a_pipeline_folder_is_read_whole(pipe: Any, tmp_path: Path) -> None:
     family = family_of_folders(tmp_path)
     assert family is not None
     assert family.info is family_of(loaded) is family_of(pipe)
+    same = family_of_object(pipe)
+    assert same is not None
+    assert family.defaults == same.defaults
     for component in components_of(pipe):
         ours, theirs = (getattr(each, component).state_dict() for each in (loaded, pipe))
         assert all(torch.equal(ours[name], tensor) for name, tensor in theirs.items())

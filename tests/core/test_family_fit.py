@@ -19,8 +19,8 @@ DEFAULT, OWN = Prompt("a church", 1, 7.5, 0, own_guidance=False), Prompt("a chur
 CONCEPT = Concept("church", (DEFAULT, OWN), JudgeConfig("x"), images={DEFAULT.digest: "/1.png", OWN.digest: "/2.png"})
 
 
-def family(name: str, **network_config: object) -> ModelFamily:
-    return ModelFamily(registry().families[name], network_config)
+def family(name: str, **config: object) -> ModelFamily:
+    return ModelFamily(registry().families[name], config)
 
 
 @pytest.mark.parametrize("name", ["stable-diffusion", "stable-diffusion-xl"])
@@ -35,8 +35,10 @@ def test_stable_diffusion_changes_nothing(name: str) -> None:
         (family("stable-diffusion-3"), Sampling(28, "own"), 7.0),
         (family("flux", guidance_embeds=True), Sampling(28, "own"), 3.5),
         (family("flux", guidance_embeds=False), Sampling(4, "own"), 0.0),
+        (family("flux2-klein", is_distilled=False), Sampling(50, "own"), 4.0),
+        (family("flux2-klein", is_distilled=True), Sampling(4, "own"), 1.0),
     ],
-    ids=["sd3", "dev", "schnell"],
+    ids=["sd3", "dev", "schnell", "klein-base", "klein"],
 )
 def test_flow_families_have_their_own(fitting: ModelFamily, sampling: Sampling, guidance: float) -> None:
     fitted = fitting.concept(CONCEPT)

@@ -72,6 +72,7 @@ def _transformer(
     autoencoders: tuple[str, ...] = _AUTOENCODERS,
     others: Mapping[str, tuple[str, ...]] | None = None,
     refused_defenses: Mapping[str, str] | None = None,
+    distilled: tuple[FamilyDefaults, ...] = (),
     **more: Any,
 ) -> FamilyInfo:
     """Return the row of a diffusion transformer with one text encoder, and perhaps others.
@@ -87,6 +88,7 @@ def _transformer(
         autoencoders: classes of its autoencoder.
         others: further components with weights.
         refused_defenses: beside those of all transformers.
+        distilled: defaults of networks with other ones.
         more: fields of ``FamilyInfo``.
     """
     pipeline, network, *encoders = classes
@@ -99,7 +101,7 @@ def _transformer(
         f"diffusers:{pipeline}",
         components,
         "transformer",
-        defaults=(FamilyDefaults(sampling, guidance),),
+        defaults=(*distilled, FamilyDefaults(sampling, guidance)),
         flow=flow,
         refused_defenses={**_UNET_DEFENSES, **(refused_defenses or {})},
         **more,
@@ -356,6 +358,8 @@ ROWS = (
         ),
         own_name=r"(^|[._])attn[._]to_qkv_mlp_proj|(^|\.)(double|single)_stream_modulation",
         refused_defenses={"negative-prompt": "its pipeline takes no negative prompt"},
+        # Its pipeline knows whether its network was distilled to few steps, without guidance.
+        distilled=(FamilyDefaults(Sampling(4, "own"), 1.0, {"is_distilled": True}),),
     ),
     _transformer(
         "aura-flow",
