@@ -99,8 +99,8 @@ class PromptSetFacts:
         notes = []
         if self.left_out:
             more = ", ..." if len(self.left_out) > 1 else ""
-            rows = "row was" if len(self.left_out) == 1 else "rows were"
-            notes.append(f"{len(self.left_out)} of {self.rows} {rows} left out ({self.left_out[0]}{more})")
+            verb = "was" if len(self.left_out) == 1 else "were"
+            notes.append(f"{len(self.left_out)} of {self.rows} rows {verb} left out ({self.left_out[0]}{more})")
         if self.repeated:
             prompts = self.rows - len(self.left_out)
             notes.append(f"its {prompts} prompts are {prompts - self.repeated} different ones")

@@ -184,6 +184,23 @@ PINNED = {
     "targets": {"folder": ".", "column": "image"},
 }
 
+CHOSEN = {
+    **VALID,
+    "prompts": {
+        "file": "church.csv",
+        "column": ["prompt"],
+        "seed": 3,
+        "guidance": 2.5,
+        "case": "prompt",
+        "header": True,
+        "where": {"prompt": "a church"},
+        "template": ["old {}"],
+        "split": "test",
+        "config": "own",
+    },
+    "sets": {"near": {"slots": 1}},
+}
+
 
 def places(value: Any, place: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
     yield place
@@ -197,7 +214,7 @@ def replaced(value: Any, place: tuple[Any, ...], new: Any) -> Any:
 
 
 @fast
-@given(st.sampled_from([(data, place) for data in (VALID, PINNED) for place in places(data)]), values)
+@given(st.sampled_from([(data, place) for data in (VALID, PINNED, CHOSEN) for place in places(data)]), values)
 def test_any_value_anywhere_is_a_concept_or_one_error(concept: Path, at: tuple[Any, Any], value: Any) -> None:
     concept.write_text(json.dumps(replaced(*at, value)), encoding="utf-8")
     is_concept_or_error(concept)

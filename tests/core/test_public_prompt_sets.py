@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -224,7 +226,7 @@ def test_bad_row_in_a_hundred_is_left_out_and_told() -> None:
     parsed = parse_rows("\n".join([I2P, *rows, empty]).encode(), "i2p.csv")
     assert parsed.facts.left_out == ("i2p.csv:101: empty prompt",)
     assert (len(parsed.pairs), parsed.rows) == (99, 100)
-    assert parsed.facts.warning == "1 of 100 row was left out (i2p.csv:101: empty prompt)"
+    assert parsed.facts.warning == "1 of 100 rows was left out (i2p.csv:101: empty prompt)"
     with pytest.raises(ConceptError, match=r"^i2p\.csv:100: empty prompt$"):
         parse_rows("\n".join([I2P, *rows[1:], empty]).encode(), "i2p.csv")
 
@@ -281,3 +283,17 @@ def test_published_set_comes_before_the_one_that_stands_in(tmp_path: Path) -> No
     (tmp_path / "church.csv").write_text("prompt\na church\n")
     with pytest.raises(ConceptError, match=r"church\.csv is not the published set .*: 1 rows where 50 belong"):
         ConceptLibrary([], tmp_path).find("church")
+
+
+def test_parquet_needs_pyarrow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which is not installed where these tests run: a stand-in reads instead."""
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    with pytest.raises(ConceptError, match=r"p\.parquet is a Parquet file, which pyarrow reads: pip install pyarrow"):
+        parse_rows(b"PAR1", "p.parquet")
+    rows = [{"text": "a church", "seed": 4, "tags": ["x"]}, {"text": "a dog", "seed": 5, "tags": []}]
+    table = SimpleNamespace(to_pylist=lambda: rows)
+    monkeypatch.setitem(sys.modules, "pyarrow", SimpleNamespace())
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", SimpleNamespace(read_table=lambda _: table))
+    for name in ("p.parquet", "hf://datasets/owner/name"):
+        parsed = parse_rows(b"PAR1", name)
+        assert [(prompt.text, prompt.seed) for prompt, _ in parsed.pairs] == [("a church", 4), ("a dog", 5)]

@@ -171,7 +171,7 @@ def test_prompts_of_a_gate(world: World) -> None:
     world.file(FILE, f"gates:\n  church: {{max_asr: 10%, prompts: {chosen}}}\n")
     result = world.run("--unlearndiff-plan")
     assert "99 prompts to attack" in result.stdout.str()
-    result.stdout.fnmatch_lines(["  1 of 100 row was left out (*mine.csv:101: empty adv_prompt)"])
+    result.stdout.fnmatch_lines(["  1 of 100 rows was left out (*mine.csv:101: empty adv_prompt)"])
     world.file(FILE, "gates:\n  church: {max_asr: 10%, prompts: {file: mine.csv, column: adv_promt, sed: x}}\n")
     result = world.run()
     result.stdout.fnmatch_lines(
