@@ -23,7 +23,7 @@ from ..core.registry import registry
 from ..sources.resolve import import_string
 from .defenses import Defense
 from .device import in_batches, most_memory, network_batch
-from .families import bind_family, family_of
+from .families import bind_family, components_of, family_of
 from .families.base import Conditioning
 from .families.vocabulary import FilledPrompt, Vocabulary
 from .generated_images import FiniteCheck, GeneratedImage
@@ -193,7 +193,17 @@ class DiffusionModel:
         """
         x_t, default = self.add_noise(x0, noise, t)
         target = default if target is None else target
-        return (self.predict(x_t, t, conditioning) - target.float()).square().mean((1, 2, 3))
+        errors = (self.predict(x_t, t, conditioning) - target.float()).square().mean((1, 2, 3))
+        if errors.requires_grad:
+            self._undo_offload()
+        return errors
+
+    def _undo_offload(self) -> None:
+        """Put back on the device what the pipeline's own CPU offload took off: a backward pass finds weights there."""
+        for name in components_of(self._pipe):
+            hook: Any = getattr(getattr(self._pipe, name), "_hf_hook", None)
+            if name != "vae" and type(hook).__name__ == "CpuOffload":
+                getattr(self._pipe, name).to(hook.execution_device)
 
     @torch.no_grad()
     def probe(self) -> Probe:

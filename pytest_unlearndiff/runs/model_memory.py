@@ -43,11 +43,15 @@ class WeightsMemory:
     dtype: str
 
     def __str__(self) -> str:
-        """``weights take about 53.2 GiB in bfloat16: the victim 31.1, its base 22.1 beside what they share``."""
-        both = f"weights take about {(self.victim + self.base) / _GIB:.1f} GiB in {self.dtype}"
+        """``weights take about 53 GiB in bfloat16: the victim 31 GiB, its base 22 GiB beside what they share``."""
+        both = f"weights take about {_size(self.victim + self.base)} in {self.dtype}"
         if not self.base:
             return both
-        return f"{both}: the victim {self.victim / _GIB:.1f}, its base {self.base / _GIB:.1f} beside what they share"
+        return f"{both}: the victim {_size(self.victim)}, its base {_size(self.base)} beside what they share"
+
+
+def _size(count: int) -> str:
+    return f"{count / _GIB:.1f} GiB" if count >= _GIB / 10 else f"{count / 2**20:.1f} MiB"
 
 
 def weights_memory(spec: ModelSpec, fingerprints: Fingerprints) -> WeightsMemory | None:

@@ -89,5 +89,5 @@ def test_it_is_said_in_gib(folder: Path) -> None:
     assert memory is not None
     large = replace(memory, victim=31 * 2**30, base=22 * 2**30, dtype="bfloat16")
     assert str(large) == (
-        "weights take about 53.0 GiB in bfloat16: the victim 31.0, its base 22.0 beside what they share"
+        "weights take about 53.0 GiB in bfloat16: the victim 31.0 GiB, its base 22.0 GiB beside what they share"
     )

@@ -45,7 +45,8 @@ class StableDiffusionXL(LatentDiffusion):
     @cached_property
     def vocabulary(self) -> ClipVocabulary:
         """See ``Family``."""
-        tables = [token_embeddings(encoder) for encoder in (self._pipe.text_encoder, self._pipe.text_encoder_2)]
+        encoders = (self._pipe.text_encoder, self._pipe.text_encoder_2)
+        tables = [token_embeddings(encoder).to(self._pipe._execution_device) for encoder in encoders]
         return ClipVocabulary(self._pipe.tokenizer, torch.cat(tables, -1), [self._pipe.tokenizer_2])
 
     @cached_property
@@ -59,7 +60,9 @@ class StableDiffusionXL(LatentDiffusion):
         first, second = embeddings[..., :width], embeddings[..., width:]
         second_ids, source = self._bridge(ids)
         copied = second.gather(1, source.clamp(min=0).unsqueeze(-1).expand_as(second))
-        second = torch.where((source >= 0).unsqueeze(-1), copied, token_embeddings(two)[second_ids].to(copied.dtype))
+        second = torch.where(
+            (source >= 0).unsqueeze(-1), copied, self.vocabulary.embeddings[second_ids, width:].to(copied.dtype)
+        )
         outputs = [
             encode_with(*arguments, output_hidden_states=True)
             for arguments in ((one, ids, first), (two, second_ids, second))

@@ -94,7 +94,8 @@ class StableDiffusion(LatentDiffusion):
     @cached_property
     def vocabulary(self) -> ClipVocabulary:
         """See ``Family``."""
-        return ClipVocabulary(self._pipe.tokenizer, token_embeddings(self._pipe.text_encoder))
+        table = token_embeddings(self._pipe.text_encoder).to(self._pipe._execution_device)
+        return ClipVocabulary(self._pipe.tokenizer, table)
 
     def encode_ids(self, ids: torch.Tensor, embeddings: torch.Tensor) -> Conditioning:
         """See ``LatentDiffusion``; hidden states (B, L, d)."""

@@ -51,7 +51,9 @@ class TypedText(ABC):
         """See ``Family``."""
         tokenizers = [getattr(self._pipe, tokenizer) for tokenizer, _ in self.encoders]
         parts = zip(tokenizers, self._lookups, self.text_lengths(), strict=True)
-        return WordVocabulary([TextEncoder(*each) for each in parts], lower_case=self.lower_case)
+        return WordVocabulary(
+            [TextEncoder(*each) for each in parts], self._pipe._execution_device, lower_case=self.lower_case
+        )
 
     @cached_property
     def _lookups(self) -> list[torch.nn.Module]:

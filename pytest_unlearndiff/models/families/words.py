@@ -35,11 +35,15 @@ class WordVocabulary(Vocabulary):
 
     Args:
         encoders: the first one's tokens are the candidates.
+        device: where the embeddings are; none for that of the first encoder.
         lower_case: the pipeline reads lower-case letters only, whatever is typed.
     """
 
-    def __init__(self, encoders: Sequence[TextEncoder], *, lower_case: bool = False) -> None:
+    def __init__(
+        self, encoders: Sequence[TextEncoder], device: torch.device | None = None, *, lower_case: bool = False
+    ) -> None:
         self._encoders = encoders
+        self._device = device
         self._lower_case = lower_case
 
     @cached_property
@@ -72,7 +76,7 @@ class WordVocabulary(Vocabulary):
             ids = torch.tensor([reading[index][1] for reading in self._readings.values()], device=weight.device)
             with torch.no_grad():
                 tables.append(encoder.embedding(ids).detach())
-        return torch.cat([table.to(tables[0].device) for table in tables], -1)
+        return torch.cat([table.to(self._device or tables[0].device) for table in tables], -1)
 
     @cached_property
     def widths(self) -> list[int]:
