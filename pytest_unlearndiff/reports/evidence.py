@@ -111,10 +111,12 @@ def read_images(session: SessionReport, store: Store | None, room: int | None = 
     left_out, room = 0, IMAGE_BYTES if room is None else room
     if store is None:
         return SessionImages(images)
+    # One for all prompts of a gate: a shared store is asked once.
+    readers = {id(gate): _GateImages(store, gate) for gate in session.gates}
     for status in _IMAGES_FIRST:
         for gate in (*session.gone, *session.kept):
             for prompt in gate.ended(status):
-                three = _read(store, gate, prompt)
+                three = readers[id(gate)].read(prompt)
                 if three.size > room:
                     left_out += 1
                 elif three.size:
@@ -123,13 +125,24 @@ def read_images(session: SessionReport, store: Store | None, room: int | None = 
     return SessionImages(images, left_out)
 
 
-def _read(store: Store, gate: GateReport, prompt: PromptReport) -> PromptImages:
-    victim = store.thumbnails(gate.concept, gate.key)
-    if gate.base is not None:  # the base's own images of a concept that must be kept are of a campaign of its own
-        base = store.thumbnails(gate.concept, gate.base.key).read(prompt.digest)
-    else:
-        base = victim.read(prompt.digest, base=True)
-    return PromptImages(_encode(base), _encode(victim.read(prompt.digest)), _encode(_attacked(victim, prompt)))
+class _GateImages:
+    """Reads the images of a gate's prompts.
+
+    Args:
+        store: holds thumbnails.
+        gate: the gate.
+    """
+
+    def __init__(self, store: Store, gate: GateReport) -> None:
+        self._victim = store.thumbnails(gate.concept, gate.key)
+        # The base's own images of a concept that must be kept are of a campaign of its own.
+        self._base = store.thumbnails(gate.concept, gate.base.key) if gate.base is not None else None
+
+    def read(self, prompt: PromptReport) -> PromptImages:
+        """Read the images of a prompt."""
+        base = self._base.read(prompt.digest) if self._base is not None else self._victim.read(prompt.digest, base=True)
+        attacked = _attacked(self._victim, prompt)
+        return PromptImages(_encode(base), _encode(self._victim.read(prompt.digest)), _encode(attacked))
 
 
 def _attacked(victim: Thumbnails, prompt: PromptReport) -> bytes | None:

@@ -235,6 +235,19 @@ def test_images(kept: tuple[Store, SessionReport]) -> None:
     assert not [prompt for prompt in page(found).data["gate-1"]["prompts"] if "images" in prompt]
 
 
+def test_a_store_is_asked_once_per_campaign(kept: tuple[Store, SessionReport], monkeypatch: pytest.MonkeyPatch) -> None:
+    store, found = kept
+    asked = []
+
+    def thumbnails(concept: str, key: str) -> Thumbnails:
+        asked.append(key)
+        return Store.thumbnails(store, concept, key)
+
+    monkeypatch.setattr(store, "thumbnails", thumbnails)
+    page(found, store)
+    assert asked == [found.gates[0].key]
+
+
 def test_hits_come_first_where_images_do_not_fit(
     kept: tuple[Store, SessionReport], monkeypatch: pytest.MonkeyPatch
 ) -> None:
