@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from ..core.device import NETWORK_BATCH, WEIGHTS, no_cuda, no_mps
+from ..core.device import NETWORK_BATCH, WEIGHTS, network_batch, no_cuda, no_mps
 from ..core.errors import ModelError
 from .families import family_of
 
@@ -41,10 +41,6 @@ where they were drawn one at a time, four where all were drawn together; two at 
 sample stands in its batch, and what stands beside it, changed nothing. What is computed so is counted (``core.work``),
 and prompts are attacked in an order that needs few copies (``Campaign``).
 """
-
-GPU_BATCH = 8
-"""The same on CUDA. Four samples of Stable Diffusion keep a large GPU busy for less time than their operations take to
-launch (by arithmetic: no GPU was at hand), and eight prompts are attacked together, so that none is a copy."""
 
 _size = BATCH
 
@@ -149,15 +145,10 @@ def in_batches(items: Sequence[T]) -> Iterator[tuple[int, list[T]]]:
         yield len(part), part + [part[-1]] * (size - len(part))
 
 
-def network_batch(device: torch.device) -> int:
-    """Return the samples in one call of a network on a device, where memory does not run out."""
-    return GPU_BATCH if device.type == "cuda" else BATCH
-
-
 def restore_batches(device: torch.device) -> None:
     """Give the batches of this process their full size: as a campaign begins, or when memory is back."""
     global _size
-    _size = network_batch(device)
+    _size = network_batch(device.type)
 
 
 def halve_batches() -> bool:

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from ..core.concept import Sampling
-from ..core.device import Probe
+from ..core.device import Probe, network_batch
 from ..core.family_fit import ModelFamily
 from ..core.images import GenerationRequest
 from ..core.model_options import DefenseConfig
@@ -22,7 +22,7 @@ from ..core.outcome import count_forwards
 from ..core.registry import registry
 from ..sources.resolve import import_string
 from .defenses import Defense
-from .device import in_batches, most_memory, network_batch
+from .device import in_batches, most_memory
 from .families import bind_family, components_of, family_of
 from .families.base import Conditioning
 from .families.vocabulary import FilledPrompt, Vocabulary
@@ -208,7 +208,7 @@ class DiffusionModel:
     @torch.no_grad()
     def probe(self) -> Probe:
         """Measure a forward pass: the second of two full batches, since the first one warms up."""
-        size = network_batch(self.device)
+        size = network_batch(str(self.device))
         x = torch.zeros(size, *self.latent_shape, device=self.device)
         t = torch.full((size,), self.timestep(0.5), device=self.device)
         conditioning = self.encode_prompts([""] * size)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from ..core.device import NETWORK_BATCH, Probe
+from ..core.device import NETWORK_BATCH, Probe, network_batch
 from ..core.info import Effort
 from ..core.outcome import Outcome, Status, computed_forwards
 from .campaign import Campaign, RunEstimate, StopCondition
@@ -97,6 +97,7 @@ def passes_left(
     waiting: int,
     running: Sequence[float],
     room: int,
+    batch: int = NETWORK_BATCH,
     is_decided: Callable[[float, float], bool] = lambda hits, misses: False,
 ) -> float:
     """Play the rest of a campaign through, with expected numbers of prompts.
@@ -108,12 +109,13 @@ def passes_left(
         waiting: prompts that wait for their attack.
         running: rounds done by each prompt under attack.
         room: prompts attacked together.
+        batch: samples in one call of the network.
         is_decided: tells whether so many more hits and misses end the campaign.
 
     Returns:
         Forward passes, those on copies that fill up the network's batches included.
     """
-    passes = _filled(untested) * work.image
+    passes = _filled(untested, batch) * work.image
     queue = waiting + untested * (1 - odds.plain)
     hits, misses = untested * odds.plain, 0.0
     groups = [_Group(1.0, done) for done in running if done < work.rounds]
@@ -121,9 +123,9 @@ def passes_left(
         if (begun := min(queue, room - sum(group.size for group in groups))) > _NEGLIGIBLE:
             groups.append(_Group(begun, 0.0))
             queue -= begun
-            passes += _filled(begun) * work.target
+            passes += _filled(begun, batch) * work.target
         size = sum(group.size for group in groups)
-        passes += size * work.search + _filled(size) * work.image
+        passes += size * work.search + _filled(size, batch) * work.image
         for group in groups:
             hits += group.size * odds.hit
             group.size *= 1 - odds.hit
@@ -133,9 +135,9 @@ def passes_left(
     return passes
 
 
-def _filled(prompts: float) -> float:
+def _filled(prompts: float, batch: int) -> float:
     """Return the samples of the batches that so many prompts take; an expected number below one fills its share."""
-    return NETWORK_BATCH * (prompts if prompts < 1 else -(-prompts // NETWORK_BATCH))
+    return batch * (prompts if prompts < 1 else -(-prompts // batch))
 
 
 class TimeForecast:
@@ -146,10 +148,22 @@ class TimeForecast:
         stop: when the rest of its prompts is left alone.
         missing: prompts to attack.
         batch_size: prompts attacked together in one process.
+        device: where the model runs.
+        expected: seconds of the whole run, as far as the store has outcomes that tell.
     """
 
-    def __init__(self, campaign: Campaign, stop: StopCondition, missing: int, batch_size: int) -> None:
+    def __init__(
+        self,
+        campaign: Campaign,
+        stop: StopCondition,
+        missing: int,
+        batch_size: int,
+        *,
+        device: str = "cpu",
+        expected: float | None = None,
+    ) -> None:
         self._campaign, self._stop, self._missing, self._batch_size = campaign, stop, missing, batch_size
+        self._batch, self._expected = network_batch(device), expected
         self._work = PromptWork.of(campaign)
         self._started, self._computed = time.monotonic(), computed_forwards()
         self._fresh: list[Outcome] = []
@@ -164,7 +178,7 @@ class TimeForecast:
         self._fresh.append(outcome)
 
     def seconds_left(self, engine: PromptEngine, outcomes: Mapping[str, Outcome]) -> float | None:
-        """Forecast the time left; None before anything was computed.
+        """Forecast the time left; None before anything was computed or is known from the store.
 
         Args:
             engine: attacks the campaign.
@@ -172,7 +186,7 @@ class TimeForecast:
         """
         computed, missing = computed_forwards() - self._computed, self._missing - len(self._fresh)
         if self._work is None or not computed:  # prompts of an unknown attack take as long as those that ended
-            return self.seconds / len(self._fresh) * missing if self._fresh else None
+            return self.seconds / len(self._fresh) * missing if self._fresh else self._expected
         running = self._rounds_done(engine, self._work, computed)
         if engine.worker_count:  # each draws the un-attacked images of its own prompts
             untested = missing - len(running)
@@ -185,6 +199,7 @@ class TimeForecast:
             waiting=missing - untested - len(running),
             running=running,
             room=self._batch_size * max(engine.worker_count, 1),
+            batch=self._batch,
             is_decided=self._is_decided(outcomes),
         )
         return passes * self.seconds / computed

@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..core.concept import Prompt
+from ..core.device import network_batch
 from ..core.errors import ModelError
 from ..core.judge_options import weights_of
 from ..core.outcome import Outcome
@@ -109,7 +110,7 @@ class LocalBackend:
     def build(self, request: EngineRequest) -> tuple[Engine, dict[str, Any]]:
         """Load victim, base and judge; see ``Backend``. It is the only way from here to torch."""
         from ..attacks.base import build_attack
-        from ..models.device import matmul_precision, network_batch, restore_batches
+        from ..models.device import matmul_precision, restore_batches
         from ..models.diffusion_model import DiffusionModel
         from ..models.loading import describe
         from .engine import Engine
@@ -145,7 +146,7 @@ class LocalBackend:
         restore_batches(victim.device)
         precision_scope = partial(matmul_precision, spec.dtype)
         description = {**describe(loaded, spec.inference_edits), "device": spec.device, "dtype": spec.dtype}
-        description["network_batch"] = network_batch(victim.device)
+        description["network_batch"] = network_batch(spec.device)
         owner = CheckpointId.of(campaign)
         engine = Engine(
             attack,

@@ -15,7 +15,7 @@ from ..core.errors import AttackUnavailable, StoreError, describe_error
 from ..core.outcome import Counts, Outcome, computed_forwards
 from ..core.result import AttackResult, Control
 from ..store.store import Mode, Store
-from .campaign import RUN_ALL, Campaign, StopCondition
+from .campaign import RUN_ALL, Campaign, StopCondition, estimate
 from .checkpoints import CheckpointFolder
 from .forecast import TimeForecast
 from .local_backend import Backend, EngineRequest, PromptEngine
@@ -151,7 +151,7 @@ class _Run:
                     self._provenance.forget_absence()
                 else:
                     self._confirm()
-                    self._run_engine(engine, spec.label)
+                    self._run_engine(engine, spec)
                     self._provenance.add_model(spec, description)
         if campaign.left_alone and not campaign.is_decided(self._counts, self._stop):
             self._obstacle = self._obstacle or _left_alone_message(campaign)
@@ -161,20 +161,21 @@ class _Run:
         models, batch_size = self._runner.models, self._runner.batch_size
         return EngineRequest(self._campaign, spec, models, batch_size, self._control.recorder, thumbnails)
 
-    def _run_engine(self, engine: PromptEngine, victim: str) -> None:
+    def _run_engine(self, engine: PromptEngine, spec: ModelSpec) -> None:
         """Attack the missing prompts, one process at a time."""
         campaign, own, folder = self._campaign, self._own, self._folder
-        self._victim = victim
+        self._victim = spec.label
         own.create(folder, campaign.key)
         if not folder.metadata:  # the rest is written at the end, which may not come
-            own.write_metadata(folder, {"victim": victim})
+            own.write_metadata(folder, {"victim": spec.label})
         checkpoints = CheckpointFolder.of(campaign, own)
         store = self._runner.store
         with own.lock(folder), own.sharing(folder), store.sharing(control_campaign(campaign).folder(store)):
             self._outcomes = dict(campaign.stored(store)[0])
             if prompts := campaign.missing(self._outcomes):
                 before, size = self._reached, self._runner.batch_size or BATCH_SIZE
-                forecast = TimeForecast(campaign, self._stop, len(prompts), size)
+                expected = estimate(campaign, store, self._stop, device=spec.device).seconds
+                forecast = TimeForecast(campaign, self._stop, len(prompts), size, device=spec.device, expected=expected)
                 saved, notes = checkpoints.read(prompts)
                 self._provenance.notes += notes
                 with closing(_begin(engine, prompts, saved)) as outcomes:

@@ -27,13 +27,12 @@ from pytest_unlearndiff.attacks.schedules import UNLEARNDIFF, SimplexSchedule, T
 from pytest_unlearndiff.attacks.token_swaps import TokenSwapAttack
 from pytest_unlearndiff.attacks.unlearndiff import SimplexAttack
 from pytest_unlearndiff.core.attack_config import AttackConfig
-from pytest_unlearndiff.core.device import WEIGHTS
+from pytest_unlearndiff.core.device import WEIGHTS, network_batch
 from pytest_unlearndiff.core.images import GenerationRequest
 from pytest_unlearndiff.models.device import (
     MemoryMeter,
     channels_last,
     matmul_precision,
-    network_batch,
     restore_batches,
     weights_type,
 )
@@ -128,7 +127,7 @@ def measure_search(subject: Subject) -> None:
     )
     for measured in (rounds, steps):
         for size in scale.sizes:
-            full = size == network_batch(subject.report.device)
+            full = size == network_batch(str(subject.report.device))
             for together in scale.together if full else scale.together[-1:]:
                 subject.report.attempt("search", 0, partial(measured, size, together))
 
@@ -232,7 +231,7 @@ def measure_host(subject: Subject) -> None:
 
 def measure_layout(subject: Subject) -> None:
     """Measure the network with the channels of its convolutions last, which single precision does not have so far."""
-    batch = network_batch(subject.report.device)
+    batch = network_batch(str(subject.report.device))
     for gradient in (False, True):
         call = network_call(subject, batch, gradient=gradient)
         before = subject.time(call)
@@ -246,7 +245,7 @@ def measure_layout(subject: Subject) -> None:
 
 def measure_compiled(subject: Subject) -> None:
     """Measure the network under torch.compile at the shapes the attack has; the first call is told apart."""
-    batch = network_batch(subject.report.device)
+    batch = network_batch(str(subject.report.device))
     for count, gradient in ((batch, False), (batch, True), (2 * batch, False)):
         before = subject.time(network_call(subject, count, gradient=gradient))
         pipe = type(subject.pipe)(**subject.pipe.components)

@@ -16,10 +16,11 @@ from pytest_unlearndiff.attacks.losses import LossQuery, denoising_losses, gradi
 from pytest_unlearndiff.attacks.schedules import TokenSwapSchedule
 from pytest_unlearndiff.attacks.token_swaps import TokenSwapAttack
 from pytest_unlearndiff.core.attack_config import AttackConfig
+from pytest_unlearndiff.core.device import network_batch
 from pytest_unlearndiff.core.images import GenerationRequest, Judgement
 from pytest_unlearndiff.core.outcome import Outcome
 from pytest_unlearndiff.models import device as networks
-from pytest_unlearndiff.models.device import matmul_precision, network_batch
+from pytest_unlearndiff.models.device import matmul_precision
 from pytest_unlearndiff.models.diffusion_model import DiffusionModel
 from pytest_unlearndiff.models.target_images import Targets
 from pytest_unlearndiff.runs.engine import Engine
@@ -104,7 +105,7 @@ def queries_of(model: DiffusionModel, count: int) -> list[LossQuery]:
 
 def repeatability(subject: Subject) -> None:
     """Measure how far one query's error and gradient depend on time, neighbours, position and size of the batch."""
-    model, full = subject.model, network_batch(subject.report.device)
+    model, full = subject.model, network_batch(str(subject.report.device))
     one, *others = queries_of(model, 2 * full)
     cases: dict[str, tuple[list[LossQuery], int, int]] = {
         "again": ([one, *others[: full - 1]], 0, full),
@@ -166,7 +167,7 @@ def recovery_from_memory(subject: Subject) -> None:
 def _limited_gpu(subject: Subject) -> Iterator[str]:
     """Leave this process memory for batches of one, and not for full ones."""
     index, model, sizes = subject.report.device.index or 0, subject.model, {}
-    full = network_batch(subject.report.device)
+    full = network_batch(str(subject.report.device))
     held = torch.cuda.memory_allocated(index)
     for size in (1, full):
         free_memory()

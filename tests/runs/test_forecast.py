@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 from builders import concept
 
 from pytest_unlearndiff.core.attack_config import AttackConfig
-from pytest_unlearndiff.core.outcome import Outcome, Status
-from pytest_unlearndiff.runs.campaign import Campaign
-from pytest_unlearndiff.runs.forecast import Odds, PromptWork, passes_left
+from pytest_unlearndiff.core.outcome import Outcome, Status, count_forwards
+from pytest_unlearndiff.runs.campaign import RUN_ALL, Campaign
+from pytest_unlearndiff.runs.forecast import Odds, PromptWork, TimeForecast, passes_left
 from pytest_unlearndiff.runs.model_spec import Fingerprint
 
 WORK = PromptWork(image=50, target=50, search=54.0, rounds=12)
@@ -73,10 +74,22 @@ def test_forecast_ends_where_the_verdict_is_certain() -> None:
     assert early < whole / 4
 
 
-def test_images_alone_fill_batches() -> None:
+@pytest.mark.parametrize(("batch", "samples"), [(4, 12), (8, 16)])
+def test_images_alone_fill_batches(batch: int, samples: int) -> None:
     odds = Odds(plain=0.5, hit=0.1)
     drawing = PromptWork(image=50, target=0, search=0.0, rounds=0)
-    assert passes_left(drawing, odds, untested=9, waiting=0, running=[], room=8) == 12 * 50
+    assert passes_left(drawing, odds, untested=9, waiting=0, running=[], room=8, batch=batch) == samples * 50
+
+
+def test_time_from_the_store_until_something_is_computed() -> None:
+    campaign = Campaign(concept(), AttackConfig(), Fingerprint("aaaa", "bbbb"), "cccc")
+    forecast = TimeForecast(campaign, RUN_ALL, missing=3, batch_size=8, expected=7200.0)
+    engine = SimpleNamespace(active=3, rounds=(2, 2, 2), worker_count=0)
+    assert forecast.seconds_left(engine, {}) == 7200.0  # type: ignore[arg-type]
+    count_forwards(100)
+    left = forecast.seconds_left(engine, {})  # type: ignore[arg-type]
+    assert left is not None
+    assert left < 60, "at the pace of 100 passes in a moment"
 
 
 @pytest.mark.parametrize(
