@@ -60,10 +60,14 @@ class DiffusionModel:
     Attributes:
         path: its file or folder.
         concept: what was erased, with the prompts to attack.
+        dtype: its arithmetic.
+        device: where it runs.
     """
 
     path: Path
     concept: Concept
+    dtype: str = "float32"
+    device: str = "cpu"
 
     @classmethod
     def find(cls, name: str, prompts: int) -> DiffusionModel:
@@ -82,7 +86,7 @@ class DiffusionModel:
     @property
     def source(self) -> ModelSpec:
         """Where to load it from."""
-        return ModelSpec(self.path, EMOJI / "model")
+        return ModelSpec(self.path, EMOJI / "model", device=self.device, dtype=self.dtype)
 
     @property
     def image(self) -> int:
