@@ -287,13 +287,31 @@ def quantizer(module: Any) -> str:
 
 
 def apply_weights(pipe: Any, component: str, tensors: Tensors, how: str = "") -> WeightDiff:
-    """Give a pipeline its own copy of a component with these tensors in it, which have been checked to fit."""
+    """Give a pipeline its own copy of a component with these tensors in it, which have been checked to fit.
+
+    All others are the base's own, so that a victim takes no more memory than what its checkpoint changes.
+    """
     module = getattr(pipe, component)
-    patched = copy.deepcopy(module)
-    patched.load_state_dict(dict(tensors), strict=False)
+    patched = copy_sharing_weights(module, tensors)
     setattr(pipe, component, patched)
     after = patched.state_dict()
     return compare_weights(component, module.state_dict(), {key: after[key] for key in tensors}, how)
+
+
+def copy_sharing_weights(module: torch.nn.Module, replaced: Tensors | None = None) -> torch.nn.Module:
+    """Copy a network, whose tensors stay those of the original but for these.
+
+    Args:
+        module: the network.
+        replaced: tensors by name, which are converted to the type, device and layout of those that they replace.
+    """
+    known = module.state_dict(keep_vars=True)
+    copies = {id(value): value for value in known.values()}
+    for key, value in (replaced or {}).items():
+        old = known[key]
+        new = torch.empty_like(old, requires_grad=False).copy_(value)
+        copies[id(old)] = torch.nn.Parameter(new, requires_grad=False) if isinstance(old, torch.nn.Parameter) else new
+    return copy.deepcopy(module, copies)
 
 
 @dataclass(frozen=True)

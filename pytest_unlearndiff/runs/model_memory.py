@@ -23,9 +23,9 @@ _VARIANTS = ("", "fp16", "bf16")
 _STEMS = re.compile(
     r"(diffusion_pytorch_model|model|pytorch_model)(?P<variant>\.(fp16|bf16))?(-\d+-of-\d+)?(?P=variant)?"
 )
-# Tensors of other components than the network, by the names that checkpoints have for them.
-_TEXT = re.compile(r"(lora_te|text_encoders?|cond_stage_model|conditioner|text_model|embeddings|encoder|shared)\d*[._]")
-_AUTOENCODER = re.compile(r"(first_stage_model|vae)\.")
+_UP = {"lora_A": "lora_B", "lora_down": "lora_up", ".down.": ".up."}
+_DOWN = re.compile(r"lora_A|lora_down|(?<=_lora)\.down\.")
+_LOW_RANK = re.compile(r"lora|\.alpha$")
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def weights_memory(spec: ModelSpec, fingerprints: Fingerprints) -> WeightsMemory
         other = {name for name in sizes if not _alike(folder / name, spec.base / name, fingerprints)}
         beside = sum(_numbers(spec.base / name) * width for name in other)
     else:
-        beside = sum(sizes[name] for name in _patched((spec.model, *spec.adapters), family))
+        beside = sum(map(_replaced, (spec.model, *spec.adapters))) * width
     return WeightsMemory(sum(sizes.values()), beside, WEIGHTS[spec.dtype])
 
 
@@ -120,10 +120,14 @@ def _alike(one: Path, other: Path, fingerprints: Fingerprints) -> bool:
     )
 
 
-def _patched(checkpoints: tuple[Path, ...], family: FamilyInfo) -> set[str]:
-    """Return the components of which a victim made of checkpoints has copies of its own."""
-    names = {name for path in checkpoints for file in inspect_model(path).files for name in file.shapes}
-    texts = {name for name in family.components if name.startswith("text_encoder")}
-    text, autoencoder = ([name for name in names if pattern.match(name)] for pattern in (_TEXT, _AUTOENCODER))
-    patched = (texts if text else set()) | ({"vae"} if autoencoder else set())
-    return patched | ({family.network} if len(text) + len(autoencoder) < len(names) or not names else set())
+def _replaced(checkpoint: Path) -> int:
+    """Count the numbers that a checkpoint replaces; a low-rank pair changes as many as its product has."""
+    shapes = {name: shape for file in inspect_model(checkpoint).files for name, shape in file.shapes.items()}
+    count = 0
+    for name, shape in shapes.items():
+        if (match := _DOWN.search(name)) is None:
+            count += 0 if _LOW_RANK.search(name) else math.prod(shape)
+            continue
+        up = shapes.get(name[: match.start()] + _UP[match[0]] + name[match.end() :], (0,))
+        count += up[0] * math.prod(shape[1:])
+    return count

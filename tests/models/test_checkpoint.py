@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 
@@ -41,6 +42,30 @@ def test_base_is_not_modified(base: StableDiffusionPipeline, other: StableDiffus
     save_file(other.unet.state_dict(), tmp_path / "unet.safetensors")
     load(tmp_path / "unet.safetensors", base)
     assert weights_digest(base) == before
+
+
+def test_victim_shares_what_its_checkpoint_leaves(
+    base: StableDiffusionPipeline, other: StableDiffusionPipeline, tmp_path: Path
+) -> None:
+    tensors = cross_attention(other)
+    save_file(tensors, tmp_path / "esd.safetensors")
+    theirs, ours = base.unet.state_dict(), load(tmp_path / "esd.safetensors", base).pipe.unet.state_dict()
+    own = {key for key, value in ours.items() if value.data_ptr() != theirs[key].data_ptr()}
+    assert own == set(tensors)
+    assert all(torch.equal(ours[key], value) for key, value in tensors.items())
+
+
+def test_layout_of_replaced_weights_is_kept(
+    base: StableDiffusionPipeline, other: StableDiffusionPipeline, tmp_path: Path
+) -> None:
+    """Half precision on a GPU has its convolutions in another layout, which decides how they are computed."""
+    into = copy.copy(base)
+    into.unet = copy.deepcopy(base.unet).to(torch.float16).to(memory_format=torch.channels_last)
+    save_file(other.unet.state_dict(), tmp_path / "unet.safetensors")
+    weight = load(tmp_path / "unet.safetensors", into).pipe.unet.conv_in.weight
+    assert weight.dtype == torch.float16
+    assert weight.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(weight, other.unet.conv_in.weight.half())
 
 
 def test_copy_of_the_base_is_refused(base: StableDiffusionPipeline, tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ def test_it_is_what_loading_takes(names: list[str], based: bool, folder: Path) -
     spec = ModelSpec(first, folder / "base" if based else None, adapters=tuple(adapters))
     memory = weights_memory(spec, Fingerprints())
     assert memory is not None
-    assert memory.victim + memory.base == pytest.approx(loaded_bytes(spec), rel=0.01)
+    assert memory.victim + memory.base == pytest.approx(loaded_bytes(spec), rel=0.02)  # adapters may change the same
     half = weights_memory(replace(spec, dtype="bfloat16"), Fingerprints())
     assert half is not None
     assert half.victim * 2 == memory.victim

@@ -6,7 +6,6 @@ Published as a folder with ``eraser_config.json`` and ``eraser_weights.pt``; eac
 
 from __future__ import annotations
 
-import copy
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ import torch
 from ...core.errors import ModelError
 from ...core.untrusted import short_repr
 from ..tensor_files import Contents, Tensors
-from ..weight_patches import DetectedFormat, WeightDiff, Weights, check_fit
+from ..weight_patches import DetectedFormat, WeightDiff, Weights, check_fit, copy_sharing_weights
 
 _NAME = re.compile(r"((?:(?:down|up)_blocks\.\d+|mid_block)\.attentions\.\d+)\.((?:down|up)\.(?:weight|bias))")
 _TITLE = "Receler's erasers"
@@ -75,7 +74,7 @@ class Erasers:
 
     def apply(self, pipe: Any, *, partial: bool) -> list[WeightDiff]:
         """See ``WeightPatch``."""
-        unet = copy.deepcopy(pipe.unet)
+        unet = copy_sharing_weights(pipe.unet)
         total, left, blocks = len(pipe.unet.state_dict()), dict(self.tensors), _blocks(unet)
         for place, block in blocks.items():
             names = {f"{place}.{part}": part for part in ("down.weight", "down.bias", "up.weight", "up.bias")}
