@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from ..core import device, untrusted
 from ..core.concept_file import ConceptLibrary
@@ -57,6 +58,19 @@ def parse_count(text: str) -> int:
 
 parse_days = argument_type(untrusted.parse_days)
 parse_device = argument_type(device.read_device)
+
+
+def load(name: str) -> Any:
+    """Import something of this package that needs an extra.
+
+    Args:
+        name: such as ``judges.q16:convert``.
+
+    Raises:
+        ModuleNotFoundError: the extra is not installed.
+    """
+    module, _, attribute = name.partition(":")
+    return getattr(import_module(f"pytest_unlearndiff.{module}"), attribute)
 
 
 def parse_path(text: str) -> Path:

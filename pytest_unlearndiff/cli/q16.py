@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from ..sources.resolve import import_string
-from .command import Command, parse_path
+from .command import Command, load, parse_path
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -15,7 +14,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Write the array."""
-    import_string("pytest_unlearndiff.judges.q16:convert")(arguments.source, arguments.target)
+    load("judges.q16:convert")(arguments.source, arguments.target)
     print(f"wrote {arguments.target}")
     return 0
 

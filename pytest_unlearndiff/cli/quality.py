@@ -23,7 +23,6 @@ from ..core.untrusted import MOST_SEED
 from ..runs.model_cache import ModelCache
 from ..runs.model_spec import ModelSpec, located
 from ..sources.download import PromptSetCache
-from ..sources.resolve import import_string
 from .command import (
     BASE_HELP,
     Command,
@@ -31,6 +30,7 @@ from .command import (
     add_store,
     argument_type,
     check_device,
+    load,
     model_path,
     model_paths,
     parse_count,
@@ -87,7 +87,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise ModelError(f"{arguments.captions} has {len(captions)} captions, and at least {_LEAST} are compared")
     dtype = resolve_precision(arguments.dtype, arguments.device)
     victim = ModelSpec(model=model, base=base, adapters=tuple(adapters), device=arguments.device, dtype=dtype)
-    with import_string("pytest_unlearndiff.models.libraries:silence_libraries")():
+    with load("models.libraries:silence_libraries")():
         figures = _measure(victim, captions, arguments)
     if parsed.facts.warning:
         print(parsed.facts.warning, file=sys.stderr)
@@ -107,8 +107,8 @@ def _measure(
     victim: ModelSpec, captions: Sequence[Prompt], arguments: argparse.Namespace
 ) -> dict[str, tuple[float, float]]:
     """Return KID and FID, each of the model and of its base."""
-    features = import_string("pytest_unlearndiff.judges.image_quality:ImageFeatures")
-    distance = import_string("pytest_unlearndiff.judges.image_quality:image_distance")
+    features = load("judges.image_quality:ImageFeatures")
+    distance = load("judges.image_quality:image_distance")
     painter = _Painter(captions, arguments.steps, features(arguments.features, located(victim).device))
     base = victim.base_only
     reference = (
@@ -129,7 +129,7 @@ def _images(folder: Path) -> list[Any]:
     paths = sorted(path for path in folder.glob("*") if path.suffix.lower() in _SUFFIXES)
     if len(paths) < _LEAST:
         raise ModelError(f"{folder} has {len(paths)} images ({', '.join(_SUFFIXES)}), and at least {_LEAST} are needed")
-    return list(map(import_string("pytest_unlearndiff.judges.image_quality:read_image"), paths))
+    return list(map(load("judges.image_quality:read_image"), paths))
 
 
 class _Painter:
@@ -157,7 +157,7 @@ class _Painter:
             for prompt in self._captions
         ]
         loaded = self._models.victim(located(spec))
-        model = import_string("pytest_unlearndiff.models.diffusion_model:DiffusionModel")(loaded.pipe, self._sampling)
+        model = load("models.diffusion_model:DiffusionModel")(loaded.pipe, self._sampling)
         images = model.generate(requests)
         if problems := [image.problem for image in images if image.problem is not None]:
             raise ModelError(f"{len(problems)} of {len(images)} images of {name} cannot be compared: {problems[0]}")

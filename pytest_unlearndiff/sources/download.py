@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 
 from ..core.errors import ConceptError, ModelError, redact_url, wrap_access_errors
 from ..core.prompt_sets import has_sha256
-from ..core.untrusted import CSV_BYTES, find_path, printable
+from ..core.untrusted import CSV_BYTES, find_path, printable, read_bytes
 from ..store.files import METADATA_BYTES, mark_as_cache, read_regular, write_atomically
 from ..store.key import SETTLE_NS, digest
 from .hub_datasets import fetch_from_hub
@@ -263,4 +263,7 @@ def _fetch_prompt_set(url: str) -> bytes:
         from fsspec.core import url_to_fs
 
         files, path = url_to_fs(url)
-        return bytes(files.cat_file(path))
+        if isinstance(files.protocol, tuple) and "file" in files.protocol:
+            return read_bytes(Path(path), CSV_BYTES)  # never a device or a pipe
+        with files.open(path, "rb") as file:
+            return bytes(file.read(CSV_BYTES + 1))

@@ -214,6 +214,25 @@ COMMAND_LINES: list[tuple[str, ...]] = [
     ("inspect", "model.safetensors", "--base={}"),
     ("report", "--since={}"),
     ("export", "-", "--from={}"),
+    *(("export", kind, "-", "--model={}") for kind in ("model-card", "leaderboard", "badge")),
+    ("q16", "{}", "q16.npz"),
+    ("quality", "{}", "--base=base", "--captions=concepts/church.csv", "--features=judge"),
+    *(
+        (
+            "quality",
+            "model.safetensors",
+            "--base=base",
+            f"--{one}={{}}",
+            f"--{other}=concepts/church.csv",
+            "--features=judge",
+        )
+        for one, other in (
+            ("captions", "reference"),
+            ("column", "captions"),
+            ("steps", "captions"),
+            ("max-fid-increase", "captions"),
+        )
+    ),
     ("clear", "--concept={}"),
     ("clear", "--no-such-option={}"),
 ]

@@ -167,6 +167,7 @@ ERRORS = {
     "memory://sets/gone.csv": rf"memory://sets/gone\.csv {CANNOT}FileNotFoundError: .*give the file",
     "hf://datasets/owner/gone/x.csv": rf"hf://datasets/owner/gone/x\.csv {CANNOT}.*give the file",
     "hf://owner": r"hf://owner is no file of a data set on the Hub, such as hf://datasets/OWNER/NAME/prompts\.csv",
+    "file:///dev/zero": rf"file:///dev/zero {CANNOT}ValueError: is a device, not a file",
     "nowhere://x/y.csv": rf"nowhere://x/y\.csv {CANNOT}ValueError: ",
     "gone.csv": r"prompt set .*gone\.csv cannot be read",
     "{file: 7}": r"church\.yaml:1: file=7 must be a path, a URL or owner/name",
