@@ -139,7 +139,8 @@ class FamilyInfo(Info):
         own_name: pattern found only in names of this family's tensors, where shapes alone would mislead.
         defaults: sampling, the first whose ``config`` a network and its pipeline have.
         flow: whether its networks are trained by flow matching, instead of on DDPM's noise schedule.
-        ragged_texts: whether encodings of its texts differ in length.
+        ragged_texts: whether encodings of its texts differ in length, so that each text is encoded, predicted for and
+            drawn alone.
         refused_defenses: why these cannot act on its images, by the defense's name.
     """
 

@@ -131,15 +131,19 @@ def matmul_precision(precision: str) -> Iterator[None]:
         cudnn.allow_tf32 = before[1]
 
 
-def in_batches(items: Sequence[T]) -> Iterator[tuple[int, list[T]]]:
+def in_batches(items: Sequence[T], size: int | None = None) -> Iterator[tuple[int, list[T]]]:
     """Split into batches of exactly ``network_batch``, the last one filled up with copies of its last item.
 
     Where memory ran out before, batches are smaller: numbers then differ in their last digits, as on another device.
 
+    Args:
+        items: any.
+        size: of a batch, where it is another one.
+
     Yields:
         How many items of the batch count, and the batch.
     """
-    size = _size
+    size = size or _size
     for first in range(0, len(items), size):
         part = list(items[first : first + size])
         yield len(part), part + [part[-1]] * (size - len(part))

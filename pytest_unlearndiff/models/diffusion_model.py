@@ -59,6 +59,8 @@ class DiffusionModel:
         family = family_of(pipe)
         ModelFamily(family, {}).check_defenses(each.name for each in defenses)
         self._component = family.network
+        # Texts are padded to the longest beside them, which changes last digits: each is read alone.
+        self._one_by_one = family.ragged_texts
         self._pipe = copy.copy(pipe)
         if not safety_checker:
             self._pipe.safety_checker = None
@@ -135,7 +137,12 @@ class DiffusionModel:
         Returns:
             B rows; gradients reach ``slot_embeddings``.
         """
-        return self._family.encode(prompts, slot_embeddings)
+        if not self._one_by_one:
+            return self._family.encode(prompts, slot_embeddings)
+        slots = [None] * len(prompts) if slot_embeddings is None else torch.split(slot_embeddings, 1)
+        return Conditioning.join(
+            [self._family.encode([prompt], row) for prompt, row in zip(prompts, slots, strict=True)]
+        )
 
     def tokens(self, text: str) -> int:
         """Count the tokens of a text with those at its ends, before it is cut."""
@@ -167,7 +174,10 @@ class DiffusionModel:
         """
         count_forwards(len(x_t))
         with self._quietly():
-            return self._family.predict(x_t, t, conditioning)
+            if not self._one_by_one:
+                return self._family.predict(x_t, t, conditioning)
+            rows = [slice(row, row + 1) for row in range(len(x_t))]
+            return torch.cat([self._family.predict(x_t[row], t[row], conditioning[row]) for row in rows])
 
     def denoising_error(
         self,
@@ -236,7 +246,7 @@ class DiffusionModel:
         for index, request in enumerate(requests):
             groups[request.guidance].append(index)
         for guidance, indices in groups.items():
-            for count, part in in_batches(indices):
+            for count, part in in_batches(indices, 1 if self._one_by_one else None):
                 drawn = self._draw([requests[i] for i in part], guidance)
                 images.update(zip(part[:count], drawn[:count], strict=True))
         return [images[i] for i in range(len(requests))]

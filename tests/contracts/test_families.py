@@ -38,7 +38,6 @@ from pytest_unlearndiff.runs.model_family import family_of_folders, family_of_ob
 TEXTS = ["a church in noto style", "", "wow!? church! a#?!b", " ".join(["church"] * 40)]
 # The padding of XL's second tokenizer is "!", which makes words that hold it other tokens than the first's.
 MARKED = ["wow!? !!! church! a#?!b", " ".join(["church!!!"] * 20), "church!!! on red", "!"]
-ALIKE = ["a church on a hill"] * BATCH
 OWN = Sampling(2, "own")
 PIPELINES: Mapping[str, Callable[..., Any]] = {
     "stable-diffusion": tiny_pipeline,
@@ -103,20 +102,29 @@ def noise_of(model: DiffusionModel, count: int) -> torch.Tensor:
     return torch.cat([torch.randn(1, *model.latent_shape, generator=generator) for generator in generators])
 
 
-@pytest.mark.parametrize("texts", [TEXTS, MARKED, ALIKE], ids=["plain", "marked", "alike"])
+def given(pipe: Any, texts: Sequence[str], steps: int, step: int) -> Iterator[tuple[dict[str, torch.Tensor], ...]]:
+    """Yield what a network is given at a step of its pipeline's own call, and by ``predict``, for each batch."""
+    family, model = family_of(pipe), DiffusionModel(pipe, OWN)
+    network = getattr(pipe, family.network)
+    for batch in [[text] for text in texts] if family.ragged_texts else [list(texts)]:
+        count = len(batch)
+        with arguments_of(network, step) as theirs:
+            pipe(prompt=list(batch), **{**call_arguments(model, count), "num_inference_steps": steps})
+        t = pipe.scheduler.timesteps[step - 1]
+        if theirs["t" if "t" in theirs else "timestep"].ndim:
+            t = t.expand(count)
+        with arguments_of(network) as ours, torch.no_grad():
+            model.predict(noise_of(model, count), t, model.encode_prompts(batch))
+        yield theirs, ours
+
+
+@pytest.mark.parametrize("texts", [TEXTS, MARKED], ids=["plain", "marked"])
 def test_network_is_given_what_the_pipelines_own_call_gives_it(texts: list[str], pipe: Any) -> None:
     """All tensors, to the bit, at the pipeline's first step."""
-    network, model, count = getattr(pipe, family_of(pipe).network), DiffusionModel(pipe, OWN), len(texts)
-    with arguments_of(network) as theirs:
-        pipe(prompt=list(texts), **call_arguments(model, count))
-    t = pipe.scheduler.timesteps[0]
-    if theirs["t" if "t" in theirs else "timestep"].ndim:
-        t = t.expand(count)
-    with arguments_of(network) as ours, torch.no_grad():
-        model.predict(noise_of(model, count), t, model.encode_prompts(texts))
-    assert set(ours) == set(theirs)
-    assert len(theirs) >= 3
-    assert [name for name in theirs if not torch.equal(ours[name], theirs[name])] == []
+    for theirs, ours in given(pipe, texts, 2, 1):
+        assert set(ours) == set(theirs)
+        assert len(theirs) >= 3
+        assert [name for name in theirs if not torch.equal(ours[name], theirs[name])] == []
 
 
 def test_and_in_bfloat16_at_a_later_step(pipe: Any) -> None:
@@ -124,18 +132,11 @@ def test_and_in_bfloat16_at_a_later_step(pipe: Any) -> None:
     pipe = copy.copy(pipe)
     for component in components_of(pipe):
         setattr(pipe, component, copy.deepcopy(getattr(pipe, component)).to(torch.bfloat16))
-    network, model = getattr(pipe, family_of(pipe).network), DiffusionModel(pipe, OWN)
-    with arguments_of(network, 2) as theirs:
-        pipe(prompt=list(TEXTS), **{**call_arguments(model, len(TEXTS)), "num_inference_steps": 3})
-    t = pipe.scheduler.timesteps[1]
-    if theirs["t" if "t" in theirs else "timestep"].ndim:
-        t = t.expand(len(TEXTS))
-    with arguments_of(network) as ours, torch.no_grad():
-        model.predict(noise_of(model, len(TEXTS)), t, model.encode_prompts(TEXTS))
-    names = [name for name in theirs if name.split(".")[0] not in ("sample", "hidden_states", "x")]
-    assert len(names) >= 2
-    assert [name for name in names if ours[name].dtype != theirs[name].dtype] == []
-    assert [name for name in names if not torch.equal(ours[name], theirs[name])] == []
+    for theirs, ours in given(pipe, TEXTS, 3, 2):
+        names = [name for name in theirs if name.split(".")[0] not in ("sample", "hidden_states", "x")]
+        assert len(names) >= 2
+        assert [name for name in names if ours[name].dtype != theirs[name].dtype] == []
+        assert [name for name in names if not torch.equal(ours[name], theirs[name])] == []
 
 
 def test_pipelines_scheduler_is_given_what_is_predicted(pipe: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -268,6 +269,20 @@ def test_prompts_of_a_batch_do_not_mix(pipe: Any) -> None:
     torch.testing.assert_close(together, torch.cat(alone), atol=1e-5, rtol=1e-5)
 
 
+def test_what_stands_beside_a_prompt_changes_no_bit(pipe: Any) -> None:
+    model = DiffusionModel(pipe, OWN)
+    seen = []
+    for beside in ([TEXTS[0]] * (BATCH - 1), [TEXTS[3], "", *[TEXTS[2]] * (BATCH - 3)]):
+        prompts = [filled(model, text) for text in (TEXTS[0], *beside)]
+        slots = model.vocabulary.embeddings[list(prompts[0].tokens)].float().expand(BATCH, -1, -1)
+        slots = slots.clone().requires_grad_(True)
+        error = errors(model, prompts, slots)
+        (slope,) = torch.autograd.grad(error.sum(), slots)
+        images = model.generate([GenerationRequest(text, 1, 5.0) for text in (TEXTS[0], *beside)])
+        seen.append((error[0].item(), slope[0].tolist(), images[0].digest))
+    assert seen[0] == seen[1]
+
+
 class RandomLatents:
     """Target images of a model, as far as a search needs them."""
 
@@ -290,7 +305,8 @@ def test_forward_passes_of_an_image_are_those_counted(pipe: Any) -> None:
     model = DiffusionModel(pipe, OWN)
     before = computed_forwards()
     model.generate([GenerationRequest("a church", 1, 5.0)])
-    assert computed_forwards() - before == BATCH * model.forwards_per_image
+    drawn = 1 if family_of(pipe).ragged_texts else BATCH
+    assert computed_forwards() - before == drawn * model.forwards_per_image
 
 
 def test_latents_and_images_have_the_shapes_that_it_says(pipe: Any) -> None:

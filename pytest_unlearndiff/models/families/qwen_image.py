@@ -7,14 +7,13 @@ from typing import Any
 
 import torch
 from PIL import Image
-from torch.nn.utils.rnn import pad_sequence
 
 from .base import Conditioning
 from .transformer import PatchedFlowTransformer
 
 
 class QwenImage(PatchedFlowTransformer):
-    """A ``QwenImagePipeline`` as attacks need it (``Family``); texts are padded to the longest of a batch."""
+    """A ``QwenImagePipeline`` as attacks need it (``Family``), one text at a time."""
 
     def encode_texts(self, texts: Sequence[str]) -> Conditioning:
         """See ``TypedText``; states (L, d) of each text and of the template's end."""
@@ -23,15 +22,13 @@ class QwenImage(PatchedFlowTransformer):
         return Conditioning({"states": tuple(row[:length] for row, length in zip(states, lengths, strict=True))})
 
     def network_arguments(self, conditioning: Conditioning, latents: torch.Tensor) -> dict[str, Any]:
-        """See ``Family``; without a mask where nothing is padded, as the pipeline does."""
-        rows = list(conditioning.tensors["states"])
-        lengths = torch.tensor([len(row) for row in rows], device=latents.device)
-        mask = torch.arange(int(lengths.max()), device=latents.device) < lengths[:, None]
+        """See ``Family``; of one text, so that nothing is padded and nothing masked."""
+        (states,) = conditioning.tensors["states"]
         height, width = (side // 2 for side in latents.shape[2:])
         return {
-            "encoder_hidden_states": pad_sequence(rows, batch_first=True).to(latents.dtype),
-            "encoder_hidden_states_mask": None if mask.all() else mask.long(),
-            "img_shapes": [[(1, height, width)]] * len(latents),
+            "encoder_hidden_states": states[None].to(latents.dtype),
+            "encoder_hidden_states_mask": None,
+            "img_shapes": [[(1, height, width)]],
         }
 
     def unpack(self, output: Any, latents: torch.Tensor) -> torch.Tensor:
