@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -190,13 +191,27 @@ class ClipVocabulary(Vocabulary):
     @cached_property
     def typeable(self) -> torch.Tensor:
         """See ``Vocabulary``."""
-        special = set(self._tokenizer.all_special_ids)
-        candidates = [i for i in range(len(self.embeddings)) if i not in special]
-        texts = self._tokenizer.batch_decode([[i] for i in candidates])
-        readings = [each(texts, add_special_tokens=False).input_ids for each in (self._tokenizer, *self._others)]
+        return _typeable((self._tokenizer, *self._others), len(self.embeddings))
+
+
+_TYPEABLE: weakref.WeakKeyDictionary[Any, dict[tuple[int, ...], torch.Tensor]] = weakref.WeakKeyDictionary()
+"""By first tokenizer: reading 49,408 tokens takes seconds, and every gate makes a vocabulary of the same tokenizers."""
+
+
+def _typeable(tokenizers: Sequence[Any], size: int) -> torch.Tensor:
+    """Return the tokens (V',) int64 below ``size`` that every tokenizer reads back from the first one's text."""
+    remembered = _TYPEABLE.setdefault(tokenizers[0], {})
+    # Added tokens make a tokenizer longer; the others live as long as the pipeline that has them all.
+    key = (size, *map(len, tokenizers), *map(id, tokenizers))
+    if key not in remembered:
+        special = set(tokenizers[0].all_special_ids)
+        candidates = [i for i in range(size) if i not in special]
+        texts = tokenizers[0].batch_decode([[i] for i in candidates])
+        readings = [tokenizer(texts, add_special_tokens=False).input_ids for tokenizer in tokenizers]
         kept = [
             i
             for i, text, *again in zip(candidates, texts, *readings, strict=True)
             if text.strip() and all(ids == [i] for ids in again)
         ]
-        return torch.tensor(kept, dtype=torch.int64)
+        remembered[key] = torch.tensor(kept, dtype=torch.int64)
+    return remembered[key]
