@@ -186,7 +186,9 @@ def import_string(text: str) -> Any:
     except AttributeError as error:
         raise ImportError(f"{text}: {error}") from None
     except ImportError as error:
-        raise ImportError(f"{text}: {error}; the module has to be importable, as with pytest's pythonpath") from None
+        kind = ModuleNotFoundError if isinstance(error, ModuleNotFoundError) else ImportError
+        message = f"{text}: {error}; the module has to be importable, as with pytest's pythonpath"
+        raise kind(message, name=error.name) from None
     if not callable(function):
         raise ImportError(f"{text} is a {type(function).__name__}, which cannot be called")
     return function

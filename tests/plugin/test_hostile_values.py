@@ -141,7 +141,9 @@ def test_comparison_that_is_always_true(world: World) -> None:
     )
     result = world.run("--tb=line")
     result.assert_outcomes(failed=len(compared), passed=3)
-    assert sum("GateError: limit=" in line for line in result.outlines) >= len(compared)
+    # One line each, which pytest begins with GateError from 9.0 on.
+    told = [line for line in result.outlines if " limit=" in line and not line.startswith("FAILED")]
+    assert len(told) >= len(compared)
 
 
 ALIASES = "".join(f"{chr(98 + i)}: &{chr(98 + i)} [{', '.join(['*' + chr(97 + i)] * 10)}]\n" for i in range(12))

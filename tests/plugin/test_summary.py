@@ -80,7 +80,9 @@ def test_several_gates_of_one_test_and_repeated_files(world: World) -> None:
     )
     lines = section(world.run("test_gate.py", "test_gate.py"))
     rows = [line.split()[0] for line in lines if line.startswith(("church", "tench"))]
-    assert rows == ["church", "tench", "church", "tench"]
+    # The oldest supported pytest runs a file that is named twice two times.
+    assert rows == ["church", "tench", "church", "tench"] * (len(rows) // 4)
+    assert len(rows) in (4, 8)
 
 
 def test_skipped_gate_prints_no_section(world: World) -> None:
