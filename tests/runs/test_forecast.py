@@ -104,3 +104,15 @@ def test_time_from_the_store_until_something_is_computed() -> None:
 def test_work_of_attacks(attack: AttackConfig, work: PromptWork) -> None:
     campaign = Campaign(concept(), attack, Fingerprint("aaaa", "bbbb"), "cccc")
     assert PromptWork.of(campaign) == work
+
+
+def test_rounds_of_workers_follow_from_their_work() -> None:
+    """Eight prompts that resist, half done by two workers, of whose rounds nothing is told."""
+    campaign = Campaign(concept(8), AttackConfig(), Fingerprint("aaaa", "bbbb"), "cccc")
+    forecast = TimeForecast(campaign, RUN_ALL, missing=8, batch_size=4)
+    engine = SimpleNamespace(active=8, rounds=(), worker_count=2)
+    count_forwards(8 * 6 * (54 + 100))
+    forecast._started -= 60
+    left = forecast.seconds_left(engine, {})  # type: ignore[arg-type]
+    assert left is not None
+    assert 60 / 1.5 < left < 60 * 1.5
