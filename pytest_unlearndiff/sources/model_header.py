@@ -124,6 +124,10 @@ def file_kind(path: Path) -> str | None:
 
 def no_checkpoint(path: Path) -> str:
     """Message for a file of no known kind, to follow its path."""
+    if is_regular(path):
+        with path.open("rb") as file:
+            if file.read(4) == b"GGUF":
+                return "is a GGUF file, whose weights are quantised in a form that is not read: give it as safetensors"
     return "is not a checkpoint file: it begins neither as safetensors nor as what torch.save writes" + (
         "; it is empty" if is_regular(path) and not path.stat().st_size else ""
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from tiny import tiny_pipeline
+from tokenizers.decoders import Fuse
 
 from pytest_unlearndiff.core.concept import Sampling
 from pytest_unlearndiff.core.errors import ModelError
@@ -81,3 +83,12 @@ def test_table_of_another_vocabulary_is_refused(erased: Any, base: Any, tmp_path
         save_file({**tensors, key: table.contiguous()}, tmp_path / "x")
         with pytest.raises(ModelError, match=r"token_embedding\.weight is .* in the base"):
             load(tmp_path / "x", base)
+
+
+def test_tokenizer_that_lost_its_decoder_is_refused() -> None:
+    """As ``copy.deepcopy`` leaves it: "church" is decoded as "church</w>", which is other tokens."""
+    pipe = tiny_pipeline(1)
+    pipe.tokenizer = copy.deepcopy(pipe.tokenizer)
+    pipe.tokenizer.backend_tokenizer.decoder = Fuse()
+    with pytest.raises(ModelError, match=r"none of its tokenizer's 1598 tokens comes back .*: load it again"):
+        _ = DiffusionModel(pipe, Sampling(1, "own")).vocabulary.typeable

@@ -91,7 +91,7 @@ def test_no_targets(read: Callable[..., Concept]) -> None:
     [
         ("gone", "there is no folder of target images at .*gone"),
         ("imgs", r"1 of 2 prompts have no target image in .*imgs, the first prompt 8: each needs one, such as 8\.png"),
-        ("{column: photo}", r"church\.csv: no column 'photo'; found"),
+        ("{column: photo}", r"church\.csv: no column 'photo': known: case_number"),
         ("{column: image}", r"2 of 2 prompts have no target image in .*, the first prompt 7 \('one\.png'\)"),
         ("[imgs]", r"a place of target images is a mapping with folder, column; found \['imgs'\]"),
         ("{}", "targets must be a folder, or have a column or a folder"),

@@ -310,6 +310,12 @@ def test_damaged_lora_is_refused(damage: str, reason: str, tmp_path: Path) -> No
         load(saved(tensors, tmp_path / "x"), base)
 
 
+def test_gguf_is_named(tmp_path: Path) -> None:
+    (tmp_path / "flux1-dev-Q4_0.gguf").write_bytes(b"GGUF" + bytes(64))
+    with pytest.raises(ModelError, match=r"is a GGUF file, .*: give it as safetensors"):
+        read_checkpoint(tmp_path / "flux1-dev-Q4_0.gguf")
+
+
 def test_text_encoder_that_fits_two_components_is_refused(tmp_path: Path) -> None:
     base, other = (copy.copy(tiny_transformer("stable-diffusion-3", seed)) for seed in (0, 1))
     base.text_encoder = base.text_encoder_2

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from ...core.attack_config import Placement
+from ...core.errors import ModelError
 
 Piece = int | str
 """A piece of a prompt: a token of the vocabulary, or text that need not be one."""
@@ -213,5 +214,10 @@ def _typeable(tokenizers: Sequence[Any], size: int) -> torch.Tensor:
             for i, text, *again in zip(candidates, texts, *readings, strict=True)
             if text.strip() and all(ids == [i] for ids in again)
         ]
+        if not kept:
+            raise ModelError(
+                f"none of its tokenizer's {len(candidates)} tokens comes back from its own text, so that no prompt can "
+                "be attacked. A tokenizer of transformers loses its decoder in copy.deepcopy: load it again"
+            )
         remembered[key] = torch.tensor(kept, dtype=torch.int64)
     return remembered[key]
