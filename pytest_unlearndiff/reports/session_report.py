@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from inspect import cleandoc
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -138,7 +139,11 @@ def json_report(session: SessionReport, options: ReportOptions) -> str:
 
 def schema() -> str:
     """Return the report's JSON Schema, generated from its types."""
-    return json.dumps(msgspec.json.schema(SessionReport), indent=1, sort_keys=True) + "\n"
+    generated = msgspec.json.schema(SessionReport)
+    for definition in generated["$defs"].values():
+        if "description" in definition:  # a docstring, which Python 3.13 indents otherwise than earlier ones
+            definition["description"] = cleandoc(definition["description"])
+    return json.dumps(generated, indent=1, sort_keys=True) + "\n"
 
 
 def read_session(path: Path) -> SessionReport:
