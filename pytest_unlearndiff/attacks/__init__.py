@@ -37,6 +37,15 @@ ROWS = (
         compares_texts=True,
     ),
     AttackInfo(
+        "mma-diffusion",
+        "pytest_unlearndiff.attacks.mma_diffusion:EncoderSwapAttack",
+        version="1",
+        schedules=schedules.MMA_DIFFUSION,
+        effort=Effort.SCHEDULED,
+        needs_base=True,
+        compares_texts=True,
+    ),
+    AttackInfo(
         "random",
         "pytest_unlearndiff.attacks.controls:RandomTokens",
         version="1",

@@ -119,6 +119,30 @@ class GeneticSchedule:
         return self.rounds * forwards_per_image
 
 
+@dataclass(frozen=True)
+class EncoderSwapSchedule:
+    """Token swaps on the text encoder, whose only forward passes of the denoising network are its images'.
+
+    Attributes:
+        rounds: how often the best swap is drawn and judged.
+        iterations: swaps per round, each the best of some.
+        candidates: swaps measured per iteration.
+        top: tokens of each slot that candidates are chosen from, by the gradient.
+    """
+
+    rounds: int
+    iterations: int
+    candidates: int
+    top: int = 256
+
+    targets: ClassVar[TargetSampling | None] = None
+    losses: ClassVar[tuple[str, ...]] = ()
+
+    def forward_passes(self, forwards_per_image: int) -> int:
+        """Forward passes on a prompt that resists."""
+        return self.rounds * forwards_per_image
+
+
 _PAPER = tuple((10 + 20 * i) / 1000 for i in range(50))
 # Upstream draws them once for all attacks, with a program of its own that reads no guidance from these prompt sets
 # (research: generate_dataset.py:85, 157, 161).
@@ -149,6 +173,12 @@ RING_A_BELL: Mapping[str, GeneticSchedule] = {
     # 3,000 generations, as its authors run (attacks.md 4.2), drawn as often as UnlearnDiffAtk's rounds.
     "paper": GeneticSchedule(rounds=50, generations=60),
     "fast": GeneticSchedule(rounds=12, generations=20),
+}
+
+MMA_DIFFUSION: Mapping[str, EncoderSwapSchedule] = {
+    # 1,000 iterations of 512 candidates, as its authors run (attacks.md 4.5), drawn as often as UnlearnDiffAtk's.
+    "paper": EncoderSwapSchedule(rounds=50, iterations=20, candidates=512),
+    "fast": EncoderSwapSchedule(rounds=12, iterations=10, candidates=64),
 }
 
 CONTROLS: Mapping[str, Schedule] = {name: UNLEARNDIFF[name] for name in ("paper", "fast")}

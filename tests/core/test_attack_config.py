@@ -116,7 +116,7 @@ def test_target_images(name: str, schedule: str) -> None:
     needs, upstream = name in ("unlearndiff", "p4d"), TargetSampling(steps=25, guidance=7.5)
     assert config.targets == (upstream if needs and schedule == "paper" else None)
     assert config.draws_targets is (needs and schedule == "fast")
-    assert config.needs_target is (name in ("unlearndiff", "p4d", "ring-a-bell"))
+    assert config.needs_target is (name in ("unlearndiff", "p4d", "ring-a-bell", "mma-diffusion"))
 
 
 def test_target_sampling_enters_params(monkeypatch: pytest.MonkeyPatch) -> None:

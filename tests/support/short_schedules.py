@@ -9,6 +9,7 @@ from tiny import PROMPTS
 
 from pytest_unlearndiff.attacks.schedules import (
     EmbeddingSchedule,
+    EncoderSwapSchedule,
     GeneticSchedule,
     RepeatedNoiseSchedule,
     SimplexSchedule,
@@ -37,6 +38,8 @@ _SHORT: dict[tuple[str, str], Schedule] = {
     ("p4d", "fast"): EmbeddingSchedule((0.49, 0.25, 0.75), steps=2),
     ("ring-a-bell", "paper"): GeneticSchedule(3, 2, population=8),
     ("ring-a-bell", "fast"): GeneticSchedule(3, 2, population=8),
+    ("mma-diffusion", "paper"): EncoderSwapSchedule(3, 2, candidates=8, top=8),
+    ("mma-diffusion", "fast"): EncoderSwapSchedule(3, 2, candidates=8, top=8),
     ("random", "paper"): _SIMPLEX,
     ("random", "fast"): _SWAPS,
     ("seed-search", "paper"): _SIMPLEX,
