@@ -55,7 +55,7 @@ def test_the_schedule_is_the_papers() -> None:
     assert literal.forwards == 50 * (80 + 100)
 
 
-def test_a_step_agrees_with_the_lanes(literal: Literal, victim: DiffusionModel, targets: Targets) -> None:
+def test_step_agrees_with_the_batched_attack(literal: Literal, victim: DiffusionModel, targets: Targets) -> None:
     search = SimplexAttack(AttackConfig(), victim, SHORT)
     states = search.start(FITTING, targets, 0)
     streams = [state.generator.get_state() for state in states]

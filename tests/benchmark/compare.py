@@ -156,9 +156,7 @@ def main() -> None:
     parser.add_argument("--attacks", nargs="+", default=["literal", "paper", "fast", "random"], choices=names)
     parser.add_argument("--levers", action="store_true", help="fast and its levers instead")
     parser.add_argument("--against", default="paper", choices=names, help="what the others are paired with")
-    parser.add_argument(
-        "--batch-size", type=int, default=8, help="prompts attacked together, by attacks that have lanes"
-    )
+    parser.add_argument("--batch-size", type=int, default=8, help="prompts attacked together, by attacks that can")
     parser.add_argument("--kept", action="store_true", help="attack nothing: print what is kept")
     parser.add_argument("--common", action="store_true", help="count only prompts that every attack was run on")
     parser.add_argument("--json", action="store_true", help="print JSON")
@@ -171,7 +169,7 @@ def main() -> None:
         print(json.dumps({**provenance(), "rows": [asdict(line) for line in table]}, indent=2))
     else:
         print(markdown(table, against), *(f"{name}: {value}" for name, value in provenance().items()), sep="\n")
-        print(f"F computed now by attacks in lanes, copies that fill batches up among them: {computed_forwards():,}")
+        print(f"F computed now by attacks in batches, copies that fill batches up among them: {computed_forwards():,}")
 
 
 if __name__ == "__main__":

@@ -101,13 +101,13 @@ class Worker:
     Attributes:
         store: finished outcomes.
         parts: loaded models.
-        lanes: prompts attacked together, where the attack has lanes.
+        batch_size: prompts attacked together, by attacks that can.
         kept: whether only what the store knows counts and nothing is attacked.
     """
 
     store: Store
     parts: ModelCache
-    lanes: int
+    batch_size: int
     kept: bool = False
 
     def campaign(self, victim: DiffusionModel, spec: AttackConfig) -> Campaign:
@@ -125,7 +125,7 @@ class Worker:
             return self._lever(victim, LEVERS[attack])
         campaign = self.campaign(victim, ATTACKS[attack])
         store = Store(self.store.root, type(self.store.mode).REQUIRE) if self.kept else self.store
-        runner = Runner(store, self.parts, LocalBackend(), batch_size=self.lanes, progress=_tell)
+        runner = Runner(store, self.parts, LocalBackend(), batch_size=self.batch_size, progress=_tell)
         result = runner.run(campaign, lambda: victim.source)
         return {outcome.prompt: outcome for outcome in result.outcomes if outcome is not None}
 
@@ -146,7 +146,7 @@ class Worker:
         return self._kept(victim, key, attack)
 
     def _lever(self, victim: DiffusionModel, lever: Lever) -> dict[str, Outcome]:
-        """A search that the plugin does not have, in its lanes."""
+        """A search that the plugin does not have, of its prompts together."""
         slots, sampling = victim.concept.slots, victim.concept.sampling
 
         def attack(lacking: Sequence[Prompt]) -> Iterator[Outcome]:
@@ -158,7 +158,7 @@ class Worker:
             )
             own = {"judged": Evaluation(drafts, judge)} if lever.search is Drafted else {}
             search = lever.search(AttackConfig(slots=slots), model, lever.schedule, **own)
-            found = Engine(search, model, targets, Evaluation(model, judge), self.lanes, SEED).run(lacking)
+            found = Engine(search, model, targets, Evaluation(model, judge), self.batch_size, SEED).run(lacking)
             yield from (outcome for outcome in found if outcome is not None)
 
         settings = {"slots": slots, "search": lever.search.__name__, **asdict(lever.schedule)}

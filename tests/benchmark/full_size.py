@@ -1,6 +1,6 @@
 """The attack at Stable Diffusion 1.4's size on a CPU: ``python -m benchmark.full_size`` in ``tests``.
 
-Builds a pipeline of that shape with random weights, and prints the time of attack steps, literal and in lanes, of a
+Builds a pipeline of that shape with random weights, and prints the time of attack steps, literal and in batches, of a
 short evaluation, and the peak of memory. The target latent is random too: nothing here says how well an attack does.
 ``benchmark.gpu`` measures more, where there is a GPU.
 """

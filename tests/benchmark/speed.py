@@ -1,7 +1,7 @@
 """CPU time of a UNet forward pass: ``python -m benchmark.speed`` in ``tests``.
 
 Wall-clock time on a machine that does other work says little, so this takes the processor time of one thread (set
-OMP_NUM_THREADS=1): for searching and for drawing, in the literal attack and in lanes. From these and the counted
+OMP_NUM_THREADS=1): for searching and for drawing, in the literal attack and in batches. From these and the counted
 forward passes follows what a prompt costs that resists. A second table has what each saving saves, before and now.
 """
 
@@ -22,7 +22,7 @@ from .contenders import ATTACKS, EMOJI, SEED, DiffusionModel, Worker, exhaustion
 from .former import HEAD, cpu_seconds, savings
 from .literal import BLOCKS, DECAY, RATE, STEPS, Literal, Spent
 
-LANES = 8
+BATCH = 8
 
 
 def literal(victim: DiffusionModel, bench: Worker) -> tuple[float, float]:
@@ -40,9 +40,9 @@ def literal(victim: DiffusionModel, bench: Worker) -> tuple[float, float]:
     return searching / (2 * steps), drawing / victim.image
 
 
-def lanes(victim: DiffusionModel, attack: str, bench: Worker) -> tuple[float, float]:
-    """The same, of an attack in LANES lanes."""
-    sampling, prompts = victim.concept.sampling, victim.concept.prompts[:LANES]
+def batched(victim: DiffusionModel, attack: str, bench: Worker) -> tuple[float, float]:
+    """The same, of an attack on BATCH prompts together."""
+    sampling, prompts = victim.concept.sampling, victim.concept.prompts[:BATCH]
     model = Model(bench.parts.victim(victim.source).pipe, sampling)
     judge = bench.parts.judge(victim.concept.judge, victim.source)
     search = build_attack(ATTACKS[attack], model)
@@ -50,7 +50,7 @@ def lanes(victim: DiffusionModel, attack: str, bench: Worker) -> tuple[float, fl
     searching = cpu_seconds(lambda: search.advance(started))
     drawings = [GenerationRequest(prompt.text, prompt.seed, prompt.guidance) for prompt in prompts]
     drawing = cpu_seconds(lambda: judge([each.image for each in model.generate(drawings)]))
-    return searching / sum(lane.forwards for lane in started), drawing / (victim.image * len(prompts))
+    return searching / sum(state.forwards for state in started), drawing / (victim.image * len(prompts))
 
 
 def searched(attack: str) -> int:
@@ -65,13 +65,13 @@ def main() -> None:
     parser.add_argument("--times", type=int, default=3, help="runs of each way of the second table")
     parser.add_argument("--attacks", nargs="*", default=["literal", "paper", "fast"], choices=("literal", *ATTACKS))
     args = parser.parse_args()
-    victim = DiffusionModel.find(args.victim, LANES)
-    bench = Worker(Store(EMOJI / ".unlearndiff", Mode.OFF), ModelCache(), LANES)
+    victim = DiffusionModel.find(args.victim, BATCH)
+    bench = Worker(Store(EMOJI / ".unlearndiff", Mode.OFF), ModelCache(), BATCH)
     print("| attack | ms/F searching | ms/F drawing | F if it resists | CPU seconds if it resists | of the first |")
     print("|---|---|---|---|---|---|")
     first = None
     for attack in args.attacks:
-        search, draw = literal(victim, bench) if attack == "literal" else lanes(victim, attack, bench)
+        search, draw = literal(victim, bench) if attack == "literal" else batched(victim, attack, bench)
         total, steps = exhaustion(attack, victim.image), searched(attack)
         seconds = search * steps + draw * (total - steps)
         first = first or seconds
@@ -79,7 +79,7 @@ def main() -> None:
         print("| " + " | ".join(cells) + f" | {seconds / first:.3f} |")
     print("", HEAD, sep="\n", flush=True)
     model = Model(bench.parts.victim(victim.source).pipe, victim.concept.sampling)
-    for saving in savings(model, victim.concept.prompts[:LANES], times=args.times):
+    for saving in savings(model, victim.concept.prompts[:BATCH], times=args.times):
         print(saving, flush=True)
     print("", *(f"{name}: {value}" for name, value in provenance().items()), sep="\n")
 

@@ -73,7 +73,7 @@ def main() -> None:
         (gate,), (spent,) = found["gates"], found["run"]["gates"]
         same = None if first is None else gate["prompts"] == first
         first = gate["prompts"] if first is None else first
-        name = str(workers) if workers else "none: lanes in the session's own process"
+        name = str(workers) if workers else "none: the session's own process"
         print(row(name, found["seconds"], spent["seconds"], alone, same), flush=True)
         alone = spent["seconds"] if workers == 1 else alone
 
