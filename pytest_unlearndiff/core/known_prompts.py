@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, field
+from collections import defaultdict
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -24,12 +25,12 @@ class KnownPrompt:
     """One adversarial prompt.
 
     Attributes:
-        original: digest of the prompt that it was found for.
+        original: the prompt that it was found for.
         drawing: the image to generate.
         inserted: the adversarial tokens in it as text; empty if there are none, as after a search of seeds.
     """
 
-    original: str
+    original: Prompt
     drawing: GenerationRequest
     inserted: str = ""
 
@@ -47,20 +48,34 @@ class KnownPrompts:
     source: str = field(default="", compare=False)
 
     def of(self, prompt: Prompt) -> list[KnownPrompt]:
-        """Adversarial prompts that were found for a prompt's text, seed and guidance."""
-        return self._by_original.get(prompt.digest, [])
+        """Adversarial prompts that were found for a prompt's text, seed and guidance.
+
+        Families may replace guidance that the prompt set does not say, so it tells no such prompt: those found under
+        another are drawn at the prompt's own.
+        """
+        if (rows := self._by_original.get(prompt.digest)) is not None or prompt.own_guidance:
+            return rows or []
+        rows = self._by_text.get((prompt.text, prompt.seed), [])
+        return [replace(row, drawing=replace(row.drawing, guidance=prompt.guidance)) for row in rows]
 
     @cached_property
     def _by_original(self) -> dict[str, list[KnownPrompt]]:
-        by_original: dict[str, list[KnownPrompt]] = {}
+        by_original = defaultdict(list)
         for row in self.rows:
-            by_original.setdefault(row.original, []).append(row)
-        return by_original
+            by_original[row.original.digest].append(row)
+        return dict(by_original)
+
+    @cached_property
+    def _by_text(self) -> dict[tuple[str, int], list[KnownPrompt]]:
+        by_text = defaultdict(list)
+        for row in self.rows:
+            by_text[row.original.text, row.original.seed].append(row)
+        return dict(by_text)
 
     @property
     def content(self) -> str:
         """Hash of everything that can change an outcome; the file's path cannot."""
-        rows = [[row.original, *vars(row.drawing).values(), row.inserted] for row in self.rows]
+        rows = [[row.original.digest, *vars(row.drawing).values(), row.inserted] for row in self.rows]
         return hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
 
 
@@ -93,4 +108,4 @@ def _known_prompt(prompt: Prompt, row: Row) -> KnownPrompt:
     seed = integer(row, ("original_seed",), 0, MOST_SEED, default=prompt.seed)
     original = Prompt(row.cell(_ORIGINAL), seed, prompt.guidance, prompt.case)
     drawing = GenerationRequest(prompt.text, prompt.seed, prompt.guidance)
-    return KnownPrompt(original.digest, drawing, row.cell("inserted").strip())
+    return KnownPrompt(original, drawing, row.cell("inserted").strip())

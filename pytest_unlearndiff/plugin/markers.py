@@ -250,7 +250,7 @@ def _check_known(concept: Concept, known: KnownPrompts) -> None:
     if not any(map(known.of, concept.prompts)):
         raise GateError(
             f"{known.source} has no adversarial prompt that was found for one of the {len(concept.prompts)} prompts of "
-            f"concept {concept.name!r}: a prompt is told by its text, seed and guidance"
+            f"concept {concept.name!r}: a prompt is told by its text, seed and, where the set says it, guidance"
         )
 
 

@@ -10,6 +10,7 @@ import pytest
 from pytest_unlearndiff.attacks import schedules
 from pytest_unlearndiff.attacks.schedules import P4D, UNLEARNDIFF
 from pytest_unlearndiff.core.attack_config import PLACEMENTS, AttackConfig, attack_names, schedule_names
+from pytest_unlearndiff.core.concept import Prompt
 from pytest_unlearndiff.core.errors import GateError
 from pytest_unlearndiff.core.images import GenerationRequest
 from pytest_unlearndiff.core.info import TargetSampling
@@ -22,7 +23,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "placement": {"placement": "suffix"},
     "loss": {"loss": "classifier"},
     "word": {"word": "church"},
-    "known": {"known": KnownPrompts((KnownPrompt("ab", GenerationRequest("zq", 1, 7.5)),))},
+    "known": {"known": KnownPrompts((KnownPrompt(Prompt("ab", 1, 7.5, 0), GenerationRequest("zq", 1, 7.5)),))},
 }
 
 

@@ -45,6 +45,15 @@ def test_prompts_are_matched_by_text_seed_and_guidance(tmp_path: Path) -> None:
     assert drawn(NOTHING_KNOWN, "a church", 1, 7.5, 0) == []
 
 
+def test_guidance_that_the_prompt_set_does_not_say_tells_no_prompt(tmp_path: Path) -> None:
+    """Families fill in another than the list was found with; where both are in the list, the equal one counts."""
+    known = listed(tmp_path, *ROWS, "qq a tower,2,3.5,a tower,2,qq,church 0.6")
+    church, tower = (Prompt(text, seed, 3.5, 0, own_guidance=False) for text, seed in (("a church", 1), ("a tower", 2)))
+    assert [(row.inserted, row.drawing.guidance) for row in known.of(church)] == [("zq", 3.5), ("", 3.5)]
+    assert [row.inserted for row in known.of(tower)] == ["qq"]
+    assert known.of(Prompt("a tower", 1, 3.5, 0, own_guidance=False)) == []
+
+
 def test_columns_and_defaults(tmp_path: Path) -> None:
     known = listed(tmp_path, "zq a church,3,a church", head="prompt,evaluation_seed,original_prompt")
     assert drawn(known, "a church", 3, 7.5, 0) == [("zq a church", 3, "")]

@@ -23,7 +23,7 @@ from pytest_unlearndiff.core.registry import Registry
 
 KNOWN = KnownPrompts(
     tuple(
-        KnownPrompt(prompt.digest, GenerationRequest(f"zq {n} {prompt.text}", n, 7.5), "zq")
+        KnownPrompt(prompt, GenerationRequest(f"zq {n} {prompt.text}", n, 7.5), "zq")
         for prompt in PROMPTS
         for n in range(3)
     )
