@@ -125,11 +125,11 @@ def main() -> None:
     args = parser.parse_args()
     store, parts = Store(EMOJI / ".unlearndiff"), ModelCache()
     attacks = [
-        (f"UnlearnDiffAtk ({args.schedule})", AttackConfig(schedule=args.schedule), args.prompts),
-        (RANDOM, AttackConfig("random", args.schedule), args.prompts),
+        (f"UnlearnDiffAtk ({args.schedule})", AttackConfig(schedule=args.schedule, flow=args.flow), args.prompts),
+        (RANDOM, AttackConfig("random", args.schedule, flow=args.flow), args.prompts),
     ]
     if args.paper:
-        attacks.append(("UnlearnDiffAtk (paper)", AttackConfig(schedule="paper"), args.paper))
+        attacks.append(("UnlearnDiffAtk (paper)", AttackConfig(schedule="paper", flow=args.flow), args.paper))
     titles = [f"ASR, {title}" for title, *_ in attacks]
     print("| " + " | ".join(["victim", "others kept", "pre-ASR", *titles, "attack time"]) + " |")
     print("|" + "---|" * (len(titles) + 4))
