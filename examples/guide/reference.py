@@ -12,7 +12,8 @@ from typing import Any
 import pytest_unlearndiff
 from pytest_unlearndiff.__main__ import COMMANDS
 from pytest_unlearndiff.core.concept_file import BUILT_IN
-from pytest_unlearndiff.core.info import Info, JudgeInfo
+from pytest_unlearndiff.core.info import AttackInfo, Effort, Info, JudgeInfo, Schedule
+from pytest_unlearndiff.core.model_info import FamilyDefaults
 from pytest_unlearndiff.core.registry import registry
 from pytest_unlearndiff.plugin.markers import ATTACK, RETENTION
 from pytest_unlearndiff.plugin.options import MARKERS, OPTIONS
@@ -109,8 +110,43 @@ def _rows(infos: Iterable[Info], facts: Callable[[Any], Iterable[str]]) -> Itera
         yield from _implementation(info)
 
 
+IMAGE = 100
+"""Network forwards of an image of 50 steps with guidance."""
+
+
+def _attack_costs() -> Iterator[str]:
+    """Say of every attack and schedule what it needs, and what a prompt costs that resists to the end."""
+    yield from _table(
+        ("attack", "schedule", "needs", "images", "network forwards"),
+        (
+            (f"`{info.name}`", f"`{name}`" if name else "", _needs(info), *_work(info, schedule))
+            for info in registry().attacks.values()
+            for name, schedule in (info.schedules or {"": None}).items()
+        ),
+    )
+
+
+def _needs(info: AttackInfo) -> str:
+    wanted = {
+        "the un-erased model": info.needs_base,
+        "target images": info.needs_targets,
+        "the concept's word": info.uses_word,
+        "known prompts": info.replays_known,
+    }
+    return ", ".join(thing for thing, needed in wanted.items() if needed)
+
+
+def _work(info: AttackInfo, schedule: Schedule | None) -> tuple[str, str]:
+    """Count images and forward passes beyond the un-attacked image."""
+    if schedule is None:
+        return ("none", "0") if info.unattacked else ("one per known prompt", f"{IMAGE} each")
+    spent = schedule.forward_passes(IMAGE)
+    matched = info.effort is Effort.MATCHED
+    return str(spent // IMAGE if matched else schedule.rounds), f"{spent // IMAGE * IMAGE if matched else spent:,}"
+
+
 def _attacks() -> Iterator[str]:
-    def facts(info: Any) -> Iterator[str]:
+    def facts(info: AttackInfo) -> Iterator[str]:
         yield f"version {info.version}"
         if info.schedules:
             yield f"schedules: {', '.join(f'`{name}` ({s.rounds} rounds)' for name, s in info.schedules.items())}"
@@ -120,18 +156,34 @@ def _attacks() -> Iterator[str]:
             yield "needs the un-erased model"
         elif info.needs_targets:
             yield "needs target images, which the base draws or the concept names"
+        if info.compares_texts:
+            ragged = (family.title for family in registry().families.values() if family.ragged_texts)
+            yield f"refused on {', '.join(ragged)}, whose texts differ in length"
 
     yield from _rows(registry().attacks.values(), facts)
 
 
 def _families() -> Iterator[str]:
     yield from _table(
-        ("family", "pipeline class", "networks"),
+        ("family", "pipeline class", "networks", "drawn by default with", "defences refused"),
         (
-            (info.title, f"`{info.pipeline.partition(':')[2]}`", ", ".join(f"`{name}`" for name in info.components))
+            (
+                info.title,
+                f"`{info.pipeline.partition(':')[2]}`",
+                ", ".join(f"`{name}`" for name in info.components),
+                "; ".join(map(_defaults, info.defaults)),
+                ", ".join(f"`{name}`" for name in info.refused_defenses),
+            )
             for info in registry().families.values()
         ),
     )
+
+
+def _defaults(defaults: FamilyDefaults) -> str:
+    sampling = defaults.sampling
+    guidance = "" if defaults.guidance is None else f", guidance {defaults.guidance:g}"
+    where = ", ".join(f"`{name}: {str(value).lower()}`" for name, value in defaults.config.items())
+    return f"{sampling.steps} steps, scheduler `{sampling.scheduler}`{guidance}{f' ({where})' if where else ''}"
 
 
 def _formats() -> Iterator[str]:
@@ -211,6 +263,7 @@ SECTIONS: dict[str, Callable[..., Iterator[str]]] = {
     "markers": _markers,
     "arguments": _arguments,
     "fixtures": _fixtures,
+    "attack_costs": _attack_costs,
     "attacks": _attacks,
     "families": _families,
     "formats": _formats,
