@@ -9,6 +9,7 @@ from .attack_config import AttackConfig
 from .concept import Concept, Sampling
 from .errors import ConceptError, GateError, ModelError
 from .model_info import FamilyDefaults, FamilyInfo
+from .registry import registry
 
 
 @dataclass(frozen=True)
@@ -82,3 +83,7 @@ class ModelFamily:
         for name in names:
             if (reason := self.info.refused_defenses.get(name)) is not None:
                 raise ModelError(f"the defense {name} cannot act on images of {self.info.title}: {reason}")
+            if (only := registry().defenses[name].families) and self.info.name not in only:
+                raise ModelError(
+                    f"the defense {name} cannot act on images of {self.info.title}: it is only for {', '.join(only)}"
+                )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import ClassVar
 
 from .concept import Sampling
@@ -190,17 +192,31 @@ class DefenseInfo(Info):
 
     Attributes:
         description: for reports and keys, with options in braces: ``negative prompt {prompt!r}``.
-        options: names of its options, all of which are texts that must be given.
+        options: names of its options, all of which are texts that must be given, but for those with a default.
         choices: values that an option may have, where not any text.
+        defaults: values of options that may be left out.
+        numbers: options that must be numbers.
+        files: options that are paths of files; descriptions have their names and digests.
+        attacked_through: whether it also acts where attacks encode and predict, with gradients through it. Otherwise
+            only images show it, and attacks search on the weights alone.
+        families: names of the only families on whose images it can act; empty for all.
     """
 
     description: str = ""
     options: tuple[str, ...] = ()
     choices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    defaults: Mapping[str, str] = field(default_factory=dict)
+    numbers: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+    attacked_through: bool = False
+    families: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Refuse a description that its options do not complete."""
+        """Refuse a description that its options do not complete, and properties of no option."""
         super().__post_init__()
+        for name in (*self.defaults, *self.numbers, *self.files):
+            if name not in self.options:
+                raise GateError(f"defense {self.name}: {name!r} is none of its options")
         try:
             described = self.describe(dict.fromkeys(self.options, ""))
         except (LookupError, ValueError) as error:
@@ -214,7 +230,7 @@ class DefenseInfo(Info):
         return self.description.format(**options) + version
 
     def check_options(self, options: Mapping[str, str]) -> None:
-        """Refuse missing and unknown options, and values that are no choice.
+        """Refuse missing and unknown options, and values that an option cannot have.
 
         Raises:
             ValueError: names the first.
@@ -226,5 +242,18 @@ class DefenseInfo(Info):
         for name, choices in self.choices.items():
             if options[name] not in choices:
                 raise ValueError(f"{self.name}: {name}={options[name]!r} is none of {', '.join(choices)}")
+        for name in self.numbers:
+            if not _is_number(options[name]):
+                raise ValueError(f"{self.name}: {name}={options[name]!r} is no finite number")
+        for name in self.files:
+            if not Path(options[name]).is_file():
+                raise ValueError(f"{self.name}: {name}={options[name]!r} is no file")
 
     noun: ClassVar[str] = "defense"
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False

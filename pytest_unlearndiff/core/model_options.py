@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from .errors import ModelError
@@ -83,17 +86,37 @@ class DefenseConfig:
         rows[self.name].check_options(dict(self.options))
 
     def __str__(self) -> str:
-        """Describe it in words, for reports and keys."""
-        return registry().defenses[self.name].describe(dict(self.options))
+        """Describe it in words, for reports and keys; a file by its name and content."""
+        row, options = registry().defenses[self.name], dict(self.options)
+        contents = {name: _name_and_digest(Path(options[name])) for name in row.files}
+        return row.describe(options | contents)
+
+
+def _name_and_digest(path: Path) -> str:
+    """Return ``church.safetensors (sha256 0123456789abcdef)``."""
+    stat = path.stat()
+    return f"{path.name} (sha256 {_digest(path, stat.st_mtime_ns, stat.st_size)})"
+
+
+@lru_cache(maxsize=64)
+def _digest(path: Path, modified: int, size: int) -> str:
+    """Hash a file; time and size are arguments so that a changed one is hashed again."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
 def defense(name: str, **options: str) -> DefenseConfig:
-    """Return a defense with these options."""
-    return DefenseConfig(name, tuple(sorted(options.items())))
+    """Return a defense with these options, and defaults for others."""
+    row = registry().defenses.get(name)
+    return DefenseConfig(name, tuple(sorted({**(row.defaults if row else {}), **options}.items())))
 
 
-def parse_defense(text: str) -> DefenseConfig:
+def parse_defense(text: str, folder: Path | None = None) -> DefenseConfig:
     """Parse ``NAME`` or ``NAME:OPTION=VALUE,OPTION=VALUE``.
+
+    Args:
+        text: as the user writes it.
+        folder: of relative paths; None for the current one.
 
     Raises:
         ValueError: names what is wrong.
@@ -102,7 +125,11 @@ def parse_defense(text: str) -> DefenseConfig:
     pairs = [part.partition("=") for part in rest.split(",")] if rest else []
     if wrong := next((option for option, equals, _ in pairs if not equals), None):
         raise ValueError(f"{wrong!r} gives an option no value: write {name}:OPTION=VALUE")
-    return defense(name.strip(), **{option.strip(): value.strip() for option, _, value in pairs})
+    options = {option.strip(): value.strip() for option, _, value in pairs}
+    row = registry().defenses.get(name.strip())
+    for option in set(row.files if row else ()) & set(options):
+        options[option] = str(((folder or Path.cwd()) / Path(options[option]).expanduser()).resolve())
+    return defense(name.strip(), **options)
 
 
 def describe_defenses(defenses: Sequence[DefenseConfig]) -> str:

@@ -7,7 +7,7 @@ import math
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from typing import Any
 
 import torch
@@ -15,11 +15,13 @@ from PIL import Image
 
 from ..core.concept import Sampling
 from ..core.device import Probe, network_batch
+from ..core.errors import ModelError
 from ..core.family_fit import ModelFamily
 from ..core.images import GenerationRequest
 from ..core.model_options import DefenseConfig
 from ..core.outcome import count_forwards
 from ..core.registry import registry
+from ..core.untrusted import printable
 from ..sources.resolve import import_string
 from .defenses import Defense
 from .device import in_batches, most_memory
@@ -27,7 +29,7 @@ from .families import bind_family, components_of, family_of
 from .families.base import Conditioning
 from .families.vocabulary import FilledPrompt, Vocabulary
 from .generated_images import FiniteCheck, GeneratedImage
-from .libraries import library_warnings_ignored, silence_safety_checker, tracing_warnings_ignored
+from .libraries import library_warnings_ignored, silence_safety_checker, tracing_warnings_ignored, uncompiled
 
 
 class DiffusionModel:
@@ -38,7 +40,8 @@ class DiffusionModel:
     Args:
         pipe: the pipeline; it is not modified.
         sampling: how evaluation images are drawn.
-        defenses: act on its images; denoising errors are those of the weights alone.
+        defenses: act on its images; encodings and predictions are those of the weights and of defenses whose rows say
+            ``attacked_through``.
         safety_checker: whether images pass the pipeline's own safety checker, which blocks what it objects to;
             otherwise it is removed.
         compiled: whether to have torch compile the network.
@@ -71,9 +74,13 @@ class DiffusionModel:
             setattr(self._pipe, self._component, torch.compile(self.network))
         self._family = bind_family(self._pipe, sampling)
         self._sampling = sampling
+        rows = [registry().defenses[each.name] for each in defenses]
         self._defenses: list[Defense] = [
-            import_string(registry().defenses[each.name].implementation)(**dict(each.options)) for each in defenses
+            import_string(row.implementation)(**dict(each.options)) for row, each in zip(rows, defenses, strict=True)
         ]
+        self._attacked_through = [each for row, each in zip(rows, self._defenses, strict=True) if row.attacked_through]
+        with self._defended():  # so that one that does not fit is refused before anything is attacked
+            pass
 
     @property
     def network(self) -> Any:
@@ -137,12 +144,21 @@ class DiffusionModel:
         Returns:
             B rows; gradients reach ``slot_embeddings``.
         """
-        if not self._one_by_one:
-            return self._family.encode(prompts, slot_embeddings)
-        slots = [None] * len(prompts) if slot_embeddings is None else torch.split(slot_embeddings, 1)
-        return Conditioning.join(
-            [self._family.encode([prompt], row) for prompt, row in zip(prompts, slots, strict=True)]
-        )
+        with self._defended():
+            if not self._one_by_one:
+                return self._family.encode(prompts, slot_embeddings)
+            slots = [None] * len(prompts) if slot_embeddings is None else torch.split(slot_embeddings, 1)
+            return Conditioning.join(
+                [self._family.encode([prompt], row) for prompt, row in zip(prompts, slots, strict=True)]
+            )
+
+    @contextmanager
+    def _defended(self) -> Iterator[None]:
+        """Have defenses that attacks go through act on the attacks' own encodings and predictions."""
+        with ExitStack() as stack:
+            for defense in self._attacked_through:
+                stack.enter_context(defense.applied(self, 1.0))
+            yield
 
     def tokens(self, text: str) -> int:
         """Count the tokens of a text with those at its ends, before it is cut."""
@@ -173,7 +189,7 @@ class DiffusionModel:
             conditioning: B rows.
         """
         count_forwards(len(x_t))
-        with self._quietly():
+        with self._quietly(), self._defended():
             if not self._one_by_one:
                 return self._family.predict(x_t, t, conditioning)
             rows = [slice(row, row + 1) for row in range(len(x_t))]
@@ -278,6 +294,21 @@ class DiffusionModel:
                 output.images, self._finite.finite(count), [False] * count if flags is None else flags, strict=True
             )
         ]
+
+    def module(self, path: str) -> Any:
+        """See ``DefendedModel``."""
+        component, _, rest = path.partition(".")
+        if component not in (components := components_of(self._pipe)):
+            raise ModelError(
+                f"the {type(self._pipe).__name__} has no module {printable(path, 200)!r}: begin with one of "
+                f"{', '.join(components)}"
+            )
+        root = uncompiled(getattr(self._pipe, component))
+        # Text encoders of transformers 4 keep everything in a "text_model", which those of transformers 5 lack.
+        for name in (rest, rest.removeprefix("text_model."), f"text_model.{rest}"):
+            with suppress(AttributeError):
+                return root.get_submodule(name)
+        raise ModelError(f"the {type(root).__name__} has no module {printable(path, 200)!r}")
 
     @torch.no_grad()
     def network_arguments(self, text: str) -> dict[str, Any]:

@@ -92,7 +92,7 @@ class Settings:
     trust_pickle: bool = _value(parsers.parse_bool, False)
     negative_prompt: str | None = _value(parsers.parse_text, None)
     sld: tuple[str, str] | None = _value(parsers.parse_sld, None)
-    defense: DefenseConfig | None = _value(parse_defense, None)
+    defense: DefenseConfig | None = _path(lambda raw, say: parse_defense(raw.text, raw.folder), None, PathForm.NONE)
     sld_warmup: str = _value(parsers.one_of("steps", "timesteps"), "steps")
     safety_checker: bool = _value(parsers.parse_bool, False)
     cache: str = _value(parsers.one_of("rw", "ro", "refresh", "off", "require"), "rw")

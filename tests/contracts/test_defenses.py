@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import save_file
 from tiny import shown, tiny_pipeline, tiny_xl
 
 from examples import WITH_EXAMPLES
@@ -15,26 +18,47 @@ from pytest_unlearndiff.core.model_options import DefenseConfig, defense, descri
 from pytest_unlearndiff.core.outcome import computed_forwards
 from pytest_unlearndiff.core.registry import registry
 from pytest_unlearndiff.models.diffusion_model import DiffusionModel
+from pytest_unlearndiff.models.families.vocabulary import FilledPrompt
 
 OPTIONS: Mapping[str, Mapping[str, str]] = {
     "negative-prompt": {"prompt": "church"},
     "guidance-cap": {"scale": "2"},
     "safe-latent-diffusion": {"strength": "max", "concept": "church", "warmup": "steps"},
+    "steering-vector": {"file": "vector.safetensors", "module": "unet.mid_block", "mode": "add", "strength": "3"},
 }
-"""Options of each defense: a new row needs some here, or its test says so."""
+"""Options of each defense: a new row needs some here, or its test says so. Files are in the folder of a test."""
 REQUESTS = [GenerationRequest(f"a church, {n}", n, 5.0) for n in range(4)]
 SAMPLING = Sampling(2, "own")
-
-
-@pytest.fixture(params=list(WITH_EXAMPLES.defenses))
-def config(request: pytest.FixtureRequest) -> DefenseConfig:
-    assert request.param in OPTIONS, f"add options of the defense {request.param} to OPTIONS"
-    return defense(request.param, **OPTIONS[request.param])
+WIDTH = 32
+"""Channels of the tiny pipelines' middle block."""
 
 
 @pytest.fixture(params=[tiny_pipeline, tiny_xl])
 def pipe(request: pytest.FixtureRequest) -> Any:
     return request.param(1)
+
+
+@pytest.fixture(params=list(WITH_EXAMPLES.defenses))
+def config(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DefenseConfig:
+    assert request.param in OPTIONS, f"add options of the defense {request.param} to OPTIONS"
+    monkeypatch.chdir(tmp_path)
+    for name, seed in (("vector.safetensors", 0), ("another", 1)):
+        vector = torch.randn(WIDTH, generator=torch.Generator().manual_seed(seed))
+        save_file({"vector": vector}, name)
+    return defense(request.param, **OPTIONS[request.param])
+
+
+def denoising_error(pipe: Any, *defenses: DefenseConfig) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return one prompt's denoising error, and its gradients for the tokens of its slots."""
+    model = DiffusionModel(pipe, SAMPLING, defenses)
+    tokens = (1500, 1501)
+    prompt = FilledPrompt(model.vocabulary.slots("church", 2, "prefix"), tokens)
+    slots = model.vocabulary.embeddings[list(tokens)].float().unsqueeze(0).requires_grad_()
+    noise = torch.randn(2, 1, *model.latent_shape, generator=torch.Generator().manual_seed(0))
+    error = model.denoising_error(*noise, torch.tensor([500]), model.encode([prompt], slots))
+    error.sum().backward()
+    assert slots.grad is not None
+    return error.detach(), slots.grad
 
 
 def test_images_change_and_nothing_stays_behind(config: DefenseConfig, pipe: Any) -> None:
@@ -44,15 +68,23 @@ def test_images_change_and_nothing_stays_behind(config: DefenseConfig, pipe: Any
     drawn = [image.tobytes() for image in shown(model.generate(REQUESTS))]
     assert computed_forwards() - before == len(REQUESTS) * model.forwards_per_image
     assert all(one != other for one, other in zip(plain, drawn, strict=True))
-    assert not pipe.unet._forward_hooks
-    assert not pipe.unet._forward_pre_hooks
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in pipe.unet.modules())
     assert [image.tobytes() for image in shown(DiffusionModel(pipe, SAMPLING).generate(REQUESTS))] == plain
+
+
+def test_attacks_search_through_it_where_its_row_says_so(config: DefenseConfig, pipe: Any) -> None:
+    """Loss and gradient are those of the defended model; otherwise those of the weights alone, to the bit."""
+    for defended, plain in zip(denoising_error(pipe, config), denoising_error(pipe), strict=True):
+        assert defended.isfinite().all()
+        assert defended.abs().sum() > 0
+        assert torch.equal(defended, plain) != WITH_EXAMPLES.defenses[config.name].attacked_through
+    assert not any(module._forward_hooks for module in pipe.unet.modules())
 
 
 def test_every_option_enters_the_description(config: DefenseConfig) -> None:
     """Its description enters the key, so that two settings must never share one."""
     row = registry().defenses[config.name]
     for option, value in config.options:
-        others = row.choices.get(option, (value, "another"))
+        others = row.choices.get(option, (value, "2.5" if option in row.numbers else "another"))
         other = next(each for each in others if each != value)
         assert describe_defenses([defense(config.name, **{**dict(config.options), option: other})]) != str(config)

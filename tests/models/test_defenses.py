@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,11 @@ import pytest
 import torch
 from diffusers import LMSDiscreteScheduler, StableDiffusionPipelineSafe
 from PIL import Image
+from safetensors.torch import save_file
 from tiny import shown, tiny_pipeline, tiny_xl
 
 from pytest_unlearndiff.core.concept import Sampling
+from pytest_unlearndiff.core.errors import ModelError
 from pytest_unlearndiff.core.images import GenerationRequest
 from pytest_unlearndiff.core.model_options import DefenseConfig, defense, describe_defenses, parse_defense
 from pytest_unlearndiff.core.registry import registry
@@ -20,6 +23,7 @@ from pytest_unlearndiff.models.defenses.safe_latent_diffusion import STRENGTHS, 
 from pytest_unlearndiff.models.diffusion_model import DiffusionModel
 
 STEPS = 12
+FINAL_NORM = "text_encoder.text_model.final_layer_norm"
 DRAWINGS = [GenerationRequest("a church", 1, 7.5), GenerationRequest("a truck in noto style", 2, 7.5)]
 
 
@@ -130,3 +134,78 @@ def test_malformed_defenses_are_refused(text: str, reason: str) -> None:
 
 def test_row_names_every_strength() -> None:
     assert registry().defenses["safe-latent-diffusion"].choices["strength"] == tuple(STRENGTHS)
+
+
+def steered(vector: torch.Tensor, tmp_path: Path, pipe: Any, **options: str) -> DiffusionModel:
+    save_file({"vector": vector}, tmp_path / "vector.safetensors")
+    config = defense("steering-vector", file=str(tmp_path / "vector.safetensors"), **options)
+    return DiffusionModel(pipe, Sampling(steps=2), (config,))
+
+
+def test_projected_text_states_have_nothing_of_the_vector(tmp_path: Path) -> None:
+    pipe, vector = tiny_pipeline(1), torch.arange(32.0) - 10
+    model = steered(vector, tmp_path, pipe, module=FINAL_NORM, mode="project")
+    states = model.encode_prompts(["a church"]).tensor("encoder_hidden_states")
+    assert (states @ vector).abs().max() < 1e-3 * states.norm()
+    plain = DiffusionModel(pipe, Sampling(steps=2)).encode_prompts(["a church"]).tensor("encoder_hidden_states")
+    moved = plain - states
+    torch.testing.assert_close(
+        moved, (moved @ vector).unsqueeze(-1) * vector / vector.dot(vector), atol=1e-5, rtol=1e-4
+    )
+
+
+def test_added_vectors_move_every_position_and_channel(tmp_path: Path) -> None:
+    pipe = tiny_pipeline(1)
+    model = steered(torch.arange(16.0), tmp_path, pipe, module="unet.conv_in", strength="-2")
+    seen: list[torch.Tensor] = []
+    x, t = torch.zeros(1, *model.latent_shape), torch.tensor([3])
+    conditioning = model.encode_prompts(["a church"])
+    for each in (model, DiffusionModel(pipe, Sampling(steps=2))):
+        block = pipe.unet.down_blocks[0].register_forward_pre_hook(
+            lambda _, positional, named: seen.append(named["hidden_states"]), with_kwargs=True
+        )
+        each.predict(x, t, conditioning)
+        block.remove()
+    difference = seen[0] - seen[1]
+    torch.testing.assert_close(difference, (-2 * torch.arange(16.0)).reshape(1, -1, 1, 1).expand_as(difference))
+
+
+def test_modules_are_named_by_the_file(tmp_path: Path) -> None:
+    pipe, file = tiny_pipeline(1), tmp_path / "vectors.safetensors"
+    tensors = {"unet.conv_in": torch.ones(16), "unet.mid_block": torch.ones(32)}
+    save_file(tensors, file)
+    config = defense("steering-vector", file=str(file))
+    with DiffusionModel(pipe, Sampling(steps=2), (config,))._defended():
+        assert [len(pipe.unet.get_submodule(name)._forward_hooks) for name in ("conv_in", "mid_block")] == [1, 1]
+    save_file({"vector": torch.ones(32)}, file, {"module": "unet.mid_block"})
+    with DiffusionModel(pipe, Sampling(steps=2), (config,))._defended():
+        assert len(pipe.unet.mid_block._forward_hooks) == 1
+
+
+def test_a_vector_that_does_not_fit_is_refused(tmp_path: Path) -> None:
+    pipe = tiny_pipeline(1)
+    with pytest.raises(ModelError, match="StableDiffusionPipeline has no module 'vector'"):
+        steered(torch.ones(16), tmp_path, pipe)
+    with pytest.raises(ModelError, match=r"UNet2DConditionModel has no module 'unet\.middle'"):
+        steered(torch.ones(16), tmp_path, pipe, module="unet.middle")
+    with pytest.raises(ModelError, match="'vector' is no steering vector"):
+        steered(torch.ones(4, 4), tmp_path, pipe, module="unet.conv_in")
+    with pytest.raises(ModelError, match=r"unet\.conv_in has 5 numbers, and hidden states there 16"):
+        steered(torch.ones(5), tmp_path, pipe, module="unet.conv_in").generate(DRAWINGS)
+    with pytest.raises(ModelError, match=r"returns .* and no hidden states"):
+        steered(torch.ones(5), tmp_path, pipe, module="text_encoder").encode_prompts(["a church"])
+
+
+def test_the_content_of_a_file_is_described(tmp_path: Path) -> None:
+    """It enters the key, so that outcomes of one vector never stand for another's."""
+    file = tmp_path / "v.safetensors"
+    texts = []
+    for content in (b"one", b"another"):
+        file.write_bytes(content)
+        texts.append(str(parse_defense("steering-vector:file=v.safetensors,module=unet.mid_block", tmp_path)))
+    assert texts[0] != texts[1]
+    assert texts[0].startswith("steering vector v.safetensors (sha256 7692c3ad3540bb80) at unet.mid_block (add")
+    with pytest.raises(ValueError, match="is no file"):
+        parse_defense("steering-vector:file=absent.safetensors", tmp_path)
+    with pytest.raises(ValueError, match="strength='much' is no finite number"):
+        parse_defense("steering-vector:file=v.safetensors,strength=much", tmp_path)

@@ -23,6 +23,18 @@ ROWS = (
         options=("strength", "concept", "warmup"),
         choices={"strength": ("weak", "medium", "strong", "max"), "warmup": ("steps", "timesteps")},
     ),
+    DefenseInfo(
+        "steering-vector",
+        f"{__name__}.steering_vector:SteeringVector",
+        "1",
+        description="steering vector {file} at {module} ({mode}, strength {strength})",
+        options=("file", "module", "mode", "strength"),
+        choices={"mode": ("add", "project")},
+        defaults={"module": "the modules that the file names", "mode": "add", "strength": "1"},
+        numbers=("strength",),
+        files=("file",),
+        attacked_through=True,
+    ),
 )
 
 
@@ -36,6 +48,14 @@ class DefendedModel(Protocol):
 
     def network_arguments(self, text: str) -> dict[str, Any]:
         """Return the network's keyword arguments for one text, each (1, ...), beside latents and timestep."""
+        ...
+
+    def module(self, path: str) -> Any:
+        """Return a module by its dotted path from the pipeline, such as ``unet.mid_block``.
+
+        Raises:
+            ModelError: there is none.
+        """
         ...
 
 
@@ -57,10 +77,10 @@ class Defense(Protocol):
         ...
 
     def applied(self, model: DefendedModel, guidance: float) -> AbstractContextManager[None]:
-        """Act on one call of the pipeline.
+        """Act on one call of the pipeline; where its row says ``attacked_through``, on encodings and predictions too.
 
         Args:
-            model: the model that draws.
-            guidance: classifier-free guidance scale of the call.
+            model: the model that draws, encodes or predicts.
+            guidance: classifier-free guidance scale of the call; 1 where it encodes or predicts.
         """
         ...
