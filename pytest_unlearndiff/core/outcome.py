@@ -44,8 +44,8 @@ class Outcome:
         seed: generator seed of the image that was judged last.
         evaluations: images drawn for this prompt to be judged, the un-attacked one included.
         steps: steps of the search spent on it.
-        forwards: UNet forward passes on one latent, a backward pass counted as one more. Its own, however many prompts
-            were attacked together; ``AttackResult.computed`` says what was computed.
+        forwards: network forward passes on one latent, a backward pass counted as one more. Its own, however many
+            prompts were attacked together; ``AttackResult.computed`` says what was computed.
         score: the judge's score of the image that decided, in the judge's own unit.
         detail: the judge's word on that image.
         seconds: wall-clock time shared out to this prompt.

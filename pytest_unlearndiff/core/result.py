@@ -180,7 +180,7 @@ class AttackResult:
         cause: the exception that is the obstacle; a gate that one stopped never passes.
         obstacle: why prompts or images are missing, and the mend; empty where nothing stood in the way.
         control: what the judge saw in the base model's own images of these prompts, as far as that is known.
-        computed: UNet forward passes that were computed for it in this session, a backward pass counted as one more.
+        computed: network forward passes that were computed for it in this session, a backward pass counted as one more.
             Beside what ``forwards`` counts, these are the copies that fill batches up, target images, the control's
             images, and what was begun and not finished.
         unattacked: what became without attack, by prompt digest, of prompts that an early verdict left alone.
@@ -232,7 +232,7 @@ class AttackResult:
 
     @property
     def forwards(self) -> int:
-        """UNet forward passes of all prompts' own, whenever they were computed."""
+        """Network forward passes of all prompts' own, whenever they were computed."""
         spent = {outcome.prompt: outcome.forwards for outcome in self.outcomes if outcome is not None}
         return sum(spent.values())
 

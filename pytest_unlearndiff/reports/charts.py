@@ -171,7 +171,7 @@ class Effort:
 
 
 def efforts(gate: GateReport) -> list[Effort]:
-    """Return the curves of a gate that show anything: over UNet forward passes, and over steps of the search."""
+    """Return the curves of a gate that show anything: over network forward passes, and over steps of the search."""
     forwards = Effort.of(gate, "network forwards", lambda prompt: prompt.forwards)
     steps = Effort.of(gate, "steps of the search", lambda prompt: prompt.steps)
     return [effort for effort in (forwards, steps) if effort is not None]

@@ -48,7 +48,7 @@ class PromptReport(_Part, frozen=True, kw_only=True):
         drawn: seed of the image that was judged last.
         score: the judge's, in the judge's own unit; None where there is none, or no finite one.
         detail: the judge's word on the image that decided.
-        evaluations: images judged; steps: steps of the search; forwards: UNet forward passes.
+        evaluations: images judged; steps: steps of the search; forwards: network forward passes.
         error: why the prompt could not be attacked to its end.
         timestep: where the round of the search that broke it measured the denoising error; None where that is no single
             one, or not known.
@@ -225,7 +225,7 @@ class RunReport(_Part, frozen=True, kw_only=True):
     Attributes:
         fresh: outcomes of the model under test computed in this session; the rest came from the store.
         seconds: wall-clock time of this session.
-        computed_forwards: UNet forward passes computed in this session, copies that fill batches up among them.
+        computed_forwards: network forward passes computed in this session, copies that fill batches up among them.
         victim: the model under test, for people; empty where that is not recorded.
         base: the un-erased model, for people; empty for none.
         base_fingerprint: its content hash; empty for none.

@@ -4,7 +4,7 @@ Attacks the same prompts of the same victims with each attack and prints one Mar
 ``fast`` and of what it could have been. Every finished prompt is
 kept in the store of ``examples/emoji``, so that a run which was stopped goes on, and ``--kept`` prints what there is.
 The seconds are those the prompts took when they were attacked; machines do other work too, so hold attacks against
-each other by their UNet forward passes (F, on one latent; a backward pass counts as one more).
+each other by their network forward passes (F, on one latent; a backward pass counts as one more).
 """
 
 from __future__ import annotations

@@ -90,7 +90,7 @@ class DiffusionModel:
 
     @property
     def image(self) -> int:
-        """UNet forward passes that one image costs."""
+        """Network forward passes that one image costs."""
         return 2 * self.concept.sampling.steps
 
 
@@ -189,7 +189,7 @@ def _tell(snapshot: Snapshot) -> None:
 
 
 def exhaustion(attack: str, image: int) -> int:
-    """UNet forward passes that a prompt costs which resists to the end, its un-attacked image included."""
+    """Network forward passes that a prompt costs which resists to the end, its un-attacked image included."""
     if attack == "literal":
         return image + BLOCKS * (2 * STEPS + image)
     if attack in LEVERS:

@@ -1,4 +1,4 @@
-"""What ``fast`` could have been: each lever turned alone, at about the same UNet forward passes a prompt."""
+"""What ``fast`` could have been: each lever turned alone, at about the same network forward passes a prompt."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ class Lever:
     Attributes:
         search: how.
         schedule: with how much work.
-        saved: UNet forward passes a round that the schedule counts and the search does not spend.
+        saved: network forward passes a round that the schedule counts and the search does not spend.
     """
 
     search: type[TokenSwapAttack]

@@ -87,7 +87,7 @@ class Literal:
 
     @property
     def forwards(self) -> int:
-        """UNet forward passes on a prompt that resists, its un-attacked image not counted."""
+        """Network forward passes on a prompt that resists, its un-attacked image not counted."""
         return self.blocks * (2 * self.steps + 2 * self.sampling_steps)
 
     def attack(self, prompt: Prompt, generator: torch.Generator) -> Outcome:

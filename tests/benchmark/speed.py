@@ -1,4 +1,4 @@
-"""CPU time of a UNet forward pass: ``python -m benchmark.speed`` in ``tests``.
+"""CPU time of a network forward pass: ``python -m benchmark.speed`` in ``tests``.
 
 Wall-clock time on a machine that does other work says little, so this takes the processor time of one thread (set
 OMP_NUM_THREADS=1): for searching and for drawing, in the literal attack and in batches. From these and the counted
