@@ -144,6 +144,7 @@ class FamilyInfo(Info):
         ragged_texts: whether encodings of its texts differ in length, so that each text is encoded, predicted for and
             drawn alone.
         refused_defenses: why these cannot act on its images, by the defense's name.
+        optional: components that its pipelines may lack, as those of Stable Diffusion 3 without T5 do.
     """
 
     title: str = ""
@@ -160,6 +161,7 @@ class FamilyInfo(Info):
     flow: bool = False
     ragged_texts: bool = False
     refused_defenses: Mapping[str, str] = field(default_factory=dict)
+    optional: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse a pipeline that is no import string, and a network that is no component."""

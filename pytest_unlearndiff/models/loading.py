@@ -151,6 +151,8 @@ def add_adapters(loaded: Loaded, first: Checkpoint, adapters: Sequence[Checkpoin
 def _compare_folders(pipe: Any, base: Any, checkpoint: Checkpoint, defended: bool) -> tuple[WeightDiff, ...]:
     changes = []
     if components_of(pipe) != components_of(base):
+        if other := set(components_of(pipe)) ^ set(components_of(base)) if type(pipe) is type(base) else ():
+            raise ModelError(f"{checkpoint.path} or its base has no {' and '.join(sorted(other))}; is this its base?")
         names = f"{type(pipe).__name__} and its base a {type(base).__name__}"
         raise ModelError(f"{checkpoint.path} is a {names}; is this its base?")
     for component in components_of(pipe):

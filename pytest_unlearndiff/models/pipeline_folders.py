@@ -134,11 +134,17 @@ def check_index(folder: Path) -> FamilyInfo:
         )
     if (family := family_named(name)) is None:
         raise ModelError(f"is a {printable(name)}; {supported_families()}")
-    for part, classes in family.components.items():
-        if part not in parts or parts[part][1] not in classes:
+    for part in _components_in(folder, family):
+        if part not in parts or parts[part][1] not in (classes := family.components[part]):
             actual = printable(str(parts.get(part, [None, "missing"])[1]))
             raise ModelError(f"its {part} is {actual}, not {' or '.join(classes)}; {supported_families()}")
     return family
+
+
+def _components_in(folder: Path, family: FamilyInfo) -> list[str]:
+    """Return the components that a pipeline folder must hold: all but optional ones that its index leaves out."""
+    index = read_json(folder / "model_index.json")
+    return [name for name in family.components if name not in family.optional or index.get(name) != [None, None]]
 
 
 def _local_folder(path: str | Path) -> Path:
@@ -174,6 +180,8 @@ def _from_pretrained(
 ) -> Any:
     # Stated, so that the libraries do not log what they would rather have.
     safe = {component.safe for component in files.values()}
+    lacking = [name for name in family.optional if name not in files]
+    lacking += [name.replace("text_encoder", "tokenizer") for name in lacking]
     try:
         with library_warnings_ignored():
             return import_string(family.pipeline).from_pretrained(
@@ -185,6 +193,7 @@ def _from_pretrained(
                 local_files_only=True,
                 **family.load_options,
                 **shared,
+                **dict.fromkeys(lacking),
                 **({} if CHECKER in files else family.load_options_unchecked),
             )
     except Exception as error:
@@ -193,7 +202,7 @@ def _from_pretrained(
 
 def _check_quantizers(folder: Path, family: FamilyInfo) -> None:
     """Refuse quantised weights that this Python cannot read."""
-    for component in family.components:
+    for component in _components_in(folder, family):
         quantization = read_json(folder / component / "config.json").get("quantization_config")
         method = quantization.get("quant_method") if isinstance(quantization, dict) else None
         module, package = _QUANTIZERS.get(str(method), ("", ""))
@@ -212,7 +221,8 @@ def _is_installed(module: str) -> bool:
 
 
 def _component_files(folder: Path, family: FamilyInfo, *, safety_checker: bool) -> dict[str, WeightFiles]:
-    files = {component: weight_files(folder / component, weights_stem(component)) for component in family.components}
+    components = _components_in(folder, family)
+    files = {component: weight_files(folder / component, weights_stem(component)) for component in components}
     if safety_checker:
         if read_json(folder / "model_index.json").get(CHECKER, [None])[0] is None:
             raise ModelError(f"the {family.pipeline_classes[0]} {NO_CHECKER}")

@@ -69,7 +69,8 @@ def weights_memory(spec: ModelSpec, fingerprints: Fingerprints) -> WeightsMemory
     if folder is None or family is None:
         return None
     width = _BYTES[WEIGHTS[spec.dtype]]
-    sizes = {name: _numbers(folder / name) * width for name in family.components}
+    names = [name for name in family.components if name not in family.optional or (folder / name).is_dir()]
+    sizes = {name: _numbers(folder / name) * width for name in names}
     if not all(sizes.values()):
         return None
     if spec.base is None or spec.model is None:

@@ -67,6 +67,16 @@ def test_format_is_loaded_to_the_bit(name: str, base: Any, other: Any, tmp_path:
         assert change.changed > 0
 
 
+def test_pipeline_with_t5_has_no_base_without_it(tmp_path: Path) -> None:
+    """Nor the other way round, since one of them would be drawn with other states than its own."""
+    folders = {name: tmp_path / name for name in ("stable-diffusion-3", "stable-diffusion-3-without-t5")}
+    for name, folder in folders.items():
+        tiny_transformer(name).save_pretrained(folder)
+    for one, other in zip(folders, [*folders][::-1], strict=True):
+        with pytest.raises(ModelError, match="or its base has no text_encoder_3; is this its base"):
+            load(folders[one], tiny_transformer(other))
+
+
 @pytest.mark.parametrize("name", BUILDERS)
 def test_every_transformer_is_read_whole_and_in_part(name: str, tmp_path: Path) -> None:
     base, other = (tiny_transformer(name, seed) for seed in (0, 1))

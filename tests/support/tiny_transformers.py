@@ -83,7 +83,7 @@ def _clip(tokenizer: Any, width: int, **more: Any) -> transformers.CLIPTextConfi
     )
 
 
-def _stable_diffusion_3() -> Any:
+def _stable_diffusion_3(*, with_t5: bool = True) -> Any:
     one, two, three = tokenizers.clip(), tokenizers.clip(pad_token="!"), tokenizers.t5()
     with_projection = transformers.CLIPTextModelWithProjection
     return diffusers.StableDiffusion3Pipeline(
@@ -105,10 +105,10 @@ def _stable_diffusion_3() -> Any:
         vae=autoencoder(shift_factor=0.06, scaling_factor=1.5),
         text_encoder=with_projection(_clip(one, 32, projection_dim=32)),
         text_encoder_2=with_projection(_clip(two, 24, projection_dim=24, hidden_act="gelu")),
-        text_encoder_3=t5(three, 64),
+        text_encoder_3=t5(three, 64) if with_t5 else None,
         tokenizer=one,
         tokenizer_2=two,
-        tokenizer_3=three,
+        tokenizer_3=three if with_t5 else None,
     )
 
 
@@ -369,6 +369,7 @@ def _hunyuan_dit() -> Any:
 
 BUILDERS: Mapping[str, Callable[[], Any]] = {
     "stable-diffusion-3": _stable_diffusion_3,
+    "stable-diffusion-3-without-t5": partial(_stable_diffusion_3, with_t5=False),
     "flux": _flux,
     "flux-schnell": partial(_flux, guided=False),
     "pixart-sigma": _pixart_sigma,

@@ -210,6 +210,7 @@ ROWS = (
         defaults=(FamilyDefaults(Sampling(28, "own"), 7.0),),
         flow=True,
         refused_defenses=_UNET_DEFENSES,
+        optional=("text_encoder_3",),
     ),
     FamilyInfo(
         "flux",
@@ -426,7 +427,7 @@ def family_of(pipe: Any) -> FamilyInfo:
         raise ModelError(f"the pipeline is a {name}; {supported_families()}")
     for component, classes in family.components.items():
         # Only its presence: what compiles or wraps a network has another class, and keeps the configuration.
-        if getattr(pipe, component, None) is None:
+        if getattr(pipe, component, None) is None and component not in family.optional:
             raise ModelError(f"the {name} has no {component} ({' or '.join(classes)}); {supported_families()}")
     config = getattr(pipe, family.network).config
     for setting, expected in family.network_config.items():
@@ -444,7 +445,7 @@ def components_of(pipe: Any) -> tuple[str, ...]:
     Raises:
         ModelError: see ``family_of``.
     """
-    return tuple(family_of(pipe).components)
+    return tuple(name for name in family_of(pipe).components if getattr(pipe, name, None) is not None)
 
 
 def bind_family(pipe: Any, sampling: Sampling) -> Family:

@@ -25,7 +25,7 @@ class DiffusionTransformer(TypedText, LatentImages):
         sampling: how evaluation images are drawn.
     """
 
-    encoders: ClassVar[tuple[tuple[str, str], ...]] = (("tokenizer", "text_encoder"),)
+    encoders: tuple[tuple[str, str], ...] = (("tokenizer", "text_encoder"),)
     inputs: ClassVar[tuple[str, str]] = ("hidden_states", "timestep")
     """Names of the network's arguments for latents and time."""
 

@@ -30,7 +30,7 @@ class _AllRead(Exception):
 class TypedText(ABC):
     """A mixin: ``Family.vocabulary`` and ``Family.encode`` by a pipeline's own ``encode_prompt``."""
 
-    encoders: ClassVar[tuple[tuple[str, str], ...]]
+    encoders: tuple[tuple[str, str], ...]
     """Pairs of a tokenizer's and an encoder's component, as ``encode_texts`` runs them."""
 
     lower_case: ClassVar[bool] = False
@@ -117,10 +117,10 @@ class TypedText(ABC):
         return [row for row in ids if row is not None]
 
 
-def text_limit(call: Callable[..., Any], tokenizer: Any) -> int:
-    """Return a call's ``max_sequence_length`` by default, as far as texts of a tokenizer may be as long."""
+def text_limit(call: Callable[..., Any], *tokenizers: Any) -> int:
+    """Return a call's ``max_sequence_length`` by default, as far as texts of tokenizers may be as long."""
     default = signature(call).parameters["max_sequence_length"].default
-    return min(int(default), int(tokenizer.model_max_length))
+    return min([int(default), *(int(tokenizer.model_max_length) for tokenizer in tokenizers)])
 
 
 def lookup_of(encoder: Any) -> torch.nn.Module:
