@@ -13,7 +13,7 @@ import pytest_unlearndiff
 from pytest_unlearndiff.__main__ import COMMANDS
 from pytest_unlearndiff.core.concept_file import BUILT_IN
 from pytest_unlearndiff.core.info import AttackInfo, Effort, Info, JudgeInfo, Schedule
-from pytest_unlearndiff.core.model_info import FamilyDefaults
+from pytest_unlearndiff.core.model_info import DefenseInfo, FamilyDefaults
 from pytest_unlearndiff.core.registry import registry
 from pytest_unlearndiff.plugin.markers import ATTACK, RETENTION
 from pytest_unlearndiff.plugin.options import MARKERS, OPTIONS
@@ -192,8 +192,14 @@ def _formats() -> Iterator[str]:
 
 
 def _defenses() -> Iterator[str]:
-    def facts(info: Any) -> Iterator[str]:
+    def facts(info: DefenseInfo) -> Iterator[str]:
         yield f"`--unlearndiff-defense={info.name}:{','.join(f'{option}=...' for option in info.options)}`"
+        yield (
+            "attacks search through it"
+            if info.attacked_through
+            else "attacks search on the weights alone, and images show it"
+        )
+        yield from (f"`{option}`: by default {value}" for option, value in info.defaults.items())
         for option, choices in info.choices.items():
             yield f"`{option}`: {', '.join(f'`{choice}`' for choice in choices)}"
 

@@ -264,5 +264,5 @@ def test_command_values(furnished: World, line: tuple[str, ...], monkeypatch: py
             check(result.errlines[-1])
 
 
-def no_model(*_: object) -> Callable[..., Any]:
+def no_model(*_: object, **__: object) -> Callable[..., Any]:
     raise UnlearnDiffError("no model here")
