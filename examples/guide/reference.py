@@ -199,6 +199,8 @@ def _defenses() -> Iterator[str]:
             if info.attacked_through
             else "attacks search on the weights alone, and images show it"
         )
+        if info.families:
+            yield f"for {', '.join(registry().families[name].title for name in info.families)} only"
         yield from (f"`{option}`: by default {value}" for option, value in info.defaults.items())
         for option, choices in info.choices.items():
             yield f"`{option}`: {', '.join(f'`{choice}`' for choice in choices)}"
