@@ -103,9 +103,15 @@ def build_attack(config: AttackConfig, model: DiffusionModel) -> Attack[Any]:
     """Build the attack that a configuration names, on the victim.
 
     Raises:
-        GateError: it is not known in this process, or cannot be imported.
+        GateError: it is not known in this process, or cannot be imported; or its schedule is that of another kind of
+            noise than the victim's.
     """
     info = config.info
+    if info.flow_schedules and config.flow is not model.flow:
+        raise GateError(
+            f"attack {info.name}: its configuration says flow={config.flow}, its victim flow={model.flow}: schedules "
+            "differ, so take the configuration from ModelFamily.attack"
+        )
     try:
         attack: Attack[Any] = import_string(info.implementation)(config, model)
     except ImportError as error:

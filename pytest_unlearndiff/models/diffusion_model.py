@@ -46,6 +46,9 @@ class DiffusionModel:
             otherwise it is removed.
         compiled: whether to have torch compile the network.
 
+    Attributes:
+        flow: whether its network was trained by flow matching, for which schedules of attacks are others.
+
     Raises:
         ModelError: pipelines of its family cannot be attacked.
     """
@@ -62,6 +65,7 @@ class DiffusionModel:
         family = family_of(pipe)
         ModelFamily(family, {}).check_defenses(each.name for each in defenses)
         self._component = family.network
+        self.flow = family.flow
         # Texts are padded to the longest beside them, which changes last digits: each is read alone.
         self._one_by_one = family.ragged_texts
         self._pipe = copy.copy(pipe)

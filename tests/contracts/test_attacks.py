@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -17,6 +18,7 @@ from examples import WITH_EXAMPLES
 from pytest_unlearndiff.attacks.base import AttackState, PromptState, build_attack
 from pytest_unlearndiff.core.attack_config import PLACEMENTS, AttackConfig
 from pytest_unlearndiff.core.concept import Prompt, Sampling
+from pytest_unlearndiff.core.errors import GateError
 from pytest_unlearndiff.core.images import GenerationRequest
 from pytest_unlearndiff.core.info import Effort
 from pytest_unlearndiff.core.registry import Registry
@@ -80,6 +82,10 @@ def test_outcomes_do_not_depend_on_the_batch(config: AttackConfig, victim: Diffu
 )
 def test_nor_on_a_model_with_several_text_encoders(pipeline: Callable[[int], Any], config: AttackConfig) -> None:
     victim, base = (DiffusionModel(pipeline(seed), Sampling(2, "own")) for seed in (1, 0))
+    if config.info.flow_schedules and victim.flow:
+        with pytest.raises(GateError, match="says flow=False, its victim flow=True"):
+            build_attack(config, victim)
+    config = replace(config, flow=victim.flow)
     together = run(config, victim, Targets(base), PROMPTS[2:])
     alone = {key: end for prompt in PROMPTS[2:] for key, end in run(config, victim, Targets(base), [prompt]).items()}
     assert together == alone
