@@ -83,8 +83,14 @@ def scripted(decoded: Mapping[str, torch.Tensor], objected: Sequence[str] = ()) 
     pipe.__class__ = Scripted
     pipe.decoded, pipe.objected = decoded, frozenset(objected)
     if objected:
-        pipe.safety_checker = torch.nn.Identity()
+        pipe.safety_checker = _Checker()
     return pipe
+
+
+class _Checker(torch.nn.Identity):
+    """A safety checker that is never called, on the device that its pipeline asks any component for."""
+
+    device = torch.device("cpu")
 
 
 def shows_something(images: Sequence[Image.Image]) -> list[bool]:
