@@ -13,11 +13,13 @@ from tiny import shown, tiny_pipeline, tiny_xl
 
 from examples import WITH_EXAMPLES
 from pytest_unlearndiff.core.concept import Sampling
+from pytest_unlearndiff.core.errors import ModelError
 from pytest_unlearndiff.core.images import GenerationRequest
 from pytest_unlearndiff.core.model_options import DefenseConfig, defense, describe_defenses
 from pytest_unlearndiff.core.outcome import computed_forwards
 from pytest_unlearndiff.core.registry import registry
 from pytest_unlearndiff.models.diffusion_model import DiffusionModel
+from pytest_unlearndiff.models.families import family_of
 from pytest_unlearndiff.models.families.vocabulary import FilledPrompt
 
 OPTIONS: Mapping[str, Mapping[str, str]] = {
@@ -25,17 +27,13 @@ OPTIONS: Mapping[str, Mapping[str, str]] = {
     "guidance-cap": {"scale": "2"},
     "safe-latent-diffusion": {"strength": "max", "concept": "church", "warmup": "steps"},
     "steering-vector": {"file": "vector.safetensors", "module": "unet.mid_block", "mode": "add", "strength": "3"},
+    "safree": {"concepts": "church; truck"},
 }
 """Options of each defense: a new row needs some here, or its test says so. Files are in the folder of a test."""
 REQUESTS = [GenerationRequest(f"a church, {n}", n, 5.0) for n in range(4)]
 SAMPLING = Sampling(2, "own")
 WIDTH = 32
 """Channels of the tiny pipelines' middle block."""
-
-
-@pytest.fixture(params=[tiny_pipeline, tiny_xl])
-def pipe(request: pytest.FixtureRequest) -> Any:
-    return request.param(1)
 
 
 @pytest.fixture(params=list(WITH_EXAMPLES.defenses))
@@ -46,6 +44,17 @@ def config(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
         vector = torch.randn(WIDTH, generator=torch.Generator().manual_seed(seed))
         save_file({"vector": vector}, name)
     return defense(request.param, **OPTIONS[request.param])
+
+
+@pytest.fixture(params=[tiny_pipeline, tiny_xl])
+def pipe(request: pytest.FixtureRequest, config: DefenseConfig) -> Any:
+    """Return a pipeline that the defense acts on."""
+    pipe = request.param(1)
+    if (only := WITH_EXAMPLES.defenses[config.name].families) and family_of(pipe).name not in only:
+        with pytest.raises(ModelError, match=f"{config.name} cannot act on images of .*: it is only for"):
+            DiffusionModel(pipe, SAMPLING, (config,))
+        pytest.skip("which the defense refuses")
+    return pipe
 
 
 def denoising_error(pipe: Any, *defenses: DefenseConfig) -> tuple[torch.Tensor, torch.Tensor]:

@@ -209,3 +209,44 @@ def test_the_content_of_a_file_is_described(tmp_path: Path) -> None:
         parse_defense("steering-vector:file=absent.safetensors", tmp_path)
     with pytest.raises(ValueError, match="strength='much' is no finite number"):
         parse_defense("steering-vector:file=v.safetensors,strength=much", tmp_path)
+
+
+def text_states(pipe: Any, texts: Sequence[str], defenses: Sequence[DefenseConfig] = ()) -> torch.Tensor:
+    return DiffusionModel(pipe, Sampling(steps=2), defenses).encode_prompts(texts).tensor("encoder_hidden_states")
+
+
+def test_safree_replaces_the_tokens_without_which_the_prompt_is_furthest_from_the_concept() -> None:
+    """Written out for one prompt (arXiv 2410.12761, sections 3.1 and 3.2); the concept itself is one of its tokens."""
+    pipe, text = tiny_pipeline(1), "an emoji of a church"
+    ids = pipe.tokenizer([text, "church"], padding="max_length", return_tensors="pt").input_ids
+    concept = pipe.text_encoder(ids[1:]).pooler_output.T
+    outside = torch.eye(32) - concept @ concept.T / concept.square().sum()
+    masked = []
+    for place in range(1, 6):
+        mask = torch.ones(1, ids.shape[1], dtype=torch.int64)
+        mask[0, place] = 0
+        masked.append(pipe.text_encoder(ids[:1], attention_mask=mask).pooler_output[0])
+    distances = [float((outside @ pooled).norm()) for pooled in masked]
+    near = [
+        place + 1
+        for place, distance in enumerate(distances)
+        if distance > 1.01 * (sum(distances) - distance) / (len(distances) - 1)
+    ]
+    basis = torch.linalg.qr(torch.stack(masked, 1)).Q
+    expected = text_states(pipe, [text])
+    for place in near:
+        expected[0, place] = basis @ basis.T @ outside @ expected[0, place]
+    assert 0 < len(near) < 5
+    filtered = text_states(pipe, [text], [defense("safree", concepts="church")])
+    torch.testing.assert_close(filtered, expected, atol=2e-3, rtol=1e-3)
+
+
+def test_safree_filters_each_prompt_by_itself_and_no_empty_one() -> None:
+    """Classifier-free guidance keeps its empty prompt, and a verdict does not depend on the batch."""
+    pipe, texts = tiny_pipeline(1), ["a church", "", "an emoji of a church in noto style"]
+    config = [defense("safree", concepts="church; tree")]
+    together = text_states(pipe, texts, config)
+    torch.testing.assert_close(together, torch.cat([text_states(pipe, [text], config) for text in texts]))
+    assert torch.equal(together[1:2], text_states(pipe, [""]))
+    with pytest.raises(ModelError, match="concepts must name one phrase"):
+        text_states(pipe, texts, [defense("safree", concepts=" ; ")])

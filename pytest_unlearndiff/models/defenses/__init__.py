@@ -35,6 +35,15 @@ ROWS = (
         files=("file",),
         attacked_through=True,
     ),
+    DefenseInfo(
+        "safree",
+        f"{__name__}.safree:Safree",
+        "1",
+        description="SAFREE's text filter against {concepts!r}",
+        options=("concepts",),
+        attacked_through=True,
+        families=("stable-diffusion",),
+    ),
 )
 
 
@@ -44,6 +53,11 @@ class DefendedModel(Protocol):
     @property
     def network(self) -> Any:
         """The network that predicts noise, on which hooks may be registered while images are drawn."""
+        ...
+
+    @property
+    def vocabulary(self) -> Any:
+        """The family's ``Vocabulary``."""
         ...
 
     def network_arguments(self, text: str) -> dict[str, Any]:
