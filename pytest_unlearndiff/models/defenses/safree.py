@@ -2,7 +2,9 @@
 
 The pooled states of given concepts span a subspace C. A token is near it if, without that token, the prompt is further
 from C than prompts without one of its other tokens are on average. States of these tokens are replaced by their part
-orthogonal to C, projected on the space that the prompts without one token span: ``P_I (I - P_C) p``.
+orthogonal to C, projected on the space that the prompts without one token span: ``P_I (I - P_C) p``. The authors'
+program, in copies that were read, takes both projections in the other order. It also puts token 0 in the place of the
+one left out, where here attention is kept from it, since embeddings that an attack tries belong to no token.
 
 Left out are the self-validating filter, which returns to the unfiltered text after some denoising steps, so that here
 the text is filtered at every step, and the re-attention in latent space. An attack meets more of the text's filter than
