@@ -9,6 +9,7 @@ import pages
 import pytest
 from tiny import EMOJI
 
+from pytest_unlearndiff.core.info import Effort
 from pytest_unlearndiff.core.registry import registry
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -28,6 +29,17 @@ def test_set_up_commands_stand() -> None:
 def test_families_are_those_of_the_registry() -> None:
     [text] = re.findall(r"<!-- families -->\n(.*?)\.\n\s*<!-- /families -->", README, flags=re.DOTALL)
     assert " ".join(text.split()).split(", ") == [family.title for family in registry().families.values()]
+
+
+def test_costs_of_attacks_are_those_of_their_schedules() -> None:
+    rows = dict(re.findall(r"^\| (`[a-z].*?) \|.*?\| ([\d,]+; [\d,]*\d)", README, flags=re.MULTILINE))
+    stated = {name: costs for names, costs in rows.items() for name in re.findall("`(.+?)`", names)}
+    costs = {
+        name: "; ".join(f"{info.schedules[schedule].forward_passes(100):,}" for schedule in ("fast", "paper"))
+        for name, info in registry().attacks.items()
+        if info.effort is Effort.SCHEDULED
+    }
+    assert stated == costs
 
 
 def test_its_examples_and_links_hold() -> None:
