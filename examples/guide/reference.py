@@ -170,7 +170,7 @@ def _families() -> Iterator[str]:
             (
                 info.title,
                 f"`{info.pipeline.partition(':')[2]}`",
-                ", ".join(f"`{name}`" for name in info.components),
+                ", ".join(f"`{name}`{' (optional)' * (name in info.optional)}" for name in info.components),
                 "; ".join(map(_defaults, info.defaults)),
                 ", ".join(f"`{name}`" for name in info.refused_defenses),
             )
