@@ -54,8 +54,8 @@ class ModelFamily:
         wrong = [name for name in ("scheduler", "spacing") if name in given and getattr(own, name) != "own"]
         if default.scheduler == "own" and wrong:
             raise ConceptError(
-                f"concept {concept.name!r} says {wrong[0]}: {getattr(own, wrong[0])}, which {self.info.title} does not "
-                "have: leave it out, or say 'scheduler: own'"
+                f"concept {concept.name!r} says {wrong[0]}: {getattr(own, wrong[0])}, which pipelines of "
+                f"{self.info.title} do not have: leave it out, or say 'scheduler: own'"
             )
         scheduler = own.scheduler if "scheduler" in given else default.scheduler
         spacing = own.spacing if scheduler == own.scheduler else ""

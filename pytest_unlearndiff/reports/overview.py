@@ -131,6 +131,16 @@ def _without_control(session: SessionReport) -> Iterator[str]:
         )
 
 
+def _cut_sets(session: SessionReport) -> Iterator[str]:
+    notes = []
+    for gate in session.gates:
+        rows = gate.prompt_set.rows - len(gate.prompt_set.left_out)
+        if 0 < gate.counts.total < rows:
+            name = sanitize(gate.concept, 60)
+            notes.append(f"{gate.counts.total} of the {rows} prompts of {name} are gated; nobody tested the others.")
+    yield from dict.fromkeys(notes)
+
+
 def _few_prompts(session: SessionReport) -> Iterator[str]:
     groups: dict[str, list[GateReport]] = {}
     for gate in (*session.gone, *session.kept):
@@ -176,6 +186,7 @@ _NOTES = (
     _without_retention,
     _without_attack,
     _without_control,
+    _cut_sets,
     _few_prompts,
     _without_outcome,
     _without_limit,

@@ -59,7 +59,9 @@ def test_a_scheduler_that_a_family_does_not_have_is_refused(setting: str, tmp_pa
     (tmp_path / "x.csv").write_text("prompt\na church\n")
     (tmp_path / "x.yaml").write_text(f"prompts: x.csv\n{JUDGE}sampling: {{{setting}}}\n")
     concept = read_concept(tmp_path / "x.yaml")
-    with pytest.raises(ConceptError, match=f"'x' says {setting}, which Stable Diffusion 3 and 3.5 does not have"):
+    with pytest.raises(
+        ConceptError, match=f"'x' says {setting}, which pipelines of Stable Diffusion 3 and 3.5 do not have"
+    ):
         family("stable-diffusion-3").concept(concept)
     assert family("stable-diffusion").concept(concept) is concept
 

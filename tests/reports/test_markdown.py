@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 from sessions import hostile, record, retained, session
 
+from pytest_unlearndiff.core.concept import PromptSetFacts
 from pytest_unlearndiff.core.result import STORE_NOTES
 from pytest_unlearndiff.reports.markdown import code, markdown_report
 from pytest_unlearndiff.reports.session_report import ReportOptions, SessionReport, UnmeasuredTest
@@ -65,6 +66,13 @@ def test_what_was_not_tested_is_listed() -> None:
     assert "- Not attacked&#58; tench. Prompts were drawn as they stand" in text
     assert "- A pass says little for church, tench&#58; without a base" in text
     assert "### Not tested" not in markdown(session())
+
+
+def test_prompts_that_a_gate_left_are_told() -> None:
+    facts = PromptSetFacts(rows=50, left_out=("fish.csv:3: no prompt",))
+    note = "- 5 of the 49 prompts of tench are gated; nobody tested the others."
+    assert note in markdown(session(replace(record("r" * 5, "tench"), prompt_set=facts)))
+    assert "nobody tested the others" not in markdown(session(replace(record("r" * 49), prompt_set=facts)))
 
 
 def test_tests_that_were_not_measured_are_listed() -> None:
