@@ -66,7 +66,8 @@ OPTIONS = (
     ),
     Option(
         "prompts",
-        "Attack only the first N prompts of every set, or, with 'known', those that a replaying attack knows",
+        "Attack only the first N prompts of every set, where a gate says no number, or, with 'known', those that "
+        "a replaying attack knows",
         "N",
     ),
     Option("case_numbers", "Attack only the prompts with these case numbers", "17,42"),
