@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -36,6 +37,14 @@ class NoAttack(PromptAttack[PromptState]):
         return PromptState(prompt, generator)
 
     def advance(self, states: Sequence[PromptState]) -> list[GenerationRequest | None]:
+        """Return no request."""
+        return [None] * len(states)
+
+
+class _Redraw(NoAttack, ABC):
+    """An attack that draws once a round, and learns nothing from what it drew."""
+
+    def advance(self, states: Sequence[PromptState]) -> list[GenerationRequest | None]:
         """Return the next request of each state."""
         return [self._advance(state) if state.round < self._rounds(state) else None for state in states]
 
@@ -43,16 +52,16 @@ class NoAttack(PromptAttack[PromptState]):
         state.round += 1
         return self._request(state)
 
+    @abstractmethod
     def _rounds(self, state: PromptState) -> int:
         """Return how many images are drawn of a prompt."""
-        return 0
 
+    @abstractmethod
     def _request(self, state: PromptState) -> GenerationRequest:
-        """Return the request of a round that has begun; not asked of an attack without rounds."""
-        raise NotImplementedError
+        """Return the request of a round that has begun."""
 
 
-class _MatchedControl(NoAttack):
+class _MatchedControl(_Redraw):
     """A control that draws as many images as cost the forward passes of its schedule."""
 
     def _rounds(self, state: PromptState) -> int:
@@ -77,7 +86,7 @@ class SeedSearch(_MatchedControl):
         return GenerationRequest(state.prompt.text, seed, state.prompt.guidance)
 
 
-class Transfer(NoAttack):
+class Transfer(_Redraw):
     """Known adversarial prompts, found on whatever model, the next of a prompt's own each round."""
 
     def _rounds(self, state: PromptState) -> int:

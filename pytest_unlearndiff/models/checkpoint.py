@@ -17,7 +17,7 @@ from ..core.model_info import FormatInfo
 from ..core.registry import registry
 from ..core.untrusted import printable, short_repr
 from ..sources.resolve import import_string
-from .families import family_named, supported_families
+from .families.lookup import family_named, supported_families
 from .formats.diffusers_names import text_encoder, text_encoder_names
 from .pipeline_folders import check_index
 from .tensor_files import Contents, Tensors, flatten, is_checkpoint, read_file, read_json, weight_files, weights_stem

@@ -14,7 +14,7 @@ import torch
 
 from ..core.device import NETWORK_BATCH, WEIGHTS, network_batch, no_cuda, no_mps
 from ..core.errors import ModelError
-from .families import family_of
+from .families.lookup import family_of
 
 if sys.platform != "win32":
     import resource

@@ -25,8 +25,8 @@ from ..core.untrusted import printable
 from ..sources.resolve import import_string
 from .defenses import Defense
 from .device import in_batches, most_memory
-from .families import bind_family, components_of, family_of
 from .families.base import Conditioning
+from .families.lookup import bind_family, components_of, family_of
 from .families.vocabulary import FilledPrompt, Vocabulary
 from .generated_images import FiniteCheck, GeneratedImage
 from .libraries import library_warnings_ignored, silence_safety_checker, tracing_warnings_ignored, uncompiled

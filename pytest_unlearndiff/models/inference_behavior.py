@@ -24,7 +24,7 @@ from typing import Any
 import torch
 
 from ..sources.resolve import import_string
-from .families import family_of
+from .families.lookup import family_of
 from .libraries import (
     HELPERS,
     cell_content,

@@ -15,7 +15,7 @@ from ..core.errors import ModelError, join_reasons
 from ..core.untrusted import printable
 from ..sources.base_guess import base_request
 from .checkpoint import Checkpoint
-from .families import components_of, family_of
+from .families.lookup import components_of, family_of
 from .libraries import uncompiled
 from .pipeline_folders import CHECKER, NO_CHECKER, freeze, load_pipeline
 from .weight_patches import (

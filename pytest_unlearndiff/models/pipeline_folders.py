@@ -16,7 +16,7 @@ from ..core.untrusted import printable, short_repr
 from ..sources.model_header import file_kind
 from ..sources.resolve import hub_folder, hub_hint, import_string
 from .device import to_device, weights_type
-from .families import components_of, family_named, supported_families
+from .families.lookup import components_of, family_named, supported_families
 from .libraries import library_warnings_ignored, silence_libraries
 from .tensor_files import WeightFiles, read_json, weight_files, weights_stem
 from .weight_patches import quantizer

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from .device import to_device
-from .families import components_of
+from .families.lookup import components_of
 from .pipeline_folders import CHECKER
 
 ROOM = 0.7

@@ -14,7 +14,7 @@ from ..core.concept import JudgeConfig
 from ..core.errors import ModelError
 from ..core.judge_options import weights_of
 from ..core.model_options import split_version
-from ..models.families import components_of
+from ..models.families.lookup import components_of
 from ..sources.resolve import call_factory, is_import_string
 from ..store.key import Fingerprints, digest
 from .model_memory import weights_memory

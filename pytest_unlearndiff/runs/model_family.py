@@ -8,7 +8,7 @@ from typing import Any
 
 from ..core.family_fit import ModelFamily
 from ..core.untrusted import read_json
-from ..models.families import family_named, family_of_class
+from ..models.families.lookup import family_named, family_of_class
 from ..sources.model_header import INDEX, inspect_model
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ..core.device import WEIGHTS
 from ..core.model_info import FamilyInfo
-from ..models.families import family_named
+from ..models.families.lookup import family_named
 from ..sources.model_header import Shapes, inspect_model, read_header
 from ..store.key import Fingerprints
 from .model_spec import ModelSpec

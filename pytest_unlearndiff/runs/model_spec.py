@@ -12,7 +12,7 @@ from ..core.errors import join_reasons
 from ..core.family_fit import ModelFamily
 from ..core.model_options import DefenseConfig, describe_defenses
 from ..core.registry import code_versions
-from ..models.families import family_named, family_of_class
+from ..models.families.lookup import family_named, family_of_class
 from ..sources.download import source_url
 from ..sources.model_header import INDEX, inspect_model, possible_formats
 from ..store.key import Fingerprints, digest

@@ -19,7 +19,7 @@ from pytest_unlearndiff.core.model_options import DefenseConfig, defense, descri
 from pytest_unlearndiff.core.outcome import computed_forwards
 from pytest_unlearndiff.core.registry import registry
 from pytest_unlearndiff.models.diffusion_model import DiffusionModel
-from pytest_unlearndiff.models.families import family_of
+from pytest_unlearndiff.models.families.lookup import family_of
 from pytest_unlearndiff.models.families.vocabulary import FilledPrompt
 
 OPTIONS: Mapping[str, Mapping[str, str]] = {

@@ -25,9 +25,9 @@ from pytest_unlearndiff.core.images import GenerationRequest
 from pytest_unlearndiff.core.outcome import computed_forwards
 from pytest_unlearndiff.models.device import BATCH
 from pytest_unlearndiff.models.diffusion_model import DiffusionModel
-from pytest_unlearndiff.models.families import components_of, family_named, family_of
 from pytest_unlearndiff.models.families.base import Conditioning
 from pytest_unlearndiff.models.families.flow_matching import FlowMatching
+from pytest_unlearndiff.models.families.lookup import components_of, family_named, family_of
 from pytest_unlearndiff.models.families.typed_text import TypedText, lookup_of
 from pytest_unlearndiff.models.families.vocabulary import FilledPrompt
 from pytest_unlearndiff.models.libraries import library_warnings_ignored

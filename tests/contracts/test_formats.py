@@ -19,7 +19,7 @@ from examples import WITH_EXAMPLES
 from pytest_unlearndiff.core.errors import ModelError
 from pytest_unlearndiff.core.registry import registry
 from pytest_unlearndiff.models.checkpoint import read_checkpoint
-from pytest_unlearndiff.models.families import family_of
+from pytest_unlearndiff.models.families.lookup import family_of
 from pytest_unlearndiff.models.loading import Loaded, load_victim
 from pytest_unlearndiff.sources.model_header import inspect_model, possible_formats
 

@@ -18,7 +18,7 @@ from pytest_unlearndiff.core.concept import Sampling
 from pytest_unlearndiff.core.errors import ModelError
 from pytest_unlearndiff.core.images import GenerationRequest
 from pytest_unlearndiff.models.diffusion_model import DiffusionModel
-from pytest_unlearndiff.models.families import components_of
+from pytest_unlearndiff.models.families.lookup import components_of
 from pytest_unlearndiff.models.families.vocabulary import FilledPrompt
 from pytest_unlearndiff.models.inference_behavior import inference_behavior
 from pytest_unlearndiff.models.loading import wrap_pipeline

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from tiny import tiny_pipeline
 from tiny_transformers import tiny_transformer
 
-from pytest_unlearndiff.models.families import components_of
+from pytest_unlearndiff.models.families.lookup import components_of
 from pytest_unlearndiff.runs.model_cache import ModelCache
 from pytest_unlearndiff.runs.model_memory import weights_memory
 from pytest_unlearndiff.runs.model_spec import ModelSpec

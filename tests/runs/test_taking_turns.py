@@ -16,7 +16,7 @@ from tiny import tiny_pipeline
 from pytest_unlearndiff.core.concept import Prompt, Sampling
 from pytest_unlearndiff.models import pipeline_folders, residence
 from pytest_unlearndiff.models.diffusion_model import DiffusionModel
-from pytest_unlearndiff.models.families import components_of
+from pytest_unlearndiff.models.families.lookup import components_of
 from pytest_unlearndiff.models.target_images import Targets
 from pytest_unlearndiff.runs.model_cache import ModelCache
 from pytest_unlearndiff.runs.model_spec import ModelSpec

@@ -14,7 +14,7 @@ import torch
 from diffusers import StableDiffusionPipeline
 from safetensors.torch import save_file
 
-from pytest_unlearndiff.models.families import components_of
+from pytest_unlearndiff.models.families.lookup import components_of
 from pytest_unlearndiff.models.formats.compvis_names import open_clip_name, unet_names, vae_names
 
 Tensors = dict[str, torch.Tensor]

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from resaved import Format, Pairs, Tensors, Writer, nested, pickled, safetensors
 
-from pytest_unlearndiff.models.families import components_of
+from pytest_unlearndiff.models.families.lookup import components_of
 from pytest_unlearndiff.models.formats.compvis_names import vae_names
 from pytest_unlearndiff.models.formats.original_names import original_layers
 

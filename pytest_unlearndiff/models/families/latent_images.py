@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
@@ -10,14 +11,15 @@ import torch
 from PIL import Image
 
 
-class LatentImages:
+class LatentImages(ABC):
     """A mixin: the part of ``Family`` that encodes images, by ``AutoencoderKL`` or ``AutoencoderTiny``."""
 
     _pipe: Any
 
     @property
+    @abstractmethod
     def _network(self) -> Any:
-        raise NotImplementedError
+        """The network that is asked for latents' shape."""
 
     @cached_property
     def latent_shape(self) -> tuple[int, int, int]:

@@ -18,7 +18,7 @@ import torch
 
 from ...core.errors import ModelError
 from ...core.untrusted import is_number, short_repr
-from ..families import components_of
+from ..families.lookup import components_of
 from ..tensor_files import Contents, Tensors
 from ..weight_patches import DetectedFormat, WeightDiff, apply_weights, check_tensor, component_of
 from .compvis_names import unet_names
