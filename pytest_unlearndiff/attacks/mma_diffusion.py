@@ -15,13 +15,10 @@ from ..models.device import in_batches
 from ..models.diffusion_model import DiffusionModel
 from ..models.families.vocabulary import FilledPrompt, Slots
 from ..models.target_images import Targets
-from .base import PromptAttack, PromptState, note_overflow, prompt_generator
-from .ring_a_bell import PHRASES
+from .base import PromptState, note_overflow, prompt_generator
 from .schedules import EncoderSwapSchedule
 from .slots import SearchSpace, propose, slots_of
-
-Choice = tuple[int, ...]
-"""Tokens in the slots, as indices into the typeable tokens."""
+from .text_encoder import Choice, TextEncoderAttack, token_ids
 
 
 @dataclass(eq=False)
@@ -47,7 +44,7 @@ class EncoderSwapState(PromptState):
     drawn: set[Choice] = field(default_factory=set, init=False)
 
 
-class EncoderSwapAttack(PromptAttack[EncoderSwapState]):
+class EncoderSwapAttack(TextEncoderAttack[EncoderSwapState]):
     """Greedy coordinate gradient on the text encoder alone: maximise cos(T(prompt), T(concept)) (paper, eq. 1 and 2).
 
     Sees nothing of the victim but its tokenizer: T is the un-erased model's encoding. Where the paper's authors search
@@ -75,11 +72,8 @@ class EncoderSwapAttack(PromptAttack[EncoderSwapState]):
             ValueError: the configuration has no word.
         """
         assert targets is not None
-        base, word = targets.base, self._config.word
-        if not word:
-            raise ValueError("mma-diffusion needs the concept's word")
-        concept = base.encode_prompts([phrase.format(word) for phrase in PHRASES]).vectors()
-        target = _unit(_unit(concept).mean(0))
+        base = targets.base
+        target = _unit(_unit(self._phrases(base)).mean(0))
         states = []
         for prompt in prompts:
             state = self._state(prompt, prompt_generator(seed, prompt), target.clone(), base)
@@ -104,9 +98,6 @@ class EncoderSwapAttack(PromptAttack[EncoderSwapState]):
             "similarities": torch.tensor(list(state.best.values()), dtype=torch.float64),
             "drawn": self._rows(sorted(state.drawn)),
         }
-
-    def _rows(self, choices: Sequence[Choice]) -> torch.Tensor:
-        return torch.tensor(choices, dtype=torch.int64).reshape(-1, self._config.slots)
 
     def _restore(
         self, prompt: Prompt, generator: torch.Generator, tensors: Mapping[str, torch.Tensor], targets: Targets | None
@@ -136,7 +127,7 @@ class EncoderSwapAttack(PromptAttack[EncoderSwapState]):
         choice = max(state.best, key=state.best.__getitem__)
         del state.best[choice]
         state.drawn.add(choice)
-        return propose(state, state.slots, _ids(choice, state), self._model.vocabulary)
+        return propose(state, state.slots, token_ids(choice, state.base), self._model.vocabulary)
 
     def _swap(self, state: EncoderSwapState) -> None:
         """Move to the best of random swaps among those that promise most to first order."""
@@ -151,7 +142,7 @@ class EncoderSwapAttack(PromptAttack[EncoderSwapState]):
 
     def _slope(self, state: EncoderSwapState) -> torch.Tensor:
         """Return the derivative (k, d) of the similarity by the slots' embeddings, where the search stands."""
-        tokens = _ids(state.choice, state)
+        tokens = token_ids(state.choice, state.base)
         embeddings = state.base.vocabulary.embeddings
         slots = embeddings[torch.tensor([tokens], device=embeddings.device)].float().requires_grad_(True)
         vectors = state.base.encode([FilledPrompt(state.slots, tuple(tokens))], slots).vectors()
@@ -173,15 +164,11 @@ class EncoderSwapAttack(PromptAttack[EncoderSwapState]):
     @torch.no_grad()
     def _similarities(self, state: EncoderSwapState, choices: Sequence[Choice]) -> torch.Tensor:
         """Return the cosines (N,) of the prompt's encoding with these tokens and the target."""
-        prompts = [FilledPrompt(state.slots, tuple(_ids(choice, state))) for choice in choices]
+        prompts = [FilledPrompt(state.slots, tuple(token_ids(choice, state.base))) for choice in choices]
         cosines = [
             (_unit(state.base.encode(part).vectors()) @ state.target)[:count] for count, part in in_batches(prompts)
         ]
         return torch.cat(cosines).cpu()
-
-
-def _ids(choice: Choice, state: EncoderSwapState) -> list[int]:
-    return [int(state.space.tokens[index]) for index in choice]
 
 
 def _unit(vectors: torch.Tensor) -> torch.Tensor:

@@ -14,12 +14,10 @@ from ..core.info import Schedule
 from ..models.diffusion_model import DiffusionModel
 from ..models.families.vocabulary import FilledPrompt, Slots
 from ..models.target_images import Targets
-from .base import PromptAttack, PromptState, note_overflow, prompt_generator
+from .base import PromptState, note_overflow, prompt_generator
 from .schedules import GeneticSchedule
 from .slots import propose, slots_of
-
-PHRASES = ("{}", "a {}", "a photo of a {}", "a picture of a {}", "a drawing of one {}")
-"""Texts with a concept's word and, for the difference, without it."""
+from .text_encoder import PHRASES, Choice, TextEncoderAttack, token_ids
 
 
 @dataclass(eq=False)
@@ -38,12 +36,12 @@ class GeneticState(PromptState):
     slots: Slots = field(kw_only=True)
     target: torch.Tensor = field(kw_only=True)
     population: torch.Tensor = field(kw_only=True)
-    distances: dict[tuple[int, ...], float] = field(default_factory=dict, kw_only=True)
-    drawn: set[tuple[int, ...]] = field(default_factory=set, kw_only=True)
+    distances: dict[Choice, float] = field(default_factory=dict, kw_only=True)
+    drawn: set[Choice] = field(default_factory=set, kw_only=True)
     base: DiffusionModel = field(kw_only=True)
 
 
-class GeneticAttack(PromptAttack[GeneticState]):
+class GeneticAttack(TextEncoderAttack[GeneticState]):
     """Breeds tokens whose prompt's text states come close to the prompt's own plus the concept's direction.
 
     Sees nothing of the victim but its tokenizer: text states are the un-erased model's. Where the paper's authors
@@ -78,18 +76,15 @@ class GeneticAttack(PromptAttack[GeneticState]):
             prompt,
             generator,
             slots=slots_of(self._config, prompt.text, vocabulary),
-            target=_text_states([prompt.text], base)[0] + self._schedule.strength * self._direction(base),
+            target=base.encode_prompts([prompt.text]).vectors()[0] + self._schedule.strength * self._direction(base),
             population=torch.randint(len(vocabulary.typeable), shape, generator=generator),
             base=base,
         )
 
     def _direction(self, base: DiffusionModel) -> torch.Tensor:
         """Return the mean difference (n,) that the concept's word makes."""
-        word = self._config.word
-        if not word:
-            raise ValueError("ring-a-bell needs the concept's word")
-        with_it = _text_states([phrase.format(word) for phrase in PHRASES], base)
-        without = _text_states([phrase.format("").strip() for phrase in PHRASES], base)
+        with_it = self._phrases(base)
+        without = base.encode_prompts([phrase.format("").strip() for phrase in PHRASES]).vectors()
         return (with_it - without).mean(0)
 
     def _tensors(self, state: GeneticState) -> dict[str, torch.Tensor]:
@@ -100,9 +95,6 @@ class GeneticAttack(PromptAttack[GeneticState]):
             "distances": torch.tensor(list(state.distances.values()), dtype=torch.float64),
             "drawn": self._rows(sorted(state.drawn)),
         }
-
-    def _rows(self, candidates: Sequence[tuple[int, ...]]) -> torch.Tensor:
-        return torch.tensor(candidates, dtype=torch.int64).reshape(-1, self._config.slots)
 
     def _restore(
         self, prompt: Prompt, generator: torch.Generator, tensors: Mapping[str, torch.Tensor], targets: Targets | None
@@ -134,7 +126,7 @@ class GeneticAttack(PromptAttack[GeneticState]):
         if best is None or state.error is not None:
             return None
         state.drawn.add(best)
-        return propose(state, state.slots, _ids(best, state), self._model.vocabulary)
+        return propose(state, state.slots, token_ids(best, state.base), self._model.vocabulary)
 
     def _breed(self, state: GeneticState) -> None:
         """Replace the less fit half by children of the fitter one."""
@@ -158,20 +150,11 @@ class GeneticAttack(PromptAttack[GeneticState]):
         """Sort a population by the squared distance of its text states to the target, the nearest first."""
         rows = list(map(tuple, population.tolist()))
         if new := [row for row in dict.fromkeys(rows) if row not in state.distances]:
-            prompts = [FilledPrompt(state.slots, tuple(_ids(row, state))) for row in new]
+            prompts = [FilledPrompt(state.slots, tuple(token_ids(row, state.base))) for row in new]
             distances = (_encode(prompts, state.base) - state.target).square().sum(1)
             note_overflow(state, f"the distance of text states in round {state.round}", distances)
             state.distances |= dict(zip(new, distances.tolist(), strict=True))
         return population[torch.tensor([state.distances[row] for row in rows]).argsort(stable=True)]
-
-
-def _ids(row: Sequence[int], state: GeneticState) -> list[int]:
-    return [int(state.base.vocabulary.typeable[index]) for index in row]
-
-
-def _text_states(texts: Sequence[str], base: DiffusionModel) -> torch.Tensor:
-    """Return the un-erased model's text encodings (N, n)."""
-    return _encode([FilledPrompt(base.vocabulary.unattacked(text)) for text in texts], base)
 
 
 @torch.no_grad()

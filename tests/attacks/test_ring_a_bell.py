@@ -7,8 +7,9 @@ import torch
 from tiny import PROMPTS, tiny_pipeline
 
 from pytest_unlearndiff.attacks.base import build_attack
-from pytest_unlearndiff.attacks.ring_a_bell import PHRASES, GeneticAttack, GeneticState
+from pytest_unlearndiff.attacks.ring_a_bell import GeneticAttack, GeneticState
 from pytest_unlearndiff.attacks.schedules import GeneticSchedule
+from pytest_unlearndiff.attacks.text_encoder import PHRASES
 from pytest_unlearndiff.core.attack_config import AttackConfig
 from pytest_unlearndiff.core.registry import registry
 from pytest_unlearndiff.models.diffusion_model import DiffusionModel
@@ -88,4 +89,5 @@ def test_missing_word(victim: DiffusionModel, targets: Targets) -> None:
 def test_phrases_belong_to_the_version() -> None:
     """Other phrases give other targets: whoever changes them raises the attack's version, and this test with it."""
     phrases = ("{}", "a {}", "a photo of a {}", "a picture of a {}", "a drawing of one {}")
-    assert (registry().attacks["ring-a-bell"].version, PHRASES) == ("1", phrases)
+    versions = [registry().attacks[name].version for name in ("ring-a-bell", "mma-diffusion")]
+    assert (versions, PHRASES) == (["1", "1"], phrases)

@@ -1,0 +1,44 @@
+"""Attacks on the un-erased text encoder alone, which see nothing of the victim but its tokenizer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+import torch
+
+from ..models.diffusion_model import DiffusionModel
+from .base import PromptAttack, PromptState
+
+PHRASES = ("{}", "a {}", "a photo of a {}", "a picture of a {}", "a drawing of one {}")
+"""Texts with a concept's word and, for a difference, without it."""
+
+Choice = tuple[int, ...]
+"""Tokens in the slots, as indices into the base's typeable tokens."""
+
+StateT = TypeVar("StateT", bound=PromptState)
+
+
+class TextEncoderAttack(PromptAttack[StateT]):
+    """Base of attacks that compare text encodings of the un-erased model."""
+
+    def _phrases(self, base: DiffusionModel) -> torch.Tensor:
+        """Return the encodings (N, n) float32 of PHRASES with the concept's word.
+
+        Raises:
+            ValueError: the configuration has no word.
+        """
+        word = self._config.word
+        if not word:
+            raise ValueError(f"{self._config.name} needs the concept's word")
+        return base.encode_prompts([phrase.format(word) for phrase in PHRASES]).vectors()
+
+    def _rows(self, choices: Sequence[Choice]) -> torch.Tensor:
+        """Return choices as a tensor (N, k) int64, also where there are none."""
+        return torch.tensor(choices, dtype=torch.int64).reshape(-1, self._config.slots)
+
+
+def token_ids(choice: Choice, base: DiffusionModel) -> list[int]:
+    """Return the tokens of a choice."""
+    typeable = base.vocabulary.typeable
+    return [int(typeable[index]) for index in choice]
