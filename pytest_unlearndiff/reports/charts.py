@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from ..core.rate import Rate
-from .gate_report import MISSING, GateReport, PromptReport
+from .gate_report import GateReport
+from .gate_report_parts import MISSING, PromptReport
 
 _SCALES = (0.1, 0.2, 0.5, 1.0)
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from .failure_text import wording
-from .gate_report import GateReport, PromptReport
+from .gate_report import GateReport
+from .gate_report_parts import PromptReport
 from .text import sanitize
 
 NOTHING = "nothing to compare: no test has a gate on the same concept with the same attack in both"

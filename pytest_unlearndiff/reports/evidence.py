@@ -10,7 +10,8 @@ from ..core.attack_config import is_unattacked
 from ..core.outcome import Status
 from ..store.store import Store
 from ..store.thumbnails import Thumbnails, near_miss
-from .gate_report import MISSING, GateReport, PromptReport
+from .gate_report import GateReport
+from .gate_report_parts import MISSING, PromptReport
 from .session_report import SessionReport
 
 IMAGE_BYTES = 8_000_000

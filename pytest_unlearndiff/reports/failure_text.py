@@ -10,7 +10,8 @@ from ..core.attack_config import is_unattacked
 from ..core.gate import Verdict
 from ..core.outcome import HITS, Status
 from ..core.rate import Rate, fine_percent, percent
-from .gate_report import UPSTREAM_MAX_TOKENS, GateReport, PromptReport
+from .gate_report import GateReport
+from .gate_report_parts import UPSTREAM_MAX_TOKENS, PromptReport
 from .text import UNKEPT, format_count, format_duration, pluralize, sanitize, share_in_words
 
 SHOWN = 5

@@ -32,7 +32,8 @@ from .failure_text import (
     ungated,
     wording,
 )
-from .gate_report import MISSING, STATUSES, GateReport, PromptReport
+from .gate_report import GateReport
+from .gate_report_parts import MISSING, STATUSES, PromptReport
 from .overview import VERDICTS, model_rows, session_facts, short_name, untested_notes
 from .published import published_lines
 from .session_report import ReportOptions, SessionReport

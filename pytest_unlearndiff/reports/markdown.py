@@ -24,7 +24,8 @@ from .failure_text import (
     ungated,
     wording,
 )
-from .gate_report import GateReport, PromptReport
+from .gate_report import GateReport
+from .gate_report_parts import PromptReport
 from .overview import untested_notes
 from .published import published_lines
 from .session_report import ReportOptions, SessionReport, UnmeasuredTest

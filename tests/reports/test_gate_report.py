@@ -16,7 +16,8 @@ from pytest_unlearndiff.core.gate import Gate
 from pytest_unlearndiff.core.outcome import Status
 from pytest_unlearndiff.core.rate import Rate
 from pytest_unlearndiff.core.result import Control
-from pytest_unlearndiff.reports.gate_report import PromptReport, from_builtins
+from pytest_unlearndiff.reports.gate_report import from_builtins
+from pytest_unlearndiff.reports.gate_report_parts import PromptReport
 
 
 def test_counts_rates_and_run_are_the_results() -> None:

@@ -12,7 +12,7 @@ from sessions import TENTH, record, retained, session
 
 from pytest_unlearndiff.core.errors import ReportError
 from pytest_unlearndiff.core.gate import Gate
-from pytest_unlearndiff.reports.gate_report import ScoresReport
+from pytest_unlearndiff.reports.gate_report_parts import ScoresReport
 from pytest_unlearndiff.reports.leaderboard import badge, leaderboard
 from pytest_unlearndiff.reports.model_card import update_model_card
 

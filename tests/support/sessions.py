@@ -11,7 +11,8 @@ from msgspec.structs import replace as changed
 
 from pytest_unlearndiff.core.gate import Gate
 from pytest_unlearndiff.core.result import Retention
-from pytest_unlearndiff.reports.gate_report import GateReport, PromptReport
+from pytest_unlearndiff.reports.gate_report import GateReport
+from pytest_unlearndiff.reports.gate_report_parts import PromptReport
 from pytest_unlearndiff.reports.session_report import SessionReport, UnmeasuredTest
 from pytest_unlearndiff.store.key import digest
 
