@@ -6,7 +6,7 @@ import argparse
 import csv
 import io
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,7 +56,8 @@ class Export:
     Attributes:
         summary: one line for ``--help``.
         implementation: ``package.module:callable``, called with the session and, if ``updates``, first with the text of
-            the file that is there; returns the new text.
+            the file that is there; returns the new text, or an empty one
+            if the session has nothing for it.
         updates: whether what is in the file stays.
     """
 
@@ -107,14 +108,15 @@ def run(arguments: argparse.Namespace) -> int:
     if file in EXPORTS:
         raise ReportError(f"export {file} needs a file to write: give one, or - for standard output")
     session = read_session(arguments.source)
-    if kind != _PROMPTS:
-        chosen = _chosen(session.gates, arguments, arguments.concept)
-        return _export(EXPORTS[kind], file, msgspec.structs.replace(session, gates=chosen), arguments.source)
     source, name = arguments.source, arguments.concept
     is_store = source.is_dir()
-    beside, before = (_beside(source, session.gates, name), unfinished(source)) if is_store else ("", "")
+    before = unfinished(source) if is_store else ""
     if before:
         print(before, file=sys.stderr)
+    if kind != _PROMPTS:
+        chosen = _chosen(session.gates, arguments, name)
+        return _export(EXPORTS[kind], file, msgspec.structs.replace(session, gates=chosen), source)
+    beside = _beside(source, session.gates, name) if is_store else ""
     gates = _chosen(session.gates, arguments, None if beside else name)
     text, count = export(gate for gate in gates if name in (None, gate.concept))
     if not count:
@@ -134,15 +136,16 @@ def _chosen(gates: Sequence[GateReport], arguments: argparse.Namespace, concept:
         ReportError: there are none.
     """
     chosen = list(gates)
-    for word, wanted, names in (
-        ("concept", concept, {gate.concept for gate in gates}),
-        ("model", arguments.model, {gate.run.victim for gate in gates}),
-    ):
+    filters: tuple[tuple[str, str | None, Callable[[GateReport], str]], ...] = (
+        ("concept", concept, lambda gate: gate.concept),
+        ("model", arguments.model, lambda gate: gate.run.victim),
+    )
+    for word, wanted, name_of in filters:
         if wanted is not None:
-            if wanted not in names:
+            if wanted not in (names := {name_of(gate) for gate in gates}):
                 where = f"no gate in {arguments.source} is on the {word} {short_repr(wanted)}"
                 raise ReportError(f"{where}: {hint(wanted, names)}")
-            chosen = [gate for gate in chosen if wanted in (gate.concept, gate.run.victim)]
+            chosen = [gate for gate in chosen if name_of(gate) == wanted]
     return chosen
 
 
@@ -155,7 +158,11 @@ def _export(kind: Export, file: str, session: SessionReport, source: Path) -> in
         existing = [Path(file).read_text(encoding="utf-8") if Path(file).is_file() else ""] if kind.updates else []
     except (OSError, ValueError) as error:
         raise ReportError(f"{file} cannot be read: {error}. Give another file") from None
-    _write(file, make(*existing, session))
+    text = make(*existing, session)
+    if not text:
+        print(f"no gate under attack in {source}: {file} is not written", file=sys.stderr)
+        return 1
+    _write(file, text)
     return 0
 
 

@@ -94,6 +94,11 @@ class PromptSetFacts:
     repeated: int = 0
 
     @property
+    def prompts(self) -> int:
+        """Prompts of the whole set, repeated ones counted every time; 0 where that is not known."""
+        return self.rows - len(self.left_out)
+
+    @property
     def warning(self) -> str:
         """Say which rows were left out, and how many prompts stand twice; empty where all is well."""
         notes = []
@@ -102,8 +107,7 @@ class PromptSetFacts:
             verb = "was" if len(self.left_out) == 1 else "were"
             notes.append(f"{len(self.left_out)} of {self.rows} rows {verb} left out ({self.left_out[0]}{more})")
         if self.repeated:
-            prompts = self.rows - len(self.left_out)
-            notes.append(f"its {prompts} prompts are {prompts - self.repeated} different ones")
+            notes.append(f"its {self.prompts} prompts are {self.prompts - self.repeated} different ones")
         return "; ".join(notes)
 
     def __str__(self) -> str:

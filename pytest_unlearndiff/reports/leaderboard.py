@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 
 from ..core.attack_config import is_unattacked
-from ..core.gate import WORST_FIRST, Verdict
+from ..core.gate import Verdict
 from ..core.rate import fine_percent, percent
 from .failure_text import scores_note
 from .gate_report import GateReport
@@ -31,10 +31,12 @@ def leaderboard(session: SessionReport) -> str:
     """Return a table per concept with the benchmark's columns, and what keeps a row from being compared with it.
 
     The CLIP score is that of a gate on captions that the same model must keep, judged by ``clip-score``. FID stays
-    open: it is measured elsewhere.
+    open: it is measured elsewhere. The text is empty where no gate attacks.
     """
     gates = [gate for gate in session.gone if not is_unattacked(gate.attack)]
-    lines: list[str] = []
+    if not gates:
+        return ""
+    lines = [f"Not all gates are in these tables: {', '.join(session.gaps)}.", ""] if session.gaps else []
     for concept in sorted({gate.concept for gate in gates}):
         rows = [gate for gate in gates if gate.concept == concept]
         lines += [f"### Unlearned Concept: {plain(concept)}", "", f"| {' | '.join(_COLUMNS)} |"]
@@ -82,23 +84,29 @@ def _notes(gate: GateReport, captions: GateReport | None) -> Iterator[str]:
     if AUTHORS not in gate.prompt_set.source:
         source = plain(gate.prompt_set.source) or "of unknown origin"
         yield f"not comparable with the page: prompts are not its authors' ({source})"
+    if (size := gate.prompt_set.prompts) > gate.counts.total:
+        yield f"not comparable with the page: {gate.counts.total} of the set's {size} prompts"
 
 
 def badge(session: SessionReport) -> str:
     """Return a badge of the session's attacks as the JSON that shields.io reads from an endpoint.
 
-    It has the colour of the worst verdict; a rate that no limit was held against is blue.
+    It has the colour of the worst verdict; a rate that no limit was held against is blue. A session that was cut short
+    or left gates unmeasured is at best incomplete.
     """
     gates = session.worst_first
     attacked = [gate for gate in gates if not gate.kept]
-    order = [*WORST_FIRST[:-1], None, WORST_FIRST[-1]]
-    verdict = min((gate.verdict for gate in gates), key=order.index)
+    verdict = gates[0].verdict
+    if session.gaps and verdict is not Verdict.FAIL:
+        verdict = Verdict.INCOMPLETE
     worst = max(attacked, key=lambda gate: gate.asr.at_most, default=None)
     parts = []
     if worst is not None:
         concept = sanitize(worst.concept, 40)
         most = "up to " if worst.unknown else ""
         parts.append(f"{concept} ASR {most}{percent(worst.asr.at_most)} ({worst.attack})")
-    parts.append(f"{sum(gate.passed for gate in gates)} of {len(gates)} gates pass" if verdict else "no limit")
-    facts = {"schemaVersion": 1, "label": "unlearning", "message": ", ".join(parts), "color": _COLOURS[verdict]}
+    limited = gates[0].verdict is not None
+    parts.append(f"{sum(gate.passed for gate in gates)} of {len(gates)} gates pass" if limited else "no limit")
+    message = ", ".join([*parts, *session.gaps])
+    facts = {"schemaVersion": 1, "label": "unlearning", "message": message, "color": _COLOURS[verdict]}
     return json.dumps({**facts, "isError": verdict not in (None, Verdict.PASS)}, indent=1) + "\n"

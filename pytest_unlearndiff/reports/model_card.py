@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 _TASK = "text-to-image"
 _BEGIN, _END = "<!-- pytest-unlearndiff: begin -->", "<!-- pytest-unlearndiff: end -->"
 _SECTION = re.compile(f"{re.escape(_BEGIN)}.*?{re.escape(_END)}\n?", re.DOTALL)
+_OWN_FIELDS = ("model-index", "model_name", "eval_results", "tags")
+"""Of a card's metadata, those that are arguments of their own here."""
 _MEASURED_BY = "measured_by"
 """Argument of a metric by which results of this project are told from others in the card."""
 _VERSIONS = ("pytest-unlearndiff", "torch", "diffusers", "transformers")
@@ -47,7 +49,7 @@ def update_model_card(card: str, session: SessionReport) -> str:
     try:
         existing: Any = ModelCard(card)
         kept = [result for result in existing.data.eval_results or () if not _is_own(result)]
-        fields = {key: value for key, value in existing.data.to_dict().items() if key not in ("model-index", "tags")}
+        fields = {key: value for key, value in existing.data.to_dict().items() if key not in _OWN_FIELDS}
         tags = dict.fromkeys([*(existing.data.tags or ()), "concept-unlearning"])
         data = ModelCardData(
             **{"library_name": "diffusers", "pipeline_tag": _TASK, **fields},
@@ -147,6 +149,8 @@ def _section(session: SessionReport) -> str:
         "pre-ASR: as they are. Measured by pytest-unlearndiff; intervals are Clopper-Pearson.",
         "",
     ]
+    if session.gaps:
+        lines += [f"**INCOMPLETE: not all gates of the session are here ({', '.join(session.gaps)}).**", ""]
     for columns, gates in ((_GONE, session.gone), (_KEPT, session.kept)):
         if gates:
             lines += [f"| {' | '.join(columns)} |", "|" + "---|" * len(columns), *map(_row, gates), ""]

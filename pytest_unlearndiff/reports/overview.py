@@ -134,10 +134,10 @@ def _without_control(session: SessionReport) -> Iterator[str]:
 def _cut_sets(session: SessionReport) -> Iterator[str]:
     notes = []
     for gate in session.gates:
-        rows = gate.prompt_set.rows - len(gate.prompt_set.left_out)
-        if 0 < gate.counts.total < rows:
+        size = gate.prompt_set.prompts
+        if 0 < gate.counts.total < size:
             name = sanitize(gate.concept, 60)
-            notes.append(f"{gate.counts.total} of the {rows} prompts of {name} are gated; nobody tested the others.")
+            notes.append(f"{gate.counts.total} of the {size} prompts of {name} are gated; nobody tested the others.")
     yield from dict.fromkeys(notes)
 
 

@@ -112,6 +112,12 @@ class SessionReport(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
         """The reason why the session ended before its end; empty where nothing cut it short."""
         return str(self.run.get("cut_short", ""))
 
+    @property
+    def gaps(self) -> list[str]:
+        """Why its gates are not all that were to be measured, each reason a few words; empty where they are."""
+        gaps = ["session cut short"] if self.cut_short else []
+        return gaps + ([f"{len(self.unmeasured)} not measured"] if self.unmeasured else [])
+
 
 def with_retention(gates: Sequence[GateReport]) -> list[GateReport]:
     """Note in each gate whether the session gates what its model must keep.

@@ -5,13 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from pathlib import Path
 
 import pytest
 from sessions import hostile, record, retained, session
 
 from pytest_unlearndiff.__main__ import main
-from pytest_unlearndiff.cli.export import export
+from pytest_unlearndiff.cli.export import EXPORTS, export
 from pytest_unlearndiff.core.prompt_sets import read_prompts
 from pytest_unlearndiff.reports.gate_report import GateReport
 from pytest_unlearndiff.reports.session_report import ReportOptions, json_report, schema
@@ -65,6 +66,35 @@ def test_export_of_other_kinds(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert "Unlearned Concept: church" in capsys.readouterr().out
     assert main(["export", "badge", "-", source]) == 0
     assert json.loads(capsys.readouterr().out)["color"] == "red"
+
+
+def test_export_of_a_model_named_like_a_concept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    gates = record("gb", "church", victim="fish"), record("rr", "fish", victim="other.pt")
+    source = f"--from={keep(tmp_path / 'a.json', *gates)}"
+    for option, concept in (("--model=fish", "church"), ("--concept=fish", "fish")):
+        assert main(["export", "leaderboard", "-", source, option]) == 0
+        assert re.findall(r"Unlearned Concept: (\w+)", capsys.readouterr().out) == [concept]
+
+
+@pytest.mark.parametrize("kind", EXPORTS)
+def test_export_says_that_a_later_session_has_not_ended(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
+    store = keep(tmp_path / "store", record("gb"))
+    LastSession(store).begin("run")
+    assert main(["export", kind, "-", f"--from={store}"]) == 0
+    assert "it still runs, or it was killed" in capsys.readouterr().err
+
+
+def test_leaderboard_without_an_attack_leaves_its_file_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = tmp_path / "table.md"
+    table.write_text("mine")
+    source = keep(tmp_path / "a.json", record("rr", attack="none"), retained("gg", "gg"))
+    assert main(["export", "leaderboard", str(table), f"--from={source}"]) == 1
+    assert "no gate under attack" in capsys.readouterr().err
+    assert table.read_text() == "mine"
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from typing import Any
 
@@ -10,11 +11,14 @@ from huggingface_hub import ModelCard
 from msgspec.structs import replace
 from sessions import TENTH, record, retained, session
 
+from pytest_unlearndiff.core.concept import PromptSetFacts
 from pytest_unlearndiff.core.errors import ReportError
 from pytest_unlearndiff.core.gate import Gate
 from pytest_unlearndiff.reports.gate_report_parts import ScoresReport
 from pytest_unlearndiff.reports.leaderboard import badge, leaderboard
 from pytest_unlearndiff.reports.model_card import update_model_card
+from pytest_unlearndiff.reports.published import AUTHORS, PAPER_ATTACK
+from pytest_unlearndiff.reports.session_report import UnmeasuredTest
 
 SESSION = session(record("gb" + "r" * 8, "church"), retained("g" + "r" * 9))
 THEIRS = """---
@@ -71,6 +75,10 @@ def test_unknown_prompts_count_against_the_model() -> None:
     assert json.loads(badge(partly))["message"].startswith("church ASR up to 75.0%")
 
 
+def test_card_that_names_its_model_and_has_no_results() -> None:
+    assert ModelCard(update_model_card("---\nmodel_name: Mine\n---\n", SESSION)).data.model_name == "Mine"
+
+
 @pytest.mark.parametrize("card", ["---\nmodel-index: 7\n---\n", "---\n[unclosed\n---\n", "---\n- a list\n---\n"])
 def test_unreadable_metadata_is_one_error(card: str) -> None:
     with pytest.raises(ReportError, match=r"the model card's metadata cannot be read: .*Correct it first"):
@@ -83,6 +91,11 @@ def test_leaderboard_has_the_benchmarks_columns_and_says_what_cannot_be_compared
     assert "| esd.pt | 10.00 | 20.00 | - | - |" in text
     assert "dog" not in text
     assert text.count("not comparable with the page") == 2
+    theirs = PromptSetFacts(f"prompts of {AUTHORS}", rows=12, left_out=("church.csv:3: no text",))
+    part = replace(record("gb" + "r" * 8, "church"), attack=PAPER_ATTACK, prompt_set=theirs)
+    assert "not comparable with the page: 10 of the set's 11 prompts" in leaderboard(session(part))
+    whole = replace(part, prompt_set=dataclasses.replace(theirs, rows=11))
+    assert "not comparable" not in leaderboard(session(whole))
 
 
 def test_clip_score_of_the_same_model_fills_its_column() -> None:
@@ -105,3 +118,18 @@ def test_clip_score_of_the_same_model_fills_its_column() -> None:
 def test_badge_has_the_colour_of_the_worst_verdict(letters: str, gate: Gate, colour: str, error: bool) -> None:
     found = json.loads(badge(session(record(letters, "church", gate), retained("g" * 10))))
     assert (found["schemaVersion"], found["color"], found["isError"]) == (1, colour, error)
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [{"cut_short": "killed"}, {"unmeasured": [UnmeasuredTest("test_x.py::test_fish", "not reached", "cut short")]}],
+)
+@pytest.mark.parametrize(("letters", "colour"), [("rrr", "orange"), ("bbr", "red")])
+def test_gates_that_were_not_reached_are_told(facts: dict[str, Any], letters: str, colour: str) -> None:
+    partly = session(record(letters, "church", Gate(TENTH)), **facts)
+    gap = "cut short" if "cut_short" in facts else "1 not measured"
+    shown = json.loads(badge(partly))
+    assert (shown["color"], shown["isError"]) == (colour, True)
+    assert gap in shown["message"]
+    assert gap in leaderboard(partly)
+    assert gap in update_model_card("", partly)
