@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
@@ -119,7 +120,8 @@ class LocalBackend:
         recorder = ThumbnailRecorder(thumbnails, campaign.concept.prompts) if thumbnails is not None else None
         # A judge that is the base itself needs it as often as it judges.
         judged_by_base = str(spec.base) in weights_of(campaign.concept.judge)
-        loaded = models.victim(spec, base_idle=not (campaign.attack.info.needs_base or judged_by_base))
+        with_base = campaign.attack.info.needs_base or judged_by_base
+        loaded = models.victim(spec, with_base=with_base)
         victim = DiffusionModel(
             loaded.pipe,
             campaign.concept.sampling,
@@ -140,7 +142,8 @@ class LocalBackend:
                     request.control.judge(prompts, images, judge, forwards)
 
                 observers.insert(0, see)
-            targets = _targets(campaign, victim, loaded.pipe, spec, models, observers)
+            at_work = nullcontext if with_base else partial(models.base_at_work, spec, loaded.pipe)
+            targets = _targets(campaign, victim, spec, models, observers, at_work)
         evaluation = Evaluation(victim, judge, recorder.judged if recorder else None)
         attack = build_attack(campaign.attack, victim)
         restore_batches(victim.device)
@@ -179,9 +182,14 @@ def _scheduler_notes(pipe: Any, campaign: Campaign, spec: ModelSpec) -> list[str
 
 
 def _targets(
-    campaign: Campaign, victim: DiffusionModel, pipe: Any, spec: ModelSpec, models: ModelCache, observers: list[Any]
+    campaign: Campaign,
+    victim: DiffusionModel,
+    spec: ModelSpec,
+    models: ModelCache,
+    observers: list[Any],
+    at_work: Callable[[], AbstractContextManager[None]],
 ) -> Targets:
-    """Choose where target images come from; observers see them."""
+    """Choose where target images come from; observers see them, and the base draws them within ``at_work``."""
     from ..models.diffusion_model import DiffusionModel
     from ..models.target_images import SuppliedTargets, Targets
 
@@ -196,7 +204,6 @@ def _targets(
     if settings is not None:
         sampling = replace(sampling, steps=settings.steps)
     base = DiffusionModel(models.base(spec), sampling, compiled=spec.compiled) if needs_base else None
-    at_work = partial(models.base_at_work, spec, pipe)
     if target_images:
         return SuppliedTargets(target_images, victim.image_size, base, observers)
     return Targets(base, observers, guidance=None if settings is None else settings.guidance, at_work=at_work)

@@ -99,12 +99,13 @@ class ModelCache:
             lambda: load_pipeline(path, device=at or source.device, dtype=source.dtype, safety_checker=checked),
         )
 
-    def victim(self, source: ModelSpec, *, base_idle: bool = False) -> Any:
+    def victim(self, source: ModelSpec, *, with_base: bool = False) -> Any:
         """Return the loaded victim, a ``Loaded``.
 
         Args:
             source: the victim.
-            base_idle: whether its base is needed only within ``base_at_work``, and so may be off the device between.
+            with_base: whether its base is needed on the device beside it; otherwise it is there within
+                ``base_at_work``, and between only where there is room.
         """
         import_libraries()
         from ..models.checkpoint import read_checkpoint
@@ -116,17 +117,19 @@ class ModelCache:
         if source.pipe is not None:
             return self._own(source)
         base = str(source.base)
+        if source.model is not None and not with_base and self._is_short(source):
+            self._short.add(source.device)
+        at = "cpu" if source.device in self._short else source.device
         if source.model is None:
-            pipe = self._pipeline(base, source, checked=source.safety_checker)
+            pipe = self._pipeline(base, source, checked=source.safety_checker, at=at)
             if source.device in self._short:
                 self._bring([pipe], source.device)
             return Loaded(pipe, "the un-erased base itself")
         paths = (source.model, *source.adapters)
-        if base_idle and self._is_short(source):
-            self._short.add(source.device)
-        at = "cpu" if source.device in self._short else source.device
 
         def load() -> Loaded:
+            if at != source.device:
+                self._bring([], source.device)  # all of it is compared and patched where there is room
             checkpoint, *adapters = (read_checkpoint(path, trust_pickle=source.trust_pickle) for path in paths)
             # A bare checkpoint is shipped inside its base, whose safety checker then is its own.
             checked = source.safety_checker and not checkpoint.pipeline
@@ -147,7 +150,7 @@ class ModelCache:
         key = ("victim", paths, source.base, source.device, source.dtype, source.safety_checker)
         loaded = self._loaded(key, (*paths, source.base), load)
         if source.device in self._short:
-            needed = [] if base_idle or source.base is None else [self.base(source)]
+            needed = [self.base(source)] if with_base and source.base is not None else []
             self._bring([loaded.pipe, *needed], source.device)
         return loaded
 

@@ -5,6 +5,7 @@ There is no GPU here: devices are a record of which component would be where, an
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,19 @@ from resaved import KV, unet
 from safetensors.torch import save_file
 from tiny import tiny_pipeline
 
-from pytest_unlearndiff.core.concept import Prompt, Sampling
-from pytest_unlearndiff.models import pipeline_folders, residence
+from pytest_unlearndiff.core.attack_config import AttackConfig
+from pytest_unlearndiff.core.concept import Concept, JudgeConfig, Prompt, Sampling
+from pytest_unlearndiff.core.outcome import Status
+from pytest_unlearndiff.models import loading, pipeline_folders, residence
 from pytest_unlearndiff.models.diffusion_model import DiffusionModel
 from pytest_unlearndiff.models.families.lookup import components_of
 from pytest_unlearndiff.models.target_images import Targets
+from pytest_unlearndiff.runs.campaign import Campaign
+from pytest_unlearndiff.runs.local_backend import LocalBackend
 from pytest_unlearndiff.runs.model_cache import ModelCache
-from pytest_unlearndiff.runs.model_spec import ModelSpec
+from pytest_unlearndiff.runs.model_spec import Fingerprint, ModelSpec
+from pytest_unlearndiff.runs.runner import Runner
+from pytest_unlearndiff.store.store import Store
 
 GPU = "cuda:0"
 
@@ -46,6 +53,11 @@ class Places:
         """Whether these pipelines, and nothing else, are on the GPU."""
         return self.on_gpu() == {id(getattr(pipe, name)) for pipe in pipes for name in components_of(pipe)}
 
+    def sent_away(self, *pipes: Any) -> set[int]:
+        """Components that are on the CPU; a copy is where its original was, until it is moved."""
+        ids = {id(getattr(pipe, name)) for pipe in pipes for name in components_of(pipe)}
+        return {module for module in ids if self.of.get(module) == "cpu"}
+
 
 @pytest.fixture
 def places(monkeypatch: pytest.MonkeyPatch) -> Places:
@@ -69,7 +81,7 @@ def source(request: pytest.FixtureRequest, tmp_path: Path) -> ModelSpec:
 
 def test_base_takes_the_victims_place_only_while_it_draws(source: ModelSpec, places: Places) -> None:
     cache = ModelCache()
-    victim = cache.victim(source, base_idle=True).pipe
+    victim = cache.victim(source).pipe
     base = cache.base(source)
     assert places.has(victim)
     assert base.unet is not victim.unet
@@ -88,20 +100,52 @@ def test_base_takes_the_victims_place_only_while_it_draws(source: ModelSpec, pla
 
 def test_base_is_there_again_where_it_is_needed(source: ModelSpec, places: Places) -> None:
     cache = ModelCache()
-    victim = cache.victim(source, base_idle=True).pipe
+    victim = cache.victim(source).pipe
     assert places.has(cache.victim(source.base_only).pipe)
-    assert cache.victim(source, base_idle=True).pipe is victim
-    assert places.has(victim)
     assert cache.victim(source).pipe is victim
+    assert places.has(victim)
+    assert cache.victim(source, with_base=True).pipe is victim
     assert places.has(victim, cache.base(source))
+
+
+def test_nothing_is_on_the_gpu_while_a_victim_is_made(
+    source: ModelSpec, places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a base that is there already, weights would be compared across devices."""
+    cache, load_victim, there = ModelCache(), loading.load_victim, list[set[int]]()
+    monkeypatch.setattr(loading, "load_victim", lambda *a, **k: there.append(places.on_gpu()) or load_victim(*a, **k))
+    assert places.has(cache.victim(source.base_only).pipe)
+    assert places.has(cache.victim(source).pipe)
+    assert there == [set()]
+
+
+@pytest.mark.parametrize(("attack", "beside"), [("unlearndiff", False), ("p4d", True)])
+def test_base_stays_for_attacks_that_need_it(
+    attack: str, beside: bool, source: ModelSpec, places: Places, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where they took turns before; the judge sees the concept in all but the first image, the plain one."""
+    (tmp_path / "eye_of_turns.py").write_text(
+        "seen = []\n\n\ndef look(images):\n    seen.extend(images)\n    return [len(seen) != 1 for _ in images]\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "eye_of_turns", raising=False)
+    judge = JudgeConfig("function", {"call": "eye_of_turns:look"})
+    concept = Concept("church", (Prompt("a church", 1, 5.0, 0),), judge, sampling=Sampling(2))
+    cache, store = ModelCache(), Store(tmp_path / "store")
+    victim = cache.victim(source).pipe
+    campaign = Campaign(concept, AttackConfig(attack), Fingerprint.of(source, store.fingerprints), "judge")
+    result = Runner(store, cache, LocalBackend(), batch_size=1).run(campaign, lambda: source)
+    assert [outcome.status for outcome in result.outcomes if outcome] == [Status.HIT_UNDER_ATTACK]
+    assert places.has(victim, *([cache.base(source)] if beside else []))
 
 
 def test_both_stay_where_there_is_room(source: ModelSpec, places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(residence, "memory_of", lambda device: 10**9)
     cache = ModelCache()
-    victim = cache.victim(source, base_idle=True).pipe
+    victim = cache.victim(source).pipe
     with cache.base_at_work(source, victim):
-        assert {id(victim.unet), id(cache.base(source).unet)} - places.on_gpu() <= {id(victim.unet)}
+        assert not places.sent_away(victim, cache.base(source))
+    assert not places.sent_away(victim, cache.base(source))
     assert id(cache.base(source).unet) in places.on_gpu()
 
 
