@@ -23,6 +23,7 @@ class Prompt:
         guidance: classifier-free guidance scale.
         case: the row's case number, for people.
         own_guidance: whether the prompt set says the scale; else it is a default, which model families may replace.
+        listed: digest with the prompt set's default scale, where a model family has replaced that; else empty.
     """
 
     text: str
@@ -30,12 +31,18 @@ class Prompt:
     guidance: float
     case: int
     own_guidance: bool = field(default=True, compare=False)
+    listed: str = field(default="", compare=False)
 
     @cached_property
     def digest(self) -> str:
         """Hash of everything that can change an image; the case number cannot."""
         content = json.dumps([self.text, self.seed, self.guidance], ensure_ascii=False)
         return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+    @property
+    def listed_digest(self) -> str:
+        """Digest as the prompt set lists it, whatever the model's family: that of its target image."""
+        return self.listed or self.digest
 
 
 @dataclass(frozen=True)
@@ -125,8 +132,8 @@ class Concept:
         judge: what looks at the images.
         slots: number of adversarial tokens.
         sampling: settings of evaluation images.
-        images: the user's target images: absolute paths by prompt digest, of the whole set; if empty, the un-erased
-            model generates them.
+        images: the user's target images: absolute paths by the prompts' ``listed_digest``, of the whole set; if empty,
+            the un-erased model generates them.
         prompt_set: origin and facts of the prompts.
         own_sampling: names of the settings in ``sampling`` that the concept itself says; the others are defaults, which
             model families may replace.

@@ -41,13 +41,11 @@ class ModelFamily:
         sampling = self._sampling(concept)
         if defaults.guidance is None:
             return replace(concept, sampling=sampling)
-        prompts, images = [], {}
-        for prompt in concept.prompts:
-            changed = prompt if prompt.own_guidance else replace(prompt, guidance=defaults.guidance)
-            prompts.append(changed)
-            if prompt.digest in concept.images:
-                images[changed.digest] = concept.images[prompt.digest]
-        return replace(concept, sampling=sampling, prompts=tuple(prompts), images={**concept.images, **images})
+        prompts = (
+            prompt if prompt.own_guidance else replace(prompt, guidance=defaults.guidance, listed=prompt.listed_digest)
+            for prompt in concept.prompts
+        )
+        return replace(concept, sampling=sampling, prompts=tuple(prompts))
 
     def _sampling(self, concept: Concept) -> Sampling:
         given, default, own = concept.own_sampling, self.defaults.sampling, concept.sampling

@@ -100,7 +100,7 @@ class SuppliedTargets(Targets):
     """Target images of the user's.
 
     Args:
-        paths: of the images, by prompt digest.
+        paths: of the images, by the prompts' ``listed_digest``.
         size: width and height that each has to have, the victim's own.
         base: the un-erased model, for attacks that need more of it; None where it is not there.
         witnesses: each is shown every target image with its prompt.
@@ -127,7 +127,7 @@ class SuppliedTargets(Targets):
             )
 
     def _images(self, prompts: Sequence[Prompt]) -> list[GeneratedImage]:
-        return [GeneratedImage(supplied_image(Path(self._paths[prompt.digest]))) for prompt in prompts]
+        return [GeneratedImage(supplied_image(Path(self._paths[prompt.listed_digest]))) for prompt in prompts]
 
 
 def supplied_image(path: Path) -> Image.Image:

@@ -134,7 +134,7 @@ class Fingerprint:
         Args:
             source: the victim.
             fingerprints: hashes files.
-            images: paths of the user's target images, by prompt digest.
+            images: paths of the user's target images, as ``Concept.images`` has them.
 
         Raises:
             StoreError: a path leads nowhere.

@@ -163,7 +163,9 @@ class ControlRecorder:
         from ..models.target_images import supplied_image
 
         prompts = control.concept.prompts
-        images = [GeneratedImage(supplied_image(Path(control.concept.images[prompt.digest]))) for prompt in prompts]
+        images = [
+            GeneratedImage(supplied_image(Path(control.concept.images[prompt.listed_digest]))) for prompt in prompts
+        ]
         self.judge(prompts, images, judge, 0)
 
     def _is_known(self, prompt: str) -> bool:

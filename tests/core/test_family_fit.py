@@ -44,7 +44,14 @@ def test_flow_families_have_their_own(fitting: ModelFamily, sampling: Sampling, 
     fitted = fitting.concept(CONCEPT)
     assert fitted.sampling == sampling
     assert [prompt.guidance for prompt in fitted.prompts] == [guidance, 7.5]
-    assert [fitted.images[prompt.digest] for prompt in fitted.prompts] == ["/1.png", "/2.png"]
+    assert [fitted.images[prompt.listed_digest] for prompt in fitted.prompts] == ["/1.png", "/2.png"]
+    assert fitting.concept(fitted) == fitted
+
+
+def test_target_images_are_those_of_the_whole_set_for_a_part_of_it() -> None:
+    """So that outcomes of some prompts and of all are kept under one key."""
+    whole, part = (family("flux").concept(CONCEPT.first(count)) for count in (None, 1))
+    assert whole.images == part.images == CONCEPT.images
 
 
 def test_what_a_concept_says_counts() -> None:
