@@ -29,7 +29,7 @@ from .families.base import Conditioning
 from .families.lookup import bind_family, components_of, family_of
 from .families.vocabulary import FilledPrompt, Vocabulary
 from .generated_images import FiniteCheck, GeneratedImage
-from .libraries import library_warnings_ignored, silence_safety_checker, tracing_warnings_ignored, uncompiled
+from .libraries import compiled_calls, library_warnings_ignored, silence_safety_checker, uncompiled
 
 
 class DiffusionModel:
@@ -73,7 +73,7 @@ class DiffusionModel:
             self._pipe.safety_checker = None
         self._checked = safety_checker
         self._finite = FiniteCheck(self._pipe)
-        self._quietly = tracing_warnings_ignored if compiled else nullcontext
+        self._calls = compiled_calls if compiled else nullcontext
         if compiled:  # when it is first called; the network itself stays as it is
             setattr(self._pipe, self._component, torch.compile(self.network))
         self._family = bind_family(self._pipe, sampling)
@@ -193,7 +193,7 @@ class DiffusionModel:
             conditioning: B rows.
         """
         count_forwards(len(x_t))
-        with self._quietly(), self._defended():
+        with self._calls(), self._defended():
             if not self._one_by_one:
                 return self._family.predict(x_t, t, conditioning)
             rows = [slice(row, row + 1) for row in range(len(x_t))]
@@ -281,9 +281,10 @@ class DiffusionModel:
             arguments |= defense.call_arguments(count, guidance)
         self._finite.begin()
         with ExitStack() as stack:
-            for context in (library_warnings_ignored(), silence_safety_checker(), self._quietly()):
+            for context in (library_warnings_ignored(), silence_safety_checker(), self._calls()):
                 stack.enter_context(context)
-            for defense in self._defenses:
+            # Those that attacks go through last: others encode texts, on which those then act once already.
+            for defense in sorted(self._defenses, key=self._attacked_through.__contains__):
                 stack.enter_context(defense.applied(self, guidance))
             stack.enter_context(_count_network_forwards(self.network))
             output = self._pipe(

@@ -164,8 +164,12 @@ def silence_safety_checker() -> Iterator[None]:
 
 
 @contextmanager
-def tracing_warnings_ignored() -> Iterator[None]:
-    """No warning while ``torch.compile`` traces: it looks at what warns, and an error there ends it."""
-    with warnings.catch_warnings():
+def compiled_calls() -> Iterator[None]:
+    """Let ``torch.compile`` trace without a warning, and again where hooks on modules have changed.
+
+    It looks at what warns, and an error there ends it. By default it guards no hooks, and would go on without those of
+    a defense, as it traced another network of the class, or with those of one that is gone.
+    """
+    with warnings.catch_warnings(), torch._dynamo.config.patch(skip_nnmodule_hook_guards=False):
         warnings.simplefilter("ignore")
         yield

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -154,6 +155,37 @@ def test_projected_text_states_have_nothing_of_the_vector(tmp_path: Path) -> Non
     )
 
 
+def test_small_vectors_are_projected_in_half_precision(tmp_path: Path) -> None:
+    pipe = tiny_pipeline(1)
+    pipe.text_encoder.half()
+    model = steered(1e-8 * torch.ones(32), tmp_path, pipe, module=FINAL_NORM, mode="project")
+    states = model.encode_prompts(["a church"]).tensor("encoder_hidden_states").float()
+    assert states.mean(-1).abs().max() < 1e-2 * states.abs().max()
+
+
+def test_the_order_of_defenses_changes_no_image(tmp_path: Path) -> None:
+    """Safe latent diffusion's concept is encoded under the vector once."""
+    save_file({"vector": torch.arange(32.0)}, tmp_path / "v.safetensors")
+    vector = defense("steering-vector", file=str(tmp_path / "v.safetensors"), module=FINAL_NORM)
+    assert same(images([vector, *sld("max")], steps=2), images([*sld("max"), vector], steps=2))
+
+
+def test_compiled_networks_meet_the_vector_of_their_own_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the same network was compiled before without one, or with another."""
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    pipe, conditioning = tiny_pipeline(1), DiffusionModel(tiny_pipeline(1), Sampling(2)).encode_prompts(["a church"])
+    save_file({"unet.mid_block": torch.ones(32)}, tmp_path / "v.safetensors")
+    for strength in ("0", "1", "2"):
+        config = defense("steering-vector", file=str(tmp_path / "v.safetensors"), strength=strength)
+        plain, compiled = (
+            DiffusionModel(pipe, Sampling(2), (config,) if float(strength) else (), compiled=each)
+            for each in (False, True)
+        )
+        x, t = torch.zeros(1, *plain.latent_shape), torch.tensor([3])
+        with torch.no_grad():
+            torch.testing.assert_close(compiled.predict(x, t, conditioning), plain.predict(x, t, conditioning))
+
+
 def test_added_vectors_move_every_position_and_channel(tmp_path: Path) -> None:
     pipe = tiny_pipeline(1)
     model = steered(torch.arange(16.0), tmp_path, pipe, module="unet.conv_in", strength="-2")
@@ -186,8 +218,9 @@ def test_a_vector_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     pipe = tiny_pipeline(1)
     with pytest.raises(ModelError, match="StableDiffusionPipeline has no module 'vector'"):
         steered(torch.ones(16), tmp_path, pipe)
-    with pytest.raises(ModelError, match=r"UNet2DConditionModel has no module 'unet\.middle'"):
-        steered(torch.ones(16), tmp_path, pipe, module="unet.middle")
+    for module in ("unet.middle", "unet.mid block"):
+        with pytest.raises(ModelError, match=f"UNet2DConditionModel has no module '{module}'"):
+            steered(torch.ones(16), tmp_path, pipe, module=module)
     with pytest.raises(ModelError, match="'vector' is no steering vector"):
         steered(torch.ones(4, 4), tmp_path, pipe, module="unet.conv_in")
     with pytest.raises(ModelError, match=r"unet\.conv_in has 5 numbers, and hidden states there 16"):
@@ -204,7 +237,7 @@ def test_the_content_of_a_file_is_described(tmp_path: Path) -> None:
         file.write_bytes(content)
         texts.append(str(parse_defense("steering-vector:file=v.safetensors,module=unet.mid_block", tmp_path)))
     assert texts[0] != texts[1]
-    assert texts[0].startswith("steering vector v.safetensors (sha256 7692c3ad3540bb80) at unet.mid_block (add")
+    assert texts[0].startswith("steering vector v.safetensors (sha256 7692c3ad3540bb80) (module unet.mid_block, add")
     with pytest.raises(ValueError, match="is no file"):
         parse_defense("steering-vector:file=absent.safetensors", tmp_path)
     with pytest.raises(ValueError, match="strength='much' is no finite number"):

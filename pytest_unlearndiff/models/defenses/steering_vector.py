@@ -28,7 +28,7 @@ class SteeringVector:
         file: path of a safetensors file. Its tensors (d,) are named after the modules they act on, by dotted path from
             the pipeline, such as ``unet.mid_block``; one tensor of any other name goes with ``module``, or with the
             file's metadata ``module``.
-        module: the one module; any text that is no dotted path leaves it to the file.
+        module: the one module; ``file`` for those that the file names.
         mode: ``add`` or ``project``.
         strength: factor ``s``, as text; 1 of ``project`` removes the whole component, -1 of ``add`` subtracts ``v``.
 
@@ -39,8 +39,10 @@ class SteeringVector:
     extra_forwards_per_step = 0
 
     def __init__(self, file: str, module: str, mode: str, strength: str) -> None:
-        self._vectors = _read(Path(file), "" if " " in module else module)
         self._project = mode == "project"
+        vectors = _read(Path(file), "" if module == "file" else module)
+        # In single precision: small numbers are zero in half.
+        self._vectors = {path: each / each.norm() if self._project else each for path, each in vectors.items()}
         self._strength = float(strength)
 
     def call_arguments(self, count: int, guidance: float) -> dict[str, Any]:
@@ -80,11 +82,7 @@ class SteeringVector:
                 f"the steering vector of {path} has {len(vector)} numbers, and hidden states there {last.shape[-1]}"
             )
         direction = vector.to(last)
-        if self._project:
-            unit = direction / direction.norm()
-            change = -(last @ unit).unsqueeze(-1) * unit
-        else:
-            change = direction
+        change = -(last @ direction).unsqueeze(-1) * direction if self._project else direction
         steered: torch.Tensor = last + self._strength * change
         return steered.movedim(-1, 1) if images else steered
 
