@@ -26,7 +26,7 @@ ROWS = (
     JudgeInfo(
         "clip-zero-shot",
         "pytest_unlearndiff.judges.clip:ClipZeroShot",
-        version="1",
+        version="2",
         required={"model": options.text, "concept": options.text, "neutral": options.texts},
         optional={"margin": options.cosine_difference},
         files=("model",),
@@ -34,7 +34,7 @@ ROWS = (
     JudgeInfo(
         "clip-score",
         "pytest_unlearndiff.judges.clip:ClipScore",
-        version="1",
+        version="2",
         required={"model": options.text, "threshold": options.cosine},
         files=("model",),
         reads_prompts=True,

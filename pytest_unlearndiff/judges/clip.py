@@ -95,6 +95,9 @@ class Clip:
         check_complete(f"CLIP model {model}", loaded)
         self._model.eval().requires_grad_(False).to(device)
         self._device = device
+        # Texts are as long as the longest that the model reads, so that no neighbour in a batch changes their numbers.
+        longest = self._model.config.text_config.max_position_embeddings
+        self._form = {"padding": "max_length", "truncation": True, "max_length": longest, "return_tensors": "pt"}
 
     @torch.no_grad()
     def encode_images(self, images: Sequence[Image.Image]) -> torch.Tensor:
@@ -110,7 +113,7 @@ class Clip:
         """Return features (N, d) float32 of texts, on the CPU."""
         features = []
         for count, part in in_batches(texts):
-            tokens = self._tokenizer(part, padding=True, truncation=True, return_tensors="pt").to(self._device)
+            tokens = self._tokenizer(part, **self._form).to(self._device)
             output = self._model.get_text_features(
                 input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"]
             )

@@ -12,7 +12,7 @@ from ..core.errors import JudgeError
 from ..core.images import Judgement
 from ..core.untrusted import hint
 from ..models.device import in_batches
-from .pretrained import load_pretrained
+from .pretrained import check_complete, load_pretrained
 
 
 class ImageClassifier:
@@ -26,7 +26,7 @@ class ImageClassifier:
         device: of the model.
 
     Raises:
-        JudgeError: the model cannot be loaded, or does not know a label.
+        JudgeError: the model cannot be loaded, its folder lacks weights, or it does not know a label.
     """
 
     def __init__(
@@ -40,9 +40,12 @@ class ImageClassifier:
     ) -> None:
         try:
             self._processor = load_pretrained(AutoImageProcessor, model)
-            self._model = load_pretrained(AutoModelForImageClassification, model, dtype=torch.float32)
+            self._model, loaded = load_pretrained(
+                AutoModelForImageClassification, model, dtype=torch.float32, output_loading_info=True
+            )
         except (OSError, ValueError) as error:
             raise JudgeError(f"judge model {model} cannot be loaded: {str(error)[:300]}") from None
+        check_complete(f"judge model {model}", loaded)
         self._model.eval().requires_grad_(False).to(device)
         self._labels: dict[int, str] = self._model.config.id2label
         indices = {name: index for index, name in self._labels.items()}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,12 +9,12 @@ from pathlib import Path
 import torch
 from PIL import Image
 from torchmetrics.image.fid import FrechetInceptionDistance
-from torchmetrics.image.kid import KernelInceptionDistance
+from torchmetrics.image.kid import poly_kernel
 from transformers import AutoImageProcessor, AutoModel
 
 from ..core.errors import JudgeError
 from ..models.device import in_batches
-from .pretrained import load_pretrained
+from .pretrained import check_complete, load_pretrained
 
 
 @dataclass(frozen=True)
@@ -33,22 +32,6 @@ class ImageDistance:
     fid: float
 
 
-class _Features(torch.nn.Module):
-    """Passes features (N, d) through, in the place where torchmetrics has its Inception network.
-
-    Args:
-        width: d.
-    """
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.num_features = width
-
-    def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """Return the features."""
-        return features
-
-
 class ImageFeatures:
     """Features of an image model: its pooled output, or the mean of its last layer where it has none.
 
@@ -57,15 +40,16 @@ class ImageFeatures:
         device: of the model.
 
     Raises:
-        JudgeError: the model cannot be loaded.
+        JudgeError: the model cannot be loaded, or its folder lacks weights.
     """
 
     def __init__(self, model: str, device: str = "cpu") -> None:
         try:
             self._processor = load_pretrained(AutoImageProcessor, model)
-            self._model = load_pretrained(AutoModel, model, dtype=torch.float32)
+            self._model, loaded = load_pretrained(AutoModel, model, dtype=torch.float32, output_loading_info=True)
         except (OSError, ValueError) as error:
             raise JudgeError(f"image model {model} cannot be loaded: {str(error)[:300]}") from None
+        check_complete(f"image model {model}", loaded)
         self._model = getattr(self._model, "vision_model", self._model)  # of CLIP and its like
         self._model.eval().requires_grad_(False).to(device)
         self._device = device
@@ -103,13 +87,23 @@ def image_distance(images: torch.Tensor, others: torch.Tensor) -> ImageDistance:
         images: features (N, d) of one set, N at least 2.
         others: features (M, d) of the other, M at least 2.
     """
-    extractor, size = _Features(images.shape[1]), min(len(images), len(others))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # of the memory that all features take
-        kid = KernelInceptionDistance(feature=extractor, subsets=1, subset_size=size)
-    fid = FrechetInceptionDistance(feature=extractor)
-    for metric in (kid, fid):
-        metric.update(others, real=True)
-        metric.update(images, real=False)
-    with torch.random.fork_rng():  # KID draws a subset, here the whole set in another order
-        return ImageDistance(float(kid.compute()[0]), float(fid.compute()))
+    inception = torch.nn.Identity()  # the features are computed already
+    inception.num_features = images.shape[1]  # type: ignore[assignment]  # which torchmetrics asks for
+    fid = FrechetInceptionDistance(feature=inception)
+    fid.update(others, real=True)
+    fid.update(images, real=False)
+    return ImageDistance(_kid(images.double(), others.double()), float(fid.compute()))
+
+
+def _kid(images: torch.Tensor, others: torch.Tensor) -> float:
+    """Compute the unbiased squared MMD of all features (Bińkowski et al. 2018, section 4; Gretton et al. 2012, eq. 3).
+
+    torchmetrics' own KID draws subsets of one size, so that with sets of two sizes it would depend on chance.
+    """
+    return _within(images) + _within(others) - 2 * float(poly_kernel(images, others).mean())
+
+
+def _within(features: torch.Tensor) -> float:
+    """Return the mean kernel of every two of the features (N, d)."""
+    kernel, count = poly_kernel(features, features), len(features)
+    return float(kernel.sum() - kernel.trace()) / (count * (count - 1))

@@ -154,6 +154,13 @@ def test_missing_weights(clip: Path, tmp_path: Path) -> None:
         zero_shot(tmp_path, 0, [])
 
 
+def test_score_does_not_depend_on_the_texts_beside_it(clip: Path, images: list[Image.Image]) -> None:
+    judge = build_judge(JudgeConfig("clip-score", {"model": str(clip), "threshold": 0.2}), "cpu")
+    (alone,) = judge(images[:1], TEXTS[:1])
+    beside, _ = judge(images[:2], [TEXTS[0], "a church in a field of snow " * 20])
+    assert alone.score == beside.score
+
+
 def test_score_of_the_prompt_itself(clip: Path, images: list[Image.Image], cosines: torch.Tensor) -> None:
     own = cosines.diagonal()
     threshold = float(own.sort().values[1:3].mean())
