@@ -205,7 +205,7 @@ class PromptSetCache:
     def __init__(self, root: Path | None, *, keep: bool = True) -> None:
         self._root = root
         self._keep = keep
-        self._contents: dict[str, bytes] = {}
+        self._contents: dict[tuple[str, str], bytes] = {}
 
     def __call__(self, url: str, sha256: str = "") -> bytes:
         """Read the content of a file.
@@ -217,15 +217,16 @@ class PromptSetCache:
         Raises:
             ConceptError: it is not here and cannot be fetched.
         """
-        if url not in self._contents:
+        key = url, sha256.lower()  # the pin decides where the content is looked for
+        if key not in self._contents:
             path = self._root / "prompts" / f"{sha256.lower()}.csv" if self._root is not None and sha256 else None
             content = _read_copy(path, sha256) if path is not None else None
             if content is None:
                 content = _fetch_prompt_set(url)
                 if path is not None and self._keep and has_sha256(content, sha256):
                     self._write_copy(path, content)
-            self._contents[url] = content
-        return self._contents[url]
+            self._contents[key] = content
+        return self._contents[key]
 
     def _write_copy(self, path: Path, content: bytes) -> None:
         """Keep a copy; if that fails, the next session fetches it again."""

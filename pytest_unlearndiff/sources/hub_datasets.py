@@ -11,7 +11,7 @@ from urllib.parse import parse_qs
 
 from ..core.errors import ConceptError, redact_url
 from ..core.prompt_files import SUFFIXES
-from ..core.untrusted import hint
+from ..core.untrusted import CSV_BYTES, hint, read_bytes
 
 _DATASET = re.compile(
     r"hf://datasets/(?P<repo>[^/@?]+/[^/@?]+)(?:@(?P<revision>[^/?]+))?(?:/(?P<file>[^?]+))?(?:\?(?P<chosen>.*))?"
@@ -32,6 +32,7 @@ def fetch_from_hub(url: str) -> bytes:
 
     Raises:
         ConceptError: it names no file, or several.
+        ValueError: the file is larger than prompt sets are.
     """
     from huggingface_hub import HfApi, hf_hub_download
 
@@ -48,7 +49,7 @@ def fetch_from_hub(url: str) -> bytes:
             card = Path(hf_hub_download(repo, _CARD, repo_type="dataset", revision=revision))
         place = redact_url(url)
         file = _only_file(place, names, chosen, _configs(card) if card is not None else [])
-    return Path(hf_hub_download(repo, file, repo_type="dataset", revision=revision)).read_bytes()
+    return read_bytes(Path(hf_hub_download(repo, file, repo_type="dataset", revision=revision)), CSV_BYTES)
 
 
 def _configs(card: Path) -> list[dict[str, Any]]:
@@ -88,7 +89,7 @@ def _patterns(place: str, configs: Sequence[dict[str, Any]], chosen: dict[str, s
     """Yield the patterns of the files of a configuration and a split.
 
     Raises:
-        ConceptError: the card has no such configuration or split, or several configurations and none is chosen.
+        ConceptError: the card has no such configuration or split, or several of either and none is chosen.
     """
     named = {str(config.get("config_name", "default")): config for config in configs}
     default = [name for name, config in named.items() if config.get("default") is True or name == "default"]
@@ -102,7 +103,7 @@ def _patterns(place: str, configs: Sequence[dict[str, Any]], chosen: dict[str, s
         paths = fields.get("path", [])
         of_split = splits.setdefault(str(fields.get("split", "train")), [])
         of_split += map(str, paths if isinstance(paths, list) else [paths])
-    split = chosen.get("split", next(iter(splits), "train"))
+    split = chosen.get("split") or ([*splits] if len(splits) == 1 else [""])[0]
     if split not in splits:
         raise ConceptError(f"{place} has no split {split!r} in config {wanted!r}: {hint(split, splits)}")
     yield from splits[split]

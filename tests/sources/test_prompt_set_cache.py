@@ -100,6 +100,22 @@ def test_pinned_set_is_fetched_once_for_all(tmp_path: Path, web: Web) -> None:
     assert len(web.asked) == 2
 
 
+def test_pin_decides_what_a_url_holds(tmp_path: Path, web: Web) -> None:
+    """Also after somebody without a pin has read what is there now."""
+    path = concept(tmp_path, f"{{file: '{web.url}/church.csv', sha256: {SHA256}}}")
+    read_concept(path, fetch=PromptSetCache(tmp_path / "store"))
+    (tmp_path / "web" / "church.csv").write_bytes(b"prompt\na church\n")
+    fetch = PromptSetCache(tmp_path / "store")
+    assert fetch(f"{web.url}/church.csv") != CSV
+    assert cases(read_concept(path, fetch=fetch)) == [7, 8]
+
+
+def test_hub_file_is_read_with_a_bound(hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pytest_unlearndiff.sources.hub_datasets.CSV_BYTES", len(CSV) - 1)
+    with pytest.raises(ConceptError, match="has more than"):
+        PromptSetCache(None)("hf://datasets/owner/sets/church.csv")
+
+
 def test_hub_data_set(tmp_path: Path, hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files = ["README.md", "church.csv"]
     monkeypatch.setattr(huggingface_hub.HfApi, "list_repo_files", lambda *_, **__: files)
@@ -119,6 +135,10 @@ configs:
   - {split: test, path: lists/objects-*.csv}
 - config_name: styles
   data_files: lists/styles.jsonl
+- config_name: both
+  data_files:
+  - {split: test, path: lists/objects-*.csv}
+  - {split: train, path: lists/styles.jsonl}
 ---
 # Prompt sets of our own
 """
@@ -131,8 +151,9 @@ configs:
         ("config: objects", ["README.md"], None),
         ("split: test", [], None),
         ("config: objects, split: train", ["README.md"], "no split 'train' in config 'objects': known: test"),
+        ("config: both", ["README.md"], "no split '' in config 'both': known: test, train"),
         ("config: obects", ["README.md"], "no config 'obects': did you mean 'objects'"),
-        ("split: test", ["README.md"], "has no config '': known: objects, styles"),
+        ("split: test", ["README.md"], "has no config '': known: "),
         ("split: train", [], r"has no file with split train: name the file, as in .*/lists/objects-test\.csv"),
         ("split: test", ["lists/styles-test.csv"], "2 files with split test: name the file"),
     ],
