@@ -205,7 +205,10 @@ def _share(least: int, trials: int, chance: float) -> float:
     """
     if 2 * least > trials + 1:  # sum the fewer terms
         return 1 - _share(trials - least + 1, trials, 1 - chance)
-    ways = [math.log(math.comb(trials, hits)) for hits in range(least)]
+    ways, count = [], 1  # of choosing so many hits: math.comb for each would take seconds for thousands of trials
+    for hits in range(least):
+        ways.append(math.log(count))
+        count = count * (trials - hits) // (hits + 1)
     low, high = 0.0, 1.0
     while low < (share := (low + high) / 2) < high:
         hit, miss = math.log(share), math.log1p(-share)

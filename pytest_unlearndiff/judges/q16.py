@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import pickle
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from safetensors.torch import load_file
 from ..core.errors import JudgeError, one_line
 from ..core.images import Judgement
 from ..core.untrusted import printable, short_repr
+from ..store.files import write_atomically
 from .clip import Clip, normalize
 
 _SCALE = 100.0
@@ -27,7 +29,8 @@ class Q16:
         model: folder or Hub id of the CLIP model that the vectors were learned with (ViT-L/14).
         prompts: file of the two vectors, first the appropriate one: ``.npz``, ``.npy`` or ``.safetensors`` with one
             array (2, d). Pickles are not read; ``python -m pytest_unlearndiff q16`` converts the published one.
-        threshold: least probability of the second vector; softmax over 100 x cosine, as upstream computes it.
+        threshold: probability of the second vector that a hit exceeds; softmax over 100 x cosine, as upstream computes
+            it.
         device: of the model.
 
     Raises:
@@ -110,7 +113,8 @@ def convert(source: Path, target: Path) -> None:
             array = _ArrayUnpickler(file).load()
         if not isinstance(array, np.ndarray) or array.ndim != 2 or len(array) != 2 or array.dtype.kind != "f":
             raise ValueError(f"it holds {short_repr(array)} where an array (2, d) of floats belongs")
-        with target.open("wb") as file:
-            np.savez(file, prompts=array.astype(np.float32))
+        content = io.BytesIO()
+        np.savez(content, prompts=array.astype(np.float32))
+        write_atomically(target, content.getvalue())
     except Exception as error:  # a damaged pickle raises nearly anything
         raise JudgeError(f"q16: {source} cannot be converted to {target}: {one_line(error)}") from None

@@ -61,7 +61,8 @@ OPTIONS = (
     Option("max_asr", "Limit of the gates of pytest_unlearndiff.suite, such as 0.1", "RATE"),
     Option(
         "prompt_sets",
-        "Folder, URL or Hub data set with prompt sets of their authors, such as nudity.csv and church.csv",
+        "Folder, URL or Hub data set with prompt sets of their authors, such as nudity.csv; only those in a "
+        "folder also replace the ones that come with this package, such as church.csv",
         "PLACE",
     ),
     Option(
