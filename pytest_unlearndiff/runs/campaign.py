@@ -152,7 +152,7 @@ class Campaign:
 
         Its key is that of a gate with ``attack="none"``, so that the two share outcomes.
         """
-        fingerprint = Fingerprint(self.fingerprint.victim, "")
+        fingerprint = replace(self.fingerprint, targets_digest="")
         concept = replace(self.concept, images={})
         return replace(self, concept=concept, attack=AttackConfig(NO_ATTACK), fingerprint=fingerprint)
 
@@ -163,7 +163,7 @@ class Campaign:
             return {}
         campaign = self.without_attack()
         try:
-            stored = store.outcomes(campaign.folder(store))[0]
+            stored = campaign.store_of(store).outcomes(campaign.folder(store))[0]
         except StoreError:
             return {}
         return {digest: stored[digest] for digest in missing & set(stored)}
