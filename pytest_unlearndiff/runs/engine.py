@@ -99,6 +99,7 @@ class Engine:
         self._checkpoint_id = checkpoint_id
         self._on_attacked = on_attacked
         self._full: _FullSize | None = None
+        self._regrowths = 0
         self._reset()
 
     def _reset(self) -> None:
@@ -341,12 +342,17 @@ class Engine:
         return halve_batches() or fewer
 
     def _grow_back(self) -> None:
-        """Undo the halving where much more memory is unused than when it ran out: somebody else had it."""
-        if self._full is None:
+        """Undo the halving where much more memory is unused than when it ran out: somebody else had it.
+
+        Only so often: two processes that share a GPU would else take each other's memory in turn for ever, and the
+        prompts in their batches start afresh every time.
+        """
+        if self._full is None or self._regrowths == _MAX_REGROWTHS:
             return
         from ..models.device import restore_batches, unused_memory
 
-        if unused_memory(self._victim.device) > _BACK * self._full.unused:
+        if unused_memory(self._victim.device) > max(_BACK * self._full.unused, self._full.unused + _BACK_BYTES):
+            self._regrowths += 1
             self.batch_size, self._full = self._full.batch_size, None
             restore_batches(self._victim.device)
             _LOG.warning("memory is back: going on with %d prompts at a time", self.batch_size)
@@ -362,3 +368,7 @@ class _FullSize:
 
 _BACK = 1.5
 """Unused memory, as a multiple of what was unused when it ran out, that is worth another try."""
+_BACK_BYTES = 2**28
+"""Bytes by which it must have grown, too: where nothing was unused, every byte is a multiple of that."""
+_MAX_REGROWTHS = 2
+"""Times that one campaign tries its full size again."""

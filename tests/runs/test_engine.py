@@ -261,7 +261,7 @@ def test_halving_is_undone_when_memory_is_back(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     unused = iter([10, 10, 14])
-    monkeypatch.setattr(device, "unused_memory", lambda _: next(unused, 20))
+    monkeypatch.setattr(device, "unused_memory", lambda _: next(unused, 20) * 2**30)
 
     def check(states: Sequence[PromptState]) -> None:
         if len(attack.batches) == 1:
@@ -272,6 +272,31 @@ def test_halving_is_undone_when_memory_is_back(
     assert attack.batches[:4] == [6, 3, 3, 5], "all that are left"
     assert [len(part) for _, part in in_batches("abc")] == [BATCH]
     assert "memory is back: going on with 6 prompts at a time" in caplog.text
+
+
+@pytest.mark.parametrize(("when_out", "after", "tries"), [(0, 2**30, 3), (10 * 2**30, 20 * 2**30, 3), (0, 2**20, 1)])
+def test_full_size_that_never_fits_is_given_up(
+    when_out: int, after: int, tries: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As beside another process that takes the memory whenever this one lets go of it."""
+    failed = False
+
+    def unused(_: object) -> int:
+        nonlocal failed
+        now, failed = (when_out if failed else after), False
+        return now
+
+    def check(states: Sequence[PromptState]) -> None:
+        nonlocal failed
+        if len(states) > 3:
+            failed = True
+            assert attack.batches.count(6) < 10, "it tries its full size for ever"
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    monkeypatch.setattr(device, "unused_memory", unused)
+    attack = FakeAttack(check)
+    assert ended(make_engine(attack, 6).run(PROMPTS)) == UNDISTURBED
+    assert attack.batches.count(6) == tries
 
 
 def test_memory_of_failed_frames_is_freed() -> None:
