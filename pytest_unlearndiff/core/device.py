@@ -23,8 +23,11 @@ from typing import Any
 NETWORK_BATCH = 4
 """Samples in one call of a network; ``models.device`` says why outcomes depend on it."""
 GPU_BATCH = 8
-"""The same on CUDA. Four samples of Stable Diffusion keep a large GPU busy for less time than their operations take to
-launch (by arithmetic: no GPU was at hand), and eight prompts are attacked together, so that none is a copy."""
+"""The same on CUDA, where BATCH_SIZE prompts are attacked together, so that none in a full batch is a copy.
+
+It was 4 too before the first release. ``ALGORITHM`` did not rise for it: no released version has computed outcomes
+on CUDA in batches of 4; device and batch are facts beside the outcomes, not part of the key.
+"""
 
 BATCH_SIZE = 8
 """Prompts attacked together before a GPU's memory is measured, and always on a CPU."""

@@ -38,8 +38,8 @@ predictions and gradients differ in every sample, by up to 3e-6, in batches of 1
 autoencoders differ in batches of 1, the random ones with two threads also of 3; the classifier in those of 1; XL's text
 encoders in all three, Stable Diffusion 1.x's in none. Of eight emoji images five came out a grey level different
 where they were drawn one at a time, four where all were drawn together; two at a time none, but one of XL's. Where a
-sample stands in its batch, and what stands beside it, changed nothing. What is computed so is counted (``core.work``),
-and prompts are attacked in an order that needs few copies (``Campaign``).
+sample stands in its batch, and what stands beside it, changed nothing. What is computed so is counted
+(``core.outcome.count_forwards``), and prompts are attacked in an order that needs few copies (``Campaign``).
 """
 
 _size = BATCH
@@ -147,6 +147,11 @@ def in_batches(items: Sequence[T], size: int | None = None) -> Iterator[tuple[in
     for first in range(0, len(items), size):
         part = list(items[first : first + size])
         yield len(part), part + [part[-1]] * (size - len(part))
+
+
+def batch_now() -> int:
+    """Return the samples in one call of a network of this process, fewer than ``network_batch`` once memory ran out."""
+    return _size
 
 
 def restore_batches(device: torch.device) -> None:

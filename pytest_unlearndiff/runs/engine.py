@@ -72,6 +72,7 @@ class Engine:
     Attributes:
         batch_size: prompts attacked together; fewer than at first where memory ran out.
         active: prompts in the batch.
+        description: of what was loaded, with the smallest batch of a network where memory ran out.
     """
 
     worker_count = 0
@@ -100,6 +101,7 @@ class Engine:
         self._on_attacked = on_attacked
         self._full: _FullSize | None = None
         self._regrowths = 0
+        self.description: dict[str, Any] = {}
         self._reset()
 
     def _reset(self) -> None:
@@ -317,13 +319,14 @@ class Engine:
         Raises:
             Exception: this one, where nothing helps.
         """
-        from ..models.device import free_memory, halve_batches, out_of_memory, unused_memory
+        from ..models.device import batch_now, free_memory, halve_batches, out_of_memory, unused_memory
 
         if isinstance(error, UnlearnDiffError):
             raise error
         if out_of_memory(error):
             free_memory(error)
             if self._shrink(halve_batches, unused_memory(self._victim.device)):
+                self.description["network_batch"] = min(batch_now(), self.description.get("network_batch", batch_now()))
                 _LOG.warning("out of memory: going on with %d prompts at a time, in smaller batches", self.batch_size)
                 return ErrorAction.SMALLER
         if concerned > 1:

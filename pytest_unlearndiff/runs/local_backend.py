@@ -162,6 +162,7 @@ class LocalBackend:
             owner,
             recorder.attacked if recorder else None,
         )
+        engine.description = description
         return engine, description
 
 

@@ -251,7 +251,10 @@ def test_out_of_memory_halves_batches(room: int, caplog: pytest.LogCaptureFixtur
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
     attack = FakeAttack(check)
-    assert ended(make_engine(attack, 8).run(PROMPTS)) == UNDISTURBED
+    engine = make_engine(attack, 8)
+    assert ended(engine.run(PROMPTS)) == UNDISTURBED
+    assert engine.description == {"network_batch": device.batch_now()}
+    assert device.batch_now() < BATCH
     assert attack.batches[0] == 8
     assert set(attack.batches[-3:]) <= {1, 2, 3}
     assert "going on with 4 prompts at a time" in caplog.text
