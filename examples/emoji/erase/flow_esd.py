@@ -12,8 +12,8 @@ from argparse import Namespace
 import torch
 from diffusers import SD3Transformer2DModel
 from esd import SAMPLING_STEPS, START_GUIDANCE, description, neutral_prompts, options, train
-from flow_shared import encode, joined, load, parser, predict, rows_of, save_partial, trajectories
-from shared import draw_prompts
+from flow_shared import CHECKPOINT, encode, joined, load, parser, predict, rows_of, trajectories
+from shared import draw_prompts, save_partial
 
 
 def parameters(transformer: SD3Transformer2DModel, method: str) -> dict[str, torch.nn.Parameter]:
@@ -58,7 +58,7 @@ def erase(args: Namespace) -> dict[str, torch.nn.Parameter]:
 def main(argv: list[str] | None = None) -> None:
     """Erase a concept and write the weights."""
     args = options(parser(__doc__, steps=80, lr=2e-4), ("esd-x", "esd-x-strict", "esd-u")).parse_args(argv)
-    save_partial(args.out, erase(args), **description(args))
+    save_partial(args.out, erase(args), **CHECKPOINT, **description(args))
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from argparse import Namespace
 
 import torch
 import torch.nn.functional as F
+from esd import neutral_prompts
 from flow_shared import encode, joined, load, parser, predict, renoise, rows_of, trajectories
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
@@ -26,9 +27,9 @@ def erase(args: Namespace) -> dict[str, torch.Tensor]:
     pipe, generator = load(args.model), torch.Generator().manual_seed(args.seed)
     prompts = draw_prompts(args.concept, args.prompts, generator)
     kept = retain_prompts(args.concept, args.prompts, generator)
-    neutral = [p.replace(args.concept, args.erase_from) if args.erase_from else "" for p in prompts]
     bank, kept_bank = trajectories(pipe, prompts, generator), trajectories(pipe, kept, generator)
-    concept_text, neutral_text, kept_text = encode(pipe, prompts), encode(pipe, neutral), encode(pipe, kept)
+    concept_text, neutral_text = encode(pipe, prompts), encode(pipe, neutral_prompts(prompts, args))
+    kept_text = encode(pipe, kept)
     frozen = copy.deepcopy(pipe.transformer)
     torch.manual_seed(args.seed)
     modules = ["attn.add_k_proj", "attn.add_q_proj"]

@@ -7,13 +7,15 @@ from pathlib import Path
 
 import torch
 from diffusers import SD3Transformer2DModel, StableDiffusion3Pipeline
-from safetensors.torch import save_file
-from shared import EMOJI, Bank, half, write_whole
+from shared import EMOJI, Bank
 from shared import parser as eraser_parser
 from tqdm import tqdm
 
 FLOW = EMOJI / "flow"
 T5_LENGTH = 32
+"""Length of T5's texts that the pipeline was trained with."""
+CHECKPOINT = {"family": "sd3", "component": "transformer"}
+"""Metadata of files with some of the transformer's weights."""
 
 Conditioning = tuple[torch.Tensor, torch.Tensor]
 
@@ -94,9 +96,3 @@ def renoise(
     noise = torch.randn((count, *bank.final.shape[1:]), generator=generator)
     share, final = sigma[:, None, None, None], bank.final[rows]
     return (1 - share) * final + share * noise, 1000 * sigma, noise - final, rows
-
-
-def save_partial(out: Path, tensors: dict[str, torch.Tensor], **metadata: object) -> None:
-    """Write some of a transformer's weights under diffusers' names, with their description in the metadata."""
-    described = {"family": "sd3", "component": "transformer"} | {key: str(value) for key, value in metadata.items()}
-    write_whole(out, lambda path: save_file(half(tensors), path, metadata=described))

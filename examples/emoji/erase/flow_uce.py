@@ -12,8 +12,8 @@ from typing import Any
 import torch
 import uce
 from diffusers import StableDiffusion3Pipeline
-from flow_shared import encode, load, parser, save_partial
-from shared import draw_prompts, token_span
+from flow_shared import CHECKPOINT, encode, load, parser
+from shared import draw_prompts, save_partial, token_span
 
 CONTEXT = "context_embedder.weight"
 POOLED = "time_text_embed.text_embedder.linear_1.weight"
@@ -62,7 +62,7 @@ def main(argv: list[str] | None = None) -> None:
     p = parser(__doc__)
     uce.add_options(p)
     args = p.parse_args(argv)
-    save_partial(args.out, erase(args), **uce.described(args))
+    save_partial(args.out, erase(args), **CHECKPOINT, **uce.described(args))
 
 
 if __name__ == "__main__":

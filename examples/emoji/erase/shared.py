@@ -207,7 +207,7 @@ def write_whole(out: Path, write: Callable[[Path], None]) -> None:
 
 
 def save_partial(out: Path, tensors: dict[str, torch.Tensor], **metadata: object) -> None:
-    """Write some of a UNet's weights as safetensors, with what they are in the metadata."""
+    """Write some of a network's weights, a UNet's by default, as safetensors, with what they are in the metadata."""
     described = {"family": "sd", "component": "unet"} | {key: str(value) for key, value in metadata.items()}
     write_whole(out, lambda path: save_file(half(tensors), path, metadata=described))
 

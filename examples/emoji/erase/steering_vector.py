@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from check import scenes
 from safetensors.torch import save_file
-from shared import OBJECTS, TEMPLATES, load, parser
+from shared import OBJECTS, TEMPLATES, encode, load, parser
 
 MODULE = "text_encoder.final_layer_norm"
 
@@ -30,8 +30,7 @@ def main(argv: list[str] | None = None) -> None:
             TEMPLATES[n % len(TEMPLATES)].format(noun=noun, style=style, colour=colour)
             for n, (style, colour) in enumerate(scenes_)
         ]
-        tokens = pipe.tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt")
-        return pipe.text_encoder(tokens.input_ids)[0][:, 1:].mean((0, 1))
+        return encode(pipe, texts)[:, 1:].mean((0, 1))
 
     others = [noun for noun in OBJECTS if noun != args.concept]
     vector = mean_state(args.concept) - torch.stack([mean_state(noun) for noun in others]).mean(0)
