@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -55,10 +56,16 @@ def repository(world: World) -> World:
     return world
 
 
+def script_of(lane: str) -> str:
+    """Return the commands of a lane."""
+    workflow = yaml.safe_load(WORKFLOW.read_text(encoding="utf-8"))
+    [script] = [step["run"] for step in workflow["jobs"][lane]["steps"] if "run" in step]
+    return str(script)
+
+
 def pull_request(world: World, store: str) -> subprocess.CompletedProcess[str]:
     """Run the lane's step with the workflow's environment."""
-    workflow = yaml.safe_load(WORKFLOW.read_text(encoding="utf-8"))
-    [script] = [step["run"] for step in workflow["jobs"]["pull-request"]["steps"] if "run" in step]
+    workflow, script = yaml.safe_load(WORKFLOW.read_text(encoding="utf-8")), script_of("pull-request")
     options = workflow["env"]["PYTEST_ADDOPTS"].replace("${{ vars.UNLEARNDIFF_STORE }}", f"file://{world.path / store}")
     variables = {"PYTEST_ADDOPTS": " ".join([options, *MODEL])}
     found = os.pathsep.join([str(world.path / "bin"), os.environ["PATH"]])
@@ -77,11 +84,17 @@ def test_a_pull_request_reads_what_the_night_has_attacked(repository: World) -> 
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert "all 10 from the store" in ran.stdout
     assert "PASS" in (repository.path / "summary.md").read_text()
-    [installed] = (repository.path / "installed").read_text().splitlines()
-    assert installed == "install --group read"
+    installed = (repository.path / "installed").read_text().splitlines()
+    assert installed == ["install pip>=25.1", "install --group read"]
 
 
 def test_a_pull_request_whose_model_was_never_attacked_fails(repository: World) -> None:
     ran = pull_request(repository, "empty")
     assert ran.returncode == 1, ran.stdout + ran.stderr
     assert "INCOMPLETE" in ran.stdout
+
+
+@pytest.mark.parametrize("lane", ["attack", "pull-request"])
+def test_pip_of_a_new_environment_learns_groups_first(lane: str) -> None:
+    installs = re.findall(r"pip install (.*)", script_of(lane))
+    assert [install.split()[0] for install in installs] == ['"pip>=25.1"', "--group"]
