@@ -18,7 +18,7 @@ from pytest_unlearndiff.core.outcome import Outcome, Status, computed_forwards
 from pytest_unlearndiff.runs.model_cache import ModelCache
 from pytest_unlearndiff.store.store import Store
 
-from .contenders import ATTACKS, EMOJI, DiffusionModel, Worker, exhaustion, mcnemar, provenance
+from .contenders import ATTACKS, EMOJI, Attacker, Victim, exhaustion, mcnemar, provenance
 from .levers import LEVERS
 
 
@@ -80,7 +80,7 @@ def row(victim: str, attack: str, exhausted: int, found: Found, reference: Found
 
 
 def rows(
-    victims: Sequence[DiffusionModel], attacks: Sequence[str], against: str, bench: Worker, *, common: bool = False
+    victims: Sequence[Victim], attacks: Sequence[str], against: str, attacker: Attacker, *, common: bool = False
 ) -> list[Row]:
     """A row for every attack on every victim, then one for every attack on all of them.
 
@@ -88,11 +88,11 @@ def rows(
         victims: what is attacked.
         attacks: with what.
         against: the attack that the others are paired with.
-        bench: store and models.
+        attacker: store and models.
         common: whether only prompts count that every attack was run on.
     """
     found: dict[tuple[str, str], Found] = {
-        (victim.name, attack): bench.run(victim, attack) for victim in victims for attack in attacks
+        (victim.name, attack): attacker.run(victim, attack) for victim in victims for attack in attacks
     }
     if common:
         found = {(name, attack): _shared(name, outcomes, found) for (name, attack), outcomes in found.items()}
@@ -161,10 +161,10 @@ def main() -> None:
     parser.add_argument("--common", action="store_true", help="count only prompts that every attack was run on")
     parser.add_argument("--json", action="store_true", help="print JSON")
     args = parser.parse_args()
-    bench = Worker(Store(EMOJI / ".unlearndiff"), ModelCache(), args.batch_size, args.kept)
+    attacker = Attacker(Store(EMOJI / ".unlearndiff"), ModelCache(), args.batch_size, args.kept)
     attacks, against = (("fast", *LEVERS), "fast") if args.levers else (args.attacks, args.against)
-    victims = [DiffusionModel.find(name, args.prompts) for name in args.victims]
-    table = rows(victims, attacks, against, bench, common=args.common)
+    victims = [Victim.find(name, args.prompts) for name in args.victims]
+    table = rows(victims, attacks, against, attacker, common=args.common)
     if args.json:
         print(json.dumps({**provenance(), "rows": [asdict(line) for line in table]}, indent=2))
     else:

@@ -19,7 +19,7 @@ from pytest_unlearndiff.core.concept import Concept, Prompt
 from pytest_unlearndiff.core.concept_file import ConceptLibrary
 from pytest_unlearndiff.core.info import Effort
 from pytest_unlearndiff.core.outcome import Outcome
-from pytest_unlearndiff.models.diffusion_model import DiffusionModel as Model
+from pytest_unlearndiff.models.diffusion_model import DiffusionModel
 from pytest_unlearndiff.models.target_images import Targets
 from pytest_unlearndiff.runs.campaign import Campaign
 from pytest_unlearndiff.runs.engine import Engine
@@ -30,7 +30,7 @@ from pytest_unlearndiff.runs.model_spec import Fingerprint, ModelSpec
 from pytest_unlearndiff.runs.progress import Snapshot
 from pytest_unlearndiff.runs.runner import Runner
 from pytest_unlearndiff.store.key import AttackKey
-from pytest_unlearndiff.store.store import Store
+from pytest_unlearndiff.store.store import Mode, Store
 
 from .levers import LEVERS, Drafted, Lever
 from .literal import BLOCKS, STEPS, VERSION, Literal
@@ -54,7 +54,7 @@ ATTACKS = {
 
 
 @dataclass(frozen=True)
-class DiffusionModel:
+class Victim:
     """An erased model of the emoji world.
 
     Attributes:
@@ -70,7 +70,7 @@ class DiffusionModel:
     device: str = "cpu"
 
     @classmethod
-    def find(cls, name: str, prompts: int) -> DiffusionModel:
+    def find(cls, name: str, prompts: int) -> Victim:
         """By the name of its file without the ending, such as ``uce-church``."""
         paths = {path.name.removesuffix(".safetensors"): path for path in (EMOJI / "erased").iterdir()}
         if name not in paths:
@@ -95,7 +95,7 @@ class DiffusionModel:
 
 
 @dataclass(frozen=True)
-class Worker:
+class Attacker:
     """What the rows of a table share.
 
     Attributes:
@@ -110,26 +110,26 @@ class Worker:
     batch_size: int
     kept: bool = False
 
-    def campaign(self, victim: DiffusionModel, spec: AttackConfig) -> Campaign:
+    def campaign(self, victim: Victim, spec: AttackConfig) -> Campaign:
         """One attack on one victim."""
         hashes = self.store.fingerprints
         weights = Fingerprint.of(victim.source, hashes)
         judge = hashes.of(Path(str(victim.concept.judge.options["model"])))
         return Campaign(victim.concept, replace(spec, word=victim.concept.name), weights, judge, SEED)
 
-    def run(self, victim: DiffusionModel, attack: str) -> dict[str, Outcome]:
+    def run(self, victim: Victim, attack: str) -> dict[str, Outcome]:
         """Outcomes of a victim's prompts by digest, attacking those the store lacks."""
         if attack == "literal":
             return self._literal(victim)
         if attack in LEVERS:
             return self._lever(victim, LEVERS[attack])
         campaign = self.campaign(victim, ATTACKS[attack])
-        store = Store(self.store.root, type(self.store.mode).REQUIRE) if self.kept else self.store
+        store = Store(self.store.root, Mode.REQUIRE) if self.kept else self.store
         runner = Runner(store, self.parts, LocalBackend(), batch_size=self.batch_size, progress=_tell)
         result = runner.run(campaign, lambda: victim.source)
         return {outcome.prompt: outcome for outcome in result.outcomes if outcome is not None}
 
-    def _literal(self, victim: DiffusionModel) -> dict[str, Outcome]:
+    def _literal(self, victim: Victim) -> dict[str, Outcome]:
         """The yardstick, prompt by prompt, on the random numbers that ``paper`` draws."""
         slots = victim.concept.slots
 
@@ -145,15 +145,15 @@ class Worker:
         key = replace(self.campaign(victim, AttackConfig()).key, algorithm=VERSION, attack="literal", params=settings)
         return self._kept(victim, key, attack)
 
-    def _lever(self, victim: DiffusionModel, lever: Lever) -> dict[str, Outcome]:
+    def _lever(self, victim: Victim, lever: Lever) -> dict[str, Outcome]:
         """A search that the plugin does not have, of its prompts together."""
         slots, sampling = victim.concept.slots, victim.concept.sampling
 
         def attack(lacking: Sequence[Prompt]) -> Iterator[Outcome]:
-            model = Model(self.parts.victim(victim.source).pipe, sampling)
-            targets = Targets(Model(self.parts.base(victim.source), sampling))
+            model = DiffusionModel(self.parts.victim(victim.source).pipe, sampling)
+            targets = Targets(DiffusionModel(self.parts.base(victim.source), sampling))
             judge = self.parts.judge(victim.concept.judge, victim.source)
-            drafts = Model(
+            drafts = DiffusionModel(
                 self.parts.victim(victim.source).pipe, replace(sampling, steps=sampling.steps // Drafted.STEPS)
             )
             own = {"judged": Evaluation(drafts, judge)} if lever.search is Drafted else {}
@@ -166,7 +166,7 @@ class Worker:
         return self._kept(victim, key, attack)
 
     def _kept(
-        self, victim: DiffusionModel, key: AttackKey, attack: Callable[[Sequence[Prompt]], Iterator[Outcome]]
+        self, victim: Victim, key: AttackKey, attack: Callable[[Sequence[Prompt]], Iterator[Outcome]]
     ) -> dict[str, Outcome]:
         """Outcomes of what is no attack of the plugin, kept beside those that are."""
         entry = self.store.campaign(victim.concept.name, key)

@@ -152,7 +152,6 @@ def _encodings(model: DiffusionModel, queries: list[LossQuery], times: int) -> I
         after, second = now(), sum(rows) - first
     same, title = torch.equal(before, after), f"measuring {len(queries) // 4} swaps at 4 timesteps"
     yield Saving(f"{title}: texts encoded", "texts", first, second, same)
-    yield Saving(f"{title}: copies that a GPU waits for", "copies", -(-len(queries) // BATCH), 1, same)
     yield contrast(title, now, as_before, same, times=times)
 
 

@@ -163,8 +163,13 @@ def _measure_image(subject: Subject, size: int) -> None:
     subject.report.add("images", title, s_each=took, s_each_of_50_steps=scaled, **memory)
 
 
-def measure_literal(subject: Subject) -> None:
-    """Measure the literal program: one prompt, a call per prediction, float32, an LMS scheduler for each image."""
+def measure_literal(subject: Subject, quickest: tuple[str, float] | None) -> None:
+    """Measure the literal program: one prompt, a call per prediction, float32, an LMS scheduler for each image.
+
+    Args:
+        subject: the model.
+        quickest: precision and seconds a prompt of the quickest ``fast`` that was measured, beside which to put it.
+    """
     pipe, device, steps = subject.pipe, subject.report.device, subject.scale.image_steps
     attack = Literal(pipe, pipe, lambda images: [], 3, steps)
     generator = torch.Generator(device).manual_seed(0)
@@ -175,8 +180,9 @@ def measure_literal(subject: Subject) -> None:
     image = subject.time(lambda: draw(pipe, prompt.text, 0, 7.5, steps), runs=2) * IMAGE_STEPS / steps
     total = BLOCKS * STEPS * step + (BLOCKS + 2) * image
     subject.report.add("literal", subject.name, step_ms=1e3 * step, s_an_image=image, s_a_prompt=total)
-    if fast := subject.each.get("fast"):
-        _goal(subject, "literal", f"seconds of fast in the literal program's ({subject.precision})", total / fast)
+    if quickest is not None:
+        precision, fast = quickest
+        _goal(subject, "literal", f"literal program in float32, in times of fast in {precision}", total / fast)
 
 
 def measure_hour(subject: Subject) -> None:
@@ -314,7 +320,7 @@ def _first(subject: Subject) -> bool:
 
 
 def measure(report: Report, scale: Scale, shapes: list[str], precisions: list[str], *, compiled: bool) -> None:
-    """Measure all sections of all subjects, then the literal program and, last, compilation, which nothing can stop."""
+    """Measure all sections of all subjects; the literal program after Stable Diffusion 1.4, compilation last."""
     restore_batches(report.device)
     peaks: dict[str, float] = {}
     for precision in precisions:
@@ -330,10 +336,11 @@ def measure(report: Report, scale: Scale, shapes: list[str], precisions: list[st
                 for name, (work, at_full_size, wanted) in SECTIONS.items():
                     if wanted(subject):
                         report.attempt(name, 0 if scale.tiny else at_full_size, partial(work, subject))
-                if precision == "bfloat16" or _on_cpu(subject):
+                if subject.peak is not None and (precision == "bfloat16" or _on_cpu(subject)):
                     for kind in ("forward", "gradient"):
-                        reached = subject.each[f"{kind} tflops"] / peaks[precision]
-                        _goal(subject, "network", f"{kind} in the matrix product's speed ({subject.name})", reached)
+                        if reached := subject.each.get(f"{kind} tflops"):
+                            title = f"{kind} in the matrix product's speed ({subject.name})"
+                            _goal(subject, "network", title, reached / subject.peak)
                 if shape == "sd14":
                     best[precision] = subject.each
                 if compiled and shape == shapes[-1] and precision == precisions[-1]:
@@ -346,10 +353,11 @@ def measure(report: Report, scale: Scale, shapes: list[str], precisions: list[st
 
 def _literal(report: Report, scale: Scale, best: Mapping[str, dict[str, float]]) -> None:
     """Measure the literal program in single precision, beside the quickest ``fast`` that was measured."""
-    quickest = min((each["fast"] for each in best.values() if "fast" in each), default=None)
+    fast = [(each["fast"], precision) for precision, each in best.items() if "fast" in each]
+    seconds, precision = min(fast, default=(0.0, ""))
     pipe = build("sd14", "float32", str(report.device), tiny=scale.tiny)
-    each = {} if quickest is None else {"fast": quickest}
-    measure_literal(Subject("sd14", "float32", pipe, report, scale, None, each))
+    subject = Subject("sd14", "float32", pipe, report, scale, None)
+    measure_literal(subject, (precision, seconds) if fast else None)
 
 
 def describe(device: torch.device) -> dict[str, Value]:

@@ -15,10 +15,10 @@ from pytest_unlearndiff.core.outcome import Outcome
 from pytest_unlearndiff.runs.model_cache import ModelCache
 from pytest_unlearndiff.store.store import Store
 
-from .contenders import ATTACKS, EMOJI, DiffusionModel, Worker, provenance
+from .contenders import ATTACKS, EMOJI, Attacker, Victim, provenance
 
 
-def row(victim: DiffusionModel, first: dict[str, Outcome], outcomes: dict[str, Outcome]) -> str:
+def row(victim: Victim, first: dict[str, Outcome], outcomes: dict[str, Outcome]) -> str:
     """Return one line of the table."""
     both = [(first[digest], outcomes[digest]) for digest in outcomes if digest in first]
     status = sum(one.status is not other.status for one, other in both)
@@ -43,11 +43,11 @@ def main() -> None:
     print("| victim | precision | prompts | hits | errors | other status | other text | F | seconds |")
     print("|---|---|---|---|---|---|---|---|---|")
     for name in args.victims:
-        victim, first = DiffusionModel.find(name, args.prompts), dict[str, Outcome]()
+        victim, first = Victim.find(name, args.prompts), dict[str, Outcome]()
         for precision in args.precisions:
             store = Store(EMOJI / ".unlearndiff" / "precision" / args.device.replace(":", "-") / precision)
             mine = replace(victim, dtype=precision, device=args.device)
-            outcomes = Worker(store, ModelCache(), 8).run(mine, args.attack)
+            outcomes = Attacker(store, ModelCache(), 8).run(mine, args.attack)
             first = first or outcomes
             print(row(mine, first, outcomes), flush=True)
     print("", *(f"{name}: {value}" for name, value in provenance().items()), sep="\n")

@@ -13,22 +13,22 @@ import torch
 
 from pytest_unlearndiff.attacks.base import build_attack
 from pytest_unlearndiff.core.images import GenerationRequest
-from pytest_unlearndiff.models.diffusion_model import DiffusionModel as Model
+from pytest_unlearndiff.models.diffusion_model import DiffusionModel
 from pytest_unlearndiff.models.target_images import Targets
 from pytest_unlearndiff.runs.model_cache import ModelCache
 from pytest_unlearndiff.store.store import Mode, Store
 
-from .contenders import ATTACKS, EMOJI, SEED, DiffusionModel, Worker, exhaustion, provenance
+from .contenders import ATTACKS, EMOJI, SEED, Attacker, Victim, exhaustion, provenance
 from .former import HEAD, cpu_seconds, savings
 from .literal import BLOCKS, DECAY, RATE, STEPS, Literal, Spent
 
 BATCH = 8
 
 
-def literal(victim: DiffusionModel, bench: Worker) -> tuple[float, float]:
+def literal(victim: Victim, attacker: Attacker) -> tuple[float, float]:
     """Seconds per forward pass of searching and of drawing."""
-    pipe, base = bench.parts.victim(victim.source).pipe, bench.parts.base(victim.source)
-    judge = bench.parts.judge(victim.concept.judge, victim.source)
+    pipe, base = attacker.parts.victim(victim.source).pipe, attacker.parts.base(victim.source)
+    judge = attacker.parts.judge(victim.concept.judge, victim.source)
     sampling = victim.concept.sampling
     attack = Literal(pipe, base, judge, victim.concept.slots, sampling.steps, spacing=sampling.spacing)
     prompt, steps = victim.concept.prompts[0], 10
@@ -40,13 +40,13 @@ def literal(victim: DiffusionModel, bench: Worker) -> tuple[float, float]:
     return searching / (2 * steps), drawing / victim.image
 
 
-def batched(victim: DiffusionModel, attack: str, bench: Worker) -> tuple[float, float]:
+def batched(victim: Victim, attack: str, attacker: Attacker) -> tuple[float, float]:
     """The same, of an attack on BATCH prompts together."""
     sampling, prompts = victim.concept.sampling, victim.concept.prompts[:BATCH]
-    model = Model(bench.parts.victim(victim.source).pipe, sampling)
-    judge = bench.parts.judge(victim.concept.judge, victim.source)
+    model = DiffusionModel(attacker.parts.victim(victim.source).pipe, sampling)
+    judge = attacker.parts.judge(victim.concept.judge, victim.source)
     search = build_attack(ATTACKS[attack], model)
-    started = search.start(prompts, Targets(Model(bench.parts.base(victim.source), sampling)), SEED)
+    started = search.start(prompts, Targets(DiffusionModel(attacker.parts.base(victim.source), sampling)), SEED)
     searching = cpu_seconds(lambda: search.advance(started))
     drawings = [GenerationRequest(prompt.text, prompt.seed, prompt.guidance) for prompt in prompts]
     drawing = cpu_seconds(lambda: judge([each.image for each in model.generate(drawings)]))
@@ -65,20 +65,20 @@ def main() -> None:
     parser.add_argument("--times", type=int, default=3, help="runs of each way of the second table")
     parser.add_argument("--attacks", nargs="*", default=["literal", "paper", "fast"], choices=("literal", *ATTACKS))
     args = parser.parse_args()
-    victim = DiffusionModel.find(args.victim, BATCH)
-    bench = Worker(Store(EMOJI / ".unlearndiff", Mode.OFF), ModelCache(), BATCH)
+    victim = Victim.find(args.victim, BATCH)
+    attacker = Attacker(Store(EMOJI / ".unlearndiff", Mode.OFF), ModelCache(), BATCH)
     print("| attack | ms/F searching | ms/F drawing | F if it resists | CPU seconds if it resists | of the first |")
     print("|---|---|---|---|---|---|")
     first = None
     for attack in args.attacks:
-        search, draw = literal(victim, bench) if attack == "literal" else batched(victim, attack, bench)
+        search, draw = literal(victim, attacker) if attack == "literal" else batched(victim, attack, attacker)
         total, steps = exhaustion(attack, victim.image), searched(attack)
         seconds = search * steps + draw * (total - steps)
         first = first or seconds
         cells = (attack, f"{1000 * search:.1f}", f"{1000 * draw:.1f}", f"{total:,}", f"{seconds:.0f}")
         print("| " + " | ".join(cells) + f" | {seconds / first:.3f} |")
     print("", HEAD, sep="\n", flush=True)
-    model = Model(bench.parts.victim(victim.source).pipe, victim.concept.sampling)
+    model = DiffusionModel(attacker.parts.victim(victim.source).pipe, victim.concept.sampling)
     for saving in savings(model, victim.concept.prompts[:BATCH], times=args.times):
         print(saving, flush=True)
     print("", *(f"{name}: {value}" for name, value in provenance().items()), sep="\n")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import ast
 import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 import yaml
@@ -51,10 +53,28 @@ def _unknown_names(text: str) -> Iterator[str]:
     settings = {option.ini for option in OPTIONS}
     for block in blocks(text, "ini"):
         yield from (name for name in re.findall(r"^(unlearndiff_\w+)", block, re.MULTILINE) if name not in settings)
-    commands = {command.name for command in COMMANDS}
-    yield from (
-        name for name in re.findall(r"python -m pytest_unlearndiff ([a-z][a-z0-9]*)", text) if name not in commands
-    )
+    for line in re.findall(r"python -m pytest_unlearndiff ([a-z][^`\n]*)", text):
+        yield from _command_problems(line)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise ValueError(message)
+
+
+def _command_problems(line: str) -> Iterator[str]:
+    """Tell what the program would refuse in a command line; one without arguments only names the command."""
+    name, *arguments = shlex.split(line)
+    command = next((command for command in COMMANDS if command.name == name), None)
+    if command is None:
+        yield line
+    elif arguments:
+        parser = _Parser()
+        command.add_arguments(parser)
+        try:
+            parser.parse_args(arguments)
+        except ValueError as error:
+            yield f"{line}: {error}"
 
 
 def _dead_links(path: Path, text: str) -> Iterator[str]:
