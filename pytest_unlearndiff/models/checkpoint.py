@@ -17,10 +17,11 @@ from ..core.model_info import FormatInfo
 from ..core.registry import registry
 from ..core.untrusted import printable, short_repr
 from ..sources.resolve import import_string
+from ..sources.weight_files import part_folders, read_json, weight_files, weights_stem
 from .families.lookup import family_named, supported_families
 from .formats.diffusers_names import text_encoder, text_encoder_names
 from .pipeline_folders import check_index
-from .tensor_files import Contents, Tensors, flatten, is_checkpoint, read_file, read_json, weight_files, weights_stem
+from .tensor_files import Contents, Tensors, flatten, is_checkpoint, read_file
 from .weight_patches import DetectedFormat, OneOf, WeightDiff, WeightPatch, Weights, component_of
 
 # What weights alone do not show, but decides what they compute.
@@ -107,8 +108,7 @@ def _read_folder(path: Path, trust_pickle: bool) -> DetectedFormat:
         return _read_adapter(path, row, trust_pickle)
     if (path / "config.json").is_file():
         return _read_component(path, trust_pickle)
-    names = dict.fromkeys(name for components in _component_classes().values() for name in components)
-    if parts := [path / name for name in names if (path / name / "config.json").is_file()]:
+    if parts := part_folders(path):
         patches = tuple(patch for part in parts for patch in _read_component(part, trust_pickle).patches)
         return DetectedFormat(f"folder of {' and '.join(part.name for part in parts)}", patches)
     inside = [file for file in sorted(path.iterdir()) if is_checkpoint(file)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,11 @@ from ..core.model_info import FamilyInfo
 from ..core.untrusted import printable, short_repr
 from ..sources.model_header import file_kind
 from ..sources.resolve import hub_folder, hub_hint, import_string
+from ..sources.weight_files import WeightFiles, read_json, weight_files, weights_stem
 from .device import to_device, weights_type
 from .families.lookup import components_of, family_named, supported_families
 from .libraries import library_warnings_ignored, silence_libraries
-from .tensor_files import WeightFiles, read_json, weight_files, weights_stem
+from .tensor_files import read_shapes
 from .weight_patches import quantizer
 
 CHECKER = "safety_checker"
@@ -151,30 +152,6 @@ def _local_folder(path: str | Path) -> Path:
     return Path(path) if Path(path).exists() else hub_folder(str(path)) or Path(path)
 
 
-def same_files(one: Path, other: Path, component: str, hashed: Callable[[Path], str]) -> bool:
-    """Tell whether two pipeline folders have the same component, so that it need be loaded once.
-
-    Args:
-        one: a pipeline folder.
-        other: another.
-        component: its name.
-        hashed: hashes a file's content.
-    """
-    try:
-        weights = [weight_files(folder / component, weights_stem(component)).files for folder in (one, other)]
-        configs = [read_json(folder / component / "config.json") for folder in (one, other)]
-    except ModelError:
-        return False
-    # Where a configuration came from, and which versions wrote it, changes nothing.
-    settings = [{k: v for k, v in config.items() if k[:1] != "_" and k != "transformers_version"} for config in configs]
-    names = [[file.name for file in files] for files in weights]
-    return (
-        settings[0] == settings[1]
-        and names[0] == names[1]
-        and all(hashed(file) == hashed(twin) for file, twin in zip(*weights, strict=True))
-    )
-
-
 def _from_pretrained(
     folder: Path, family: FamilyInfo, files: Mapping[str, WeightFiles], dtype: str, shared: Mapping[str, Any]
 ) -> Any:
@@ -239,7 +216,8 @@ def _check_whole(pipe: Any, files: Mapping[str, WeightFiles]) -> None:
     for part, weights in files.items():
         tensors = getattr(pipe, part).state_dict()
         expected = {_current_name(part, key): tuple(value.shape) for key, value in tensors.items()}
-        stored = {_current_name(part, key): shape for key, shape in weights.shapes().items()}
+        shapes = (item for file in weights.files for item in read_shapes(file).items())
+        stored = {_current_name(part, key): shape for key, shape in shapes}
         stored = {key: shape for key, shape in stored.items() if key in expected or not key.endswith("position_ids")}
         # Of tied tensors, such as T5's embeddings under two names, files may hold one.
         tied = {value.data_ptr() for key, value in tensors.items() if _current_name(part, key) in stored}

@@ -1,4 +1,4 @@
-"""Files of tensors: one file by its first bytes, a component's weights with shards, and tensors by dotted name."""
+"""Files of tensors: one file by its first bytes, and tensors by dotted name."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 
-from ..core import untrusted
 from ..core.errors import ModelError
 from ..core.untrusted import printable, short_repr
 from ..sources.model_header import file_kind, no_checkpoint
@@ -134,32 +133,12 @@ def _bare(tree: Mapping[str, Any]) -> dict[str, Any]:
     return dict(tree)
 
 
-@dataclass(frozen=True)
-class WeightFiles:
-    """Files of a component's tensors.
+def read_shapes(file: Path) -> dict[str, tuple[int, ...]]:
+    """Return the shape of every tensor in a file, by name, without reading numbers where the format allows.
 
-    Attributes:
-        files: one, or shards.
-        variant: such as ``fp16``, as part of their names; None for the plain ones.
+    Raises:
+        ModelError: see ``read_file``.
     """
-
-    files: tuple[Path, ...]
-    variant: str | None = None
-
-    @property
-    def safe(self) -> bool:
-        """True for safetensors, False for pickles."""
-        return self.files[0].suffix == ".safetensors"
-
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Return the shape of every tensor, by name, without reading numbers where the format allows."""
-        shapes: dict[str, tuple[int, ...]] = {}
-        for file in self.files:
-            shapes |= _shapes(file)
-        return shapes
-
-
-def _shapes(file: Path) -> dict[str, tuple[int, ...]]:
     if file.suffix != ".safetensors":
         return {key: tuple(value.shape) for key, value in read_file(file).tree.items() if hasattr(value, "shape")}
     from safetensors import SafetensorError, safe_open
@@ -169,58 +148,6 @@ def _shapes(file: Path) -> dict[str, tuple[int, ...]]:
             return {key: tuple(tensors.get_slice(key).get_shape()) for key in tensors.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise ModelError(f"{file.name} is not a whole safetensors file: {error}. Fetch or save it again") from None
-
-
-def weights_stem(component: str) -> str:
-    """Return the name of a component's weight file, as transformers and diffusers write it."""
-    return "model" if component.startswith("text_encoder") else "diffusion_pytorch_model"
-
-
-def weight_files(folder: Path, stem: str) -> WeightFiles:
-    """Find a component's files as the libraries do: safetensors before pickles, plain before half precision.
-
-    Raises:
-        ModelError: there are none, or an index names what is not in the folder.
-    """
-    stems = (stem, "pytorch_model") if stem == "model" else (stem,)
-    for ending in ("safetensors", "bin"):
-        for variant in (None, "fp16", "bf16"):
-            for name in stems:
-                middle = f".{variant}" if variant else ""
-                if (folder / f"{name}{middle}.{ending}").is_file():
-                    return WeightFiles((folder / f"{name}{middle}.{ending}",), variant)
-                if (folder / f"{name}.{ending}.index{middle}.json").is_file():
-                    return WeightFiles(_shards(folder, f"{name}.{ending}.index{middle}.json"), variant)
-    raise ModelError(f"{folder.name} has a config.json, but no {stem}.safetensors beside it")
-
-
-def _shards(folder: Path, index: str) -> tuple[Path, ...]:
-    named = read_json(folder / index).get("weight_map")
-    names = sorted(set(named.values())) if isinstance(named, dict) and all(map(_plain, named.values())) else []
-    if not names:
-        raise ModelError(f"{folder.name}/{index} is no index of files beside it")
-    if missing := [name for name in names if not (folder / name).is_file()]:
-        raise ModelError(f"{folder.name}: {printable(missing[0])} is missing, which {index} names")
-    return tuple(folder / name for name in names)
-
-
-def _plain(name: Any) -> bool:
-    return isinstance(name, str) and Path(name).name == name
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object.
-
-    Raises:
-        ModelError: it cannot be read, or is something else.
-    """
-    try:
-        data = untrusted.read_json(path)
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path.name} cannot be read: {error}") from None
-    if not isinstance(data, dict):
-        raise ModelError(f"{path.name} is no JSON object")
-    return data
 
 
 def flatten(tree: Mapping[str, Any]) -> tuple[Tensors, list[str]]:

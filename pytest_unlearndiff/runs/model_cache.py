@@ -156,7 +156,7 @@ class ModelCache:
 
     def _shared(self, model: Path, base: Path | None, pipe: Any) -> dict[str, Any]:
         """Return the components of a base whose files a pipeline folder has too."""
-        from ..models.pipeline_folders import same_files
+        from ..sources.weight_files import same_files
 
         if base is None:
             return {}

@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..core.device import WEIGHTS
+from ..core.errors import ModelError
 from ..core.model_info import FamilyInfo
 from ..models.families.lookup import family_named
 from ..sources.model_header import Shapes, inspect_model, read_header
+from ..sources.weight_files import CONFIG, STEMS, part_folders, same_files, weight_files, weights_stem
 from ..store.key import Fingerprints
 from .model_spec import ModelSpec
 
 _BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 _GIB = 2**30
-# As diffusers chooses among a component's files.
-_ENDINGS = (".safetensors", ".bin")
-_VARIANTS = ("", "fp16", "bf16")
-_STEMS = re.compile(
-    r"(diffusion_pytorch_model|model|pytorch_model)(?P<variant>\.(fp16|bf16))?(-\d+-of-\d+)?(?P=variant)?"
-)
 _UP = {"lora_A": "lora_B", "lora_down": "lora_up", ".down.": ".up."}
 _DOWN = re.compile(r"lora_A|lora_down|(?<=_lora)\.down\.")
 _LOW_RANK = re.compile(r"lora|\.alpha$")
@@ -76,7 +72,7 @@ def weights_memory(spec: ModelSpec, fingerprints: Fingerprints) -> WeightsMemory
     if spec.base is None or spec.model is None:
         beside = 0
     elif folder == spec.model:
-        other = {name for name in sizes if not _alike(folder / name, spec.base / name, fingerprints)}
+        other = {name for name in sizes if not same_files(folder, spec.base, name, fingerprints.of)}
         beside = sum(_numbers(spec.base / name) * width for name in other)
     else:
         beside = sum(map(_replaced, (spec.model, *spec.adapters))) * width
@@ -87,43 +83,31 @@ def _family(path: Path) -> FamilyInfo | None:
     return family_named(inspect_model(path).pipeline)
 
 
-def _files(component: Path) -> list[Path]:
-    """Return the files that a component is loaded from."""
-    files = sorted(component.iterdir()) if component.is_dir() else []
-    for ending in _ENDINGS:
-        for variant in _VARIANTS:
-            chosen = [file for file in files if file.suffix == ending and _variant(file.stem) == variant]
-            if chosen:
-                return chosen
-    return []
-
-
-def _variant(stem: str) -> str | None:
-    match = _STEMS.fullmatch(stem)
-    return None if match is None else (match["variant"] or "").removeprefix(".")
-
-
 def _numbers(component: Path) -> int:
-    return sum(math.prod(shape) for shapes in _shapes(_files(component)) for shape in shapes.values())
+    """Count the numbers of a component that is loaded; 0 where its files do not tell."""
+    headers = [read_header(file) for file in _files(component)]
+    return sum(math.prod(shape) for header in headers if header is not None for shape in header.shapes.values())
 
 
-def _shapes(files: list[Path]) -> Iterator[Shapes]:
-    for file in files:
-        if (header := read_header(file)) is not None:
-            yield header.shapes
-
-
-def _alike(one: Path, other: Path, fingerprints: Fingerprints) -> bool:
-    """Tell whether two components are made of the same files, and so loaded once."""
-    names = [[file.name for file in _files(folder)] for folder in (one, other)]
-    return names[0] == names[1] and all(
-        fingerprints.of(one / name) == fingerprints.of(other / name) for name in names[0]
-    )
+def _files(component: Path) -> tuple[Path, ...]:
+    # A folder that is given alone may have any name; it holds files of one of both.
+    for stem in dict.fromkeys((weights_stem(component.name), *STEMS)):
+        with suppress(ModelError):
+            return weight_files(component, stem).files
+    return ()
 
 
 def _replaced(checkpoint: Path) -> int:
-    """Count the numbers that a checkpoint replaces; a low-rank pair changes as many as its product has."""
-    shapes = {name: shape for file in inspect_model(checkpoint).files for name, shape in file.shapes.items()}
+    """Count the numbers that a checkpoint replaces."""
+    if (checkpoint / CONFIG).is_file():
+        return _numbers(checkpoint)
+    if parts := part_folders(checkpoint):
+        return sum(map(_numbers, parts))
+    return sum(_changed(file.shapes) for file in inspect_model(checkpoint).files)
+
+
+def _changed(shapes: Shapes) -> int:
+    """Count the numbers that a file replaces; a low-rank pair changes as many as its product has."""
     count = 0
     for name, shape in shapes.items():
         if (match := _DOWN.search(name)) is None:

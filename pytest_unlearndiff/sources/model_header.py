@@ -20,14 +20,11 @@ from ..core.registry import registry
 from ..core.untrusted import read_json
 from ..store.files import is_regular
 from ..store.key import stat_signature
+from .weight_files import CONFIG, part_folders
 
 INDEX = "model_index.json"
 """File that makes a folder a diffusers pipeline."""
 
-_DESCRIBED = (
-    "config.json", "adapter_config.json", "eraser_config.json", "unet/config.json", "transformer/config.json",
-    "text_encoder/config.json", "text_encoder_2/config.json", "text_encoder_3/config.json",
-)  # fmt: skip
 _LIMIT = 100 * 2**20
 _KEPT = 64
 _PARALLEL = re.compile(r"^((module|_orig_mod)\.)+")
@@ -88,8 +85,12 @@ def inspect_model(path: Path) -> ModelHeader:
     if (path / INDEX).is_file():
         return ModelHeader(_class_name(path / INDEX))
     headers = (read_header(file) for file in sorted(path.iterdir()))
-    configured = any((path / name).is_file() for name in _DESCRIBED)
-    return ModelHeader(files=tuple(header for header in headers if header is not None), configured=configured)
+    return ModelHeader(files=tuple(header for header in headers if header is not None), configured=_is_configured(path))
+
+
+def _is_configured(path: Path) -> bool:
+    configs = (CONFIG, *(row.folder_config for row in registry().formats.values() if row.folder_config))
+    return any((path / name).is_file() for name in configs) or bool(part_folders(path))
 
 
 def _class_name(index: Path) -> str:

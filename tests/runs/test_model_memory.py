@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_file(unet(victim, KV), folder / "esd")
     save_file(kohya(low_rank(base, 1), 1.0), folder / "lora")
     save_file(text(tiny_pipeline(1), "text_model."), folder / "encoder")
+    victim.unet.save_pretrained(folder / "parts" / "unet")
+    tiny_pipeline(1).text_encoder.save_pretrained(folder / "parts" / "text_encoder")
+    config = shutil.copytree(folder / "pipeline", folder / "configured") / "text_encoder" / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"hidden_act": "gelu"}))
     return folder
 
 
@@ -52,6 +58,8 @@ def loaded_bytes(spec: ModelSpec) -> int:
         (["esd"], True),
         (["lora"], True),
         (["encoder"], True),
+        (["parts"], True),
+        (["configured"], True),
         (["esd", "lora", "encoder"], True),
     ],
 )
@@ -72,6 +80,7 @@ def test_shards_and_variants_count_once(tmp_path: Path) -> None:
     pipe.save_pretrained(tmp_path / "shards", max_shard_size="60KB")
     pipe.save_pretrained(tmp_path / "both")
     pipe.save_pretrained(tmp_path / "both", variant="fp16")
+    shutil.copytree(tmp_path / "shards", tmp_path / "both", dirs_exist_ok=True)
     sizes = {weights_memory(ModelSpec(tmp_path / name), Fingerprints()) for name in ("plain", "shards", "both")}
     assert len(sizes) == 1
     assert None not in sizes
