@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..core.concept import Concept, Prompt
-from ..core.concept_file import BUILT_IN, ConceptLibrary
+from ..core.concept_file import BUILT_IN, ConceptLibrary, without_set
 from ..core.device import AUTO, PRECISIONS, resolve_precision
 from ..core.errors import AttackUnavailable, ConceptError
 from ..core.judge_options import on_base
@@ -85,7 +85,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _others(concept: Concept, arguments: argparse.Namespace, library: ConceptLibrary) -> list[Prompt]:
     """Collect prompts of the given concepts, or of all comparable ones."""
-    names = arguments.against or [name for name in library.names() if name != concept.name]
+    own_name = without_set(concept.name)
+    names = arguments.against or [name for name in library.names() if name != own_name]
     prompts: dict[str, Prompt] = {}
     for name in names:
         try:
@@ -161,7 +162,8 @@ class _Calibrator:
         from ..models.generated_images import write_contact_sheet
 
         base = DiffusionModel(self._parts.base(self._located()), self._concept.sampling)
-        images = base.generate([GenerationRequest(prompt.text, prompt.seed, prompt.guidance) for prompt, _ in judged])
+        drawn = self._fitted(replace(self._concept, prompts=tuple(prompt for prompt, _ in judged))).prompts
+        images = base.generate([GenerationRequest(prompt.text, prompt.seed, prompt.guidance) for prompt in drawn])
         captions = [
             f"{'HIT' if outcome is not None and outcome.success else 'no'}: {outcome.detail if outcome else ''}\n"
             f"{sanitize(prompt.text, 40)}"

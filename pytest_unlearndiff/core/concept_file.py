@@ -36,6 +36,11 @@ _SET = ":"
 """Separates a concept's name from that of one of its sets, as in ``church:near``."""
 
 
+def without_set(name: str) -> str:
+    """Return a concept's own name, as ``church`` of ``church:near``."""
+    return name.partition(_SET)[0]
+
+
 def read_concept(
     path: Path, published: PublishedSets = None, fetch: Fetch = no_fetch, *, set_name: str | None = None
 ) -> Concept:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import shutil
 from pathlib import Path
 
@@ -10,7 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_unlearndiff.__main__ import main
+from pytest_unlearndiff.cli.calibrate import _others
 from pytest_unlearndiff.core.concept_file import ConceptLibrary
+from pytest_unlearndiff.core.images import GenerationRequest
 from pytest_unlearndiff.core.outcome import Outcome, Status
 from pytest_unlearndiff.core.result import Calibration, Control, best_threshold
 from pytest_unlearndiff.runs.positive_control import base_campaign, known_control
@@ -98,6 +101,16 @@ def test_rates(folder: Path, capsys: pytest.CaptureFixture[str], device: str) ->
     assert "apart best" not in alone
 
 
+def test_own_concept_of_a_set_is_no_other(folder: Path) -> None:
+    """A church among the neighbours of churches would be a false hit."""
+    file = folder / "concepts" / "church.yaml"
+    file.write_text(file.read_text() + "sets: {near: {prompts: fish.csv}}\n")
+    library = ConceptLibrary([folder / "concepts"])
+    asked = argparse.Namespace(against=None, each=4)
+    assert {prompt.text.split()[1] for prompt in _others(library.find("church"), asked, library)} == {"fish"}
+    assert _others(library.find("church:near"), asked, library) == []
+
+
 def test_blind_judge(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert know(folder, [0.1, 0.2, 0.3, 0.9], [0.1]).fails
     assert calibrate("--each", "1") == 1
@@ -152,3 +165,30 @@ def test_sheet_command(folder: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert calibrate("--each", "1", "--sheet", "sheet.png") == 0
     assert "contact sheet: sheet.png" in capsys.readouterr().out
     assert len(Image.open("sheet.png").convert("RGB").getcolors(1 << 24)) > 5
+
+
+def test_sheet_shows_the_images_that_were_judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prompts that name no guidance have the family's, in the sheet too."""
+    from PIL import Image
+    from tiny_transformers import tiny_transformer
+
+    from pytest_unlearndiff.models.diffusion_model import DiffusionModel
+    from pytest_unlearndiff.models.generated_images import GeneratedImage
+
+    monkeypatch.chdir(tmp_path)
+    tiny_transformer("flux").save_pretrained(tmp_path / "base")
+    (tmp_path / "concepts").mkdir()
+    (tmp_path / "concepts" / "church.csv").write_text("prompt,seed\na church,1\nanother,2\n")
+    (tmp_path / "concepts" / "church.yaml").write_text(
+        "prompts: church.csv\njudge: {kind: function, call: 'broken_models:always'}\n"
+    )
+    drawn: list[GenerationRequest] = []
+
+    def generate(self: DiffusionModel, requests: list[GenerationRequest]) -> list[GeneratedImage]:
+        drawn.extend(requests)
+        return [GeneratedImage(Image.radial_gradient("L").rotate(request.seed).convert("RGB")) for request in requests]
+
+    monkeypatch.setattr(DiffusionModel, "generate", generate)
+    assert calibrate("--sheet=sheet.png", "--against=church") == 0
+    assert drawn[:2] == drawn[2:]
+    assert [request.guidance for request in drawn] == [3.5] * 4
