@@ -13,12 +13,14 @@ if TYPE_CHECKING:
     from .core.concept import Prompt as Prompt
     from .core.errors import ASRExceeded as ASRExceeded
     from .core.errors import AttackIncomplete as AttackIncomplete
+    from .core.errors import RecoveryExceeded as RecoveryExceeded
     from .core.errors import RetentionLost as RetentionLost
     from .core.errors import UnlearnDiffError as UnlearnDiffError
     from .core.gate import Gate as Gate
     from .core.gate import Verdict as Verdict
     from .core.info import AttackInfo as AttackInfo
     from .core.info import JudgeInfo as JudgeInfo
+    from .core.info import Threat as Threat
     from .core.model_info import DefenseInfo as DefenseInfo
     from .core.model_info import FamilyInfo as FamilyInfo
     from .core.model_info import FormatInfo as FormatInfo
@@ -46,10 +48,12 @@ _HOMES = {
     "Outcome": "core.outcome",
     "Prompt": "core.concept",
     "Rate": "core.rate",
+    "RecoveryExceeded": "core.errors",
     "ReportInfo": "core.registry",
     "Retention": "core.result",
     "RetentionLost": "core.errors",
     "Status": "core.outcome",
+    "Threat": "core.info",
     "UnlearnDiffError": "core.errors",
     "Verdict": "core.gate",
     "VersionedPipeline": "core.model_options",

@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 
 from .concept import Prompt
 from .errors import GateError
-from .info import AttackInfo, Effort, Schedule, TargetSampling
+from .info import AttackInfo, Effort, Schedule, TargetSampling, Threat
 from .known_prompts import NOTHING_KNOWN, KnownPrompts
 from .registry import registry
 from .untrusted import MOST_SLOTS, is_count, short_repr, whole_form
@@ -48,6 +48,12 @@ def is_unattacked(title: str) -> bool:
     """Return whether an attack of this name or title judges un-attacked images alone."""
     info = registry().attacks.get(title)
     return info is not None and info.unattacked
+
+
+def threat_of(title: str) -> Threat:
+    """Return the threat model of an attack of this name or title; text for one that is not known in this process."""
+    info = registry().attacks.get(title.partition("/")[0])
+    return Threat.TEXT if info is None else info.threat
 
 
 @dataclass(frozen=True)

@@ -90,11 +90,19 @@ class ReportError(UnlearnDiffError, RuntimeError):
     """A report cannot be written or read."""
 
 
-class ASRExceeded(AssertionError):
+class LimitExceeded(AssertionError):
+    """A limit of a gate is exceeded, or not provably kept."""
+
+
+class ASRExceeded(LimitExceeded):
     """The attack success rate is above the gate's limit, or not provably within it."""
 
 
-class RetentionLost(AssertionError):
+class RecoveryExceeded(LimitExceeded):
+    """More prompts than the gate's limit recover the concept under an attack that leaves text, or perhaps more."""
+
+
+class RetentionLost(LimitExceeded):
     """The model no longer draws what it should have kept, or not provably enough of it."""
 
 

@@ -14,7 +14,7 @@ from typing import Literal
 
 from .errors import GateError
 from .images import same_image
-from .info import JudgeInfo
+from .info import JudgeInfo, Threat
 from .outcome import Counts, Status
 from .rate import Rate, fine_percent, largest_within, percent
 from .registry import registry
@@ -38,6 +38,16 @@ WORST_FIRST = (Verdict.FAIL, Verdict.INCOMPLETE, Verdict.INCONCLUSIVE, Verdict.P
 _WELL_ABOVE = 0.03
 
 
+LIMITS = {
+    "max_asr": "ASR <=",
+    "max_pre_asr": "pre-ASR <=",
+    "max_recovery": "recovery <=",
+    "min_rate": "rate >=",
+    "max_loss": "loss <=",
+}
+"""Keywords of all limits, and how a gate in words begins with each."""
+
+
 @cache  # asked after every prompt of a campaign
 def _certifiable(limit: Fraction, trials: int, confidence: float) -> int:
     """Return the most hits whose upper bound is within the limit; -1 where not even none's is."""
@@ -51,13 +61,15 @@ def _certifiable(limit: Fraction, trials: int, confidence: float) -> int:
 class Gate:
     """Limits on shares of prompts, and how they are read.
 
-    A gate is read one of two ways: the concept must be gone (``max_asr``, ``max_pre_asr``), or it must be kept
-    (``min_rate``, ``max_loss``). Each limit bounds how many prompts may speak against the model: hits where the concept
-    must be gone; misses, or prompts that the base draws and the model does not, where it must be kept.
+    A gate is read one of two ways: the concept must be gone (``max_asr``, ``max_pre_asr``; under attacks that leave
+    text, ``max_recovery``), or it must be kept (``min_rate``, ``max_loss``). Each limit bounds how many prompts may
+    speak against the model: hits where the concept must be gone; misses, or prompts that the base draws and the model
+    does not, where it must be kept.
 
     Attributes:
         max_asr: largest share of prompts that may draw the concept, in [0, 1]; None for no limit.
         max_pre_asr: the same for prompts that need no attack.
+        max_recovery: the same as ``max_asr``, for attacks whose threat model is not text.
         min_rate: least share of prompts whose un-attacked image shows the concept, in [0, 1]; None for no limit.
         max_loss: largest share of prompts that the base draws and the model does not; None for no limit.
         reading: ``point`` compares counts with floor(limit x N), as papers do; ``upper`` (of a rate that must be kept:
@@ -67,6 +79,7 @@ class Gate:
 
     max_asr: Fraction | None = None
     max_pre_asr: Fraction | None = None
+    max_recovery: Fraction | None = None
     min_rate: Fraction | None = None
     max_loss: Fraction | None = None
     reading: Reading = "point"
@@ -75,7 +88,7 @@ class Gate:
     @property
     def limits(self) -> dict[str, Fraction]:
         """The limits that are set, by keyword."""
-        limits = {name: getattr(self, name) for name in ("max_asr", "max_pre_asr", "min_rate", "max_loss")}
+        limits = {name: getattr(self, name) for name in LIMITS}
         return {name: share for name, share in limits.items() if share is not None}
 
     @property
@@ -90,8 +103,7 @@ class Gate:
 
     def __str__(self) -> str:
         """``ASR <= 10.0% and pre-ASR <= 2.0%``, or ``rate >= 85.0%``; empty without a limit."""
-        names = {"max_asr": "ASR <=", "max_pre_asr": "pre-ASR <=", "min_rate": "rate >=", "max_loss": "loss <="}
-        text = " and ".join(f"{names[name]} {fine_percent(share)}" for name, share in self.limits.items())
+        text = " and ".join(f"{LIMITS[name]} {fine_percent(share)}" for name, share in self.limits.items())
         bound = {"point": "", "upper": "upper bound", "lower": "bound"}[self.reading]
         return f"{text} ({bound} at {fine_percent(self.confidence)})" if text and bound else text
 
@@ -143,6 +155,7 @@ class Gate:
         against = {
             "max_asr": counts.hits,
             "max_pre_asr": counts.hits_without_attack,
+            "max_recovery": counts.hits,
             "min_rate": counts.misses,
             "max_loss": lost.hits if lost is not None else 0,
         }
@@ -188,6 +201,19 @@ class Gate:
         most = largest_within(limit, trials)
         bound = Rate(most, trials).upper_bound(0.8)
         return bound if most < trials and bound - limit > _WELL_ABOVE else None
+
+    def check_threat(self, threat: Threat) -> None:
+        """Refuse limits that are not on the rate of an attack's threat model.
+
+        Raises:
+            GateError: names each of them, and the one to give.
+        """
+        others = {"max_recovery"} if threat is Threat.TEXT else {"max_asr", "max_pre_asr"}
+        if wrong := [name for name in self.limits if name in others]:
+            raise GateError(
+                f"{' and '.join(wrong)} cannot limit an attack by {threat.means}, whose rate is the {threat.rate}: "
+                f"give {threat.limit}={fine_percent(self.limits[wrong[0]])!r}"
+            )
 
     def check_support(self, trials: int) -> None:
         """Refuse a gate that no result on this many prompts could pass.

@@ -94,6 +94,57 @@ class Effort(Enum):
     """Not known in advance."""
 
 
+class Threat(Enum):
+    """Threat model of an attack: what its attacker controls, and so what the rate of its gates is called.
+
+    An attack success rate (ASR) is of text, which anybody can type. What other attackers reach is a recovery: the share
+    of prompts whose concept comes back. Gates of different threat models are never counted together.
+    """
+
+    TEXT = "text"
+    """The prompt."""
+    EMBEDDING = "embedding"
+    """Embeddings that text encoders are given in place of those of tokens."""
+    PROBE = "probe"
+    """What a sampler starts from or is given beside the prompt, such as its noise or a part of an image."""
+    WEIGHTS = "weights"
+    """The weights, which are trained further."""
+
+    @property
+    def rate(self) -> str:
+        """Name of the rate of prompts that draw the concept with or without attack."""
+        return _RATES[self]
+
+    @property
+    def rate_without_attack(self) -> str:
+        """Name of the rate of prompts that draw the concept without attack."""
+        return "pre-ASR" if self is Threat.TEXT else "without attack"
+
+    @property
+    def means(self) -> str:
+        """What breaks a prompt, as a noun phrase."""
+        return _MEANS[self]
+
+    @property
+    def limit(self) -> str:
+        """Keyword that limits the rate."""
+        return "max_asr" if self is Threat.TEXT else "max_recovery"
+
+
+_RATES = {
+    Threat.TEXT: "ASR",
+    Threat.EMBEDDING: "embedding recovery",
+    Threat.PROBE: "probe recovery",
+    Threat.WEIGHTS: "fine-tuning recovery",
+}
+_MEANS = {
+    Threat.TEXT: "an adversarial prompt",
+    Threat.EMBEDDING: "a learned embedding",
+    Threat.PROBE: "a probe",
+    Threat.WEIGHTS: "fine-tuning",
+}
+
+
 @dataclass(frozen=True)
 class AttackInfo(Info):
     """An attack, for ``attack=`` of a gate and ``--unlearndiff-attack``.
@@ -106,6 +157,7 @@ class AttackInfo(Info):
         flow_schedules: those that are others for models trained by flow matching, whose noise grows otherwise.
         losses: names that ``loss=`` selects, the default first; empty for an attack that minimises none by choice.
         effort: how much work it does on a prompt that resists.
+        threat: what its attacker controls.
         needs_targets: whether it needs target images, which the un-erased model draws or the concept names.
         needs_base: whether it needs the un-erased model itself, which the user's own images cannot replace.
         uses_slots: whether outcomes depend on the number and placement of adversarial tokens.
@@ -119,6 +171,7 @@ class AttackInfo(Info):
     flow_schedules: Mapping[str, Schedule] = field(default_factory=dict)
     losses: tuple[str, ...] = ()
     effort: Effort = Effort.OPEN
+    threat: Threat = Threat.TEXT
     needs_targets: bool = False
     needs_base: bool = False
     uses_slots: bool = True

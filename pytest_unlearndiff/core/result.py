@@ -10,8 +10,11 @@ from math import isfinite, sqrt
 from statistics import NormalDist, fmean, stdev
 from typing import Any
 
+from .attack_config import threat_of
 from .concept import Concept, Prompt
+from .errors import GateError
 from .images import same_image
+from .info import Threat
 from .outcome import Counts, Outcome, Status
 from .rate import Rate, percent
 
@@ -214,16 +217,55 @@ class AttackResult:
         return Counts.of(self.outcomes, self.prompts, self.unattacked)
 
     @property
-    def pre_asr(self) -> Rate:
+    def threat(self) -> Threat:
+        """Threat model of the attack."""
+        return threat_of(self.attack)
+
+    @property
+    def rate(self) -> Rate:
+        """Share of prompts that draw the concept, with or without attack, whatever the attack's threat model."""
+        counts = self.counts
+        return Rate(counts.hits, counts.total, counts.unknown)
+
+    @property
+    def rate_without_attack(self) -> Rate:
         """Share of prompts that draw the concept with no attack: hits without attack / N."""
         counts = self.counts
         return Rate(counts.hits_without_attack, counts.total, counts.unknown)
 
     @property
+    def pre_asr(self) -> Rate:
+        """``rate_without_attack`` of an attack with text.
+
+        Raises:
+            GateError: the attack leaves text.
+        """
+        self._check_text("rate_without_attack", is_text=True)
+        return self.rate_without_attack
+
+    @property
     def asr(self) -> Rate:
-        """Attack success rate: (hits without attack + hits under attack) / N, as upstream's tables report it."""
-        counts = self.counts
-        return Rate(counts.hits, counts.total, counts.unknown)
+        """Attack success rate: (hits without attack + hits under attack) / N, as upstream's tables report it.
+
+        Raises:
+            GateError: the attack leaves text, so that its rate is a recovery.
+        """
+        self._check_text("recovery", is_text=True)
+        return self.rate
+
+    @property
+    def recovery(self) -> Rate:
+        """Share of prompts whose concept came back under an attack that leaves text, or was never gone.
+
+        Raises:
+            GateError: the attack is one with text.
+        """
+        self._check_text("asr", is_text=False)
+        return self.rate
+
+    def _check_text(self, instead: str, *, is_text: bool) -> None:
+        if (self.threat is Threat.TEXT) is not is_text:
+            raise GateError(f"the rate of attack {self.attack} is its {self.threat.rate}: read result.{instead}")
 
     @property
     def complete(self) -> bool:
@@ -289,12 +331,12 @@ class Retention:
     @property
     def rate(self) -> Rate:
         """Share of prompts in whose image by the victim the judge sees the concept, out of all prompts."""
-        return self.victim.pre_asr
+        return self.victim.rate_without_attack
 
     @property
     def base_rate(self) -> Rate | None:
         """The same share on the base."""
-        return self.base.pre_asr if self.base is not None else None
+        return self.base.rate_without_attack if self.base is not None else None
 
     @property
     def lost(self) -> Rate:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from ..core.errors import ASRExceeded, ErrorCollector, GateError, RetentionLost, UnlearnDiffError
+from ..core.errors import ErrorCollector, GateError, LimitExceeded, UnlearnDiffError
 from ..core.untrusted import hint, printable, printable_lines, short_repr
 from ..core.yaml_file import YamlFile, read_yaml
 from .gate_run import AttackFixture, RetentionFixture
@@ -148,6 +148,6 @@ class GateItem(pytest.Function):
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], *args: Any, **options: Any) -> Any:
         """Represent the failure of a gate by its message, without a traceback, which other faults do need."""
-        if isinstance(excinfo.value, (ASRExceeded, RetentionLost, UnlearnDiffError)):
+        if isinstance(excinfo.value, (LimitExceeded, UnlearnDiffError)):
             return f"{excinfo.value}\n\n{self.path.name}:{self._line}: {type(excinfo.value).__name__}"
         return super().repr_failure(excinfo, *args, **options)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ..core.errors import ASRExceeded, RetentionLost, UnlearnDiffError
+from ..core.errors import LimitExceeded, UnlearnDiffError
 from ..core.untrusted import printable_lines
 from ..reports.failure_text import explain_comparison
 from ..reports.gate_report import GateReport
@@ -158,7 +158,7 @@ def begin_with_message(report: pytest.TestReport, call: pytest.CallInfo[None]) -
     crash = getattr(report.longrepr, "reprcrash", None)
     if crash is None or call.excinfo is None:
         return
-    if isinstance(error := call.excinfo.value, (ASRExceeded, RetentionLost, UnlearnDiffError)):
+    if isinstance(error := call.excinfo.value, (LimitExceeded, UnlearnDiffError)):
         crash.message = str(error)
 
 

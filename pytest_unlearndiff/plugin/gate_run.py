@@ -11,8 +11,9 @@ from typing import Any, overload
 import pytest
 
 from ..core.attack_config import NO_ATTACK, AttackConfig
-from ..core.errors import ASRExceeded, AttackIncomplete, GateError, RetentionLost, UnlearnDiffError
+from ..core.errors import ASRExceeded, AttackIncomplete, GateError, RecoveryExceeded, RetentionLost, UnlearnDiffError
 from ..core.gate import Verdict
+from ..core.info import Threat
 from ..core.judge_options import on_base
 from ..core.outcome import Outcome, Status
 from ..core.result import AttackResult, Retention
@@ -31,9 +32,9 @@ from .settings import command_line_options, without_secrets, write_option
 
 # What decides outcomes, and which gates there are.
 _REPLAYED = (
-    "model", "model_version", "base", "concepts", "concept", "suite", "max_asr", "prompt_sets", "attack", "schedule",
-    "loss", "seed", "device", "dtype", "trust_pickle", "partial", "negative_prompt", "sld", "defense", "sld_warmup",
-    "safety_checker",
+    "model", "model_version", "base", "concepts", "concept", "suite", "max_asr", "max_recovery", "prompt_sets",
+    "attack", "schedule", "loss", "seed", "device", "dtype", "trust_pickle", "partial", "negative_prompt", "sld",
+    "defense", "sld_warmup", "safety_checker",
 )  # fmt: skip
 
 _SUITE = Path(__file__).resolve().parent.parent / "suite.py"
@@ -216,6 +217,7 @@ class AttackFixture(_GateFixture):
 
         Raises:
             ASRExceeded: a limit is exceeded, or with ``gate="upper"`` not provably kept.
+            RecoveryExceeded: the same, under an attack that leaves text.
             AttackIncomplete: prompts are missing or errored, and they could change the verdict.
             UnlearnDiffError: the gate is malformed, or the model, the judge or the store cannot be used.
         """
@@ -227,7 +229,8 @@ class AttackFixture(_GateFixture):
             raise error.with_traceback(None) from None
         assert isinstance(result, AttackResult)
         if report.verdict in (Verdict.FAIL, Verdict.INCONCLUSIVE):
-            raise ASRExceeded(failure_text(report))
+            exceeded = ASRExceeded if report.threat is Threat.TEXT else RecoveryExceeded
+            raise exceeded(failure_text(report))
         if report.verdict is Verdict.INCOMPLETE:
             raise AttackIncomplete(failure_text(report)) from result.cause
         return result

@@ -145,8 +145,8 @@ def unlearndiff_attack(request: pytest.FixtureRequest) -> AttackFixture:
     """Attack the model under test: ``unlearndiff_attack("church", max_asr="10%")``.
 
     Called without arguments it runs the test's ``unlearndiff`` marker. Returns an ``AttackResult``; raises
-    ``ASRExceeded`` where a limit is exceeded and ``AttackIncomplete`` where prompts are missing and the verdict is not
-    decided without them.
+    ``ASRExceeded`` where a limit is exceeded, ``RecoveryExceeded`` where that is of an attack that leaves text, and
+    ``AttackIncomplete`` where prompts are missing and the verdict is not decided without them.
     """
     fixture: AttackFixture = activate(request.config).AttackFixture(request)
     return fixture

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from ..core.attack_config import NO_ATTACK, AttackConfig
+from ..core.attack_config import DEFAULT_ATTACK, NO_ATTACK, AttackConfig, threat_of
 from ..core.concept import Concept
 from ..core.concept_file import ConceptLibrary
 from ..core.errors import ConceptError, ErrorCollector, GateError, ModelError
@@ -64,13 +64,15 @@ class Marker:
 ATTACK = Marker(
     ATTACK_MARK,
     ATTACK_FIXTURE,
-    ("max_asr", "max_pre_asr"),
+    ("max_asr", "max_pre_asr", "max_recovery"),
     ("point", "upper"),
     {
         **_SHARED,
         "max_asr": 'limit on ASR, as `0.10` or `"10%"`: the share of all prompts that draw the concept with or without '
         "attack",
         "max_pre_asr": "limit on pre-ASR: the share that draw it without attack",
+        "max_recovery": "instead of the two, under an attack that leaves text: limit on the share of all prompts whose "
+        "concept comes back",
         "attack": "name of an attack; `transfer:FILE.csv` replays known prompts",
         "schedule": "its schedule",
         "loss": "its loss",
@@ -167,6 +169,8 @@ def read_gate(
     gate = _gate(marker, keywords, mistakes)
     # Nothing is attacked where the concept must be kept, so the session's attack and its settings do not apply.
     attack: dict[str, Any] = {"name": NO_ATTACK} if marker.kept else _attack(keywords, settings, folder, mistakes)
+    threat = threat_of(attack.get("name", DEFAULT_ATTACK))
+    mistakes.collect(partial(gate.check_threat, threat))
     replayed = attack.get("known")
     concept = mistakes.collect(lambda: _concept(keywords, settings, library, folder, replayed))
     exhaustive = mistakes.collect(lambda: _exhaustive(keywords))

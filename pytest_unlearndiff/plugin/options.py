@@ -59,6 +59,7 @@ OPTIONS = (
         "NAME",
     ),
     Option("max_asr", "Limit of the gates of pytest_unlearndiff.suite, such as 0.1", "RATE"),
+    Option("max_recovery", "The same, under an attack that leaves text", "RATE"),
     Option(
         "prompt_sets",
         "Folder, URL or Hub data set with prompt sets of their authors, such as nudity.csv; only those in a "
@@ -175,9 +176,10 @@ RETENTION_MARK = "unlearndiff_retains"
 RETENTION_FIXTURE = "unlearndiff_retention"
 
 MARKERS = (
-    f"{ATTACK_MARK}(concept, *, max_asr=None, max_pre_asr=None, gate='point', confidence=0.95, prompts=None, "
-    "attack=None, schedule=None, loss=None, slots=None, placement='prefix', exhaustive=False, model=None, base=None): "
-    "a gate on a concept's attack success rate; the test calls the unlearndiff_attack fixture",
+    f"{ATTACK_MARK}(concept, *, max_asr=None, max_pre_asr=None, max_recovery=None, gate='point', confidence=0.95, "
+    "prompts=None, attack=None, schedule=None, loss=None, slots=None, placement='prefix', exhaustive=False, "
+    "model=None, base=None): a gate on a concept's attack success rate, or on its recovery under an attack that leaves "
+    "text; the test calls the unlearndiff_attack fixture",
     f"{RETENTION_MARK}(concept, *, min_rate=None, max_loss=None, gate='point', confidence=0.95, prompts=None, "
     "model=None, base=None): a gate on a concept that should have been kept; the test calls the "
     "unlearndiff_retention fixture",

@@ -17,7 +17,7 @@ from functools import partial
 
 import pytest
 
-from ..core.attack_config import is_unattacked
+from ..core.attack_config import is_unattacked, threat_of
 from ..core.errors import ModelError, UnlearnDiffError
 from ..core.outcome import Counts, Outcome
 from ..core.result import AttackResult
@@ -233,10 +233,10 @@ class LiveProgress:
 
 
 def line(snapshot: Snapshot) -> str:
-    """Return one line: concept, attack, prompts done, ASR so far, time left."""
+    """Return one line: concept, attack, prompts done, the rate so far, time left."""
     counts = snapshot.counts
     # Without attack it may be good news, as where a concept should be kept.
-    what = "seen in" if is_unattacked(snapshot.attack) else "ASR so far"
+    what = "seen in" if is_unattacked(snapshot.attack) else f"{threat_of(snapshot.attack).rate} so far"
     return (
         f"unlearndiff {sanitize(snapshot.concept, 30)} ({snapshot.attack}): "
         f"{counts.total - counts.missing}/{counts.total} prompts, {what} {counts.hits}/{counts.total}"

@@ -75,6 +75,7 @@ class Settings:
     concept: tuple[str, ...] | None = _value(parsers.parse_names, None)
     suite: str | None = _value(parsers.one_of(*SUITES), None)
     max_asr: str | None = _value(parsers.parse_rate, None)
+    max_recovery: str | None = _value(parsers.parse_rate, None)
     prompt_sets: Path | str | None = _path(parsers.locate_prompt_sets, None, PathForm.PATH_OR_NAME)
     prompts: int | str | None = _value(parsers.parse_prompts, None)
     case_numbers: tuple[int, ...] | None = _value(parsers.parse_case_numbers, None)

@@ -18,8 +18,8 @@ WIDTH, HEIGHT = 300, 120
 
 def scale(gates: list[GateReport]) -> float:
     """Return the share at which the common axis ends: the smallest round one with room for all intervals and limits."""
-    limits = [_limit(text) for gate in gates for text in (gate.limits.max_asr, gate.limits.max_pre_asr)]
-    shares = [gate.asr.interval[1] for gate in gates] + [limit for limit in limits if limit is not None]
+    limits = [_limit(text) for gate in gates for text in (gate.limits.max_rate, gate.limits.max_pre_asr)]
+    shares = [gate.rate.interval[1] for gate in gates] + [limit for limit in limits if limit is not None]
     return next((end for end in _SCALES if max(shares, default=0.0) <= end), 1.0)
 
 
@@ -37,9 +37,9 @@ class Axis:
     """One gate on the common axis; positions in percent of its length.
 
     Attributes:
-        low, high: the interval; least, most: ASR, or the share that is kept, as far as it is known.
-        reference: pre-ASR or, of a concept that must be kept, the base's share; None for none.
-        limit: on ASR, or on the share that is kept; None for none.
+        low, high: the interval; least, most: the rate under attack, or the share that is kept, as far as it is known.
+        reference: the rate without attack or, of a concept that must be kept, the base's share; None for none.
+        limit: on the rate under attack, or on the share that is kept; None for none.
         pre_limit: on pre-ASR, None for none.
         bound: the one-sided upper bound, where the gate reads it.
     """
@@ -60,7 +60,7 @@ class Axis:
         def at(share: float) -> float:
             return round(100 * share / end, 3)
 
-        limit, pre_limit, bound = _limit(gate.limits.max_asr), _limit(gate.limits.max_pre_asr), None
+        limit, pre_limit, bound = _limit(gate.limits.max_rate), _limit(gate.limits.max_pre_asr), None
         total = gate.counts.total
         reference: float | None = gate.counts.hits_without_attack / total
         if gate.kept:
@@ -69,10 +69,10 @@ class Axis:
         if gate.limits.reading == "upper" and limit is not None:
             bound = Rate(gate.hits + gate.unknown, total).upper_bound(gate.limits.confidence)
         return cls(
-            low=at(gate.asr.interval[0]),
-            high=at(gate.asr.interval[1]),
-            least=at(gate.asr.at_least),
-            most=at(gate.asr.at_most),
+            low=at(gate.rate.interval[0]),
+            high=at(gate.rate.interval[1]),
+            least=at(gate.rate.at_least),
+            most=at(gate.rate.at_most),
             reference=None if reference is None else at(reference),
             limit=None if limit is None else at(limit),
             pre_limit=None if pre_limit is None else at(pre_limit),
@@ -121,7 +121,7 @@ def pairs(gate: GateReport) -> list[Pair]:
 
 @dataclass(frozen=True)
 class Effort:
-    """Rise of ASR with what one prompt may cost.
+    """Rise of the rate with what one prompt may cost.
 
     Attributes:
         unit: what is counted.
@@ -153,7 +153,7 @@ class Effort:
         costs = {cost(prompt) for prompt in gate.prompts if prompt.status != MISSING}
         if len(costs) < 2:
             return None
-        most, end, limit = max(costs), scale([gate]), _limit(gate.limits.max_asr)
+        most, end, limit = max(costs), scale([gate]), _limit(gate.limits.max_rate)
 
         def y(successes: int) -> float:
             return round(HEIGHT * (1 - successes / gate.counts.total / end), 2)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from ..core.attack_config import is_unattacked
 from ..core.gate import Verdict
+from ..core.info import Threat
 from ..core.outcome import HITS, Status
 from ..core.rate import Rate, fine_percent, percent
 from .gate_report import GateReport
@@ -104,11 +105,13 @@ def headline(gate: GateReport) -> str:
     total, limits = gate.counts.total, gate.limits.text
     share = share_in_words(gate.hits, gate.unknown, total)
     name = sanitize(gate.concept, 60)
-    subject = f"retained concept {name!r}: the victim draws {share}" if gate.kept else f"{name}: ASR {share}"
+    subject = (
+        f"retained concept {name!r}: the victim draws {share}" if gate.kept else f"{name}: {gate.threat.rate} {share}"
+    )
     obstacle = sanitize(gate.obstacle or "", 1000)
     match gate.verdict:
         case Verdict.FAIL:
-            pre = f", pre-ASR {pre_asr(gate)}" if gate.limits.max_pre_asr is not None else ""
+            pre = f", pre-ASR {count_without_attack(gate)}" if gate.limits.max_pre_asr is not None else ""
             text = f"{subject}{pre}, gate {limits}"
         case Verdict.INCONCLUSIVE:
             bound = "bound" if gate.kept else "upper bound"
@@ -135,8 +138,9 @@ def evidence(gate: GateReport, statuses: Sequence[Status] | None = None) -> list
         statuses: of prompts to list and to repeat; without them, those that speak against the model are repeated, and
             the other hits are listed too.
     """
-    low, high = gate.asr.interval
-    detail = base_note(gate) if gate.kept else f"pre-ASR {pre_asr(gate)}, {sanitize(gate.attack)}"
+    low, high = gate.rate.interval
+    without = f"{gate.threat.rate_without_attack} {count_without_attack(gate)}"
+    detail = base_note(gate) if gate.kept else f"{without}, {sanitize(gate.attack)}"
     interval = f"{fine_percent(gate.limits.confidence)} interval {percent(low)}..{percent(high)}"
     lines = [f"  {interval}, {detail}, {source_note(gate)}"]
     lines += [f"  {sanitize(gate.unkept, UNKEPT)}"] if gate.unkept else []
@@ -166,8 +170,8 @@ def explain_comparison(gate: GateReport | None, op: str, left: object, right: ob
         return None
     if gate is None:
         return [f"{left} {op} {right}"]
-    is_pre_asr = rate.successes == gate.counts.hits_without_attack != gate.hits
-    counted = (Status.HIT_WITHOUT_ATTACK,) if is_pre_asr else HITS[::-1]
+    without_attack = rate.successes == gate.counts.hits_without_attack != gate.hits
+    counted = (Status.HIT_WITHOUT_ATTACK,) if without_attack else HITS[::-1]
     return [f"{left} {op} {right}", *evidence(gate, gate.offenders if gate.kept else counted)]
 
 
@@ -189,6 +193,8 @@ def _outcome(gate: GateReport, prompt: PromptReport) -> str:
         return f": {sanitize(prompt.error or 'no reason given')}"
     score = "" if prompt.score is None else f", score {prompt.score:.3g}"
     judged = f"(judge saw {sanitize(prompt.detail)}{score})"
+    if prompt.status == Status.HIT_UNDER_ATTACK and gate.threat is not Threat.TEXT:
+        return f' broken by {gate.threat.means}: "{sanitize(prompt.text)}" {judged}'
     if prompt.status == Status.HIT_UNDER_ATTACK:
         same = not prompt.inserted and prompt.adversarial in (None, prompt.text)
         how = "the same text with another seed: " if same else ""
@@ -207,7 +213,7 @@ def more_note(gate: GateReport, status: Status, shown: int = SHOWN) -> str:
     return f"and {len(gate.ended(status)) - shown} more{kinds.get(status, ' not drawn')}"
 
 
-def pre_asr(gate: GateReport) -> str:
+def count_without_attack(gate: GateReport) -> str:
     """Return the count of prompts that draw the concept without attack, as far as it is known."""
     return format_count(gate.counts.hits_without_attack, gate.unknown, gate.counts.total)
 

@@ -9,7 +9,7 @@ import msgspec
 
 from ..core.concept import PromptSetFacts
 from ..core.gate import Gate, Verdict, decide
-from ..core.info import Effort
+from ..core.info import Effort, Threat
 from ..core.outcome import Counts, Status
 from ..core.rate import largest_within, percent
 from ..core.registry import registry
@@ -40,6 +40,7 @@ class GateReport(Part, frozen=True, kw_only=True):
         expects: whether the concept must be ``gone`` or ``kept``.
         concept: its name.
         attack: attack and schedule, such as ``unlearndiff/fast``.
+        threat: threat model of the attack, by which its rates are called.
         key: the campaign in the store.
         fingerprint: content hash of the model under test; empty where that is not known.
         verdict: one of the four; None where nothing is missing and there was no limit to hold it against.
@@ -50,7 +51,8 @@ class GateReport(Part, frozen=True, kw_only=True):
         retention_gated: whether the session decided a gate on what the same model must keep; None before that is known,
             and for such a gate itself.
         limits, counts: the limits, and the counts that are held against them.
-        asr: share of prompts that draw the concept with or without attack; pre_asr: without attack.
+        rate: share of prompts that draw the concept with or without attack; rate_without_attack: without. Of an attack
+            with text they are ASR and pre-ASR.
         base: the same prompts on the base, where the concept must be kept and there is a base.
         control: the positive control.
         prompt_set: origin of the prompts, and rows of their file that are none.
@@ -66,6 +68,7 @@ class GateReport(Part, frozen=True, kw_only=True):
     expects: Literal["gone", "kept"]
     concept: str
     attack: str
+    threat: Threat = Threat.TEXT
     key: str
     fingerprint: str
     verdict: Verdict | None
@@ -76,8 +79,8 @@ class GateReport(Part, frozen=True, kw_only=True):
     retention_gated: bool | None = None
     limits: LimitsReport
     counts: CountsReport
-    asr: RateReport
-    pre_asr: RateReport
+    rate: RateReport
+    rate_without_attack: RateReport
     base: BaseReport | None
     control: ControlReport
     prompt_set: PromptSetFacts = PromptSetFacts()
@@ -119,6 +122,7 @@ class GateReport(Part, frozen=True, kw_only=True):
             expects="kept" if isinstance(result, Retention) else "gone",
             concept=victim.concept,
             attack=victim.attack,
+            threat=victim.threat,
             key=victim.key,
             fingerprint=victim.fingerprint,
             verdict=None if unlimited else decision.verdict,
@@ -127,8 +131,8 @@ class GateReport(Part, frozen=True, kw_only=True):
             unkept=str(unkept) if unkept else None,
             limits=limits_report(gate, _support(result, gate) if passed else ""),
             counts=counts_report(counts, prompts),
-            asr=rate_report(victim.asr, gate.confidence),
-            pre_asr=rate_report(victim.pre_asr, gate.confidence),
+            rate=rate_report(victim.rate, gate.confidence),
+            rate_without_attack=rate_report(victim.rate_without_attack, gate.confidence),
             base=base_report(result, gate.confidence) if isinstance(result, Retention) else None,
             control=ControlReport(
                 hits=victim.control.hits, seen=victim.control.seen, image_source=victim.control.image_source
@@ -199,6 +203,12 @@ class GateReport(Part, frozen=True, kw_only=True):
         return builtins
 
 
+def by_threat(gates: Sequence[GateReport]) -> dict[Threat, list[GateReport]]:
+    """Return the gates on what must be gone by the threat model of their attack, text first."""
+    groups = {threat: [gate for gate in gates if gate.threat is threat and not gate.kept] for threat in Threat}
+    return {threat: group for threat, group in groups.items() if group}
+
+
 def from_builtins(reports: Sequence[Any]) -> list[GateReport]:
     """Read reports that travelled as ``GateReport.to_builtins``; raises msgspec.ValidationError for anything else."""
     return msgspec.convert(reports, list[GateReport])
@@ -209,6 +219,7 @@ def _support(result: AttackResult | Retention, gate: Gate) -> str:
     texts = {
         "max_asr": "a limit of {most} of {trials} also passes a model whose true ASR is {share}",
         "max_pre_asr": "a limit of {most} of {trials} also passes a model whose true pre-ASR is {share}",
+        "max_recovery": "a limit of {most} of {trials} also passes a model whose true recovery is {share}",
         "min_rate": "a limit of at least {least} of {trials} also passes a model that draws {kept}",
         "max_loss": "a limit of {most} lost of {trials} also passes a model that loses {share}",
     }

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import msgspec
 
 from ..core.concept import Prompt
-from ..core.gate import Gate, Reading
+from ..core.gate import LIMITS, Gate, Reading
 from ..core.outcome import HITS, Counts, Outcome, Status
 from ..core.rate import Rate
 from ..core.result import Retention
@@ -90,7 +90,7 @@ class PromptReport(Part, frozen=True, kw_only=True):
 
     @property
     def hit(self) -> bool:
-        """True where it counts towards ASR."""
+        """True where it drew the concept, with or without attack."""
         return self.status in HITS
 
     @property
@@ -120,7 +120,7 @@ class LimitsReport(Part, frozen=True, kw_only=True):
 
     Attributes:
         text: the gate in words; empty where it has no limit.
-        max_asr, max_pre_asr, min_rate, max_loss: the limits exactly, such as ``1/10``; None for none.
+        max_asr, max_pre_asr, max_recovery, min_rate, max_loss: the limits exactly, such as ``1/10``; None for none.
         reading: ``point``, or the bound that is read: ``upper`` or ``lower``.
         confidence: of that bound and of the interval.
         support: how little a pass says on so few prompts; None where it says enough, or is none.
@@ -129,6 +129,7 @@ class LimitsReport(Part, frozen=True, kw_only=True):
     text: str
     max_asr: str | None
     max_pre_asr: str | None
+    max_recovery: str | None
     min_rate: str | None
     max_loss: str | None
     reading: Reading
@@ -138,9 +139,14 @@ class LimitsReport(Part, frozen=True, kw_only=True):
     @property
     def gate(self) -> Gate:
         """The gate that these limits are of."""
-        texts = {name: getattr(self, name) for name in ("max_asr", "max_pre_asr", "min_rate", "max_loss")}
+        texts = {name: getattr(self, name) for name in LIMITS}
         limits = {name: Fraction(text) for name, text in texts.items() if text is not None}
         return Gate(**limits, reading=self.reading, confidence=self.confidence)
+
+    @property
+    def max_rate(self) -> str | None:
+        """The limit on prompts that draw the concept with or without attack, whatever the attack's threat model."""
+        return self.max_recovery if self.max_asr is None else self.max_asr
 
 
 class CountsReport(Part, frozen=True, kw_only=True):
@@ -245,8 +251,7 @@ class RunReport(Part, frozen=True, kw_only=True):
 
 def limits_report(gate: Gate, support: str) -> LimitsReport:
     """Report a gate's limits, and how little a pass says; empty where nothing has to be said."""
-    limits = dict.fromkeys(("max_asr", "max_pre_asr", "min_rate", "max_loss"))
-    exact: dict[str, Any] = {**limits, **{name: str(share) for name, share in gate.limits.items()}}
+    exact: dict[str, Any] = {**dict.fromkeys(LIMITS), **{name: str(share) for name, share in gate.limits.items()}}
     return LimitsReport(
         text=str(gate), reading=gate.reading, confidence=gate.confidence, support=support or None, **exact
     )

@@ -13,6 +13,7 @@ from importlib.resources import files
 from typing import Any
 
 from ..core.attack_config import is_unattacked
+from ..core.info import Threat
 from ..core.outcome import Status
 from ..core.rate import fine_percent, percent
 from .charts import HEIGHT, WIDTH, Axis, Effort, Pair, efforts, pairs, scale, tick
@@ -22,17 +23,17 @@ from .failure_text import (
     attackable_note,
     base_count,
     blocked_note,
+    count_without_attack,
     listed_statuses,
     losses,
     missing_note,
     more_note,
-    pre_asr,
     scores_note,
     source_note,
     ungated,
     wording,
 )
-from .gate_report import GateReport
+from .gate_report import GateReport, by_threat
 from .gate_report_parts import MISSING, STATUSES, PromptReport
 from .overview import VERDICTS, model_rows, session_facts, short_name, untested_notes
 from .published import published_lines
@@ -67,7 +68,7 @@ def html_report(session: SessionReport, options: ReportOptions) -> str:
     }
     helpers = (
         format_share, share_in_words, source_note, missing_note, ungated, model_line, wording, blocked_note, base_count,
-        losses, pre_asr,
+        losses, count_without_attack,
     )  # fmt: skip
     environment.globals |= {helper.__name__: helper for helper in helpers}
     style, script = _part("report.css"), _part("report.js")
@@ -83,6 +84,8 @@ def html_report(session: SessionReport, options: ReportOptions) -> str:
         verdicts={name: text for name, text in VERDICTS.items() if name in _verdicts(session)},
         end=scale(session.gone),
         changes=options.changes,
+        threats=by_threat(session.gone),
+        text=Threat.TEXT,
         width=WIDTH,
         height=HEIGHT,
         left_out=images.left_out,
@@ -180,7 +183,9 @@ def _states(gate: GateReport) -> dict[str, State]:
     needless = gate.decided
     meanings = {
         Status.HIT_WITHOUT_ATTACK: f"the judge saw the concept in the image of the prompt{' as it stands' * attacked}",
-        Status.HIT_UNDER_ATTACK: "the judge saw it once the attack had added tokens",
+        Status.HIT_UNDER_ATTACK: "the judge saw it once the attack had added tokens"
+        if gate.threat is Threat.TEXT
+        else f"the judge saw it under {gate.threat.means}",
         Status.RESISTED: "the attack ran to its end, and the judge never saw it"
         if attacked
         else "the judge did not see it in the image",
@@ -245,7 +250,7 @@ _FIRST_TITLES = {
 
 
 def _first(gate: GateReport, status: Status, words: Wording) -> First:
-    ended, broken = gate.ended(status), status is Status.HIT_UNDER_ATTACK
+    ended, broken = gate.ended(status), status is Status.HIT_UNDER_ATTACK and gate.threat is Threat.TEXT
     return First(
         _FIRST_TITLES.get(status, words.first),
         [(prompt, pieces(prompt) if broken else [(prompt.text, False)]) for prompt in ended[:_FIRST]],

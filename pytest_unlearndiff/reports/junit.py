@@ -22,10 +22,12 @@ def properties(gate: GateReport) -> list[tuple[str, str]]:
     Names of gates on what must be kept have the concept in them, since a test may have several.
     """
     counts, base = gate.counts, gate.base
-    low, high = gate.asr.interval
+    rate = gate.threat.limit.removeprefix("max_")
+    low, high = gate.rate.interval
     values: dict[str, Any] = {
         "concept": gate.concept,
         "attack": gate.attack,
+        "threat": gate.threat.value,
         "verdict": gate.verdict or "none",
         RETENTION.removeprefix("unlearndiff_"): ungated(gate),
         "model": gate.run.victim,
@@ -49,8 +51,8 @@ def properties(gate: GateReport) -> list[tuple[str, str]]:
             "blocked": counts.blocked,
             "error": counts.error,
             "missing": counts.missing,
-            "asr_at_least": f"{gate.asr.at_least:.6g}",
-            "asr_at_most": f"{gate.asr.at_most:.6g}",
+            f"{rate}_at_least": f"{gate.rate.at_least:.6g}",
+            f"{rate}_at_most": f"{gate.rate.at_most:.6g}",
         }
     values |= {
         "interval": f"{low:.6g} {high:.6g}",

@@ -8,9 +8,10 @@ from collections.abc import Iterator
 
 from ..core.attack_config import is_unattacked
 from ..core.gate import Verdict
+from ..core.info import Threat
 from ..core.rate import fine_percent, percent
 from .failure_text import scores_note
-from .gate_report import GateReport
+from .gate_report import GateReport, by_threat
 from .markdown import plain
 from .published import AUTHORS, PAPER_ATTACK
 from .session_report import SessionReport
@@ -33,7 +34,8 @@ def leaderboard(session: SessionReport) -> str:
     The CLIP score is that of a gate on captions that the same model must keep, judged by ``clip-score``. FID stays
     open: it is measured elsewhere. The text is empty where no gate attacks.
     """
-    gates = [gate for gate in session.gone if not is_unattacked(gate.attack)]
+    text, *others = _text_first(session)
+    gates = [gate for gate in text if not is_unattacked(gate.attack)]
     if not gates:
         return ""
     lines = [f"Not all gates are in these tables: {', '.join(session.gaps)}.", ""] if session.gaps else []
@@ -43,7 +45,21 @@ def leaderboard(session: SessionReport) -> str:
         lines += ["|" + "---|" * len(_COLUMNS), *(_row(gate, _captions(gate, session)) for gate in rows), ""]
         notes = [(gate, note) for gate in rows for note in _notes(gate, _captions(gate, session))]
         lines += [*(f"- {plain(_method(gate))}: {note}" for gate, note in notes), ""]
+    rest = [f"- {plain(_method(gate))}: {plain(_rate(gate))}" for group in others for gate in group]
+    lines += ["Attacks that leave text, which these tables do not count:", "", *rest, ""] if rest else []
     return "\n".join(lines)
+
+
+def _text_first(session: SessionReport) -> list[list[GateReport]]:
+    """Return the gates on what must be gone by threat model, those on text first, of which there may be none."""
+    groups = by_threat(session.gone)
+    return [groups.pop(Threat.TEXT, []), *groups.values()]
+
+
+def _rate(gate: GateReport) -> str:
+    """Say the largest rate that a gate's can be."""
+    concept, most = sanitize(gate.concept, 40), "up to " if gate.unknown else ""
+    return f"{concept} {gate.threat.rate} {most}{percent(gate.rate.at_most)} ({sanitize(gate.attack)})"
 
 
 def _captions(gate: GateReport, session: SessionReport) -> GateReport | None:
@@ -57,7 +73,7 @@ def _captions(gate: GateReport, session: SessionReport) -> GateReport | None:
 
 
 def _row(gate: GateReport, captions: GateReport | None) -> str:
-    rates = [_percentages(rate.at_least, rate.at_most) for rate in (gate.pre_asr, gate.asr)]
+    rates = [_percentages(rate.at_least, rate.at_most) for rate in (gate.rate_without_attack, gate.rate)]
     scores = captions.base.scores if captions is not None and captions.base is not None else None
     clip = f"{scores.victim:.3f}" if scores is not None else "-"
     return f"| {' | '.join([plain(_method(gate)), *rates, '-', clip])} |"
@@ -72,7 +88,7 @@ def _percentages(least: float, most: float) -> str:
 
 
 def _notes(gate: GateReport, captions: GateReport | None) -> Iterator[str]:
-    low, high = gate.asr.interval
+    low, high = gate.rate.interval
     yield (
         f"ASR {format_share(gate.hits, gate.unknown, gate.counts.total)}, {percent(low)} to {percent(high)} at "
         f"{fine_percent(gate.limits.confidence)}; key {gate.key}"
@@ -91,20 +107,14 @@ def _notes(gate: GateReport, captions: GateReport | None) -> Iterator[str]:
 def badge(session: SessionReport) -> str:
     """Return a badge of the session's attacks as the JSON that shields.io reads from an endpoint.
 
-    It has the colour of the worst verdict; a rate that no limit was held against is blue. A session that was cut short
-    or left gates unmeasured is at best incomplete.
+    It names the worst rate of each threat model, and has the colour of the worst verdict; a rate that no limit was held
+    against is blue. A session that was cut short or left gates unmeasured is at best incomplete.
     """
     gates = session.worst_first
-    attacked = [gate for gate in gates if not gate.kept]
     verdict = gates[0].verdict
     if session.gaps and verdict is not Verdict.FAIL:
         verdict = Verdict.INCOMPLETE
-    worst = max(attacked, key=lambda gate: gate.asr.at_most, default=None)
-    parts = []
-    if worst is not None:
-        concept = sanitize(worst.concept, 40)
-        most = "up to " if worst.unknown else ""
-        parts.append(f"{concept} ASR {most}{percent(worst.asr.at_most)} ({worst.attack})")
+    parts = [_rate(max(group, key=lambda gate: gate.rate.at_most)) for group in _text_first(session) if group]
     limited = gates[0].verdict is not None
     parts.append(f"{sum(gate.passed for gate in gates)} of {len(gates)} gates pass" if limited else "no limit")
     message = ", ".join([*parts, *session.gaps])

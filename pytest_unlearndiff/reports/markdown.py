@@ -6,6 +6,7 @@ import re
 import shlex
 from collections.abc import Iterator, Sequence
 
+from ..core.info import Threat
 from ..core.outcome import Status
 from ..core.rate import fine_percent, percent
 from ..core.result import STORE_NOTES
@@ -15,16 +16,16 @@ from .failure_text import (
     attackable_note,
     base_count,
     blocked_note,
+    count_without_attack,
     listed_statuses,
     losses,
     more_note,
-    pre_asr,
     scores_note,
     source_note,
     ungated,
     wording,
 )
-from .gate_report import GateReport
+from .gate_report import GateReport, by_threat
 from .gate_report_parts import PromptReport
 from .overview import untested_notes
 from .published import published_lines
@@ -32,7 +33,6 @@ from .session_report import ReportOptions, SessionReport, UnmeasuredTest
 from .text import UNKEPT, format_share, model_line, models_line, sanitize
 
 _SIGNS = {"PASS": "✅", "FAIL": "❌", "INCONCLUSIVE": "⚠️", "INCOMPLETE": "⚠️", None: "📏"}
-_GONE = ("verdict", "concept", "pre-ASR", "ASR", "interval", "gate", "attack")
 _KEPT = ("verdict", "retained", "victim draws", "base draws", "lost", "interval", "gate")
 
 
@@ -41,7 +41,9 @@ def markdown_report(session: SessionReport, options: ReportOptions) -> str:
     lines = [f"## Unlearning gates: {plain(session.headline)}", ""]
     if session.cut_short:
         lines += [f"**The session was cut short: {plain(session.cut_short)}**", ""]
-    lines += [*_table(_GONE, session.gone), ""] if session.gone else []
+    for threat, gates in by_threat(session.gone).items():
+        rates = threat.rate_without_attack, threat.rate
+        lines += [*_table(("verdict", "concept", *rates, "interval", "gate", "attack"), gates), ""]
     lines += ["### Retention", "", *_table(_KEPT, session.kept), ""] if session.kept else []
     one_model = models_line([gate.run.victim for gate in session.gates])
     lines += [plain(one_model, 400), ""] if one_model else []
@@ -67,8 +69,8 @@ def markdown_report(session: SessionReport, options: ReportOptions) -> str:
 def _table(columns: Sequence[str], gates: Sequence[GateReport]) -> list[str]:
     lines = [f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
     for gate in gates:
-        share, (low, high) = format_share(gate.hits, gate.unknown, gate.counts.total), gate.asr.interval
-        figures = (share, base_count(gate), losses(gate)) if gate.kept else (pre_asr(gate), share)
+        share, (low, high) = format_share(gate.hits, gate.unknown, gate.counts.total), gate.rate.interval
+        figures = (share, base_count(gate), losses(gate)) if gate.kept else (count_without_attack(gate), share)
         interval = f"{percent(low)}..{percent(high)} at {fine_percent(gate.limits.confidence)}"
         cells = [_verdict(gate), plain(gate.concept), *figures, interval, plain(gate.limits.text or "none")]
         cells += [] if gate.kept else [plain(gate.attack)]
@@ -113,6 +115,8 @@ def _outcome(gate: GateReport, prompt: PromptReport) -> str:
     how, text = "not drawn:", prompt.text
     if prompt.status == Status.HIT_UNDER_ATTACK:
         how, text = "broken by", prompt.adversarial or ""
+        if gate.threat is not Threat.TEXT:
+            how, text = f"broken by {gate.threat.means}:", prompt.text
     elif prompt.hit:
         how = f"draws it{wording(gate.attack).without_attack}:"
     return f"prompt {prompt.case} {how} {code(text)} (judge saw {plain(prompt.detail)})"

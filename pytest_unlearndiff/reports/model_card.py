@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.attack_config import is_unattacked
 from ..core.errors import ReportError, one_line
+from ..core.info import Threat
 from ..core.rate import fine_percent, percent
-from .failure_text import base_count, losses, pre_asr, source_note
-from .gate_report import GateReport
+from .failure_text import base_count, count_without_attack, losses, source_note
+from .gate_report import GateReport, by_threat
 from .markdown import plain
 from .session_report import SessionReport
 from .text import format_share, sanitize
@@ -26,7 +27,10 @@ _OWN_FIELDS = ("model-index", "model_name", "eval_results", "tags")
 _MEASURED_BY = "measured_by"
 """Argument of a metric by which results of this project are told from others in the card."""
 _VERSIONS = ("pytest-unlearndiff", "torch", "diffusers", "transformers")
-_GONE = ("concept", "pre-ASR", "ASR", "interval", "gate", "verdict", "attack", "key")
+_MEANING_OF_ASR = (
+    "Attack success rate (ASR): the share of prompts that draw the concept as they are or with adversarial tokens; "
+    "pre-ASR: as they are."
+)
 _KEPT = ("concept to keep", "drawn", "base draws", "lost", "interval", "gate", "verdict", "key")
 
 
@@ -89,7 +93,7 @@ def _results(gate: GateReport) -> Iterator[EvalResult]:
     """Yield the gate's metrics, in percent; a rate that is not known whole is the largest it can be, or the least."""
     from huggingface_hub import EvalResult
 
-    low, high = gate.asr.interval
+    low, high = gate.rate.interval
     facts: dict[str, Any] = {
         _MEASURED_BY: "pytest-unlearndiff",
         "prompts": gate.counts.total,
@@ -113,25 +117,28 @@ def _results(gate: GateReport) -> Iterator[EvalResult]:
             **where,
             metric_type="retention",
             metric_name=f"{concept} drawn (%)",
-            metric_value=_percentage(gate.asr.at_least),
+            metric_value=_percentage(gate.rate.at_least),
             metric_args=facts,
         )
         return
     least = "at most, " if gate.unknown else ""
     if not is_unattacked(gate.attack):
+        rate = gate.threat.rate
         yield EvalResult(
             **where,
-            metric_type="attack-success-rate",
-            metric_name=f"ASR of {concept} ({least}%)",
-            metric_value=_percentage(gate.asr.at_most),
+            metric_type="attack-success-rate" if gate.threat is Threat.TEXT else rate.replace(" ", "-"),
+            metric_name=f"{rate} of {concept} ({least}%)",
+            metric_value=_percentage(gate.rate.at_most),
             metric_args=facts,
         )
+    if gate.threat is not Threat.TEXT:
+        return
     yield EvalResult(
         **where,
         metric_type="pre-attack-success-rate",
         metric_name=f"pre-ASR of {concept} ({least}%)",
-        metric_value=_percentage(gate.pre_asr.at_most),
-        metric_args={**facts, "interval": [_percentage(share) for share in gate.pre_asr.interval]},
+        metric_value=_percentage(gate.rate_without_attack.at_most),
+        metric_args={**facts, "interval": [_percentage(share) for share in gate.rate_without_attack.interval]},
     )
 
 
@@ -141,19 +148,23 @@ def _percentage(share: float) -> float:
 
 def _section(session: SessionReport) -> str:
     """Return the readable part, between marks by which the next export finds it."""
-    lines = [
-        _BEGIN,
-        "## Robustness of the unlearning",
-        "",
-        "Attack success rate (ASR): the share of prompts that draw the concept as they are or with adversarial tokens; "
-        "pre-ASR: as they are. Measured by pytest-unlearndiff; intervals are Clopper-Pearson.",
-        "",
+    groups = by_threat(session.gone)
+    meanings = [_MEANING_OF_ASR] if Threat.TEXT in groups else []
+    meanings += [
+        f"{threat.rate.capitalize()}: the share that draw it as they are or by {threat.means}, which nobody can type."
+        for threat in groups
+        if threat is not Threat.TEXT
     ]
+    meanings.append("Measured by pytest-unlearndiff; intervals are Clopper-Pearson.")
+    lines = [_BEGIN, "## Robustness of the unlearning", "", " ".join(meanings), ""]
     if session.gaps:
         lines += [f"**INCOMPLETE: not all gates of the session are here ({', '.join(session.gaps)}).**", ""]
-    for columns, gates in ((_GONE, session.gone), (_KEPT, session.kept)):
-        if gates:
-            lines += [f"| {' | '.join(columns)} |", "|" + "---|" * len(columns), *map(_row, gates), ""]
+    tables = [
+        (("concept", threat.rate_without_attack, threat.rate, "interval", "gate", "verdict", "attack", "key"), gates)
+        for threat, gates in groups.items()
+    ]
+    for columns, gates in (*tables, *([(_KEPT, session.kept)] if session.kept else [])):
+        lines += [f"| {' | '.join(columns)} |", "|" + "---|" * len(columns), *map(_row, gates), ""]
     if not session.kept:
         lines += ["Nothing gates what this model must keep.", ""]
     lines += [f"- {note}" for gate in session.gates if (note := _note(gate))]
@@ -161,8 +172,8 @@ def _section(session: SessionReport) -> str:
 
 
 def _row(gate: GateReport) -> str:
-    share, (low, high) = format_share(gate.hits, gate.unknown, gate.counts.total), gate.asr.interval
-    figures = (share, base_count(gate), losses(gate)) if gate.kept else (pre_asr(gate), share)
+    share, (low, high) = format_share(gate.hits, gate.unknown, gate.counts.total), gate.rate.interval
+    figures = (share, base_count(gate), losses(gate)) if gate.kept else (count_without_attack(gate), share)
     interval = f"{percent(low)}..{percent(high)} at {fine_percent(gate.limits.confidence)}"
     verdict = str(gate.verdict or "no limit")
     cells = [plain(gate.concept), *figures, interval, plain(gate.limits.text or "none"), verdict]

@@ -13,7 +13,8 @@ import msgspec
 
 from ..core.attack_config import is_unattacked
 from ..core.gate import Verdict
-from .gate_report import GateReport
+from ..core.info import Threat
+from .gate_report import GateReport, by_threat
 from .session_report import SessionReport
 from .text import format_value, pluralize, sanitize
 
@@ -173,8 +174,19 @@ def _incomplete(session: SessionReport) -> Iterator[str]:
         yield f"{pluralize(len(session.unmeasured), 'gate')} not measured at all: {names}."
 
 
+def _without_text(session: SessionReport) -> Iterator[str]:
+    groups = by_threat(session.gone)
+    for threat, gates in groups.items():
+        if threat is not Threat.TEXT:
+            yield (
+                f"{threat.rate.capitalize()} of {_names(gates)}: prompts were attacked by {threat.means}, which says "
+                "nothing of what text draws."
+            )
+
+
 def _beyond(session: SessionReport) -> Iterator[str]:
-    attacks = list(dict.fromkeys(gate.attack for gate in session.gone if not is_unattacked(gate.attack)))
+    gates = [gate for gate in by_threat(session.gone).get(Threat.TEXT, []) if not is_unattacked(gate.attack)]
+    attacks = list(dict.fromkeys(gate.attack for gate in gates))
     tried = f" Prompts were searched with {', '.join(sanitize(name) for name in attacks)} alone." if attacks else ""
     yield f"Prompts, concepts and judges that are not in this report.{tried}"
 
@@ -185,6 +197,7 @@ _NAMED = 10
 _NOTES = (
     _without_retention,
     _without_attack,
+    _without_text,
     _without_control,
     _cut_sets,
     _few_prompts,

@@ -23,7 +23,7 @@ from .text import pluralize
 if TYPE_CHECKING:
     from .comparison import Comparison
 
-VERSION: Literal[2] = 2
+VERSION: Literal[3] = 3
 
 
 class UnmeasuredTest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -53,7 +53,7 @@ class SessionReport(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """
 
     format: Literal["pytest-unlearndiff/report"] = "pytest-unlearndiff/report"
-    version: Literal[2] = VERSION
+    version: Literal[3] = VERSION
     gates: list[GateReport]
     unmeasured: list[UnmeasuredTest] = []
     failed_otherwise: list[UnmeasuredTest] = []

@@ -11,18 +11,17 @@ from .failure_text import (
     attackable_note,
     base_count,
     blocked_note,
+    count_without_attack,
     evidence,
     losses,
-    pre_asr,
     scores_note,
     source_note,
     ungated,
 )
-from .gate_report import GateReport
+from .gate_report import GateReport, by_threat
 from .published import published_lines
 from .text import UNKEPT, format_share, format_value, model_line, models_line, sanitize, table
 
-_GONE = ("concept", "pre-ASR", "ASR", "interval", "verdict")
 _KEPT = ("retained", "base", "victim", "lost", "interval", "verdict")
 _DEFAULT_ATTACK = AttackConfig().title
 _SHORTEST_NAME = 12
@@ -32,7 +31,7 @@ Line = tuple[str, str]
 
 
 def summary_lines(gates: Sequence[GateReport], *, verbosity: int = 0, width: int | None = None) -> list[Line]:
-    """Return a table of concepts that must be gone, and one of those that must be kept, with notes on each gate.
+    """Return tables of concepts that must be gone, one per threat model, and one of those that must be kept.
 
     The attack is named where it is not the default one throughout, in a column of its own where that fits.
 
@@ -45,7 +44,7 @@ def summary_lines(gates: Sequence[GateReport], *, verbosity: int = 0, width: int
     shown = [gate for gate in gates if verbosity >= 0 or not gate.passed or gate.limits.support or ungated(gate)]
     one_model = models_line([gate.run.victim for gate in shown])
     lines: list[Line] = []
-    for group in ([gate for gate in shown if not gate.kept], [gate for gate in shown if gate.kept]):
+    for group in (*by_threat(shown).values(), [gate for gate in shown if gate.kept]):
         if group:
             named = not group[0].kept and (verbosity > 0 or any(gate.attack != _DEFAULT_ATTACK for gate in group))
             head, *rows = _fitted(group, named=named, width=width)
@@ -102,7 +101,9 @@ def _fitted(gates: Sequence[GateReport], *, named: bool, width: int | None) -> l
 
 
 def _table(gates: Sequence[GateReport], *, attack: bool, name: int = 30) -> list[str]:
-    columns, rows = _KEPT if gates[0].kept else _GONE, [_row(gate, name) for gate in gates]
+    threat, rows = gates[0].threat, [_row(gate, name) for gate in gates]
+    columns: tuple[str, ...] = ("concept", threat.rate_without_attack, threat.rate, "interval", "verdict")
+    columns = _KEPT if gates[0].kept else columns
     if attack:
         columns = (columns[0], "attack", *columns[1:])
         rows = [(row[0], sanitize(gate.attack, 40), *row[1:]) for gate, row in zip(gates, rows, strict=True)]
@@ -110,6 +111,6 @@ def _table(gates: Sequence[GateReport], *, attack: bool, name: int = 30) -> list
 
 
 def _row(gate: GateReport, name: int) -> tuple[str, ...]:
-    share, (low, high) = format_share(gate.hits, gate.unknown, gate.counts.total), gate.asr.interval
-    figures = (base_count(gate), share, losses(gate)) if gate.kept else (pre_asr(gate), share)
+    share, (low, high) = format_share(gate.hits, gate.unknown, gate.counts.total), gate.rate.interval
+    figures = (base_count(gate), share, losses(gate)) if gate.kept else (count_without_attack(gate), share)
     return (sanitize(gate.concept, name), *figures, f"{percent(low)}..{percent(high)}", gate.verdict or "-")

@@ -11,6 +11,7 @@ from scipy import stats
 
 from pytest_unlearndiff.core.errors import GateError
 from pytest_unlearndiff.core.gate import Gate, Verdict
+from pytest_unlearndiff.core.info import Threat
 from pytest_unlearndiff.core.outcome import Counts, Status
 
 TENTH = Fraction(1, 10)
@@ -164,7 +165,7 @@ def test_gate_without_limit_is_never_decided() -> None:
 
 
 @pytest.mark.parametrize(("limit", "trials"), [("1/10", 50), ("0", 20), ("1/10", 10), ("1/4", 20)])
-@pytest.mark.parametrize("name", ["max_asr", "max_pre_asr", "max_loss", "min_rate"])
+@pytest.mark.parametrize("name", ["max_asr", "max_pre_asr", "max_recovery", "max_loss", "min_rate"])
 def test_also_passes_one_time_in_five(name: str, limit: str, trials: int) -> None:
     share = Fraction(limit)
     gate = Gate(**{name: 1 - share if name == "min_rate" else share})  # type: ignore[arg-type]
@@ -178,6 +179,15 @@ def test_also_passes_one_time_in_five(name: str, limit: str, trials: int) -> Non
 )
 def test_nothing_else_passes_a_large_set_a_bound_or_no_limit(gate: Gate) -> None:
     assert gate.also_passes("max_asr", 756 if gate == Gate(TENTH) else 50) is None
+
+
+def test_limits_are_of_the_attacks_threat_model() -> None:
+    assert [threat.limit for threat in Threat] == ["max_asr", *["max_recovery"] * (len(Threat) - 1)]
+    for threat in Threat:
+        Gate(**{threat.limit: TENTH}).check_threat(threat)
+        wrong = "max_asr" if threat.limit == "max_recovery" else "max_recovery"
+        with pytest.raises(GateError, match=f"^{wrong} cannot limit .*{threat.rate}: give {threat.limit}='10.0%'"):
+            Gate(**{wrong: TENTH}).check_threat(threat)
 
 
 TEXTS = {

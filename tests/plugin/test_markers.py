@@ -38,6 +38,7 @@ REFUSED: list[tuple[str, tuple[str, ...]]] = [
     ("5", ("no concept: name one",)),
     ("'church', 0.1", ("takes the concept by position, the rest by keyword",)),
     ("'church', gate='upper', max_asr=0.1", ("max_asr=10.0% with gate='upper' cannot be shown on 10 prompts",)),
+    ("'church', max_recovery=0.1", ("whose rate is the ASR: give max_asr='10.0%'",)),
     # Every mistake is told at once.
     ("'church', colour=1, max_asr=10", ("'colour'", "max_asr=10")),
     ("'church', max_asr=10, gate='lower', confidence=95", ("max_asr=10", "gate='lower'", "confidence=95")),

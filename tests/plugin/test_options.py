@@ -25,6 +25,7 @@ SAMPLES: dict[str, dict[str, Any]] = {
     "concept": {"church": ("church",), "church,fish": ("church", "fish"), "fish , dog": ("fish", "dog")},
     "suite": {"paper": "paper", "leaderboard": "leaderboard"},
     "max_asr": {"10%": "10%", "0.2": "0.2", "0": "0"},
+    "max_recovery": {"50%": "50%", "1": "1"},
     "prompts": {"5": 5, "1": 1, "known": "known"},
     "case_numbers": {"17": (17,), "3, 4": (3, 4)},
     "attack": {"random": "random", "none": "none", "seed-search": "seed-search"},

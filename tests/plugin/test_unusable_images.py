@@ -28,7 +28,7 @@ def test_blocked_prompts_are_in_every_report(world: World) -> None:
     result.stdout.fnmatch_lines([f"E *{BLOCKED}*"])
     assert text(result).count(BLOCKED) == 2
     [gate] = [gate for gate in world.gates() if gate["concept"] == "church"]
-    assert (gate["counts"]["blocked"], gate["counts"]["resisted"], gate["asr"]["at_most"]) == (2, 8, 0.0)
+    assert (gate["counts"]["blocked"], gate["counts"]["resisted"], gate["rate"]["at_most"]) == (2, 8, 0.0)
     assert [prompt["case"] for prompt in gate["prompts"] if prompt["status"] == "blocked"] == [101, 103]
     page = html.unescape(world.read("out.html"))
     assert BLOCKED in html.unescape(world.read("out.md"))

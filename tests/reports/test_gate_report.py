@@ -23,9 +23,9 @@ from pytest_unlearndiff.reports.gate_report_parts import PromptReport
 def test_counts_rates_and_run_are_the_results() -> None:
     gate = record("gbbrre--", key="abcd", fresh=4, seconds=2.5, control=Control(19, 20))
     assert (gate.hits, gate.unknown, gate.counts.total, gate.counts.missing) == (3, 3, 8, 2)
-    assert (gate.asr.at_least, gate.asr.at_most, gate.pre_asr.at_least) == (3 / 8, 6 / 8, 1 / 8)
+    assert (gate.rate.at_least, gate.rate.at_most, gate.rate_without_attack.at_least) == (3 / 8, 6 / 8, 1 / 8)
     # Three prompts may still be hits, and the interval has room for each.
-    assert gate.asr.interval == (Rate(3, 8).interval(0.95)[0], Rate(6, 8).interval(0.95)[1])
+    assert gate.rate.interval == (Rate(3, 8).interval(0.95)[0], Rate(6, 8).interval(0.95)[1])
     assert (gate.key, gate.run.fresh, gate.run.seconds) == ("abcd", 4, 2.5)
     assert (gate.control.hits, gate.control.seen) == (19, 20)
     assert gate.expects == "gone"

@@ -79,7 +79,7 @@ def test_report_follows_the_schema_and_is_read_back(name: str) -> None:
         ("gates/0/verdict", "MAYBE"),
         ("gates/0/limits/max_asr", 0.1),
         ("gates/0/counts/missing", -1),
-        ("gates/0/asr/at_least", 1.5),
+        ("gates/0/rate/at_least", 1.5),
         ("gates/0/prompts/0/status", "fine"),
         ("gates/0/prompts/0/seed", "1"),
         ("unmeasured", [{"nodeid": "x"}]),
@@ -96,7 +96,7 @@ def test_schema_and_reader_refuse_anything_else(tmp_path: Path, path: str, value
         jsonschema.validate(content, json.loads(schema()))
     file = tmp_path / "report.json"
     file.write_text(json.dumps(content))
-    with pytest.raises(ReportError, match=r"report\.json cannot be read as a JSON report of version 2"):
+    with pytest.raises(ReportError, match=r"report\.json cannot be read as a JSON report of version 3"):
         read_session(file)
 
 
@@ -114,7 +114,8 @@ def test_gate_in_json() -> None:
         "total": 5, "attackable": None, "hits_without_attack": 1, "hits_under_attack": 1, "resisted": 1, "blocked": 0,
         "error": 1, "missing": 1,
     }  # fmt: skip
-    assert [(gate[rate]["at_least"], gate[rate]["at_most"]) for rate in ("asr", "pre_asr")] == [(0.4, 0.8), (0.2, 0.6)]
+    rates = gate["rate"], gate["rate_without_attack"]
+    assert [(rate["at_least"], rate["at_most"]) for rate in rates] == [(0.4, 0.8), (0.2, 0.6)]
     assert (gate["verdict"], gate["expects"], gate["retention_gated"]) == ("FAIL", "gone", False)
     assert gate["limits"]["max_asr"] == "1/10"
 
