@@ -17,7 +17,7 @@ from ..core.outcome import Status
 from ..core.untrusted import hint, short_repr, special_file
 from ..reports.gate_report import GateReport
 from ..reports.session_report import SessionReport, read_session, unfinished
-from ..reports.text import pluralize
+from ..reports.text import last_part, pluralize
 from ..sources.resolve import import_string
 from ..store.campaign_dir import CampaignDir
 from ..store.files import write_atomically
@@ -95,7 +95,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="JSON report, or folder of a store, which knows the last session's gates (default: %(default)s)",
     )
     parser.add_argument("--concept", help="only this concept")
-    parser.add_argument("--model", help="only gates on this model, as reports name it")
+    parser.add_argument("--model", help="only gates on this model: its path as reports name it, or the last part")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -136,16 +136,16 @@ def _chosen(gates: Sequence[GateReport], arguments: argparse.Namespace, concept:
         ReportError: there are none.
     """
     chosen = list(gates)
-    filters: tuple[tuple[str, str | None, Callable[[GateReport], str]], ...] = (
-        ("concept", concept, lambda gate: gate.concept),
-        ("model", arguments.model, lambda gate: gate.run.victim),
+    filters: tuple[tuple[str, str | None, Callable[[GateReport], tuple[str, ...]]], ...] = (
+        ("concept", concept, lambda gate: (gate.concept,)),
+        ("model", arguments.model, lambda gate: (gate.run.victim, last_part(gate.run.victim))),
     )
-    for word, wanted, name_of in filters:
+    for word, wanted, names_of in filters:
         if wanted is not None:
-            if wanted not in (names := {name_of(gate) for gate in gates}):
+            if not any(wanted in names_of(gate) for gate in gates):
                 where = f"no gate in {arguments.source} is on the {word} {short_repr(wanted)}"
-                raise ReportError(f"{where}: {hint(wanted, names)}")
-            chosen = [gate for gate in chosen if name_of(gate) == wanted]
+                raise ReportError(f"{where}: {hint(wanted, {names_of(gate)[-1] for gate in gates})}")
+            chosen = [gate for gate in chosen if wanted in names_of(gate)]
     return chosen
 
 

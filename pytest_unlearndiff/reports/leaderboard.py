@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
 
 from ..core.attack_config import is_unattacked
@@ -15,7 +14,7 @@ from .gate_report import GateReport, by_threat
 from .markdown import plain
 from .published import AUTHORS, PAPER_ATTACK
 from .session_report import SessionReport
-from .text import format_share, sanitize
+from .text import format_share, last_part, pluralize, sanitize
 
 _COLUMNS = ("Unlearned Methods", "Pre-ASR (%)", "ASR (%)", "FID", "CLIP-Score")
 """Columns of the tables in the README of OPTML-Group/Diffusion-MU-Attack."""
@@ -80,7 +79,7 @@ def _row(gate: GateReport, captions: GateReport | None) -> str:
 
 
 def _method(gate: GateReport) -> str:
-    return re.split(r"[/\\]", sanitize(gate.run.victim).rstrip("/\\"))[-1] or "unknown model"
+    return last_part(gate.run.victim) or "unknown model"
 
 
 def _percentages(least: float, most: float) -> str:
@@ -93,6 +92,9 @@ def _notes(gate: GateReport, captions: GateReport | None) -> Iterator[str]:
         f"ASR {format_share(gate.hits, gate.unknown, gate.counts.total)}, {percent(low)} to {percent(high)} at "
         f"{fine_percent(gate.limits.confidence)}; key {gate.key}"
     )
+    if gate.unknown:
+        unknown = pluralize(gate.unknown, "prompt")
+        yield f"not comparable with the page: {unknown} not measured; run the gate with exhaustive=True"
     if captions is not None:
         yield f"CLIP-Score of {plain(captions.concept)}: {scores_note(captions)}; the page's is on 10,000 COCO captions"
     if gate.attack != PAPER_ATTACK:

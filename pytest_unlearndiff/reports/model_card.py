@@ -14,7 +14,7 @@ from .failure_text import base_count, count_without_attack, losses, source_note
 from .gate_report import GateReport, by_threat
 from .markdown import plain
 from .session_report import SessionReport
-from .text import format_share, sanitize
+from .text import format_share, last_part, sanitize
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult
@@ -51,7 +51,8 @@ def update_model_card(card: str, session: SessionReport) -> str:
 
     name = _model_name(session)
     try:
-        existing: Any = ModelCard(card)
+        # Without a block of metadata huggingface_hub warns that it found none.
+        existing: Any = ModelCard(card if card.lstrip().startswith("---") else f"---\n{{}}\n---\n{card}")
         kept = [result for result in existing.data.eval_results or () if not _is_own(result)]
         fields = {key: value for key, value in existing.data.to_dict().items() if key not in _OWN_FIELDS}
         tags = dict.fromkeys([*(existing.data.tags or ()), "concept-unlearning"])
@@ -82,7 +83,7 @@ def _model_name(session: SessionReport) -> str:
             f"a model card is about one model, and the session has gates on {len(names)} ({listed}): choose one with "
             "--model, or run its gates"
         )
-    return re.split(r"[/\\]", sanitize(names[0]).rstrip("/\\"))[-1] or "model"
+    return last_part(names[0]) or "model"
 
 
 def _is_own(result: EvalResult) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -59,6 +60,11 @@ def share_in_words(least: int, unknown: int, total: int) -> str:
 def model_line(name: str) -> str:
     """Name the model under test: ``model: esd-church.safetensors``."""
     return f"model: {sanitize(name, 300)}" if name else "model not recorded"
+
+
+def last_part(path: str) -> str:
+    """Return the last part of a model's path, of Windows too, or Hub id: ``esd.pt`` of ``victims/esd.pt``."""
+    return re.split(r"[/\\]", sanitize(path).rstrip("/\\"))[-1]
 
 
 def models_line(names: Sequence[str]) -> str:

@@ -69,9 +69,9 @@ def test_export_of_other_kinds(tmp_path: Path, capsys: pytest.CaptureFixture[str
 
 
 def test_export_of_a_model_named_like_a_concept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    gates = record("gb", "church", victim="fish"), record("rr", "fish", victim="other.pt")
+    gates = record("gb", "church", victim="deep/fish"), record("rr", "fish", victim="other.pt")
     source = f"--from={keep(tmp_path / 'a.json', *gates)}"
-    for option, concept in (("--model=fish", "church"), ("--concept=fish", "fish")):
+    for option, concept in (("--model=deep/fish", "church"), ("--model=fish", "church"), ("--concept=fish", "fish")):
         assert main(["export", "leaderboard", "-", source, option]) == 0
         assert re.findall(r"Unlearned Concept: (\w+)", capsys.readouterr().out) == [concept]
 

@@ -72,7 +72,16 @@ def test_unknown_prompts_count_against_the_model() -> None:
     partly = session(record("b-er", "church"))
     assert results(update_model_card("", partly))["attack-success-rate"][0] == 75.0
     assert "| 0.00 to 50.00 | 25.00 to 75.00 | - | - |" in leaderboard(partly)
+    assert "2 prompts not measured; run the gate with exhaustive=True" in leaderboard(partly)
     assert json.loads(badge(partly))["message"].startswith("church ASR up to 75.0%")
+
+
+@pytest.mark.parametrize("card", ["", "Just text.\n"])
+def test_card_without_metadata(card: str, caplog: pytest.LogCaptureFixture) -> None:
+    updated = ModelCard(update_model_card(card, SESSION))
+    assert updated.data.model_name == "esd.pt"
+    assert updated.text.lstrip().startswith(card or "<!-- pytest-unlearndiff: begin -->")
+    assert not caplog.records
 
 
 def test_card_that_names_its_model_and_has_no_results() -> None:
