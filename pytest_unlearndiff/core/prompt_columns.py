@@ -19,10 +19,8 @@ from .untrusted import MOST_CASE, MOST_SEED, hint, short_repr
 SEEDS = ("evaluation seed", "seed", "sd seed")
 GUIDANCE = ("evaluation guidance", "guidance scale", "guidance", "sd guidance scale")
 CASES = ("case number", "case num")
-PROMPTS = (
-    "prompt", "prompts", "text", "caption", "captions", "adv prompt", "adversarial prompt", "sensitive prompt",
-    "target prompt",
-)  # fmt: skip
+_OF_ATTACKS = ("adv prompt", "adversarial prompt", "sensitive prompt", "target prompt")
+PROMPTS = ("prompt", "prompts", "text", "caption", "captions", *_OF_ATTACKS)
 """Names of the column of prompts: of ESD, UCE, I2P, COCO captions, MMA-Diffusion, Ring-A-Bell and others."""
 
 _GUIDANCE = Decimal("7.5")
@@ -161,10 +159,10 @@ def _find_prompts(table: Table, names: Mapping[str, str]) -> str:
     """Find the column of prompts: ``prompt``, or the only one of a known name.
 
     Raises:
-        ConceptError: there is none, or several.
+        ConceptError: there is none, or several, such as prompts beside what an attack made of them.
     """
     candidates = [names[name] for name in PROMPTS if name in names]
-    if PROMPT in table.columns:
+    if PROMPT in table.columns and not any(name in names for name in _OF_ATTACKS):
         return PROMPT
     if len(candidates) == 1:
         return candidates[0]

@@ -132,6 +132,12 @@ REFUSED = {
         "",
         r"'adv_prompt' and 'target_prompt' may each .*column: adv_prompt.*'clean",
     ),
+    "prompts beside adversarial ones": (
+        "p.csv",
+        "prompt,caption,Adversarial_Prompt\na,b,c\n",
+        "",
+        r"'prompt' and 'caption' and 'Adversarial_Prompt' may each hold the prompts: .*column: prompt",
+    ),
     "Ring-A-Bell: words": (
         "n.csv",
         "case_number,people,clothes,location\n1,a,b,c\n",
