@@ -17,6 +17,7 @@ from pytest_unlearndiff.__main__ import COMMANDS
 from pytest_unlearndiff.core.registry import registry
 from pytest_unlearndiff.plugin.markers import ATTACK, RETENTION
 from pytest_unlearndiff.plugin.options import OPTIONS
+from pytest_unlearndiff.plugin.suites import SUITES
 
 GUIDE = Path(__file__).resolve().parents[1] / "examples" / "guide"
 DOCS = GUIDE / "docs"
@@ -64,6 +65,7 @@ def test_reference_is_filled_in_from_the_code(reference: ModuleType) -> None:
         "models": [*(family.title for family in rows.families.values()), *rows.formats, *rows.defenses],
         "concepts": rows.judges,
         "report": rows.reports,
+        "paper": [f"`{task}` |" for task in SUITES["paper"].concepts],
         "commands": [command.name for command in COMMANDS],
         "api": [name for name in pytest_unlearndiff.__all__ if not name.startswith("_")],
     }

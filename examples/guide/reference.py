@@ -15,8 +15,10 @@ from pytest_unlearndiff.core.concept_file import BUILT_IN
 from pytest_unlearndiff.core.info import AttackInfo, Effort, Info, JudgeInfo, Schedule
 from pytest_unlearndiff.core.model_info import DefenseInfo, FamilyDefaults
 from pytest_unlearndiff.core.registry import registry
+from pytest_unlearndiff.core.yaml_file import read_yaml
 from pytest_unlearndiff.plugin.markers import ATTACK, RETENTION
 from pytest_unlearndiff.plugin.options import MARKERS, OPTIONS
+from pytest_unlearndiff.plugin.suites import SUITES
 
 ROOT = Path(__file__).resolve().parents[2]
 MARK = re.compile(r"^<!-- generated: (\w+)(?: (\S+))? -->$", flags=re.MULTILINE)
@@ -124,6 +126,29 @@ def _attack_costs() -> Iterator[str]:
             for name, schedule in (info.schedules or {"": None}).items()
         ),
     )
+
+
+def _suite(name: str) -> Iterator[str]:
+    """Say of a suite's tasks what they attack, and for how long if all prompts resist and a forward takes 10 ms."""
+    schedule = registry().attacks["unlearndiff"].schedules[SUITES[name].keywords["schedule"]]
+    hours = (schedule.forward_passes(IMAGE) + IMAGE) * 0.01 / 3600
+    tasks = {task: _task(task) for task in SUITES[name].concepts}
+    prompts = {task: fields["prompts"]["rows"] for task, fields in tasks.items()}
+    yield from _table(
+        ("task", "prompts", "adversarial tokens", "judge", "hours at most"),
+        (
+            (f"`{task}`", str(rows), str(tasks[task]["slots"]), tasks[task]["judge"]["kind"], f"{rows * hours:.1f}")
+            for task, rows in prompts.items()
+        ),
+    )
+    yield from (f"All of them: {sum(prompts.values()) * hours:.0f} hours.", "")
+
+
+def _task(task: str) -> dict[str, Any]:
+    """Return the fields of a task's concept file, without the files it names, which do not come with this project."""
+    concept, _, set_name = task.partition(":")
+    fields = dict(read_yaml(BUILT_IN / f"{concept}.yaml").data)
+    return fields | fields["sets"][set_name] if set_name else fields
 
 
 def _needs(info: AttackInfo) -> str:
@@ -273,6 +298,7 @@ SECTIONS: dict[str, Callable[..., Iterator[str]]] = {
     "fixtures": _fixtures,
     "attack_costs": _attack_costs,
     "attacks": _attacks,
+    "suite": _suite,
     "families": _families,
     "formats": _formats,
     "defenses": _defenses,
