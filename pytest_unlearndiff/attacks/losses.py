@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import torch
 
 from ..core.outcome import count_forwards
-from ..models.device import in_batches
 from ..models.diffusion_model import DiffusionModel
 from ..models.families.base import Conditioning
 from ..models.families.vocabulary import FilledPrompt, Slots
@@ -46,7 +45,7 @@ class LossQuery:
 def denoising_losses(queries: Sequence[LossQuery], model: DiffusionModel) -> torch.Tensor:
     """Return denoising errors (N,) float32 on the CPU; one forward pass each."""
     encoder, losses = _Encoder([query.prompt for query in queries], model), []
-    for count, part in in_batches(queries):
+    for count, part in model.batches(queries):
         conditioning = encoder.rows([query.prompt for query in part], count)
         losses.append(_errors(part, conditioning, model)[:count])
     # One copy for all: a GPU would stand still at each.
@@ -65,7 +64,7 @@ class _Encoder:
 
     def __init__(self, prompts: Sequence[FilledPrompt], model: DiffusionModel) -> None:
         self._model, self._uses = model, Counter(prompts)
-        self._batches = in_batches(list(self._uses))
+        self._batches = model.batches(list(self._uses))
         self._rows: dict[FilledPrompt, Conditioning] = {}
 
     def rows(self, prompts: Sequence[FilledPrompt], count: int) -> Conditioning:
@@ -88,12 +87,13 @@ def gradients(queries: Sequence[LossQuery], model: DiffusionModel) -> tuple[torc
     Each counts as two forward passes.
     """
     losses, slopes = [], []
-    for count, part in in_batches(queries):
+    for count, part in model.batches(queries):
         loss, embeddings = _measure(part, model)
-        (slope,) = torch.autograd.grad(loss.sum() * model.gradient_scale, embeddings)
+        scale = model.gradient_scale(part[0].x0.numel())
+        (slope,) = torch.autograd.grad(loss.sum() * scale, embeddings)
         count_forwards(len(part))
         losses.append(loss.detach()[:count])
-        slopes.append(slope[:count] / model.gradient_scale)
+        slopes.append(slope[:count] / scale)
     return torch.cat(losses), torch.cat(slopes)
 
 

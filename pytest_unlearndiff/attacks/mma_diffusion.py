@@ -11,7 +11,6 @@ from ..core.attack_config import AttackConfig
 from ..core.concept import Prompt
 from ..core.images import GenerationRequest
 from ..core.info import Schedule
-from ..models.device import in_batches
 from ..models.diffusion_model import DiffusionModel
 from ..models.families.vocabulary import FilledPrompt, Slots
 from ..models.target_images import Targets
@@ -27,7 +26,6 @@ class EncoderSwapState(PromptState):
 
     Attributes:
         slots: the prompt with room for the tokens.
-        target: unit vector (n,) float32 to point to.
         base: the un-erased model.
         space: its tokens and their embeddings, one for all states.
         choice: where the search stands.
@@ -36,7 +34,6 @@ class EncoderSwapState(PromptState):
     """
 
     slots: Slots = field(kw_only=True)
-    target: torch.Tensor = field(kw_only=True)
     base: DiffusionModel = field(kw_only=True)
     space: SearchSpace = field(kw_only=True)
     choice: Choice = field(default=(), kw_only=True)
@@ -64,6 +61,7 @@ class EncoderSwapAttack(TextEncoderAttack[EncoderSwapState]):
         assert isinstance(schedule, EncoderSwapSchedule)
         self._schedule = schedule
         self._space: SearchSpace | None = None
+        self._target: torch.Tensor | None = None
 
     def start(self, prompts: Sequence[Prompt], targets: Targets | None, seed: int) -> list[EncoderSwapState]:
         """Return a fresh state for each prompt, at random tokens.
@@ -72,27 +70,23 @@ class EncoderSwapAttack(TextEncoderAttack[EncoderSwapState]):
             ValueError: the configuration has no word.
         """
         assert targets is not None
-        base = targets.base
-        target = _unit(_unit(self._phrases(base)).mean(0))
+        self._concept(targets.base)
         states = []
         for prompt in prompts:
-            state = self._state(prompt, prompt_generator(seed, prompt), target.clone(), base)
+            state = self._state(prompt, prompt_generator(seed, prompt), targets.base)
             tokens = torch.randint(len(state.space.tokens), (self._config.slots,), generator=state.generator)
             state.choice = tuple(tokens.tolist())
             states.append(state)
         return states
 
-    def _state(
-        self, prompt: Prompt, generator: torch.Generator, target: torch.Tensor, base: DiffusionModel
-    ) -> EncoderSwapState:
+    def _state(self, prompt: Prompt, generator: torch.Generator, base: DiffusionModel) -> EncoderSwapState:
         if self._space is None:
             self._space = SearchSpace(base.vocabulary, typeable=True)
         slots = slots_of(self._config, prompt.text, base.vocabulary)
-        return EncoderSwapState(prompt, generator, slots=slots, target=target, base=base, space=self._space)
+        return EncoderSwapState(prompt, generator, slots=slots, base=base, space=self._space)
 
     def _tensors(self, state: EncoderSwapState) -> dict[str, torch.Tensor]:
         return {
-            "target": state.target,
             "choice": self._rows([state.choice]),
             "best": self._rows(list(state.best)),
             "similarities": torch.tensor(list(state.best.values()), dtype=torch.float64),
@@ -103,8 +97,7 @@ class EncoderSwapAttack(TextEncoderAttack[EncoderSwapState]):
         self, prompt: Prompt, generator: torch.Generator, tensors: Mapping[str, torch.Tensor], targets: Targets | None
     ) -> EncoderSwapState:
         assert targets is not None
-        target = tensors["target"].to(targets.base.device, copy=True)
-        state = self._state(prompt, generator, target, targets.base)
+        state = self._state(prompt, generator, targets.base)
         state.choice = tuple(tensors["choice"][0].tolist())
         best = map(tuple, tensors["best"].tolist())
         state.best = dict(zip(best, tensors["similarities"].tolist(), strict=True))
@@ -132,7 +125,8 @@ class EncoderSwapAttack(TextEncoderAttack[EncoderSwapState]):
     def _swap(self, state: EncoderSwapState) -> None:
         """Move to the best of random swaps among those that promise most to first order."""
         candidates = self._candidates(state, self._slope(state))
-        similarities = self._similarities(state, candidates)
+        vectors = self._vectors(state.slots, candidates, state.base)
+        similarities = _unit(vectors) @ self._concept(state.base)
         note_overflow(state, f"the similarity of text encodings in round {state.round}", similarities)
         measured = dict(zip(candidates, similarities.tolist(), strict=True))
         state.choice = max(measured, key=measured.__getitem__)
@@ -146,7 +140,9 @@ class EncoderSwapAttack(TextEncoderAttack[EncoderSwapState]):
         embeddings = state.base.vocabulary.embeddings
         slots = embeddings[torch.tensor([tokens], device=embeddings.device)].float().requires_grad_(True)
         vectors = state.base.encode([FilledPrompt(state.slots, tuple(tokens))], slots).vectors()
-        (slope,) = torch.autograd.grad((_unit(vectors) @ state.target).sum(), slots)
+        scale = state.base.gradient_scale(vectors.shape[1])
+        (slope,) = torch.autograd.grad((_unit(vectors) @ self._concept(state.base)).sum() * scale, slots)
+        slope = slope / scale
         note_overflow(state, f"the gradient of the similarity in round {state.round}", slope)
         return slope[0]
 
@@ -161,14 +157,11 @@ class EncoderSwapAttack(TextEncoderAttack[EncoderSwapState]):
         swaps = ((*choice[:s], int(top[s, r]), *choice[s + 1 :]) for s, r in zip(slots.tolist(), ranks, strict=True))
         return list(dict.fromkeys(swaps))
 
-    @torch.no_grad()
-    def _similarities(self, state: EncoderSwapState, choices: Sequence[Choice]) -> torch.Tensor:
-        """Return the cosines (N,) of the prompt's encoding with these tokens and the target."""
-        prompts = [FilledPrompt(state.slots, tuple(token_ids(choice, state.base))) for choice in choices]
-        cosines = [
-            (_unit(state.base.encode(part).vectors()) @ state.target)[:count] for count, part in in_batches(prompts)
-        ]
-        return torch.cat(cosines).cpu()
+    def _concept(self, base: DiffusionModel) -> torch.Tensor:
+        """Return the unit vector (n,) float32 to point to, which is the same for all prompts."""
+        if self._target is None:
+            self._target = _unit(_unit(self._phrases(base)).mean(0))
+        return self._target
 
 
 def _unit(vectors: torch.Tensor) -> torch.Tensor:

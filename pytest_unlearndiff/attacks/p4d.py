@@ -8,7 +8,6 @@ from typing import ClassVar
 
 import torch
 
-from ..models.device import in_batches
 from ..models.families.vocabulary import FilledPrompt
 from .gradient import GradientAttack, GradientState
 from .losses import LossQuery
@@ -50,7 +49,7 @@ def _base_predictions(states: Sequence[GradientState], queries: Sequence[LossQue
     """Return the un-erased model's predictions (B, C, h, w) for each state's own prompt, at its query's x_t."""
     base, predictions = states[0].base, []
     assert base is not None
-    for count, part in in_batches(list(zip(states, queries, strict=True))):
+    for count, part in base.batches(list(zip(states, queries, strict=True))):
         x0, noise = (
             torch.stack([getattr(query, name) for _, query in part]).to(base.device) for name in ("x0", "noise")
         )

@@ -12,7 +12,7 @@ from ..core.concept import Prompt
 from ..core.images import GenerationRequest
 from ..core.info import Schedule
 from ..models.diffusion_model import DiffusionModel
-from ..models.families.vocabulary import FilledPrompt, Slots
+from ..models.families.vocabulary import Slots
 from ..models.target_images import Targets
 from .base import PromptState, note_overflow, prompt_generator
 from .schedules import GeneticSchedule
@@ -150,13 +150,7 @@ class GeneticAttack(TextEncoderAttack[GeneticState]):
         """Sort a population by the squared distance of its text states to the target, the nearest first."""
         rows = list(map(tuple, population.tolist()))
         if new := [row for row in dict.fromkeys(rows) if row not in state.distances]:
-            prompts = [FilledPrompt(state.slots, tuple(token_ids(row, state.base))) for row in new]
-            distances = (_encode(prompts, state.base) - state.target).square().sum(1)
+            distances = (self._vectors(state.slots, new, state.base) - state.target).square().sum(1)
             note_overflow(state, f"the distance of text states in round {state.round}", distances)
             state.distances |= dict(zip(new, distances.tolist(), strict=True))
         return population[torch.tensor([state.distances[row] for row in rows]).argsort(stable=True)]
-
-
-@torch.no_grad()
-def _encode(prompts: Sequence[FilledPrompt], base: DiffusionModel) -> torch.Tensor:
-    return base.encode(prompts).vectors()

@@ -8,6 +8,7 @@ from typing import TypeVar
 import torch
 
 from ..models.diffusion_model import DiffusionModel
+from ..models.families.vocabulary import FilledPrompt, Slots
 from .base import PromptAttack, PromptState
 
 PHRASES = ("{}", "a {}", "a photo of a {}", "a picture of a {}", "a drawing of one {}")
@@ -32,6 +33,12 @@ class TextEncoderAttack(PromptAttack[StateT]):
         if not word:
             raise ValueError(f"{self._config.name} needs the concept's word")
         return base.encode_prompts([phrase.format(word) for phrase in PHRASES]).vectors()
+
+    @torch.no_grad()
+    def _vectors(self, slots: Slots, choices: Sequence[Choice], base: DiffusionModel) -> torch.Tensor:
+        """Return the encodings (N, n) float32 of a prompt with each of these choices in its slots."""
+        prompts = [FilledPrompt(slots, tuple(token_ids(choice, base))) for choice in choices]
+        return torch.cat([base.encode(part).vectors()[:count] for count, part in base.batches(prompts)])
 
     def _rows(self, choices: Sequence[Choice]) -> torch.Tensor:
         """Return choices as a tensor (N, k) int64, also where there are none."""

@@ -10,7 +10,6 @@ from PIL import Image
 
 from ..core.errors import JudgeError
 from ..core.images import Judgement
-from ..models.device import in_batches
 from ..models.diffusion_model import DiffusionModel
 
 Stages = Sequence[tuple[int, int]]
@@ -79,7 +78,7 @@ class DiffusionClassifier:
     def _errors(self, x0: torch.Tensor, noise: torch.Tensor, pairs: Sequence[tuple[int, int]]) -> list[float]:
         """Return denoising errors of (text, sample) pairs, each averaged over the latents."""
         values: list[float] = []
-        for count, part in in_batches(pairs):
+        for count, part in self._model.batches(pairs):
             texts, samples = (torch.tensor(column, device=x0.device) for column in zip(*part, strict=True))
             t = (2 * samples + 1) * self._model.timesteps // (2 * len(noise))
             conditioning = self._conditioning[texts]

@@ -8,7 +8,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from PIL import Image
@@ -30,6 +30,8 @@ from .families.lookup import bind_family, components_of, family_of
 from .families.vocabulary import FilledPrompt, Vocabulary
 from .generated_images import FiniteCheck, GeneratedImage
 from .libraries import compiled_calls, library_warnings_ignored, silence_safety_checker, uncompiled
+
+T = TypeVar("T")
 
 
 class DiffusionModel:
@@ -126,16 +128,17 @@ class DiffusionModel:
         extra = sum(defense.extra_forwards_per_step for defense in self._defenses)
         return (self._family.forwards_per_step() + extra) * self._sampling.steps
 
-    @property
-    def gradient_scale(self) -> float:
-        """Factor for a denoising error before the backward pass, by which its gradients are divided afterwards.
+    def gradient_scale(self, entries: int) -> float:
+        """Return a factor for a loss before the backward pass, by which its gradients are divided afterwards.
 
-        A mean over a latent makes gradients of one over its size, and half precision ends at 6e-8. A power of two
-        loses nothing.
+        A mean over as many entries makes gradients of one over their number, and half precision ends at 6e-8. A power
+        of two loses nothing.
         """
-        if self.network.dtype != torch.float16:
-            return 1.0
-        return 2.0 ** round(math.log2(math.prod(self.latent_shape)))
+        return 2.0 ** round(math.log2(entries)) if self.network.dtype == torch.float16 else 1.0
+
+    def batches(self, items: Sequence[T]) -> Iterator[tuple[int, list[T]]]:
+        """Split into batches as ``in_batches`` does, or of one item where texts are read alone."""
+        return in_batches(items, 1 if self._one_by_one else None)
 
     def encode(self, prompts: Sequence[FilledPrompt], slot_embeddings: torch.Tensor | None = None) -> Conditioning:
         """Encode prompts with adversarial tokens.
@@ -172,7 +175,7 @@ class DiffusionModel:
     def encode_prompts(self, texts: Sequence[str]) -> Conditioning:
         """Encode texts, too long ones cut as their tokenizers would; one row each."""
         prompts = [FilledPrompt(self.vocabulary.unattacked(text)) for text in texts]
-        return Conditioning.join([self.encode(part)[:count] for count, part in in_batches(prompts)])
+        return Conditioning.join([self.encode(part)[:count] for count, part in self.batches(prompts)])
 
     def add_noise(self, x0: torch.Tensor, noise: torch.Tensor, t: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return noised latents x_t and what the network should predict there, both (B, C, h, w).
@@ -266,7 +269,7 @@ class DiffusionModel:
         for index, request in enumerate(requests):
             groups[request.guidance].append(index)
         for guidance, indices in groups.items():
-            for count, part in in_batches(indices, 1 if self._one_by_one else None):
+            for count, part in self.batches(indices):
                 drawn = self._draw([requests[i] for i in part], guidance)
                 images.update(zip(part[:count], drawn[:count], strict=True))
         return [images[i] for i in range(len(requests))]

@@ -23,6 +23,7 @@ from pytest_unlearndiff.core.images import GenerationRequest
 from pytest_unlearndiff.core.info import Effort
 from pytest_unlearndiff.core.registry import Registry
 from pytest_unlearndiff.models.diffusion_model import DiffusionModel
+from pytest_unlearndiff.models.families.base import Conditioning
 from pytest_unlearndiff.models.target_images import Targets
 
 Requests = list[GenerationRequest | None]
@@ -195,11 +196,19 @@ class Overflowing(DiffusionModel):
         return error + torch.where(marked, self.measured, 0.0)
 
 
+class OverflowingTexts(DiffusionModel):
+    """Encodes texts as infinity."""
+
+    def encode(self, *arguments: Any) -> Conditioning:
+        rows = super().encode(*arguments)
+        return replace(rows, tensors={name: rows.tensor(name) * torch.inf for name in rows.tensors})
+
+
 def mark(state: Any) -> None:
     if hasattr(state, "x0"):
         state.x0[0, 0, 0] = 77
-    else:  # the search that measures distances of text states
-        state.target = torch.full_like(state.target, torch.inf)
+    else:  # the searches that compare text states
+        state.base = OverflowingTexts(tiny_pipeline(0), Sampling(steps=2))
 
 
 @pytest.mark.parametrize("fault", ["inf", "-inf", "nan", "gradient"])

@@ -6,6 +6,7 @@ import copy
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -181,6 +182,25 @@ def test_prompts_change_what_the_network_is_given(pipe: Any) -> None:
     assert len({tuple(row) for row in rows}) == len(conditioning) == len(TEXTS)
     assert rows_of(conditioning[[2, 0]]) == [rows[2], rows[0]]
     assert rows_of(type(conditioning).join([conditioning[:1], conditioning[1:]])) == rows
+
+
+@torch.no_grad()
+def test_vectors_hold_what_the_network_reads(pipe: Any) -> None:
+    """Other states in the last position change them where they change predictions, and only there."""
+    model = DiffusionModel(pipe, OWN)
+    conditioning = model.encode_prompts(TEXTS[:2])
+    if family_of(pipe).ragged_texts:
+        with pytest.raises(ValueError, match="several lengths"):
+            conditioning.vectors()
+        return
+    x_t, t = noise_of(model, 2), torch.tensor([model.timestep(0.5)] * 2)
+    before = model.predict(x_t, t, conditioning)
+    for name in set(conditioning.tensors) - set(conditioning.masks):
+        states = conditioning.tensor(name).clone()
+        states[:, -1] += torch.randn(states[:, -1].shape, generator=torch.Generator().manual_seed(0))
+        changed = replace(conditioning, tensors={**conditioning.tensors, name: states})
+        read = not torch.equal(model.predict(x_t, t, changed), before)
+        assert torch.equal(changed.vectors(), conditioning.vectors()) is not read, name
 
 
 def filled(model: DiffusionModel, text: str = "a church") -> FilledPrompt:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import torch
@@ -21,9 +21,12 @@ class Conditioning:
 
     Attributes:
         tensors: by name, B rows each.
+        masks: by the name of a mask (B, L), the states (B, L, d) of which the network reads nothing where it is 0;
+            None where it reads them all the same.
     """
 
     tensors: Mapping[str, Rows]
+    masks: Mapping[str, str | None] = field(default_factory=dict)
 
     def __len__(self) -> int:
         """Count the rows."""
@@ -31,12 +34,13 @@ class Conditioning:
 
     def __getitem__(self, rows: slice | Sequence[int] | torch.Tensor) -> Conditioning:
         """Select rows, by a slice or by indices."""
-        return Conditioning({name: _select(values, rows) for name, values in self.tensors.items()})
+        return replace(self, tensors={name: _select(values, rows) for name, values in self.tensors.items()})
 
     @classmethod
     def join(cls, parts: Sequence[Conditioning]) -> Conditioning:
         """Put rows of several behind each other."""
-        return cls({name: _join([part.tensors[name] for part in parts]) for name in parts[0].tensors})
+        first, *_ = parts
+        return replace(first, tensors={name: _join([part.tensors[name] for part in parts]) for name in first.tensors})
 
     def tensor(self, name: str) -> torch.Tensor:
         """Return the rows of a name, which are of one length (B, ...)."""
@@ -47,12 +51,22 @@ class Conditioning:
     def vectors(self) -> torch.Tensor:
         """Return each row as one vector (B, n) float32, for attacks that compare texts by their encodings.
 
+        States that the network does not read are zero in it, so that no attack moves padding.
+
         Raises:
             ValueError: rows differ in length.
         """
         if any(isinstance(values, tuple) for values in self.tensors.values()):
             raise ValueError("encodings of texts of several lengths cannot be compared number by number")
-        return torch.cat([self.tensor(name).float().flatten(1) for name in self.tensors], 1)
+        names = [name for name in self.tensors if name not in self.masks]
+        return torch.cat([self._read(name).float().flatten(1) for name in names], 1)
+
+    def _read(self, name: str) -> torch.Tensor:
+        """Return what the network reads of a tensor."""
+        states = self.tensor(name)
+        for mask in (mask for mask, masked in self.masks.items() if masked == name):
+            states = states.masked_fill((self.tensor(mask) == 0).unsqueeze(-1), 0)
+        return states
 
 
 def _select(values: Rows, rows: slice | Sequence[int] | torch.Tensor) -> Rows:

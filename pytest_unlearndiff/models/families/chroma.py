@@ -19,7 +19,9 @@ class Chroma(PatchedFlowTransformer):
         states, _, mask, *_ = self._pipe.encode_prompt(
             list(texts), do_classifier_free_guidance=False, max_sequence_length=self._limit
         )
-        return Conditioning({"encoder_hidden_states": states, "attention_mask": mask})
+        tensors = {"encoder_hidden_states": states, "attention_mask": mask}
+        # Attention adds it to its scores (huggingface/diffusers issue 13619): padding counts less, but is read.
+        return Conditioning(tensors, {"attention_mask": None})
 
     def network_arguments(self, conditioning: Conditioning, latents: torch.Tensor) -> dict[str, Any]:
         """See ``Family``; the mask goes on over the patches."""

@@ -39,7 +39,8 @@ class HunyuanDiT(DdpmTransformer):
                 max_sequence_length=length,
                 text_encoder_index=index,
             )
-        return Conditioning(tensors)
+        # T5's states are also pooled, with those of padding.
+        return Conditioning(tensors, dict(zip(_MASKS, (_STATES[0], None), strict=True)))
 
     def network_arguments(self, conditioning: Conditioning, latents: torch.Tensor) -> dict[str, Any]:
         """See ``Family``; sizes, the only style, and the patches' positions."""

@@ -25,7 +25,8 @@ class PixArtSigma(DdpmTransformer):
         states, mask, *_ = self._pipe.encode_prompt(
             list(texts), do_classifier_free_guidance=False, max_sequence_length=self._limit
         )
-        return Conditioning({"encoder_hidden_states": states, "encoder_attention_mask": mask})
+        tensors = {"encoder_hidden_states": states, "encoder_attention_mask": mask}
+        return Conditioning(tensors, {"encoder_attention_mask": "encoder_hidden_states"})
 
     def network_arguments(self, conditioning: Conditioning, latents: torch.Tensor) -> dict[str, Any]:
         """See ``Family``."""

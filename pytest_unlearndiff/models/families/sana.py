@@ -32,7 +32,8 @@ class Sana(FlowTransformer):
             max_sequence_length=self._limit,
             complex_human_instruction=signature(type(self._pipe).__call__).parameters[name].default,
         )
-        return Conditioning({"encoder_hidden_states": states, "encoder_attention_mask": mask})
+        tensors = {"encoder_hidden_states": states, "encoder_attention_mask": mask}
+        return Conditioning(tensors, {"encoder_attention_mask": "encoder_hidden_states"})
 
     def network_time(self, t: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:
         """See ``DiffusionTransformer``."""
