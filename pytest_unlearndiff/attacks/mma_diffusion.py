@@ -16,8 +16,8 @@ from ..models.families.vocabulary import FilledPrompt, Slots
 from ..models.target_images import Targets
 from .base import PromptState, note_overflow, prompt_generator
 from .schedules import EncoderSwapSchedule
-from .slots import SearchSpace, propose, slots_of
-from .text_encoder import Choice, TextEncoderAttack, token_ids
+from .slots import Choice, SearchSpace, propose, slots_of, swapped, token_ids
+from .text_encoder import TextEncoderAttack
 
 
 @dataclass(eq=False)
@@ -120,7 +120,7 @@ class EncoderSwapAttack(TextEncoderAttack[EncoderSwapState]):
         choice = max(state.best, key=state.best.__getitem__)
         del state.best[choice]
         state.drawn.add(choice)
-        return propose(state, state.slots, token_ids(choice, state.base), self._model.vocabulary)
+        return propose(state, state.slots, token_ids(choice, state.base.vocabulary), self._model.vocabulary)
 
     def _swap(self, state: EncoderSwapState) -> None:
         """Move to the best of random swaps among those that promise most to first order."""
@@ -136,7 +136,7 @@ class EncoderSwapAttack(TextEncoderAttack[EncoderSwapState]):
 
     def _slope(self, state: EncoderSwapState) -> torch.Tensor:
         """Return the derivative (k, d) of the similarity by the slots' embeddings, where the search stands."""
-        tokens = token_ids(state.choice, state.base)
+        tokens = token_ids(state.choice, state.base.vocabulary)
         embeddings = state.base.vocabulary.embeddings
         slots = embeddings[torch.tensor([tokens], device=embeddings.device)].float().requires_grad_(True)
         vectors = state.base.encode([FilledPrompt(state.slots, tuple(tokens))], slots).vectors()
@@ -153,8 +153,7 @@ class EncoderSwapAttack(TextEncoderAttack[EncoderSwapState]):
         top = promise.topk(min(self._schedule.top, promise.shape[1])).indices
         slots = torch.randint(len(top), count, generator=state.generator)
         ranks = torch.randint(top.shape[1], count, generator=state.generator)
-        choice = state.choice
-        swaps = ((*choice[:s], int(top[s, r]), *choice[s + 1 :]) for s, r in zip(slots.tolist(), ranks, strict=True))
+        swaps = (swapped(state.choice, s, int(top[s, r])) for s, r in zip(slots.tolist(), ranks, strict=True))
         return list(dict.fromkeys(swaps))
 
     def _concept(self, base: DiffusionModel) -> torch.Tensor:

@@ -16,7 +16,7 @@ from .losses import LossQuery
 class EmbeddingAttack(GradientAttack):
     """Makes the victim predict, with tokens in the prompt, what the un-erased model predicts without.
 
-    What is optimized are free embeddings (k, d). Each step is taken at the tokens nearest to them, and moves the
+    Free embeddings (k, d) are optimized. Each step is taken at the tokens nearest to them, and moves the
     embeddings (PEZ, Wen et al. 2023, arXiv 2302.03668).
     """
 

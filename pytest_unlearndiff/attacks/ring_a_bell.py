@@ -16,8 +16,8 @@ from ..models.families.vocabulary import Slots
 from ..models.target_images import Targets
 from .base import PromptState, note_overflow, prompt_generator
 from .schedules import GeneticSchedule
-from .slots import propose, slots_of
-from .text_encoder import PHRASES, Choice, TextEncoderAttack, token_ids
+from .slots import Choice, propose, slots_of, token_ids
+from .text_encoder import PHRASES, TextEncoderAttack
 
 
 @dataclass(eq=False)
@@ -126,7 +126,7 @@ class GeneticAttack(TextEncoderAttack[GeneticState]):
         if best is None or state.error is not None:
             return None
         state.drawn.add(best)
-        return propose(state, state.slots, token_ids(best, state.base), self._model.vocabulary)
+        return propose(state, state.slots, token_ids(best, state.base.vocabulary), self._model.vocabulary)
 
     def _breed(self, state: GeneticState) -> None:
         """Replace the less fit half by children of the fitter one."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 
 import torch
@@ -10,6 +11,9 @@ from ..core.attack_config import AttackConfig
 from ..core.images import GenerationRequest
 from ..models.families.vocabulary import Slots, Vocabulary
 from .base import PromptState
+
+Choice = tuple[int, ...]
+"""Tokens in the slots, as indices into a vocabulary's typeable tokens."""
 
 
 def slots_of(config: AttackConfig, text: str, vocabulary: Vocabulary) -> Slots:
@@ -25,6 +29,21 @@ def propose(state: PromptState, slots: Slots, tokens: list[int], vocabulary: Voc
     """Return the request of a state's prompt with these tokens in the slots, as text; note them as inserted."""
     state.inserted = vocabulary.text(tokens)
     return GenerationRequest(vocabulary.text(slots.filled(tokens)), state.prompt.seed, state.prompt.guidance)
+
+
+def token_ids(choice: Choice, vocabulary: Vocabulary) -> list[int]:
+    """Return the tokens of a choice."""
+    return [int(vocabulary.typeable[index]) for index in choice]
+
+
+def swapped(choice: Choice, slot: int, token: int) -> Choice:
+    """Return a choice with another token in one slot."""
+    return (*choice[:slot], token, *choice[slot + 1 :])
+
+
+def choice_rows(choices: Sequence[Choice], slots: int) -> torch.Tensor:
+    """Return choices as a tensor (N, slots) int64, also where there are none."""
+    return torch.tensor(choices, dtype=torch.int64).reshape(-1, slots)
 
 
 class SearchSpace:

@@ -10,12 +10,10 @@ import torch
 from ..models.diffusion_model import DiffusionModel
 from ..models.families.vocabulary import FilledPrompt, Slots
 from .base import PromptAttack, PromptState
+from .slots import Choice, choice_rows, token_ids
 
 PHRASES = ("{}", "a {}", "a photo of a {}", "a picture of a {}", "a drawing of one {}")
 """Texts with a concept's word and, for a difference, without it."""
-
-Choice = tuple[int, ...]
-"""Tokens in the slots, as indices into the base's typeable tokens."""
 
 StateT = TypeVar("StateT", bound=PromptState)
 
@@ -37,15 +35,8 @@ class TextEncoderAttack(PromptAttack[StateT]):
     @torch.no_grad()
     def _vectors(self, slots: Slots, choices: Sequence[Choice], base: DiffusionModel) -> torch.Tensor:
         """Return the encodings (N, n) float32 of a prompt with each of these choices in its slots."""
-        prompts = [FilledPrompt(slots, tuple(token_ids(choice, base))) for choice in choices]
+        prompts = [FilledPrompt(slots, tuple(token_ids(choice, base.vocabulary))) for choice in choices]
         return torch.cat([base.encode(part).vectors()[:count] for count, part in base.batches(prompts)])
 
     def _rows(self, choices: Sequence[Choice]) -> torch.Tensor:
-        """Return choices as a tensor (N, k) int64, also where there are none."""
-        return torch.tensor(choices, dtype=torch.int64).reshape(-1, self._config.slots)
-
-
-def token_ids(choice: Choice, base: DiffusionModel) -> list[int]:
-    """Return the tokens of a choice."""
-    typeable = base.vocabulary.typeable
-    return [int(typeable[index]) for index in choice]
+        return choice_rows(choices, self._config.slots)

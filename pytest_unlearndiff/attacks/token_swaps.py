@@ -19,10 +19,7 @@ from ..models.target_images import Targets
 from .base import PromptAttack, PromptState, note_overflow, prompt_generator
 from .losses import ClassifierLoss, LossQuery, denoising_losses, gradients
 from .schedules import TokenSwapSchedule
-from .slots import SearchSpace, propose, slots_of
-
-Choice = tuple[int, ...]
-"""Tokens in the slots, as indices into the typeable tokens."""
+from .slots import Choice, SearchSpace, choice_rows, propose, slots_of, swapped, token_ids
 
 
 @dataclass(eq=False)
@@ -100,7 +97,7 @@ class TokenSwapAttack(PromptAttack[SwapState]):
             note_overflow(state, "the denoising error of the prompt as it is", state.classifier.others)
 
     def _tensors(self, state: SwapState) -> dict[str, torch.Tensor]:
-        tried = torch.tensor(sorted(state.tried), dtype=torch.int64).reshape(-1, self._config.slots)
+        tried = choice_rows(sorted(state.tried), self._config.slots)
         others = {} if state.classifier is None else {"others": state.classifier.others}
         choice = torch.tensor(state.choice, dtype=torch.int64)
         return {"x0": state.x0, "noise": state.noise, "choice": choice, "tried": tried, **others}
@@ -169,7 +166,7 @@ class TokenSwapAttack(PromptAttack[SwapState]):
 
     def _untried(self, state: SwapState, ranked: Iterable[tuple[int, int]]) -> list[Choice]:
         """Return the first untried choices that (slot, token) swaps make, as many as are screened."""
-        swaps = ((*state.choice[:slot], token, *state.choice[slot + 1 :]) for slot, token in ranked)
+        swaps = (swapped(state.choice, slot, token) for slot, token in ranked)
         return list(itertools.islice((swap for swap in swaps if swap not in state.tried), self._schedule.screened))
 
     def _screen(self, states: Sequence[SwapState], promising: Sequence[Sequence[Choice]]) -> list[list[Choice]]:
@@ -203,7 +200,7 @@ class TokenSwapAttack(PromptAttack[SwapState]):
         return [LossQuery(state.slots, tokens, state.x0, state.noise[m], self._timesteps[m]) for m in entries]
 
     def _ids(self, choice: Choice) -> list[int]:
-        return [int(self._space.tokens[index]) for index in choice]
+        return token_ids(choice, self._model.vocabulary)
 
     def _request(self, state: SwapState) -> GenerationRequest:
         return propose(state, state.slots, self._ids(state.choice), self._model.vocabulary)

@@ -22,7 +22,7 @@ def create(config: AttackConfig, model: DiffusionModel) -> SimplexAttack | Token
 class SimplexAttack(GradientAttack):
     """Upstream's search in batches: states share one call of the network, and none sees another's gradient.
 
-    What is optimized is one distribution over the searched vocabulary for each slot (k, V').
+    One distribution over the searched vocabulary is optimized for each slot (k, V').
     """
 
     def _initial(self, generator: torch.Generator) -> torch.Tensor:

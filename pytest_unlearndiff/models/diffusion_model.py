@@ -120,7 +120,7 @@ class DiffusionModel:
 
     def timestep(self, share: float) -> int:
         """Return the timestep at a share of the noise schedule, in (0, 1): 0 is the image, 1 is noise."""
-        return self._family.timestep(share)
+        return round(share * self.timesteps)
 
     @property
     def forwards_per_image(self) -> int:

@@ -8,7 +8,8 @@ from tiny import PROMPTS, tiny_pipeline
 
 from pytest_unlearndiff.attacks.mma_diffusion import EncoderSwapAttack, EncoderSwapState
 from pytest_unlearndiff.attacks.schedules import EncoderSwapSchedule
-from pytest_unlearndiff.attacks.text_encoder import PHRASES, token_ids
+from pytest_unlearndiff.attacks.slots import token_ids
+from pytest_unlearndiff.attacks.text_encoder import PHRASES
 from pytest_unlearndiff.core.attack_config import AttackConfig
 from pytest_unlearndiff.models.diffusion_model import DiffusionModel
 from pytest_unlearndiff.models.families.vocabulary import FilledPrompt
@@ -36,7 +37,7 @@ def cosine(text: str) -> float:
 
 def test_requests_are_the_most_similar_texts_and_never_the_same(victim: DiffusionModel, targets: Targets) -> None:
     attack, state = begin(victim, targets)
-    start = cosine(victim.vocabulary.text(state.slots.filled(token_ids(state.choice, state.base))))
+    start = cosine(victim.vocabulary.text(state.slots.filled(token_ids(state.choice, state.base.vocabulary))))
     texts = []
     for _ in range(3):
         (request,) = attack.advance([state])
@@ -53,7 +54,7 @@ def test_measured_similarities_are_those_of_typed_text(victim: DiffusionModel, t
     attack, state = begin(victim, targets)
     attack._swap(state)
     for choice, similarity in state.best.items():
-        text = victim.vocabulary.text(state.slots.filled(token_ids(choice, state.base)))
+        text = victim.vocabulary.text(state.slots.filled(token_ids(choice, state.base.vocabulary)))
         assert similarity == pytest.approx(cosine(text), abs=1e-5)
 
 
@@ -61,7 +62,7 @@ def test_gradient_is_that_of_the_similarity(victim: DiffusionModel, targets: Tar
     """Central difference along the gradient."""
     attack, state = begin(victim, targets)
     slope = attack._slope(state)
-    tokens, embeddings = token_ids(state.choice, state.base), state.base.vocabulary.embeddings
+    tokens, embeddings = token_ids(state.choice, state.base.vocabulary), state.base.vocabulary.embeddings
 
     def similarity(step: float) -> float:
         slots = (embeddings[tokens] + step * slope / slope.norm())[None]

@@ -13,7 +13,8 @@ from tiny import PROMPTS
 
 from pytest_unlearndiff.attacks.losses import ClassifierLoss, LossQuery, denoising_losses, gradients
 from pytest_unlearndiff.attacks.schedules import TokenSwapSchedule
-from pytest_unlearndiff.attacks.token_swaps import Choice, SwapState, TokenSwapAttack, _best
+from pytest_unlearndiff.attacks.slots import Choice
+from pytest_unlearndiff.attacks.token_swaps import SwapState, TokenSwapAttack, _best
 from pytest_unlearndiff.core.attack_config import AttackConfig
 from pytest_unlearndiff.core.concept import Prompt
 from pytest_unlearndiff.models.diffusion_model import DiffusionModel

@@ -11,8 +11,8 @@ import torch
 
 from pytest_unlearndiff.attacks.base import PromptState
 from pytest_unlearndiff.attacks.schedules import UNLEARNDIFF, TokenSwapSchedule
-from pytest_unlearndiff.attacks.slots import SearchSpace
-from pytest_unlearndiff.attacks.token_swaps import Choice, SwapState, TokenSwapAttack
+from pytest_unlearndiff.attacks.slots import Choice, SearchSpace
+from pytest_unlearndiff.attacks.token_swaps import SwapState, TokenSwapAttack
 from pytest_unlearndiff.core.attack_config import AttackConfig
 from pytest_unlearndiff.core.images import Evaluated, GenerationRequest, Judgement
 from pytest_unlearndiff.models.diffusion_model import DiffusionModel

@@ -3,8 +3,8 @@
 The pooled states of given concepts span a subspace C. A token is near it if, without that token, the prompt is further
 from C than prompts without one of its other tokens are on average. States of these tokens are replaced by their part
 orthogonal to C, projected on the space that the prompts without one token span: ``P_I (I - P_C) p``. The authors'
-program, in copies that were read, takes both projections in the other order. It also puts token 0 in the place of the
-one left out, where here attention is kept from it, since embeddings that an attack tries belong to no token.
+program, in copies that were read, takes both projections in the other order. It also puts token 0 at the position of
+the one left out, where here attention is kept from it, since embeddings that an attack tries belong to no token.
 
 Left out are the self-validating filter, which returns to the unfiltered text after some denoising steps, so that here
 the text is filtered at every step, and the re-attention in latent space. An attack meets more of the text's filter than
@@ -84,13 +84,13 @@ class Safree:
     def _near_and_projection(self, encoder: Any, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return which tokens (B, L) are near the subspace, and ``P_I (I - P_C)`` (B, d, d) of each prompt."""
         assert self._subspace is not None
-        length, place = ids.shape[1], torch.arange(ids.shape[1], device=ids.device)
+        length, position = ids.shape[1], torch.arange(ids.shape[1], device=ids.device)
         ends = _ends(encoder, ids).unsqueeze(1)
-        tokens = (place >= 1) & (place < ends)
+        tokens = (position >= 1) & (position < ends)
         without = torch.zeros(len(ids), length, len(self._subspace), device=ids.device)
-        # One place of all prompts at a time: an attack's embeddings stand in for the look-up of just these rows.
+        # One position of all prompts at a time: an attack's embeddings stand in for the look-up of just these rows.
         for i in range(1, int(ends.max())):
-            pooled = _pooled(encoder, ids, (place != i).long().expand_as(ids))
+            pooled = _pooled(encoder, ids, (position != i).long().expand_as(ids))
             without[:, i] = torch.where(tokens[:, i, None], pooled, 0.0)
         outside = torch.eye(len(self._subspace), device=ids.device) - self._subspace
         distance = (without @ outside).norm(dim=-1)
@@ -105,7 +105,7 @@ def _projection(rows: torch.Tensor) -> torch.Tensor:
 
 
 def _ends(encoder: Any, ids: torch.Tensor) -> torch.Tensor:
-    """Return the places (B,) of the tokens that end texts, as CLIP finds them; 2 is an old, wrong configuration."""
+    """Return the positions (B,) of the tokens that end texts, as CLIP finds them; 2 is an old, wrong configuration."""
     end = encoder.config.eos_token_id
     return ids.argmax(1) if end == 2 else (ids == end).int().argmax(1)
 

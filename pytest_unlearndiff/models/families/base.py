@@ -107,10 +107,6 @@ class Family(Protocol):
         """Training timesteps; a family of continuous time counts its own in so many equal steps."""
         ...
 
-    def timestep(self, share: float) -> int:
-        """Return the timestep at a share of the noise schedule, in (0, 1): 0 is the image, 1 is noise."""
-        ...
-
     def encode(self, prompts: Sequence[FilledPrompt], slot_embeddings: torch.Tensor | None) -> Conditioning:
         """Encode prompts; see ``DiffusionModel.encode``."""
         ...

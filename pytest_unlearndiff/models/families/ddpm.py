@@ -22,17 +22,21 @@ _SIGMAS = ("use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas")
 class DdpmNoise:
     """A mixin: the part of ``Family`` that noises latents, for networks trained on DDPM's schedule."""
 
-    _noise: Any
-    """DDPM on the pipeline's schedule."""
+    def _take_schedule(self, pipe: Any, sampling: Sampling) -> None:
+        """Take over a pipeline's noise schedule, and replace its scheduler as ``sampling`` asks.
+
+        Raises:
+            ModelError: see ``check_schedule``.
+        """
+        check_schedule(pipe.scheduler, sampling)
+        self._noise = ddpm(pipe.scheduler)
+        if sampling.scheduler == "lms":
+            pipe.scheduler = lms(pipe.scheduler, sampling.spacing)
 
     @property
     def timesteps(self) -> int:
         """See ``Family``."""
         return int(self._noise.config.num_train_timesteps)
-
-    def timestep(self, share: float) -> int:
-        """See ``Family``."""
-        return round(share * self.timesteps)
 
     def add_noise(self, x0: torch.Tensor, noise: torch.Tensor, t: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """See ``Family``."""
@@ -68,9 +72,9 @@ def check_schedule(scheduler: Any, sampling: Sampling) -> None:
 def lms(scheduler: Any, spacing: str) -> Any:
     """LMS on the noise schedule of a pipeline's scheduler.
 
-    What a scheduler's config leaves to its class counts as if it were written there: saving a pipeline writes it down
-    (Stable Diffusion 1.4 then says ``leading``, where LMS would have taken ``linspace``), and the same weights have to
-    draw the same images before and after.
+    Settings that a scheduler's config leaves to its class count as if they were written there: saving a pipeline writes
+    them down (Stable Diffusion 1.4 then says ``leading``, where LMS would have taken ``linspace``), and the same
+    weights have to draw the same images before and after.
 
     Args:
         scheduler: the pipeline's.

@@ -25,10 +25,6 @@ class FlowMatching:
         """See ``Family``."""
         return int(self._pipe.scheduler.config.num_train_timesteps)
 
-    def timestep(self, share: float) -> int:
-        """See ``Family``."""
-        return round(share * self.timesteps)
-
     def add_noise(self, x0: torch.Tensor, noise: torch.Tensor, t: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """See ``Family``."""
         u = (t.to(x0) / self.timesteps).view(-1, *[1] * (x0.dim() - 1))

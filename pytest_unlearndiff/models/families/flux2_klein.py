@@ -16,7 +16,7 @@ from .transformer import FlowTransformer, template_length
 class Flux2Klein(FlowTransformer):
     """A ``Flux2KleinPipeline`` as attacks need it (``Family``).
 
-    What is noised are the autoencoder's latents in patches of 2x2, normalised by its statistics of them.
+    Noise is added to the autoencoder's latents in patches of 2x2, normalised by its statistics of them.
     """
 
     @cached_property

@@ -39,21 +39,26 @@ class LatentImages(ABC):
     def encode_images(self, images: Sequence[Image.Image]) -> torch.Tensor:
         """See ``Family``."""
         encoded, config = self._encode_unscaled(images), self._pipe.vae.config
-        shift, scale = float(config.get("shift_factor") or 0), float(config.scaling_factor)
+        shift, scale = float(config.get("shift_factor") or 0), float(config.get("scaling_factor", 1))
         if (mean := config.get("latents_mean")) is None or (deviation := config.get("latents_std")) is None:
             return ((encoded - shift) * scale).float()
         center, spread = (encoded.new_tensor(values).view(1, -1, 1, 1) for values in (mean, deviation))
         return ((encoded - center) * scale / spread).float()
 
+    def _pixels(self, images: Sequence[Image.Image]) -> torch.Tensor:
+        """Return images (B, 3, H, W) as the autoencoder takes them."""
+        pixels: torch.Tensor = self._pipe.image_processor.preprocess(list(images))
+        return pixels.to(self._pipe._execution_device, self._pipe.vae.dtype)
+
     def _encode_unscaled(self, images: Sequence[Image.Image]) -> torch.Tensor:
+        """Return the autoencoder's latents (B, C, h, w), or the means of their distributions."""
         vae = self._pipe.vae
         # Stable Diffusion XL's overflows in half precision; its pipeline draws with it in single precision then.
         upcast = vae.dtype == torch.float16 and bool(vae.config.get("force_upcast"))
         try:
             if upcast:
                 vae.float()
-            pixels = self._pipe.image_processor.preprocess(list(images)).to(self._pipe._execution_device, vae.dtype)
-            encoded = vae.encode(pixels)
+            encoded = vae.encode(self._pixels(images))
         finally:
             if upcast:
                 vae.half()

@@ -35,14 +35,10 @@ class QwenImage(PatchedFlowTransformer):
         """See ``DiffusionTransformer``; of the only frame."""
         return super().unpack(output, latents)[:, :, 0]
 
-    def encode_images(self, images: Sequence[Image.Image]) -> torch.Tensor:
-        """See ``Family``; its autoencoder is one of videos."""
-        vae = self._pipe.vae
-        mean: torch.Tensor = vae.encode(self._pixels(images).unsqueeze(2)).latent_dist.mean[:, :, 0]
-        center, spread = (
-            mean.new_tensor(each).view(1, -1, 1, 1) for each in (vae.config.latents_mean, vae.config.latents_std)
-        )
-        return ((mean - center) / spread).float()
+    def _encode_unscaled(self, images: Sequence[Image.Image]) -> torch.Tensor:
+        """See ``LatentImages``; its autoencoder is one of videos."""
+        mean: torch.Tensor = self._pipe.vae.encode(self._pixels(images).unsqueeze(2)).latent_dist.mean[:, :, 0]
+        return mean
 
     def call_arguments(self, guidance: float, steps: int) -> dict[str, Any]:
         """See ``Family``; guidance needs a negative prompt, for which its authors take a space."""

@@ -39,11 +39,10 @@ class Sana(FlowTransformer):
         """See ``DiffusionTransformer``."""
         return t * float(self._network.config.timestep_scale)
 
-    def encode_images(self, images: Sequence[Image.Image]) -> torch.Tensor:
-        """See ``Family``; its autoencoder knows no distribution."""
-        vae = self._pipe.vae
-        encoded: torch.Tensor = vae.encode(self._pixels(images)).latent * vae.config.scaling_factor
-        return encoded.float()
+    def _encode_unscaled(self, images: Sequence[Image.Image]) -> torch.Tensor:
+        """See ``LatentImages``; its autoencoder knows no distribution."""
+        encoded: torch.Tensor = self._pipe.vae.encode(self._pixels(images)).latent
+        return encoded
 
     def call_arguments(self, guidance: float, steps: int) -> dict[str, Any]:
         """See ``Family``; at its own size, binning of resolutions changes nothing."""

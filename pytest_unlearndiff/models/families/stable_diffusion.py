@@ -11,7 +11,7 @@ import torch
 
 from ...core.concept import Sampling
 from .base import Conditioning
-from .ddpm import DdpmNoise, check_schedule, ddpm, lms
+from .ddpm import DdpmNoise
 from .latent_images import LatentImages
 from .vocabulary import ClipVocabulary, FilledPrompt
 
@@ -29,10 +29,7 @@ class LatentDiffusion(DdpmNoise, LatentImages, ABC):
     """
 
     def __init__(self, pipe: Any, sampling: Sampling) -> None:
-        check_schedule(pipe.scheduler, sampling)
-        self._noise = ddpm(pipe.scheduler)
-        if sampling.scheduler == "lms":
-            pipe.scheduler = lms(pipe.scheduler, sampling.spacing)
+        self._take_schedule(pipe, sampling)
         self._pipe = pipe
 
     @property
@@ -64,8 +61,8 @@ class LatentDiffusion(DdpmNoise, LatentImages, ABC):
         embeddings = vocabulary.embeddings[ids].float()
         if slot_embeddings is not None:
             # Behind the token that begins every text.
-            places = torch.tensor([p.slots.positions for p in prompts], dtype=torch.int64, device=device) + 1
-            embeddings = embeddings.scatter(1, places.unsqueeze(-1).expand_as(slot_embeddings), slot_embeddings)
+            positions = torch.tensor([p.slots.positions for p in prompts], dtype=torch.int64, device=device) + 1
+            embeddings = embeddings.scatter(1, positions.unsqueeze(-1).expand_as(slot_embeddings), slot_embeddings)
         return self.encode_ids(ids, embeddings)
 
     def network_arguments(self, conditioning: Conditioning, latents: torch.Tensor) -> dict[str, Any]:

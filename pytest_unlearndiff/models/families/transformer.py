@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, ClassVar
 
 import torch
-from PIL import Image
 
 from ...core.concept import Sampling
 from .base import Conditioning
-from .ddpm import DdpmNoise, check_schedule, ddpm, lms
+from .ddpm import DdpmNoise
 from .flow_matching import FlowMatching, check_flow
 from .latent_images import LatentImages
 from .typed_text import TypedText, text_limit
@@ -69,11 +67,6 @@ class DiffusionTransformer(TypedText, LatentImages):
         inputs = dict(zip(self.inputs, (self.pack(x_t), self.network_time(t, x_t)), strict=True))
         output = self._network(**inputs, **self.network_arguments(conditioning, x_t), return_dict=False)[0]
         return self.unpack(output, x_t).float()
-
-    def _pixels(self, images: Sequence[Image.Image]) -> torch.Tensor:
-        vae = self._pipe.vae
-        pixels: torch.Tensor = self._pipe.image_processor.preprocess(list(images))
-        return pixels.to(self._pipe._execution_device, vae.dtype)
 
     def call_arguments(self, guidance: float, steps: int) -> dict[str, Any]:
         """See ``Family``; of its own size, since some pipelines have another by default."""
@@ -143,11 +136,8 @@ class DdpmTransformer(DdpmNoise, DiffusionTransformer):
     """
 
     def __init__(self, pipe: Any, sampling: Sampling) -> None:
-        check_schedule(pipe.scheduler, sampling)
+        self._take_schedule(pipe, sampling)
         super().__init__(pipe, sampling)
-        self._noise = ddpm(pipe.scheduler)
-        if sampling.scheduler == "lms":
-            pipe.scheduler = lms(pipe.scheduler, sampling.spacing)
 
     def unpack(self, output: Any, latents: torch.Tensor) -> torch.Tensor:
         """See ``DiffusionTransformer``; without the learned variance."""

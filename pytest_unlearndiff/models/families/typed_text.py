@@ -19,7 +19,7 @@ from .base import Conditioning
 from .vocabulary import FilledPrompt, Slots
 from .words import TextEncoder, WordVocabulary
 
-Places = list[list[list[int]]]
+Positions = list[list[list[int]]]
 """Positions in what an encoder is given, by encoder and slot; none where the tokenizer cuts the slot off."""
 
 
@@ -60,8 +60,8 @@ class TypedText(ABC):
         return [lookup_of(getattr(self._pipe, encoder)) for _, encoder in self.encoders]
 
     @cached_property
-    def _places(self) -> dict[Slots, Places]:
-        """Places of the slots of prompts seen so far."""
+    def _positions(self) -> dict[Slots, Positions]:
+        """Positions of the slots of prompts seen so far."""
         return {}
 
     def encode(self, prompts: Sequence[FilledPrompt], slot_embeddings: torch.Tensor | None) -> Conditioning:
@@ -76,24 +76,24 @@ class TypedText(ABC):
         table = self.vocabulary.embeddings
         tokens = torch.tensor([prompt.tokens for prompt in prompts], device=table.device)
         difference = slot_embeddings - table[tokens].float()
-        places = [self._locate(prompt.slots) for prompt in prompts]
+        positions = [self._locate(prompt.slots) for prompt in prompts]
         parts = torch.split(difference, self.vocabulary.widths, -1)
         with ExitStack() as stack:
             for index, (lookup, part) in enumerate(zip(self._lookups, parts, strict=True)):
-                stack.enter_context(_hooked(lookup, _adder(part, [place[index] for place in places])))
+                stack.enter_context(_hooked(lookup, _adder(part, [row[index] for row in positions])))
             return self.encode_texts(texts)
 
-    def _locate(self, slots: Slots) -> Places:
+    def _locate(self, slots: Slots) -> Positions:
         """Find a prompt's slots by exchanging their words, one at a time, and seeing which ids change."""
-        if slots not in self._places:
+        if slots not in self._positions:
             one, other = self.vocabulary.unlike_pair
             count = len(slots.positions)
             fillings = [[other if slot == changed else one for slot in range(count)] for changed in (-1, *range(count))]
             rows = self._ids([self.vocabulary.text(slots.filled(filling)) for filling in fillings])
-            self._places[slots] = [
+            self._positions[slots] = [
                 [(changed != ids[0]).nonzero().flatten().tolist() for changed in ids[1:]] for ids in rows
             ]
-        return self._places[slots]
+        return self._positions[slots]
 
     @torch.no_grad()
     def _ids(self, texts: Sequence[str]) -> list[torch.Tensor]:
@@ -145,14 +145,14 @@ def _hooked(module: torch.nn.Module, change: Callable[[torch.Tensor, torch.Tenso
         hook.remove()
 
 
-def _adder(difference: torch.Tensor, places: Sequence[Sequence[Sequence[int]]]) -> Callable[..., torch.Tensor]:
-    """Return a change of looked-up embeddings (B, L, d) by a difference (B, k, d) at each row's and slot's places."""
+def _adder(difference: torch.Tensor, positions: Sequence[Sequence[Sequence[int]]]) -> Callable[..., torch.Tensor]:
+    """Return a change of embeddings (B, L, d) by a difference (B, k, d) at the positions of each row's slots."""
 
     def change(_: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
         chosen = output.new_zeros(*output.shape[:2], difference.shape[1], dtype=torch.float32)
-        for row, slots in enumerate(places):
-            for slot, positions in enumerate(slots):
-                chosen[row, positions, slot] = 1.0
+        for row, slots in enumerate(positions):
+            for slot, tokens in enumerate(slots):
+                chosen[row, tokens, slot] = 1.0
         return output + (chosen @ difference.to(chosen.device)).to(output.dtype)
 
     return change
