@@ -86,10 +86,9 @@ def gradients(queries: Sequence[LossQuery], model: DiffusionModel) -> tuple[torc
 
     Each counts as two forward passes.
     """
-    losses, slopes = [], []
+    losses, slopes, scale = [], [], model.gradient_scale(queries[0].x0.numel())
     for count, part in model.batches(queries):
         loss, embeddings = _measure(part, model)
-        scale = model.gradient_scale(part[0].x0.numel())
         (slope,) = torch.autograd.grad(loss.sum() * scale, embeddings)
         count_forwards(len(part))
         losses.append(loss.detach()[:count])
@@ -108,8 +107,8 @@ def _measure(queries: Sequence[LossQuery], model: DiffusionModel) -> tuple[torch
 def _errors(queries: Sequence[LossQuery], conditioning: Conditioning, model: DiffusionModel) -> torch.Tensor:
     """Return errors (B,) of one batch, whose prompts are encoded."""
     x0 = torch.stack([query.x0 for query in queries])
-    noise = torch.stack([query.noise for query in queries]).to(model.device)
-    t = torch.tensor([query.t for query in queries], device=model.device)
+    noise = torch.stack([query.noise for query in queries]).to(x0.device)
+    t = torch.tensor([query.t for query in queries], device=x0.device)
     targets = [query.target for query in queries if query.target is not None]
     target = torch.stack(targets) if targets else None
     return model.denoising_error(x0, noise, t, conditioning, target)

@@ -49,11 +49,12 @@ def _base_predictions(states: Sequence[GradientState], queries: Sequence[LossQue
     """Return the un-erased model's predictions (B, C, h, w) for each state's own prompt, at its query's x_t."""
     base, predictions = states[0].base, []
     assert base is not None
+    device = base.device
     for count, part in base.batches(list(zip(states, queries, strict=True))):
         x0, noise = (
-            torch.stack([getattr(query, name) for _, query in part]).to(base.device) for name in ("x0", "noise")
+            torch.stack([getattr(query, name) for _, query in part]).to(device) for name in ("x0", "noise")
         )
-        t = torch.tensor([query.t for _, query in part], device=base.device)
+        t = torch.tensor([query.t for _, query in part], device=device)
         prompts = [FilledPrompt(base.vocabulary.unattacked(state.prompt.text)) for state, _ in part]
         conditioning = base.encode(prompts)
         x_t, _ = base.add_noise(x0, noise, t)

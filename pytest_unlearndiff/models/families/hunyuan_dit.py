@@ -34,7 +34,7 @@ class HunyuanDiT(DdpmTransformer):
         for index, length in enumerate(_LENGTHS):
             tensors[_STATES[index]], _, tensors[_MASKS[index]], _ = self._pipe.encode_prompt(
                 list(texts),
-                dtype=self._network.dtype,
+                dtype=self._dtype,
                 do_classifier_free_guidance=False,
                 max_sequence_length=length,
                 text_encoder_index=index,

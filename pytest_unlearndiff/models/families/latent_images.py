@@ -22,6 +22,12 @@ class LatentImages(ABC):
         """The network that is asked for latents' shape."""
 
     @cached_property
+    def _dtype(self) -> torch.dtype:
+        """Type of the network's weights, asked for once: diffusers looks at all of them."""
+        dtype: torch.dtype = self._network.dtype
+        return dtype
+
+    @cached_property
     def latent_shape(self) -> tuple[int, int, int]:
         """See ``Family``."""
         config = self._network.config

@@ -67,12 +67,11 @@ class LatentDiffusion(DdpmNoise, LatentImages, ABC):
 
     def network_arguments(self, conditioning: Conditioning, latents: torch.Tensor) -> dict[str, Any]:
         """See ``Family``."""
-        dtype = self._pipe.unet.dtype
-        return {"encoder_hidden_states": conditioning.tensor("encoder_hidden_states").to(dtype)}
+        return {"encoder_hidden_states": conditioning.tensor("encoder_hidden_states").to(self._dtype)}
 
     def predict(self, x_t: torch.Tensor, t: torch.Tensor, conditioning: Conditioning) -> torch.Tensor:
         """See ``Family``."""
-        x_t = x_t.to(self._pipe.unet.dtype)
+        x_t = x_t.to(self._dtype)
         sample: torch.Tensor = self._pipe.unet(x_t, t, **self.network_arguments(conditioning, x_t)).sample
         return sample.float()
 

@@ -63,7 +63,7 @@ class DiffusionTransformer(TypedText, LatentImages):
 
     def predict(self, x_t: torch.Tensor, t: torch.Tensor, conditioning: Conditioning) -> torch.Tensor:
         """See ``Family``."""
-        x_t = x_t.to(self._network.dtype)
+        x_t = x_t.to(self._dtype)
         inputs = dict(zip(self.inputs, (self.pack(x_t), self.network_time(t, x_t)), strict=True))
         output = self._network(**inputs, **self.network_arguments(conditioning, x_t), return_dict=False)[0]
         return self.unpack(output, x_t).float()
