@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from ..core.outcome import count_forwards
+from ..models.device import error_batch
 from ..models.diffusion_model import DiffusionModel
 from ..models.families.base import Conditioning
 from ..models.families.vocabulary import FilledPrompt, Slots
@@ -45,7 +46,7 @@ class LossQuery:
 def denoising_losses(queries: Sequence[LossQuery], model: DiffusionModel) -> torch.Tensor:
     """Return denoising errors (N,) float32 on the CPU; one forward pass each."""
     encoder, losses = _Encoder([query.prompt for query in queries], model), []
-    for count, part in model.batches(queries):
+    for count, part in model.batches(queries, error_batch()):
         conditioning = encoder.rows([query.prompt for query in part], count)
         losses.append(_errors(part, conditioning, model)[:count])
     # One copy for all: a GPU would stand still at each.
@@ -64,7 +65,7 @@ class _Encoder:
 
     def __init__(self, prompts: Sequence[FilledPrompt], model: DiffusionModel) -> None:
         self._model, self._uses = model, Counter(prompts)
-        self._batches = model.batches(list(self._uses))
+        self._batches = model.batches(list(self._uses), error_batch())
         self._rows: dict[FilledPrompt, Conditioning] = {}
 
     def rows(self, prompts: Sequence[FilledPrompt], count: int) -> Conditioning:

@@ -51,9 +51,7 @@ def _base_predictions(states: Sequence[GradientState], queries: Sequence[LossQue
     assert base is not None
     device = base.device
     for count, part in base.batches(list(zip(states, queries, strict=True))):
-        x0, noise = (
-            torch.stack([getattr(query, name) for _, query in part]).to(device) for name in ("x0", "noise")
-        )
+        x0, noise = (torch.stack([getattr(query, name) for _, query in part]).to(device) for name in ("x0", "noise"))
         t = torch.tensor([query.t for _, query in part], device=device)
         prompts = [FilledPrompt(base.vocabulary.unattacked(state.prompt.text)) for state, _ in part]
         conditioning = base.encode(prompts)

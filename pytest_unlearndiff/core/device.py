@@ -29,6 +29,12 @@ It was 4 too before the first release. ``ALGORITHM`` did not rise for it: no rel
 on CUDA in batches of 4; device and batch are facts beside the outcomes, not part of the key.
 """
 
+ERROR_BATCH = 8
+"""Denoising errors measured in one call, without gradients: on a CPU as many rows as images with guidance have.
+
+A call costs time whatever its rows are; an attack measures multiples of 8 at a time, so that none is a copy.
+"""
+
 BATCH_SIZE = 8
 """Prompts attacked together before a GPU's memory is measured, and always on a CPU."""
 

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from ..core.device import NETWORK_BATCH, WEIGHTS, network_batch, no_cuda, no_mps
+from ..core.device import ERROR_BATCH, NETWORK_BATCH, WEIGHTS, network_batch, no_cuda, no_mps
 from ..core.errors import ModelError
 from .families.lookup import family_of
 
@@ -43,6 +43,7 @@ sample stands in its batch, and what stands beside it, changed nothing. What is 
 """
 
 _size = BATCH
+_errors_per_sample = ERROR_BATCH // BATCH
 
 
 @cache
@@ -154,10 +155,16 @@ def batch_now() -> int:
     return _size
 
 
+def error_batch() -> int:
+    """Return the denoising errors that are measured in one call, without gradients, in this process."""
+    return _size * _errors_per_sample
+
+
 def restore_batches(device: torch.device) -> None:
     """Give the batches of this process their full size: as a campaign begins, or when memory is back."""
-    global _size
+    global _size, _errors_per_sample
     _size = network_batch(device.type)
+    _errors_per_sample = ERROR_BATCH // _size
 
 
 def halve_batches() -> bool:

@@ -136,9 +136,9 @@ class DiffusionModel:
         """
         return 2.0 ** round(math.log2(entries)) if self.network.dtype == torch.float16 else 1.0
 
-    def batches(self, items: Sequence[T]) -> Iterator[tuple[int, list[T]]]:
+    def batches(self, items: Sequence[T], size: int | None = None) -> Iterator[tuple[int, list[T]]]:
         """Split into batches as ``in_batches`` does, or of one item where texts are read alone."""
-        return in_batches(items, 1 if self._one_by_one else None)
+        return in_batches(items, 1 if self._one_by_one else size)
 
     def encode(self, prompts: Sequence[FilledPrompt], slot_embeddings: torch.Tensor | None = None) -> Conditioning:
         """Encode prompts with adversarial tokens.

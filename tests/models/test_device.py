@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from tiny import PROMPTS, shown, tiny_pipeline
 
 from pytest_unlearndiff.attacks.base import build_attack
-from pytest_unlearndiff.attacks.losses import LossQuery, gradients
+from pytest_unlearndiff.attacks.losses import LossQuery, denoising_losses, gradients
 from pytest_unlearndiff.core.attack_config import AttackConfig
 from pytest_unlearndiff.core.concept import Sampling
 from pytest_unlearndiff.core.device import BATCH_SIZE, PRECISIONS, WEIGHTS, resolve_precision
@@ -149,6 +149,20 @@ def test_gradients_in_half_precision(
         monkeypatch.setattr(DiffusionModel, "gradient_scale", lambda *_: 2.0**-16)
         _, lost = gradients(probes(half), half)
         assert (lost - wanted).norm() > 0.05 * wanted.norm()
+
+
+def test_errors_are_measured_in_as_many_rows_as_images_with_guidance_have(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, rows = DiffusionModel(load_pipeline(folder), SHORT), list[int]()
+    model.network.register_forward_pre_hook(lambda _, positional: rows.append(len(positional[0])))
+    together = denoising_losses(probes(model, 10), model)
+    model.generate([GenerationRequest("a church", 1, 5.0)])
+    assert set(rows) == {2 * BATCH}
+    rows.clear()
+    monkeypatch.setattr(arithmetic, "_errors_per_sample", 1)
+    torch.testing.assert_close(denoising_losses(probes(model, 10), model), together, atol=1e-6, rtol=1e-6)
+    assert rows == [BATCH] * 3
 
 
 def test_channels_last_changes_no_number(folder: Path) -> None:
