@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .core.concept import Prompt as Prompt
     from .core.errors import ASRExceeded as ASRExceeded
     from .core.errors import AttackIncomplete as AttackIncomplete
+    from .core.errors import QualityLost as QualityLost
     from .core.errors import RecoveryExceeded as RecoveryExceeded
     from .core.errors import RetentionLost as RetentionLost
     from .core.errors import UnlearnDiffError as UnlearnDiffError
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from .core.model_options import VersionedPipeline as VersionedPipeline
     from .core.outcome import Outcome as Outcome
     from .core.outcome import Status as Status
+    from .core.quality import QualityResult as QualityResult
     from .core.rate import Rate as Rate
     from .core.registry import ReportInfo as ReportInfo
     from .core.result import AttackResult as AttackResult
@@ -47,6 +49,8 @@ _HOMES = {
     "JudgeInfo": "core.info",
     "Outcome": "core.outcome",
     "Prompt": "core.concept",
+    "QualityLost": "core.errors",
+    "QualityResult": "core.quality",
     "Rate": "core.rate",
     "RecoveryExceeded": "core.errors",
     "ReportInfo": "core.registry",

@@ -49,7 +49,7 @@ _LOADED_ONCE = {
         "scipy",
         "tokenizers",
     ),
-    *("pytest_unlearndiff", "torch", "torchvision", "transformers", "zope", "readline"),
+    *("pytest_unlearndiff", "torch", "torchmetrics", "torchvision", "transformers", "zope", "readline"),
 }
 """Packages that cannot be imported twice in a process, or only slowly: sessions in this process share them."""
 

@@ -16,6 +16,7 @@ import pytest_unlearndiff
 from pytest_unlearndiff.__main__ import COMMANDS
 from pytest_unlearndiff.core.registry import registry
 from pytest_unlearndiff.plugin.markers import ATTACK, RETENTION
+from pytest_unlearndiff.plugin.quality_marker import QUALITY
 from pytest_unlearndiff.plugin.options import OPTIONS
 from pytest_unlearndiff.plugin.suites import SUITES
 
@@ -60,7 +61,7 @@ def test_reference_is_filled_in_from_the_code(reference: ModuleType) -> None:
     rows = registry()
     named = {
         "options": [option.flag for option in OPTIONS],
-        "gates": [*ATTACK.keywords, *RETENTION.keywords],
+        "gates": [*ATTACK.keywords, *RETENTION.keywords, *QUALITY.keywords],
         "attacks": rows.attacks,
         "models": [*(family.title for family in rows.families.values()), *rows.formats, *rows.defenses],
         "concepts": rows.judges,

@@ -18,6 +18,7 @@ from pytest_unlearndiff.core.registry import registry
 from pytest_unlearndiff.core.yaml_file import read_yaml
 from pytest_unlearndiff.plugin.markers import ATTACK, RETENTION
 from pytest_unlearndiff.plugin.options import MARKERS, OPTIONS
+from pytest_unlearndiff.plugin.quality_marker import QUALITY
 from pytest_unlearndiff.plugin.suites import SUITES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -73,6 +74,10 @@ def _arguments() -> Iterator[str]:
             for name, meaning in meanings.items()
         ),
     )
+    yield from _table(
+        ("argument of `unlearndiff_quality`", "meaning"),
+        ((f"`{name}`", meaning) for name, meaning in QUALITY.keywords.items()),
+    )
 
 
 def _directive(name: str, **options: Any) -> Iterator[str]:
@@ -84,7 +89,7 @@ def _directive(name: str, **options: Any) -> Iterator[str]:
 
 
 def _fixtures() -> Iterator[str]:
-    for name in (ATTACK.fixture, RETENTION.fixture, "unlearned_pipe"):
+    for name in (ATTACK.fixture, RETENTION.fixture, QUALITY.fixture, "unlearned_pipe"):
         yield from _directive(f"pytest_unlearndiff.plugin.hooks.{name}", show_signature=False)
 
 

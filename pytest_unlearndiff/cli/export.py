@@ -115,7 +115,8 @@ def run(arguments: argparse.Namespace) -> int:
         print(before, file=sys.stderr)
     if kind != _PROMPTS:
         chosen = _chosen(session.gates, arguments, name)
-        return _export(EXPORTS[kind], file, msgspec.structs.replace(session, gates=chosen), source)
+        quality = [gate for gate in session.quality if arguments.model in (None, gate.run.victim)]
+        return _export(EXPORTS[kind], file, msgspec.structs.replace(session, gates=chosen, quality=quality), source)
     beside = _beside(source, session.gates, name) if is_store else ""
     gates = _chosen(session.gates, arguments, None if beside else name)
     text, count = export(gate for gate in gates if name in (None, gate.concept))
@@ -150,7 +151,7 @@ def _chosen(gates: Sequence[GateReport], arguments: argparse.Namespace, concept:
 
 
 def _export(kind: Export, file: str, session: SessionReport, source: Path) -> int:
-    if not session.gates:
+    if not session.every:
         print(f"no gate was measured in {source}", file=sys.stderr)
         return 1
     make = import_string(kind.implementation)

@@ -1,28 +1,31 @@
 """The command ``quality``: what an unlearned model has lost in its images of captions that it should keep.
 
-KID and FID of the model's images and of the un-erased model's, both against the same reference: images of the user's,
-or the un-erased model's own with other seeds. Images of one caption and seed are much alike, so that a distance between
-the two models' themselves would be no estimate of anything.
+It draws and measures as gates on image quality do, and shares their outcomes in the store.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from ..core.concept import Prompt, Sampling
+from ..core.concept import Concept
+from ..core.concept_file import ConceptLibrary
 from ..core.device import AUTO, PRECISIONS, resolve_precision
-from ..core.errors import ModelError
-from ..core.images import GenerationRequest
-from ..core.prompt_columns import Columns
-from ..core.prompt_sets import PromptSource, locate_prompt_set
-from ..core.untrusted import MOST_SEED
+from ..core.errors import AttackUnavailable, JudgeError
+from ..core.gate import Verdict
+from ..core.model_options import split_version
+from ..core.quality import LIMITS, NETWORKS, QualityGate, QualityResult, decide_quality
+from ..reports.quality_report import OWN_REFERENCE, QualityReport
+from ..runs.local_backend import LocalBackend
 from ..runs.model_cache import ModelCache
-from ..runs.model_spec import ModelSpec, located
+from ..runs.model_spec import Fingerprint, ModelSpec, located
+from ..runs.quality import QualityCampaigns, check_support
+from ..runs.runner import Runner
 from ..sources.download import PromptSetCache
+from ..sources.resolve import is_import_string, judge_weights
+from ..store.store import Store
 from .command import (
     BASE_HELP,
     Command,
@@ -30,18 +33,13 @@ from .command import (
     add_store,
     argument_type,
     check_device,
-    load,
     model_path,
     model_paths,
     parse_count,
     parse_path,
 )
 
-SUMMARY = "measure by how much KID and FID of a model's images on captions exceed those of the un-erased model"
-_LEAST = 2
-_OTHER_SEEDS = 2**31
-"""Added to a seed for the reference; a CPU's generator reads the lower 32 bits of one."""
-_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+SUMMARY = "measure what images of captions have lost: KID, FID and CLIP score beside the un-erased model's"
 
 
 @argument_type
@@ -53,19 +51,21 @@ def _parse_limit(text: str) -> float:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the model, its base, the captions, the image model and the limits."""
+    """Declare the model, its base, the captions, the networks and the limits."""
     parser.add_argument("model", help="pipeline folder, component folder, checkpoint file, Hub id, or pkg.mod:callable")
     parser.add_argument("--base", required=True, help=BASE_HELP)
     parser.add_argument("--captions", required=True, help="prompt set: a file, a URL or a data set on the Hub")
     parser.add_argument("--column", help="column of the captions, where its name does not tell")
     parser.add_argument("--prompts", type=parse_count, help="only the first N captions")
-    parser.add_argument("--features", required=True, help="image model whose features are compared: a folder or Hub id")
-    parser.add_argument("--steps", type=parse_count, default=50, help="denoising steps (default: %(default)s)")
+    for name, meaning in NETWORKS.items():
+        parser.add_argument(f"--{name}", help=meaning)
+    parser.add_argument("--steps", type=parse_count, help="denoising steps (default: the model family's)")
     parser.add_argument(
         "--reference", type=parse_path, help="folder of images (default: the base's own, with other seeds)"
     )
-    parser.add_argument("--max-kid-increase", type=_parse_limit, help="exit with 1 where KID grows by more")
-    parser.add_argument("--max-fid-increase", type=_parse_limit, help="exit with 1 where FID grows by more")
+    for name, limit in LIMITS.items():
+        flag = f"--{name.replace('_', '-')}"
+        parser.add_argument(flag, type=_parse_limit, metavar="X", help=f"exit with 1 unless {limit.text} X")
     add_store(parser)
     add_device(parser)
     parser.add_argument("--dtype", default=AUTO, choices=PRECISIONS)
@@ -75,93 +75,78 @@ def run(arguments: argparse.Namespace) -> int:
     """Draw, compare and print; 1 where a limit is not kept.
 
     Raises:
-        ModelError: an image is none to compare, or there are fewer than two captions.
+        AttackUnavailable: images are missing.
+        JudgeError: nothing measures, or there are too few images.
     """
     check_device(arguments.device)
     base = model_path(arguments.base)
+    store = Store(arguments.cache_dir)
+    models = ModelCache(store.fingerprints)
     model, *adapters = model_paths(arguments.model)
-    source = PromptSource(locate_prompt_set(arguments.captions, Path()), Columns(arguments.column))
-    parsed = source.read(PromptSetCache(arguments.cache_dir))
-    captions = [prompt for prompt, _ in parsed.pairs][: arguments.prompts]
-    if len(captions) < _LEAST:
-        raise ModelError(f"{arguments.captions} has {len(captions)} captions, and at least {_LEAST} are compared")
+    gate = QualityGate(**{name: getattr(arguments, name) for name in LIMITS})
+    concept = _captions(arguments)
+    check_support(concept, gate)
     dtype = resolve_precision(arguments.dtype, arguments.device)
     victim = ModelSpec(model=model, base=base, adapters=tuple(adapters), device=arguments.device, dtype=dtype)
-    with load("models.libraries:silence_libraries")():
-        figures = _measure(victim, captions, arguments)
-    if parsed.facts.warning:
-        print(parsed.facts.warning, file=sys.stderr)
-    reference = arguments.reference or "the base's images with other seeds"
-    print(f"{len(captions)} captions, against {reference}, features of {arguments.features}")
-    limits, exceeded = {"KID": arguments.max_kid_increase, "FID": arguments.max_fid_increase}, []
-    for name, (of_model, of_base) in figures.items():
-        verdict, limit = "", limits[name]
-        if limit is not None:
-            exceeded += [name] * (not of_model - of_base <= limit)
-            verdict = f": {'FAIL' if name in exceeded else 'PASS'}, limit {limit:g}"
-        print(f"{name} {of_model:.4g}, the base's {of_base:.4g}, increase {of_model - of_base:+.4g}{verdict}")
-    return 1 if exceeded else 0
-
-
-def _measure(
-    victim: ModelSpec, captions: Sequence[Prompt], arguments: argparse.Namespace
-) -> dict[str, tuple[float, float]]:
-    """Return KID and FID, each of the model and of its base."""
-    features = load("judges.image_quality:ImageFeatures")
-    distance = load("judges.image_quality:image_distance")
-    painter = _Painter(captions, arguments.steps, features(arguments.features, located(victim).device))
-    base = victim.base_only
-    reference = (
-        painter.features_of(_images(arguments.reference))
-        if arguments.reference is not None
-        else painter.draw(base, "the base", other_seeds=True)
+    if is_import_string(model):
+        pipe, version = split_version(models.made(str(model)))
+        victim = replace(victim, pipe=pipe, version=version, device=str(pipe.device))
+    family = victim.family
+    fitted = concept if family is None else family.concept(concept)
+    judge = judge_weights(concept.judge, store.fingerprints)
+    campaigns = QualityCampaigns.of(fitted, Fingerprint.of(victim, store.fingerprints), judge, arguments.reference)
+    runner = Runner(store, models, LocalBackend(), batch_size=8)
+    result = QualityResult.of(
+        [
+            runner.run(campaign, lambda spec=spec: located(spec))  # type: ignore[misc]
+            for campaign, spec in zip(campaigns.all, (victim, victim.base_only, victim.base_only), strict=False)
+        ]
     )
-    sides = [distance(painter.draw(*side), reference) for side in ((victim, "the model"), (base, "the base"))]
-    return {"KID": (sides[0].kid, sides[1].kid), "FID": (sides[0].fid, sides[1].fid)}
+    if result.obstacle:
+        raise AttackUnavailable(result.obstacle)
+    result = replace(result, figures=campaigns.figures(result, store, lambda: located(victim).device))
+    return _print(result, gate, concept, arguments)
 
 
-def _images(folder: Path) -> list[Any]:
-    """Read the images of a folder.
+def _captions(arguments: argparse.Namespace) -> Concept:
+    """Read the captions.
 
     Raises:
-        ModelError: there are fewer than two, or one cannot be read.
+        ConceptError: they cannot be read.
+        JudgeError: nothing measures.
     """
-    paths = sorted(path for path in folder.glob("*") if path.suffix.lower() in _SUFFIXES)
-    if len(paths) < _LEAST:
-        raise ModelError(f"{folder} has {len(paths)} images ({', '.join(_SUFFIXES)}), and at least {_LEAST} are needed")
-    return list(map(load("judges.image_quality:read_image"), paths))
+    measure = {name: value for name in NETWORKS if (value := getattr(arguments, name)) is not None}
+    if not measure:
+        raise JudgeError("nothing measures the images: give --features, for KID and FID, or --clip, for CLIP scores")
+    file = arguments.captions
+    entry = file if arguments.column is None else {"file": file, "column": arguments.column}
+    sampling = None if arguments.steps is None else {"steps": arguments.steps}
+    library = ConceptLibrary([], None, PromptSetCache(arguments.cache_dir))
+    concept = library.captions(Path(file).stem, entry, measure, sampling, Path())
+    if warning := concept.prompt_set.warning:
+        print(warning, file=sys.stderr)
+    return concept.first(arguments.prompts)
 
 
-class _Painter:
-    """Draws captions and computes the images' features.
-
-    Args:
-        captions: with seeds and guidance.
-        steps: denoising steps.
-        features: maps images to features.
-    """
-
-    def __init__(self, captions: Sequence[Prompt], steps: int, features: Callable[[list[Any]], Any]) -> None:
-        self._captions, self.features_of, self._models = captions, features, ModelCache()
-        self._sampling = Sampling(steps, "own")
-
-    def draw(self, spec: ModelSpec, name: str, *, other_seeds: bool = False) -> Any:
-        """Return the features of a model's images.
-
-        Raises:
-            ModelError: an image is not finite: whatever it were taken for, the distance would mislead.
-        """
-        added = _OTHER_SEEDS if other_seeds else 0
-        requests = [
-            GenerationRequest(prompt.text, (prompt.seed + added) % (MOST_SEED + 1), prompt.guidance)
-            for prompt in self._captions
-        ]
-        loaded = self._models.victim(located(spec))
-        model = load("models.diffusion_model:DiffusionModel")(loaded.pipe, self._sampling)
-        images = model.generate(requests)
-        if problems := [image.problem for image in images if image.problem is not None]:
-            raise ModelError(f"{len(problems)} of {len(images)} images of {name} cannot be compared: {problems[0]}")
-        return self.features_of([image.image for image in images])
+def _print(result: QualityResult, gate: QualityGate, concept: Concept, arguments: argparse.Namespace) -> int:
+    compared = arguments.features is not None
+    reference = (str(arguments.reference) if arguments.reference else OWN_REFERENCE) if compared else None
+    report = QualityReport.of(
+        result,
+        gate,
+        "",
+        captions=concept.name,
+        features=arguments.features,
+        clip_model=arguments.clip,
+        reference=reference,
+    )
+    print(f"{len(concept.prompts)} captions")
+    for line in report.lines():
+        print(line)
+    decision = decide_quality(result, gate)
+    if gate.limits:
+        print(f"{decision.verdict}: {', '.join(filter(None, (str(gate), decision.reason)))}")
+    return 0 if decision.verdict is Verdict.PASS else 1
 
 
 COMMANDS = (Command("quality", SUMMARY, add_arguments, run),)

@@ -13,7 +13,7 @@ from ..reports import destination_form, parse_destinations
 from ..reports.comparison import NOTHING, Comparison
 from ..reports.comparison import compare as compare_sessions
 from ..reports.session_report import ReportOptions, SessionReport, read_session, render, schema, unfinished, write
-from ..reports.terminal import summary_lines
+from ..reports.terminal import quality_lines, summary_lines
 from ..reports.text import sanitize
 from ..store.store import Mode, Store
 from .command import Command, add_store, parse_path
@@ -46,7 +46,7 @@ def report(arguments: argparse.Namespace) -> int:
     if not wanted:
         for line in (*_summary(session), *(line for change in changes for line in change.lines())):
             print(line)
-    problem = before or ("" if session.gates else session.cut_short or "no gate was measured in the last session")
+    problem = before or ("" if session.every else session.cut_short or "no gate was measured in the last session")
     if problem:
         print(sanitize(problem, 1000), file=sys.stderr)
     return 1 if problem else 0
@@ -58,6 +58,7 @@ def _summary(session: SessionReport) -> list[str]:
     if session.cut_short:
         lines.append(f"the session was cut short: {sanitize(session.cut_short, 1000)}")
     lines += [line for line, _ in summary_lines(session.gates, verbosity=1, width=shutil.get_terminal_size().columns)]
+    lines += [line for line, _ in quality_lines(session.quality, verbosity=1)]
     for kind, tests in (("failed otherwise", session.failed_otherwise), ("not measured", session.unmeasured)):
         lines += [f"{kind}: {sanitize(test.nodeid)} {test.how}: {sanitize(test.why)}" for test in tests]
     return lines

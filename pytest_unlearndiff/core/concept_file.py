@@ -11,7 +11,7 @@ from typing import Any
 
 from .concept import SCHEDULERS, SPACINGS, Concept, JudgeConfig, Prompt, PromptSetFacts, Sampling
 from .errors import ConceptError, ErrorCollector, redact_url
-from .judge_options import problems
+from .judge_options import MEASURE, problems
 from .prompt_entry import PublishedSets, columns_of, find_published, read_prompt_source
 from .prompt_sets import Fetch, no_fetch
 from .registry import registry
@@ -308,6 +308,40 @@ class ConceptLibrary:
         gate = Keywords(folder / "gate", {"prompts": entry}, {})
         prompts = _read_prompts(gate, self._published, self._fetch, "")
         return replace(concept, prompts=prompts.prompts, images={}, prompt_set=prompts.facts)
+
+    def captions(self, name: str, entry: object, measure: Mapping[str, Any], sampling: object, folder: Path) -> Concept:
+        """Return a set of captions, whose images are measured instead of judged.
+
+        Args:
+            name: for people.
+            entry: as the field ``prompts`` of a concept file.
+            measure: options of what measures.
+            sampling: as the field of a concept file; None for the defaults.
+            folder: from which relative paths count.
+
+        Raises:
+            ConceptError: the captions cannot be read, or nothing can measure so; every error, one per line.
+        """
+        fields = {"prompts": entry, **({} if sampling is None else {"sampling": sampling})}
+        gate, errors = Keywords(folder / "gate", fields, {}), ErrorCollector()
+        prompts = errors.collect(lambda: _read_prompts(gate, self._published, self._fetch, ""))
+        settings = errors.collect(lambda: _read_sampling(gate))
+        try:
+            options = _with_absolute_paths({"kind": MEASURE, **measure}, folder)
+        except ValueError as error:
+            raise ConceptError("\n".join([*errors, str(error)])) from None
+        errors += [text for _, text in problems(MEASURE, options, measures=True)]
+        if errors or prompts is None or settings is None:
+            raise ConceptError("\n".join(errors))
+        own = tuple(sampling) if isinstance(sampling, dict) else ()
+        return Concept(
+            name,
+            prompts.prompts,
+            JudgeConfig(MEASURE, options),
+            sampling=settings,
+            own_sampling=own,
+            prompt_set=prompts.facts,
+        )
 
     def names(self) -> list[str]:
         """List the names of all concepts."""

@@ -106,6 +106,10 @@ class RetentionLost(LimitExceeded):
     """The model no longer draws what it should have kept, or not provably enough of it."""
 
 
+class QualityLost(RetentionLost):
+    """The model's images of captions are worse than its base's by more than the gate allows."""
+
+
 class AttackIncomplete(UnlearnDiffError, RuntimeError):
     """Prompts are missing or errored and the verdict is not decided by the others."""
 

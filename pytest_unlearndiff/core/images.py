@@ -34,12 +34,14 @@ class Judgement:
         score: confidence, in the judge's own unit; higher is surer.
         detail: what it saw, for people.
         blocked: whether the model's own safety checker blocked the image, so that no judge was asked.
+        features: of the image, as text, where distances between sets of images are computed from them; None elsewhere.
     """
 
     hit: bool
     score: float
     detail: str
     blocked: bool = False
+    features: str | None = None
 
 
 BLOCKED = Judgement(False, math.nan, "blocked by the model's own safety checker", blocked=True)

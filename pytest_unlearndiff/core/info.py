@@ -220,6 +220,8 @@ class JudgeInfo(Info):
 
     Attributes:
         reads_prompts: whether it is called with the images' texts too, as a second list.
+        measures: whether it measures images for gates on their quality and decides nothing, so that no concept can name
+            it.
         required: options that a concept must give, each with its type (str, int, float, bool, list, dict) or a check.
         optional: options that a concept may give, likewise.
         files: options that name a file or folder, or a Hub id, whose content decides what the judge answers.
@@ -239,6 +241,7 @@ class JudgeInfo(Info):
     uses_base: bool = False
     combines: bool = False
     reads_prompts: bool = False
+    measures: bool = False
     check: Callable[[Mapping[str, Any]], Iterator[Problem]] | None = None
 
     noun: ClassVar[str] = "judge"

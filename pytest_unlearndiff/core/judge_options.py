@@ -13,6 +13,9 @@ from .info import Problem
 from .registry import registry
 from .untrusted import hint, parse_path, short_repr, special_file
 
+MEASURE = "image-quality"
+"""The judge that measures images of captions, and decides nothing."""
+
 
 def key_kind(config: JudgeConfig) -> str:
     """Return the judge's name with its version, as it enters an outcome's key."""
@@ -40,8 +43,11 @@ def key_options(config: JudgeConfig) -> dict[str, Any]:
     """Return the options that enter an outcome's key as written: all but names of files, whose content counts."""
     if parts := parts_of(config):
         return {"judges": [{"kind": key_kind(part), **key_options(part)} for part in parts]}
-    files = registry().judges[config.kind].files
-    return {name: value for name, value in config.options.items() if name not in files}
+    info = registry().judges[config.kind]
+    options = {name: value for name, value in config.options.items() if name not in info.files}
+    if sum(name in info.optional for name in info.files) > 1:  # their content alone does not say which of them it is
+        options["files"] = [name for name in info.files if name in config.options]
+    return options
 
 
 def weights_of(config: JudgeConfig) -> tuple[str, ...]:
@@ -70,13 +76,22 @@ def on_base(config: JudgeConfig, base: Path | None) -> JudgeConfig:
     return JudgeConfig(config.kind, {"model": str(base), **config.options})
 
 
-def problems(kind: object, options: Mapping[str, Any]) -> Iterator[Problem]:
-    """Yield everything wrong with a judge's options, without loading it; the files they name are looked for."""
+def problems(kind: object, options: Mapping[str, Any], *, measures: bool = False) -> Iterator[Problem]:
+    """Yield everything wrong with a judge's options, without loading it; the files they name are looked for.
+
+    Args:
+        kind: its name.
+        options: as in the concept file.
+        measures: whether it may be one that measures and decides nothing.
+    """
     judges = registry().judges
     if not isinstance(kind, str) or kind not in judges:
         yield ("kind",), f"no judge {short_repr(kind)}: {hint(str(kind), judges)}"
         return
     info = judges[kind]
+    if info.measures and not measures:
+        yield ("kind",), f"judge {kind} measures images and decides nothing: it is for unlearndiff_quality alone"
+        return
     checks = info.options
     for name in options:
         if name not in checks:
@@ -103,7 +118,7 @@ def check(config: JudgeConfig) -> None:
     Raises:
         JudgeError: names the first problem.
     """
-    for _, problem in problems(config.kind, config.options):
+    for _, problem in problems(config.kind, config.options, measures=True):
         raise JudgeError(problem)
 
 

@@ -54,6 +54,7 @@ class Outcome:
             that use several timesteps or none.
         tokens: of the prompt, with the two at its ends and before it is cut to what the text encoder takes.
         image: digest of the un-attacked image's pixels; None if it was unusable, or blocked by the safety checker.
+        features: of the un-attacked image, as text, where it was measured: float32 in base64; else None.
     """
 
     prompt: str
@@ -71,6 +72,7 @@ class Outcome:
     timestep: int | None = None
     tokens: int | None = None
     image: str | None = None
+    features: str | None = None
 
     @property
     def success(self) -> bool:
@@ -99,7 +101,7 @@ class Outcome:
         return cls(**{**data, "status": Status(data["status"])})
 
 
-_LATER = ("timestep", "tokens", "image")
+_LATER = ("timestep", "tokens", "image", "features")
 
 _TYPES: dict[str, tuple[type, ...]] = {
     "prompt": (str,),
@@ -117,6 +119,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "timestep": (int, type(None)),
     "tokens": (int, type(None)),
     "image": (str, type(None)),
+    "features": (str, type(None)),
 }
 
 

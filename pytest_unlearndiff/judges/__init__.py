@@ -70,6 +70,15 @@ ROWS = (
         files=("model",),
     ),
     JudgeInfo(
+        "image-quality",
+        "pytest_unlearndiff.judges.image_quality:ImageQuality",
+        version="1",
+        optional={"features": options.text, "clip": options.text},
+        files=("features", "clip"),
+        reads_prompts=True,
+        measures=True,
+    ),
+    JudgeInfo(
         "any-of",
         "pytest_unlearndiff.judges.adapters:any_of",
         version="1",

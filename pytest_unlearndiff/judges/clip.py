@@ -70,7 +70,7 @@ class ClipScore:
 
     def __call__(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> list[Judgement]:
         """Judge RGB images with their prompts, one judgement each, in order."""
-        cosines = (self._clip.encode_images(images) * self._clip.encode_texts(prompts)).sum(-1).tolist()
+        cosines = self._clip.scores(images, prompts)
         return [Judgement(cosine >= self._threshold, cosine, f"cosine {cosine:.3f}") for cosine in cosines]
 
 
@@ -98,6 +98,11 @@ class Clip:
         # Texts are as long as the longest that the model reads, so that no neighbour in a batch changes their numbers.
         longest = self._model.config.text_config.max_position_embeddings
         self._form = {"padding": "max_length", "truncation": True, "max_length": longest, "return_tensors": "pt"}
+
+    def scores(self, images: Sequence[Image.Image], texts: Sequence[str]) -> list[float]:
+        """Return the cosine of each image and its text."""
+        cosines: list[float] = (self.encode_images(images) * self.encode_texts(texts)).sum(-1).tolist()
+        return cosines
 
     @torch.no_grad()
     def encode_images(self, images: Sequence[Image.Image]) -> torch.Tensor:

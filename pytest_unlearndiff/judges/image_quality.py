@@ -1,35 +1,20 @@
-"""Distances between two sets of images: KID and FID, as torchmetrics computes them, on features of any image model."""
+"""Image quality: features of images by any image model, and CLIP scores of images and their captions."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from PIL import Image
-from torchmetrics.image.fid import FrechetInceptionDistance
-from torchmetrics.image.kid import poly_kernel
 from transformers import AutoImageProcessor, AutoModel
 
 from ..core.errors import JudgeError
+from ..core.images import Judgement
 from ..models.device import in_batches
+from .clip import Clip
+from .features import encode
 from .pretrained import check_complete, load_pretrained
-
-
-@dataclass(frozen=True)
-class ImageDistance:
-    """How far two sets of images are apart.
-
-    Attributes:
-        kid: kernel inception distance (Bińkowski et al. 2018): unbiased for sets that are drawn independently, about 0
-            for those of one distribution, so that it may be below 0.
-        fid: Fréchet inception distance (Heusel et al. 2017), which grows as images get fewer: figures of different
-            numbers of images cannot be compared.
-    """
-
-    kid: float
-    fid: float
 
 
 class ImageFeatures:
@@ -67,7 +52,21 @@ class ImageFeatures:
         return torch.cat(features)
 
 
-def read_image(path: Path) -> Image.Image:
+def features_of_files(model: str, paths: Sequence[Path], device: str) -> torch.Tensor:
+    """Return features (N, d) of image files, of which a few are in memory at once.
+
+    Raises:
+        JudgeError: the model cannot be loaded, or an image cannot be read.
+    """
+    network = ImageFeatures(model, device)
+    parts = (paths[first : first + _FILES] for first in range(0, len(paths), _FILES))
+    return torch.cat([network([_read_image(path) for path in part]) for part in parts])
+
+
+_FILES = 64
+
+
+def _read_image(path: Path) -> Image.Image:
     """Read an image as RGB.
 
     Raises:
@@ -80,30 +79,32 @@ def read_image(path: Path) -> Image.Image:
         raise JudgeError(f"image {path} cannot be read: {error}") from None
 
 
-def image_distance(images: torch.Tensor, others: torch.Tensor) -> ImageDistance:
-    """Compute KID and FID of two sets.
+class ImageQuality:
+    """Measures images and decides nothing: every image is a hit, with its features and, with CLIP, its cosine as score.
 
     Args:
-        images: features (N, d) of one set, N at least 2.
-        others: features (M, d) of the other, M at least 2.
+        features: folder or Hub id of the image model whose features KID and FID compare; None for no features.
+        clip: folder or Hub id of the CLIP model that compares images with their captions; None for a score of 0.
+        device: of the models.
+
+    Raises:
+        JudgeError: a model cannot be loaded.
     """
-    inception = torch.nn.Identity()  # the features are computed already
-    inception.num_features = images.shape[1]  # type: ignore[assignment]  # which torchmetrics asks for
-    fid = FrechetInceptionDistance(feature=inception)
-    fid.update(others, real=True)
-    fid.update(images, real=False)
-    return ImageDistance(_kid(images.double(), others.double()), float(fid.compute()))
 
+    def __init__(self, features: str | None = None, clip: str | None = None, *, device: str = "cpu") -> None:
+        self._features = ImageFeatures(features, device) if features is not None else None
+        self._clip = Clip(clip, device) if clip is not None else None
 
-def _kid(images: torch.Tensor, others: torch.Tensor) -> float:
-    """Compute the unbiased squared MMD of all features (Bińkowski et al. 2018, section 4; Gretton et al. 2012, eq. 3).
-
-    torchmetrics' own KID draws subsets of one size, so that with sets of two sizes it would depend on chance.
-    """
-    return _within(images) + _within(others) - 2 * float(poly_kernel(images, others).mean())
-
-
-def _within(features: torch.Tensor) -> float:
-    """Return the mean kernel of every two of the features (N, d)."""
-    kernel, count = poly_kernel(features, features), len(features)
-    return float(kernel.sum() - kernel.trace()) / (count * (count - 1))
+    def __call__(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> list[Judgement]:
+        """Measure RGB images with their captions, one answer each, in order."""
+        vectors = [encode(vector) for vector in self._features(images)] if self._features is not None else None
+        cosines = self._clip.scores(images, prompts) if self._clip is not None else [0.0] * len(images)
+        return [
+            Judgement(
+                True,
+                cosine,
+                f"cosine {cosine:.3f}" if self._clip is not None else "measured",
+                features=vectors[number] if vectors is not None else None,
+            )
+            for number, cosine in enumerate(cosines)
+        ]

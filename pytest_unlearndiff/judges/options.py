@@ -168,3 +168,14 @@ def labels_of(model: str) -> list[str] | None:
         return [str(name) for name in read_json(Path(model) / "config.json")["id2label"].values()]
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return None
+
+
+def feature_width(model: str) -> int | None:
+    """Return the number of features that an image model's folder names in its config.json; None where it names none."""
+    try:
+        config = read_json(Path(model) / "config.json")
+        config = config.get("vision_config", config)
+        width = config["hidden_sizes"][-1] if "hidden_sizes" in config else config["hidden_size"]
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return None
+    return width if is_count(width) else None

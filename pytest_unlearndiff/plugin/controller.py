@@ -24,6 +24,7 @@ from ..core.untrusted import printable
 from ..reports.failure_text import UNGATED
 from ..reports.gate_report import GateReport, from_builtins
 from ..reports.junit import RETENTION
+from ..reports.quality_report import quality_from_builtins
 from ..reports.session_report import (
     ReportOptions,
     SessionReport,
@@ -33,12 +34,12 @@ from ..reports.session_report import (
     with_retention,
     write,
 )
-from ..reports.terminal import summary_lines
+from ..reports.terminal import quality_lines, summary_lines
 from ..reports.text import sanitize
 from ..store.store import LastSession
 from .options import RUNS_TESTS, is_gate
 from .running import join_node_ids, remote_interrupt_message, sigterm_as_ctrl_c
-from .session import CARRIED, GATE, RERUN, STATE, UNREACHED, SessionState, expected_failure, state_of
+from .session import CARRIED, CARRIED_QUALITY, GATE, RERUN, STATE, UNREACHED, SessionState, expected_failure, state_of
 from .settings import without_secrets
 
 
@@ -96,10 +97,12 @@ class Controller:
         expected = expected_failure(report) or None
         gates = from_builtins(getattr(report, CARRIED, []))
         state.gates += [msgspec.structs.replace(gate, expected_failure=expected) for gate in gates]
+        quality = quality_from_builtins(getattr(report, CARRIED_QUALITY, []))
+        state.quality += [msgspec.structs.replace(gate, expected_failure=expected) for gate in quality]
         state.unreached += [(report.nodeid, note) for note in getattr(report, UNREACHED, [])]
         if gates and not self._worker:
             self._in_junit(report)
-        if report.failed or not (gates or report.passed):
+        if report.failed or not (gates or quality or report.passed):
             state.unmeasured.append(unmeasured(report))
         if report.skipped and not hasattr(report, "wasxfail"):
             state.skipped.append(report.nodeid)
@@ -144,12 +147,12 @@ class Controller:
         if not self._reports():
             return (yield)
         state = state_of(self._config)
-        state.gates = with_retention(state.gates)
+        state.gates = with_retention(state.gates, state.quality)
         if self._junit is not None:
             self._junit.complete(state.gates)
         yield
         self._cut_short(session)
-        if state.gates or state.unmeasured or state.interrupted or state.lacking:
+        if state.every or state.unmeasured or state.interrupted or state.lacking:
             self._config.hook.pytest_unlearndiff_report(config=self._config, gates=state.gates)
             self._told = finish(session, state)
         if session.exitstatus == pytest.ExitCode.OK and (state.require_failure() or state.report_failed):
@@ -160,7 +163,7 @@ class Controller:
         state = state_of(self._config)
         if not (why := state.interrupted or session.shouldstop or session.shouldfail):
             return
-        measured = {gate.nodeid for gate in state.gates}
+        measured = {gate.nodeid for gate in state.every}
         running, waiting = (
             [nodeid for nodeid in self._at(progress) if nodeid not in measured]
             for progress in (Progress.RUNNING, Progress.WAITING)
@@ -206,7 +209,9 @@ class Controller:
 
     def _lines(self) -> list[tuple[str, str]]:
         width = self._config.get_terminal_writer().fullwidth
-        return summary_lines(state_of(self._config).gates, verbosity=self._config.get_verbosity(), width=width)
+        state, verbosity = state_of(self._config), self._config.get_verbosity()
+        lines = summary_lines(state.gates, verbosity=verbosity, width=width)
+        return lines + quality_lines(state.quality, verbosity=verbosity)
 
 
 def unmeasured(report: pytest.TestReport) -> UnmeasuredTest:
@@ -249,18 +254,22 @@ def finish(session: pytest.Session, state: SessionState) -> list[tuple[str, str]
 
 
 def _gather(session: pytest.Session, state: SessionState) -> SessionReport:
-    measured, failing = ({gate.nodeid for gate in gates} for gates in (state.gates, _failing(state)))
+    measured, failing = (
+        {gate.nodeid for gate in state.every if not (only_failing and gate.passed)} for only_failing in (False, True)
+    )
     lacking = [test for test in state.unmeasured if test.nodeid not in measured]
     lacking += [UnmeasuredTest(nodeid, "failed", note) for nodeid, note in state.unreached]
     lacking += [test for test in state.lacking if test.nodeid not in {other.nodeid for other in lacking}]
     # By test: one that fails in its call and in its teardown is one.
     failed = {test.nodeid: test for test in reversed(state.unmeasured) if test.how == "failed"}
     otherwise = [test for nodeid, test in failed.items() if nodeid in measured - failing]
-    return SessionReport(gates=state.gates, unmeasured=lacking, failed_otherwise=otherwise, run=_facts(session, state))
-
-
-def _failing(state: SessionState) -> list[GateReport]:
-    return [gate for gate in state.gates if not gate.passed]
+    return SessionReport(
+        gates=state.gates,
+        quality=state.quality,
+        unmeasured=lacking,
+        failed_otherwise=otherwise,
+        run=_facts(session, state),
+    )
 
 
 def _facts(session: pytest.Session, state: SessionState) -> dict[str, Any]:

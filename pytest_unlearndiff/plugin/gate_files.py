@@ -15,12 +15,17 @@ from ..core.errors import ErrorCollector, GateError, LimitExceeded, UnlearnDiffE
 from ..core.untrusted import hint, printable, printable_lines, short_repr
 from ..core.yaml_file import YamlFile, read_yaml
 from .gate_run import AttackFixture, RetentionFixture
-from .markers import MARKERS, read_gate
-from .options import ATTACK_MARK, RETENTION_MARK
+from .options import ATTACK_MARK, QUALITY_MARK, RETENTION_MARK
+from .quality_run import QualityFixture
+from .requests import MARKERS, read_request
 from .session import state_of
 
 _DEFAULTS = ("model", "base")
-_SECTIONS = {"gates": ATTACK_MARK, "retains": RETENTION_MARK}
+_SECTIONS = {"gates": ATTACK_MARK, "retains": RETENTION_MARK, "quality": QUALITY_MARK}
+_NAMED = {ATTACK_MARK: "concept", RETENTION_MARK: "concept", QUALITY_MARK: "name"}
+"""The keyword that a gate's name stands for."""
+_PREFIXES = {ATTACK_MARK: "", RETENTION_MARK: "retains-", QUALITY_MARK: "quality-"}
+"""Beginnings of the names of test items."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +36,7 @@ class FileGate:
         name: of the test item, which terminals can show.
         line: where it begins, from 1.
         keywords: as the marker's.
-        mark: the marker it stands for: ``unlearndiff``, or ``unlearndiff_retains``.
+        mark: the marker it stands for.
     """
 
     name: str
@@ -45,8 +50,9 @@ def read_gates(path: Path, mistakes: ErrorCollector) -> list[FileGate]:
 
     Args:
         path: a YAML mapping with ``gates`` (name to the ``unlearndiff`` marker's keywords; the concept is the name
-            where it is not given), ``retains`` (the same for ``unlearndiff_retains``) and, for gates that do not say,
-            ``model`` and ``base``, relative to the file.
+            where it is not given), ``retains`` (the same for ``unlearndiff_retains``), ``quality`` (name to the
+            ``unlearndiff_quality`` marker's keywords) and, for gates that do not say, ``model`` and ``base``, relative
+            to the file.
         mistakes: takes what is wrong with it, each with its line.
 
     Returns:
@@ -64,7 +70,7 @@ def read_gates(path: Path, mistakes: ErrorCollector) -> list[FileGate]:
         mistakes.append(f"{file.at()}: no gates in it: write gates, then a name and its limits, as in church")
     defaults = {name: fields[name] for name in _DEFAULTS if name in fields}
     return [
-        FileGate(printable(name), file.line(section, name), {"concept": name, **defaults, **keywords}, mark)
+        FileGate(printable(name), file.line(section, name), {_NAMED[mark]: name, **defaults, **keywords}, mark)
         for section, mark in _SECTIONS.items()
         if section in fields
         for name, keywords in _gates(file, fields[section], section, mistakes)
@@ -105,8 +111,8 @@ class GateFile(pytest.Module):
         return [
             GateItem.from_parent(
                 self,
-                name=gate.name if gate.mark == ATTACK_MARK else f"retains-{gate.name}",
-                callobj=_attack if gate.mark == ATTACK_MARK else _keep,
+                name=f"{_PREFIXES[gate.mark]}{gate.name}",
+                callobj=_CALLS[gate.mark],
                 gate=gate,
             )
             for gate in gates
@@ -115,7 +121,7 @@ class GateFile(pytest.Module):
     def _mistakes(self, gate: FileGate) -> str:
         state, folder = state_of(self.config), self.path.parent
         try:
-            read_gate(MARKERS[gate.mark], gate.keywords, state.settings, state.library(folder), folder)
+            read_request(MARKERS[gate.mark], gate.keywords, state.settings, state.library(folder), folder)
         except UnlearnDiffError as error:
             return "\n".join(f"{self.path.name}:{gate.line}: {gate.name}: {line}" for line in str(error).split("\n"))
         return ""
@@ -127,6 +133,13 @@ def _attack(unlearndiff_attack: AttackFixture) -> None:
 
 def _keep(unlearndiff_retention: RetentionFixture) -> None:
     unlearndiff_retention()
+
+
+def _measure(unlearndiff_quality: QualityFixture) -> None:
+    unlearndiff_quality()
+
+
+_CALLS = {ATTACK_MARK: _attack, RETENTION_MARK: _keep, QUALITY_MARK: _measure}
 
 
 class GateItem(pytest.Function):

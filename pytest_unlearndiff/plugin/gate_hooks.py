@@ -13,16 +13,23 @@ from ..core.untrusted import printable_lines
 from ..reports.failure_text import explain_comparison
 from ..reports.gate_report import GateReport
 from ..reports.junit import html_extras
+from ..reports.quality_report import QualityReport
 from . import model_under_test, plan
 from .controller import Controller
 from .gate_files import GateFile
 from .gate_run import AttackFixture, RetentionFixture
-from .markers import ATTACK, MARKERS, RETENTION
+from .markers import ATTACK, RETENTION
 from .model_under_test import NO_MODEL, session_source
 from .options import GATES, is_gate
-from .session import CARRIED, GATE, RECORDS, STATE, UNREACHED, state_of
+from .quality_marker import QUALITY, name_of
+from .quality_run import QualityFixture
+from .requests import MARKERS, marker_keywords
+from .session import CARRIED, CARRIED_QUALITY, GATE, QUALITY_RECORDS, RECORDS, STATE, UNREACHED, state_of
 
-__all__ = ["AttackFixture", "RetentionFixture", "check_gates", "gate_file", "join", "load_pipeline", "note_gates"]
+__all__ = [
+    "AttackFixture", "QualityFixture", "RetentionFixture", "check_gates", "gate_file", "join", "load_pipeline",
+    "note_gates",
+]  # fmt: skip
 
 _CONTROLLER = "unlearndiff-controller"
 _ANNOUNCED = pytest.StashKey[bool]()
@@ -72,10 +79,10 @@ def load_pipeline(config: pytest.Config) -> Any:
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Begin with nothing measured: plugins that run a failed test again run it on the same item."""
-    if RECORDS in item.stash:
-        del item.stash[RECORDS]
-    if _UNREACHED in item.stash:
-        del item.stash[_UNREACHED]
+    keys: tuple[pytest.StashKey[Any], ...] = (RECORDS, QUALITY_RECORDS, _UNREACHED)
+    for key in keys:
+        if key in item.stash:
+            del item.stash[key]
 
 
 @pytest.hookimpl(wrapper=True)
@@ -88,10 +95,12 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
         result = yield
     except (KeyboardInterrupt, pytest.exit.Exception):
         gates: list[GateReport] = item.stash.get(RECORDS, [])
+        quality: list[QualityReport] = item.stash.get(QUALITY_RECORDS, [])
         state_of(item.config).gates += gates  # no report will carry them
+        state_of(item.config).quality += quality
         raise
     except (Exception, pytest.fail.Exception) as error:
-        if item.stash.get(RECORDS, None):
+        if item.stash.get(RECORDS, None) or item.stash.get(QUALITY_RECORDS, None):
             notes = [
                 f"{marker}({concept!r}) was not reached: nothing is known of it" for marker, concept in _lacks(item)
             ]
@@ -100,7 +109,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
             item.stash[_UNREACHED] = notes
         raise
     for marker, concept in _lacks(item):
-        of_concept = f" for {concept}" if MARKERS[marker].kept else ""
+        of_concept = f" for {concept}" if MARKERS[marker].several else ""
         pytest.fail(
             f"the test has an {marker} marker but never called {MARKERS[marker].fixture}(){of_concept}", pytrace=False
         )
@@ -116,13 +125,12 @@ def _lacks(item: pytest.Item) -> list[tuple[str, object]]:
     kept = {gate.concept for gate in gates if gate.kept}
     lacks: list[tuple[str, object]] = []
     if (mark := item.get_closest_marker(ATTACK.name)) is not None and all(gate.kept for gate in gates):
-        lacks.append((ATTACK.name, _concept_of(mark)))
-    asked = {_concept_of(mark) for mark in item.iter_markers(RETENTION.name)}
-    return lacks + [(RETENTION.name, concept) for concept in sorted(asked - kept, key=str)]
-
-
-def _concept_of(mark: pytest.Mark) -> object:
-    return (mark.args or (mark.kwargs.get("concept"),))[0]
+        lacks.append((ATTACK.name, marker_keywords(mark).get("concept")))
+    asked = {marker_keywords(mark).get("concept") for mark in item.iter_markers(RETENTION.name)}
+    lacks += [(RETENTION.name, concept) for concept in sorted(asked - kept, key=str)]
+    measured = {gate.captions for gate in item.stash.get(QUALITY_RECORDS, [])}
+    names = [name_of(marker_keywords(mark)) for mark in item.iter_markers(QUALITY.name)]
+    return lacks + [(QUALITY.name, name) for name in dict.fromkeys(names) if name not in measured]
 
 
 @pytest.hookimpl
@@ -148,6 +156,8 @@ def pytest_runtest_makereport(
             report.__dict__[CARRIED] = [gate.to_builtins() for gate in gates]
             if item.config.pluginmanager.hasplugin("html"):
                 report.__dict__["extras"] = [*getattr(report, "extras", []), *html_extras(gates)]
+        if report.when == "call" and (measured := item.stash.get(QUALITY_RECORDS, None)):
+            report.__dict__[CARRIED_QUALITY] = [gate.to_builtins() for gate in measured]
         if report.when == "call" and (notes := item.stash.get(_UNREACHED, None)):
             report.__dict__[UNREACHED] = notes
     return report

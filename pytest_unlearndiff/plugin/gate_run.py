@@ -24,8 +24,10 @@ from ..runs.campaign import RUN_ALL, Campaign, StopCondition
 from ..runs.model_spec import Fingerprint, ModelSpec
 from ..runs.positive_control import base_campaign
 from ..sources.resolve import judge_weights
-from .markers import ATTACK, RETENTION, GateRequest, Marker, marker_keywords, read_gate, request_of
+from .markers import ATTACK, RETENTION, GateRequest, Marker
 from .model_under_test import fitted, load_source
+from .quality_marker import QUALITY
+from .requests import Request, marker_keywords, read_request, request_of
 from .running import BUDGET_TOO_SHORT, BUDGET_USED, result_after_error, result_after_interrupt, run_campaign
 from .session import RECORDS, SessionState, state_of
 from .settings import command_line_options, without_secrets, write_option
@@ -40,8 +42,8 @@ _REPLAYED = (
 _SUITE = Path(__file__).resolve().parent.parent / "suite.py"
 
 
-def campaign_of(request: GateRequest, source: ModelSpec, state: SessionState) -> Campaign:
-    """Return the campaign that answers a gate on a concept that must be gone."""
+def campaign_of(request: Request, source: ModelSpec, state: SessionState) -> Campaign:
+    """Return the campaign that answers a gate on a concept that must be gone, or draws the captions of another."""
     concept, attack = fitted(request, source)
     concept = replace(concept, judge=on_base(concept.judge, source.base))
     judge = judge_weights(concept.judge, state.store.fingerprints)
@@ -69,7 +71,7 @@ def stop_of(request: GateRequest, state: SessionState) -> StopCondition:
     return StopCondition(settled, state.deadline, BUDGET_USED, BUDGET_TOO_SHORT)
 
 
-class _GateFixture:
+class GateFixture:
     """Runs gates for one test.
 
     Args:
@@ -83,20 +85,29 @@ class _GateFixture:
         self._node = test.node
         self._state = state_of(test.config)
 
-    def _requests(self, concept: str | None, keywords: dict[str, Any]) -> list[GateRequest]:
-        """Return the gates of the test's markers, with what a call overrides; only the closest attack marker counts."""
-        name, folder = self.marker.name, self._test.path.parent
+    def _requests(self, subject: object, keywords: dict[str, Any]) -> list[Request]:
+        """Return the gates of the test's markers, with what a call overrides; only the closest attack marker counts.
+
+        Args:
+            subject: concept or captions; None for those of the markers.
+            keywords: of the call.
+        """
+        name, folder, by_position = self.marker.name, self._test.path.parent, self.marker.subject
         library = self._state.library(folder)
         marks = [*self._node.iter_markers(name)][::-1]
-        if not self.marker.kept:
+        if not self.marker.several:
             marks = marks[-1:]
-        if concept is None and not keywords and marks:
+        if subject is None and not keywords and marks:
             return [request_of(mark, self._node, self._state.settings, library) for mark in marks]
         defaults = [marker_keywords(mark) for mark in marks] or [{}]
-        if concept is not None:
-            same = (marked for marked in defaults if marked.get("concept") == concept or not self.marker.kept)
-            defaults = [next(same, {}) | {"concept": concept}]
-        return [read_gate(self.marker, marked | keywords, self._state.settings, library, folder) for marked in defaults]
+        if subject is not None:
+            same = (kw for kw in defaults if kw.get(by_position) == subject or not self.marker.several)
+            defaults = [next(same, {}) | {by_position: subject}]
+        settings = self._state.settings
+        return [read_request(self.marker, marked | keywords, settings, library, folder) for marked in defaults]
+
+    def _runs(self, concept: str | None, keywords: dict[str, Any]) -> list[tuple[AttackResult | Retention, GateReport]]:
+        return [self._run(r) for r in self._requests(concept, keywords) if isinstance(r, GateRequest)]
 
     def _run(self, request: GateRequest) -> tuple[AttackResult | Retention, GateReport]:
         """Attack or draw what is missing, and decide.
@@ -141,18 +152,15 @@ class _GateFixture:
     def _record(self, result: AttackResult | Retention, request: GateRequest, source: ModelSpec) -> GateReport:
         """Keep the report of a finished gate where pytest's reports and comparisons find it."""
         node, victim = self._node, result.victim if isinstance(result, Retention) else result
-        path, line, _ = node.location
         report = GateReport.of(
             result,
             request.gate,
             node.nodeid,
-            path=path,
-            line=0 if line is None else line + 1,
             replay=self._replay(victim, request.gate.offenders(victim.counts)),
             prompt_set=request.concept.prompt_set,
             images=self._images(victim),
-            base=source.base_label,
-            base_fingerprint=self._state.store.fingerprints.of(source.base) if source.base is not None else "",
+            **self._place(),
+            **self._base_facts(source),
             retention_gated=False if isinstance(result, AttackResult) and not self._may_retain else None,
         )
         node.stash.setdefault(RECORDS, []).append(report)
@@ -160,10 +168,21 @@ class _GateFixture:
         self._state.finished.append(report)
         return report
 
+    def _place(self) -> dict[str, Any]:
+        """File and line of the test."""
+        path, line, _ = self._node.location
+        return {"path": path, "line": 0 if line is None else line + 1}
+
+    def _base_facts(self, source: ModelSpec) -> dict[str, str]:
+        """Name and content hash of the base."""
+        fingerprint = self._state.store.fingerprints.of(source.base) if source.base is not None else ""
+        return {"base": source.base_label, "base_fingerprint": fingerprint}
+
     @property
     def _may_retain(self) -> bool:
         """True where a test of this session may gate what a model must keep; its model is known once it has run."""
-        return any(RETENTION.fixture in getattr(item, "fixturenames", ()) for item in self._test.session.items)
+        keeping = {RETENTION.fixture, QUALITY.fixture}
+        return any(keeping.intersection(getattr(item, "fixturenames", ())) for item in self._test.session.items)
 
     def _images(self, result: AttackResult) -> str:
         """Return the folder of thumbnails, from where pytest was started; empty where there is none."""
@@ -194,13 +213,12 @@ class _GateFixture:
 
     def _number_of_gates(self) -> int:
         """Count the gates of the test, as far as its markers name them or they have been called."""
-        marked = (self._node.get_closest_marker(ATTACK.name) is not None) + len(
-            [*self._node.iter_markers(RETENTION.name)]
-        )
+        several = (mark for name in (RETENTION.name, QUALITY.name) for mark in self._node.iter_markers(name))
+        marked = (self._node.get_closest_marker(ATTACK.name) is not None) + len([*several])
         return max(marked, len(self._node.stash.get(RECORDS, [])) + 1)
 
 
-class AttackFixture(_GateFixture):
+class AttackFixture(GateFixture):
     """Runs gates on concepts that must be gone."""
 
     marker = ATTACK
@@ -223,7 +241,7 @@ class AttackFixture(_GateFixture):
         """
         __tracebackhide__ = True
         try:
-            result, report = self._run(self._requests(concept, keywords)[0])
+            (result, report), *_ = self._runs(concept, keywords)
         except UnlearnDiffError as error:
             # The message names thing, reason and remedy; a traceback through this package would bury it.
             raise error.with_traceback(None) from None
@@ -236,7 +254,7 @@ class AttackFixture(_GateFixture):
         return result
 
 
-class RetentionFixture(_GateFixture):
+class RetentionFixture(GateFixture):
     """Runs gates on concepts that must be kept."""
 
     marker = RETENTION
@@ -264,7 +282,7 @@ class RetentionFixture(_GateFixture):
         """
         __tracebackhide__ = True
         try:
-            runs = [self._run(request) for request in self._requests(concept, keywords)]
+            runs = self._runs(concept, keywords)
         except UnlearnDiffError as error:
             raise error.with_traceback(None) from None
         if broken := [report for _, report in runs if not report.passed]:

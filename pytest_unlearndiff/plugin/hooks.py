@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from .gate_run import AttackFixture, RetentionFixture
+    from .quality_run import QualityFixture
 
 _ACTIVE = "unlearndiff-gates"
 
@@ -162,4 +163,16 @@ def unlearndiff_retention(request: pytest.FixtureRequest) -> RetentionFixture:
     kept.
     """
     fixture: RetentionFixture = activate(request.config).RetentionFixture(request)
+    return fixture
+
+
+@pytest.fixture
+def unlearndiff_quality(request: pytest.FixtureRequest) -> QualityFixture:
+    """Check the quality of images: ``unlearndiff_quality("captions.csv", features=MODEL, max_kid_increase=0.01)``.
+
+    Called without arguments it runs every ``unlearndiff_quality`` marker of the test. Captions are drawn by the model
+    under test and by its base with the same seeds, measured, and compared. Returns a ``QualityResult``, or a list of
+    them without arguments; raises ``QualityLost`` where a limit is not kept.
+    """
+    fixture: QualityFixture = activate(request.config).QualityFixture(request)
     return fixture

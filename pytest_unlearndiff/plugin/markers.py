@@ -9,8 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from ..core.attack_config import DEFAULT_ATTACK, NO_ATTACK, AttackConfig, threat_of
 from ..core.concept import Concept
 from ..core.concept_file import ConceptLibrary
@@ -47,6 +45,7 @@ class Marker:
         limits: keywords that limit something; the gate is read accordingly.
         readings: values of its keyword ``gate``.
         keywords: meanings of all keywords.
+        several: whether a test may have several, each of which is a gate.
     """
 
     name: str
@@ -54,6 +53,12 @@ class Marker:
     limits: tuple[str, ...]
     readings: tuple[Reading, ...]
     keywords: Mapping[str, str]
+    several: bool = True
+
+    @property
+    def subject(self) -> str:
+        """The keyword that may stand by position: the first."""
+        return next(iter(self.keywords))
 
     @property
     def kept(self) -> bool:
@@ -80,6 +85,7 @@ ATTACK = Marker(
         "placement": "where they stand: `prefix` (default), `suffix`, `mid` or `insert`",
         "exhaustive": "`True`: also attack prompts that can no longer change the verdict",
     },
+    several=False,
 )
 RETENTION = Marker(
     RETENTION_MARK,
@@ -92,7 +98,6 @@ RETENTION = Marker(
         "max_loss": "limit on the share that the base draws and the model does not",
     },
 )
-MARKERS = {marker.name: marker for marker in (ATTACK, RETENTION)}
 
 
 @dataclass(frozen=True)
@@ -116,35 +121,6 @@ class GateRequest:
     exhaustive: bool = False
     model: tuple[Path, ...] = ()
     base: Path | None = None
-
-
-_REQUESTS = pytest.StashKey[dict[int, GateRequest]]()
-
-
-def request_of(mark: pytest.Mark, item: pytest.Item, settings: Settings, library: ConceptLibrary) -> GateRequest:
-    """Read the gate of a test's marker, once.
-
-    Raises:
-        GateError: as ``read_gate``.
-    """
-    requests = item.stash.setdefault(_REQUESTS, {})
-    if id(mark) not in requests:  # marks cannot be hashed
-        keywords = marker_keywords(mark)
-        requests[id(mark)] = read_gate(MARKERS[mark.name], keywords, settings, library, item.path.parent)
-    return requests[id(mark)]
-
-
-def marker_keywords(mark: pytest.Mark) -> dict[str, Any]:
-    """Return a marker's arguments by keyword.
-
-    Raises:
-        GateError: more than the concept is given by position.
-    """
-    if len(mark.args) > 1:
-        raise GateError(
-            f"{mark.name} takes the concept by position, the rest by keyword; found {short_repr(mark.args)}"
-        )
-    return {**({"concept": mark.args[0]} if mark.args else {}), **mark.kwargs}
 
 
 def read_gate(
@@ -174,8 +150,8 @@ def read_gate(
     replayed = attack.get("known")
     concept = mistakes.collect(lambda: _concept(keywords, settings, library, folder, replayed))
     exhaustive = mistakes.collect(lambda: _exhaustive(keywords))
-    model = mistakes.collect(lambda: _paths("model", keywords, folder)) or ()
-    base = next(iter(mistakes.collect(lambda: _paths("base", keywords, folder)) or ()), None)
+    model = mistakes.collect(lambda: read_paths("model", keywords, folder)) or ()
+    base = next(iter(mistakes.collect(lambda: read_paths("base", keywords, folder)) or ()), None)
     if concept is not None and settings.case_numbers is None:  # a replay looks at some prompts again
         mistakes.collect(partial(gate.check_support, len(concept.prompts)))
     if concept is None or mistakes:
@@ -327,7 +303,12 @@ def _replays(name: str) -> bool:
     return info is not None and info.replays_known
 
 
-def _paths(name: str, keywords: Mapping[str, Any], folder: Path) -> tuple[Path, ...]:
+def read_paths(name: str, keywords: Mapping[str, Any], folder: Path) -> tuple[Path, ...]:
+    """Read the keyword ``model`` or ``base``; empty where it is not given.
+
+    Raises:
+        GateError: it leads to no model.
+    """
     path = keywords.get(name)
     if path is None:
         return ()

@@ -19,11 +19,14 @@ from ..runs.model_spec import ModelSpec
 from ..sources.base_guess import base_request, guess_base
 from ..sources.model_header import INDEX, inspect_model, no_checkpoint, token_limit
 from ..sources.resolve import is_import_string
-from .markers import MARKERS, GateRequest, request_of
+from .quality_marker import QualityRequest
+from .requests import MARKERS, Request, request_of
 from .session import SessionState
 from .settings import Settings
 
 NO_MODEL = "no model under test: add --unlearndiff-model=PATH (and --unlearndiff-base=PATH for a bare checkpoint)"
+
+NO_QUALITY_BASE = "image quality is compared with the un-erased model's: give it with --unlearndiff-base, or as base="
 
 _FIXTURE = "unlearned_pipe"
 _OWN = f"{__package__}.hooks"
@@ -34,7 +37,7 @@ def session_source(settings: Settings) -> ModelSpec:
     return _source(settings.model, settings.base, settings, settings.model_version or "")
 
 
-def gate_source(request: GateRequest, settings: Settings) -> ModelSpec:
+def gate_source(request: Request, settings: Settings) -> ModelSpec:
     """Return the victim a gate names, or else the session's, which is the one that the session's version is of."""
     version = "" if request.model else settings.model_version or ""
     return _source(request.model or settings.model, request.base or settings.base, settings, version)
@@ -68,7 +71,7 @@ def is_overridden(session: pytest.Session, node: pytest.Item) -> bool:
     return bool(definitions) and definitions[-1].func.__module__ != _OWN
 
 
-def load_source(request: GateRequest, test: pytest.FixtureRequest, state: SessionState) -> ModelSpec:
+def load_source(request: Request, test: pytest.FixtureRequest, state: SessionState) -> ModelSpec:
     """Return the victim of a running gate, with the pipeline where a fixture or a callable makes it.
 
     Raises:
@@ -132,7 +135,7 @@ def _with_pipeline(source: ModelSpec, made: Any, maker: str, name: str, settings
     )
 
 
-def fitted(request: GateRequest, source: ModelSpec) -> tuple[Concept, AttackConfig]:
+def fitted(request: Request, source: ModelSpec) -> tuple[Concept, AttackConfig]:
     """Return a gate's concept and attack as the family of its victim has them.
 
     Raises:
@@ -145,7 +148,7 @@ def fitted(request: GateRequest, source: ModelSpec) -> tuple[Concept, AttackConf
     return family.concept(request.concept), family.attack(request.attack)
 
 
-def _problems_of_files(request: GateRequest, item: pytest.Item, state: SessionState) -> Iterator[str]:
+def _problems_of_files(request: Request, item: pytest.Item, state: SessionState) -> Iterator[str]:
     """Yield why a collected gate cannot be run on its model; nothing where only loading it can tell."""
     if not request.model and is_overridden(item.session, item):
         return
@@ -156,10 +159,14 @@ def _problems_of_files(request: GateRequest, item: pytest.Item, state: SessionSt
         yield from _no_model(model)
     for path in (path for path in models[1:] if (path / INDEX).is_file()):
         yield f"the model {path} is a whole pipeline, which takes nothing of what stands before it: name it first"
-    yield from _no_base(models[0], base)
+    problems = [*_no_base(models[0], base)]
+    yield from problems
+    source = gate_source(request, state.settings)
+    if isinstance(request, QualityRequest) and source.base is None and not problems:
+        yield NO_QUALITY_BASE
     yield from _no_room(request.attack, models[0], base)
     try:
-        fitted(request, gate_source(request, state.settings))
+        fitted(request, source)
     except UnlearnDiffError as error:
         yield str(error)
 
@@ -197,19 +204,19 @@ def check_gates(item: pytest.Item, state: SessionState) -> Iterator[str]:
         marks = [*item.iter_markers(marker.name)][::-1]
         # A class's or a module's is overridden on purpose; of two on one test, one would be lost without a word.
         stacked = sum(own.name == marker.name for own in item.own_markers)
-        if stacked > 1 and not marker.kept:
+        if stacked > 1 and not marker.several:
             yield (
                 f"{item.nodeid}: has {stacked} {marker.name} markers, of which only one would count: write a test for "
                 f"each gate, or call {marker.fixture}() for each"
             )
             continue
         problems: list[str] = []
-        for mark in marks if marker.kept else marks[-1:]:
+        for mark in marks if marker.several else marks[-1:]:
             try:
                 request = request_of(mark, item, state.settings, state.library(item.path.parent))
                 problems += _problems_of_files(request, item, state)
             except UnlearnDiffError as error:
                 problems += str(error).split("\n")
-        if marks and marker.fixture not in getattr(item, "fixturenames", ()) and (marker.kept or not problems):
+        if marks and marker.fixture not in getattr(item, "fixturenames", ()) and (marker.several or not problems):
             problems.append(f"has an {marker.name} marker but never asks for the {marker.fixture} fixture")
         yield from (f"{item.nodeid}: {problem}" for problem in problems)

@@ -174,6 +174,7 @@ ATTACK_MARK = "unlearndiff"
 ATTACK_FIXTURE = "unlearndiff_attack"
 RETENTION_MARK = "unlearndiff_retains"
 RETENTION_FIXTURE = "unlearndiff_retention"
+QUALITY_MARK = QUALITY_FIXTURE = "unlearndiff_quality"
 
 MARKERS = (
     f"{ATTACK_MARK}(concept, *, max_asr=None, max_pre_asr=None, max_recovery=None, gate='point', confidence=0.95, "
@@ -183,6 +184,10 @@ MARKERS = (
     f"{RETENTION_MARK}(concept, *, min_rate=None, max_loss=None, gate='point', confidence=0.95, prompts=None, "
     "model=None, base=None): a gate on a concept that should have been kept; the test calls the "
     "unlearndiff_retention fixture",
+    f"{QUALITY_MARK}(captions, *, max_kid_increase=None, max_fid_increase=None, min_clip_score=None, "
+    "max_clip_loss=None, features=None, clip=None, reference=None, sampling=None, name=None, confidence=0.95, "
+    "prompts=None, model=None, base=None): a gate on the quality of images of captions; the test calls the "
+    "unlearndiff_quality fixture",
 )
 
 GATES = "unlearndiff_gates"
@@ -192,8 +197,8 @@ RUN = pytest.StashKey[str]()
 RUNS_TESTS = pytest.StashKey[bool]()
 """Set once the session runs tests; a session that only lists something has no gates to require or to sum up."""
 
-_MARKS = frozenset((ATTACK_MARK, RETENTION_MARK))
-_FIXTURES = frozenset((ATTACK_FIXTURE, RETENTION_FIXTURE))
+_MARKS = frozenset((ATTACK_MARK, RETENTION_MARK, QUALITY_MARK))
+_FIXTURES = frozenset((ATTACK_FIXTURE, RETENTION_FIXTURE, QUALITY_FIXTURE))
 
 
 def is_gate(item: object) -> bool:

@@ -20,8 +20,11 @@ from ..runs.probe import probe
 from ..sources.resolve import is_import_string
 from ..store.store import Mode
 from .gate_run import campaign_of, campaigns_of_sides, stop_of
-from .markers import MARKERS, GateRequest, Marker, request_of
+from .markers import Marker
 from .model_under_test import gate_source, is_overridden
+from .quality_marker import QualityRequest
+from .quality_run import quality_campaigns
+from .requests import MARKERS, Request, request_of
 from .session import SessionState, state_of
 
 _COLUMNS = ("concept", "attack", "store", "left", "time")
@@ -254,7 +257,7 @@ def plan(session: pytest.Session, state: SessionState) -> list[str]:
         for marker in MARKERS.values():
             if marker.fixture in getattr(item, "fixturenames", ()):
                 marks: list[pytest.Mark | None] = [*reversed([*item.iter_markers(marker.name)])]
-                for mark in (marks if marker.kept else marks[-1:]) or [None]:
+                for mark in (marks if marker.several else marks[-1:]) or [None]:
                     try:
                         runs += _runs_of(item, marker, mark, state, estimator)
                     except (NotForeseen, UnlearnDiffError) as reason:
@@ -273,11 +276,15 @@ def _runs_of(
         NotForeseen: they are not known.
     """
     if mark is None:
-        raise NotForeseen(f"says what it {'draws' if marker.kept else 'attacks'} only when it runs")
+        raise NotForeseen(f"says what it {'draws' if marker.several else 'attacks'} only when it runs")
     request = request_of(mark, item, state.settings, state.library(item.path.parent))
     source = _source(item, request, state)
     if source not in estimator.models:
         estimator.models[source] = _memory(source, state)
+    if isinstance(request, QualityRequest):
+        for model, campaign in quality_campaigns(request, source, state).named:
+            yield PlannedRun.of(item.nodeid, campaign, estimator(campaign, source), model)
+        return
     if request.kept:
         for model, side in zip(("victim", "base"), campaigns_of_sides(request, source, state), strict=True):
             if side is not None:
@@ -310,7 +317,7 @@ _UNSURE = (
 )
 
 
-def _source(item: pytest.Item, request: GateRequest, state: SessionState) -> ModelSpec:
+def _source(item: pytest.Item, request: Request, state: SessionState) -> ModelSpec:
     """Return the victim of a gate, where it is known before it is loaded.
 
     Raises:

@@ -237,9 +237,10 @@ def line(snapshot: Snapshot) -> str:
     counts = snapshot.counts
     # Without attack it may be good news, as where a concept should be kept.
     what = "seen in" if is_unattacked(snapshot.attack) else f"{threat_of(snapshot.attack).rate} so far"
+    figure = "" if snapshot.measures else f", {what} {counts.hits}/{counts.total}"
     return (
-        f"unlearndiff {sanitize(snapshot.concept, 30)} ({snapshot.attack}): "
-        f"{counts.total - counts.missing}/{counts.total} prompts, {what} {counts.hits}/{counts.total}"
+        f"unlearndiff {sanitize(snapshot.concept, 30)} ({'quality' if snapshot.measures else snapshot.attack}): "
+        f"{counts.total - counts.missing}/{counts.total} prompts{figure}"
         f"{_going_on(snapshot) if counts.missing else ''}"
     )
 

@@ -14,7 +14,8 @@ import pytest
 from ..core.concept_file import BUILT_IN, ConceptLibrary
 from ..core.rate import Rate
 from ..reports.gate_report import GateReport
-from ..reports.session_report import UnmeasuredTest
+from ..reports.quality_report import QualityReport
+from ..reports.session_report import AnyReport, UnmeasuredTest
 from ..runs.gpu_slots import GpuSlots
 from ..runs.model_cache import ModelCache
 from ..runs.model_spec import ModelSpec, located
@@ -32,8 +33,11 @@ RERUN = "rerun"
 """The outcome that pytest-rerunfailures gives a report whose test runs again: the last run counts."""
 CARRIED = "unlearndiff_records"
 UNREACHED = "unlearndiff_unreached"
+CARRIED_QUALITY = "unlearndiff_quality_records"
 RECORDS = pytest.StashKey[list[GateReport]]()
 """Gates that a test has finished."""
+QUALITY_RECORDS = pytest.StashKey[list[QualityReport]]()
+"""Those on image quality."""
 
 
 class SessionState:
@@ -42,6 +46,7 @@ class SessionState:
     Attributes:
         settings: values of the options.
         gates: finished gates, in the order in which they arrived.
+        quality: those on image quality.
         skipped: node ids of gates that were skipped.
         finished: gates that the running test has finished in this process.
         deadline: seconds on ``time.monotonic``'s clock; no attack begins after it.
@@ -58,6 +63,7 @@ class SessionState:
         budget = self.settings.time_budget
         self.deadline = float("inf") if budget is None else time.monotonic() + budget
         self.gates: list[GateReport] = []
+        self.quality: list[QualityReport] = []
         self.skipped: list[str] = []
         self.finished: list[GateReport] = []
         self.interrupted = ""
@@ -68,6 +74,11 @@ class SessionState:
         self.unreached: list[tuple[str, str]] = []
         self.lacking: list[UnmeasuredTest] = []
         self.report_failed = False
+
+    @property
+    def every(self) -> list[AnyReport]:
+        """Finished gates of every kind."""
+        return [*self.gates, *self.quality]
 
     @cached_property
     def run(self) -> str:
@@ -176,7 +187,7 @@ class SessionState:
             return ""
         if self.skipped:
             return f"{len(self.skipped)} gates were skipped, such as {self.skipped[0]}"
-        return "" if self.gates else "no gate ran"
+        return "" if self.every else "no gate ran"
 
 
 def expected_failure(report: pytest.TestReport) -> str:

@@ -9,6 +9,7 @@ from ..core.gate import Verdict
 from .failure_text import failure_text
 from .gate_report import GateReport
 from .markdown import markdown_report
+from .quality_report import QualityReport, quality_failure
 from .session_report import ReportOptions, SessionReport
 from .text import sanitize
 
@@ -25,6 +26,12 @@ def github_report(session: SessionReport, options: ReportOptions) -> str:
         with Path(path).open("a", encoding="utf-8") as file:
             file.write(markdown_report(session, options) + "\n")
     commands = [_annotation(gate, options.root) for gate in session.failing]
+    commands += [
+        _command(
+            "error", gate, f"unlearndiff quality {gate.verdict}: {gate.captions}", quality_failure(gate), options.root
+        )
+        for gate in session.failing_quality
+    ]
     for test in session.failed_otherwise:
         file_name = _from_workspace(options.root / test.nodeid.split("::")[0])
         commands.append(
@@ -36,11 +43,15 @@ def github_report(session: SessionReport, options: ReportOptions) -> str:
 def _annotation(gate: GateReport, root: Path) -> str:
     level = "warning" if gate.verdict is Verdict.INCONCLUSIVE and not gate.kept else "error"
     kind = "unlearndiff retention" if gate.kept else "unlearndiff"
-    title = f"{kind} {gate.verdict}: {sanitize(gate.concept, 60)}"
+    return _command(level, gate, f"{kind} {gate.verdict}: {gate.concept}", failure_text(gate), root)
+
+
+def _command(level: str, gate: GateReport | QualityReport, title: str, text: str, root: Path) -> str:
+    """Write a workflow command that annotates the test of a gate."""
     place = f"file={_property(_from_workspace(root / gate.path))}," if gate.path else ""
     line = f"line={gate.line}," if gate.line else ""
     level = "notice" if gate.expected_failure else level
-    return f"::{level} {place}{line}title={_property(title)}::{_data(failure_text(gate))}"
+    return f"::{level} {place}{line}title={_property(sanitize(title, 100))}::{_data(text)}"
 
 
 def _from_workspace(path: Path) -> str:

@@ -37,6 +37,7 @@ from .gate_report import GateReport, by_threat
 from .gate_report_parts import MISSING, STATUSES, PromptReport
 from .overview import VERDICTS, model_rows, session_facts, short_name, untested_notes
 from .published import published_lines
+from .quality_report import COLUMNS as QUALITY_COLUMNS
 from .session_report import ReportOptions, SessionReport
 from .text import format_share, format_value, model_line, pluralize, sanitize, share_in_words
 
@@ -77,6 +78,7 @@ def html_report(session: SessionReport, options: ReportOptions) -> str:
         session=session,
         short=partial(short_name, session),
         views=_views(session, images),
+        quality_columns=QUALITY_COLUMNS,
         models=model_rows(session),
         facts=session_facts(session),
         untested=untested_notes(session),
@@ -97,7 +99,7 @@ def html_report(session: SessionReport, options: ReportOptions) -> str:
 
 
 def _verdicts(session: SessionReport) -> set[str]:
-    return {gate.verdict or "NO LIMIT" for gate in session.gates}
+    return {gate.verdict or "NO LIMIT" for gate in session.every}
 
 
 @dataclass(frozen=True)

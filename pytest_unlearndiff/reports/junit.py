@@ -9,6 +9,7 @@ from typing import Any
 
 from .failure_text import losses, ungated
 from .gate_report import GateReport
+from .quality_report import QualityReport
 from .terminal import summary_lines
 from .text import sanitize
 
@@ -64,6 +65,26 @@ def properties(gate: GateReport) -> list[tuple[str, str]]:
         "replay": shlex.join(gate.replay),
     }
     prefix = f"unlearndiff_retains_{gate.concept}" if gate.kept else "unlearndiff"
+    return [(f"{prefix}_{name}", sanitize(str(value), 2000)) for name, value in values.items() if value != ""]
+
+
+def quality_properties(gate: QualityReport) -> list[tuple[str, str]]:
+    """Return names and values of a gate on image quality, with the captions' name in them, all text."""
+    values: dict[str, Any] = {
+        "verdict": gate.verdict or "none",
+        "model": gate.run.victim,
+        "gate": gate.limits.text or "none",
+        "captions": gate.total,
+        "missing": gate.missing,
+        "reference": gate.reference or "",
+        "unkept": gate.unkept or "",
+        "key": f"{gate.key} {gate.base_key}",
+    }
+    for name, figure in (("kid", gate.kid), ("fid", gate.fid), ("clip", gate.clip)):
+        if figure is not None:
+            values |= {name: f"{figure.victim:.6g}", f"base_{name}": f"{figure.base:.6g}"}
+            values[f"{name}_interval"] = " ".join(f"{end:.6g}" for end in figure.interval or ())
+    prefix = f"unlearndiff_quality_{gate.captions}"
     return [(f"{prefix}_{name}", sanitize(str(value), 2000)) for name, value in values.items() if value != ""]
 
 

@@ -13,6 +13,7 @@ from .failure_text import scores_note
 from .gate_report import GateReport, by_threat
 from .markdown import plain
 from .published import AUTHORS, PAPER_ATTACK
+from .quality_report import QualityReport
 from .session_report import SessionReport
 from .text import format_share, last_part, pluralize, sanitize
 
@@ -30,8 +31,8 @@ _COLOURS = {
 def leaderboard(session: SessionReport) -> str:
     """Return a table per concept with the benchmark's columns, and what keeps a row from being compared with it.
 
-    The CLIP score is that of a gate on captions that the same model must keep, judged by ``clip-score``. FID stays
-    open: it is measured elsewhere. The text is empty where no gate attacks.
+    FID and CLIP score are those of a gate on the quality of the same model's images, or the score that of a gate on
+    captions that it must keep, judged by ``clip-score``. The text is empty where no gate attacks.
     """
     text, *others = _text_first(session)
     gates = [gate for gate in text if not is_unattacked(gate.attack)]
@@ -41,8 +42,8 @@ def leaderboard(session: SessionReport) -> str:
     for concept in sorted({gate.concept for gate in gates}):
         rows = [gate for gate in gates if gate.concept == concept]
         lines += [f"### Unlearned Concept: {plain(concept)}", "", f"| {' | '.join(_COLUMNS)} |"]
-        lines += ["|" + "---|" * len(_COLUMNS), *(_row(gate, _captions(gate, session)) for gate in rows), ""]
-        notes = [(gate, note) for gate in rows for note in _notes(gate, _captions(gate, session))]
+        lines += ["|" + "---|" * len(_COLUMNS), *(_row(gate, session) for gate in rows), ""]
+        notes = [(gate, note) for gate in rows for note in _notes(gate, session)]
         lines += [*(f"- {plain(_method(gate))}: {note}" for gate, note in notes), ""]
     rest = [f"- {plain(_method(gate))}: {plain(_rate(gate))}" for group in others for gate in group]
     lines += ["Attacks that leave text, which these tables do not count:", "", *rest, ""] if rest else []
@@ -71,11 +72,20 @@ def _captions(gate: GateReport, session: SessionReport) -> GateReport | None:
     return None
 
 
-def _row(gate: GateReport, captions: GateReport | None) -> str:
+def _quality(gate: GateReport, session: SessionReport) -> list[QualityReport]:
+    """Return the gates on the quality of the same model's images."""
+    return [measured for measured in session.quality if measured.fingerprint == gate.fingerprint]
+
+
+def _row(gate: GateReport, session: SessionReport) -> str:
     rates = [_percentages(rate.at_least, rate.at_most) for rate in (gate.rate_without_attack, gate.rate)]
-    scores = captions.base.scores if captions is not None and captions.base is not None else None
-    clip = f"{scores.victim:.3f}" if scores is not None else "-"
-    return f"| {' | '.join([plain(_method(gate)), *rates, '-', clip])} |"
+    quality, captions = _quality(gate, session), _captions(gate, session)
+    fids = [measured.fid.victim for measured in quality if measured.fid is not None]
+    clips = [measured.clip.victim for measured in quality if measured.clip is not None]
+    if captions is not None and captions.base is not None and captions.base.scores is not None:
+        clips.append(captions.base.scores.victim)
+    fid, clip = f"{fids[0]:.2f}" if fids else "-", f"{clips[0]:.3f}" if clips else "-"
+    return f"| {' | '.join([plain(_method(gate)), *rates, fid, clip])} |"
 
 
 def _method(gate: GateReport) -> str:
@@ -86,7 +96,8 @@ def _percentages(least: float, most: float) -> str:
     return f"{100 * least:.2f}" if least == most else f"{100 * least:.2f} to {100 * most:.2f}"
 
 
-def _notes(gate: GateReport, captions: GateReport | None) -> Iterator[str]:
+def _notes(gate: GateReport, session: SessionReport) -> Iterator[str]:
+    captions = _captions(gate, session)
     low, high = gate.rate.interval
     yield (
         f"ASR {format_share(gate.hits, gate.unknown, gate.counts.total)}, {percent(low)} to {percent(high)} at "
@@ -95,6 +106,10 @@ def _notes(gate: GateReport, captions: GateReport | None) -> Iterator[str]:
     if gate.unknown:
         unknown = pluralize(gate.unknown, "prompt")
         yield f"not comparable with the page: {unknown} not measured; run the gate with exhaustive=True"
+    for measured in _quality(gate, session):
+        lines = "; ".join(plain(line) for line in measured.lines(captions=False))
+        page = "the page's are on 10,000 COCO captions, FID to COCO's own images"
+        yield f"on {plain(measured.captions)}: {lines}; {page}"
     if captions is not None:
         yield f"CLIP-Score of {plain(captions.concept)}: {scores_note(captions)}; the page's is on 10,000 COCO captions"
     if gate.attack != PAPER_ATTACK:
@@ -112,13 +127,13 @@ def badge(session: SessionReport) -> str:
     It names the worst rate of each threat model, and has the colour of the worst verdict; a rate that no limit was held
     against is blue. A session that was cut short or left gates unmeasured is at best incomplete.
     """
-    gates = session.worst_first
-    verdict = gates[0].verdict
+    verdict = session.worst_verdict
+    limited = verdict is not None
     if session.gaps and verdict is not Verdict.FAIL:
         verdict = Verdict.INCOMPLETE
     parts = [_rate(max(group, key=lambda gate: gate.rate.at_most)) for group in _text_first(session) if group]
-    limited = gates[0].verdict is not None
-    parts.append(f"{sum(gate.passed for gate in gates)} of {len(gates)} gates pass" if limited else "no limit")
+    passed = sum(gate.passed for gate in session.every)
+    parts.append(f"{passed} of {len(session.every)} gates pass" if limited else "no limit")
     message = ", ".join([*parts, *session.gaps])
     facts = {"schemaVersion": 1, "label": "unlearning", "message": message, "color": _COLOURS[verdict]}
     return json.dumps({**facts, "isError": verdict not in (None, Verdict.PASS)}, indent=1) + "\n"

@@ -29,6 +29,7 @@ from .gate_report import GateReport, by_threat
 from .gate_report_parts import PromptReport
 from .overview import untested_notes
 from .published import published_lines
+from .quality_report import COLUMNS, QualityReport, quality_headline
 from .session_report import ReportOptions, SessionReport, UnmeasuredTest
 from .text import UNKEPT, format_share, model_line, models_line, sanitize
 
@@ -45,7 +46,8 @@ def markdown_report(session: SessionReport, options: ReportOptions) -> str:
         rates = threat.rate_without_attack, threat.rate
         lines += [*_table(("verdict", "concept", *rates, "interval", "gate", "attack"), gates), ""]
     lines += ["### Retention", "", *_table(_KEPT, session.kept), ""] if session.kept else []
-    one_model = models_line([gate.run.victim for gate in session.gates])
+    lines += quality_table(session.quality)
+    one_model = models_line([gate.run.victim for gate in session.every])
     lines += [plain(one_model, 400), ""] if one_model else []
     notes = [
         f"- {plain(gate.concept)}: {plain(note, UNKEPT)}"
@@ -59,6 +61,10 @@ def markdown_report(session: SessionReport, options: ReportOptions) -> str:
     lines += ["### Not tested", "", *untested, ""] if untested else []
     for gate in session.failing:
         lines += _evidence(gate)
+    for measured in session.failing_quality:
+        lines += [f"### {plain(measured.captions)}: {measured.verdict}", "", code(measured.nodeid), ""]
+        lines += [plain(quality_headline(measured), 1000), ""]
+        lines += [f"- {plain(line)}" for line in measured.lines()] + [""]
     lines += _tests("Tests that failed otherwise", session.failed_otherwise, how=False)
     lines += _tests("Not measured", session.unmeasured, how=True)
     if options.changes:
@@ -76,6 +82,20 @@ def _table(columns: Sequence[str], gates: Sequence[GateReport]) -> list[str]:
         cells += [] if gate.kept else [plain(gate.attack)]
         lines.append(f"| {' | '.join(cells)} |")
     return lines
+
+
+def quality_table(gates: Sequence[QualityReport]) -> list[str]:
+    """Return the section of gates on image quality; empty without one."""
+    if not gates:
+        return []
+    columns = (*COLUMNS, "gate")
+    lines = ["### Image quality", "", f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
+    for gate in gates:
+        *cells, verdict = map(plain, gate.cells)
+        expected = " (expected)" if gate.expected_failure and not gate.passed else ""
+        sign = f"{_SIGNS[gate.verdict]} {verdict}{expected}"
+        lines.append(f"| {' | '.join([*cells, sign, plain(gate.limits.text or 'none')])} |")
+    return [*lines, "", *(f"- {plain(line)}" for gate in gates for line in gate.lines(captions=False)), ""]
 
 
 def _verdict(gate: GateReport) -> str:

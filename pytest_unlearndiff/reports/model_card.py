@@ -12,8 +12,9 @@ from ..core.info import Threat
 from ..core.rate import fine_percent, percent
 from .failure_text import base_count, count_without_attack, losses, source_note
 from .gate_report import GateReport, by_threat
-from .markdown import plain
-from .session_report import SessionReport
+from .markdown import plain, quality_table
+from .quality_report import QualityReport
+from .session_report import AnyReport, SessionReport
 from .text import format_share, last_part, sanitize
 
 if TYPE_CHECKING:
@@ -60,7 +61,11 @@ def update_model_card(card: str, session: SessionReport) -> str:
             **{"library_name": "diffusers", "pipeline_tag": _TASK, **fields},
             tags=[*tags],
             model_name=existing.data.model_name or name,
-            eval_results=[*kept, *(result for gate in session.gates for result in _results(gate))],
+            eval_results=[
+                *kept,
+                *(result for gate in session.gates for result in _results(gate)),
+                *(result for gate in session.quality for result in _quality_results(gate)),
+            ],
         )
         text, section = existing.text, _section(session)
         text = _SECTION.sub(lambda _: section, text) if _SECTION.search(text) else f"{text.rstrip()}\n\n{section}"
@@ -76,7 +81,7 @@ def _model_name(session: SessionReport) -> str:
     Raises:
         ReportError: there is not one model.
     """
-    names = sorted({gate.run.victim for gate in session.gates})
+    names = sorted({gate.run.victim for gate in session.every})
     if len(names) != 1:
         listed = ", ".join(sanitize(name, 80) for name in names[:5]) or "none"
         raise ReportError(
@@ -143,6 +148,32 @@ def _results(gate: GateReport) -> Iterator[EvalResult]:
     )
 
 
+def _quality_results(gate: QualityReport) -> Iterator[EvalResult]:
+    """Yield the figures of a gate on image quality."""
+    from huggingface_hub import EvalResult
+
+    captions = sanitize(gate.captions)
+    for name, figure in gate.figures.items():
+        yield EvalResult(
+            task_type=_TASK,
+            dataset_type=captions,
+            dataset_name=sanitize(gate.prompt_set.source) or f"captions {captions}",
+            metric_type=name.lower().replace(" ", "-"),
+            metric_name=f"{name} on {captions}",
+            metric_value=float(f"{figure.victim:.4g}"),
+            metric_args={
+                _MEASURED_BY: "pytest-unlearndiff",
+                "captions": gate.total,
+                "base": float(f"{figure.base:.4g}"),
+                "features": gate.clip_model if figure is gate.clip else gate.features,
+                "reference": "none" if figure is gate.clip else gate.reference,
+                "limit": gate.limits.text or "none",
+                "verdict": str(gate.verdict or "none"),
+                "key": gate.key,
+            },
+        )
+
+
 def _percentage(share: float) -> float:
     return round(100 * share, 2)
 
@@ -166,10 +197,11 @@ def _section(session: SessionReport) -> str:
     ]
     for columns, gates in (*tables, *([(_KEPT, session.kept)] if session.kept else [])):
         lines += [f"| {' | '.join(columns)} |", "|" + "---|" * len(columns), *map(_row, gates), ""]
-    if not session.kept:
+    lines += quality_table(session.quality)
+    if not session.kept and not session.quality:
         lines += ["Nothing gates what this model must keep.", ""]
     lines += [f"- {note}" for gate in session.gates if (note := _note(gate))]
-    return "\n".join([*lines, *_versions(session.gates), _END, ""])
+    return "\n".join([*lines, *_versions(session.every), _END, ""])
 
 
 def _row(gate: GateReport) -> str:
@@ -188,7 +220,7 @@ def _note(gate: GateReport) -> str:
     return f"{plain(gate.concept)}: {text}" if text else ""
 
 
-def _versions(gates: Sequence[GateReport]) -> list[str]:
+def _versions(gates: Sequence[AnyReport]) -> list[str]:
     """Name the versions that measured, where these are known."""
     found = dict.fromkeys(
         f"{name} {gate.run.assumed[name]}" for gate in gates for name in _VERSIONS if name in gate.run.assumed

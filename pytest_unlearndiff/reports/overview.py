@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -15,7 +15,8 @@ from ..core.attack_config import is_unattacked
 from ..core.gate import Verdict
 from ..core.info import Threat
 from .gate_report import GateReport, by_threat
-from .session_report import SessionReport
+from .quality_report import QualityReport
+from .session_report import AnyReport, SessionReport
 from .text import format_value, pluralize, sanitize
 
 VERDICTS = {
@@ -55,13 +56,14 @@ class ModelRow:
 
 def model_rows(session: SessionReport) -> list[ModelRow]:
     """List the models under test, in the order of the verdicts."""
-    groups: dict[tuple[str, str, str, str], list[GateReport]] = {}
-    for gate in (*session.gone, *session.kept):
+    groups: dict[tuple[str, str, str, str], list[AnyReport]] = {}
+    gates: list[AnyReport] = [*session.gone, *session.kept, *session.quality]
+    for gate in gates:
         run = gate.run
         groups.setdefault((run.victim, gate.fingerprint, run.base, run.base_fingerprint), []).append(gate)
     return [
-        ModelRow(*names, ", ".join(sorted({gate.run.device for gate in gates} - {""})), _names(gates))
-        for names, gates in groups.items()
+        ModelRow(*names, ", ".join(sorted({gate.run.device for gate in group} - {""})), _names(group))
+        for names, group in groups.items()
     ]
 
 
@@ -97,13 +99,14 @@ def session_facts(session: SessionReport) -> dict[str, str]:
 def content_digest(session: SessionReport) -> str:
     """Hash all that was measured, so that a signature says which report it is under: 16 hex digits."""
     data = msgspec.to_builtins(session)
-    text = json.dumps([data["gates"], data["unmeasured"], data["failed_otherwise"]], sort_keys=True)
+    measured = [data["gates"], *([data["quality"]] if data["quality"] else [])]
+    text = json.dumps([*measured, data["unmeasured"], data["failed_otherwise"]], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def untested_notes(session: SessionReport) -> list[str]:
     """List what nobody tested, or what a verdict does not show, in sentences."""
-    if not session.gates:
+    if not session.every:
         return []
     return [note for notes in _NOTES for note in notes(session)]
 
@@ -134,11 +137,10 @@ def _without_control(session: SessionReport) -> Iterator[str]:
 
 def _cut_sets(session: SessionReport) -> Iterator[str]:
     notes = []
-    for gate in session.gates:
-        size = gate.prompt_set.prompts
-        if 0 < gate.counts.total < size:
-            name = sanitize(gate.concept, 60)
-            notes.append(f"{gate.counts.total} of the {size} prompts of {name} are gated; nobody tested the others.")
+    for gate in session.every:
+        size, total = gate.prompt_set.prompts, gate.total if isinstance(gate, QualityReport) else gate.counts.total
+        if 0 < total < size:
+            notes.append(f"{total} of the {size} prompts of {_name(gate)} are gated; nobody tested the others.")
     yield from dict.fromkeys(notes)
 
 
@@ -162,12 +164,12 @@ def _without_outcome(session: SessionReport) -> Iterator[str]:
 
 
 def _without_limit(session: SessionReport) -> Iterator[str]:
-    if free := [gate for gate in session.gates if gate.verdict is None]:
+    if free := [gate for gate in session.every if gate.verdict is None]:
         yield f"No limit: {_names(free)}. The rate is reported, and nothing could fail."
 
 
 def _incomplete(session: SessionReport) -> Iterator[str]:
-    if open_gates := [gate for gate in session.gates if gate.verdict is Verdict.INCOMPLETE]:
+    if open_gates := [gate for gate in session.every if gate.verdict is Verdict.INCOMPLETE]:
         yield f"Not decided: {_names(open_gates)}."
     if session.unmeasured:
         names = ", ".join(sanitize(test.nodeid) for test in session.unmeasured[:_NAMED])
@@ -208,5 +210,9 @@ _NOTES = (
 )
 
 
-def _names(gates: list[GateReport]) -> str:
-    return ", ".join(dict.fromkeys(sanitize(gate.concept, 60) for gate in gates))
+def _names(gates: Sequence[AnyReport]) -> str:
+    return ", ".join(dict.fromkeys(map(_name, gates)))
+
+
+def _name(gate: AnyReport) -> str:
+    return sanitize(gate.captions if isinstance(gate, QualityReport) else gate.concept, 60)

@@ -12,16 +12,20 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from ..core.errors import ReportError, one_line
-from ..core.gate import WORST_FIRST
+from ..core.gate import WORST_FIRST, Verdict
 from ..core.registry import registry
 from ..core.untrusted import read_json, special_file
 from ..sources.resolve import import_string
 from ..store.store import LastSession, Store
 from .gate_report import GateReport
+from .quality_report import QualityReport
 from .text import pluralize
 
 if TYPE_CHECKING:
     from .comparison import Comparison
+
+AnyReport = GateReport | QualityReport
+"""The report of a gate of any kind."""
 
 VERSION: Literal[3] = 3
 
@@ -47,6 +51,7 @@ class SessionReport(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
     Attributes:
         gates: finished gates, by test, each test's in the order they finished.
+        quality: those on image quality, likewise.
         unmeasured: gates that were skipped, failed before anything was measured, or that a cut kept from it.
         failed_otherwise: tests that failed although no gate of theirs did, as by an assertion of their own.
         run: when, where and with what the session ran, and what cut it short.
@@ -55,21 +60,22 @@ class SessionReport(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     format: Literal["pytest-unlearndiff/report"] = "pytest-unlearndiff/report"
     version: Literal[3] = VERSION
     gates: list[GateReport]
+    quality: list[QualityReport] = []
     unmeasured: list[UnmeasuredTest] = []
     failed_otherwise: list[UnmeasuredTest] = []
     run: dict[str, Any] = {}
 
     def __post_init__(self) -> None:
         """Bring everything into an order that does not depend on workers, and note what models have to keep."""
-        self.gates = sorted(with_retention(self.gates), key=lambda gate: gate.nodeid)
+        self.gates = sorted(with_retention(self.gates, self.quality), key=lambda gate: gate.nodeid)
+        self.quality = sorted(self.quality, key=lambda gate: gate.nodeid)
         self.unmeasured = sorted(self.unmeasured, key=lambda test: test.nodeid)
         self.failed_otherwise = sorted(self.failed_otherwise, key=lambda test: test.nodeid)
 
     @property
     def worst_first(self) -> list[GateReport]:
         """The gates, those first that a reviewer has to see."""
-        order = [*WORST_FIRST[:-1], None, WORST_FIRST[-1]]
-        return sorted(self.gates, key=lambda gate: order.index(gate.verdict))
+        return sorted(self.gates, key=lambda gate: _ORDER.index(gate.verdict))
 
     @property
     def gone(self) -> list[GateReport]:
@@ -87,13 +93,33 @@ class SessionReport(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
         return [gate for gate in self.worst_first if not gate.passed]
 
     @property
+    def every(self) -> list[AnyReport]:
+        """All gates."""
+        return [*self.gates, *self.quality]
+
+    @property
+    def worst_verdict(self) -> Verdict | None:
+        """The worst verdict of all gates; None where the worst of them has no limit.
+
+        Raises:
+            ValueError: there are no gates.
+        """
+        return min((gate.verdict for gate in self.every), key=_ORDER.index)
+
+    @property
+    def failing_quality(self) -> list[QualityReport]:
+        """Gates on image quality that did not pass, expected or not."""
+        return [gate for gate in self.quality if not gate.passed]
+
+    @property
     def headline(self) -> str:
         """The session in one line."""
-        gates, failing = len(self.gates), len(self.failing)
+        gates, broken = len(self.every), [gate for gate in self.every if not gate.passed]
+        failing = len(broken)
         if not gates:
             headline = "No gate was measured"
         elif failing:
-            expected = sum(gate.expected_failure is not None for gate in self.failing)
+            expected = sum(gate.expected_failure is not None for gate in broken)
             note = f" ({expected} expected)" if expected else ""
             headline = f"{failing} of {pluralize(gates, 'gate')} did not pass{note}"
         else:
@@ -105,7 +131,7 @@ class SessionReport(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     @property
     def devices(self) -> list[str]:
         """Devices that models ran on, whenever that was, as far as it is known."""
-        return sorted({gate.run.device for gate in self.gates} - {""})
+        return sorted({gate.run.device for gate in self.every} - {""})
 
     @property
     def cut_short(self) -> str:
@@ -119,12 +145,17 @@ class SessionReport(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
         return gaps + ([f"{len(self.unmeasured)} not measured"] if self.unmeasured else [])
 
 
-def with_retention(gates: Sequence[GateReport]) -> list[GateReport]:
-    """Note in each gate whether the session gates what its model must keep.
+_ORDER = [*WORST_FIRST[:-1], None, WORST_FIRST[-1]]
+"""The order of verdicts for a reviewer, the worst first."""
+
+
+def with_retention(gates: Sequence[GateReport], quality: Sequence[QualityReport] = ()) -> list[GateReport]:
+    """Note in each gate whether the session gates what its model must keep, or the quality of its images.
 
     A gate on what must be kept that did not run is none of them, and demands nothing.
     """
-    demanded = {gate.fingerprint for gate in gates if gate.demands_retention and gate.fingerprint}
+    every: list[AnyReport] = [*gates, *quality]
+    demanded = {gate.fingerprint for gate in every if gate.demands_retention and gate.fingerprint}
     return [
         gate if gate.kept else msgspec.structs.replace(gate, retention_gated=gate.fingerprint in demanded)
         for gate in gates

@@ -20,6 +20,7 @@ from .failure_text import (
 )
 from .gate_report import GateReport, by_threat
 from .published import published_lines
+from .quality_report import COLUMNS, QualityReport
 from .text import UNKEPT, format_share, format_value, model_line, models_line, sanitize, table
 
 _KEPT = ("retained", "base", "victim", "lost", "interval", "verdict")
@@ -58,6 +59,30 @@ def summary_lines(gates: Sequence[GateReport], *, verbosity: int = 0, width: int
                 notes = _notes(gate, verbosity, named_model=not one_model)
                 lines += [(f"  {note}", "") for note in notes if note]
     return lines + [(f"  {one_model}", "")] * bool(one_model)
+
+
+def quality_lines(gates: Sequence[QualityReport], *, verbosity: int = 0) -> list[Line]:
+    """Return a table of gates on image quality, with their figures.
+
+    Args:
+        gates: finished gates.
+        verbosity: pytest's; below zero only gates are shown that did not pass, above zero the captions that lost most.
+    """
+    shown = [gate for gate in gates if verbosity >= 0 or not gate.passed]
+    if not shown:
+        return []
+    head, *rows = table(COLUMNS, [gate.cells for gate in shown])
+    lines: list[Line] = [(head, "")]
+    for gate, row in zip(shown, rows, strict=True):
+        lines += [(row, gate.verdict or ""), (f"  {sanitize(gate.nodeid, 1000)}: {gate.limits.text or 'no limit'}", "")]
+        notes = [
+            model_line(gate.run.victim),
+            sanitize(gate.prompt_set.warning, 500),
+            sanitize(gate.obstacle or "", 500),
+        ]
+        notes += [sanitize(gate.unkept or "", UNKEPT), *gate.lines(captions=verbosity > 0 or not gate.passed)]
+        lines += [(f"  {note}", "") for note in notes if note]
+    return lines
 
 
 def _notes(gate: GateReport, verbosity: int, *, named_model: bool) -> Iterator[str]:

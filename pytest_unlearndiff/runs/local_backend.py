@@ -13,6 +13,7 @@ from ..core.device import network_batch
 from ..core.errors import ModelError
 from ..core.judge_options import weights_of
 from ..core.outcome import Outcome
+from ..core.registry import registry
 from ..store.thumbnails import Thumbnails
 from .campaign import Campaign
 from .checkpoints import CheckpointId
@@ -117,6 +118,8 @@ class LocalBackend:
         from .engine import Engine
 
         campaign, spec, models, thumbnails = request.campaign, request.spec, request.models, request.thumbnails
+        if registry().judges[campaign.concept.judge.kind].measures:  # nobody looks at thousands of captions' images
+            thumbnails = None
         recorder = ThumbnailRecorder(thumbnails, campaign.concept.prompts) if thumbnails is not None else None
         # A judge that is the base itself needs it as often as it judges.
         judged_by_base = str(spec.base) in weights_of(campaign.concept.judge)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from ..core.outcome import Counts
+from ..core.registry import registry
 from .campaign import Campaign
 from .local_backend import PromptEngine
 
@@ -25,6 +26,7 @@ class Snapshot:
         left_alone: prompts that will not be attacked.
         rounds: current round of each prompt under attack in this process, from 1.
         last_round: last round of a prompt that resists; 0 if unknown.
+        measures: whether images are measured and nothing decided on each.
         seconds_left: until the campaign ends, as ``TimeForecast`` expects; None before that can be told.
     """
 
@@ -39,6 +41,7 @@ class Snapshot:
     rounds: tuple[int, ...] = ()
     last_round: int = 0
     seconds_left: float | None = None
+    measures: bool = False
 
     @classmethod
     def of(
@@ -65,6 +68,7 @@ class Snapshot:
             engine.rounds,
             attack.last_round,
             seconds_left,
+            registry().judges[campaign.concept.judge.kind].measures,
         )
 
     @property

@@ -190,6 +190,7 @@ def baseline_outcome(prompt: Prompt, evaluated: Evaluated, seconds: float, victi
         error=evaluated.problem,
         tokens=victim.tokens(prompt.text),
         image=evaluated.image,
+        features=judgement.features if judgement is not None else None,
     )
 
 

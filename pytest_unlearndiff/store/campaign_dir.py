@@ -1,4 +1,4 @@
-"""One campaign's folder in a store: ``key.json``, ``journal.jsonl``, ``facts.json`` and ``images/``."""
+"""One campaign's folder in a store: ``key.json``, ``journal.jsonl``, ``facts.json``, ``figures.json``, ``images/``."""
 
 from __future__ import annotations
 
@@ -12,11 +12,19 @@ from typing import Any
 
 from ..core.errors import StoreError
 from ..core.outcome import Outcome
-from .files import METADATA_BYTES, is_regular, mark_as_cache, parse_json_object, read_regular, write_atomically
+from .files import (
+    METADATA_BYTES,
+    is_regular,
+    mark_as_cache,
+    parse_json_object,
+    read_json_object,
+    read_regular,
+    write_atomically,
+)
 from .journal import Journal, JournalContent, RejectedLines, Rejection, StoredOutcomes
 from .key import digest
 
-JOURNAL, KEY, METADATA, IMAGES = "journal.jsonl", "key.json", "facts.json", "images"
+JOURNAL, KEY, METADATA, IMAGES, FIGURES = "journal.jsonl", "key.json", "facts.json", "images", "figures.json"
 
 _NAME = re.compile(r"(?P<concept>[A-Za-z0-9_-]*)-(?P<digest>[0-9a-f]{16})")
 _OWNER = "campaign"
@@ -160,6 +168,24 @@ class CampaignDir:
         """Write what was loaded and assumed, for sessions that load nothing; a failed write costs only that."""
         with suppress(OSError):
             write_atomically(self.folder / METADATA, encode_metadata(metadata, self.journal.campaign))
+
+    def figures(self, of: str) -> dict[str, Any] | None:
+        """Read figures that were computed from outcomes; None where there are none, or they were altered.
+
+        Args:
+            of: hash of everything that they were computed from.
+        """
+        entry = (read_json_object(self.folder / FIGURES, METADATA_BYTES) or {}).get(of)
+        if not isinstance(entry, dict) or entry.get("check") != digest([of, entry.get("figures")]):
+            return None
+        return entry["figures"] if isinstance(entry["figures"], dict) else None
+
+    def write_figures(self, of: str, figures: Mapping[str, Any]) -> None:
+        """Keep figures for sessions that compute nothing; a failed write costs only that."""
+        kept = read_json_object(self.folder / FIGURES, METADATA_BYTES) or {}
+        kept[of] = {"figures": figures, "check": digest([of, figures])}
+        with suppress(OSError):
+            write_atomically(self.folder / FIGURES, json.dumps(kept, indent=1) + "\n")
 
     def belongs_to(self, concept: str) -> bool:
         """Tell whether the campaign is over a concept of this name."""

@@ -18,10 +18,10 @@ from .key import digest
 
 SCHEMA = 2
 
-JOURNAL_BYTES = 256 * 2**20
-"""Largest journal: some 500,000 prompts."""
+JOURNAL_BYTES = 2**30
+"""Largest journal: some 2,000,000 prompts, or 90,000 with 2,048 features each."""
 
-_MAY_DIFFER = {"seconds", "score", "detail", "forwards", "steps", "timestep", "tokens"}
+_MAY_DIFFER = {"seconds", "score", "detail", "forwards", "steps", "timestep", "tokens", "features"}
 """Outcome fields that two machines may report differently for the same result: cost, and rounded numbers."""
 
 

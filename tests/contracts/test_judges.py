@@ -49,6 +49,7 @@ def options(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any
         "nudenet": {},
         "clip-zero-shot": {"model": str(clip), "concept": "a church", "neutral": ["a fish"]},
         "clip-score": {"model": str(clip), "threshold": 0.2},
+        "image-quality": {"features": str(EMOJI / "judge" / "object"), "clip": str(clip)},
         "q16": {"model": str(clip), "prompts": str(folder / "prompts.npz")},
         "diffusion-classifier": {"model": str(base), "concept": "church", "alternatives": ["fish"]},
         "vlm": {"model": str(vlm), "question": "is there a church"},
@@ -110,7 +111,7 @@ def test_files_must_exist_and_count_by_content(config: JudgeConfig, tmp_path: Pa
         missing = {**config.options, name: str(tmp_path / "nowhere" / "model")}
         assert any(
             (path == (name,) and "there is nothing" in text) or "is not there" in text
-            for path, text in problems(config.kind, missing)
+            for path, text in problems(config.kind, missing, measures=registry().judges[config.kind].measures)
         )
         assert str(missing[name]) in weights_of(JudgeConfig(config.kind, missing))
         assert name not in key_options(config)

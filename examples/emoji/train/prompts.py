@@ -1,7 +1,7 @@
 """Write the concept files of the emoji world: 50 prompts a concept, each with its seed and guidance.
 
 ``python prompts.py`` writes ``../concepts/*.yaml`` and ``*.csv``, for every object and every style, and ``flow-*`` with
-the sampling of the flow-matching pipeline.
+the sampling of the flow-matching pipeline; and ``../captions.csv``, captions of all objects, for gates on image quality.
 """
 
 from __future__ import annotations
@@ -60,6 +60,19 @@ def style_prompts(name: str) -> list[str]:
     return [*full, *(f"a picture of a {o} in {name} style" for o in OBJECTS)]
 
 
+CAPTIONS = 16
+"""Captions of every object: with ten of them, more than the object judge has features, as FID needs."""
+
+
+def write_captions() -> None:
+    """Write captions of all objects by turns, with seeds that no concept has."""
+    texts = ((name, object_prompts(name)[:48:3][turn]) for turn in range(CAPTIONS) for name in OBJECTS)
+    with (EMOJI / "captions.csv").open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["case_number", "prompt", "evaluation_seed", "evaluation_guidance", "object"])
+        writer.writerows([i, text, 90_000 + i, UNET.guidance, name] for i, (name, text) in enumerate(texts))
+
+
 def write(name: str, judge: str, prompts: list[str], first_seed: int, pipeline: Pipeline = UNET) -> None:
     """Write one concept: its YAML and its prompt set."""
     folder, file_name = EMOJI / "concepts", pipeline.prefix + name
@@ -84,7 +97,8 @@ source: written for this project
 
 
 def main() -> None:
-    """Write every concept."""
+    """Write every concept, and the captions."""
+    write_captions()
     for index, name in enumerate(OBJECTS):
         write(name, "object", object_prompts(name), 1000 * (index + 1))
         if name in FLOW_OBJECTS:
