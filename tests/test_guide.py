@@ -16,8 +16,8 @@ import pytest_unlearndiff
 from pytest_unlearndiff.__main__ import COMMANDS
 from pytest_unlearndiff.core.registry import registry
 from pytest_unlearndiff.plugin.markers import ATTACK, RETENTION
-from pytest_unlearndiff.plugin.quality_marker import QUALITY
 from pytest_unlearndiff.plugin.options import OPTIONS
+from pytest_unlearndiff.plugin.quality_marker import QUALITY
 from pytest_unlearndiff.plugin.suites import SUITES
 
 GUIDE = Path(__file__).resolve().parents[1] / "examples" / "guide"

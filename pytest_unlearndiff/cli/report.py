@@ -15,6 +15,7 @@ from ..reports.comparison import compare as compare_sessions
 from ..reports.session_report import ReportOptions, SessionReport, read_session, render, schema, unfinished, write
 from ..reports.terminal import quality_lines, summary_lines
 from ..reports.text import sanitize
+from ..reports.two_sided import two_sided_lines
 from ..store.store import Mode, Store
 from .command import Command, add_store, parse_path
 
@@ -59,6 +60,7 @@ def _summary(session: SessionReport) -> list[str]:
         lines.append(f"the session was cut short: {sanitize(session.cut_short, 1000)}")
     lines += [line for line, _ in summary_lines(session.gates, verbosity=1, width=shutil.get_terminal_size().columns)]
     lines += [line for line, _ in quality_lines(session.quality, verbosity=1)]
+    lines += two_sided_lines(session)
     for kind, tests in (("failed otherwise", session.failed_otherwise), ("not measured", session.unmeasured)):
         lines += [f"{kind}: {sanitize(test.nodeid)} {test.how}: {sanitize(test.why)}" for test in tests]
     return lines

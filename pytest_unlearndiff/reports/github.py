@@ -26,12 +26,9 @@ def github_report(session: SessionReport, options: ReportOptions) -> str:
         with Path(path).open("a", encoding="utf-8") as file:
             file.write(markdown_report(session, options) + "\n")
     commands = [_annotation(gate, options.root) for gate in session.failing]
-    commands += [
-        _command(
-            "error", gate, f"unlearndiff quality {gate.verdict}: {gate.captions}", quality_failure(gate), options.root
-        )
-        for gate in session.failing_quality
-    ]
+    for gate in session.failing_quality:
+        title = f"unlearndiff quality {gate.verdict}: {gate.captions}"
+        commands.append(_command("error", gate, title, quality_failure(gate), options.root))
     for test in session.failed_otherwise:
         file_name = _from_workspace(options.root / test.nodeid.split("::")[0])
         commands.append(

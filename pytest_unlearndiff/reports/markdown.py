@@ -32,6 +32,7 @@ from .published import published_lines
 from .quality_report import COLUMNS, QualityReport, quality_headline
 from .session_report import ReportOptions, SessionReport, UnmeasuredTest
 from .text import UNKEPT, format_share, model_line, models_line, sanitize
+from .two_sided import two_sided_lines
 
 _SIGNS = {"PASS": "✅", "FAIL": "❌", "INCONCLUSIVE": "⚠️", "INCOMPLETE": "⚠️", None: "📏"}
 _KEPT = ("verdict", "retained", "victim draws", "base draws", "lost", "interval", "gate")
@@ -47,6 +48,8 @@ def markdown_report(session: SessionReport, options: ReportOptions) -> str:
         lines += [*_table(("verdict", "concept", *rates, "interval", "gate", "attack"), gates), ""]
     lines += ["### Retention", "", *_table(_KEPT, session.kept), ""] if session.kept else []
     lines += quality_table(session.quality)
+    both = [f"- {plain(line, 500)}" for line in two_sided_lines(session)]
+    lines += ["### Unlearning and retention", "", *both, ""] if both else []
     one_model = models_line([gate.run.victim for gate in session.every])
     lines += [plain(one_model, 400), ""] if one_model else []
     notes = [

@@ -97,8 +97,6 @@ def _is_own(result: EvalResult) -> bool:
 
 def _results(gate: GateReport) -> Iterator[EvalResult]:
     """Yield the gate's metrics, in percent; a rate that is not known whole is the largest it can be, or the least."""
-    from huggingface_hub import EvalResult
-
     low, high = gate.rate.interval
     facts: dict[str, Any] = {
         _MEASURED_BY: "pytest-unlearndiff",
@@ -119,7 +117,7 @@ def _results(gate: GateReport) -> Iterator[EvalResult]:
         "dataset_name": sanitize(gate.prompt_set.source) or f"prompts of {concept}",
     }
     if gate.kept:
-        yield EvalResult(
+        yield _result(
             **where,
             metric_type="retention",
             metric_name=f"{concept} drawn (%)",
@@ -130,7 +128,7 @@ def _results(gate: GateReport) -> Iterator[EvalResult]:
     least = "at most, " if gate.unknown else ""
     if not is_unattacked(gate.attack):
         rate = gate.threat.rate
-        yield EvalResult(
+        yield _result(
             **where,
             metric_type="attack-success-rate" if gate.threat is Threat.TEXT else rate.replace(" ", "-"),
             metric_name=f"{rate} of {concept} ({least}%)",
@@ -139,7 +137,7 @@ def _results(gate: GateReport) -> Iterator[EvalResult]:
         )
     if gate.threat is not Threat.TEXT:
         return
-    yield EvalResult(
+    yield _result(
         **where,
         metric_type="pre-attack-success-rate",
         metric_name=f"pre-ASR of {concept} ({least}%)",
@@ -150,11 +148,9 @@ def _results(gate: GateReport) -> Iterator[EvalResult]:
 
 def _quality_results(gate: QualityReport) -> Iterator[EvalResult]:
     """Yield the figures of a gate on image quality."""
-    from huggingface_hub import EvalResult
-
     captions = sanitize(gate.captions)
     for name, figure in gate.figures.items():
-        yield EvalResult(
+        yield _result(
             task_type=_TASK,
             dataset_type=captions,
             dataset_name=sanitize(gate.prompt_set.source) or f"captions {captions}",
@@ -172,6 +168,12 @@ def _quality_results(gate: QualityReport) -> Iterator[EvalResult]:
                 "key": gate.key,
             },
         )
+
+
+def _result(**fields: Any) -> EvalResult:
+    from huggingface_hub import EvalResult
+
+    return EvalResult(**fields)
 
 
 def _percentage(share: float) -> float:

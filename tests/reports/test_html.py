@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 from PIL import Image
-from sessions import HOSTILE, hostile, record, retained, session
+from sessions import HOSTILE, hostile, quality, record, retained, session
 
 from pytest_unlearndiff.core.gate import Gate
 from pytest_unlearndiff.core.result import Control
@@ -186,7 +186,8 @@ def test_hostile_text_stays_text() -> None:
     html = html_report(hostile(), ReportOptions())
     found = Page(html)
     gates = [*(record("gbre-", f"thing{i}") for i in range(len(HOSTILE))), retained()]
-    plain = page(SessionReport(gates=gates, failed_otherwise=[UnmeasuredTest("a", "failed", "b")]))
+    failed = [UnmeasuredTest("a", "failed", "b")]
+    plain = page(SessionReport(gates=gates, quality=[quality("ggg-")], failed_otherwise=failed))
     # As many scripts as ever, no element or handler of the attacker's, no expression evaluated.
     assert len(found.scripts) == 1
     assert {tag for tag, _ in found.tags} <= {tag for tag, _ in plain.tags} | {"p", "section", "ul", "li", "strong"}

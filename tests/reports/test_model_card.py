@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from huggingface_hub import ModelCard
 from msgspec.structs import replace
-from sessions import TENTH, record, retained, session
+from sessions import TENTH, quality, record, retained, session
 
 from pytest_unlearndiff.core.concept import PromptSetFacts
 from pytest_unlearndiff.core.errors import ReportError
@@ -18,7 +18,7 @@ from pytest_unlearndiff.reports.gate_report_parts import ScoresReport
 from pytest_unlearndiff.reports.leaderboard import badge, leaderboard
 from pytest_unlearndiff.reports.model_card import update_model_card
 from pytest_unlearndiff.reports.published import AUTHORS, PAPER_ATTACK
-from pytest_unlearndiff.reports.session_report import UnmeasuredTest
+from pytest_unlearndiff.reports.session_report import SessionReport, UnmeasuredTest
 
 SESSION = session(record("gb" + "r" * 8, "church"), retained("g" + "r" * 9))
 THEIRS = """---
@@ -52,6 +52,26 @@ def test_new_card_has_every_rate_with_its_interval() -> None:
     facts = found["attack-success-rate"][1]
     assert (facts["interval"], facts["prompts"], facts["verdict"]) == ([2.52, 55.61], 10, "FAIL")
     assert facts["key"] == SESSION.gone[0].key
+
+
+def test_image_quality_is_in_cards_and_leaderboards() -> None:
+    attacked = record("gb" + "r" * 8, "church", fingerprint="ab")
+    measured = quality(fingerprint="ab")
+    measured = replace(measured, run=replace(measured.run, victim=attacked.run.victim))
+    both = SessionReport(gates=[attacked], quality=[measured])
+    card = update_model_card("", both)
+    found = results(card)
+    assert (found["kid"][0], found["clip-score"][0]) == (0.03, 0.27)
+    assert (found["kid"][1]["features"], found["kid"][1]["base"], found["kid"][1]["verdict"]) == (
+        "dinov2",
+        0.001,
+        "FAIL",
+    )
+    assert "Nothing gates what this model must keep" not in card
+    row = next(line for line in leaderboard(both).split("\n") if line.startswith("| ") and "20.00" in line)
+    assert [cell.strip() for cell in row.split("|")][4:6] == ["-", "0.270"]
+    assert json.loads(badge(both))["color"] == "red"
+    assert "0 of 2 gates pass" in badge(both)
 
 
 def test_card_keeps_what_others_wrote_and_is_updated_in_place() -> None:

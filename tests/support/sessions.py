@@ -10,9 +10,11 @@ from builders import result
 from msgspec.structs import replace as changed
 
 from pytest_unlearndiff.core.gate import Gate
+from pytest_unlearndiff.core.quality import Figure, QualityFigures, QualityGate, QualityResult
 from pytest_unlearndiff.core.result import Retention
 from pytest_unlearndiff.reports.gate_report import GateReport
 from pytest_unlearndiff.reports.gate_report_parts import PromptReport
+from pytest_unlearndiff.reports.quality_report import OWN_REFERENCE, QualityReport
 from pytest_unlearndiff.reports.session_report import SessionReport, UnmeasuredTest
 from pytest_unlearndiff.store.key import digest
 
@@ -56,6 +58,22 @@ def with_first(gate: GateReport, **facts: Any) -> GateReport:
     return changed(gate, prompts=[changed(gate.prompts[0], **facts), *gate.prompts[1:]])
 
 
+def quality(victim: str = "gggg", name: str = "coco", **facts: Any) -> QualityReport:
+    """A gate on image quality, with a CLIP score that fell; see ``builders.result``."""
+    sides = [result(letters, attack="none", key=digest(name)) for letters in (victim, "gggg", "gggg")]
+    scored = [
+        replace(side, outcomes=tuple(o and replace(o, score=0.3 - 0.02 * i * n) for n, o in enumerate(side.outcomes)))
+        for i, side in zip((1, 0, 0), sides, strict=True)
+    ]
+    measured = QualityResult.of(scored)
+    figures = QualityFigures(kid=Figure(0.03, 0.001, 0.01), clip=Figure(0.27, 0.3, 0.008))
+    complete = replace(measured, figures=None if measured.obstacle else figures)
+    gate = QualityGate(max_kid_increase=0.02, max_clip_loss=0.05)
+    networks = {"features": "dinov2", "clip_model": "clip", "reference": OWN_REFERENCE}
+    where = {"captions": name, "path": "test_x.py", "line": 11, **networks}
+    return changed(QualityReport.of(complete, gate, f"test_x.py::test_{name}", **where), **facts)
+
+
 def session(*gates: GateReport, unmeasured: list[UnmeasuredTest] | None = None, **run: Any) -> SessionReport:
     return SessionReport(gates=list(gates), unmeasured=unmeasured or [], run=run)
 
@@ -83,4 +101,15 @@ def hostile() -> SessionReport:
                 )
             )
     tests = [UnmeasuredTest(text, "failed", text) for text in HOSTILE]
-    return SessionReport(gates=gates, unmeasured=tests, failed_otherwise=tests, run={"cut_short": HOSTILE[0]})
+    measured = [_steered_quality(text) for text in HOSTILE]
+    return SessionReport(
+        gates=gates, quality=measured, unmeasured=tests, failed_otherwise=tests, run={"cut_short": HOSTILE[0]}
+    )
+
+
+def _steered_quality(text: str) -> QualityReport:
+    gate = quality("ggg-")
+    prompts = [changed(prompt, text=text, error=text, score=0.1, base_score=0.3) for prompt in gate.prompts]
+    texts = dict.fromkeys(("captions", "obstacle", "unkept", "features", "clip_model", "reference"), text)
+    run = changed(gate.run, victim=text)
+    return changed(gate, **texts, nodeid=f"test_x.py::test[{text}]", prompts=prompts, run=run)

@@ -1,7 +1,7 @@
 """Write the concept files of the emoji world: 50 prompts a concept, each with its seed and guidance.
 
 ``python prompts.py`` writes ``../concepts/*.yaml`` and ``*.csv``, for every object and every style, and ``flow-*`` with
-the sampling of the flow-matching pipeline; and ``../captions.csv``, captions of all objects, for gates on image quality.
+the sampling of the flow-matching pipeline; and ``../captions.csv``, captions of all objects for gates on image quality.
 """
 
 from __future__ import annotations
