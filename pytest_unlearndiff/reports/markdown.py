@@ -98,7 +98,8 @@ def quality_table(gates: Sequence[QualityReport]) -> list[str]:
         expected = " (expected)" if gate.expected_failure and not gate.passed else ""
         sign = f"{_SIGNS[gate.verdict]} {verdict}{expected}"
         lines.append(f"| {' | '.join([*cells, sign, plain(gate.limits.text or 'none')])} |")
-    return [*lines, "", *(f"- {plain(line)}" for gate in gates for line in gate.lines(captions=False)), ""]
+    notes = (f"- {plain(gate.captions)}: {plain(line)}" for gate in gates for line in gate.lines(captions=False))
+    return [*lines, "", *notes, ""]
 
 
 def _verdict(gate: GateReport) -> str:
