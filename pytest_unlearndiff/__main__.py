@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from .cli import calibrate, export, inspect, q16, quality, report, store
+from .cli.command import with_own_options
 from .core.errors import UnlearnDiffError
 from .core.untrusted import printable
 
@@ -54,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         status: int = chosen.run(chosen)
         sys.stdout.flush()
     except UnlearnDiffError as error:
-        print(f"{parser.prog} {chosen.command}: {error}", file=sys.stderr)
+        print(f"{parser.prog} {chosen.command}: {with_own_options(str(error), vars(chosen))}", file=sys.stderr)
         return 1
     except ModuleNotFoundError as error:
         if (extra := _EXTRAS.get(str(error.name))) is None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -58,6 +59,21 @@ def parse_count(text: str) -> int:
 
 parse_days = argument_type(untrusted.parse_days)
 parse_device = argument_type(device.read_device)
+
+
+def with_own_options(text: str, names: Iterable[str]) -> str:
+    """Spell options of pytest in a message as a command does that has them, ``--base`` for ``--unlearndiff-base``.
+
+    Args:
+        text: the message.
+        names: of the command's arguments, such as ``trust_pickle``.
+    """
+    own = set(names)
+    return re.sub(
+        r"--unlearndiff-([a-z-]*[a-z])",
+        lambda option: f"--{option[1]}" if option[1].replace("-", "_") in own else option[0],
+        text,
+    )
 
 
 def load(name: str) -> Any:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..core.errors import ModelError
 from ..core.model_options import split_version
 from ..reports.text import UNKEPT, sanitize
 from ..runs.model_cache import ModelCache
@@ -15,12 +13,13 @@ from ..runs.model_spec import Fingerprint, ModelSpec
 from ..sources.base_guess import guess_base
 from ..sources.resolve import call_factory, is_import_string
 from ..store.key import Fingerprints
-from .command import BASE_HELP, Command, model_path, model_paths
+from .command import BASE_HELP, Command, model_path, model_paths, with_own_options
 
 if TYPE_CHECKING:
     from ..models.checkpoint import Checkpoint
     from ..models.loading import Loaded
 
+_OWN_OPTIONS = ("base", "partial", "trust_pickle")
 SUMMARY = "say what a model is, which tensors it changes against its base, and whether it can be attacked"
 
 
@@ -46,20 +45,12 @@ def run(arguments: argparse.Namespace) -> int:
     paths, base = model_paths(arguments.path), arguments.base and model_path(arguments.base)
     from ..models.libraries import silence_libraries
 
-    try:
-        with silence_libraries():
-            if is_import_string(paths[0]):
-                _inspect_object(str(paths[0]), base)
-            else:
-                _inspect(paths, base, partial=arguments.partial, trust_pickle=arguments.trust_pickle)
-    except ModelError as error:
-        raise ModelError(_with_own_options(str(error))) from None
+    with silence_libraries():
+        if is_import_string(paths[0]):
+            _inspect_object(str(paths[0]), base)
+        else:
+            _inspect(paths, base, partial=arguments.partial, trust_pickle=arguments.trust_pickle)
     return 0
-
-
-def _with_own_options(text: str) -> str:
-    """Spell options in a message as this command does."""
-    return re.sub(r"--unlearndiff-(base|partial|trust-pickle)\b", r"--\1", text)
 
 
 def _inspect(paths: tuple[Path, ...], base: Path | None, *, partial: bool, trust_pickle: bool) -> None:
@@ -123,7 +114,7 @@ def _account(checkpoint: Checkpoint, loaded: Loaded) -> None:
 
 
 def _print(name: str, text: str) -> None:
-    print(f"{name + ':':<9}{sanitize(_with_own_options(text), UNKEPT)}")
+    print(f"{name + ':':<9}{sanitize(with_own_options(text, _OWN_OPTIONS), UNKEPT)}")
 
 
 COMMANDS = (Command("inspect", SUMMARY, add_arguments, run),)

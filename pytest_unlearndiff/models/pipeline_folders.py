@@ -71,7 +71,8 @@ def load_pipeline(
     folder = _local_folder(path)
     if not (folder / "model_index.json").is_file():
         hint = f"; {hub}" if not folder.exists() and (hub := hub_hint(str(path))) else ""
-        raise ModelError(f"{path} cannot be loaded as a diffusers pipeline: it holds no model_index.json{hint}")
+        reason = "it is a file: give a pipeline folder" if folder.is_file() else "it holds no model_index.json"
+        raise ModelError(f"{path} cannot be loaded as a diffusers pipeline: {reason}{hint}")
     try:
         family = check_index(folder)
         files = _component_files(folder, family, safety_checker=safety_checker)

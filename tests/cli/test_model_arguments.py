@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from tiny import EMOJI
 
-from pytest_unlearndiff.cli.command import model_path, model_paths
+from pytest_unlearndiff.__main__ import main
+from pytest_unlearndiff.cli.command import model_path, model_paths, with_own_options
 from pytest_unlearndiff.core.errors import ModelError
 
 
@@ -22,6 +23,14 @@ def test_wrong_path_is_told_without_torch(words: list[str]) -> None:
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert told.returncode == 1
     assert "gone. Give a pipeline folder" in told.stderr
+
+
+def test_options_are_told_as_the_command_has_them(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["calibrate", "nothing", f"--base={EMOJI / 'model'}"]) == 1
+    told = capsys.readouterr().err
+    assert "or in the places that --concepts or ini option unlearndiff_concepts lists" in told
+    text = "--unlearndiff-trust-pickle, --unlearndiff-sld-weak."
+    assert with_own_options(text, ["trust_pickle", "sld"]) == "--trust-pickle, --unlearndiff-sld-weak."
 
 
 def test_path_import_string_and_hub_id(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

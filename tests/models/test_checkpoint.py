@@ -15,6 +15,7 @@ from pytest_unlearndiff.core.errors import ModelError
 from pytest_unlearndiff.models import checkpoint
 from pytest_unlearndiff.models.checkpoint import read_checkpoint
 from pytest_unlearndiff.models.loading import Loaded, load_victim, weights_digest
+from pytest_unlearndiff.models.pipeline_folders import load_pipeline
 from pytest_unlearndiff.models.tensor_files import read_file
 from pytest_unlearndiff.runs.model_cache import ModelCache
 from pytest_unlearndiff.runs.model_spec import ModelSpec
@@ -108,6 +109,8 @@ def test_bare_checkpoint_without_a_base_is_refused(other: StableDiffusionPipelin
     save_file(cross_attention(other), tmp_path / "esd.safetensors")
     with pytest.raises(ModelError, match="--unlearndiff-base"):
         load(tmp_path / "esd.safetensors", None)
+    with pytest.raises(ModelError, match=r"esd\.safetensors cannot be .* it is a file: give a pipeline folder"):
+        load_pipeline(tmp_path / "esd.safetensors")
 
 
 def test_checkpoint_is_read_once_for_several_gates(
