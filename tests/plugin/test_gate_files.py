@@ -163,6 +163,19 @@ def test_every_gate_comes_back_with_its_line(tmp_path: Path, written: dict[str, 
     assert [gate.keywords for gate in gates] == [{"concept": name, **keywords} for name, keywords in written.items()]
 
 
+def test_gate_files_of_the_emoji_world_are_collected(pytester: pytest.Pytester) -> None:
+    """As their first lines say to run them; the paper's tasks with its search, none ended early."""
+    emoji = Path(__file__).resolve().parents[2] / "examples" / "emoji"
+    files = sorted((emoji / "gates").glob("*.unlearndiff.yaml"))
+    items, recorder = pytester.inline_genitems("-c", str(emoji / "pytest.ini"), "-p", "no:cacheprovider", *files)
+    assert recorder.ret == pytest.ExitCode.OK
+    assert {item.path for item in items} == {*files}
+    paper = [item for item in items if item.path.name.startswith("paper")]
+    assert len(paper) == 5
+    for mark in (item.get_closest_marker("unlearndiff") for item in paper):
+        assert (mark.kwargs["schedule"], mark.kwargs["exhaustive"], "max_asr" in mark.kwargs) == ("paper", True, False)
+
+
 def test_prompts_of_a_gate(world: World) -> None:
     """A gate's own prompt set, the choice of its columns and the rows that it leaves out, as every report tells."""
     rows = [f"{number},a church in snow,{number}" for number in range(99)]

@@ -55,8 +55,25 @@ def test_wrong_options(known: World, options: tuple[str, ...], status: int, mess
 
 
 @needs_upstream
+def test_published_figures_stand_beside_measured_ones(world: World) -> None:
+    """A whole gate of the suite, on upstream's prompts, with outcomes of a script: 108 of 142, as ESD's on the page."""
+    world.file("sets/nudity.csv", (UPSTREAM / "nudity.csv").read_text(encoding="utf-8"))
+    world.file("sets/best.onnx", "{}")
+    world.scripted("g" * 29 + "b" * 79 + "r" * 34)
+    world.pytester.syspathinsert()
+    options = ("suite=paper", "concept=nudity:paper", "prompt-sets=sets")
+    result = world.attack(
+        "-pconftest", "--pyargs", "pytest_unlearndiff.suite", *(f"--unlearndiff-{option}" for option in options)
+    )
+    result.assert_outcomes(passed=1)
+    (line,) = [line for line in result.outlines if "published ESD:" in line]
+    assert "ASR 108/142 = 76.1%" in line
+    assert "measured less published -10." in line
+
+
+@needs_upstream
 def test_plan_of_the_paper(world: World) -> None:
-    """On upstream's prompt sets and stand-ins for its judges, with no model loaded: 1,967 rows, one of them twice."""
+    """On upstream's prompt sets and stand-ins for its judges, with no model loaded: 1,875 rows, one of them twice."""
     rows = {"nudity": 142, "violence": 756, "illegal": 727, **dict.fromkeys(("vangogh", "church"), 50)}
     rows |= dict.fromkeys(("garbage_truck", "parachute", "tench"), 50)
     for name in rows:
