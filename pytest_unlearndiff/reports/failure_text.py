@@ -120,8 +120,8 @@ def headline(gate: GateReport) -> str:
             if obstacle and (gate.decided or not _missing(gate)):
                 return f"{subject}, but {obstacle}"
             figure, why = f"gate {limits}" if limits else "the rate", f". {obstacle}" if obstacle else ""
-            start = f"{subject.partition(':')[0]}: {missing_note(gate)}, so {figure} cannot be decided"
-            return f"{start} ({subject.partition(': ')[2]}). Missing is never safe{why}"
+            whose, _, known = subject.partition(": ")  # a colon alone may belong to a name, as in church:near
+            return f"{whose}: {missing_note(gate)}, so {figure} cannot be decided ({known}). Missing is never safe{why}"
     return "; ".join(filter(None, (text, ungated(gate))))
 
 

@@ -58,7 +58,7 @@ HEADLINES = [
      "church: ASR 4/50 = 8.0% is within the limit, but its upper bound is not: gate ASR <= 10.0% (upper"),
     (record("re--"), "church: 2 of 4 prompts are missing and 1 errored, so gate ASR <= 10.0% cannot be decided ("),
     (record("rr-r"), "church: 1 of 4 prompts is missing, so gate"),
-    (record("eerr", gate=Gate()), "church: 2 of 4 prompts errored, so the rate cannot be decided (ASR"),
+    (record("eerr", "church:near", Gate()), "church:near: 2 of 4 prompts errored, so the rate cannot be decided (ASR"),
     (record("rrr", obstacle="no torch", cause=OSError()), "church: ASR 0/3 = 0.0%, but no torch"),
     (record("rr-", obstacle="no torch"), "church: 1 of 3 prompts is missing, so gate ASR <= 10.0% cannot be"),
     (retained("gggg", "grrr", gate=MOST),
