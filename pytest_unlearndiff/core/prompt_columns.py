@@ -172,6 +172,11 @@ def _find_prompts(table: Table, names: Mapping[str, str]) -> str:
             f"{table.name}: {' and '.join(map(short_repr, candidates))} may each hold the prompts: choose one, as in "
             f"prompts: {{file: ..., column: {candidates[0]}}}; the columns are {columns}"
         )
+    if len(table.columns) == 1 and (separator := re.search(r"[;\t|]", table.columns[0])):
+        raise ConceptError(
+            f"{table.name}: its only column is {columns}, which {separator[0]!r} seems to separate: separate columns "
+            "by commas, or by tabs in a file named *.tsv; or say header: false if the first line is a prompt"
+        )
     near = difflib.get_close_matches(PROMPT, table.columns, n=1)
     remedy = f"did you mean {short_repr(near[0])}? Choose" if near else "choose"
     raise ConceptError(

@@ -19,6 +19,15 @@ MAX_ERRORS = 20
 """Errors of one file that are told; a file with more is the wrong file."""
 PROMPT = "prompt"
 """Column of a file without named columns."""
+_WEB_PAGE = "a web page: get the file itself, not the page that shows it"
+_NO_TEXT = {
+    b"version https://git-lfs.github.com/": "a pointer that stands for the file: get the file itself with git lfs pull",
+    b"<!doctype html": _WEB_PAGE,
+    b"<html": _WEB_PAGE,
+    b"pk\x03\x04": "a spreadsheet or an archive: save the prompts as CSV",
+    b"\x1f\x8b": "compressed: unpack it first",
+}
+"""Files that hold no prompts, by how they begin, in lower case."""
 
 
 @dataclass(frozen=True)
@@ -79,13 +88,13 @@ def read_table(content: bytes, name: str, *, header: bool = True) -> Table:
 
 
 def _decode(content: bytes, name: str) -> str:
+    for begin, what in _NO_TEXT.items():
+        if content.lstrip()[: len(begin)].lower() == begin:
+            raise ConceptError(f"{name} is {what}")
     try:
-        text = content.decode("utf-8-sig")
+        return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ConceptError(f"prompt set {name} cannot be read: {error}") from None
-    if text.startswith("version https://git-lfs.github.com/"):
-        raise ConceptError(f"{name} is a pointer that stands for the file: get the file itself with git lfs pull")
-    return text
+        raise ConceptError(f"prompt set {name} cannot be read: {error}: save it as UTF-8") from None
 
 
 def _read_csv(text: str, name: str, delimiter: str = ",") -> Table:

@@ -155,7 +155,9 @@ def test_columns_and_defaults(path: Path, text: str, seed: int, guidance: float,
         ('prompt,case_number\n"a\nb",1\nc,1\n', r":4: case number 1, .* stands at .*set\.csv:2 too"),
         ('prompt\n"a church\na second church\na third church\n', ":2: not a readable CSV file"),
         ("prompt\n" + "x" * 200_000, ":2: not a readable CSV file"),
-        *[(content, " cannot be read") for content in (b"\xff\xfe\x00", b"PK\x03\x04\x80\x81", None)],
+        (b"\xff\xfe\x00", " cannot be read: .*: save it as UTF-8"),
+        (b"PK\x03\x04\x80\x81", " is a spreadsheet or an archive"),
+        (None, " cannot be read"),
     ],
 )
 def test_error_names_file_line_and_reason(path: Path, text: str | bytes | None, reason: str) -> None:
