@@ -124,7 +124,8 @@ def run(arguments: argparse.Namespace) -> int:
         print(beside or _nothing(source, is_store), file=sys.stderr)
         return 1
     _write(file, text)
-    print(f"{count} adversarial prompts", file=sys.stderr)
+    gaps = f" (not of all gates: {', '.join(session.gaps)})" if session.gaps else ""
+    print(f"{pluralize(count, 'adversarial prompt')}{gaps}", file=sys.stderr)
     if beside and (before or session.cut_short):
         print(beside, file=sys.stderr)
     return 0
