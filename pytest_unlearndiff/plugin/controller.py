@@ -35,7 +35,7 @@ from ..reports.session_report import (
     write,
 )
 from ..reports.terminal import quality_lines, summary_lines
-from ..reports.text import sanitize
+from ..reports.text import pluralize, sanitize
 from ..store.store import LastSession
 from .options import RUNS_TESTS, is_gate
 from .running import join_node_ids, remote_interrupt_message, sigterm_as_ctrl_c
@@ -76,10 +76,16 @@ class Controller:
         with sigterm_as_ctrl_c():
             return (yield)
 
-    def note_gates(self, nodeids: list[str]) -> None:
-        """Note gates that a worker of xdist has collected."""
+    def note_gates(self, nodeids: list[str], deselected: list[str]) -> None:
+        """Note gates that a worker of xdist has collected, and those that it was told to leave out."""
         for nodeid in nodeids:
             self._gates.setdefault(nodeid, Progress.WAITING)
+        state_of(self._config).deselected = deselected  # the same in every worker
+
+    @pytest.hookimpl
+    def pytest_deselected(self, items: Sequence[pytest.Item]) -> None:
+        """Note gates that the command line leaves out."""
+        state_of(self._config).deselected += [item.nodeid for item in items if is_gate(item)]
 
     @pytest.hookimpl
     def pytest_runtest_logstart(self, nodeid: str) -> None:
@@ -188,7 +194,7 @@ class Controller:
         state = state_of(self._config)
         lines = self._lines()
         unmet = state.require_failure()
-        if not (lines or unmet or state.interrupted or state.lacking or self._told):
+        if not (lines or unmet or state.interrupted or state.lacking or self._told or state.skipped):
             return
         terminalreporter.section("unlearndiff")
         for text, verdict in lines:
@@ -199,6 +205,8 @@ class Controller:
             terminalreporter.line(sanitize(state.interrupted, 2000), yellow=True)
         if unreached := [gate.nodeid for gate in state.lacking if gate.how == "not reached"]:
             terminalreporter.line(f"not reached: {join_node_ids(unreached)}", yellow=True)
+        if state.skipped:
+            terminalreporter.line(skipped_line(state), yellow=True)
         if unmet:
             terminalreporter.line(f"--unlearndiff-require: {unmet}", red=True)
 
@@ -225,6 +233,14 @@ def unmeasured(report: pytest.TestReport) -> UnmeasuredTest:
     return UnmeasuredTest(report.nodeid, how, (lines or ["no reason given"])[0].removeprefix("Skipped: "))
 
 
+def skipped_line(state: SessionState) -> str:
+    """Say that gates were skipped, which a green session hides, and why the first one was."""
+    first, count = state.skipped[0], len(state.skipped)
+    why = next((test.why for test in state.unmeasured if test.nodeid == first), "")
+    such = f"{'such as ' if count > 1 else ''}{sanitize(first)}: {sanitize(why, 500)}"
+    return f"{pluralize(count, 'gate')} {'was' if count == 1 else 'were'} skipped, so nothing is known: {such}"
+
+
 def finish(session: pytest.Session, state: SessionState) -> list[tuple[str, str]]:
     """Keep and write the reports of the session.
 
@@ -244,7 +260,8 @@ def finish(session: pytest.Session, state: SessionState) -> list[tuple[str, str]
         try:
             if registry().reports[name].takes_path:
                 write(name, path, report, options)
-                lines.append((printable(f"{name} report: {path}", 1_500), ""))
+                part = f" ({state.selection})" if state.selection else ""
+                lines.append((printable(f"{name} report: {path}{part}", 1_500), ""))
             else:
                 lines += [(line, "") for line in render(name, report, options).split("\n") if line]
         except (UnlearnDiffError, OSError) as error:
@@ -280,6 +297,7 @@ def _facts(session: pytest.Session, state: SessionState) -> dict[str, Any]:
         "rootdir": str(session.config.rootpath),
         **author_info(session.config.rootpath),
         **environment_info("pytest", "pytest-unlearndiff"),
+        **({"selection": selection} if (selection := state.selection) else {}),
     }
     stopped = state.interrupted or session.shouldstop or session.shouldfail
     return facts | ({"cut_short": str(stopped)} if stopped else {})

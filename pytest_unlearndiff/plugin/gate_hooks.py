@@ -14,6 +14,7 @@ from ..reports.failure_text import explain_comparison
 from ..reports.gate_report import GateReport
 from ..reports.junit import html_extras
 from ..reports.quality_report import QualityReport
+from ..reports.text import pluralize, sanitize
 from . import model_under_test, plan
 from .controller import Controller
 from .gate_files import GateFile
@@ -45,10 +46,10 @@ def join(config: pytest.Config) -> None:
         plan.install(config)
 
 
-def note_gates(config: pytest.Config, nodeids: list[str]) -> None:
-    """Tell this process, an xdist controller, which gates the session has."""
+def note_gates(config: pytest.Config, gates: list[list[str]]) -> None:
+    """Tell this process, an xdist controller, which gates the session has and leaves out."""
     controller: Any = config.pluginmanager.getplugin(_CONTROLLER)
-    controller.note_gates(nodeids)
+    controller.note_gates(*gates)
 
 
 def gate_file(path: Path, parent: pytest.Collector) -> GateFile:
@@ -74,6 +75,24 @@ def load_pipeline(config: pytest.Config) -> Any:
     if not state.settings.model:
         pytest.skip(NO_MODEL)
     return state.models.victim(state.acquire_device(session_source(state.settings), for_good=True)).pipe
+
+
+@pytest.hookimpl
+def pytest_report_collectionfinish(config: pytest.Config, items: list[pytest.Item]) -> str | None:
+    """Say where --unlearndiff-prompts does not apply, since gates name their own number."""
+    prompts = state_of(config).settings.prompts
+    own = [item for item in items if any(_names_prompts(mark) for mark in item.iter_markers())]
+    if prompts is None or not own:
+        return None
+    count, whose = pluralize(len(own), "gate"), "its" if len(own) == 1 else "their"
+    such = sanitize(own[0].nodeid)
+    return (
+        f"unlearndiff: --unlearndiff-prompts={prompts} changes nothing for {count} with a number of {whose} own: {such}"
+    )
+
+
+def _names_prompts(mark: pytest.Mark) -> bool:
+    return mark.name in MARKERS and isinstance(mark.kwargs.get("prompts"), int)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -177,7 +196,7 @@ def _announce(item: pytest.Item, report: pytest.TestReport) -> None:
     if not item.config.stash.get(_ANNOUNCED, False):
         item.config.stash[_ANNOUNCED] = True
         if gates := [other.nodeid for other in item.session.items if is_gate(other)]:
-            report.__dict__[GATES] = gates
+            report.__dict__[GATES] = [gates, state_of(item.config).deselected]
 
 
 @pytest.hookimpl

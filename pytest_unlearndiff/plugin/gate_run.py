@@ -26,6 +26,7 @@ from ..runs.positive_control import base_campaign
 from ..sources.resolve import judge_weights
 from .markers import ATTACK, RETENTION, GateRequest, Marker
 from .model_under_test import fitted, load_source
+from .option_parsers import NO_REPORT
 from .quality_marker import QUALITY
 from .requests import Request, marker_keywords, read_request, request_of
 from .running import BUDGET_TOO_SHORT, BUDGET_USED, result_after_error, result_after_interrupt, run_campaign
@@ -209,7 +210,9 @@ class GateFixture:
             if option.name in replayed
         ]
         cases = ",".join(str(prompt.case) for prompt in prompts[:REPLAYED])
-        return ["pytest", *names, *filter(None, options), f"{CASES}{cases}", "--unlearndiff-cache=off"]
+        # Reports that an ini file names are of all gates, and stay.
+        apart = ["--unlearndiff-cache=off", f"--unlearndiff-report={NO_REPORT}"]
+        return ["pytest", *names, *filter(None, options), f"{CASES}{cases}", *apart]
 
     def _number_of_gates(self) -> int:
         """Count the gates of the test, as far as its markers name them or they have been called."""

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .quality_run import QualityFixture
 
 _ACTIVE = "unlearndiff-gates"
+_FLAGS = frozenset(option.flag for option in OPTIONS)
 
 
 def activate(config: pytest.Config) -> ModuleType:
@@ -51,16 +52,33 @@ def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
 
 
 @pytest.hookimpl
+def pytest_load_initial_conftests(parser: pytest.Parser, args: list[str]) -> None:
+    """Refuse mistyped options here: pytest, which comes next, would suggest none."""
+    if any(argument.startswith("--unlearndiff") and argument.partition("=")[0] not in _FLAGS for argument in args):
+        _settings().check_flags(parser, args)
+
+
+def ini_names(config: pytest.Config) -> list[str]:
+    """List the options that the session's ini file holds, which newer pytests have no public way to."""
+    return list(config._inicfg if hasattr(config, "_inicfg") else config.inicfg)
+
+
+@pytest.hookimpl
 def pytest_configure(config: pytest.Config) -> None:
     """Declare the markers; refuse bad options before anything is collected."""
     for marker in MARKERS:
         config.addinivalue_line("markers", marker)
-    asked = _asked(config) or any(config.getini(option.ini) not in (None, "") for option in OPTIONS)
-    if asked or config.hook.pytest_unlearndiff_register.get_hookimpls():
-        from .settings import check_session
+    names = [name for name in ini_names(config) if name.startswith("unlearndiff")]
+    asked = names or _asked(config) or any(config.getini(option.ini) not in (None, "") for option in OPTIONS)
+    if (asked or config.hook.pytest_unlearndiff_register.get_hookimpls()) and _settings().check_session(config, names):
+        activate(config)
 
-        if check_session(config):
-            activate(config)
+
+def _settings() -> ModuleType:
+    """Import the module that reads options."""
+    from . import settings
+
+    return settings
 
 
 def _asked(config: pytest.Config) -> bool:
@@ -74,21 +92,17 @@ def pytest_report_header(config: pytest.Config) -> str | None:
 
     An ini file's options are no news to the repository's other tests: sessions with gates are told after collection.
     """
-    if not _asked(config):
-        return None
-    from .settings import device_line
-
-    return device_line(config)
+    return _device_line(config) if _asked(config) else None
 
 
 @pytest.hookimpl
 def pytest_report_collectionfinish(config: pytest.Config, items: list[pytest.Item]) -> str | None:
     """Say where models run in sessions that are only now known to have gates."""
-    if _asked(config) or not any(map(is_gate, items)):
-        return None
-    from .settings import device_line
+    return None if _asked(config) or not any(map(is_gate, items)) else _device_line(config)
 
-    return device_line(config)
+
+def _device_line(config: pytest.Config) -> str:
+    return str(_settings().device_line(config))
 
 
 @pytest.hookimpl
@@ -120,8 +134,8 @@ def pytest_runtestloop(session: pytest.Session) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_report_from_serializable(config: pytest.Config, data: dict[str, Any]) -> None:
     """Note the gates that a worker of xdist announces: the controller collects nothing itself."""
-    if nodeids := data.get(GATES):
-        activate(config).note_gates(config, nodeids)
+    if gates := data.get(GATES):
+        activate(config).note_gates(config, gates)
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -27,6 +27,9 @@ from ..sources.resolve import resolve_model_path, resolve_models, split_models
 KNOWN_PROMPTS = "known"
 """Value of ``prompts`` that selects the prompts of which an attack that replays them has adversarial ones."""
 
+NO_REPORT = "none"
+"""Value of ``report`` that writes none, also where an ini file names some."""
+
 _WORKERS = re.compile(r"(auto|ray|ray://[^\s/:]{1,255}:[0-9]{1,5})(/[1-9][0-9]?)?|[1-9][0-9]{0,4}")
 _TIME = re.compile(r"(?:([0-9]{1,6})h)?(?:([0-9]{1,6})m)?(?:([0-9]{1,9})s)?")
 _YES, _NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off", "")
@@ -315,13 +318,13 @@ def locate_attack(raw: RawOption, say: Callable[[str], None]) -> str:
 
 
 def locate_reports(raw: RawOption, say: Callable[[str], None]) -> tuple[tuple[str, Path], ...]:
-    """Find out where reports are written; kinds without a path get the folder, which is not used.
+    """Find out where reports are written; kinds without a path get the folder, which is not used; ``none`` is none.
 
     Raises:
         ValueError: the text is malformed, or a folder, a pipe or a device is in the place of a file.
     """
     destinations = []
-    for kind, text in parse_destinations(raw.text):
+    for kind, text in () if raw.text.strip() == NO_REPORT else parse_destinations(raw.text):
         try:
             path = parse_path(text, raw.folder)
         except ValueError as error:

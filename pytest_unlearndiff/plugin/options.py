@@ -138,7 +138,8 @@ OPTIONS = (
     Option("progress", "Live progress on stderr: auto (default), lines or off", "WHEN"),
     Option(
         "report",
-        "Report to write: html:PATH, json:PATH or md:PATH, or github for step summary and annotations; repeatable",
+        "Report to write: html:PATH, json:PATH or md:PATH, or github for step summary and annotations; repeatable; "
+        "none writes none",
         "KIND:PATH",
         repeatable=True,
     ),
@@ -191,7 +192,7 @@ MARKERS = (
 )
 
 GATES = "unlearndiff_gates"
-"""Attribute of an xdist worker's first report: node ids of every gate of the session."""
+"""Attribute of an xdist worker's first report: node ids of every gate of the session, and of those left out."""
 RUN = pytest.StashKey[str]()
 """Name that xdist's controller gives to the session."""
 RUNS_TESTS = pytest.StashKey[bool]()

@@ -248,7 +248,7 @@ def line(snapshot: Snapshot) -> str:
 def _going_on(snapshot: Snapshot) -> str:
     """Return what is being done, and the time left if it can be estimated."""
     left = snapshot.seconds_left
-    remaining = f", {format_duration(left)} left" if left is not None else ""
+    remaining = f", {format_duration(left)} left" if left is not None and left >= 1 else ""
     if snapshot.active:
         pace = f", {snapshot.workers} workers at {snapshot.pace:.2g} a minute" if snapshot.pace else ""
         doing = "drawing" if is_unattacked(snapshot.attack) else "attacking"

@@ -16,6 +16,7 @@ from ..core.rate import Rate
 from ..reports.gate_report import GateReport
 from ..reports.quality_report import QualityReport
 from ..reports.session_report import AnyReport, UnmeasuredTest
+from ..reports.text import pluralize
 from ..runs.gpu_slots import GpuSlots
 from ..runs.model_cache import ModelCache
 from ..runs.model_spec import ModelSpec, located
@@ -53,6 +54,7 @@ class SessionState:
         unmeasured: tests that ended without a gate report, or failed with one.
         unreached: gates that were not reached because another one of their test failed: node id and note.
         lacking: gates that were running or not reached when the session was cut short.
+        deselected: node ids of gates that were collected, and left out by what the command line selects.
         report_failed: whether a report could not be written.
         interrupted: message that says where Ctrl-C stopped a campaign and what is kept of it; empty if none was.
     """
@@ -73,6 +75,7 @@ class SessionState:
         self.unmeasured: list[UnmeasuredTest] = []
         self.unreached: list[tuple[str, str]] = []
         self.lacking: list[UnmeasuredTest] = []
+        self.deselected: list[str] = []
         self.report_failed = False
 
     @property
@@ -180,6 +183,15 @@ class SessionState:
             if counts in ((gate.hits, gate.counts.total), (gate.counts.hits_without_attack, gate.counts.total))
         }
         return next(iter(gates.values())) if len(gates) == 1 else None
+
+    @property
+    def selection(self) -> str:
+        """Say which part of the gates this session is limited to; empty where it is to all."""
+        cases, left_out = self.settings.case_numbers, len(self.deselected)
+        parts = [f"only cases {', '.join(map(str, cases))}"] if cases else []
+        if any("::" in argument for argument in self._config.args):
+            parts.append("only tests that the command names")
+        return "; ".join(parts + ([f"{pluralize(left_out, 'gate')} deselected"] if left_out else []))
 
     def require_failure(self) -> str:
         """Return why --unlearndiff-require is not met; empty if it is, or is not set."""

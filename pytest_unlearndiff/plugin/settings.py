@@ -6,7 +6,7 @@ They are read, and plugins' rows registered, before anything is collected.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, fields
 from functools import partial
@@ -27,7 +27,7 @@ from ..core.device import (
 from ..core.errors import GateError, redact_url
 from ..core.model_options import DefenseConfig, defense, parse_defense
 from ..core.registry import Registry, registry, set_registry
-from ..core.untrusted import printable, short_repr
+from ..core.untrusted import hint, printable, short_repr
 from . import option_parsers as parsers
 from .option_parsers import PathForm, RawOption, expand_home, is_there
 from .options import OPTIONS, Option
@@ -210,8 +210,12 @@ def _read(option: Option, raw: RawOption, config: pytest.Config) -> Any:
 _IMPLEMENTATIONS = pytest.StashKey[int]()
 
 
-def check_session(config: pytest.Config) -> bool:
+def check_session(config: pytest.Config, ini_names: Sequence[str] = ()) -> bool:
     """Register what plugins add, read the settings, and refuse those that this session cannot follow.
+
+    Args:
+        config: pytest's.
+        ini_names: options with the plugin's prefix that the ini file holds.
 
     Returns:
         True where the session needs the rest of the plugin even if it has no gates, or collects none itself.
@@ -222,10 +226,38 @@ def check_session(config: pytest.Config) -> bool:
     """
     register_early(config)  # options may name attacks of plugins
     check_rootdir(config)
+    check_ini_names(config, ini_names)
     settings = settings_of(config)
     check_device(config, settings)
     check_workers(config, settings)
     return settings.plan or settings.require or config.getoption("dist", "no") != "no"
+
+
+def check_flags(parser: pytest.Parser, arguments: Sequence[str]) -> None:
+    """Refuse options with the plugin's prefix that nobody declares.
+
+    Raises:
+        pytest.UsageError: names the first one, and options that may be meant.
+    """
+    unknown = parser.parse_known_and_unknown_args(arguments)[1]
+    for flag in (text.partition("=")[0] for text in unknown if text.startswith("--unlearndiff")):
+        raise pytest.UsageError(_unknown(f"option {printable(flag, 200)}", flag, (option.flag for option in OPTIONS)))
+
+
+def check_ini_names(config: pytest.Config, ini_names: Sequence[str]) -> None:
+    """Refuse options of an ini file that have the plugin's prefix and are none of its own.
+
+    Raises:
+        pytest.UsageError: as ``check_flags``'s.
+    """
+    names = [option.ini for option in OPTIONS]
+    for name in ini_names:
+        if name not in names:
+            raise pytest.UsageError(_unknown(f"option {printable(name, 200)} in {config.inipath}", name, names))
+
+
+def _unknown(what: str, wrong: str, names: Iterable[str]) -> str:
+    return f"there is no {what}: {hint(wrong, names)}"
 
 
 def register_rows(config: pytest.Config) -> None:

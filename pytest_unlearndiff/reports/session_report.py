@@ -54,7 +54,7 @@ class SessionReport(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
         quality: those on image quality, likewise.
         unmeasured: gates that were skipped, failed before anything was measured, or that a cut kept from it.
         failed_otherwise: tests that failed although no gate of theirs did, as by an assertion of their own.
-        run: when, where and with what the session ran, and what cut it short.
+        run: when, where and with what the session ran, what it was limited to, and what cut it short.
     """
 
     format: Literal["pytest-unlearndiff/report"] = "pytest-unlearndiff/report"
@@ -126,7 +126,8 @@ class SessionReport(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
             headline = f"{gates} of {pluralize(gates, 'gate')} passed"
         if self.failed_otherwise:
             headline += f", {pluralize(len(self.failed_otherwise), 'test')} failed otherwise"
-        return f"{headline}, {len(self.unmeasured)} not measured" if self.unmeasured else headline
+        headline += f", {len(self.unmeasured)} not measured" if self.unmeasured else ""
+        return f"{headline}; {self.selection}" if self.selection else headline
 
     @property
     def devices(self) -> list[str]:
@@ -139,9 +140,15 @@ class SessionReport(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
         return str(self.run.get("cut_short", ""))
 
     @property
+    def selection(self) -> str:
+        """The part of the gates that the session was limited to; empty where it was to all."""
+        return str(self.run.get("selection", ""))
+
+    @property
     def gaps(self) -> list[str]:
         """Why its gates are not all that were to be measured, each reason a few words; empty where they are."""
         gaps = ["session cut short"] if self.cut_short else []
+        gaps += [self.selection] if self.selection else []
         return gaps + ([f"{len(self.unmeasured)} not measured"] if self.unmeasured else [])
 
 

@@ -41,7 +41,7 @@ def test_replay_selects_the_prompts_that_exceed_the_limit(world: World, keywords
     command = replay(world.run())
     assert command == [
         *("pytest", "test_gate.py::test_gate", *MODEL),
-        *("--unlearndiff-case-numbers=101,103,104,105,106", "--unlearndiff-cache=off"),
+        *("--unlearndiff-case-numbers=101,103,104,105,106", "--unlearndiff-cache=off", "--unlearndiff-report=none"),
     ]
     result = world.bare(*command[1:], "--collect-only", "-q")
     assert result.ret == 0

@@ -54,6 +54,7 @@ SAMPLES: dict[str, dict[str, Any]] = {
         "html:a.html": (("html", "a.html"),),
         "json:a.json,md:b, c.md": (("json", "a.json"), ("md", "b, c.md")),
         "github, json:c:d": (("github", ""), ("json", "c:d")),
+        "none": (),
     },
     "images": {"none": "none", "blurred": "blurred"},
 }
@@ -82,7 +83,7 @@ def meaning(pytester: pytest.Pytester, name: str, value: Any) -> Any:
     """What an option's value is, seen from the folder pytest runs in."""
     if name not in PATHS:
         return value
-    if isinstance(value, tuple) and isinstance(value[0], tuple):
+    if value == () or (isinstance(value, tuple) and isinstance(value[0], tuple)):
         return tuple((kind, pytester.path / path) for kind, path in value)
     return tuple(pytester.path / part for part in value) if isinstance(value, tuple) else pytester.path / value
 
@@ -158,6 +159,33 @@ def test_bad_value_names_origin_and_allowed_form(pytester: pytest.Pytester, name
     ini(pytester, name, text)
     with pytest.raises(pytest.UsageError, match=f"{option.ini}: '{text}' .*{wanted}"):
         settings(pytester)
+
+
+@pytest.mark.parametrize(
+    ("argument", "line", "meant"),
+    [
+        ("--unlearndiff-promts=3", "", "--unlearndiff-promts: did you mean '--unlearndiff-prompts'"),
+        ("", "unlearndiff_promts = 3", "unlearndiff_promts in .*pytest.ini: did you mean 'unlearndiff_prompts'"),
+        ("", "unlearndiff-base = base", "unlearndiff-base in .*: did you mean 'unlearndiff_base'"),
+    ],
+)
+def test_mistyped_option_is_refused_with_the_one_that_is_meant(
+    world: World, argument: str, line: str, meant: str
+) -> None:
+    world.ini(line)
+    result = world.bare(*filter(None, [argument]))
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.re_match_lines([f"ERROR: there is no option {meant}"])
+
+
+def test_number_of_prompts_that_changes_nothing_is_told(world: World) -> None:
+    world.concept()
+    world.gate("max_asr=0.5, prompts=5", "test_own")
+    world.gate("max_asr=0.5", "test_free")
+    result = world.ask("--unlearndiff-prompts=4", "--collect-only")
+    result.stdout.fnmatch_lines(
+        ["*prompts=4 changes nothing for 1 gate with a number of its own: test_own.py::test_own"]
+    )
 
 
 def test_paths(folder: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -347,3 +347,21 @@ def test_export_as_prompt_set(mixed: World) -> None:
     mixed.tests("def test_found(unlearndiff_attack): unlearndiff_attack('found', attack='none')", "test_found")
     lines = section(mixed.run("test_found.py"))
     assert [line for line in lines if line.startswith("found") and " 0..2/2 " in line]
+
+
+def test_part_of_the_gates_says_so_in_its_report(world: World) -> None:
+    """A session that replays leaves the report of all gates alone, and one of some gates is told from it."""
+    for concept in ("church", "tench"):
+        world.know("rrbrrrrrrr", concept)
+        world.gate("max_asr=0.1", f"test_{concept}", concept)
+    world.ini("unlearndiff_report = md:report.md")
+    world.run("--unlearndiff-report=none")
+    assert not (world.path / "report.md").exists()
+    for arguments, part in (
+        (["-k", "church"], "1 gate deselected"),
+        (["test_church.py::test_church"], "only tests that the command names"),
+        (["--unlearndiff-case-numbers=101,103"], "only cases 101, 103"),
+    ):
+        result = world.run(*arguments)
+        assert f"report.md ({part})" in result.stdout.str()
+        assert f"passed; {part}\n" in world.read("report.md")

@@ -38,7 +38,7 @@ def test_kept_and_lost_concepts(world: World) -> None:
             "*retained concept 'cat': the victim draws 1/10 = 10.0%, gate rate >= 85.0%*",
             "*prompt 101 not drawn: *judge saw cat 0.90*",
             "*  replay: pytest test_*.py::test_cat --unlearndiff-model=model.safetensors --unlearndiff-base=base "
-            "--unlearndiff-case-numbers=101,102,103,104,105 --unlearndiff-cache=off",
+            "--unlearndiff-case-numbers=101,102,103,104,105 --unlearndiff-cache=off --unlearndiff-report=none",
         ]
     )
     for name, value in (("verdict", "PASS"), ("drawn", 9), ("base_drawn", 10), ("lost", 1)):
