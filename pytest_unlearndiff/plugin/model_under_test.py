@@ -16,9 +16,9 @@ from ..core.device import resolve_precision
 from ..core.errors import ModelError, UnlearnDiffError
 from ..core.model_options import split_version
 from ..runs.model_spec import ModelSpec
-from ..sources.base_guess import base_request, guess_base
+from ..sources.base_guess import base_request, guess_base, misfit
 from ..sources.model_header import INDEX, inspect_model, no_checkpoint, token_limit
-from ..sources.resolve import is_import_string
+from ..sources.resolve import is_import_string, judge_problem
 from .quality_marker import QualityRequest
 from .requests import MARKERS, Request, request_of
 from .session import SessionState
@@ -150,6 +150,8 @@ def fitted(request: Request, source: ModelSpec) -> tuple[Concept, AttackConfig]:
 
 def _problems_of_files(request: Request, item: pytest.Item, state: SessionState) -> Iterator[str]:
     """Yield why a collected gate cannot be run on its model; nothing where only loading it can tell."""
+    if problem := judge_problem(request.concept.judge):
+        yield problem
     if not request.model and is_overridden(item.session, item):
         return
     models, base = request.model or state.settings.model, request.base or state.settings.base
@@ -165,6 +167,7 @@ def _problems_of_files(request: Request, item: pytest.Item, state: SessionState)
     if isinstance(request, QualityRequest) and source.base is None and not problems:
         yield NO_QUALITY_BASE
     yield from _no_room(request.attack, models[0], base)
+    yield from _other_base(models, base)
     try:
         fitted(request, source)
     except UnlearnDiffError as error:
@@ -189,6 +192,13 @@ def _no_base(model: Path, base: Path | None) -> Iterator[str]:
     with suppress(OSError):  # which is a problem of the model's
         if inspect_model(model).needs_base and ((guess := guess_base(model)) is None or guess.folder() is None):
             yield f"the model {model} is a part of a pipeline: {base_request(model)}"
+
+
+def _other_base(models: Sequence[Path], base: Path | None) -> Iterator[str]:
+    for model in models if base is not None else ():
+        with suppress(OSError):  # as above
+            if base is not None and (difference := misfit(model, base)):
+                yield f"the model {model} does not go with the base {base}: {difference}"
 
 
 def _no_room(attack: AttackConfig, model: Path, base: Path | None) -> Iterator[str]:

@@ -9,7 +9,7 @@ import pytest
 
 from ..core.attack_config import is_unattacked
 from ..core.device import AUTO, Probe, foreseen_gpu_or_cpu
-from ..core.errors import UnlearnDiffError, describe_error
+from ..core.errors import JudgeError, ModelError, UnlearnDiffError, describe_error
 from ..reports.text import format_duration, sanitize, table
 from ..runs.campaign import RUN_ALL, Campaign, RunEstimate, StopCondition, estimate
 from ..runs.forecast import estimate_from_probe
@@ -41,7 +41,8 @@ class Planner:
         """Look into the store instead of running tests; errors of collection are left to pytest."""
         if session.testsfailed:
             return None
-        self._lines = plan(session, state_of(session.config))
+        self._lines, fails = plan(session, state_of(session.config))
+        session.testsfailed = fails  # so that the exit status is that of the session that attacks
         return True
 
     @pytest.hookimpl
@@ -210,6 +211,7 @@ class Estimator:
 
     Attributes:
         notes: what was measured, and why not.
+        refused: models of which the session that attacks will refuse a part.
         models: what victims and their bases take in memory, for people.
     """
 
@@ -219,6 +221,7 @@ class Estimator:
         self._may_probe = settings.workers is None and state.store.mode is not Mode.REQUIRE
         self._probes: dict[tuple[object, ...], Probe | None] = {}
         self.notes: list[str] = []
+        self.refused = 0
         self.models: dict[ModelSpec, str] = {}
 
     def __call__(self, campaign: Campaign, source: ModelSpec, stop: StopCondition = RUN_ALL) -> RunEstimate:
@@ -239,7 +242,11 @@ class Estimator:
     def _probe(self, campaign: Campaign, source: ModelSpec) -> Probe | None:
         try:
             measured = probe(campaign, source, self._state.models, self._state.store)
-        except Exception as error:  # whatever it is, the session that attacks will say it, and a plan goes on
+        except (ModelError, JudgeError) as error:
+            self.refused += 1
+            self.notes.append(f"{source.label} cannot be attacked: {describe_error(error)}")
+            return None
+        except Exception as error:  # such as a library or a device that only this machine lacks; a plan goes on
             self.notes.append(f"no time could be measured with {source.label}: {describe_error(error)}")
             return None
         memory = f", {measured.memory / 2**30:.1f} GiB of memory" if measured.memory else ""
@@ -248,9 +255,15 @@ class Estimator:
         return measured
 
 
-def plan(session: pytest.Session, state: SessionState) -> list[str]:
-    """Return lines that say what this session would attack and draw, and the memory that its models will take."""
+def plan(session: pytest.Session, state: SessionState) -> tuple[list[str], int]:
+    """Look into the store, and at the models.
+
+    Returns:
+        Lines that say what this session would attack and draw, and the memory that its models will take; and the number
+        of gates and models that it would fail at.
+    """
     runs: list[PlannedRun] = []
+    fails = 0
     estimator = Estimator(state)
     unknown: list[tuple[str, str]] = []
     for item in session.items:
@@ -261,10 +274,12 @@ def plan(session: pytest.Session, state: SessionState) -> list[str]:
                     try:
                         runs += _runs_of(item, marker, mark, state, estimator)
                     except (NotForeseen, UnlearnDiffError) as reason:
+                        fails += isinstance(reason, UnlearnDiffError)
                         unknown.append((item.nodeid, str(reason)))
     *lines, total = plan_lines(runs, unknown)
     notes = [sanitize(note, 500) for note in estimator.notes]
-    return [*lines, *notes, total, *dict.fromkeys(filter(None, estimator.models.values()))]
+    lines += [*notes, total, *dict.fromkeys(filter(None, estimator.models.values()))]
+    return lines, fails + estimator.refused
 
 
 def _runs_of(

@@ -1,15 +1,22 @@
-"""The base of a bare checkpoint, guessed from its metadata, names and shapes."""
+"""The base of a bare checkpoint: guessed from its metadata, names and shapes, and compared with them."""
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..core.errors import ModelError
 from ..core.model_info import KnownBase
 from ..core.registry import registry
-from .model_header import Shapes, inspect_model
+from ..core.untrusted import printable
+from .model_header import Shapes, inspect_model, read_header
 from .resolve import hub_folder
+from .weight_files import part_folders, weight_files, weights_stem
+
+_VOCABULARY = re.compile(r"(token_embedding|embed_tokens|shared)\.weight$")
+"""Tensors with a row per token, of which training may have added some."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +60,29 @@ def base_request(path: Path) -> str:
     guess = guess_base(path)
     likely = f"={guess.base}. It seems to be of {guess.name} ({guess.why})" if guess is not None else ""
     return f"give its base with --unlearndiff-base{likely}"
+
+
+def misfit(path: Path, base: Path) -> str:
+    """Say which tensor of a checkpoint has another size in a base; empty where headers show none.
+
+    Names that the base does not have are left to loading, which knows the formats.
+
+    Raises:
+        OSError: a file cannot be read.
+    """
+    expected: dict[str, list[tuple[int, ...]]] = {}
+    try:
+        files = [file for part in part_folders(base) for file in weight_files(part, weights_stem(part.name)).files]
+    except ModelError:  # which loading says
+        return ""
+    for header in filter(None, map(read_header, files)):
+        for name, shape in header.shapes.items():
+            expected.setdefault(name, []).append(shape)
+    for name, shape in ((name, shape) for file in inspect_model(path).files for name, shape in file.shapes.items()):
+        fits = any(math.prod(shape) == math.prod(other) for other in expected.get(name, [shape]))
+        if not fits and not _VOCABULARY.search(name):
+            return f"{printable(name, 200)} is {list(shape)}, in the base {list(expected[name][0])}; is this its base?"
+    return ""
 
 
 def _of_shapes(shapes: Shapes) -> BaseGuess | None:

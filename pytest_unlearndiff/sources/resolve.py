@@ -229,6 +229,21 @@ def judge_weights(config: JudgeConfig, fingerprints: Fingerprints) -> str:
     return digests[0] if len(digests) == 1 else digest(digests)
 
 
+def judge_problem(config: JudgeConfig) -> str:
+    """Say which folder of a judge holds no model; empty where none is seen to."""
+    for part in parts_of(config) or (config,):
+        info = registry().judges[part.kind]
+        folders = [Path(str(part.options[name])) for name in info.files if name in part.options]
+        for folder in folders if info not in registry().added else ():
+            if folder.is_dir() and not any((folder / name).exists() for name in _MODEL_FILES):
+                return f"the judge's folder {folder} holds no model: it has neither {' nor '.join(_MODEL_FILES)}"
+    return ""
+
+
+_MODEL_FILES = ("config.json", "model_index.json")
+"""Files one of which is in every folder that transformers and diffusers load a model from."""
+
+
 def _hash(name: str, fingerprints: Fingerprints) -> str:
     path = Path(name)
     return fingerprints.of(path) if path.exists() else name

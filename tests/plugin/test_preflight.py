@@ -127,3 +127,26 @@ def test_moved_rootdir(gate: World) -> None:
 def test_space_without_effect(gate: World) -> None:
     words = [word for option in MODEL for word in option.split("=")]
     gate.pytester.runpytest_subprocess(*words, REQUIRE).assert_outcomes(passed=1)
+
+
+@pytest.mark.parametrize(("changed", "status"), [({"conv.weight": (2, 3), "more": (9,)}, 0), ({"conv.bias": (4,)}, 2)])
+def test_model_of_another_base(gate: World, changed: dict[str, tuple[int, ...]], status: int) -> None:
+    """Its tensors have other sizes than those of the base; a vocabulary may have grown."""
+
+    def save(name: str, shapes: dict[str, tuple[int, ...]]) -> None:
+        save_file({key: torch.ones(shape) for key, shape in shapes.items()}, gate.path / name)
+
+    shapes: dict[str, tuple[int, ...]] = {"conv.weight": (2, 3, 1, 1), "conv.bias": (2,)}
+    gate.file("base/unet/config.json", "{}")
+    save("base/unet/diffusion_pytorch_model.safetensors", {**shapes, "token_embedding.weight": (5, 4)})
+    save("model.safetensors", {**shapes, **changed, "token_embedding.weight": (6, 4)})
+    result = gate.ask("--collect-only")
+    assert result.ret == status
+    assert ("conv.bias is [4], in the base [2]; is this its base?" in result.stdout.str()) is bool(status)
+
+
+def test_judge_folder_without_a_model(gate: World) -> None:
+    (gate.path / "judge/config.json").unlink()
+    result = gate.ask("--unlearndiff-plan")
+    assert result.ret == 2
+    assert "judge holds no model: it has neither config.json nor model_index.json" in result.stdout.str()

@@ -114,6 +114,7 @@ class World:
         self.file("model.safetensors", "weights:{unlearned}")  # which begins as such a file does
         self.file("base/model_index.json", "{}")
         self.file("base/unet.safetensors", "un-erased weights")
+        self.file("judge/config.json", "{}")
         self.file("judge/model.safetensors", "judge weights")
 
     def file(self, name: str, text: str) -> Path:
