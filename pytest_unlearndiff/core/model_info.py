@@ -91,6 +91,7 @@ class KnownBase:
         shapes: matrices by which it is told; any of them suffices.
         holds: pattern that some tensor's name must have, where shapes do not tell it from a relative.
         lacks: pattern that no tensor's name may have.
+        declared: pattern of what its checkpoints call their architecture in metadata, in lower case.
     """
 
     title: str
@@ -99,6 +100,7 @@ class KnownBase:
     shapes: tuple[ShapeRule, ...]
     holds: str | None = None
     lacks: str | None = None
+    declared: str | None = None
 
     def suits(self, names: Collection[str]) -> bool:
         """Tell whether a checkpoint with tensors of these names may be made from it."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ..core.errors import ModelError
 from ..core.model_info import KnownBase
@@ -15,6 +17,8 @@ from .model_header import Shapes, inspect_model, read_header
 from .resolve import hub_folder
 from .weight_files import part_folders, weight_files, weights_stem
 
+_BLOCKS = ("down_blocks", "transformer_blocks")
+"""Beginnings of names in diffusers' UNets, and in its transformers."""
 _VOCABULARY = re.compile(r"(token_embedding|embed_tokens|shared)\.weight$")
 """Tensors with a row per token, of which training may have added some."""
 
@@ -52,7 +56,21 @@ def guess_base(path: Path) -> BaseGuess | None:
         hub_id = file.metadata.get("base_model_id")
         if isinstance(hub_id, str) and re.fullmatch(r"[\w.-]+/[\w.-]+", hub_id):
             return BaseGuess(hub_id, hub_id, "as its metadata says")
-    return _of_shapes({key: shape for file in header.files for key, shape in file.shapes.items()})
+    declared = next(filter(None, (_of_metadata(file.metadata) for file in header.files)), None)
+    return declared or _of_shapes({key: shape for file in header.files for key, shape in file.shapes.items()})
+
+
+_ARCHITECTURE = ("modelspec.architecture", "ss_base_model_version")
+"""Names of an architecture in metadata: of Stability AI's ModelSpec, and of kohya's training scripts."""
+
+
+def _of_metadata(metadata: Mapping[str, Any]) -> BaseGuess | None:
+    bases = [base for row in registry().families.values() for base in row.bases if base.declared is not None]
+    for key, text in ((key, str(metadata[key])) for key in _ARCHITECTURE if key in metadata):
+        base = next((base for base in bases if re.match(str(base.declared), text.lower())), None)
+        if base is not None:
+            return _guess(base, f"its metadata says {key}={printable(text, 100)}")
+    return None
 
 
 def base_request(path: Path) -> str:
@@ -78,7 +96,10 @@ def misfit(path: Path, base: Path) -> str:
     for header in filter(None, map(read_header, files)):
         for name, shape in header.shapes.items():
             expected.setdefault(name, []).append(shape)
+    components = {name.partition(".")[0] for name in expected}
     for name, shape in ((name, shape) for file in inspect_model(path).files for name, shape in file.shapes.items()):
+        if expected and (block := name.partition(".")[0]) in _BLOCKS and block not in components:
+            return f"it holds {printable(name, 200)}, and the base no {block}; is this its base?"
         fits = any(math.prod(shape) == math.prod(other) for other in expected.get(name, [shape]))
         if not fits and not _VOCABULARY.search(name):
             return f"{printable(name, 200)} is {list(shape)}, in the base {list(expected[name][0])}; is this its base?"

