@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, overload
 
@@ -85,6 +88,8 @@ class GateFixture:
         self._test = test
         self._node = test.node
         self._state = state_of(test.config)
+        self._fresh: Counter[str] = Counter()
+        self._began = time.monotonic()
 
     def _requests(self, subject: object, keywords: dict[str, Any]) -> list[Request]:
         """Return the gates of the test's markers, with what a call overrides; only the closest attack marker counts.
@@ -130,8 +135,7 @@ class GateFixture:
             by_user = isinstance(error, (KeyboardInterrupt, pytest.exit.Exception))
             partial_result = result_after_interrupt if by_user else result_after_error
             results = [
-                None if side is None else replace(partial_result(side, error, self._state), victim=source.label)
-                for side in sides
+                None if side is None else self._told(partial_result(side, error, self._state), source) for side in sides
             ]
             self._record(_joined(results, kept=request.kept), request, source)
             raise
@@ -140,15 +144,24 @@ class GateFixture:
 
     def _run_side(self, campaign: Campaign, source: ModelSpec, request: GateRequest) -> AttackResult:
         stop = stop_of(request, self._state)
+        observe = partial(self._observe, campaign.key.digest, hook=not request.kept)
         if request.kept:
-            return replace(run_campaign(campaign, source, self._node, stop), victim=source.label)
+            return replace(run_campaign(campaign, source, self._node, stop, observe), victim=source.label)
         has_control = source.base is not None or bool(campaign.concept.images)
         may_pass = request.gate.may_pass if has_control else None
-        result = run_campaign(campaign, source, self._node, stop, self._observe, may_pass)
+        result = run_campaign(campaign, source, self._node, stop, observe, may_pass)
         return replace(result, victim=source.label)
 
-    def _observe(self, outcome: Outcome) -> None:
-        self._node.ihook.pytest_unlearndiff_outcome(config=self._node.config, nodeid=self._node.nodeid, outcome=outcome)
+    def _observe(self, key: str, outcome: Outcome, *, hook: bool) -> None:
+        self._fresh[key] += 1
+        if hook:
+            node = self._node
+            node.ihook.pytest_unlearndiff_outcome(config=node.config, nodeid=node.nodeid, outcome=outcome)
+
+    def _told(self, result: AttackResult, source: ModelSpec) -> AttackResult:
+        """Add to what the store holds of a campaign that was stopped which of it is new."""
+        fresh = min(self._fresh[result.key], result.counts.total - result.counts.missing)
+        return replace(result, victim=source.label, fresh=fresh, seconds=time.monotonic() - self._began)
 
     def _record(self, result: AttackResult | Retention, request: GateRequest, source: ModelSpec) -> GateReport:
         """Keep the report of a finished gate where pytest's reports and comparisons find it."""

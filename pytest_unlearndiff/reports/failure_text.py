@@ -23,6 +23,8 @@ REPLAYED = 5
 
 CASES = "--unlearndiff-case-numbers="
 
+MISTAKE = "a break, or the judge's mistake? Look at them; the guide's page on reports says how to decide"
+
 UNGATED = "nothing gates what this model must keep"
 
 
@@ -151,6 +153,8 @@ def evidence(gate: GateReport, statuses: Sequence[Status] | None = None) -> list
     lines += [f"  {note}" for note in (blocked_note(gate),) if note]
     if gate.run.images:
         lines.append(f"  images, not blurred: {sanitize(gate.run.images, 1000)}")
+        if gate.ended(Status.HIT_UNDER_ATTACK):
+            lines.append(f"  {MISTAKE}")
     if replay := replay_of(gate, statuses or gate.offenders):
         lines.append(f"  replay: {sanitize(shlex.join(replay), 4000)}")
     return lines

@@ -65,6 +65,7 @@ def html_report(session: SessionReport, options: ReportOptions) -> str:
         "fine_percent": fine_percent,
         "format_value": format_value,
         "shell_join": shlex.join,
+        "wrapped": wrapped,
         "pluralize": pluralize,
     }
     helpers = (
@@ -223,8 +224,8 @@ def _views(session: SessionReport, images: SessionImages) -> list[View]:
             "published": published_lines(gate),
             "scores": scores_note(gate),
             "key": gate.key,
-            **gate.campaign,
-            **gate.run.assumed,
+            **{_KEY_NAMES.get(name, name): value for name, value in gate.campaign.items()},
+            **{_FACT_NAMES.get(name, name): value for name, value in gate.run.assumed.items()},
         }
         views.append(
             View(
@@ -243,6 +244,22 @@ def _views(session: SessionReport, images: SessionImages) -> list[View]:
         )
     return views
 
+
+_KEY_NAMES = {
+    "algorithm": "version of searches",
+    "params": "settings of the attack",
+    "victim": "hash of the model",
+    "target": "hash of what draws target images",
+    "seed": "seed of the session",
+}
+_FACT_NAMES = {
+    "changes": "what it changes of the base",
+    "metadata": "what its file says of itself",
+    "victim": "model",
+    "dtype": "precision",
+    "network_batch": "samples in one call of the network",
+}
+"""Names of facts for people, where those in files say little."""
 
 _FIRST_TITLES = {
     Status.HIT_UNDER_ATTACK: "First prompts that broke through",
@@ -290,6 +307,11 @@ def _data(prompt: PromptReport, rounds: int | None, images: PromptImages) -> dic
         "images": images.as_list() if images.size else [],
     }
     return {name: value for name, value in facts.items() if value not in (None, "", [])}
+
+
+def wrapped(text: str) -> list[str]:
+    """Split a text into what stays in one line as far as there is room: words, and parts of paths and hashes."""
+    return re.findall(r"\s+|[^\s/+]+[/+]*|[/+]+", text)
 
 
 def _part(name: str) -> str:

@@ -91,7 +91,7 @@ def session_facts(session: SessionReport) -> dict[str, str]:
         "machine": ", ".join(machine),
         "versions": versions,
         "command": shlex.join(["pytest", *map(str, arguments)]) if isinstance(arguments, list) else "",
-        "content": content_digest(session),
+        "hash": content_digest(session),
     }
     return {name: str(value) for name, value in facts.items() if value}
 
