@@ -17,7 +17,7 @@ from ..sources.model_header import file_kind
 from ..sources.resolve import hub_folder, hub_hint, import_string
 from ..sources.weight_files import WeightFiles, read_json, weight_files, weights_stem
 from .device import to_device, weights_type
-from .families.lookup import components_of, family_named, supported_families
+from .families.lookup import components_of, family_named, refusal, supported_families
 from .libraries import library_warnings_ignored, silence_libraries
 from .tensor_files import read_shapes
 from .weight_patches import quantizer
@@ -135,7 +135,7 @@ def check_index(folder: Path) -> FamilyInfo:
             "as pkg.mod:callable"
         )
     if (family := family_named(name)) is None:
-        raise ModelError(f"is a {printable(name)}; {supported_families()}")
+        raise ModelError(f"is a {printable(name)}{printable(refusal(name))}")
     for part in _components_in(folder, family):
         if part not in parts or parts[part][1] not in (classes := family.components[part]):
             actual = printable(str(parts.get(part, [None, "missing"])[1]))

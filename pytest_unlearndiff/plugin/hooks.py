@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .quality_run import QualityFixture
 
 _ACTIVE = "unlearndiff-gates"
+_SUITE = Path(__file__).resolve().parent.parent / "suite.py"
 _FLAGS = frozenset(option.flag for option in OPTIONS)
 
 
@@ -103,6 +104,15 @@ def pytest_report_collectionfinish(config: pytest.Config, items: list[pytest.Ite
 
 def _device_line(config: pytest.Config) -> str:
     return str(_settings().device_line(config))
+
+
+@pytest.hookimpl
+def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> pytest.Module | None:
+    """Give the ready-made gates node ids that begin with their module's name, wherever that is installed."""
+    if module_path.name != _SUITE.name or module_path != _SUITE:
+        return None
+    module: pytest.Module = pytest.Module.from_parent(parent, path=module_path, nodeid="pytest_unlearndiff/suite.py")
+    return module
 
 
 @pytest.hookimpl

@@ -476,7 +476,12 @@ def test_family_in_the_metadata_is_refused(tmp_path: Path) -> None:
         (tiny_pipeline, {"unet": ["my_unet", "MyUNet"]}, "never run"),
         (tiny_pipeline, {"unet": ["diffusers", "SD3Transformer2DModel"]}, "its unet is SD3Transformer2DModel"),
         (tiny_pipeline, {"_class_name": None}, "never run"),
-        (tiny_xl, {"_class_name": "StableDiffusionXLImg2ImgPipeline"}, "is a StableDiffusionXLImg2ImgPipeline; only"),
+        (
+            tiny_xl,
+            {"_class_name": "StableDiffusionXLImg2ImgPipeline"},
+            "with an image; gates draw from text alone. Save .* StableDiffusionXLPipeline.from_pipe",
+        ),
+        (tiny_pipeline, {"_class_name": "StableDiffusionInpaintPipeline"}, "Give the StableDiffusionPipeline that"),
         (tiny_xl, {"text_encoder": [None, None]}, "its text_encoder is None, not CLIPTextModel"),
         (tiny_xl, {"text_encoder_2": ["transformers", "T5EncoderModel"]}, "its text_encoder_2 is T5EncoderModel"),
     ],

@@ -202,7 +202,7 @@ def test_unknown_configurations_are_refused(reason: str) -> None:
 def test_refiner_is_refused() -> None:
     parts = {name: part for name, part in tiny_xl().components.items() if name not in ("image_encoder",)}
     parts.pop("feature_extractor")
-    with pytest.raises(ModelError, match="is a StableDiffusionXLImg2ImgPipeline; only pipelines"):
+    with pytest.raises(ModelError, match="is a StableDiffusionXLImg2ImgPipeline, which begins with an image"):
         DiffusionModel(StableDiffusionXLImg2ImgPipeline(**parts, add_watermarker=False), SHORT)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from ...core.concept import Sampling
@@ -19,6 +20,19 @@ def supported_families() -> str:
     """Name the families that can be attacked, for messages."""
     titles = ", ".join(family.title for family in registry().families.values())
     return f"only pipelines of {titles} can be attacked so far"
+
+
+def refusal(pipeline_class: str) -> str:
+    """Say why pipelines of a class are refused, and what to give instead, to follow the name of the class."""
+    plain = re.sub(r"Img2Img|Inpaint(ing)?", "", pipeline_class)
+    if plain == pipeline_class or family_named(plain) is None:
+        return f"; {supported_families()}"
+    if "Img2Img" in pipeline_class:
+        return (
+            f", which begins with an image; gates draw from text alone. Save its components as those of a "
+            f"{plain}: {plain}.from_pipe(pipe).save_pretrained(FOLDER)"
+        )
+    return f", which draws into an image; gates draw from text alone. Give the {plain} that the concept was erased from"
 
 
 def family_named(pipeline_class: object) -> FamilyInfo | None:
@@ -43,7 +57,7 @@ def family_of(pipe: Any) -> FamilyInfo:
     family = next((row for row in rows if isinstance(pipe, import_string(row.pipeline))), None)
     name = type(pipe).__name__
     if family is None:
-        raise ModelError(f"the pipeline is a {name}; {supported_families()}")
+        raise ModelError(f"the pipeline is a {name}{refusal(name)}")
     for component, classes in family.components.items():
         # Only its presence: what compiles or wraps a network has another class, and keeps the configuration.
         if getattr(pipe, component, None) is None and component not in family.optional:
