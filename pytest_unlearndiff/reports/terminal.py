@@ -95,7 +95,10 @@ def _notes(gate: GateReport, verbosity: int, *, named_model: bool) -> Iterator[s
     yield sanitize(str(gate.prompt_set) if verbosity > 0 else gate.prompt_set.warning, 500)
     yield gate.limits.support or ""
     yield from published_lines(gate)
-    yield from (sanitize(str(note), 500) for note in facts.get(STORE_NOTES, ()))
+    # An obstacle ends with them.
+    yield from (
+        sanitize(note, 500) for note in map(str, facts.get(STORE_NOTES, ())) if note not in (gate.obstacle or "")
+    )
     yield scores_note(gate) if verbosity > 0 or _reads_prompts(gate) else ""
     if gate.passed:
         yield sanitize(gate.unkept or "", UNKEPT)

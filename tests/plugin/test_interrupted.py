@@ -67,6 +67,8 @@ def test_reports_of_an_interrupted_session(world: World) -> None:
     result = world.attack("--unlearndiff-report=json:report.json,md:report.md")
     assert result.ret == pytest.ExitCode.INTERRUPTED
     assert "not reached: test_later.py::test_later" in section(result)
+    assert "4 attacked in" in text(result)
+    assert "from the store" not in text(result)
     assert "1 of 1 gate passed" not in world.read("report.md")
     assert "interrupted" in world.read("report.md")
     report = json.loads(world.read("report.json"))

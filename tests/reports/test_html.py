@@ -21,7 +21,7 @@ from sessions import HOSTILE, hostile, quality, record, retained, session
 from pytest_unlearndiff.core.gate import Gate
 from pytest_unlearndiff.core.result import Control
 from pytest_unlearndiff.reports import evidence as module
-from pytest_unlearndiff.reports.html import html_report, pieces
+from pytest_unlearndiff.reports.html import html_report, pieces, wrapped
 from pytest_unlearndiff.reports.overview import short_name
 from pytest_unlearndiff.reports.session_report import ReportOptions, SessionReport, UnmeasuredTest
 from pytest_unlearndiff.store.store import Mode, Store
@@ -289,3 +289,8 @@ def test_inserted_tokens_are_marked(adversarial: str | None, inserted: str | Non
 def test_pieces_are_the_prompt(text: str, adversarial: str | None, inserted: str | None) -> None:
     parts = pieces(replace(PROMPT, text=text, adversarial=adversarial, inserted=inserted))
     assert "".join(part for part, _ in parts) == (adversarial or "")
+
+
+def test_lines_wrap_behind_the_separators_of_paths_and_hashes() -> None:
+    text = "/models/uce-fish.pt a1+b2:float32"
+    assert wrapped(text) == ["/", "models/", "uce-fish.pt", " ", "a1+", "b2:float32"]
