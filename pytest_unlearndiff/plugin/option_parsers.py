@@ -5,6 +5,7 @@ Paths are looked for on this machine or copied to it, and rewritten for a comman
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 from collections.abc import Callable, Collection
@@ -32,6 +33,7 @@ NO_REPORT = "none"
 
 _WORKERS = re.compile(r"(auto|ray|ray://[^\s/:]{1,255}:[0-9]{1,5})(/[1-9][0-9]?)?|[1-9][0-9]{0,4}")
 _TIME = re.compile(r"(?:([0-9]{1,6})h)?(?:([0-9]{1,6})m)?(?:([0-9]{1,9})s)?")
+_NAME_LENGTH = 100
 _YES, _NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off", "")
 
 
@@ -47,7 +49,8 @@ def one_of_table(names: Callable[[], Collection[str]]) -> Callable[[str], str]:
 
 def _one_of(names: Collection[str], text: str) -> str:
     if text not in names:
-        raise ValueError(f"one of {', '.join(names)}")
+        near = difflib.get_close_matches(text[:_NAME_LENGTH], names, n=1)
+        raise ValueError(f"one of {', '.join(names)}{f'; did you mean {near[0]!r}?' if near else ''}")
     return text
 
 

@@ -131,7 +131,7 @@ def test_command_line_before_ini(folder: pytest.Pytester, name: str) -> None:
         ("worker_timeout", "soon", "a time such as"),
         ("seed", "-1", "a whole number of at least 0"),
         *(("case_numbers", text, "17,42") for text in ("1,,2", "a")),
-        ("dtype", "float8", "float16"),
+        ("dtype", "bf16", "one of .*; did you mean 'bfloat16'"),
         ("cache", "readonly", "one of rw, ro, refresh, off, require"),
         ("progress", "bar", "lines"),
         *((name, "perhaps", "yes or no") for name in ("require", "trust_pickle")),
