@@ -159,7 +159,7 @@ class Controller:
         yield
         self._cut_short(session)
         if state.every or state.unmeasured or state.interrupted or state.lacking:
-            self._config.hook.pytest_unlearndiff_report(config=self._config, gates=state.gates)
+            self._config.hook.pytest_unlearndiff_report(config=self._config, gates=state.gates, quality=state.quality)
             self._told = finish(session, state)
         if session.exitstatus == pytest.ExitCode.OK and (state.require_failure() or state.report_failed):
             session.exitstatus = pytest.ExitCode.TESTS_FAILED

@@ -171,12 +171,12 @@ def pytest_runtest_makereport(
     if is_gate(item):
         begin_with_message(report, call)
         report.__dict__[GATE] = True
-        if report.when == "call" and (gates := item.stash.get(RECORDS, None)):
+        gates, quality = item.stash.get(RECORDS, []), item.stash.get(QUALITY_RECORDS, [])
+        if report.when == "call" and (gates or quality):
             report.__dict__[CARRIED] = [gate.to_builtins() for gate in gates]
+            report.__dict__[CARRIED_QUALITY] = [gate.to_builtins() for gate in quality]
             if item.config.pluginmanager.hasplugin("html"):
-                report.__dict__["extras"] = [*getattr(report, "extras", []), *html_extras(gates)]
-        if report.when == "call" and (measured := item.stash.get(QUALITY_RECORDS, None)):
-            report.__dict__[CARRIED_QUALITY] = [gate.to_builtins() for gate in measured]
+                report.__dict__["extras"] = [*getattr(report, "extras", []), *html_extras(gates, quality)]
         if report.when == "call" and (notes := item.stash.get(_UNREACHED, None)):
             report.__dict__[UNREACHED] = notes
     return report

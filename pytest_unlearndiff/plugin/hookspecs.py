@@ -9,6 +9,7 @@ import pytest
 if TYPE_CHECKING:
     from ..core.outcome import Outcome
     from ..reports.gate_report import GateReport
+    from ..reports.quality_report import QualityReport
 
 
 @pytest.hookspec
@@ -81,17 +82,19 @@ def pytest_unlearndiff_outcome(config: pytest.Config, nodeid: str, outcome: Outc
 
 
 @pytest.hookspec
-def pytest_unlearndiff_report(config: pytest.Config, gates: list[GateReport]) -> None:
+def pytest_unlearndiff_report(config: pytest.Config, gates: list[GateReport], quality: list[QualityReport]) -> None:
     """Look at the finished gates before they are printed, kept and written, and add facts to them.
 
     Args:
         config: the session's, in the process that prints.
-        gates: the reports of all gates; add to the dictionary ``run.assumed`` of one what is to be said of its origin.
+        gates: the reports of all gates on concepts; add to the dictionary ``run.assumed`` of one what is to be said of
+            its origin.
+        quality: those of gates on image quality, likewise.
 
     Example:
         A conftest.py that notes the commit a model came from::
 
-            def pytest_unlearndiff_report(config, gates):
-                for gate in gates:
+            def pytest_unlearndiff_report(config, gates, quality):
+                for gate in [*gates, *quality]:
                     gate.run.assumed["commit"] = os.environ.get("MODEL_COMMIT", "unknown")
     """

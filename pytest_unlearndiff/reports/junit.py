@@ -10,7 +10,7 @@ from typing import Any
 from .failure_text import losses, ungated
 from .gate_report import GateReport
 from .quality_report import QualityReport
-from .terminal import summary_lines
+from .terminal import quality_lines, summary_lines
 from .text import sanitize
 
 RETENTION = "unlearndiff_retention"
@@ -88,8 +88,8 @@ def quality_properties(gate: QualityReport) -> list[tuple[str, str]]:
     return [(f"{prefix}_{name}", sanitize(str(value), 2000)) for name, value in values.items() if value != ""]
 
 
-def html_extras(gates: Sequence[GateReport]) -> list[dict[str, Any]]:
+def html_extras(gates: Sequence[GateReport], quality: Sequence[QualityReport] = ()) -> list[dict[str, Any]]:
     """Return one extra per test in the form of ``pytest_html.extras.html``: builtin types, so that it travels."""
-    text = escape("\n".join(line for line, _ in summary_lines(gates)))
+    text = escape("\n".join(line for line, _ in (*summary_lines(gates), *quality_lines(quality))))
     content = f'<pre class="unlearndiff">{text}</pre>'
     return [{"name": None, "format_type": "html", "content": content, "mime_type": None, "extension": None}]
