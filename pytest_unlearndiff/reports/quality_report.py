@@ -216,7 +216,7 @@ class QualityReport(Part, frozen=True, kw_only=True):
         lines = [self._line(name, figure) for name, figure in self.figures.items()]
         if self.features is not None and self.fid is None and self.kid is not None:
             lines.append("FID: not computed, since it needs more images than the network has features")
-        if self.reference is not None:
+        if self.reference is not None and self.kid is not None:
             lines.append(f"KID and FID to {sanitize(self.reference)}, with features of {sanitize(self.features or '')}")
         lost = self.most_lost if captions else []
         lines += [f"caption {caption.case} lost {caption.loss:.3f}: {sanitize(caption.text)}" for caption in lost]
