@@ -122,7 +122,7 @@ def _captions(arguments: argparse.Namespace) -> Concept:
     entry = file if arguments.column is None else {"file": file, "column": arguments.column}
     sampling = None if arguments.steps is None else {"steps": arguments.steps}
     library = ConceptLibrary([], None, PromptSetCache(arguments.cache_dir))
-    concept = library.captions(Path(file).stem, entry, measure, sampling, Path())
+    concept = library.captions(entry, measure, sampling, Path())
     if warning := concept.prompt_set.warning:
         print(warning, file=sys.stderr)
     return concept.first(arguments.prompts)

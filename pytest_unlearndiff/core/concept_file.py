@@ -260,6 +260,12 @@ def _read_sampling(file: YamlFile) -> Sampling:
     return Sampling(steps, scheduler, spacing)
 
 
+def captions_name(entry: object) -> str:
+    """Return the name of captions: that of their file, without its suffix."""
+    file = str(entry.get("file", "") if isinstance(entry, Mapping) else entry)
+    return printable(re.sub(r"\.[a-z]+$", "", re.split(r"[/\\]", file.rstrip("/"))[-1]) or "captions")
+
+
 class ConceptLibrary:
     """Concepts by name: in the given places first, then among the built-in ones.
 
@@ -309,11 +315,10 @@ class ConceptLibrary:
         prompts = _read_prompts(gate, self._published, self._fetch, "")
         return replace(concept, prompts=prompts.prompts, images={}, prompt_set=prompts.facts)
 
-    def captions(self, name: str, entry: object, measure: Mapping[str, Any], sampling: object, folder: Path) -> Concept:
+    def captions(self, entry: object, measure: Mapping[str, Any], sampling: object, folder: Path) -> Concept:
         """Return a set of captions, whose images are measured instead of judged.
 
         Args:
-            name: for people.
             entry: as the field ``prompts`` of a concept file.
             measure: options of what measures.
             sampling: as the field of a concept file; None for the defaults.
@@ -335,7 +340,7 @@ class ConceptLibrary:
             raise ConceptError("\n".join(errors))
         own = tuple(sampling) if isinstance(sampling, dict) else ()
         return Concept(
-            name,
+            captions_name(entry),
             prompts.prompts,
             JudgeConfig(MEASURE, options),
             sampling=settings,

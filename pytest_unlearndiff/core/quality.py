@@ -216,13 +216,15 @@ def decide_quality(result: QualityResult, gate: QualityGate) -> Decision:
     for name, side in result.sides[1:]:
         if side.counts.repeated:
             return Decision(Verdict.INCOMPLETE, f"{name} {same_image(side.counts.repeated)}: it is damaged")
-    if (least := gate.min_clip_score) is not None and figures.clip is not None and figures.clip.base < least:
+    least, exceeded = gate.min_clip_score, gate.exceeded(figures)
+    short = least is not None and figures.clip is not None and figures.clip.base < least
+    if figures.clip is not None and short and not {*exceeded} - {"min_clip_score"}:
         return Decision(
             Verdict.INCOMPLETE,
             f"the un-erased model itself has a CLIP score of only {figures.clip.base:.3f}, so that the model under "
             f"test's ({figures.clip.victim:.3f}) says nothing: another limit may fit",
         )
-    if gate.exceeded(figures):
+    if exceeded:
         return Decision(Verdict.FAIL, certain=True)
     if undecided := gate.undecided(figures):
         few = ": FID needs more images than its network has features" if "max_fid_increase" in undecided else ""

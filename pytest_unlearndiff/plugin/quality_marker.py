@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -11,7 +10,7 @@ from typing import Any
 
 from ..core.attack_config import NO_ATTACK, AttackConfig
 from ..core.concept import Concept
-from ..core.concept_file import ConceptLibrary
+from ..core.concept_file import ConceptLibrary, captions_name
 from ..core.errors import ErrorCollector, GateError
 from ..core.quality import LIMITS, NETWORKS, QualityGate
 from ..core.untrusted import find_path, hint, is_number, printable, short_repr
@@ -66,7 +65,7 @@ class QualityRequest:
 
     @property
     def attack(self) -> AttackConfig:
-        """None."""
+        """None: captions are drawn as they stand."""
         return AttackConfig(NO_ATTACK)
 
 
@@ -123,7 +122,7 @@ def _captions(keywords: Mapping[str, Any], settings: Settings, library: ConceptL
     measure = {name: keywords[name] for name in NETWORKS if keywords.get(name) is not None}
     if not measure:
         raise GateError("nothing measures the images: give features, for KID and FID, or clip, for CLIP scores")
-    concept = library.captions(_file_name(entry), entry, measure, keywords.get("sampling"), folder)
+    concept = library.captions(entry, measure, keywords.get("sampling"), folder)
     count = count if count is not None or not isinstance(settings.prompts, int) else settings.prompts
     if count is not None and (not isinstance(count, int) or isinstance(count, bool)):
         raise GateError(f"prompts={short_repr(count)} must be a whole number from 1 to {len(concept.prompts)}")
@@ -133,13 +132,7 @@ def _captions(keywords: Mapping[str, Any], settings: Settings, library: ConceptL
 def name_of(keywords: Mapping[str, Any]) -> str:
     """Return the name of a gate's captions in reports."""
     name = keywords.get("name")
-    return _file_name(keywords.get("captions")) if name is None else printable(str(name))
-
-
-def _file_name(entry: object) -> str:
-    """Return the name of captions' file without its suffix."""
-    file = str(entry.get("file", "captions") if isinstance(entry, Mapping) else entry)
-    return printable(re.sub(r"\.[a-z]+$", "", re.split(r"[/\\]", file.rstrip("/"))[-1]) or "captions")
+    return captions_name(keywords.get("captions")) if name is None else printable(str(name))
 
 
 def _reference(keywords: Mapping[str, Any], folder: Path) -> Path | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import isfinite
 from typing import Any
 
 import msgspec
@@ -277,10 +278,12 @@ def quality_headline(gate: QualityReport) -> str:
 
 
 def _figure(figure: Figure | None, confidence: float) -> FigureReport | None:
-    if figure is None:
+    if figure is None or not (isfinite(figure.victim) and isfinite(figure.base)):  # which JSON has no number for
         return None
+    interval = figure.interval(confidence)
+    known = interval is not None and all(map(isfinite, interval))
     return FigureReport(
-        victim=figure.victim, base=figure.base, change=figure.change, interval=figure.interval(confidence)
+        victim=figure.victim, base=figure.base, change=figure.change, interval=interval if known else None
     )
 
 

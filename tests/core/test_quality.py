@@ -39,6 +39,7 @@ def measured(*letters: str, figures: QualityFigures | None = WORSE) -> QualityRe
         ({"max_clip_loss": 0.041}, Verdict.PASS),
         ({"max_clip_loss": 0.03}, Verdict.FAIL),
         ({"max_kid_increase": 1, "max_clip_loss": 0.03}, Verdict.FAIL),
+        ({"max_kid_increase": 0.019, "min_clip_score": 0.31}, Verdict.FAIL),
     ],
 )
 def test_limits(limits: dict[str, float], verdict: Verdict) -> None:
