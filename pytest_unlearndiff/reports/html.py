@@ -310,8 +310,8 @@ def _data(prompt: PromptReport, rounds: int | None, images: PromptImages) -> dic
 
 
 def wrapped(text: str) -> list[str]:
-    """Split a text into what stays in one line as far as there is room: words, and parts of paths and hashes."""
-    return re.findall(r"\s+|[^\s/+]+[/+]*|[/+]+", text)
+    """Split a text into what stays in one line as far as there is room: words, parts of paths, node ids and hashes."""
+    return re.findall(r"\s+|(?:(?!::)[^\s/+])+(?:::|[/+]+)?|::|[/+]+", text)
 
 
 def _part(name: str) -> str:

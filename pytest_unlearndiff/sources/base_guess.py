@@ -15,7 +15,9 @@ from ..core.registry import registry
 from ..core.untrusted import printable
 from .model_header import Shapes, inspect_model, read_header
 from .resolve import hub_folder
-from .weight_files import part_folders, weight_files, weights_stem
+from .weight_files import part_folders, read_json, weight_files, weights_stem
+
+ADAPTER_CONFIG = "adapter_config.json"
 
 _BLOCKS = ("down_blocks", "transformer_blocks")
 """Beginnings of names in diffusers' UNets, and in its transformers."""
@@ -53,9 +55,10 @@ def guess_base(path: Path) -> BaseGuess | None:
     except OSError:
         return None
     for file in header.files:
-        hub_id = file.metadata.get("base_model_id")
-        if isinstance(hub_id, str) and re.fullmatch(r"[\w.-]+/[\w.-]+", hub_id):
+        if (hub_id := _hub_id(file.metadata.get("base_model_id"))) is not None:
             return BaseGuess(hub_id, hub_id, "as its metadata says")
+    if (hub_id := _of_adapter(path)) is not None:
+        return BaseGuess(hub_id, hub_id, f"as its {ADAPTER_CONFIG} says")
     declared = next(filter(None, (_of_metadata(file.metadata) for file in header.files)), None)
     return declared or _of_shapes({key: shape for file in header.files for key, shape in file.shapes.items()})
 
@@ -71,6 +74,19 @@ def _of_metadata(metadata: Mapping[str, Any]) -> BaseGuess | None:
         if base is not None:
             return _guess(base, f"its metadata says {key}={printable(text, 100)}")
     return None
+
+
+def _of_adapter(path: Path) -> str | None:
+    """Return the Hub id that a folder of PEFT names as its base; None for any other."""
+    try:
+        named = read_json(path / ADAPTER_CONFIG).get("base_model_name_or_path")
+    except ModelError:
+        return None
+    return _hub_id(named)
+
+
+def _hub_id(named: object) -> str | None:
+    return named if isinstance(named, str) and re.fullmatch(r"[\w.-]+/[\w.-]+", named) else None
 
 
 def base_request(path: Path) -> str:

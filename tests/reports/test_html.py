@@ -292,5 +292,6 @@ def test_pieces_are_the_prompt(text: str, adversarial: str | None, inserted: str
 
 
 def test_lines_wrap_behind_the_separators_of_paths_and_hashes() -> None:
-    text = "/models/uce-fish.pt a1+b2:float32"
-    assert wrapped(text) == ["/", "models/", "uce-fish.pt", " ", "a1+", "b2:float32"]
+    text = "/models/uce-fish.pt a1+b2:float32 test_x.py::test_gate[a]"
+    parts = ["/", "models/", "uce-fish.pt", " ", "a1+", "b2:float32", " ", "test_x.py::", "test_gate[a]"]
+    assert wrapped(text) == parts

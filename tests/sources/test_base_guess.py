@@ -155,6 +155,14 @@ def test_metadata_outranks_shapes(tmp_path: Path) -> None:
     assert (family.base, family.why) == ("owner/style-model", "as its metadata says")
 
 
+def test_base_of_an_adapter_of_peft(tmp_path: Path) -> None:
+    save_file({"lora.weight": torch.ones(1)}, tmp_path / "adapter_model.safetensors")
+    for named, base in (("owner/model", "owner/model"), ("/home/me/model", None), (None, None)):
+        (tmp_path / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": named}))
+        guess = guess_base(tmp_path)
+        assert (guess and guess.base) == base
+
+
 @pytest.mark.parametrize("content", [b"", b"hello", b"PK\x03\x04junk", b"\x80\x02junk", b"\x00" * 8 + b"{", None])
 def test_unreadable_file_is_no_guess(content: bytes | None, tmp_path: Path) -> None:
     if content is not None:

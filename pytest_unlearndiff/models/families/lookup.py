@@ -27,7 +27,7 @@ def refusal(pipeline_class: str) -> str:
     plain = re.sub(r"Img2Img|Inpaint(ing)?", "", pipeline_class)
     if plain == pipeline_class or family_named(plain) is None:
         return f"; {supported_families()}"
-    if "Img2Img" in pipeline_class:
+    if "Img2Img" in pipeline_class:  # the refiner of Stable Diffusion XL, which is one, lacks a text encoder
         return (
             f", which begins with an image; gates draw from text alone. Save its components as those of a "
             f"{plain}: {plain}.from_pipe(pipe).save_pretrained(FOLDER)"
