@@ -6,7 +6,7 @@ import argparse
 import csv
 import io
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from ..core.errors import ReportError
 from ..core.outcome import Status
 from ..core.untrusted import hint, short_repr, special_file
 from ..reports.gate_report import GateReport
-from ..reports.session_report import SessionReport, read_session, unfinished
+from ..reports.session_report import AnyReport, SessionReport, read_session, unfinished
 from ..reports.text import last_part, pluralize
 from ..sources.resolve import import_string
 from ..store.campaign_dir import CampaignDir
@@ -114,11 +114,9 @@ def run(arguments: argparse.Namespace) -> int:
     if before:
         print(before, file=sys.stderr)
     if kind != _PROMPTS:
-        chosen = _chosen(session.gates, arguments, name)
-        quality = [gate for gate in session.quality if arguments.model in (None, gate.run.victim)]
-        return _export(EXPORTS[kind], file, msgspec.structs.replace(session, gates=chosen, quality=quality), source)
+        return _export(EXPORTS[kind], file, _chosen(session, arguments, name), source)
     beside = _beside(source, session.gates, name) if is_store else ""
-    gates = _chosen(session.gates, arguments, None if beside else name)
+    gates = _chosen(session, arguments, None if beside else name).gates
     text, count = export(gate for gate in gates if name in (None, gate.concept))
     if not count:
         print(beside or _nothing(source, is_store), file=sys.stderr)
@@ -131,24 +129,29 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _chosen(gates: Sequence[GateReport], arguments: argparse.Namespace, concept: str | None) -> list[GateReport]:
-    """Return the gates on a concept and on the model of the command line.
+def _chosen(session: SessionReport, arguments: argparse.Namespace, concept: str | None) -> SessionReport:
+    """Keep the gates on a concept and on the model of the command line; those on image quality are on no concept.
 
     Raises:
         ReportError: there are none.
     """
-    chosen = list(gates)
-    filters: tuple[tuple[str, str | None, Callable[[GateReport], tuple[str, ...]]], ...] = (
-        ("concept", concept, lambda gate: (gate.concept,)),
-        ("model", arguments.model, lambda gate: (gate.run.victim, last_part(gate.run.victim))),
-    )
-    for word, wanted, names_of in filters:
-        if wanted is not None:
-            if not any(wanted in names_of(gate) for gate in gates):
-                where = f"no gate in {arguments.source} is on the {word} {short_repr(wanted)}"
-                raise ReportError(f"{where}: {hint(wanted, {names_of(gate)[-1] for gate in gates})}")
-            chosen = [gate for gate in chosen if wanted in names_of(gate)]
-    return chosen
+    gates, quality, model = session.gates, session.quality, arguments.model
+    if concept is not None and not (gates := [gate for gate in gates if gate.concept == concept]):
+        raise _unknown(arguments.source, "concept", concept, {gate.concept for gate in session.gates})
+    if model is not None:
+        if not any(_is_on(gate, model) for gate in session.every):
+            raise _unknown(arguments.source, "model", model, {last_part(gate.run.victim) for gate in session.every})
+        gates = [gate for gate in gates if _is_on(gate, model)]
+        quality = [gate for gate in quality if _is_on(gate, model)]
+    return msgspec.structs.replace(session, gates=gates, quality=quality)
+
+
+def _is_on(gate: AnyReport, model: str) -> bool:
+    return model in (gate.run.victim, last_part(gate.run.victim))
+
+
+def _unknown(source: Path, word: str, wanted: str, names: set[str]) -> ReportError:
+    return ReportError(f"no gate in {source} is on the {word} {short_repr(wanted)}: {hint(wanted, names)}")
 
 
 def _export(kind: Export, file: str, session: SessionReport, source: Path) -> int:

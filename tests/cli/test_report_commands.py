@@ -9,13 +9,14 @@ import re
 from pathlib import Path
 
 import pytest
-from sessions import hostile, record, retained, session
+from msgspec.structs import replace
+from sessions import hostile, quality, record, retained, session
 
 from pytest_unlearndiff.__main__ import main
 from pytest_unlearndiff.cli.export import EXPORTS, export
 from pytest_unlearndiff.core.prompt_sets import read_prompts
 from pytest_unlearndiff.reports.gate_report import GateReport
-from pytest_unlearndiff.reports.session_report import ReportOptions, json_report, schema
+from pytest_unlearndiff.reports.session_report import ReportOptions, SessionReport, json_report, schema
 from pytest_unlearndiff.store.store import LastSession
 
 
@@ -74,6 +75,21 @@ def test_export_of_a_model_named_like_a_concept(tmp_path: Path, capsys: pytest.C
     for option, concept in (("--model=deep/fish", "church"), ("--model=fish", "church"), ("--concept=fish", "fish")):
         assert main(["export", "leaderboard", "-", source, option]) == 0
         assert re.findall(r"Unlearned Concept: (\w+)", capsys.readouterr().out) == [concept]
+
+
+def test_export_of_a_model_has_its_gates_on_image_quality(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """However it is named, and where nothing else was measured."""
+    measured = quality()
+    for number, victim in enumerate(("deep/esd.pt", "deep/other.pt")):
+        on_victim = replace(measured, run=replace(measured.run, victim=victim))
+        for gates in ([record("rr", "church", victim="deep/esd.pt")], []):
+            path = tmp_path / f"{number}{len(gates)}.json"
+            path.write_text(json_report(SessionReport(gates=gates, quality=[on_victim]), ReportOptions()))
+            for option in ("--model=deep/esd.pt", "--model=esd.pt"):
+                status = main(["export", "badge", "-", f"--from={path}", option])
+                assert status == (0 if gates or not number else 1)
+                told = capsys.readouterr().out
+                assert ('"color": "red"' in told) == (not number)
 
 
 @pytest.mark.parametrize("kind", EXPORTS)
