@@ -299,7 +299,7 @@ SECTIONS: Mapping[str, tuple[Callable[[Subject], None], float, Callable[[Subject
     "network": (measure_network, 15, lambda subject: True),
     "search": (measure_search, 60, lambda subject: subject.precision != "float32" or _on_cpu(subject)),
     "images": (measure_images, 30, lambda subject: "search fast" in subject.each),
-    "an hour": (measure_hour, 1, lambda subject: "image" in subject.each),
+    "an hour": (measure_hour, 1, lambda subject: {"image", "forward tflop"} <= subject.each.keys()),
     "host": (measure_host, 15, lambda subject: "image" in subject.each and not _on_cpu(subject)),
     "repeatability": (repeatability, 20, lambda subject: "image" in subject.each and subject.shape == "sd14"),
     "outcomes": (outcomes_by_batch, 30, lambda subject: "image" in subject.each and subject.shape == "sd14"),

@@ -2,7 +2,8 @@
 
 Wall-clock time on a machine that does other work says little, so this takes the processor time of one thread (set
 OMP_NUM_THREADS=1): for searching and for drawing, in the literal attack and in batches. From these and the counted
-forward passes follows what a prompt costs that resists. A second table has what each saving saves, before and now.
+forward passes follows what a prompt costs that resists, and what it would cost if nothing but the network took time. A
+second table has what each saving saves, before and now.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from .former import HEAD, cpu_seconds, savings
 from .literal import BLOCKS, DECAY, RATE, STEPS, Literal, Spent
 
 BATCH = 8
+ROWS = 8, 24
+"""Samples in a call of the network alone: as an attack's, and as many as are no quicker any more."""
 
 
 def literal(victim: Victim, attacker: Attacker) -> tuple[float, float]:
@@ -53,13 +56,28 @@ def batched(victim: Victim, attack: str, attacker: Attacker) -> tuple[float, flo
     return searching / sum(state.forwards for state in started), drawing / (victim.image * len(prompts))
 
 
+def network(victim: Victim, rows: int, attacker: Attacker) -> float:
+    """Seconds per forward pass of the network alone, of so many samples in a call."""
+    model = DiffusionModel(attacker.parts.victim(victim.source).pipe, victim.concept.sampling)
+    text, t = victim.concept.prompts[0].text, torch.full((rows,), model.timestep(0.5))
+    states = model.encode_prompts([text]).tensor("encoder_hidden_states").expand(rows, -1, -1)
+    latents = torch.randn(rows, *model.latent_shape, generator=torch.Generator().manual_seed(SEED))
+
+    @torch.no_grad()
+    def predict() -> None:
+        for _ in range(10):
+            model.network(latents, t, encoder_hidden_states=states)
+
+    return min(cpu_seconds(predict) for _ in range(3)) / (10 * rows)
+
+
 def searched(attack: str) -> int:
     """Forward passes of searching on a prompt that resists."""
     return BLOCKS * 2 * STEPS if attack == "literal" else ATTACKS[attack].forward_passes(0)
 
 
 def main() -> None:
-    """Print the table."""
+    """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--victim", default="uce-church", help="a name in erased/")
     parser.add_argument("--times", type=int, default=3, help="runs of each way of the second table")
@@ -77,6 +95,10 @@ def main() -> None:
         first = first or seconds
         cells = (attack, f"{1000 * search:.1f}", f"{1000 * draw:.1f}", f"{total:,}", f"{seconds:.0f}")
         print("| " + " | ".join(cells) + f" | {seconds / first:.3f} |")
+    for rows in ROWS:
+        each, total = network(victim, rows, attacker), exhaustion("fast", victim.image)
+        cells = (f"network alone, {rows} rows", *[f"{1000 * each:.1f}"] * 2, f"{total:,}", f"{each * total:.0f}")
+        print("| " + " | ".join(cells) + (f" | {each * total / first:.3f} |" if first else " |  |"))
     print("", HEAD, sep="\n", flush=True)
     model = DiffusionModel(attacker.parts.victim(victim.source).pipe, victim.concept.sampling)
     for saving in savings(model, victim.concept.prompts[:BATCH], times=args.times):
