@@ -97,7 +97,8 @@ def main() -> None:
         print("| " + " | ".join(cells) + f" | {seconds / first:.3f} |")
     for rows in ROWS:
         each, total = network(victim, rows, attacker), exhaustion("fast", victim.image)
-        cells = (f"network alone, {rows} rows", *[f"{1000 * each:.1f}"] * 2, f"{total:,}", f"{each * total:.0f}")
+        pace = f"{1000 * each:.1f}"
+        cells = (f"network alone, {rows} rows", pace, pace, f"{total:,}", f"{each * total:.0f}")
         print("| " + " | ".join(cells) + (f" | {each * total / first:.3f} |" if first else " |  |"))
     print("", HEAD, sep="\n", flush=True)
     model = DiffusionModel(attacker.parts.victim(victim.source).pipe, victim.concept.sampling)

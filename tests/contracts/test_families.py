@@ -103,29 +103,31 @@ def noise_of(model: DiffusionModel, count: int) -> torch.Tensor:
     return torch.cat([torch.randn(1, *model.latent_shape, generator=generator) for generator in generators])
 
 
-def given(pipe: Any, texts: Sequence[str], steps: int, step: int) -> Iterator[tuple[dict[str, torch.Tensor], ...]]:
+def network_inputs(
+    pipe: Any, texts: Sequence[str], steps: int, step: int
+) -> Iterator[tuple[dict[str, torch.Tensor], ...]]:
     """Yield what a network is given at a step of its pipeline's own call, and by ``predict``, for each batch."""
     family, model = family_of(pipe), DiffusionModel(pipe, OWN)
     network = getattr(pipe, family.network)
     for batch in [[text] for text in texts] if family.ragged_texts else [list(texts)]:
         count = len(batch)
-        with arguments_of(network, step) as theirs:
+        with arguments_of(network, step) as called:
             pipe(prompt=list(batch), **{**call_arguments(model, count), "num_inference_steps": steps})
         t = pipe.scheduler.timesteps[step - 1]
-        if theirs["t" if "t" in theirs else "timestep"].ndim:
+        if called["t" if "t" in called else "timestep"].ndim:
             t = t.expand(count)
-        with arguments_of(network) as ours, torch.no_grad():
+        with arguments_of(network) as predicted, torch.no_grad():
             model.predict(noise_of(model, count), t, model.encode_prompts(batch))
-        yield theirs, ours
+        yield called, predicted
 
 
 @pytest.mark.parametrize("texts", [TEXTS, MARKED], ids=["plain", "marked"])
 def test_network_is_given_what_the_pipelines_own_call_gives_it(texts: list[str], pipe: Any) -> None:
     """All tensors, to the bit, at the pipeline's first step."""
-    for theirs, ours in given(pipe, texts, 2, 1):
-        assert set(ours) == set(theirs)
-        assert len(theirs) >= 3
-        assert [name for name in theirs if not torch.equal(ours[name], theirs[name])] == []
+    for called, predicted in network_inputs(pipe, texts, 2, 1):
+        assert set(predicted) == set(called)
+        assert len(called) >= 3
+        assert [name for name in called if not torch.equal(predicted[name], called[name])] == []
 
 
 def test_and_in_bfloat16_at_a_later_step(pipe: Any) -> None:
@@ -133,21 +135,21 @@ def test_and_in_bfloat16_at_a_later_step(pipe: Any) -> None:
     pipe = copy.copy(pipe)
     for component in components_of(pipe):
         setattr(pipe, component, copy.deepcopy(getattr(pipe, component)).to(torch.bfloat16))
-    for theirs, ours in given(pipe, TEXTS, 3, 2):
-        names = [name for name in theirs if name.split(".")[0] not in ("sample", "hidden_states", "x")]
+    for called, predicted in network_inputs(pipe, TEXTS, 3, 2):
+        names = [name for name in called if name.split(".")[0] not in ("sample", "hidden_states", "x")]
         assert len(names) >= 2
-        assert [name for name in names if ours[name].dtype != theirs[name].dtype] == []
-        assert [name for name in names if not torch.equal(ours[name], theirs[name])] == []
+        assert [name for name in names if predicted[name].dtype != called[name].dtype] == []
+        assert [name for name in names if not torch.equal(predicted[name], called[name])] == []
 
 
 def test_pipelines_scheduler_is_given_what_is_predicted(pipe: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """And a step along the regression target leads towards the image."""
     model, count = DiffusionModel(pipe, OWN), 2
-    given: list[torch.Tensor] = []
+    outputs: list[torch.Tensor] = []
     step = type(pipe.scheduler).step
 
     def note(scheduler: Any, output: torch.Tensor, *arguments: Any, **options: Any) -> Any:
-        given.append(output)
+        outputs.append(output)
         return step(scheduler, output, *arguments, **options)
 
     monkeypatch.setattr(type(pipe.scheduler), "step", note)
@@ -155,9 +157,9 @@ def test_pipelines_scheduler_is_given_what_is_predicted(pipe: Any, monkeypatch: 
         pipe(prompt=TEXTS[:count], **call_arguments(model, count))
     t, noise = pipe.scheduler.timesteps[0], noise_of(model, count)
     with torch.no_grad():
-        ours = model.predict(noise, t.expand(count), model.encode(unattacked(model, TEXTS[:count])))
+        predicted = model.predict(noise, t.expand(count), model.encode(unattacked(model, TEXTS[:count])))
     # Whatever patches it is cut into.
-    torch.testing.assert_close(*(each.float().flatten(1).sort().values for each in (ours, given[0])))
+    torch.testing.assert_close(*(each.float().flatten(1).sort().values for each in (predicted, outputs[0])))
     x0 = torch.ones_like(noise)
     x_t, target = model.add_noise(x0, noise, t.long().expand(count).clamp(max=model.timesteps - 1))
     pipe.scheduler._step_index = None
@@ -374,5 +376,5 @@ def test_a_pipeline_folder_is_read_whole(pipe: Any, tmp_path: Path) -> None:
     assert same is not None
     assert family.defaults == same.defaults
     for component in components_of(pipe):
-        ours, theirs = (getattr(each, component).state_dict() for each in (loaded, pipe))
-        assert all(torch.equal(ours[name], tensor) for name, tensor in theirs.items())
+        predicted, called = (getattr(each, component).state_dict() for each in (loaded, pipe))
+        assert all(torch.equal(predicted[name], tensor) for name, tensor in called.items())
