@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from benchmark import gpu
 from benchmark.gpu import SECTIONS, main
+from benchmark.measuring import Subject
 from benchmark.random_weights import tokenizer
 
 
@@ -23,6 +25,23 @@ def test_tiny_models_on_a_cpu(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert rows["at the end of the batch"]["same_gradient"]
     assert "skipped" not in capsys.readouterr().out
     assert len(json.loads((tmp_path / "gpu.json").read_text())) == len(report.rows)
+
+
+def test_a_section_that_fails_is_told_and_those_that_need_it_are_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(subject: Subject) -> None:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    def draw(subject: Subject) -> None:
+        subject.each["image"] = 1.0
+
+    sections = {"network": (fail, 0, bool), "images": (draw, 0, bool), "an hour": SECTIONS["an hour"]}
+    monkeypatch.setattr(gpu, "SECTIONS", sections)
+    monkeypatch.setattr(gpu, "_literal", lambda *_: None)
+    report = main(["--tiny", "--device=cpu", "--shapes", "sd14", f"--json={tmp_path / 'gpu.json'}"])
+    assert [row.section for row in report.rows if row.title == "FAILED"] == ["network"]
+    assert "an hour" not in {row.section for row in report.rows}
 
 
 def test_time_that_is_up_is_told(tmp_path: Path) -> None:
