@@ -34,12 +34,13 @@ magnify the last bits of a gradient until another token is drawn.
 
 So the copies that fill a batch up can not be left out. Measured with one and with two threads of an AMD EPYC (torch
 2.13.0+cpu; the emoji model, and random ones of Stable Diffusion's and XL's classes), against batches of 4: a UNet's
-predictions and gradients differ in every sample, by up to 3e-6, in batches of 1, 2 and 3, and not in those of 8;
-autoencoders differ in batches of 1, the random ones with two threads also of 3; the classifier in those of 1; XL's text
-encoders in all three, Stable Diffusion 1.x's in none. Of eight emoji images five came out a grey level different
-where they were drawn one at a time, four where all were drawn together; two at a time none, but one of XL's. Where a
-sample stands in its batch, and what stands beside it, changed nothing. What is computed so is counted
-(``core.outcome.count_forwards``), and prompts are attacked in an order that needs few copies (``Campaign``).
+predictions and gradients differ in every sample, by up to 3e-6, in batches of 1, 2 and 3, and not in those of 8 (the
+emoji model's not in those of 12, but of 16 and 24); autoencoders differ in batches of 1, the random ones with two
+threads also of 3; the classifier in those of 1; XL's text encoders in all three, Stable Diffusion 1.x's in none. Of
+eight emoji images five came out a grey level different where they were drawn one at a time, four where all were drawn
+together; two at a time none, but one of XL's. Where a sample stands in its batch, and what stands beside it, changed
+nothing. What is computed so is counted (``core.outcome.count_forwards``), and prompts are attacked in an order that
+needs few copies (``Campaign``).
 """
 
 _size = BATCH
