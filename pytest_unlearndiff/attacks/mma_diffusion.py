@@ -120,7 +120,7 @@ class EncoderSwapAttack(TextEncoderAttack[EncoderSwapState]):
         choice = max(state.best, key=state.best.__getitem__)
         del state.best[choice]
         state.drawn.add(choice)
-        return propose(state, state.slots, token_ids(choice, state.base.vocabulary), self._model.vocabulary)
+        return propose(state, state.slots, token_ids(choice, state.space.tokens), self._model.vocabulary)
 
     def _swap(self, state: EncoderSwapState) -> None:
         """Move to the best of random swaps among those that promise most to first order."""
@@ -136,7 +136,7 @@ class EncoderSwapAttack(TextEncoderAttack[EncoderSwapState]):
 
     def _slope(self, state: EncoderSwapState) -> torch.Tensor:
         """Return the derivative (k, d) of the similarity by the slots' embeddings, where the search stands."""
-        tokens = token_ids(state.choice, state.base.vocabulary)
+        tokens = token_ids(state.choice, state.space.tokens)
         embeddings = state.base.vocabulary.embeddings
         slots = embeddings[torch.tensor([tokens], device=embeddings.device)].float().requires_grad_(True)
         vectors = state.base.encode([FilledPrompt(state.slots, tuple(tokens))], slots).vectors()

@@ -126,7 +126,7 @@ class GeneticAttack(TextEncoderAttack[GeneticState]):
         if best is None or state.error is not None:
             return None
         state.drawn.add(best)
-        return propose(state, state.slots, token_ids(best, state.base.vocabulary), self._model.vocabulary)
+        return propose(state, state.slots, token_ids(best, state.base.vocabulary.typeable), self._model.vocabulary)
 
     def _breed(self, state: GeneticState) -> None:
         """Replace the less fit half by children of the fitter one."""

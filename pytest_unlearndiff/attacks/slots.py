@@ -13,7 +13,7 @@ from ..models.families.vocabulary import Slots, Vocabulary
 from .base import PromptState
 
 Choice = tuple[int, ...]
-"""Tokens in the slots, as indices into a vocabulary's typeable tokens."""
+"""Tokens in the slots, as indices into those that a search may choose."""
 
 
 def slots_of(config: AttackConfig, text: str, vocabulary: Vocabulary) -> Slots:
@@ -31,9 +31,9 @@ def propose(state: PromptState, slots: Slots, tokens: list[int], vocabulary: Voc
     return GenerationRequest(vocabulary.text(slots.filled(tokens)), state.prompt.seed, state.prompt.guidance)
 
 
-def token_ids(choice: Choice, vocabulary: Vocabulary) -> list[int]:
-    """Return the tokens of a choice."""
-    return [int(vocabulary.typeable[index]) for index in choice]
+def token_ids(choice: Choice, tokens: torch.Tensor) -> list[int]:
+    """Return the tokens of a choice among these (V',)."""
+    return [int(tokens[index]) for index in choice]
 
 
 def swapped(choice: Choice, slot: int, token: int) -> Choice:

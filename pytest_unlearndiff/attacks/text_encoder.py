@@ -35,7 +35,7 @@ class TextEncoderAttack(PromptAttack[StateT]):
     @torch.no_grad()
     def _vectors(self, slots: Slots, choices: Sequence[Choice], base: DiffusionModel) -> torch.Tensor:
         """Return the encodings (N, n) float32 of a prompt with each of these choices in its slots."""
-        prompts = [FilledPrompt(slots, tuple(token_ids(choice, base.vocabulary))) for choice in choices]
+        prompts = [FilledPrompt(slots, tuple(token_ids(choice, base.vocabulary.typeable))) for choice in choices]
         return torch.cat([base.encode(part).vectors()[:count] for count, part in base.batches(prompts)])
 
     def _rows(self, choices: Sequence[Choice]) -> torch.Tensor:

@@ -200,7 +200,7 @@ class TokenSwapAttack(PromptAttack[SwapState]):
         return [LossQuery(state.slots, tokens, state.x0, state.noise[m], self._timesteps[m]) for m in entries]
 
     def _ids(self, choice: Choice) -> list[int]:
-        return token_ids(choice, self._model.vocabulary)
+        return token_ids(choice, self._space.tokens)
 
     def _request(self, state: SwapState) -> GenerationRequest:
         return propose(state, state.slots, self._ids(state.choice), self._model.vocabulary)

@@ -37,7 +37,7 @@ def cosine(text: str) -> float:
 
 def test_requests_are_the_most_similar_texts_and_never_the_same(victim: DiffusionModel, targets: Targets) -> None:
     attack, state = begin(victim, targets)
-    start = cosine(victim.vocabulary.text(state.slots.filled(token_ids(state.choice, state.base.vocabulary))))
+    start = cosine(victim.vocabulary.text(state.slots.filled(token_ids(state.choice, state.space.tokens))))
     texts = []
     for _ in range(3):
         (request,) = attack.advance([state])
@@ -54,7 +54,7 @@ def test_measured_similarities_are_those_of_typed_text(victim: DiffusionModel, t
     attack, state = begin(victim, targets)
     attack._swap(state)
     for choice, similarity in state.best.items():
-        text = victim.vocabulary.text(state.slots.filled(token_ids(choice, state.base.vocabulary)))
+        text = victim.vocabulary.text(state.slots.filled(token_ids(choice, state.space.tokens)))
         assert similarity == pytest.approx(cosine(text), abs=1e-5)
 
 
@@ -62,7 +62,7 @@ def test_gradient_is_that_of_the_similarity(victim: DiffusionModel, targets: Tar
     """Central difference along the gradient."""
     attack, state = begin(victim, targets)
     slope = attack._slope(state)
-    tokens, embeddings = token_ids(state.choice, state.base.vocabulary), state.base.vocabulary.embeddings
+    tokens, embeddings = token_ids(state.choice, state.space.tokens), state.base.vocabulary.embeddings
 
     def similarity(step: float) -> float:
         slots = (embeddings[tokens] + step * slope / slope.norm())[None]
