@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..core.info import AttackInfo, Effort
+from ..core.info import AttackInfo, Effort, Threat
 from . import schedules
 
 ROWS = (
@@ -44,6 +44,17 @@ ROWS = (
         effort=Effort.SCHEDULED,
         needs_base=True,
         compares_texts=True,
+    ),
+    AttackInfo(
+        "concept-inversion",
+        "pytest_unlearndiff.attacks.concept_inversion:InversionAttack",
+        version="1",
+        schedules=schedules.CONCEPT_INVERSION,
+        effort=Effort.SCHEDULED,
+        threat=Threat.EMBEDDING,
+        needs_targets=True,
+        uses_slots=False,
+        uses_word=False,
     ),
     AttackInfo(
         "random",

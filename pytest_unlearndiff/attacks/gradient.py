@@ -18,7 +18,7 @@ from ..models.families.vocabulary import Slots
 from ..models.target_images import Targets
 from .base import PromptAttack, PromptState, note_overflow, prompt_generator
 from .losses import LossQuery, gradients
-from .schedules import SimplexSchedule
+from .schedules import InversionSchedule, SimplexSchedule
 from .slots import SearchSpace, propose, slots_of
 
 
@@ -57,7 +57,7 @@ class GradientAttack(PromptAttack[GradientState]):
     def __init__(self, config: AttackConfig, model: DiffusionModel, schedule: Schedule | None = None) -> None:
         super().__init__(config, model)
         schedule = schedule or config.settings
-        assert isinstance(schedule, SimplexSchedule)
+        assert isinstance(schedule, (SimplexSchedule, InversionSchedule))
         self._schedule = schedule
         self._timesteps = [model.timestep(fraction) for fraction in schedule.timesteps]
         self._space = SearchSpace(model.vocabulary, schedule.typeable)
@@ -84,6 +84,14 @@ class GradientAttack(PromptAttack[GradientState]):
     def _start_round(self, states: Sequence[GradientState]) -> None:
         """Prepare the states that begin a round."""
 
+    def _slots(self, text: str) -> Slots:
+        """Make room for the tokens in a prompt."""
+        return slots_of(self._config, text, self._model.vocabulary)
+
+    def _timestep(self, state: GradientState) -> int | None:
+        """Return the timestep of the round that begins, None where it has several."""
+        return self._timesteps[state.round]
+
     def start(self, prompts: Sequence[Prompt], targets: Targets | None, seed: int) -> list[GradientState]:
         """Return a fresh state for each prompt."""
         assert targets is not None
@@ -106,7 +114,7 @@ class GradientAttack(PromptAttack[GradientState]):
         return GradientState(
             prompt,
             generator,
-            slots=slots_of(self._config, prompt.text, self._model.vocabulary),
+            slots=self._slots(prompt.text),
             x0=x0,
             variable=variable,
             optimizer=torch.optim.Adam([variable], lr=schedule.learning_rate, weight_decay=schedule.decay),
@@ -131,10 +139,10 @@ class GradientAttack(PromptAttack[GradientState]):
 
     def advance(self, states: Sequence[GradientState]) -> list[GenerationRequest | None]:
         """Do one round of optimizer steps on every state, then return its tokens as text."""
-        live = [state for state in states if state.round < len(self._timesteps)]
+        live = [state for state in states if state.round < self._schedule.rounds]
         self._start_round(live)
         for state in live:
-            state.timestep = self._timesteps[state.round]
+            state.timestep = self._timestep(state)
         for _ in range(self._schedule.steps if live else 0):
             self._step([state for state in live if state.error is None])
         for state in live:

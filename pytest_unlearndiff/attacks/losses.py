@@ -27,6 +27,7 @@ class LossQuery:
         t: timestep in [0, ``DiffusionModel.timesteps``).
         target: what the network should predict (C, h, w), where that is not the noise; for all queries of a call or
             none.
+        embeddings: free embeddings (k, d) float32 in the slots, in place of the tokens'; likewise.
     """
 
     slots: Slots
@@ -35,6 +36,7 @@ class LossQuery:
     noise: torch.Tensor
     t: int
     target: torch.Tensor | None = None
+    embeddings: torch.Tensor | None = None
 
     @property
     def prompt(self) -> FilledPrompt:
@@ -99,10 +101,16 @@ def gradients(queries: Sequence[LossQuery], model: DiffusionModel) -> tuple[torc
 
 def _measure(queries: Sequence[LossQuery], model: DiffusionModel) -> tuple[torch.Tensor, torch.Tensor]:
     """Return errors (B,) of one batch, and the slots' embeddings (B, k, d) they depend on."""
+    free = [query.embeddings for query in queries if query.embeddings is not None]
+    slots = (torch.stack(free) if free else _looked_up(queries, model)).detach().requires_grad_(True)
+    return _errors(queries, model.encode([query.prompt for query in queries], slots), model), slots
+
+
+def _looked_up(queries: Sequence[LossQuery], model: DiffusionModel) -> torch.Tensor:
+    """Return the embeddings (B, k, d) float32 of the tokens in the slots."""
     embeddings = model.vocabulary.embeddings
     chosen = torch.tensor([query.tokens for query in queries], dtype=torch.int64, device=embeddings.device)
-    slots = embeddings[chosen].float().requires_grad_(True)
-    return _errors(queries, model.encode([query.prompt for query in queries], slots), model), slots
+    return embeddings[chosen].float()
 
 
 def _errors(queries: Sequence[LossQuery], conditioning: Conditioning, model: DiffusionModel) -> torch.Tensor:

@@ -92,6 +92,32 @@ class EmbeddingSchedule(SimplexSchedule):
 
 
 @dataclass(frozen=True)
+class InversionSchedule:
+    """Gradient descent on a free embedding, at timesteps drawn at random.
+
+    Attributes:
+        rounds: how often the embedding is drawn and judged.
+        steps: optimizer steps per round.
+        learning_rate: Adam's, in units of the root mean square of the vocabulary's embeddings.
+        timesteps: fractions of the noise schedule, in [0, 1], between which timesteps are drawn.
+    """
+
+    rounds: int
+    steps: int
+    learning_rate: float
+    timesteps: tuple[float, float] = (0.0, 1.0)
+
+    decay: ClassVar[float] = 0.0
+    typeable: ClassVar[bool] = True
+    targets: ClassVar[TargetSampling | None] = None
+    losses: ClassVar[tuple[str, ...]] = ()
+
+    def forward_passes(self, forwards_per_image: int) -> int:
+        """Forward passes on a prompt that resists: two per step, a backward pass counted as one, and the images."""
+        return self.rounds * (2 * self.steps + forwards_per_image)
+
+
+@dataclass(frozen=True)
 class GeneticSchedule:
     """A genetic search on the text encoder, whose only forward passes of the denoising network are its images'.
 
@@ -179,6 +205,15 @@ MMA_DIFFUSION: Mapping[str, EncoderSwapSchedule] = {
     # 1,000 iterations of 512 candidates, as its authors run (attacks.md 4.5), drawn as often as UnlearnDiffAtk's.
     "paper": EncoderSwapSchedule(rounds=50, iterations=20, candidates=512),
     "fast": EncoderSwapSchedule(rounds=12, iterations=10, candidates=64),
+}
+
+CONCEPT_INVERSION: Mapping[str, InversionSchedule] = {
+    # 5,000 steps at 5e-3, as its authors run (attacks.md 4.3), where CLIP's embeddings have a root mean square of
+    # 0.014; theirs are of 16 images of a concept each, and one embedding serves all its prompts. Drawn as often as
+    # UnlearnDiffAtk's rounds.
+    "paper": InversionSchedule(rounds=50, steps=100, learning_rate=0.36),
+    # About the forward passes of UnlearnDiffAtk's fast schedule, where noise neither hides nothing nor everything.
+    "fast": InversionSchedule(rounds=10, steps=40, learning_rate=0.36, timesteps=(0.3, 0.9)),
 }
 
 CONTROLS: Mapping[str, Schedule] = {name: UNLEARNDIFF[name] for name in ("paper", "fast")}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -18,11 +19,24 @@ class GenerationRequest:
         text: the prompt, as a person would type it.
         seed: of the generator of its initial latents.
         guidance: classifier-free guidance scale.
+        embedding: float32 numbers of a token embedding that text encoders are given before those of the text, little-
+            endian and in base64; None for none.
     """
 
     text: str
     seed: int
     guidance: float
+    embedding: str | None = None
+
+    @property
+    def embedding_digest(self) -> str | None:
+        """Hash of the embedding; None for none."""
+        return None if self.embedding is None else embedding_digest(self.embedding)
+
+
+def embedding_digest(embedding: str) -> str:
+    """Hash a learned embedding, as ``GenerationRequest`` has it, to 16 hex digits."""
+    return hashlib.sha256(embedding.encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)

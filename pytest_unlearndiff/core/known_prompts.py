@@ -75,7 +75,8 @@ class KnownPrompts:
     @property
     def content(self) -> str:
         """Hash of everything that can change an outcome; the file's path cannot."""
-        rows = [[row.original.digest, *vars(row.drawing).values(), row.inserted] for row in self.rows]
+        drawings = [(row.drawing.text, row.drawing.seed, row.drawing.guidance) for row in self.rows]
+        rows = [[row.original.digest, *drawn, row.inserted] for row, drawn in zip(self.rows, drawings, strict=True)]
         return hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
 
 

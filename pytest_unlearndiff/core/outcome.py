@@ -39,7 +39,7 @@ class Outcome:
     Attributes:
         prompt: digest of the prompt (``Prompt.digest``).
         status: its end.
-        adversarial: the text that drew the concept, as a person could type it (``hit-under-attack`` only).
+        adversarial: the text that drew the concept, as a person could type it (``hit-under-attack`` with text only).
         inserted: the adversarial tokens in it, as text.
         seed: generator seed of the image that was judged last.
         evaluations: images drawn for this prompt to be judged, the un-attacked one included.
@@ -55,6 +55,7 @@ class Outcome:
         tokens: of the prompt, with the two at its ends and before it is cut to what the text encoder takes.
         image: digest of the un-attacked image's pixels; None if it was unusable, or blocked by the safety checker.
         features: of the un-attacked image, as text, where it was measured: float32 in base64; else None.
+        embedding: learned embedding that drew the concept, as ``GenerationRequest.embedding``; None for none.
     """
 
     prompt: str
@@ -73,6 +74,7 @@ class Outcome:
     tokens: int | None = None
     image: str | None = None
     features: str | None = None
+    embedding: str | None = None
 
     @property
     def success(self) -> bool:
@@ -101,7 +103,7 @@ class Outcome:
         return cls(**{**data, "status": Status(data["status"])})
 
 
-_LATER = ("timestep", "tokens", "image", "features")
+_LATER = ("timestep", "tokens", "image", "features", "embedding")
 
 _TYPES: dict[str, tuple[type, ...]] = {
     "prompt": (str,),
@@ -120,6 +122,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "tokens": (int, type(None)),
     "image": (str, type(None)),
     "features": (str, type(None)),
+    "embedding": (str, type(None)),
 }
 
 

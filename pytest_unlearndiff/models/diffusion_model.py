@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import copy
 import math
 import time
@@ -10,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from PIL import Image
 
@@ -27,7 +29,7 @@ from .defenses import Defense
 from .device import in_batches, most_memory
 from .families.base import Conditioning
 from .families.lookup import bind_family, components_of, family_of
-from .families.vocabulary import FilledPrompt, Vocabulary
+from .families.vocabulary import FilledPrompt, Vocabulary, embedded_prompt
 from .generated_images import FiniteCheck, GeneratedImage
 from .libraries import compiled_calls, library_warnings_ignored, silence_safety_checker, uncompiled
 
@@ -265,18 +267,18 @@ class DiffusionModel:
             ModelError: the pipeline does not show whether what it decodes is finite.
         """
         images: dict[int, GeneratedImage] = {}
-        groups: dict[float, list[int]] = defaultdict(list)
+        groups: dict[tuple[float, bool], list[int]] = defaultdict(list)
         for index, request in enumerate(requests):
-            groups[request.guidance].append(index)
-        for guidance, indices in groups.items():
+            groups[request.guidance, request.embedding is None].append(index)
+        for (guidance, _), indices in groups.items():
             for count, part in self.batches(indices):
                 drawn = self._draw([requests[i] for i in part], guidance)
                 images.update(zip(part[:count], drawn[:count], strict=True))
         return [images[i] for i in range(len(requests))]
 
     def _draw(self, requests: Sequence[GenerationRequest], guidance: float) -> list[GeneratedImage]:
-        """Call the pipeline once."""
-        count = len(requests)
+        """Call the pipeline once, for requests all of which have an embedding or none."""
+        count, texts = len(requests), [request.text for request in requests]
         arguments = self._family.call_arguments(guidance, self._sampling.steps)
         if "negative_prompt" in arguments:
             arguments["negative_prompt"] = [arguments["negative_prompt"]] * count
@@ -289,9 +291,14 @@ class DiffusionModel:
             # Those that attacks go through last: others encode texts, on which those then act once already.
             for defense in sorted(self._defenses, key=self._attacked_through.__contains__):
                 stack.enter_context(defense.applied(self, guidance))
+            if embeddings := [unpack(request.embedding) for request in requests if request.embedding is not None]:
+                prompts = [embedded_prompt(text, self.vocabulary) for text in texts]
+                texts = [self.vocabulary.text(prompt.pieces) for prompt in prompts]
+                stacked = torch.stack(embeddings).unsqueeze(1).to(self.vocabulary.embeddings.device)
+                stack.enter_context(self._family.embedded(prompts, stacked))
             stack.enter_context(_count_network_forwards(self.network))
             output = self._pipe(
-                prompt=[request.text for request in requests],
+                prompt=texts,
                 generator=[torch.Generator("cpu").manual_seed(request.seed) for request in requests],
                 **arguments,
             )
@@ -323,6 +330,17 @@ class DiffusionModel:
         """Return the network's keyword arguments for one text, each (1, ...), beside latents and timestep."""
         conditioning = self.encode([FilledPrompt(self.vocabulary.unattacked(text))])
         return self._family.network_arguments(conditioning, torch.empty(1, *self.latent_shape, device=self.device))
+
+
+def pack(embedding: torch.Tensor) -> str:
+    """Write an embedding (d,) as ``GenerationRequest`` has it."""
+    numbers = embedding.detach().float().cpu().contiguous()
+    return base64.b64encode(numbers.numpy().astype("<f4").tobytes()).decode("ascii")
+
+
+def unpack(embedding: str) -> torch.Tensor:
+    """Read an embedding (d,) float32 that ``pack`` wrote."""
+    return torch.from_numpy(np.frombuffer(base64.b64decode(embedding), "<f4").astype(np.float32))
 
 
 @contextmanager

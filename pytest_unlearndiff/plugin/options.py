@@ -75,8 +75,8 @@ OPTIONS = (
     Option("case_numbers", "Attack only the prompts with these case numbers", "17,42"),
     Option(
         "attack",
-        "Attack: unlearndiff (default), p4d, ring-a-bell, mma-diffusion, random, seed-search, none, or "
-        "transfer:CSV to replay known prompts",
+        "Attack: unlearndiff (default), p4d, ring-a-bell, mma-diffusion, concept-inversion, random, seed-search, none, "
+        "or transfer:CSV to replay known prompts",
         "NAME",
     ),
     Option(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from ..core.attack_config import is_unattacked
 from ..core.outcome import Status
 from ..store.store import Store
-from ..store.thumbnails import Thumbnails, near_miss
+from ..store.thumbnails import Thumbnails, near_miss, with_embedding
 from .gate_report import GateReport
 from .gate_report_parts import MISSING, PromptReport
 from .session_report import SessionReport
@@ -147,6 +147,8 @@ class _GateImages:
 
 
 def _attacked(victim: Thumbnails, prompt: PromptReport) -> bytes | None:
+    if prompt.embedding is not None:
+        return victim.read(with_embedding(prompt.digest, prompt.embedding))
     if (attacked := prompt.attacked) is not None:
         return victim.read(attacked.digest)
     return victim.read(near_miss(prompt.digest)) if prompt.status == Status.RESISTED else None

@@ -11,6 +11,7 @@ import msgspec
 
 from ..core.concept import Prompt
 from ..core.gate import LIMITS, Gate, Reading
+from ..core.images import embedding_digest
 from ..core.outcome import HITS, Counts, Outcome, Status
 from ..core.rate import Rate
 from ..core.result import Retention
@@ -51,6 +52,7 @@ class PromptReport(Part, frozen=True, kw_only=True):
         timestep: where the round of the search that broke it measured the denoising error; None where that is no single
             one, or not known.
         tokens: of the prompt, with the two at its ends; None where that is not known.
+        embedding: digest of the learned embedding that drew the concept; None for none.
     """
 
     digest: str
@@ -70,6 +72,7 @@ class PromptReport(Part, frozen=True, kw_only=True):
     error: str | None = None
     timestep: int | None = None
     tokens: int | None = None
+    embedding: str | None = None
 
     @classmethod
     def of(cls, prompt: Prompt, outcome: Outcome | None) -> PromptReport:
@@ -85,6 +88,7 @@ class PromptReport(Part, frozen=True, kw_only=True):
             status=outcome.status.value,
             drawn=outcome.seed,
             score=outcome.score if finite else None,
+            embedding=None if outcome.embedding is None else embedding_digest(outcome.embedding),
             **{name: getattr(outcome, name) for name in _FROM_OUTCOME},
         )
 

@@ -50,7 +50,7 @@ def summary_lines(gates: Sequence[GateReport], *, verbosity: int = 0, width: int
             named = not group[0].kept and (verbosity > 0 or any(gate.attack != _DEFAULT_ATTACK for gate in group))
             head, *rows = _fitted(group, named=named, width=width)
             lines.append((head, ""))
-            attack_beside = named and "attack" not in head
+            attack_beside = named and "attack" not in map(str.strip, head.split("  "))  # which parts columns
             for gate, row in zip(group, rows, strict=True):
                 lines.append(("; ".join(filter(None, (row, ungated(gate)))), gate.verdict or ""))
                 attack = f"{sanitize(gate.attack)}, " if attack_beside else ""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..core.concept import Prompt
 from ..core.images import BLOCKED, Evaluated, GenerationRequest, Judgement
-from ..store.thumbnails import Thumbnails, near_miss
+from ..store.thumbnails import Thumbnails, near_miss, with_embedding
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Evaluation:
-    """Judgements by (text, seed, guidance), which decide an image.
+    """Judgements by what is requested, which decides an image.
 
     An image that is no evidence of anything, or that the model's own safety checker blocked, is never shown to the
     judge.
@@ -88,7 +88,8 @@ class ThumbnailRecorder:
 
     def judged(self, request: GenerationRequest, image: Image, judgement: Judgement) -> None:
         """Keep the victim's image of a prompt as it stands in the set, and every hit."""
-        digest = Prompt(request.text, request.seed, request.guidance, case=0).digest
+        plain = Prompt(request.text, request.seed, request.guidance, case=0).digest
+        digest = with_embedding(plain, request.embedding_digest)
         if judgement.hit or digest in self._unattacked:
             self._thumbnails.add(digest, image)
         else:

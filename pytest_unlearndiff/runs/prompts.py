@@ -157,7 +157,8 @@ class RunningPrompt:
             detail = f"the model's own safety checker blocked {self.blocked} of {self.evaluations} images"
         hit: dict[str, Any] = {}
         if status is Status.HIT_UNDER_ATTACK and request is not None:
-            hit = {"adversarial": request.text, "inserted": state.inserted, "timestep": state.timestep}
+            hit = {"inserted": state.inserted, "timestep": state.timestep, "embedding": request.embedding}
+            hit["adversarial"] = request.text if request.embedding is None else None
         return Outcome(
             state.prompt.digest,
             status,

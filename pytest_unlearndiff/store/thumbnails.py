@@ -33,6 +33,16 @@ def near_miss(prompt: str) -> str:
     return hashlib.sha256(f"near miss of {prompt}".encode()).hexdigest()[:16]
 
 
+def with_embedding(prompt: str, embedding: str | None) -> str:
+    """Return the digest under which the image of a prompt with a learned embedding is kept.
+
+    Args:
+        prompt: digest of the prompt.
+        embedding: digest of the embedding; None for none, which leaves the prompt's.
+    """
+    return prompt if embedding is None else hashlib.sha256(f"{prompt} with {embedding}".encode()).hexdigest()[:16]
+
+
 class Thumbnails:
     """Thumbnails of the victim's and the base's images by prompt.
 

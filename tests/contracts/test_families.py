@@ -25,12 +25,12 @@ from pytest_unlearndiff.core.concept import Prompt, Sampling
 from pytest_unlearndiff.core.images import GenerationRequest
 from pytest_unlearndiff.core.outcome import computed_forwards
 from pytest_unlearndiff.models.device import BATCH
-from pytest_unlearndiff.models.diffusion_model import DiffusionModel
+from pytest_unlearndiff.models.diffusion_model import DiffusionModel, pack
 from pytest_unlearndiff.models.families.base import Conditioning
 from pytest_unlearndiff.models.families.flow_matching import FlowMatching
 from pytest_unlearndiff.models.families.lookup import components_of, family_named, family_of
 from pytest_unlearndiff.models.families.typed_text import TypedText, lookup_of
-from pytest_unlearndiff.models.families.vocabulary import FilledPrompt
+from pytest_unlearndiff.models.families.vocabulary import FilledPrompt, embedded_prompt
 from pytest_unlearndiff.models.libraries import library_warnings_ignored
 from pytest_unlearndiff.models.pipeline_folders import load_pipeline
 from pytest_unlearndiff.models.target_images import Targets
@@ -128,6 +128,30 @@ def test_network_is_given_what_the_pipelines_own_call_gives_it(texts: list[str],
         assert set(predicted) == set(called)
         assert len(called) >= 3
         assert [name for name in called if not torch.equal(predicted[name], called[name])] == []
+
+
+def test_nor_does_a_free_embedding_make_a_difference(pipe: Any) -> None:
+    """The pipeline's own call encodes it as ``encode`` does, to the bit, and other embeddings otherwise."""
+    model, texts = DiffusionModel(pipe, OWN), ["a church in noto style", "a church in noto style", "wow church"]
+    prompts, table = [embedded_prompt(text, model.vocabulary) for text in texts], model.vocabulary.embeddings
+    free = table[[3, 5, 7]].float().unsqueeze(1) * 1.5
+    rows = [slice(n, n + 1) for n in range(3)] if family_of(pipe).ragged_texts else [slice(3)]
+    for row in rows:
+        with torch.no_grad():
+            conditioning = model.encode(prompts[row], free[row])
+        ours = model._family.network_arguments(conditioning, noise_of(model, len(prompts[row])))
+        with (
+            arguments_of(getattr(pipe, family_of(pipe).network)) as theirs,
+            model._family.embedded(prompts[row], free[row]),
+        ):
+            typed = [model.vocabulary.text(prompt.pieces) for prompt in prompts[row]]
+            pipe(prompt=typed, **call_arguments(model, len(typed)))
+        encoded = [name for name, each in _tensors("", ours) if not torch.equal(each, theirs[name])]
+        assert encoded == []
+    requests = [GenerationRequest(texts[0], 0, 5.0, pack(each[0])) for each in free[:2]]
+    images = model.generate([GenerationRequest(texts[0], 0, 5.0), *requests, requests[0]])
+    assert len({image.digest for image in images}) == 3
+    assert images[1].digest == images[3].digest
 
 
 def test_and_in_bfloat16_at_a_later_step(pipe: Any) -> None:

@@ -114,10 +114,11 @@ def test_timesteps_are_distinct_fractions(schedule: Any) -> None:
 def test_target_images(name: str, schedule: str) -> None:
     """Upstream's under paper alone, and then none that a positive control could see."""
     config = AttackConfig(name, schedule)
-    needs, upstream = name in ("unlearndiff", "p4d"), TargetSampling(steps=25, guidance=7.5)
-    assert config.targets == (upstream if needs and schedule == "paper" else None)
-    assert config.draws_targets is (needs and schedule == "fast")
-    assert config.needs_target is (name in ("unlearndiff", "p4d", "ring-a-bell", "mma-diffusion"))
+    upstream = name in ("unlearndiff", "p4d") and schedule == "paper"
+    assert config.targets == (TargetSampling(steps=25, guidance=7.5) if upstream else None)
+    assert config.draws_targets is (config.info.needs_targets and not upstream)
+    needing = ("unlearndiff", "p4d", "ring-a-bell", "mma-diffusion", "concept-inversion")
+    assert config.needs_target is (name in needing)
 
 
 def test_target_sampling_enters_params(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,6 +131,6 @@ def test_target_sampling_enters_params(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(set(digests)) == 4
 
 
-@pytest.mark.parametrize("name", ["p4d", "ring-a-bell"])
+@pytest.mark.parametrize("name", ["p4d", "ring-a-bell", "concept-inversion"])
 def test_fast_baselines_do_no_more_work_than_the_fast_attack(name: str) -> None:
     assert AttackConfig(name).forward_passes(100) <= 1.01 * AttackConfig().forward_passes(100)

@@ -38,6 +38,10 @@ REFUSED: list[tuple[str, tuple[str, ...]]] = [
     ("5", ("no concept: name one",)),
     ("'church', 0.1", ("takes the concept by position, the rest by keyword",)),
     ("'church', gate='upper', max_asr=0.1", ("max_asr=10.0% with gate='upper' cannot be shown on 10 prompts",)),
+    (
+        "'church', attack='concept-inversion', max_asr=0.1, max_pre_asr=0.2",
+        ("max_asr and max_pre_asr cannot limit an attack by a learned embedding", "give max_recovery='10.0%'"),
+    ),
     ("'church', max_recovery=0.1", ("whose rate is the ASR: give max_asr='10.0%'",)),
     # Every mistake is told at once.
     ("'church', colour=1, max_asr=10", ("'colour'", "max_asr=10")),
@@ -45,6 +49,17 @@ REFUSED: list[tuple[str, tuple[str, ...]]] = [
     ("'church', max_asr=10, max_pre_asr=20, prompts=11", ("max_asr=10", "max_pre_asr=20", "prompts=11")),
     ("'church', attack='fgsm', schedule='slow', max_asr=10", ("attack='fgsm'", "schedule='slow'", "max_asr=10")),
 ]
+
+
+def test_limits_are_held_against_the_sessions_attack(world: World) -> None:
+    world.concept()
+    world.gate("max_asr='10%'", "test_text")
+    world.gate("max_recovery='10%'", "test_embedding")
+    result = world.ask("--unlearndiff-attack=concept-inversion")
+    assert result.ret == 2
+    assert "test_text" in (line := next(line for line in result.outlines if "cannot limit" in line))
+    assert "whose rate is the embedding recovery: give max_recovery='10.0%'" in line
+    assert "test_embedding:" not in result.stdout.str()
 
 
 def test_collection_errors(world: World) -> None:

@@ -135,7 +135,11 @@ def test_command_line_before_ini(folder: pytest.Pytester, name: str) -> None:
         ("cache", "readonly", "one of rw, ro, refresh, off, require"),
         ("progress", "bar", "lines"),
         *((name, "perhaps", "yes or no") for name in ("require", "trust_pickle")),
-        ("attack", "p5d", "one of unlearndiff, p4d, ring-a-bell, mma-diffusion, random, seed-search, transfer"),
+        (
+            "attack",
+            "p5d",
+            "one of unlearndiff, p4d, ring-a-bell, mma-diffusion, concept-inversion, random, seed-search, transfer",
+        ),
         *(("attack", text, "transfer:CSV") for text in ("transfer", "transfer:", "random:known.csv")),
         ("attack", "transfer:nowhere.csv", "there is no file .*nowhere.csv"),
         *(("sld", text, "a colon and what to guide away from") for text in ("medium", "weak:")),

@@ -126,3 +126,28 @@ def test_missing_prompts_without_torch(world: World) -> None:
     result.assert_outcomes(failed=1)
     assert result.ret == 1
     result.stdout.fnmatch_lines(["E *AttackIncomplete: *pytest-unlearndiff[[]torch[]]*"])
+
+
+def test_recovery_is_a_verdict_of_its_own(world: World) -> None:
+    """Under an attack that leaves text, no report of the session says ASR."""
+    world.concept()
+    world.scripted("bbrrrrrrrr")
+    world.tests(
+        """
+        import pytest_unlearndiff
+
+        @pytest.mark.unlearndiff("church", max_recovery="50%", attack="concept-inversion", exhaustive=True)
+        def test_gate(unlearndiff_attack):
+            result = unlearndiff_attack()
+            assert result.recovery == "20%"
+            with pytest.raises(ValueError, match="the rate of attack concept-inversion/fast is its embedding recovery"):
+                result.asr
+            with pytest.raises(pytest_unlearndiff.RecoveryExceeded, match="^church: embedding recovery 2/10"):
+                unlearndiff_attack(max_recovery="10%")
+        """
+    )
+    result = world.attack("--unlearndiff-report=md:report.md")
+    result.assert_outcomes(passed=1)
+    assert re.search(r"^concept +without attack +embedding recovery +interval +verdict$", text(result), re.MULTILINE)
+    assert "test_gate: concept-inversion/fast, recovery <= 50.0%, 10 attacked" in text(result)
+    assert "ASR" not in result.stdout.str() + (world.path / "report.md").read_text(encoding="utf-8")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,10 @@ from PIL import Image
 
 from pytest_unlearndiff.core.concept import Prompt
 from pytest_unlearndiff.core.images import GenerationRequest, Judgement
+from pytest_unlearndiff.core.outcome import Outcome, Status
 from pytest_unlearndiff.models.generated_images import GeneratedImage
+from pytest_unlearndiff.reports.evidence import _attacked
+from pytest_unlearndiff.reports.gate_report_parts import PromptReport
 from pytest_unlearndiff.runs.evaluation import Evaluation, ThumbnailRecorder
 from pytest_unlearndiff.store.thumbnails import (
     THUMBNAIL_BYTES,
@@ -92,6 +96,19 @@ def test_recorder_keeps_unattacked_and_adversarial_images(tmp_path: Path) -> Non
     assert kept == [True, True, False, True]
     gallery.targets(asked[1:], [GeneratedImage(RED)])
     assert images.read(asked[1].digest, base=True) is not None
+
+
+def test_image_of_a_learned_embedding_does_not_replace_the_unattacked_one(tmp_path: Path) -> None:
+    [prompt], images = prompts(1), Thumbnails(tmp_path)
+    recorder = ThumbnailRecorder(images, [prompt])
+    plain = GenerationRequest(prompt.text, prompt.seed, prompt.guidance)
+    learned = replace(plain, embedding="AACAPw==")
+    for request, colour in ((plain, "red"), (learned, "blue")):
+        hit = Judgement(request is learned, 0.5, "church")
+        recorder.judged(request, Image.new("RGB", (8, 8), colour), hit)
+    outcome = Outcome(prompt.digest, Status.HIT_UNDER_ATTACK, embedding=learned.embedding)
+    kept = images.read(prompt.digest), _attacked(images, PromptReport.of(prompt, outcome))
+    assert kept == tuple(make_thumbnail(Image.new("RGB", (8, 8), colour)) for colour in ("red", "blue"))
 
 
 def test_no_thumbnail_if_no_quality_is_small_enough(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -109,6 +110,15 @@ class Family(Protocol):
 
     def encode(self, prompts: Sequence[FilledPrompt], slot_embeddings: torch.Tensor | None) -> Conditioning:
         """Encode prompts; see ``DiffusionModel.encode``."""
+        ...
+
+    def embedded(self, prompts: Sequence[FilledPrompt], embeddings: torch.Tensor) -> AbstractContextManager[None]:
+        """Have the pipeline's own call read the token in each prompt's slot as another embedding, as ``encode`` does.
+
+        Args:
+            prompts: the call's, in its order, with one slot each, whose token no other text of the call has.
+            embeddings: in the slots (B, 1, d) float32.
+        """
         ...
 
     def add_noise(self, x0: torch.Tensor, noise: torch.Tensor, t: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -42,11 +42,13 @@ class StableDiffusionXL(LatentDiffusion):
             )
         super().__init__(pipe, sampling)
 
+    def _text_encoders(self) -> tuple[Any, ...]:
+        return self._pipe.text_encoder, self._pipe.text_encoder_2
+
     @cached_property
     def vocabulary(self) -> ClipVocabulary:
         """See ``Family``."""
-        encoders = (self._pipe.text_encoder, self._pipe.text_encoder_2)
-        tables = [token_embeddings(encoder).to(self._pipe._execution_device) for encoder in encoders]
+        tables = [token_embeddings(encoder).to(self._pipe._execution_device) for encoder in self._text_encoders()]
         return ClipVocabulary(self._pipe.tokenizer, torch.cat(tables, -1), [self._pipe.tokenizer_2])
 
     @cached_property

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from typing import Any
 
@@ -13,6 +14,7 @@ from ...core.concept import Sampling
 from .base import Conditioning
 from .ddpm import DdpmNoise
 from .latent_images import LatentImages
+from .typed_text import Change, hooked
 from .vocabulary import ClipVocabulary, FilledPrompt
 
 
@@ -65,6 +67,21 @@ class LatentDiffusion(DdpmNoise, LatentImages, ABC):
             embeddings = embeddings.scatter(1, positions.unsqueeze(-1).expand_as(slot_embeddings), slot_embeddings)
         return self.encode_ids(ids, embeddings)
 
+    @abstractmethod
+    def _text_encoders(self) -> tuple[Any, ...]:
+        """Return the text encoders, whose embeddings of a token stand side by side in ``vocabulary``."""
+
+    @contextmanager
+    def embedded(self, prompts: Sequence[FilledPrompt], embeddings: torch.Tensor) -> Iterator[None]:
+        """See ``Family``."""
+        lookups = [encoder.get_input_embeddings() for encoder in self._text_encoders()]
+        parts = torch.split(embeddings, [lookup.weight.shape[-1] for lookup in lookups], -1)
+        holders = torch.tensor([prompt.tokens for prompt in prompts])
+        with ExitStack() as stack:
+            for lookup, part in zip(lookups, parts, strict=True):
+                stack.enter_context(hooked(lookup, _exchange(holders, part)))
+            yield
+
     def network_arguments(self, conditioning: Conditioning, latents: torch.Tensor) -> dict[str, Any]:
         """See ``Family``."""
         return {"encoder_hidden_states": conditioning.tensor("encoder_hidden_states").to(self._dtype)}
@@ -87,6 +104,9 @@ class LatentDiffusion(DdpmNoise, LatentImages, ABC):
 class StableDiffusion(LatentDiffusion):
     """A ``StableDiffusionPipeline`` as attacks need it (``Family``)."""
 
+    def _text_encoders(self) -> tuple[Any, ...]:
+        return (self._pipe.text_encoder,)
+
     @cached_property
     def vocabulary(self) -> ClipVocabulary:
         """See ``Family``."""
@@ -98,6 +118,21 @@ class StableDiffusion(LatentDiffusion):
         return Conditioning({"encoder_hidden_states": encode_with(self._pipe.text_encoder, ids, embeddings)[0]})
 
 
+def _exchange(holders: torch.Tensor, embeddings: torch.Tensor) -> Change:
+    """Return a change of looked-up embeddings, in rows that hold one of these tokens (B, 1), to others (B, 1, d)."""
+
+    def change(ids: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
+        rows = torch.isin(ids, holders.to(ids)).any(1)
+        if not rows.any():
+            return output
+        changed = output.clone()
+        held = (ids[rows] == holders.to(ids)).unsqueeze(-1)
+        changed[rows] = torch.where(held, embeddings.to(output), output[rows])
+        return changed
+
+    return change
+
+
 def token_embeddings(encoder: Any) -> torch.Tensor:
     """Return the token embeddings (V, d) of a text encoder."""
     weights: torch.Tensor = encoder.get_input_embeddings().weight.detach()
@@ -107,8 +142,5 @@ def token_embeddings(encoder: Any) -> torch.Tensor:
 def encode_with(encoder: Any, ids: torch.Tensor, embeddings: torch.Tensor, **options: Any) -> Any:
     """Run a text encoder on embeddings (B, L, d) in place of those of its ids (B, L)."""
     # No version of CLIPTextModel takes inputs_embeds, but every one looks its tokens up in this module.
-    hook = encoder.get_input_embeddings().register_forward_hook(lambda _, __, output: embeddings.to(output))
-    try:
+    with hooked(encoder.get_input_embeddings(), lambda _, output: embeddings.to(output)):
         return encoder(ids, **options)
-    finally:
-        hook.remove()

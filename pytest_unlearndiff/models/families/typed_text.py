@@ -19,6 +19,9 @@ from .base import Conditioning
 from .vocabulary import FilledPrompt, Slots
 from .words import TextEncoder, WordVocabulary
 
+Change = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+"""Returns a module's output anew, from its input and its output."""
+
 Positions = list[list[list[int]]]
 """Positions in what an encoder is given, by encoder and slot; none where the tokenizer cuts the slot off."""
 
@@ -73,15 +76,27 @@ class TypedText(ABC):
         texts = [self.vocabulary.text(prompt.pieces) for prompt in prompts]
         if slot_embeddings is None or slot_embeddings.shape[1] == 0:
             return self.encode_texts(texts)
+        with ExitStack() as stack:
+            for lookup, change in zip(self._lookups, self._changes(prompts, slot_embeddings), strict=True):
+                stack.enter_context(hooked(lookup, change))
+            return self.encode_texts(texts)
+
+    @contextmanager
+    def embedded(self, prompts: Sequence[FilledPrompt], embeddings: torch.Tensor) -> Iterator[None]:
+        """See ``Family``."""
+        read = self._ids([self.vocabulary.text(prompt.pieces) for prompt in prompts])
+        with ExitStack() as stack:
+            for lookup, change, ids in zip(self._lookups, self._changes(prompts, embeddings), read, strict=True):
+                stack.enter_context(hooked(lookup, _in_rows(ids, change)))
+            yield
+
+    def _changes(self, prompts: Sequence[FilledPrompt], slot_embeddings: torch.Tensor) -> list[Change]:
+        """Return, for each encoder, the change of what it looks up to these embeddings (B, k, d) in the slots."""
         table = self.vocabulary.embeddings
         tokens = torch.tensor([prompt.tokens for prompt in prompts], device=table.device)
-        difference = slot_embeddings - table[tokens].float()
         positions = [self._locate(prompt.slots) for prompt in prompts]
-        parts = torch.split(difference, self.vocabulary.widths, -1)
-        with ExitStack() as stack:
-            for index, (lookup, part) in enumerate(zip(self._lookups, parts, strict=True)):
-                stack.enter_context(_hooked(lookup, _adder(part, [row[index] for row in positions])))
-            return self.encode_texts(texts)
+        parts = torch.split(slot_embeddings - table[tokens].float(), self.vocabulary.widths, -1)
+        return [_adder(part, [row[index] for row in positions]) for index, part in enumerate(parts)]
 
     def _locate(self, slots: Slots) -> Positions:
         """Find a prompt's slots by exchanging their words, one at a time, and seeing which ids change."""
@@ -111,7 +126,7 @@ class TypedText(ABC):
 
         with ExitStack() as stack:
             for index, lookup in enumerate(self._lookups):
-                stack.enter_context(_hooked(lookup, noter(index)))
+                stack.enter_context(hooked(lookup, noter(index)))
             with suppress(_AllRead):
                 self.encode_texts(texts)
         return [row for row in ids if row is not None]
@@ -136,7 +151,7 @@ def lookup_of(encoder: Any) -> torch.nn.Module:
 
 
 @contextmanager
-def _hooked(module: torch.nn.Module, change: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> Iterator[None]:
+def hooked(module: torch.nn.Module, change: Change) -> Iterator[None]:
     """Change a module's output, as a function of its input and output."""
     hook = module.register_forward_hook(lambda _, inputs, output: change(inputs[0], output))
     try:
@@ -145,7 +160,25 @@ def _hooked(module: torch.nn.Module, change: Callable[[torch.Tensor, torch.Tenso
         hook.remove()
 
 
-def _adder(difference: torch.Tensor, positions: Sequence[Sequence[Sequence[int]]]) -> Callable[..., torch.Tensor]:
+def _in_rows(ids: torch.Tensor, change: Change) -> Change:
+    """Return a change that only rows undergo whose ids are these (B, L), which stand among others in their order."""
+
+    def changed(tokens: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
+        rows, left = [], list(ids.to(tokens))
+        for row, given in enumerate(tokens):
+            if left and torch.equal(given, left[0]):
+                rows.append(row)
+                left.pop(0)
+        if left:  # texts beside the prompts, such as negative ones
+            return output
+        output = output.clone()
+        output[rows] = change(tokens[rows], output[rows])
+        return output
+
+    return changed
+
+
+def _adder(difference: torch.Tensor, positions: Sequence[Sequence[Sequence[int]]]) -> Change:
     """Return a change of embeddings (B, L, d) by a difference (B, k, d) at the positions of each row's slots."""
 
     def change(_: torch.Tensor, output: torch.Tensor) -> torch.Tensor:

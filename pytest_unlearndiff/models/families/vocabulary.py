@@ -100,6 +100,22 @@ class Vocabulary(ABC):
         """Count the tokens that a text is read as, those at its ends included, before it is cut."""
 
 
+def embedded_prompt(text: str, vocabulary: Vocabulary) -> FilledPrompt:
+    """Make room for a free embedding before a prompt, with a placeholder that the prompt does not have.
+
+    Raises:
+        ValueError: as ``Vocabulary.slots``.
+    """
+    return FilledPrompt(vocabulary.slots(text, 1, "prefix"), (placeholder(text, vocabulary),))
+
+
+def placeholder(text: str, vocabulary: Vocabulary) -> int:
+    """Return the last token that is a word in Latin letters and not in a text."""
+    used, tokens = text.lower(), vocabulary.typeable
+    words = ((token, vocabulary.text([token])) for token in map(int, reversed(tokens)))
+    return next(token for token, word in words if word.isascii() and word.isalpha() and word.lower() not in used)
+
+
 def slot_positions(length: int, count: int, placement: Placement) -> tuple[int, ...]:
     """Return the positions of slots among a prompt's own pieces and the slots together.
 
