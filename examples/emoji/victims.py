@@ -1,8 +1,9 @@
 """The table of victims: what each erased model still draws, unattacked, attacked, and under random tokens.
 
 ``python victims.py`` attacks every victim in ``erased`` with its concept's prompts and prints a Markdown table;
-``python victims.py --flow`` does so for those in ``flow_erased``. What is finished is kept in ``.unlearndiff``, so that
-a killed run goes on, and a second one only prints.
+``python victims.py --flow`` does so for those in ``flow_erased``, ``--attack concept-inversion`` with a learned
+embedding, whose rate is no ASR. What is finished is kept in ``.unlearndiff``, so that a killed run goes on, and a
+second one only prints.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 
 from pytest_unlearndiff.core.attack_config import AttackConfig
 from pytest_unlearndiff.core.concept_file import ConceptLibrary
+from pytest_unlearndiff.core.info import Threat
 from pytest_unlearndiff.core.result import AttackResult
 from pytest_unlearndiff.runs.campaign import Campaign
 from pytest_unlearndiff.runs.local_backend import LocalBackend
@@ -26,7 +28,6 @@ from pytest_unlearndiff.store.store import Store
 
 EMOJI = Path(__file__).resolve().parent
 sys.path.insert(0, str(EMOJI / "erase"))
-RANDOM = "random tokens"
 
 
 @dataclass(frozen=True)
@@ -118,35 +119,38 @@ def main() -> None:
     parser.add_argument("--flow", action="store_true", help="victims of the flow-matching pipeline")
     parser.add_argument("--prompts", type=int, default=50, help="prompts of a victim")
     parser.add_argument("--paper", type=int, default=0, help="prompts of a victim attacked with schedule paper too")
-    parser.add_argument("--each", type=int, default=12, help="images of every other word, for the kept column")
+    parser.add_argument(
+        "--each", type=int, default=12, help="images of every other word, for the kept column; 0 for none"
+    )
     parser.add_argument("--batch-size", type=int, default=8, help="prompts attacked together")
+    parser.add_argument("--attack", default="unlearndiff", help="attack, beside random tokens if it is one with text")
     parser.add_argument("--schedule", default="fast", help="fast or paper")
     parser.add_argument("--only", default="", help="only victims whose name contains this")
     args = parser.parse_args()
     store, parts = Store(EMOJI / ".unlearndiff"), ModelCache()
-    attacks = [
-        (f"UnlearnDiffAtk ({args.schedule})", AttackConfig(schedule=args.schedule, flow=args.flow), args.prompts),
-        (RANDOM, AttackConfig("random", args.schedule, flow=args.flow), args.prompts),
-    ]
+    attacks = [(AttackConfig(args.attack, args.schedule, flow=args.flow), args.prompts)]
+    threat = attacks[0][0].info.threat
+    if threat is Threat.TEXT:
+        attacks.append((AttackConfig("random", args.schedule, flow=args.flow), args.prompts))
     if args.paper:
-        attacks.append(("UnlearnDiffAtk (paper)", AttackConfig(schedule="paper", flow=args.flow), args.paper))
-    titles = [f"ASR, {title}" for title, *_ in attacks]
-    print("| " + " | ".join(["victim", "others kept", "pre-ASR", *titles, "attack time"]) + " |")
+        attacks.append((AttackConfig(args.attack, "paper", flow=args.flow), args.paper))
+    titles = [f"{threat.rate}, {spec.title}" for spec, _ in attacks]
+    print("| " + " | ".join(["victim", "others kept", threat.rate_without_attack, *titles, "attack time"]) + " |")
     print("|" + "---|" * (len(titles) + 4))
     for row in list_rows(FLOW if args.flow else UNET):
         if args.only not in row.path.name:
             continue
-        results = [attack(row, spec, count, store, parts, args.batch_size) for _, spec, count in attacks]
+        results = [attack(row, spec, count, store, parts, args.batch_size) for spec, count in attacks]
         seconds = [
             sum(outcome.seconds for outcome in result.outcomes if outcome is not None)
-            for result, (title, *_) in zip(results, attacks, strict=True)
-            if title != RANDOM
+            for result, (spec, _) in zip(results, attacks, strict=True)
+            if spec.name == args.attack
         ]
         cells = (
             row.path.name,
-            f"{kept(row, args.each):.0%}",
-            results[0].pre_asr,
-            *(result.asr for result in results),
+            f"{kept(row, args.each):.0%}" if args.each else "-",
+            results[0].rate_without_attack,
+            *(result.rate for result in results),
             " + ".join(f"{value:.0f} s" for value in seconds),
         )
         print("| " + " | ".join(map(str, cells)) + " |", flush=True)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ..core.attack_config import is_unattacked
+from ..core.concept import Prompt
 from ..core.outcome import Status
 from ..store.store import Store
 from ..store.thumbnails import Thumbnails, near_miss, with_embedding
@@ -148,7 +149,9 @@ class _GateImages:
 
 def _attacked(victim: Thumbnails, prompt: PromptReport) -> bytes | None:
     if prompt.embedding is not None:
-        return victim.read(with_embedding(prompt.digest, prompt.embedding))
+        seed = prompt.seed if prompt.drawn is None else prompt.drawn
+        drawn = Prompt(prompt.text, seed, prompt.guidance, prompt.case)
+        return victim.read(with_embedding(drawn.digest, prompt.embedding))
     if (attacked := prompt.attacked) is not None:
         return victim.read(attacked.digest)
     return victim.read(near_miss(prompt.digest)) if prompt.status == Status.RESISTED else None
