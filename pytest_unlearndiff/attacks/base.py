@@ -62,7 +62,7 @@ class AttackState:
 
 
 class Attack(Protocol[StateT]):
-    """A way to search adversarial text on one victim. States are independent: batching them changes no outcome."""
+    """A way to bring a concept back on one victim. States are independent: batching them changes no outcome."""
 
     def start(self, prompts: Sequence[Prompt], targets: Targets | None, seed: int) -> Sequence[StateT]:
         """Return a fresh state for each prompt.
