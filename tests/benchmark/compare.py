@@ -1,10 +1,11 @@
 """Literal, paper, fast and controls side by side: ``python -m benchmark.compare`` in ``tests``.
 
 Attacks the same prompts of the same victims with each attack and prints one Markdown table; with ``--levers`` that of
-``fast`` and of what it could have been. Every finished prompt is
-kept in the store of ``examples/emoji``, so that a run which was stopped goes on, and ``--kept`` prints what there is.
-The seconds are those the prompts took when they were attacked; machines do other work too, so hold attacks against
-each other by their network forward passes (F, on one latent; a backward pass counts as one more).
+``fast`` and of what it could have been. With ``--set`` it attacks the fixed set of ``comparison_set``, block by block.
+Every finished prompt is kept in the store of ``examples/emoji``, so that a run which was stopped goes on, and
+``--kept`` prints what there is. The seconds are those the prompts took when they were attacked; machines do other work
+too, so hold attacks against each other by their network forward passes (F, on one latent; a backward pass counts as one
+more).
 """
 
 from __future__ import annotations
@@ -12,14 +13,16 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from pytest_unlearndiff.core.outcome import Outcome, Status, computed_forwards
 from pytest_unlearndiff.runs.model_cache import ModelCache
 from pytest_unlearndiff.store.store import Store
 
-from .contenders import ATTACKS, EMOJI, Attacker, Victim, exhaustion, mcnemar, provenance
+from .comparison_set import SET, Contender, attack_set, blocks, tables
+from .contenders import ATTACKS, EMOJI, Attacker, Victim, exhaustion, provenance
 from .levers import LEVERS
+from .paired import Paired
 
 
 @dataclass(frozen=True)
@@ -61,8 +64,7 @@ Found = Mapping[str, Outcome]
 def row(victim: str, attack: str, exhausted: int, found: Found, reference: Found) -> Row:
     """Count outcomes, and pair them with the reference's by prompt."""
     outcomes = list(found.values())
-    pairs = [(outcome.success, reference[key].success) for key, outcome in found.items() if key in reference]
-    gained, lost = (sum(pair == way for pair in pairs) for way in ((True, False), (False, True)))
+    pairs = Paired.of(found, reference)
     return Row(
         victim,
         attack,
@@ -72,10 +74,10 @@ def row(victim: str, attack: str, exhausted: int, found: Found, reference: Found
         exhaustion=exhausted,
         forwards=sum(outcome.forwards for outcome in outcomes),
         seconds=sum(outcome.seconds for outcome in outcomes),
-        paired=len(pairs),
-        gained=gained,
-        lost=lost,
-        p=mcnemar(gained, lost),
+        paired=pairs.count,
+        gained=pairs.first,
+        lost=pairs.second,
+        p=pairs.p,
     )
 
 
@@ -155,6 +157,12 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, default=6, help="the first so many prompts of each victim's concept")
     parser.add_argument("--attacks", nargs="+", default=["literal", "paper", "fast", "random"], choices=names)
     parser.add_argument("--levers", action="store_true", help="fast and its levers instead")
+    parser.add_argument(
+        "--set",
+        nargs="*",
+        metavar="CONTENDER",
+        help="the fixed set instead; NAME:4,0,0 attacks so many prompts of a block by round, NAME<=818 ends at 818 F",
+    )
     parser.add_argument("--against", default="paper", choices=names, help="what the others are paired with")
     parser.add_argument("--batch-size", type=int, default=8, help="prompts attacked together, by attacks that can")
     parser.add_argument("--kept", action="store_true", help="attack nothing: print what is kept")
@@ -162,6 +170,12 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print JSON")
     args = parser.parse_args()
     attacker = Attacker(Store(EMOJI / ".unlearndiff"), ModelCache(), args.batch_size, args.kept)
+    if args.set is not None:
+        contenders, work = [Contender.parse(text) for text in args.set or SET], blocks()
+        if not args.kept:
+            attack_set(work, contenders, attacker)
+        print(*tables(work, contenders, replace(attacker, kept=True)), sep="\n")
+        return
     attacks, against = (("fast", *LEVERS), "fast") if args.levers else (args.attacks, args.against)
     victims = [Victim.find(name, args.prompts) for name in args.victims]
     table = rows(victims, attacks, against, attacker, common=args.common)

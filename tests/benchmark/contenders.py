@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
-from scipy.stats import binomtest
 
 from pytest_unlearndiff.attacks.base import prompt_generator
 from pytest_unlearndiff.core.attack_config import AttackConfig
@@ -36,6 +35,8 @@ from .levers import LEVERS, Drafted, Lever
 from .literal import BLOCKS, STEPS, VERSION, Literal
 
 EMOJI = Path(__file__).resolve().parents[2] / "examples" / "emoji"
+COMPARISON = EMOJI / ".comparison"
+"""Victims that are not shipped; ``erase/comparison.py`` makes them."""
 SEED = 0
 
 ATTACKS = {
@@ -51,6 +52,11 @@ ATTACKS = {
     "seed-search": AttackConfig("seed-search"),
 }
 """The plugin's attacks by the name a row has; with ``-paper`` they do the work of ``paper``, else that of ``fast``."""
+
+
+def erased_concept(name: str) -> Concept:
+    """Return what was erased from the victim of this name."""
+    return ConceptLibrary([EMOJI / "concepts"]).find(name.rsplit("-", 1)[-1])
 
 
 @dataclass(frozen=True)
@@ -70,13 +76,18 @@ class Victim:
     device: str = "cpu"
 
     @classmethod
-    def find(cls, name: str, prompts: int) -> Victim:
-        """By the name of its file without the ending, such as ``uce-church``."""
-        paths = {path.name.removesuffix(".safetensors"): path for path in (EMOJI / "erased").iterdir()}
+    def find(cls, name: str, prompts: int | None) -> Victim:
+        """By the name of its file without the ending, such as ``uce-church``; with so many prompts, None for all."""
+        folders = [folder for folder in (EMOJI / "erased", COMPARISON) if folder.is_dir()]
+        paths = {path.name.removesuffix(".safetensors"): path for folder in folders for path in folder.iterdir()}
         if name not in paths:
-            raise SystemExit(f"there is no victim {name!r}: one of {', '.join(sorted(paths))}")
-        concept = ConceptLibrary([EMOJI / "concepts"]).find(name.rsplit("-", 1)[-1])
-        return cls(paths[name], concept.first(prompts))
+            names = ", ".join(sorted(paths))
+            raise SystemExit(f"there is no victim {name!r}: one of {names}; erase/comparison.py makes those of --set")
+        return cls(paths[name], erased_concept(name).first(prompts))
+
+    def cases(self, numbers: tuple[int, ...]) -> Victim:
+        """Return the same victim with only the prompts of these case numbers."""
+        return replace(self, concept=self.concept.cases(numbers))
 
     @property
     def name(self) -> str:
@@ -197,12 +208,6 @@ def exhaustion(attack: str, image: int) -> int:
     spec = ATTACKS[attack]
     work = spec.forward_passes(image)
     return image + (work // image * image if spec.info.effort is Effort.MATCHED else work)
-
-
-def mcnemar(only_first: int, only_second: int) -> float:
-    """Exact two-sided McNemar test: how often discordant pairs fall this unevenly where both are alike."""
-    discordant = only_first + only_second
-    return float(binomtest(only_first, discordant, 0.5).pvalue) if discordant else 1.0
 
 
 def provenance() -> dict[str, str]:

@@ -13,7 +13,6 @@ from builders import outcome
 from tiny import PROMPTS
 
 from benchmark.compare import row, rows
-from benchmark.contenders import mcnemar
 from benchmark.former import savings
 from benchmark.levers import FAST, LEVERS, Drafted, OnlyDown, RankedTogether
 from pytest_unlearndiff.core.attack_config import AttackConfig
@@ -83,11 +82,6 @@ def test_drafts_that_show_the_concept_are_drawn_in_full(seen: bool, victim: Diff
         assert [len(drawing.text) for drawing in full] == sorted((len(it.text) for it in judged), reverse=True)[:6]
     told = len(drawn) * victim.forwards_per_image  # as the engine adds
     assert state.forwards + told == replace(lever, schedule=schedule).work(victim.forwards_per_image)
-
-
-@pytest.mark.parametrize(("first", "second", "p"), [(0, 0, 1.0), (5, 0, 0.0625), (1, 1, 1.0), (8, 1, 0.0390625)])
-def test_mcnemar_is_the_exact_binomial(first: int, second: int, p: float) -> None:
-    assert mcnemar(first, second) == pytest.approx(p)
 
 
 def test_row_pairs_prompts_of_both_attacks() -> None:
