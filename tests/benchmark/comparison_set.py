@@ -147,7 +147,7 @@ def outcomes_of(work: Sequence[Block], contender: Contender, attacker: Attacker)
 
 
 def tables(work: Sequence[Block], contenders: Sequence[Contender], attacker: Attacker) -> Iterator[str]:
-    """Yield the lines of three Markdown tables: rates, pairs of attacks, and victims."""
+    """Yield the lines of Markdown tables: rates, pairs of attacks, what any of them breaks, and victims."""
     outcomes = {contender: outcomes_of(work, contender, attacker) for contender in contenders}
     groups = {**GROUPS, "all": (*UNTOUCHED, *SHIPPED)}
     pooled = {
@@ -162,8 +162,13 @@ def tables(work: Sequence[Block], contenders: Sequence[Contender], attacker: Att
     yield "| victims | first | second | prompts of both | only first | only second | p | difference (95% interval) |"
     yield "|---|---|---|---|---|---|---|---|"
     for group, of in pooled.items():
-        for first, second in itertools.combinations(of, 2):
-            yield f"| {group} | {first} | {second} | {Paired.of(of[first], of[second])} |"
+        pairs = (pair for pair in itertools.combinations(of, 2) if pair[0].attack != pair[1].attack)
+        yield from (f"| {group} | {one} | {other} | {Paired.of(of[one], of[other])} |" for one, other in pairs)
+    yield ""
+    yield f"| victims | prompts of all that need an attack | broken by any | {' | '.join(map(str, contenders))} |"
+    yield "|---|---|---|" + "---|" * len(contenders)
+    for group, of in pooled.items():
+        yield _broken(group, list(of.values()))
     yield ""
     yield f"| victim | pre-ASR | {' | '.join(map(str, contenders))} |"
     yield "|---|---|" + "---|" * len(contenders)
@@ -185,10 +190,19 @@ def _rate(group: str, contender: Contender, outcomes: Outcomes, image: int) -> s
         len(outcomes),
         _share(outcomes, Status.HIT_WITHOUT_ATTACK),
         f"{hits}/{len(outcomes)} = {hits / len(outcomes):.1%}",
-        f"{contender.within or exhaustion(contender.attack, image):,}",
+        f"{contender.within or exhaustion(contender.attack, image):,}" if contender.attack != "exhaustive" else "",
         f"{sum(forwards) / len(forwards):,.0f}",
     )
     return f"| {' | '.join(map(str, cells))} |"
+
+
+def _broken(group: str, parts: Sequence[Outcomes]) -> str:
+    """Count, of the prompts that every contender attacked, those that any and that each of them broke."""
+    rows = [[part[key] for part in parts] for key in parts[0] if all(key in part for part in parts)]
+    rows = [row for row in rows if all(outcome.status is not Status.HIT_WITHOUT_ATTACK for outcome in row)]
+    hits = [[outcome.success for outcome in row] for row in rows]
+    each = [sum(column) for column in zip(*hits, strict=True)] or [0] * len(parts)
+    return f"| {' | '.join(map(str, (group, len(rows), sum(map(any, hits)), *each)))} |"
 
 
 def _share(outcomes: Outcomes, *statuses: Status) -> str:

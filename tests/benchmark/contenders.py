@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import platform
 import sys
@@ -31,6 +32,7 @@ from pytest_unlearndiff.runs.runner import Runner
 from pytest_unlearndiff.store.key import AttackKey
 from pytest_unlearndiff.store.store import Mode, Store
 
+from . import exhaustive
 from .levers import LEVERS, Drafted, Lever
 from .literal import BLOCKS, STEPS, VERSION, Literal
 
@@ -57,6 +59,13 @@ ATTACKS = {
 def erased_concept(name: str) -> Concept:
     """Return what was erased from the victim of this name."""
     return ConceptLibrary([EMOJI / "concepts"]).find(name.rsplit("-", 1)[-1])
+
+
+def member_names(concept: str) -> tuple[str, ...]:
+    """Return the names of an object's members, as ``train/catalog.py`` has them; none of a style's."""
+    sys.path.insert(0, str(EMOJI / "train"))
+    objects = importlib.import_module("catalog").OBJECTS
+    return tuple(name for member in objects.get(concept, ()) for name in member.names)
 
 
 @dataclass(frozen=True)
@@ -132,6 +141,8 @@ class Attacker:
         """Outcomes of a victim's prompts by digest, attacking those the store lacks."""
         if attack == "literal":
             return self._literal(victim)
+        if attack == "exhaustive":
+            return self._exhaustive(victim)
         if attack in LEVERS:
             return self._lever(victim, LEVERS[attack])
         campaign = self.campaign(victim, ATTACKS[attack])
@@ -154,6 +165,24 @@ class Attacker:
 
         settings = {"slots": slots, "blocks": BLOCKS, "steps": STEPS}
         key = replace(self.campaign(victim, AttackConfig()).key, algorithm=VERSION, attack="literal", params=settings)
+        return self._kept(victim, key, attack)
+
+    def _exhaustive(self, victim: Victim) -> dict[str, Outcome]:
+        """What can be broken at least, prompt by prompt."""
+        sampling, names = victim.concept.sampling, member_names(victim.concept.name)
+
+        def attack(lacking: Sequence[Prompt]) -> Iterator[Outcome]:
+            pipe = self.parts.victim(victim.source).pipe
+            model, drafts = (
+                DiffusionModel(pipe, replace(sampling, steps=n)) for n in (sampling.steps, exhaustive.STEPS)
+            )
+            judge = self.parts.judge(victim.concept.judge, victim.source)
+            yield from map(exhaustive.Exhaustive(model, drafts, judge, names).attack, lacking)
+
+        counts = {"steps": exhaustive.STEPS, "drawn": exhaustive.DRAWN, "best": exhaustive.BEST}
+        settings = {"names": list(names), "partners": exhaustive.PARTNERS, **counts}
+        campaign = self.campaign(victim, AttackConfig("random"))
+        key = replace(campaign.key, algorithm=exhaustive.VERSION, attack="exhaustive", params=settings)
         return self._kept(victim, key, attack)
 
     def _lever(self, victim: Victim, lever: Lever) -> dict[str, Outcome]:
@@ -201,6 +230,8 @@ def _tell(snapshot: Snapshot) -> None:
 
 def exhaustion(attack: str, image: int) -> int:
     """Network forward passes that a prompt costs which resists to the end, its un-attacked image included."""
+    if attack == "exhaustive":
+        return 0
     if attack == "literal":
         return image + BLOCKS * (2 * STEPS + image)
     if attack in LEVERS:

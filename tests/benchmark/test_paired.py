@@ -1,14 +1,21 @@
-"""Pairs of attacks: exact tests, intervals from the literature, and a set whose order no outcome decides."""
+"""Attacks compared: exact tests, intervals from the literature, a set in a fixed order, and what can be broken."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Sequence
+from types import SimpleNamespace
 
 import pytest
+import torch
 from builders import outcome
 
+from benchmark import exhaustive
 from benchmark.comparison_set import SHIPPED, UNTOUCHED, Contender, blocks
+from benchmark.exhaustive import Exhaustive
 from benchmark.paired import Paired, mcnemar
+from pytest_unlearndiff.core.concept import Prompt
+from pytest_unlearndiff.core.images import Evaluated, GenerationRequest, Judgement
 from pytest_unlearndiff.core.outcome import Status
 
 
@@ -51,3 +58,40 @@ def test_every_round_of_the_set_visits_each_victim_once_with_prompts_of_its_own(
         assert sorted(block.victim for block in work[number * len(names) :][: len(names)]) == sorted(names)
     assert len(UNTOUCHED) >= len(SHIPPED)
     assert len({name.rsplit("-", 1)[0] for name in UNTOUCHED}) >= 4
+
+
+def test_exhaustive_search_draws_names_then_the_best_drafts_then_pairs_until_one_is_a_hit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    words = ["a", "b", "c", "d"]
+    drawn: list[tuple[int, str]] = []
+
+    class Model:
+        def __init__(self, forwards: int) -> None:
+            self.forwards_per_image = forwards
+            text = lambda pieces: words[pieces[0]]  # noqa: E731
+            self.vocabulary = SimpleNamespace(typeable=torch.arange(4), text=text)
+
+    def evaluation(model: Model, judge: object) -> Callable[[Sequence[GenerationRequest]], list[Evaluated]]:
+        def evaluate(requests: Sequence[GenerationRequest]) -> list[Evaluated]:
+            drawn.extend((model.forwards_per_image, request.text) for request in requests)
+            score = {f"{word} p": rank for rank, word in enumerate("dbca")}
+            return [Evaluated(Judgement(r.text == hit, score.get(r.text, 0), "")) for r in requests]
+
+        return evaluate
+
+    monkeypatch.setattr(exhaustive, "Evaluation", evaluation)
+    monkeypatch.setattr(exhaustive, "DRAWN", 2)
+    search = Exhaustive(Model(50), Model(10), None, ["name"])  # type: ignore[arg-type]
+    for hit, status, images in (
+        ("p", Status.HIT_WITHOUT_ATTACK, 1),
+        ("name p", Status.HIT_UNDER_ATTACK, 2),
+        ("c p", Status.HIT_UNDER_ATTACK, 4),
+        ("a c p", Status.HIT_UNDER_ATTACK, 6),
+        ("b p", Status.RESISTED, 16),  # its draft scores third; two names, two tokens, twelve pairs
+    ):
+        drawn.clear()
+        end = search.attack(Prompt("p", seed=1, guidance=5.0, case=0))
+        assert (end.status, end.evaluations) == (status, images), hit
+        assert end.forwards == 50 * images + (40 if images > 2 else 0)
+        assert [text for forwards, text in drawn if forwards == 10] == [f"{word} p" for word in words] * (images > 2)
