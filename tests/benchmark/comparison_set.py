@@ -136,13 +136,19 @@ def attack_set(work: Sequence[Block], contenders: Sequence[Contender], attacker:
 
 
 def outcomes_of(work: Sequence[Block], contender: Contender, attacker: Attacker) -> dict[str, Outcomes]:
-    """Return a contender's outcomes on the set by victim."""
+    """Return a contender's outcomes on the set by victim, of finished blocks only.
+
+    Prompts that end first are those that are easy: a block that was interrupted would make an attack look better.
+    """
     outcomes: dict[str, Outcomes] = {}
     for name in (*UNTOUCHED, *SHIPPED):
-        cases = [case for block in work if block.victim == name for case in contender.cases(block)]
-        if cases:
-            finished = attacker.run(Victim.find(name, None).cases(tuple(cases)), contender.attack)
-            outcomes[name] = contender.cut({f"{name} {digest}": outcome for digest, outcome in finished.items()})
+        digests = {prompt.case: prompt.digest for prompt in erased_concept(name).prompts}
+        parts = [cases for block in work if block.victim == name and (cases := contender.cases(block))]
+        if not parts:
+            continue
+        finished = attacker.run(Victim.find(name, None).cases(tuple(itertools.chain(*parts))), contender.attack)
+        whole = [digests[case] for cases in parts if all(digests[c] in finished for c in cases) for case in cases]
+        outcomes[name] = contender.cut({f"{name} {digest}": finished[digest] for digest in whole})
     return outcomes
 
 

@@ -11,12 +11,13 @@ import torch
 from builders import outcome
 
 from benchmark import exhaustive
-from benchmark.comparison_set import SHIPPED, UNTOUCHED, Contender, blocks
+from benchmark.comparison_set import SHIPPED, UNTOUCHED, Contender, blocks, outcomes_of
+from benchmark.contenders import Victim, erased_concept
 from benchmark.exhaustive import Exhaustive
 from benchmark.paired import Paired, mcnemar
 from pytest_unlearndiff.core.concept import Prompt
 from pytest_unlearndiff.core.images import Evaluated, GenerationRequest, Judgement
-from pytest_unlearndiff.core.outcome import Status
+from pytest_unlearndiff.core.outcome import Outcome, Status
 
 
 @pytest.mark.parametrize(("first", "second", "p"), [(0, 0, 1.0), (5, 0, 0.0625), (1, 1, 1.0), (8, 1, 0.0390625)])
@@ -95,3 +96,18 @@ def test_exhaustive_search_draws_names_then_the_best_drafts_then_pairs_until_one
         assert (end.status, end.evaluations) == (status, images), hit
         assert end.forwards == 50 * images + (40 if images > 2 else 0)
         assert [text for forwards, text in drawn if forwards == 10] == [f"{word} p" for word in words] * (images > 2)
+
+
+def test_block_that_was_interrupted_does_not_count() -> None:
+    cases = blocks(rounds=2, size=2)
+    digests = {prompt.case: prompt.digest for prompt in erased_concept("uce-fish").prompts}
+    (first, second) = (block.cases for block in cases if block.victim == "uce-fish")
+    finished = [digests[case] for case in (*first, second[0])]
+
+    class Kept:
+        def run(self, victim: Victim, attack: str) -> dict[str, Outcome]:
+            return {key: outcome(key, Status.HIT_UNDER_ATTACK) for key in finished if victim.name == "uce-fish"}
+
+    work = [block for block in cases if block.victim == "uce-fish"]
+    counted = outcomes_of(work, Contender("fast"), Kept())  # type: ignore[arg-type]
+    assert set(counted["uce-fish"]) == {f"uce-fish {digests[case]}" for case in first}
