@@ -20,7 +20,7 @@ from pytest_unlearndiff.runs.model_cache import ModelCache
 from pytest_unlearndiff.store.store import Store
 
 from .comparison_set import SET, Contender, attack_set, blocks, tables
-from .contenders import ATTACKS, EMOJI, Attacker, Victim, exhaustion, provenance
+from .contenders import EMOJI, NAMES, Attacker, Victim, exhaustion, provenance
 from .levers import LEVERS
 from .paired import Paired
 
@@ -150,20 +150,20 @@ def markdown(table: Sequence[Row], against: str) -> str:
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    names = ("literal", *ATTACKS, *LEVERS)
     parser.add_argument(
         "--victims", nargs="+", default=["uce-church", "uce-fish", "uce-truck"], help="names in erased/"
     )
     parser.add_argument("--prompts", type=int, default=6, help="the first so many prompts of each victim's concept")
-    parser.add_argument("--attacks", nargs="+", default=["literal", "paper", "fast", "random"], choices=names)
+    parser.add_argument("--attacks", nargs="+", default=["literal", "paper", "fast", "random"], choices=NAMES)
     parser.add_argument("--levers", action="store_true", help="fast and its levers instead")
     parser.add_argument(
         "--set",
         nargs="*",
+        type=Contender.parse,
         metavar="CONTENDER",
-        help="the fixed set instead; NAME:4,0,0 attacks so many prompts of a block by round, NAME<=818 ends at 818 F",
+        help="the fixed set instead; NAME:4,0,0 attacks so many prompts of a block by round, NAME@818 ends at 818 F",
     )
-    parser.add_argument("--against", default="paper", choices=names, help="what the others are paired with")
+    parser.add_argument("--against", default="paper", choices=NAMES, help="what the others are paired with")
     parser.add_argument("--batch-size", type=int, default=8, help="prompts attacked together, by attacks that can")
     parser.add_argument("--kept", action="store_true", help="attack nothing: print what is kept")
     parser.add_argument("--common", action="store_true", help="count only prompts that every attack was run on")
@@ -171,7 +171,7 @@ def main() -> None:
     args = parser.parse_args()
     attacker = Attacker(Store(EMOJI / ".unlearndiff"), ModelCache(), args.batch_size, args.kept)
     if args.set is not None:
-        contenders, work = [Contender.parse(text) for text in args.set or SET], blocks()
+        contenders, work = args.set or [Contender.parse(text) for text in SET], blocks()
         if not args.kept:
             attack_set(work, contenders, attacker)
         print(*tables(work, contenders, replace(attacker, kept=True)), sep="\n")

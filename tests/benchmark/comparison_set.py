@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from pytest_unlearndiff.core.outcome import Outcome, Status
 
-from .contenders import Attacker, Victim, erased_concept, exhaustion
+from .contenders import NAMES, Attacker, Victim, erased_concept, exhaustion
 from .paired import Paired
 
 Outcomes = Mapping[str, Outcome]
@@ -45,7 +45,7 @@ ESD-u, shipped and made there, is not in the set: it still draws most of its pro
 
 GROUPS: Mapping[str, tuple[str, ...]] = {"untouched": UNTOUCHED, "shipped": SHIPPED}
 
-SET = ("fast", "random:4,4,4", "paper:4,0,0", "fast<=818")
+SET = ("fast", "random:4,4,4", "paper:4,0,0", "fast@818")
 """Contenders where none are named: a prompt that resists costs ``paper`` 6,550 forward passes, 8 x 818."""
 
 ROUNDS, SIZE = 3, 8
@@ -100,9 +100,15 @@ class Contender:
 
     @classmethod
     def parse(cls, text: str) -> Contender:
-        """Read ``NAME``, ``NAME:SAMPLED`` or ``NAME<=WITHIN``: ``fast``, ``paper:4,0,0``, ``fast<=818``."""
-        name, _, within = text.partition("<=")
+        """Read ``NAME``, ``NAME:SAMPLED`` or ``NAME@WITHIN``: ``fast``, ``paper:4,0,0``, ``fast@818``.
+
+        Raises:
+            ValueError: no such attack, or no such numbers.
+        """
+        name, _, within = text.partition("@")
         name, _, sampled = name.partition(":")
+        if name not in NAMES:
+            raise ValueError(name)
         return cls(name, tuple(map(int, filter(None, sampled.split(",")))), int(within) if within else None)
 
     def cases(self, block: Block) -> tuple[int, ...]:

@@ -56,6 +56,10 @@ ATTACKS = {
 """The plugin's attacks by the name a row has; with ``-paper`` they do the work of ``paper``, else that of ``fast``."""
 
 
+NAMES = ("literal", "exhaustive", *ATTACKS, *LEVERS)
+"""All that ``Attacker.run`` takes."""
+
+
 def erased_concept(name: str) -> Concept:
     """Return what was erased from the victim of this name."""
     return ConceptLibrary([EMOJI / "concepts"]).find(name.rsplit("-", 1)[-1])

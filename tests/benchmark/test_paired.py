@@ -44,7 +44,7 @@ def test_interval_of_a_difference_is_newcombes(
 def test_contender_that_ends_early_has_not_found_what_came_later() -> None:
     early, late = (outcome("a", Status.HIT_UNDER_ATTACK, forwards=forwards) for forwards in (818, 819))
     assert Contender.parse("paper:4,0,0") == Contender("paper", sampled=(4, 0, 0))
-    cut = Contender.parse("fast<=818").cut({"a": early, "b": late})
+    cut = Contender.parse("fast@818").cut({"a": early, "b": late})
     assert [(each.success, each.forwards) for each in cut.values()] == [(True, 818), (False, 818)]
     assert Contender("fast").cut({"b": late}) == {"b": late}
 
