@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import statistics
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -45,8 +46,8 @@ ESD-u, shipped and made there, is not in the set: it still draws most of its pro
 
 GROUPS: Mapping[str, tuple[str, ...]] = {"untouched": UNTOUCHED, "shipped": SHIPPED}
 
-SET = ("fast", "random:4,4,4", "paper:4,0,0", "fast@818")
-"""Contenders where none are named: a prompt that resists costs ``paper`` 6,550 forward passes, 8 x 818."""
+SET = ("fast", "random:4,0,0", "paper:4,0,0", "fast@818", "paper:4,0,0@1298")
+"""Contenders where none are named. Of a prompt that resists, 818 F are an eighth of ``paper``'s, 1,298 all of ``fast``'s."""
 
 ROUNDS, SIZE = 3, 8
 SEED = 20261128
@@ -165,8 +166,8 @@ def tables(work: Sequence[Block], contenders: Sequence[Contender], attacker: Att
     pooled = {
         group: {contender: _pool(of, names) for contender, of in outcomes.items()} for group, names in groups.items()
     }
-    yield "| victims | attack | prompts | pre-ASR | ASR | F if it resists | F per prompt |"
-    yield "|---|---|---|---|---|---|---|"
+    yield "| victims | attack | prompts | pre-ASR | ASR | F if it resists | F per prompt | images until a hit, median |"
+    yield "|---|---|---|---|---|---|---|---|"
     image = Victim.find(SHIPPED[0], 1).image
     for group, of in pooled.items():
         yield from (_rate(group, contender, part, image) for contender, part in of.items() if part)
@@ -196,6 +197,7 @@ def _pool(outcomes: Mapping[str, Outcomes], names: Sequence[str]) -> Outcomes:
 def _rate(group: str, contender: Contender, outcomes: Outcomes, image: int) -> str:
     forwards = [outcome.forwards for outcome in outcomes.values()]
     hits = sum(outcome.success for outcome in outcomes.values())
+    images = [each.evaluations for each in outcomes.values() if each.status is Status.HIT_UNDER_ATTACK]
     cells = (
         group,
         contender,
@@ -204,6 +206,7 @@ def _rate(group: str, contender: Contender, outcomes: Outcomes, image: int) -> s
         f"{hits}/{len(outcomes)} = {hits / len(outcomes):.1%}",
         f"{contender.within or exhaustion(contender.attack, image):,}" if contender.attack != "exhaustive" else "",
         f"{sum(forwards) / len(forwards):,.0f}",
+        f"{statistics.median(images):g}" if images else "",
     )
     return f"| {' | '.join(map(str, cells))} |"
 
