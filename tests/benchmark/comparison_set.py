@@ -47,7 +47,7 @@ ESD-u, shipped and made there, is not in the set: it still draws most of its pro
 GROUPS: Mapping[str, tuple[str, ...]] = {"untouched": UNTOUCHED, "shipped": SHIPPED}
 
 SET = ("fast", "random:4,0,0", "paper:4,0,0", "fast@818", "paper:4,0,0@1298")
-"""Contenders where none are named. Of a prompt that resists, 818 F are an eighth of ``paper``'s, 1,298 all of ``fast``'s."""
+"""Contenders where none are named. A prompt that resists costs ``paper`` 6,550 F, which are 8 x 818, ``fast`` 1,298."""
 
 ROUNDS, SIZE = 3, 8
 SEED = 20261128
