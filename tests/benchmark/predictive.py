@@ -91,7 +91,7 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--victims", nargs="+", default=["uce-church", "ac-tree", "esd-x-twemoji", "advunlearn-rocket"])
-    parser.add_argument("--count", type=int, default=100, help="texts of each victim's prompt")
+    parser.add_argument("--count", type=int, default=60, help="texts of each victim's prompt")
     args = parser.parse_args()
     models, work = ModelCache(), {block.victim: block.cases[:1] for block in reversed(blocks())}
     victims = [Victim.find(name, None).cases(work[name]) for name in args.victims]
