@@ -204,7 +204,7 @@ def _rate(group: str, contender: Contender, outcomes: Outcomes, image: int) -> s
         len(outcomes),
         _share(outcomes, Status.HIT_WITHOUT_ATTACK),
         f"{hits}/{len(outcomes)} = {hits / len(outcomes):.1%}",
-        f"{contender.within or exhaustion(contender.attack, image):,}" if contender.attack != "exhaustive" else "",
+        f"{cost:,}" if (cost := contender.within or exhaustion(contender.attack, image)) else "",
         f"{sum(forwards) / len(forwards):,.0f}",
         f"{statistics.median(images):g}" if images else "",
     )

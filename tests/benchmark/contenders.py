@@ -233,7 +233,10 @@ def _tell(snapshot: Snapshot) -> None:
 
 
 def exhaustion(attack: str, image: int) -> int:
-    """Network forward passes that a prompt costs which resists to the end, its un-attacked image included."""
+    """Network forward passes that a prompt costs which resists to the end, its un-attacked image included.
+
+    0 for ``exhaustive``, whose work depends on the victim's vocabulary.
+    """
     if attack == "exhaustive":
         return 0
     if attack == "literal":
