@@ -7,18 +7,11 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from ..core.attack_config import AttackConfig
 from ..core.concept import Prompt
 from ..core.images import GenerationRequest
-from ..models.diffusion_model import DiffusionModel
 from ..models.target_images import Targets
 from .base import PromptAttack, PromptState, prompt_generator
 from .slots import propose, slots_of
-
-
-def matched_budget(config: AttackConfig, model: DiffusionModel) -> int:
-    """Return how many images cost the forward passes that a schedule spends on a prompt that resists."""
-    return config.forward_passes(model.forwards_per_image) // model.forwards_per_image
 
 
 class NoAttack(PromptAttack[PromptState]):
@@ -65,7 +58,7 @@ class _MatchedControl(_Redraw):
     """A control that draws as many images as cost the forward passes of its schedule."""
 
     def _rounds(self, state: PromptState) -> int:
-        return matched_budget(self._config, self._model)
+        return self._config.matched_rounds(self._model.forwards_per_image)
 
 
 class RandomTokens(_MatchedControl):

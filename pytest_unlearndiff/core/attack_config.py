@@ -11,7 +11,7 @@ from .errors import GateError
 from .info import AttackInfo, Effort, Schedule, TargetSampling, Threat
 from .known_prompts import NOTHING_KNOWN, KnownPrompts
 from .registry import registry
-from .untrusted import MOST_SLOTS, is_count, short_repr, whole_form
+from .untrusted import MOST_IMAGES_PER_PROMPT, MOST_SLOTS, is_count, short_repr, whole_form
 
 ALGORITHM = 3
 """Version of the attacks' mathematics. Raised when a change may change outcomes, so that old ones stop counting."""
@@ -46,14 +46,19 @@ def _union(rows: Iterable[Iterable[str]]) -> tuple[str, ...]:
 
 def is_unattacked(title: str) -> bool:
     """Return whether an attack of this name or title judges un-attacked images alone."""
-    info = registry().attacks.get(title)
+    info = _row(title)
     return info is not None and info.unattacked
 
 
 def threat_of(title: str) -> Threat:
     """Return the threat model of an attack of this name or title; text for one that is not known in this process."""
-    info = registry().attacks.get(title.partition("/")[0])
+    info = _row(title)
     return Threat.TEXT if info is None else info.threat
+
+
+def _row(title: str) -> AttackInfo | None:
+    """Return the row of an attack of this name or title; None for one that is not known in this process."""
+    return registry().attacks.get(title.partition(",")[0].partition("/")[0])
 
 
 @dataclass(frozen=True)
@@ -68,6 +73,8 @@ class AttackConfig:
         loss: one of ``loss_names()``; ignored by attacks that have no choice.
         word: the concept's word, for attacks that look for its direction.
         known: adversarial prompts to replay.
+        images_per_prompt: images drawn without attack and after every round, with other seeds; a prompt draws the
+            concept if any of them shows it.
         flow: whether the victim was trained by flow matching, so that some schedules are others.
 
     Raises:
@@ -81,6 +88,7 @@ class AttackConfig:
     loss: str = DEFAULT_LOSS
     word: str = ""
     known: KnownPrompts = NOTHING_KNOWN
+    images_per_prompt: int = 1
     flow: bool = False
 
     def __post_init__(self) -> None:
@@ -94,8 +102,13 @@ class AttackConfig:
         for setting, value, choices in values:
             if not isinstance(value, str) or value not in choices:
                 raise GateError(f"{setting}={short_repr(value)} is not known: one of {', '.join(choices)}")
-        if not is_count(self.slots, MOST_SLOTS):
-            raise GateError(f"slots={short_repr(self.slots)} must be {whole_form(1, MOST_SLOTS)}")
+        counts: tuple[tuple[str, object, int], ...] = (
+            ("slots", self.slots, MOST_SLOTS),
+            ("images_per_prompt", self.images_per_prompt, MOST_IMAGES_PER_PROMPT),
+        )
+        for setting, value, most in counts:
+            if not is_count(value, most):
+                raise GateError(f"{setting}={short_repr(value)} must be {whole_form(1, most)}")
         if self.info.schedules and self.schedule not in self.info.schedules:
             raise GateError(
                 f"schedule={self.schedule!r} goes with {_attacks_with_schedule(self.schedule)}, not {self.name}: "
@@ -129,9 +142,11 @@ class AttackConfig:
 
     @property
     def title(self) -> str:
-        """Attack, schedule where it has one, and loss where that is not the default, as reports name them."""
+        """Attack, schedule where it has one, loss and images where they are not the default, as reports name them."""
         schedule = f"/{self.schedule}" if self.info.schedules else ""
-        return f"{self.name}{schedule}{f'/{self.loss}' if self.loss != DEFAULT_LOSS else ''}"
+        loss = f"/{self.loss}" if self.loss != DEFAULT_LOSS else ""
+        images = f", any of {self.images_per_prompt} images per prompt" if self.images_per_prompt > 1 else ""
+        return f"{self.name}{schedule}{loss}{images}"
 
     @property
     def last_round(self) -> int:
@@ -144,7 +159,11 @@ class AttackConfig:
         schedule = self.settings
         if schedule is None or self.info.effort is Effort.OPEN:
             return 0
-        return schedule.forward_passes(forwards_per_image)
+        return schedule.forward_passes(self.images_per_prompt * forwards_per_image)
+
+    def matched_rounds(self, forwards_per_image: int) -> int:
+        """Return how many rounds of nothing but images cost the forward passes on a prompt that resists."""
+        return self.forward_passes(forwards_per_image) // (self.images_per_prompt * forwards_per_image)
 
     @property
     def needs_target(self) -> bool:
@@ -183,6 +202,8 @@ class AttackConfig:
             params["word"] = self.word
         if info.replays_known:
             params["known"] = self.known.content
+        if self.images_per_prompt > 1:  # so that keys of before there were several stay as they were
+            params["images_per_prompt"] = self.images_per_prompt
         return params
 
 

@@ -6,7 +6,7 @@ import hashlib
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .concept import Prompt
 
@@ -32,6 +32,15 @@ class GenerationRequest:
     def embedding_digest(self) -> str | None:
         """Hash of the embedding; None for none."""
         return None if self.embedding is None else embedding_digest(self.embedding)
+
+    def with_further_seeds(self, count: int) -> list[GenerationRequest]:
+        """Return ``count`` images of the same text: this one, and others whose seeds follow from its own.
+
+        The k-th further seed is the first 31 bits of the SHA-256 of ``SEED:K``, so that prompts whose own seeds are
+        neighbours share no initial latents.
+        """
+        hashes = (hashlib.sha256(f"{self.seed}:{index}".encode()).digest() for index in range(1, count))
+        return [self, *(replace(self, seed=int.from_bytes(each[:4], "big") >> 1) for each in hashes)]
 
 
 def embedding_digest(embedding: str) -> str:
@@ -64,17 +73,48 @@ BLOCKED = Judgement(False, math.nan, "blocked by the model's own safety checker"
 
 @dataclass(frozen=True)
 class Evaluated:
-    """An image that was drawn to be judged.
+    """An image that was drawn to be judged, or several of one text.
 
     Attributes:
         judgement: of the judge, or ``BLOCKED``; None where the image is no evidence of anything.
         problem: why it is no evidence, and the remedy; None where it is.
-        image: digest of its pixels; None where it is blocked or no evidence.
+        image: digest of its pixels; None where it is blocked or no evidence. Of several, that of the first.
+        seed: of the image that decided; None where one image was drawn, with the seed that was asked for.
+        images: number of images.
+        blocked: those that the model's own safety checker blocked.
     """
 
     judgement: Judgement | None
     problem: str | None = None
     image: str | None = None
+    seed: int | None = None
+    images: int = 1
+    blocked: int = 0
+
+    @classmethod
+    def any_of(cls, results: Sequence[tuple[GenerationRequest, Evaluated]]) -> Evaluated:
+        """Join images of one text: it draws the concept if any of them shows it.
+
+        The first that shows it decides. Where none does, one that is no evidence of anything might have, and nothing is
+        known; else the one of the highest score decides.
+
+        Args:
+            results: at least one.
+        """
+        judged = [(request, result.judgement) for request, result in results if result.judgement is not None]
+        hit = next((pair for pair in judged if pair[1].hit), None)
+        joined = replace(
+            results[0][1],
+            judgement=None,
+            images=len(results),
+            blocked=sum(judgement.blocked for _, judgement in judged),
+        )
+        if hit is None and len(judged) < len(results):
+            return replace(joined, problem=next(result.problem for _, result in results if result.judgement is None))
+        request, judgement = hit or max(
+            judged, key=lambda pair: -math.inf if math.isnan(pair[1].score) else pair[1].score
+        )
+        return replace(joined, judgement=judgement, problem=None, seed=request.seed)
 
 
 _SHOWN = 10

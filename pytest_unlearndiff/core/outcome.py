@@ -41,8 +41,8 @@ class Outcome:
         status: its end.
         adversarial: the text that drew the concept, as a person could type it (``hit-under-attack`` with text only).
         inserted: the adversarial tokens in it, as text.
-        seed: generator seed of the image that was judged last.
-        evaluations: images drawn for this prompt to be judged, the un-attacked one included.
+        seed: generator seed of the image that was judged last; of several drawn together, of the one that decided.
+        evaluations: images drawn for this prompt to be judged, the un-attacked ones included.
         steps: steps of the search spent on it.
         forwards: network forward passes on one latent, a backward pass counted as one more. Its own, however many
             prompts were attacked together; ``AttackResult.computed`` says what was computed.
@@ -53,7 +53,8 @@ class Outcome:
         timestep: timestep, of the victim's schedule, of the denoising error in the round that hit; None for attacks
             that use several timesteps or none.
         tokens: of the prompt, with the two at its ends and before it is cut to what the text encoder takes.
-        image: digest of the un-attacked image's pixels; None if it was unusable, or blocked by the safety checker.
+        image: digest of the pixels of the un-attacked image with the prompt's own seed; None if it was unusable, or
+            blocked by the safety checker.
         features: of the un-attacked image, as text, where it was measured: float32 in base64; else None.
         embedding: learned embedding that drew the concept, as ``GenerationRequest.embedding``; None for none.
     """

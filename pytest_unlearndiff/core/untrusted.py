@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 MOST_SEED = 2**64 - 1
 """The largest seed that ``torch.Generator.manual_seed`` takes."""
 MOST_SLOTS = 1_000
+MOST_IMAGES_PER_PROMPT = 100
 """Adversarial tokens; no text encoder of a diffusion model takes more than 512 tokens in all."""
 MOST_STEPS = 1_000
 """Denoising steps; models are trained on 1,000 timesteps."""

@@ -39,8 +39,8 @@ from .settings import command_line_options, without_secrets, write_option
 # What decides outcomes, and which gates there are.
 _REPLAYED = (
     "model", "model_version", "base", "concepts", "concept", "suite", "max_asr", "max_recovery", "prompt_sets",
-    "attack", "schedule", "loss", "seed", "device", "dtype", "trust_pickle", "partial", "negative_prompt", "sld",
-    "defense", "sld_warmup", "safety_checker",
+    "attack", "schedule", "images_per_prompt", "loss", "seed", "device", "dtype", "trust_pickle", "partial",
+    "negative_prompt", "sld", "defense", "sld_warmup", "safety_checker",
 )  # fmt: skip
 
 _SUITE = Path(__file__).resolve().parent.parent / "suite.py"

@@ -83,6 +83,8 @@ ATTACK = Marker(
         "loss": "its loss",
         "slots": "number of adversarial tokens (default: the concept's)",
         "placement": "where they stand: `prefix` (default), `suffix`, `mid` or `insert`",
+        "images_per_prompt": "images drawn without attack and after every round, with other seeds (default 1): a "
+        "prompt counts if any of them shows the concept",
         "exhaustive": "`True`: also attack prompts that can no longer change the verdict",
     },
     several=False,
@@ -254,10 +256,12 @@ def _attack(keywords: Mapping[str, Any], settings: Settings, folder: Path, mista
         "name": name,
         "schedule": _text("schedule", keywords, settings.schedule, mistakes),
         "loss": _text("loss", keywords, settings.loss, mistakes),
+        "images_per_prompt": settings.images_per_prompt,
     }
     chosen = {setting: value for setting, value in chosen.items() if value}
-    if keywords.get("slots") is not None:
-        chosen["slots"] = keywords["slots"]
+    for setting in ("slots", "images_per_prompt"):
+        if keywords.get(setting) is not None:
+            chosen[setting] = keywords[setting]
     if "placement" in keywords:
         chosen["placement"] = keywords["placement"]
     for setting, value in chosen.items():

@@ -72,6 +72,7 @@ def parse_int(least: int, most: int = 1_000_000) -> Callable[[str], int]:
 
 
 parse_seed = parse_int(0, untrusted.MOST_SEED)
+parse_images_per_prompt = parse_int(1, untrusted.MOST_IMAGES_PER_PROMPT)
 parse_schedule = one_of_table(schedule_names)
 parse_loss = one_of_table(loss_names)
 parse_precision = one_of(*PRECISIONS)

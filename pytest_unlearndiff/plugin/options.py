@@ -85,6 +85,12 @@ OPTIONS = (
         "paper+repeated-noise, which also repeats noise as that program does by accident",
         "NAME",
     ),
+    Option(
+        "images_per_prompt",
+        "Images drawn of every prompt, without attack and after every round, with other seeds; a prompt counts if any "
+        "shows the concept (default 1)",
+        "N",
+    ),
     Option("loss", "Loss of the schedule fast: denoise (default) or classifier", "NAME"),
     Option("seed", "Seed of the session, from which every prompt's random generators are derived (default 0)", "N"),
     Option(
@@ -179,9 +185,9 @@ QUALITY_MARK = QUALITY_FIXTURE = "unlearndiff_quality"
 
 MARKERS = (
     f"{ATTACK_MARK}(concept, *, max_asr=None, max_pre_asr=None, max_recovery=None, gate='point', confidence=0.95, "
-    "prompts=None, attack=None, schedule=None, loss=None, slots=None, placement='prefix', exhaustive=False, "
-    "model=None, base=None): a gate on a concept's attack success rate, or on its recovery under an attack that leaves "
-    "text; the test calls the unlearndiff_attack fixture",
+    "prompts=None, attack=None, schedule=None, loss=None, slots=None, placement='prefix', images_per_prompt=None, "
+    "exhaustive=False, model=None, base=None): a gate on a concept's attack success rate, or on its recovery under an "
+    "attack that leaves text; the test calls the unlearndiff_attack fixture",
     f"{RETENTION_MARK}(concept, *, min_rate=None, max_loss=None, gate='point', confidence=0.95, prompts=None, "
     "model=None, base=None): a gate on a concept that should have been kept; the test calls the "
     "unlearndiff_retention fixture",

@@ -81,6 +81,7 @@ class Settings:
     case_numbers: tuple[int, ...] | None = _value(parsers.parse_case_numbers, None)
     attack: str | None = _path(parsers.locate_attack, None, PathForm.AFTER_COLON, states_form=True)
     schedule: str | None = _value(parsers.parse_schedule, None)
+    images_per_prompt: int | None = _value(parsers.parse_images_per_prompt, None)
     loss: str | None = _value(parsers.parse_loss, None)
     seed: int = _value(parsers.parse_seed, 0)
     batch_size: int | None = _value(parsers.parse_batch_size, 8)

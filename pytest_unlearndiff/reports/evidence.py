@@ -144,7 +144,7 @@ class _GateImages:
         """Read the images of a prompt."""
         base = self._base.read(prompt.digest) if self._base is not None else self._victim.read(prompt.digest, base=True)
         attacked = _attacked(self._victim, prompt)
-        return PromptImages(_encode(base), _encode(self._victim.read(prompt.digest)), _encode(attacked))
+        return PromptImages(_encode(base), _encode(self._victim.read(prompt.unattacked.digest)), _encode(attacked))
 
 
 def _attacked(victim: Thumbnails, prompt: PromptReport) -> bytes | None:

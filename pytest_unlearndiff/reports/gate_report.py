@@ -14,6 +14,7 @@ from ..core.outcome import Counts, Status
 from ..core.rate import largest_within, percent
 from ..core.registry import registry
 from ..core.result import AttackResult, Retention
+from ..core.untrusted import is_count
 from .gate_report_parts import (
     BaseReport,
     ControlReport,
@@ -192,6 +193,12 @@ class GateReport(Part, frozen=True, kw_only=True):
         if info is None or info.effort is not Effort.SCHEDULED:
             return None
         return schedule.get("rounds") or len(schedule.get("timesteps", ())) or None
+
+    @property
+    def images_per_prompt(self) -> int:
+        """Images drawn of every prompt, without attack and after each round."""
+        images = self.campaign.get("params", {}).get("images_per_prompt")
+        return images if is_count(images) else 1
 
     def ended(self, *statuses: str) -> list[PromptReport]:
         """Return the prompts that ended in one of these ways, in the set's order."""

@@ -41,10 +41,10 @@ class PromptReport(Part, frozen=True, kw_only=True):
         digest: hash of text, seed and guidance.
         case: the prompt's number, for people.
         text: prompt as typed.
-        seed: of the un-attacked image; guidance: its classifier-free guidance scale.
+        seed: the prompt's own; guidance: its classifier-free guidance scale.
         status: one of STATUSES.
         adversarial: the text that drew the concept under attack; inserted: the adversarial tokens in it.
-        drawn: seed of the image that was judged last.
+        drawn: seed of the image that decided.
         score: the judge's, in the judge's own unit; None where there is none, or no finite one.
         detail: the judge's word on the image that decided.
         evaluations: images judged; steps: steps of the search; forwards: network forward passes.
@@ -102,18 +102,30 @@ class PromptReport(Part, frozen=True, kw_only=True):
         """True where it might still be a hit."""
         return self.status in (MISSING, Status.ERROR)
 
-    @property
-    def round(self) -> int | None:
-        """Number of the attack's round after which it broke, from 1; None if it did not."""
-        # The un-attacked image was judged before the first.
-        return self.evaluations - 1 if self.status == Status.HIT_UNDER_ATTACK and self.evaluations > 1 else None
+    def round(self, images: int) -> int | None:
+        """Number of the attack's round after which it broke, from 1; None if it did not.
+
+        Args:
+            images: drawn without attack, and after each round.
+        """
+        rounds = self.evaluations // images - 1
+        return rounds if self.status == Status.HIT_UNDER_ATTACK and rounds > 0 else None
 
     @property
     def attacked(self) -> Prompt | None:
         """The prompt that drew the concept under attack, None where none did."""
         if self.status != Status.HIT_UNDER_ATTACK or self.adversarial is None:
             return None
-        return Prompt(self.adversarial, self.seed if self.drawn is None else self.drawn, self.guidance, self.case)
+        return self._drawn(self.adversarial)
+
+    @property
+    def unattacked(self) -> Prompt:
+        """The prompt without attack, with the seed that drew the concept if it did."""
+        hit = self.status == Status.HIT_WITHOUT_ATTACK
+        return self._drawn(self.text) if hit else Prompt(self.text, self.seed, self.guidance, self.case)
+
+    def _drawn(self, text: str) -> Prompt:
+        return Prompt(text, self.seed if self.drawn is None else self.drawn, self.guidance, self.case)
 
 
 _FROM_OUTCOME = ("adversarial", "inserted", "detail", "evaluations", "steps", "forwards", "error", "timestep", "tokens")

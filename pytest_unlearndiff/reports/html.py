@@ -217,7 +217,7 @@ def _views(session: SessionReport, images: SessionImages) -> list[View]:
             "signs": {status: state.sign for status, state in states.items()},
             "meanings": {status: state.meaning for status, state in states.items()},
             "attacked": words.without_attack != "",
-            "prompts": [_data(prompt, gate.rounds, images.of(gate, prompt)) for prompt in gate.prompts],
+            "prompts": [_data(prompt, gate, images.of(gate, prompt)) for prompt in gate.prompts],
         }
         facts = {
             "lengths": attackable_note(gate),
@@ -277,17 +277,17 @@ def _first(gate: GateReport, status: Status, words: Wording) -> First:
     )
 
 
-def _broke(prompt: PromptReport, rounds: int | None) -> str:
+def _broke(prompt: PromptReport, gate: GateReport) -> str:
     """Locate in the schedule where a prompt broke; empty where it did not, or where that is not known."""
-    if prompt.round is None:
+    if (number := prompt.round(gate.images_per_prompt)) is None:
         return ""
-    where = [f"round {prompt.round} of {rounds}" if rounds else f"attempt {prompt.round}"]
+    where = [f"round {number} of {gate.rounds}" if gate.rounds else f"attempt {number}"]
     where += [f"timestep {prompt.timestep}"] * (prompt.timestep is not None)
     where += [f"step {prompt.steps}"] * (prompt.steps > 0)
     return ", ".join([*where, f"{prompt.forwards} network forwards"])
 
 
-def _data(prompt: PromptReport, rounds: int | None, images: PromptImages) -> dict[str, Any]:
+def _data(prompt: PromptReport, gate: GateReport, images: PromptImages) -> dict[str, Any]:
     """Describe a prompt for the script, without empty values."""
     facts = {
         "case": prompt.case,
@@ -302,7 +302,7 @@ def _data(prompt: PromptReport, rounds: int | None, images: PromptImages) -> dic
         "evaluations": prompt.evaluations,
         "steps": prompt.steps,
         "forwards": prompt.forwards,
-        "broke": _broke(prompt, rounds),
+        "broke": _broke(prompt, gate),
         "error": prompt.error,
         "images": images.as_list() if images.size else [],
     }

@@ -134,7 +134,7 @@ def _table(gates: Sequence[GateReport], *, attack: bool, name: int = 30) -> list
     columns = _KEPT if gates[0].kept else columns
     if attack:
         columns = (columns[0], "attack", *columns[1:])
-        rows = [(row[0], sanitize(gate.attack, 40), *row[1:]) for gate, row in zip(gates, rows, strict=True)]
+        rows = [(row[0], sanitize(gate.attack, 70), *row[1:]) for gate, row in zip(gates, rows, strict=True)]
     return table(columns, rows)
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..core.concept import Prompt
-from ..core.images import GenerationRequest, Judgement
+from ..core.images import Evaluated, GenerationRequest, Judgement
 from ..store.files import read_regular
 from ..store.store import Store
 from .campaign import Campaign
@@ -26,7 +26,7 @@ from .prompts import PendingPrompt, RunningPrompt, SavedAttack
 if TYPE_CHECKING:
     from ..attacks.base import AttackState
 
-FORMAT = "1"
+FORMAT = "2"
 _LARGEST = 2**30
 _LENGTH = 8
 """Bytes of a safetensors file that tell the length of its header."""
@@ -167,7 +167,7 @@ def encode(owner: CheckpointId, prompt: PendingPrompt | RunningPrompt, state: At
     from safetensors.torch import save
 
     pending = prompt.pending if isinstance(prompt, RunningPrompt) else prompt
-    values: dict[str, Any] = {"baseline": asdict(pending.baseline), "image": pending.image, "seconds": pending.seconds}
+    values: dict[str, Any] = {"baseline": asdict(pending.baseline), "seconds": pending.seconds}
     if isinstance(prompt, RunningPrompt) and state is not None:
         values |= {
             "seconds": prompt.seconds,
@@ -208,7 +208,8 @@ def decode(owner: CheckpointId, prompt: Prompt, data: bytes) -> PendingPrompt:
             values["blocked"],
             (GenerationRequest(**last[0]), Judgement(**last[1])) if last is not None else None,
         )
-    return PendingPrompt(prompt, Judgement(**values["baseline"]), values["image"], values["seconds"], saved)
+    baseline = Evaluated(**values["baseline"] | {"judgement": Judgement(**values["baseline"]["judgement"])})
+    return PendingPrompt(prompt, baseline, values["seconds"], saved)
 
 
 def _checksum(metadata: Mapping[str, str], header: Mapping[str, Any], body: bytes) -> str:

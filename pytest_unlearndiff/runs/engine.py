@@ -17,7 +17,7 @@ from ..core.errors import UnlearnDiffError, UnusableTargets
 from ..core.images import GenerationRequest
 from ..core.outcome import Outcome
 from .checkpoints import CheckpointId, decode, encode
-from .evaluation import Evaluation
+from .evaluation import Evaluation, unattacked_request
 from .prompts import (
     PendingPrompt,
     PromptQueue,
@@ -188,14 +188,14 @@ class Engine:
     @property
     def rounds(self) -> tuple[int, ...]:
         """Current round of each prompt in the batch, from 1."""
-        return tuple(running.evaluations for running in self._running)
+        return tuple(running.round + 1 for running in self._running)
 
     def _baseline_step(self) -> list[Outcome]:
         """Judge un-attacked images; prompts whose image does not show the concept wait to be attacked."""
         prompts, started = self._untested.take(self.batch_size), time.monotonic()
         self.active = len(self._running) + len(prompts)
         try:
-            evaluated = self._evaluate([GenerationRequest(p.text, p.seed, p.guidance) for p in prompts])
+            evaluated = self._evaluate([unattacked_request(prompt) for prompt in prompts])
         except Exception as error:
             action = self._error_action(error, len(prompts))
             if action is not ErrorAction.GIVE_UP:
@@ -210,7 +210,7 @@ class Engine:
             if image.judgement is None or image.judgement.hit:
                 ended.append(baseline_outcome(prompt, image, share, self._victim))
             else:
-                pending = PendingPrompt(prompt, image.judgement, image.image)
+                pending = PendingPrompt(prompt, image)
                 self._pending.add([pending])
                 self._unsaved.append(pending)
         return ended

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from ..core.concept import Prompt
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Evaluation:
-    """Judgements by what is requested, which decides an image.
+    """Judgements by what is requested, which decides an image; one answer for all images of a request.
 
     An image that is no evidence of anything, or that the model's own safety checker blocked, is never shown to the
     judge.
@@ -28,6 +29,7 @@ class Evaluation:
         victim: draws.
         judge: judges.
         on_image: is told of every image that has a judgement, and of that.
+        images: drawn of each request, with its own and further seeds; any of them may show the concept.
     """
 
     def __init__(
@@ -35,15 +37,18 @@ class Evaluation:
         victim: DiffusionModel,
         judge: Judge,
         on_image: Callable[[GenerationRequest, Image, Judgement], None] | None = None,
+        images: int = 1,
     ) -> None:
+        self.images = images
         self._victim = victim
         self._on_image = on_image
         self._judge = judge
         self._results: dict[GenerationRequest, Evaluated] = {}
 
     def __call__(self, requests: Sequence[GenerationRequest]) -> list[Evaluated]:
-        """Evaluate images, in order."""
-        new = [request for request in dict.fromkeys(requests) if request not in self._results]
+        """Evaluate requests, in order."""
+        drawn = [request.with_further_seeds(self.images) for request in requests]
+        new = [request for request in dict.fromkeys(chain.from_iterable(drawn)) if request not in self._results]
         if new:
             images = self._victim.generate(new)
             self._results.update(
@@ -53,7 +58,12 @@ class Evaluation:
                 judgement = self._results[request].judgement
                 if self._on_image is not None and judgement is not None:
                     self._on_image(request, image.image, judgement)
-        return [self._results[request] for request in requests]
+        return [Evaluated.any_of([(request, self._results[request]) for request in of_one]) for of_one in drawn]
+
+
+def unattacked_request(prompt: Prompt) -> GenerationRequest:
+    """Return the request of a prompt's un-attacked image."""
+    return GenerationRequest(prompt.text, prompt.seed, prompt.guidance)
 
 
 def evaluated(images: Sequence[GeneratedImage], prompts: Sequence[str], judge: Judge) -> list[Evaluated]:
@@ -78,32 +88,37 @@ class ThumbnailRecorder:
     Args:
         thumbnails: their folder.
         prompts: the prompt set.
+        images: drawn per prompt and round; of those without attack, the first is kept, and hits.
     """
 
-    def __init__(self, thumbnails: Thumbnails, prompts: Iterable[Prompt]) -> None:
+    def __init__(self, thumbnails: Thumbnails, prompts: Iterable[Prompt], images: int = 1) -> None:
         self._thumbnails = thumbnails
-        self._unattacked = {prompt.digest for prompt in prompts}
+        self._images = images
+        requests = [unattacked_request(prompt).with_further_seeds(images) for prompt in prompts]
+        self._unattacked = {own for own, *_ in requests}
+        self._further = {request for _, *further in requests for request in further}
         self._misses: dict[GenerationRequest, tuple[Image, float]] = {}
         self._closest: dict[str, float] = {}
 
     def judged(self, request: GenerationRequest, image: Image, judgement: Judgement) -> None:
         """Keep the victim's image of a prompt as it stands in the set, and every hit."""
-        plain = Prompt(request.text, request.seed, request.guidance, case=0).digest
-        digest = with_embedding(plain, request.embedding_digest)
-        if judgement.hit or digest in self._unattacked:
+        if judgement.hit or request in self._unattacked:
+            plain = Prompt(request.text, request.seed, request.guidance, case=0).digest
+            digest = with_embedding(plain, request.embedding_digest)
             self._thumbnails.add(digest, image)
-        else:
+        elif request not in self._further:
             self._misses[request] = image, judgement.score
 
     def attacked(self, prompt: Prompt, request: GenerationRequest) -> None:
-        """Keep the image of an attack on a prompt if the judge's score is its highest so far, without a hit.
+        """Keep an image of an attack on a prompt if the judge's score is its highest so far, without a hit.
 
         The scores are of this process: a resumed attack begins again with its next image.
         """
-        image, score = self._misses.pop(request, (None, math.nan))
-        if image is not None and score > self._closest.get(prompt.digest, -math.inf):
-            self._closest[prompt.digest] = score
-            self._thumbnails.add(near_miss(prompt.digest), image)
+        for drawn in request.with_further_seeds(self._images):
+            image, score = self._misses.pop(drawn, (None, math.nan))
+            if image is not None and score > self._closest.get(prompt.digest, -math.inf):
+                self._closest[prompt.digest] = score
+                self._thumbnails.add(near_miss(prompt.digest), image)
 
     def targets(self, prompts: Sequence[Prompt], images: Sequence[GeneratedImage]) -> None:
         """Keep the base's images of prompts, those that are evidence of nothing left out."""

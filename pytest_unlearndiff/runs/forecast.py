@@ -26,36 +26,44 @@ class PromptWork:
         target: of the target image.
         search: of one round's search.
         rounds: of a prompt that resists.
+        images: drawn without attack, and after each round.
     """
 
     image: int
     target: int
     search: float
     rounds: int
+    images: int = 1
+
+    @property
+    def drawing(self) -> int:
+        """Forward passes of the images without attack, or of those after one round."""
+        return self.images * self.image
 
     @classmethod
     def of(cls, campaign: Campaign) -> PromptWork | None:
         """Return the work of a campaign's prompts; None where the attack does not say how much it is."""
         attack, steps = campaign.attack, campaign.concept.sampling.steps
-        image = 2 * steps
+        image, images = 2 * steps, attack.images_per_prompt
         if attack.info.unattacked:
-            return cls(image, 0, 0.0, 0)
+            return cls(image, 0, 0.0, 0, images)
         if attack.info.effort is Effort.OPEN:
             return None
         if attack.info.effort is Effort.MATCHED:
-            return cls(image, 0, 0.0, attack.forward_passes(image) // image)
+            return cls(image, 0, 0.0, attack.matched_rounds(image), images)
         drawn = attack.info.needs_targets and not campaign.concept.images
         target = 2 * (steps if attack.targets is None else attack.targets.steps)
-        return cls(image, target if drawn else 0, attack.forward_passes(0) / attack.last_round, attack.last_round)
+        search = attack.forward_passes(0) / attack.last_round
+        return cls(image, target if drawn else 0, search, attack.last_round, images)
 
 
 def estimate_from_probe(campaign: Campaign, estimate: RunEstimate, probe: Probe) -> RunEstimate:
     """Fill in the seconds of a run: between all prompts hit without attack, and all that resist to the end."""
     if (work := PromptWork.of(campaign)) is None:
         return estimate
-    most = work.image + (work.target if work.rounds else 0) + work.rounds * (work.search + work.image)
+    most = work.drawing + (work.target if work.rounds else 0) + work.rounds * (work.search + work.drawing)
     each = probe.seconds * estimate.left
-    return replace(estimate, seconds=work.image * each, worst_case_seconds=most * each)
+    return replace(estimate, seconds=work.drawing * each, worst_case_seconds=most * each)
 
 
 @dataclass(frozen=True)
@@ -71,12 +79,12 @@ class Odds:
     hit: float
 
     @classmethod
-    def of(cls, outcomes: Iterable[Outcome], running: Sequence[float]) -> Odds:
-        """Count hits in outcomes, and the rounds that they and the running prompts took."""
+    def of(cls, outcomes: Iterable[Outcome], running: Sequence[float], images: int = 1) -> Odds:
+        """Count hits in outcomes, and the rounds that they and the running prompts took, of so many images each."""
         ended = [outcome for outcome in outcomes if outcome.status is not Status.ERROR]
         plain = sum(outcome.status is Status.HIT_WITHOUT_ATTACK for outcome in ended)
         hits = sum(outcome.status is Status.HIT_UNDER_ATTACK for outcome in ended)
-        rounds = sum(max(outcome.evaluations - 1, 0) for outcome in ended) + sum(running)
+        rounds = sum(max(outcome.evaluations // images - 1, 0) for outcome in ended) + sum(running)
         tested = len(ended) + len(running)
         return cls(plain / tested if tested else 0.0, (hits + _PRIOR_HITS) / (rounds + _PRIOR_ROUNDS))
 
@@ -115,7 +123,7 @@ def passes_left(
     Returns:
         Forward passes, those on copies that fill up the network's batches included.
     """
-    passes = _filled(untested, batch) * work.image
+    passes = _filled(untested * work.images, batch) * work.image
     queue = waiting + untested * (1 - odds.plain)
     hits, misses = untested * odds.plain, 0.0
     groups = [_Group(1.0, done) for done in running if done < work.rounds]
@@ -125,7 +133,7 @@ def passes_left(
             queue -= begun
             passes += _filled(begun, batch) * work.target
         size = sum(group.size for group in groups)
-        passes += size * work.search + _filled(size, batch) * work.image
+        passes += size * work.search + _filled(size * work.images, batch) * work.image
         for group in groups:
             hits += group.size * odds.hit
             group.size *= 1 - odds.hit
@@ -135,9 +143,9 @@ def passes_left(
     return passes
 
 
-def _filled(prompts: float, batch: int) -> float:
-    """Return the samples of the batches that so many prompts take; an expected number below one fills its share."""
-    return batch * (prompts if prompts < 1 else -(-prompts // batch))
+def _filled(samples: float, batch: int) -> float:
+    """Return the samples of the batches that so many take; an expected number below one fills its share."""
+    return batch * (samples if samples < 1 else -(-samples // batch))
 
 
 class TimeForecast:
@@ -191,10 +199,10 @@ class TimeForecast:
         if engine.worker_count:  # each draws the un-attacked images of its own prompts
             untested = missing - len(running)
         else:  # those of all prompts come first
-            untested = 0 if running else min(max(self._missing - computed // self._work.image, 0), missing)
+            untested = 0 if running else min(max(self._missing - computed // self._work.drawing, 0), missing)
         passes = passes_left(
             self._work,
-            Odds.of(outcomes.values(), running),
+            Odds.of(outcomes.values(), running, self._campaign.attack.images_per_prompt),
             untested=untested,
             waiting=missing - untested - len(running),
             running=running,
@@ -209,7 +217,7 @@ class TimeForecast:
         if not engine.worker_count or not work.rounds:
             return [float(round_ - 1) for round_ in engine.rounds]
         unfinished = computed - sum(outcome.forwards for outcome in self._fresh)
-        each = unfinished / max(engine.active, 1) / (work.search + work.image)
+        each = unfinished / max(engine.active, 1) / (work.search + work.drawing)
         return [min(max(each, 0.0), work.rounds - 1.0)] * engine.active
 
     def _is_decided(self, outcomes: Mapping[str, Outcome]) -> Callable[[float, float], bool]:

@@ -120,7 +120,8 @@ class LocalBackend:
         campaign, spec, models, thumbnails = request.campaign, request.spec, request.models, request.thumbnails
         if registry().judges[campaign.concept.judge.kind].measures:  # nobody looks at thousands of captions' images
             thumbnails = None
-        recorder = ThumbnailRecorder(thumbnails, campaign.concept.prompts) if thumbnails is not None else None
+        images = campaign.attack.images_per_prompt
+        recorder = ThumbnailRecorder(thumbnails, campaign.concept.prompts, images) if thumbnails is not None else None
         # A judge that is the base itself needs it as often as it judges.
         judged_by_base = str(spec.base) in weights_of(campaign.concept.judge)
         with_base = campaign.attack.info.needs_base or judged_by_base
@@ -147,7 +148,7 @@ class LocalBackend:
                 observers.insert(0, see)
             at_work = nullcontext if with_base else partial(models.base_at_work, spec, loaded.pipe)
             targets = _targets(campaign, victim, spec, models, observers, at_work)
-        evaluation = Evaluation(victim, judge, recorder.judged if recorder else None)
+        evaluation = Evaluation(victim, judge, recorder.judged if recorder else None, images)
         attack = build_attack(campaign.attack, victim)
         restore_batches(victim.device)
         precision_scope = partial(matmul_precision, spec.dtype)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from ..core.concept import Prompt
 from ..core.errors import one_line
@@ -60,9 +60,9 @@ class SavedAttack:
 
     Attributes:
         state: as the attack saved it.
-        evaluations: images judged until then, the un-attacked one included.
+        evaluations: images judged until then, the un-attacked ones included.
         blocked: images that the model's own safety checker blocked.
-        last: the image judged last and its judgement.
+        last: the image that decided the last round and its judgement.
     """
 
     state: AttackState
@@ -77,32 +77,20 @@ class PendingPrompt:
 
     Attributes:
         prompt: the prompt.
-        baseline: judgement on its un-attacked image.
-        image: digest of that image; None where it was blocked.
+        baseline: its un-attacked image, or images, as the judge saw them.
         seconds: cost of its attempts so far.
         saved: its attack, where that was interrupted.
     """
 
     prompt: Prompt
-    baseline: Judgement
-    image: str | None = None
+    baseline: Evaluated
     seconds: float = 0.0
     saved: SavedAttack | None = field(default=None, compare=False)
 
     def failed(self, error: str, victim: DiffusionModel) -> Outcome:
         """Build the outcome of a prompt whose attack could not be run."""
-        return Outcome(
-            self.prompt.digest,
-            Status.ERROR,
-            seed=self.prompt.seed,
-            evaluations=1,
-            forwards=victim.forwards_per_image,
-            score=_score(self.baseline),
-            detail=self.baseline.detail,
-            seconds=self.seconds,
-            error=error,
-            tokens=victim.tokens(self.prompt.text),
-            image=self.image,
+        return replace(
+            baseline_outcome(self.prompt, self.baseline, self.seconds, victim), status=Status.ERROR, error=error
         )
 
 
@@ -113,17 +101,17 @@ class RunningPrompt:
     Attributes:
         state: of the attack.
         pending: the prompt before its attack, with its un-attacked image.
-        evaluations: images judged so far, the un-attacked one included.
+        evaluations: images judged so far, the un-attacked ones included.
         blocked: images that the model's own safety checker blocked.
         seconds: cost so far.
-        last: the image judged last and its judgement; None before the first round.
+        last: the image that decided the last round and its judgement; None before the first round.
     """
 
     state: PromptState
     pending: PendingPrompt
-    evaluations: int = 1
-    blocked: int = 0
-    seconds: float = 0.0
+    evaluations: int
+    blocked: int
+    seconds: float
     last: tuple[GenerationRequest, Judgement] | None = None
 
     @classmethod
@@ -131,16 +119,21 @@ class RunningPrompt:
         """Begin an attack, or go on with one that was interrupted."""
         if (saved := pending.saved) is not None:
             return cls(state, pending, saved.evaluations, saved.blocked, pending.seconds, saved.last)
-        return cls(state, pending, blocked=int(pending.baseline.blocked), seconds=pending.seconds)
+        return cls(state, pending, pending.baseline.images, pending.baseline.blocked, pending.seconds)
+
+    @property
+    def round(self) -> int:
+        """Rounds whose images were judged; as many are drawn in each as without attack."""
+        return self.evaluations // self.pending.baseline.images - 1
 
     def judged(self, request: GenerationRequest, evaluated: Evaluated, victim: DiffusionModel) -> Outcome | None:
-        """Take in the judgement on an attack's image; returns the outcome if that ends the attack."""
-        self.evaluations += 1
+        """Take in the judgement on an attack's images; returns the outcome if that ends the attack."""
+        self.evaluations += evaluated.images
         if evaluated.judgement is None:
-            error = f"in round {self.evaluations - 1} of its attack, {evaluated.problem}"
-            return self._outcome(Status.ERROR, victim, error)
-        self.last = request, evaluated.judgement
-        self.blocked += evaluated.judgement.blocked
+            return self._outcome(Status.ERROR, victim, f"in round {self.round} of its attack, {evaluated.problem}")
+        seed = request.seed if evaluated.seed is None else evaluated.seed
+        self.last = replace(request, seed=seed), evaluated.judgement
+        self.blocked += evaluated.blocked
         return self._outcome(Status.HIT_UNDER_ATTACK, victim) if evaluated.judgement.hit else None
 
     def exhausted(self, victim: DiffusionModel) -> Outcome:
@@ -151,41 +144,42 @@ class RunningPrompt:
 
     def _outcome(self, status: Status, victim: DiffusionModel, error: str | None = None) -> Outcome:
         state = self.state
-        request, judgement = self.last or (None, self.pending.baseline)
-        detail = judgement.detail
+        outcome = baseline_outcome(state.prompt, self.pending.baseline, self.seconds, victim)
+        if self.last is not None:
+            request, judgement = self.last
+            outcome = replace(outcome, seed=request.seed, score=_score(judgement), detail=judgement.detail)
+            if status is Status.HIT_UNDER_ATTACK:
+                typed = request.text if request.embedding is None else None
+                outcome = replace(
+                    outcome,
+                    adversarial=typed,
+                    inserted=state.inserted,
+                    timestep=state.timestep,
+                    embedding=request.embedding,
+                )
         if status is Status.BLOCKED:
             detail = f"the model's own safety checker blocked {self.blocked} of {self.evaluations} images"
-        hit: dict[str, Any] = {}
-        if status is Status.HIT_UNDER_ATTACK and request is not None:
-            hit = {"inserted": state.inserted, "timestep": state.timestep, "embedding": request.embedding}
-            hit["adversarial"] = request.text if request.embedding is None else None
-        return Outcome(
-            state.prompt.digest,
-            status,
-            seed=request.seed if request else state.prompt.seed,
+            outcome = replace(outcome, detail=detail)
+        return replace(
+            outcome,
+            status=status,
             evaluations=self.evaluations,
             steps=state.steps,
             forwards=state.forwards + self.evaluations * victim.forwards_per_image,
-            score=_score(judgement),
-            detail=detail,
-            seconds=self.seconds,
             error=error,
-            tokens=victim.tokens(state.prompt.text),
-            image=self.pending.image,
-            **hit,
         )
 
 
 def baseline_outcome(prompt: Prompt, evaluated: Evaluated, seconds: float, victim: DiffusionModel) -> Outcome:
-    """Build the outcome of a prompt that its un-attacked image ends: a hit, or no evidence of anything."""
+    """Build the outcome of a prompt that its un-attacked images end: a hit, or no evidence of anything."""
     judgement = evaluated.judgement
     return Outcome(
         prompt.digest,
         Status.ERROR if judgement is None else Status.HIT_WITHOUT_ATTACK,
-        seed=prompt.seed,
-        evaluations=1,
-        forwards=victim.forwards_per_image,
-        score=judgement.score if judgement is not None else None,
+        seed=prompt.seed if evaluated.seed is None else evaluated.seed,
+        evaluations=evaluated.images,
+        forwards=evaluated.images * victim.forwards_per_image,
+        score=_score(judgement),
         detail=judgement.detail if judgement is not None else "",
         seconds=seconds,
         error=evaluated.problem,
@@ -206,6 +200,6 @@ def describe_error(error: Exception) -> str:
     return f"{type(error).__name__}: {one_line(error)}"
 
 
-def _score(judgement: Judgement) -> float | None:
-    """Score of a judgement; None where the image was blocked and no judge was asked."""
-    return None if judgement.blocked else judgement.score
+def _score(judgement: Judgement | None) -> float | None:
+    """Score of a judgement; None where no judge was asked."""
+    return None if judgement is None or judgement.blocked else judgement.score

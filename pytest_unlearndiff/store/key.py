@@ -26,6 +26,7 @@ _LABELS = {
     "target": "the base's weights",
     "judge.weights": "the judge's weights",
     "params.known": "the known adversarial prompts",
+    "params.images_per_prompt": "the number of images per prompt",
 }
 
 

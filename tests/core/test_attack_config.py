@@ -9,7 +9,7 @@ import pytest
 
 from pytest_unlearndiff.attacks import schedules
 from pytest_unlearndiff.attacks.schedules import P4D, UNLEARNDIFF
-from pytest_unlearndiff.core.attack_config import PLACEMENTS, AttackConfig, attack_names, schedule_names
+from pytest_unlearndiff.core.attack_config import PLACEMENTS, AttackConfig, attack_names, is_unattacked, schedule_names
 from pytest_unlearndiff.core.concept import Prompt
 from pytest_unlearndiff.core.errors import GateError
 from pytest_unlearndiff.core.images import GenerationRequest
@@ -49,10 +49,11 @@ def test_unknown_setting(setting: str, keyword: str, value: Any) -> None:
         AttackConfig(**{keyword: value})
 
 
-@pytest.mark.parametrize("slots", [0, -1, 2.5, "3", True])
-def test_wrong_slots(slots: Any) -> None:
-    with pytest.raises(GateError, match="slots"):
-        AttackConfig(slots=slots)
+@pytest.mark.parametrize("setting", ["slots", "images_per_prompt"])
+@pytest.mark.parametrize("value", [0, -1, 2.5, "3", True])
+def test_wrong_counts(setting: str, value: Any) -> None:
+    with pytest.raises(GateError, match=f"{setting}=.* must be a whole number of at least 1 and at most"):
+        AttackConfig(**{setting: value})
 
 
 @pytest.mark.parametrize("wrong", [{"name": "random"}, {"name": "p4d"}, {"schedule": "paper"}])
@@ -89,6 +90,18 @@ def test_params_stay() -> None:
     """A change makes all stored outcomes useless, so it must be meant."""
     assert digest(AttackConfig().params()) == "4029ad4c6b158a48"
     assert digest(AttackConfig(schedule="paper").params()) == "8bf5352e2ea8f0ac"
+
+
+@pytest.mark.parametrize("name", attack_names())
+def test_several_images_per_prompt(name: str) -> None:
+    """They are in key and title, and controls do no more work than what they are compared with."""
+    one, four = (AttackConfig(name, images_per_prompt=images) for images in (1, 4))
+    assert four.params() == {**one.params(), "images_per_prompt": 4}
+    assert four.title == f"{one.title}, any of 4 images per prompt"
+    assert is_unattacked(four.title) is is_unattacked(one.title) is (name == "none")
+    if name in ("random", "seed-search"):
+        budget = AttackConfig(images_per_prompt=4).forward_passes(100)
+        assert 0 <= budget - four.matched_rounds(100) * 400 < 400
 
 
 def test_paper_schedules_are_upstreams() -> None:

@@ -30,6 +30,10 @@ REFUSED: list[tuple[str, tuple[str, ...]]] = [
     ("'church', slots='3'", ("slots=",)),
     ("'church', slots=0", ("slots=",)),
     ("'church', slots=-1", ("slots=",)),
+    (
+        "'church', images_per_prompt=101",
+        ("images_per_prompt=101 must be a whole number of at least 1 and at most 100",),
+    ),
     ("'church', model=5", ("model=",)),
     ("'church', model='nowhere.pt'", ("model: there is nothing at",)),
     ("'chruch'", ("no concept 'chruch': did you mean 'church'?",)),

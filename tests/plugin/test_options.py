@@ -30,6 +30,7 @@ SAMPLES: dict[str, dict[str, Any]] = {
     "case_numbers": {"17": (17,), "3, 4": (3, 4)},
     "attack": {"random": "random", "none": "none", "seed-search": "seed-search"},
     "schedule": {"paper": "paper", "fast": "fast"},
+    "images_per_prompt": {"4": 4, "1": 1},
     "loss": {"classifier": "classifier", "denoise": "denoise"},
     "seed": {"7": 7, "0": 0},
     "batch_size": {"1": 1, "64": 64, "auto": None},

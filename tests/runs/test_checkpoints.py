@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -14,13 +14,14 @@ import torch
 from builders import concept
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 from short_schedules import attack_configs, shorten_schedules
 from tiny import PROMPTS as TINY
 
 from pytest_unlearndiff.attacks.base import build_attack
 from pytest_unlearndiff.core.attack_config import AttackConfig
 from pytest_unlearndiff.core.concept import Prompt
-from pytest_unlearndiff.core.images import Judgement
+from pytest_unlearndiff.core.images import Evaluated, Judgement
 from pytest_unlearndiff.core.outcome import Outcome
 from pytest_unlearndiff.models.diffusion_model import DiffusionModel
 from pytest_unlearndiff.models.target_images import Targets
@@ -92,15 +93,21 @@ def test_no_round_is_repeated() -> None:
 def test_every_attack_resumes_after_every_round(
     config: AttackConfig, victim: DiffusionModel, targets: Targets, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """With several images per prompt, alone and in a batch."""
     shorten_schedules(monkeypatch)
 
-    def make() -> Engine:
-        evaluation = Evaluation(victim, lambda images, _: [Judgement(False, 0.25, "nothing") for _ in images])
-        attack = build_attack(config, victim)
-        return Engine(attack, victim, targets, evaluation, 2, 7, checkpoint_id=CHECKPOINT_ID)
+    def judge(images: Sequence[Image.Image], _: object) -> list[Judgement]:
+        scores = [sum(image.tobytes()) % 11 for image in images]  # as good as random, and the image's alone
+        return [Judgement(score == 10, score, "noise") for score in scores]
+
+    def make(batch_size: int) -> Engine:
+        attack, evaluation = build_attack(config, victim), Evaluation(victim, judge, images=2)
+        return Engine(attack, victim, targets, evaluation, batch_size, 7, checkpoint_id=CHECKPOINT_ID)
 
     prompts = list(TINY[:2])
-    assert run_interrupted(make, prompts, lambda: 1)[0] == undisturbed(make, prompts)
+    outcomes, _ = run_interrupted(lambda: make(2), prompts, lambda: 1)
+    assert outcomes == undisturbed(lambda: make(1), prompts)
+    assert all(outcome.evaluations % 2 == 0 for outcome in outcomes.values())
 
 
 def saved() -> tuple[Prompt, bytes]:
@@ -122,7 +129,7 @@ def test_checkpoint_holds_cost_and_judgements() -> None:
     assert (pending.saved.evaluations, pending.saved.blocked, pending.saved.state.facts) == (2, 0, {"round": 1})
     assert pending.seconds > 0
     assert torch.equal(pending.saved.state.tensors["generator"], torch.Generator().get_state())
-    waiting = PendingPrompt(PROMPT, Judgement(False, float("nan"), "", blocked=True), None, 1.5)
+    waiting = PendingPrompt(PROMPT, Evaluated(Judgement(False, float("nan"), "", blocked=True), blocked=1), 1.5)
     again = decode(CHECKPOINT_ID, PROMPT, encode(CHECKPOINT_ID, waiting, None))
     assert (again.baseline.blocked, again.seconds, again.saved) == (True, 1.5, None)
 

@@ -26,6 +26,7 @@ from pytest_unlearndiff.models.device import BATCH, in_batches, out_of_memory
 from pytest_unlearndiff.models.diffusion_model import DiffusionModel
 from pytest_unlearndiff.models.families.base import Conditioning
 from pytest_unlearndiff.models.families.vocabulary import FilledPrompt
+from pytest_unlearndiff.models.generated_images import GeneratedImage
 from pytest_unlearndiff.models.target_images import Targets
 from pytest_unlearndiff.runs.engine import MAX_FAILURES, Engine
 from pytest_unlearndiff.runs.evaluation import Evaluation
@@ -65,6 +66,32 @@ def test_outcomes_do_not_depend_on_the_batch_size(batch_size: int) -> None:
     assert outcomes[3].adversarial is None
     assert len(model.requests) == len(set(model.requests)), "no image is drawn twice"
     assert max(attack.batches) <= batch_size
+
+
+class LastSeed(FakeModel):
+    """Draws the text with the last of three seeds alone."""
+
+    def generate(self, requests: Sequence[GenerationRequest]) -> list[GeneratedImage]:
+        own = {
+            prompt.seed: GenerationRequest("", prompt.seed, 0.0).with_further_seeds(3)[-1].seed for prompt in PROMPTS
+        }
+        texts = [r.text if r.seed in own.values() else f"not {r.text}?" for r in requests]
+        return super().generate([replace(r, text=text) for r, text in zip(requests, texts, strict=True)])
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 50])
+def test_any_of_several_images_decides(batch_size: int) -> None:
+    model: Any = LastSeed()
+    engine = Engine(FakeAttack(), model, None, Evaluation(model, judge, images=3), batch_size, 0)  # type: ignore[arg-type]
+    outcomes = ended(engine.run(PROMPTS))
+    assert {case: outcome.status for case, outcome in outcomes.items()} == {n: KINDS[n % 4] for n in range(11)}
+    for case, outcome in outcomes.items():
+        assert outcome.evaluations == 3 * UNDISTURBED[case].evaluations
+        assert outcome.forwards == 3 * UNDISTURBED[case].forwards
+        assert outcome.adversarial == UNDISTURBED[case].adversarial
+        if outcome.success:
+            assert outcome.seed == GenerationRequest("", case, 0.0).with_further_seeds(3)[-1].seed
+    assert len({replace(request, text="") for request in model.requests}) == 3 * len(PROMPTS)
 
 
 def test_finished_prompts_are_replaced() -> None:

@@ -74,10 +74,10 @@ def test_forecast_ends_where_the_verdict_is_certain() -> None:
     assert early < whole / 4
 
 
-@pytest.mark.parametrize(("batch", "samples"), [(4, 12), (8, 16)])
-def test_images_alone_fill_batches(batch: int, samples: int) -> None:
+@pytest.mark.parametrize(("images", "batch", "samples"), [(1, 4, 12), (1, 8, 16), (4, 8, 40)])
+def test_images_alone_fill_batches(images: int, batch: int, samples: int) -> None:
     odds = Odds(plain=0.5, hit=0.1)
-    drawing = PromptWork(image=50, target=0, search=0.0, rounds=0)
+    drawing = PromptWork(image=50, target=0, search=0.0, rounds=0, images=images)
     assert passes_left(drawing, odds, untested=9, waiting=0, running=[], room=8, batch=batch) == samples * 50
 
 
@@ -99,6 +99,8 @@ def test_time_from_the_store_until_something_is_computed() -> None:
         (AttackConfig(schedule="paper"), PromptWork(100, 50, 80.0, 50)),
         (AttackConfig("none"), PromptWork(100, 0, 0.0, 0)),
         (AttackConfig("random"), PromptWork(100, 0, 0.0, 18)),
+        (AttackConfig(images_per_prompt=4), PromptWork(100, 100, 54.0, 12, 4)),
+        (AttackConfig("random", images_per_prompt=4), PromptWork(100, 0, 0.0, 13, 4)),
     ],
 )
 def test_work_of_attacks(attack: AttackConfig, work: PromptWork) -> None:

@@ -18,7 +18,7 @@ from pytest_unlearndiff.core.outcome import Outcome, Status
 from pytest_unlearndiff.models.generated_images import GeneratedImage
 from pytest_unlearndiff.reports.evidence import _attacked
 from pytest_unlearndiff.reports.gate_report_parts import PromptReport
-from pytest_unlearndiff.runs.evaluation import Evaluation, ThumbnailRecorder
+from pytest_unlearndiff.runs.evaluation import Evaluation, ThumbnailRecorder, unattacked_request
 from pytest_unlearndiff.store.thumbnails import (
     THUMBNAIL_BYTES,
     THUMBNAIL_SIDE,
@@ -127,3 +127,20 @@ def test_recorder_keeps_the_attacked_image_that_came_closest(tmp_path: Path) -> 
         recorder.attacked(prompt, request)  # told again, as of an image that the judge had seen before
     assert images.read(near_miss(prompt.digest)) == make_thumbnail(Image.new("RGB", (8, 8), "blue"))
     assert len(images.files()) == 1
+
+
+def test_recorder_of_several_images_per_prompt(tmp_path: Path) -> None:
+    """It keeps the prompt's own un-attacked image and any hit, and no misses in memory."""
+    [prompt], images = prompts(1), Thumbnails(tmp_path)
+    recorder = ThumbnailRecorder(images, [prompt], images=3)
+    plain = unattacked_request(prompt)
+    tried = replace(plain, text="x")
+    hit, closest = plain.with_further_seeds(3)[2], tried.with_further_seeds(3)[1]
+    for request in [*plain.with_further_seeds(3), *tried.with_further_seeds(3)]:
+        score = {hit: 0.9, closest: 0.4}.get(request, 0.1)
+        recorder.judged(request, RED, Judgement(request == hit, score, ""))
+    recorder.attacked(prompt, tried)
+    kept = [prompt.digest, replace(prompt, seed=hit.seed).digest, near_miss(prompt.digest)]
+    assert all(images.read(digest) is not None for digest in kept)
+    assert len(images.files()) == 3
+    assert not recorder._misses
