@@ -5,6 +5,9 @@ from __future__ import annotations
 from ..core.info import AttackInfo, Effort, Threat
 from . import schedules
 
+_PROBED = ("stable-diffusion", "stable-diffusion-xl")
+"""Families whose pipelines draw with DDIM."""
+
 ROWS = (
     AttackInfo(
         "unlearndiff",
@@ -88,5 +91,28 @@ ROWS = (
         uses_slots=False,
         uses_word=False,
         unattacked=True,
+    ),
+    AttackInfo(
+        "noise-probe",
+        "pytest_unlearndiff.attacks.probes:NoiseProbe",
+        version="1",
+        schedules=schedules.NOISE_PROBE,
+        effort=Effort.SCHEDULED,
+        threat=Threat.PROBE,
+        uses_slots=False,
+        uses_word=False,
+        families=_PROBED,
+    ),
+    AttackInfo(
+        "completion-probe",
+        "pytest_unlearndiff.attacks.probes:CompletionProbe",
+        version="1",
+        schedules=schedules.COMPLETION_PROBE,
+        effort=Effort.SCHEDULED,
+        threat=Threat.PROBE,
+        needs_targets=True,
+        uses_slots=False,
+        uses_word=False,
+        families=_PROBED,
     ),
 )

@@ -34,7 +34,7 @@ class NoAttack(PromptAttack[PromptState]):
         return [None] * len(states)
 
 
-class _Redraw(NoAttack, ABC):
+class Redraw(NoAttack, ABC):
     """An attack that draws once a round, and learns nothing from what it drew."""
 
     def advance(self, states: Sequence[PromptState]) -> list[GenerationRequest | None]:
@@ -54,7 +54,7 @@ class _Redraw(NoAttack, ABC):
         """Return the request of a round that has begun."""
 
 
-class _MatchedControl(_Redraw):
+class _MatchedControl(Redraw):
     """A control that draws as many images as cost the forward passes of its schedule."""
 
     def _rounds(self, state: PromptState) -> int:
@@ -79,7 +79,7 @@ class SeedSearch(_MatchedControl):
         return GenerationRequest(state.prompt.text, seed, state.prompt.guidance)
 
 
-class Transfer(_Redraw):
+class Transfer(Redraw):
     """Known adversarial prompts, found on whatever model, the next of a prompt's own each round."""
 
     def _rounds(self, state: PromptState) -> int:

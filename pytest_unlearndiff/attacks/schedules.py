@@ -169,6 +169,54 @@ class EncoderSwapSchedule:
         return self.rounds * forwards_per_image
 
 
+@dataclass(frozen=True)
+class NoiseSchedule:
+    """Noise along the trajectory: one round per pair of the two lists.
+
+    Attributes:
+        etas: DDIM's factor of noise, each with every scale.
+        scales: factors of that noise alone.
+    """
+
+    etas: tuple[float, ...]
+    scales: tuple[float, ...]
+
+    targets: ClassVar[TargetSampling | None] = None
+    losses: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def rounds(self) -> int:
+        """Images drawn and judged."""
+        return len(self.etas) * len(self.scales)
+
+    def forward_passes(self, forwards_per_image: int) -> int:
+        """Forward passes on a prompt that resists."""
+        return self.rounds * forwards_per_image
+
+
+@dataclass(frozen=True)
+class CompletionSchedule:
+    """Completion of noised target images: one round per share of the steps that the image stands for.
+
+    Attributes:
+        skipped: shares of the denoising steps, in (0, 1), ascending: the more, the more of the image is left.
+    """
+
+    skipped: tuple[float, ...]
+
+    targets: ClassVar[TargetSampling | None] = None
+    losses: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def rounds(self) -> int:
+        """Images drawn and judged."""
+        return len(self.skipped)
+
+    def forward_passes(self, forwards_per_image: int) -> int:
+        """Forward passes on a prompt that resists, steps that are left out among them."""
+        return self.rounds * forwards_per_image
+
+
 _PAPER = tuple((10 + 20 * i) / 1000 for i in range(50))
 # Upstream draws them once for all attacks, with a program of its own that reads no guidance from these prompt sets
 # (research: generate_dataset.py:85, 157, 161).
@@ -214,6 +262,18 @@ CONCEPT_INVERSION: Mapping[str, InversionSchedule] = {
     "paper": InversionSchedule(rounds=50, steps=100, learning_rate=0.36),
     # About the forward passes of UnlearnDiffAtk's fast schedule, where noise neither hides nothing nor everything.
     "fast": InversionSchedule(rounds=10, steps=40, learning_rate=0.36, timesteps=(0.3, 0.9)),
+}
+
+NOISE_PROBE: Mapping[str, NoiseSchedule] = {
+    # Factors of the authors' published configuration.
+    "paper": NoiseSchedule((1.0, 1.17, 1.34, 1.51, 1.68, 1.85), (1.0, 1.02, 1.03, 1.04)),
+    "fast": NoiseSchedule((1.0, 1.17, 1.34, 1.51, 1.68, 1.85), (1.0, 1.03)),
+}
+
+COMPLETION_PROBE: Mapping[str, CompletionSchedule] = {
+    # Their base is interrupted after 5 and 10 of 50 steps.
+    "paper": CompletionSchedule((0.1, 0.2)),
+    "fast": CompletionSchedule((0.04, 0.1, 0.2, 0.3)),
 }
 
 CONTROLS: Mapping[str, Schedule] = {name: UNLEARNDIFF[name] for name in ("paper", "fast")}

@@ -70,6 +70,8 @@ class ModelFamily:
                 f"attack={attack.name!r} compares encodings of texts number by number, and those of {self.info.title} "
                 "differ in length: give another attack"
             )
+        if (only := attack.info.families) and self.info.name not in only:
+            raise GateError(f"attack={attack.name!r} cannot attack {self.info.title}: it is only for {', '.join(only)}")
         return replace(attack, flow=self.info.flow)
 
     def check_defenses(self, names: Iterable[str]) -> None:

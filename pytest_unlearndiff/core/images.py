@@ -12,6 +12,30 @@ from .concept import Prompt
 
 
 @dataclass(frozen=True)
+class SamplerChange:
+    """Change of how an image is drawn, beside its prompt: with DDIM (Song et al. 2021), and with what is said here.
+
+    Attributes:
+        eta: factor of the noise that DDPM would add in each step, at least 0; above 1, of more than the step removes.
+        noise_scale: factor of that noise alone, and not of what makes room for it.
+        skipped: share of the denoising steps that are left out at the beginning, in [0, 1).
+        start: latents of an image, which is noised to where denoising begins, as ``models.probing.pack`` writes them;
+            None to begin with noise.
+    """
+
+    eta: float = 0.0
+    noise_scale: float = 1.0
+    skipped: float = 0.0
+    start: str | None = None
+
+    def __str__(self) -> str:
+        """``noise of eta 1.51, times 1.02``, or ``from the target image, noised, after 20% of the steps``."""
+        if self.start is not None:
+            return f"from the target image, noised, after {self.skipped:.0%} of the steps"
+        return f"noise of eta {self.eta:g}, times {self.noise_scale:g}"
+
+
+@dataclass(frozen=True)
 class GenerationRequest:
     """One image to draw.
 
@@ -21,17 +45,27 @@ class GenerationRequest:
         guidance: classifier-free guidance scale.
         embedding: float32 numbers of a token embedding that text encoders are given before those of the text, little-
             endian and in base64; None for none.
+        sampler: how it is drawn by a probe; None for as evaluation images are.
     """
 
     text: str
     seed: int
     guidance: float
     embedding: str | None = None
+    sampler: SamplerChange | None = None
 
     @property
     def embedding_digest(self) -> str | None:
         """Hash of the embedding; None for none."""
         return None if self.embedding is None else embedding_digest(self.embedding)
+
+    @property
+    def control(self) -> GenerationRequest | None:
+        """The same without the prompt, where a probe draws it; else None.
+
+        What shows the concept without being asked for it says nothing of what the prompt brings back.
+        """
+        return replace(self, text="") if self.sampler is not None and self.text else None
 
     def with_further_seeds(self, count: int) -> list[GenerationRequest]:
         """Return ``count`` images of the same text: this one, and others whose seeds follow from its own.
@@ -82,6 +116,7 @@ class Evaluated:
         seed: of the image that decided; None where one image was drawn, with the seed that was asked for.
         images: number of images.
         blocked: those that the model's own safety checker blocked.
+        control: of images that show the concept, those of ``GenerationRequest.control``; None where there are none.
     """
 
     judgement: Judgement | None
@@ -90,6 +125,7 @@ class Evaluated:
     seed: int | None = None
     images: int = 1
     blocked: int = 0
+    control: Evaluated | None = None
 
     @classmethod
     def any_of(cls, results: Sequence[tuple[GenerationRequest, Evaluated]]) -> Evaluated:

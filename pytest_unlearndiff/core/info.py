@@ -165,6 +165,7 @@ class AttackInfo(Info):
         compares_texts: whether it compares encodings of texts number by number, so that they must be of one length.
         replays_known: whether it replays known prompts from a file, and cannot attack a prompt that has none.
         unattacked: whether it attacks nothing, so that un-attacked images alone are judged.
+        families: names of the model families that it attacks; empty for all.
     """
 
     schedules: Mapping[str, Schedule] = field(default_factory=dict)
@@ -179,6 +180,7 @@ class AttackInfo(Info):
     compares_texts: bool = False
     replays_known: bool = False
     unattacked: bool = False
+    families: tuple[str, ...] = ()
 
     noun: ClassVar[str] = "attack"
 

@@ -19,7 +19,7 @@ from ..core.concept import Sampling
 from ..core.device import Probe, network_batch
 from ..core.errors import ModelError
 from ..core.family_fit import ModelFamily
-from ..core.images import GenerationRequest
+from ..core.images import GenerationRequest, SamplerChange
 from ..core.model_options import DefenseConfig
 from ..core.outcome import count_forwards
 from ..core.registry import registry
@@ -32,6 +32,7 @@ from .families.lookup import bind_family, components_of, family_of
 from .families.vocabulary import FilledPrompt, Vocabulary, embedded_prompt
 from .generated_images import FiniteCheck, GeneratedImage
 from .libraries import compiled_calls, library_warnings_ignored, silence_safety_checker, uncompiled
+from .probing import alike, probed
 
 T = TypeVar("T")
 
@@ -267,17 +268,17 @@ class DiffusionModel:
             ModelError: the pipeline does not show whether what it decodes is finite.
         """
         images: dict[int, GeneratedImage] = {}
-        groups: dict[tuple[float, bool], list[int]] = defaultdict(list)
+        groups: dict[tuple[float, bool, SamplerChange | None], list[int]] = defaultdict(list)
         for index, request in enumerate(requests):
-            groups[request.guidance, request.embedding is None].append(index)
-        for (guidance, _), indices in groups.items():
+            groups[request.guidance, request.embedding is None, alike(request.sampler)].append(index)
+        for (guidance, *_), indices in groups.items():
             for count, part in self.batches(indices):
                 drawn = self._draw([requests[i] for i in part], guidance)
                 images.update(zip(part[:count], drawn[:count], strict=True))
         return [images[i] for i in range(len(requests))]
 
     def _draw(self, requests: Sequence[GenerationRequest], guidance: float) -> list[GeneratedImage]:
-        """Call the pipeline once, for requests all of which have an embedding or none."""
+        """Call the pipeline once, for requests that one sampler draws, and all of which have an embedding or none."""
         count, texts = len(requests), [request.text for request in requests]
         arguments = self._family.call_arguments(guidance, self._sampling.steps)
         if "negative_prompt" in arguments:
@@ -297,6 +298,7 @@ class DiffusionModel:
                 stacked = torch.stack(embeddings).unsqueeze(1).to(self.vocabulary.embeddings.device)
                 stack.enter_context(self._family.embedded(prompts, stacked))
             stack.enter_context(_count_network_forwards(self.network))
+            arguments |= stack.enter_context(probed(self._pipe, requests, self._sampling.steps))
             output = self._pipe(
                 prompt=texts,
                 generator=[torch.Generator("cpu").manual_seed(request.seed) for request in requests],

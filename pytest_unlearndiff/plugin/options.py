@@ -76,7 +76,7 @@ OPTIONS = (
     Option(
         "attack",
         "Attack: unlearndiff (default), p4d, ring-a-bell, mma-diffusion, concept-inversion, random, seed-search, none, "
-        "or transfer:CSV to replay known prompts",
+        "noise-probe, completion-probe, or transfer:CSV to replay known prompts",
         "NAME",
     ),
     Option(

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..core.concept import Prompt
-from ..core.images import Evaluated, GenerationRequest, Judgement
+from ..core.images import Evaluated, GenerationRequest, Judgement, SamplerChange
 from ..store.files import read_regular
 from ..store.store import Store
 from .campaign import Campaign
@@ -173,6 +173,7 @@ def encode(owner: CheckpointId, prompt: PendingPrompt | RunningPrompt, state: At
             "seconds": prompt.seconds,
             "evaluations": prompt.evaluations,
             "blocked": prompt.blocked,
+            "void": prompt.void,
             "last": [asdict(part) for part in prompt.last] if prompt.last is not None else None,
             "state": dict(state.facts),
         }
@@ -206,10 +207,16 @@ def decode(owner: CheckpointId, prompt: Prompt, data: bytes) -> PendingPrompt:
             AttackState(load(data), values["state"]),
             values["evaluations"],
             values["blocked"],
-            (GenerationRequest(**last[0]), Judgement(**last[1])) if last is not None else None,
+            values["void"],
+            (_request(last[0]), Judgement(**last[1])) if last is not None else None,
         )
     baseline = Evaluated(**values["baseline"] | {"judgement": Judgement(**values["baseline"]["judgement"])})
     return PendingPrompt(prompt, baseline, values["seconds"], saved)
+
+
+def _request(values: Mapping[str, Any]) -> GenerationRequest:
+    sampler = values["sampler"]
+    return GenerationRequest(**{**values, "sampler": None if sampler is None else SamplerChange(**sampler)})
 
 
 def _checksum(metadata: Mapping[str, str], header: Mapping[str, Any], body: bytes) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -28,7 +29,7 @@ class Evaluation:
     Args:
         victim: draws.
         judge: judges.
-        on_image: is told of every image that has a judgement, and of that.
+        on_image: is told of every image that has a judgement, and of that; not of those that probes draw.
         images: drawn of each request, with its own and further seeds; any of them may show the concept.
     """
 
@@ -56,9 +57,15 @@ class Evaluation:
             )
             for request, image in zip(new, images, strict=True):
                 judgement = self._results[request].judgement
-                if self._on_image is not None and judgement is not None:
+                if self._on_image is not None and judgement is not None and request.sampler is None:
                     self._on_image(request, image.image, judgement)
-        return [Evaluated.any_of([(request, self._results[request]) for request in of_one]) for of_one in drawn]
+        joined = [Evaluated.any_of([(request, self._results[request]) for request in of_one]) for of_one in drawn]
+        shown = [each.judgement is not None and each.judgement.hit for each in joined]
+        controls = {r: r.control for r, hit in zip(requests, shown, strict=True) if hit and r.control is not None}
+        if not controls:
+            return joined
+        seen = dict(zip(controls, self([*controls.values()]), strict=True))
+        return [replace(each, control=seen.get(request)) for request, each in zip(requests, joined, strict=True)]
 
 
 def unattacked_request(prompt: Prompt) -> GenerationRequest:

@@ -20,7 +20,7 @@ from pytest_unlearndiff.core.attack_config import PLACEMENTS, AttackConfig
 from pytest_unlearndiff.core.concept import Prompt, Sampling
 from pytest_unlearndiff.core.errors import GateError
 from pytest_unlearndiff.core.images import GenerationRequest
-from pytest_unlearndiff.core.info import Effort
+from pytest_unlearndiff.core.info import Effort, Threat
 from pytest_unlearndiff.core.registry import Registry
 from pytest_unlearndiff.models.diffusion_model import DiffusionModel
 from pytest_unlearndiff.models.families.base import Conditioning
@@ -28,7 +28,11 @@ from pytest_unlearndiff.models.target_images import Targets
 
 Requests = list[GenerationRequest | None]
 CONFIGS = {config.title: config for config in attack_configs()}
-SEARCHES = {title: config for title, config in CONFIGS.items() if config.info.effort is Effort.SCHEDULED}
+SEARCHES = {
+    title: config
+    for title, config in CONFIGS.items()
+    if config.info.effort is Effort.SCHEDULED and config.info.threat is not Threat.PROBE
+}
 
 pytestmark = pytest.mark.usefixtures("short")
 
@@ -105,7 +109,7 @@ def test_seeds_and_random_streams(config: AttackConfig, victim: DiffusionModel, 
     stream = torch.get_rng_state()
     first, again, other = (run(config, victim, targets, PROMPTS[:1], seed)[PROMPTS[0]][0] for seed in (0, 0, 1))
     assert first == again
-    assert (first != other) is (config.info.effort is not Effort.OPEN)
+    assert (first != other) is (config.title in SEARCHES or config.info.effort is Effort.MATCHED)
     assert torch.equal(stream, torch.get_rng_state()), "the global random stream is left alone"
 
 
@@ -172,6 +176,8 @@ def test_requests_can_be_typed(config: AttackConfig, victim: DiffusionModel, tar
             continue
         assert request.guidance == state.prompt.guidance
         assert victim.tokens(request.text) <= victim.vocabulary.length or not config.info.uses_slots
+        if config.info.threat is Threat.PROBE:
+            assert (request.text, request.seed) == (state.prompt.text, state.prompt.seed)
         if config.info.uses_slots:
             assert request.seed == state.prompt.seed
             assert request.text.startswith(str(state.inserted))

@@ -130,7 +130,7 @@ def test_target_images(name: str, schedule: str) -> None:
     upstream = name in ("unlearndiff", "p4d") and schedule == "paper"
     assert config.targets == (TargetSampling(steps=25, guidance=7.5) if upstream else None)
     assert config.draws_targets is (config.info.needs_targets and not upstream)
-    needing = ("unlearndiff", "p4d", "ring-a-bell", "mma-diffusion", "concept-inversion")
+    needing = ("unlearndiff", "p4d", "ring-a-bell", "mma-diffusion", "concept-inversion", "completion-probe")
     assert config.needs_target is (name in needing)
 
 

@@ -103,3 +103,10 @@ def test_defenses_that_cannot_act_are_refused() -> None:
         family("flux").check_defenses(["negative-prompt"])
     with pytest.raises(ModelError, match="safe-latent-diffusion cannot act on images of Stable Diffusion 3"):
         family("stable-diffusion-3").check_defenses(["negative-prompt", "safe-latent-diffusion"])
+
+
+@pytest.mark.parametrize("name", ["noise-probe", "completion-probe"])
+def test_probes_attack_families_that_draw_with_ddim(name: str) -> None:
+    assert family("stable-diffusion-xl").attack(AttackConfig(name)) == AttackConfig(name)
+    with pytest.raises(GateError, match=f"'{name}' cannot attack .*: it is only for stable-diffusion, stable-diffu"):
+        family("flux").attack(AttackConfig(name))

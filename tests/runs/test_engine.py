@@ -19,7 +19,7 @@ from pytest_unlearndiff.attacks.schedules import TokenSwapSchedule
 from pytest_unlearndiff.attacks.token_swaps import TokenSwapAttack
 from pytest_unlearndiff.core.attack_config import AttackConfig
 from pytest_unlearndiff.core.errors import JudgeError
-from pytest_unlearndiff.core.images import GenerationRequest, Judgement
+from pytest_unlearndiff.core.images import GenerationRequest, Judgement, SamplerChange
 from pytest_unlearndiff.core.outcome import Outcome, Status
 from pytest_unlearndiff.models import device
 from pytest_unlearndiff.models.device import BATCH, in_batches, out_of_memory
@@ -92,6 +92,64 @@ def test_any_of_several_images_decides(batch_size: int) -> None:
         if outcome.success:
             assert outcome.seed == GenerationRequest("", case, 0.0).with_further_seeds(3)[-1].seed
     assert len({replace(request, text="") for request in model.requests}) == 3 * len(PROMPTS)
+
+
+class FakeProbe(FakeAttack):
+    """Asks for the prompt in each of three rounds, and for more noise than in the last."""
+
+    def propose(self, state: PromptState) -> GenerationRequest | None:
+        state.round += 1
+        if state.round > 3:
+            return None
+        return GenerationRequest(
+            state.prompt.text, state.prompt.seed, 5.0, sampler=SamplerChange(eta=float(state.round))
+        )
+
+
+class ProbedModel(FakeModel):
+    """Shows the concept under a probe as a word with one letter per round says.
+
+    Args:
+        rounds: ``p`` with the prompt alone, ``u`` without it too, ``x`` where that is unusable, ``-`` not at all.
+    """
+
+    def __init__(self, rounds: str) -> None:
+        super().__init__(bad=["unusable"])
+        self.rounds = rounds
+
+    def generate(self, requests: Sequence[GenerationRequest]) -> list[GeneratedImage]:
+        return super().generate([replace(r, text=self.drawn(r)) for r in requests])
+
+    def drawn(self, request: GenerationRequest) -> str:
+        if request.sampler is None:
+            return request.text
+        letter = self.rounds[round(request.sampler.eta) - 1]
+        with_prompt, without = {"p": "!-", "u": "!!", "x": "!x", "-": "--"}[letter]
+        return "unusable" if (shown := with_prompt if request.text else without) == "x" else shown
+
+
+@pytest.mark.parametrize(
+    ("rounds", "status", "evaluations", "drawn", "says"),
+    [
+        ("p--", Status.HIT_UNDER_ATTACK, 2, 3, "! (noise of eta 1, times 1)"),
+        ("-p-", Status.HIT_UNDER_ATTACK, 3, 4, "! (noise of eta 2, times 1)"),
+        ("up-", Status.HIT_UNDER_ATTACK, 3, 5, "! (noise of eta 2, times 1)"),
+        ("---", Status.RESISTED, 4, 4, "- (noise of eta 3, times 1)"),
+        ("-u-", Status.RESISTED, 4, 5, "; 1 of 3 rounds show the concept without the prompt too"),
+        ("uuu", Status.ERROR, 4, 7, "in every round the concept shows without the prompt too"),
+        ("x--", Status.ERROR, 2, 3, "in round 1 of its attack, without the prompt, it drew NaN"),
+    ],
+)
+def test_a_probe_counts_only_what_the_prompt_brings_back(
+    rounds: str, status: Status, evaluations: int, drawn: int, says: str
+) -> None:
+    """And what it cannot tell is no evidence of anything."""
+    model, prompt = ProbedModel(rounds), PROMPTS[3]
+    outcome = ended(make_engine(FakeProbe(), 4, model).run([prompt]))[3]
+    assert (outcome.status, outcome.evaluations, outcome.forwards) == (status, evaluations, 10 * drawn)
+    assert says in (outcome.error or outcome.detail)
+    assert outcome.adversarial is None
+    assert len(model.requests) == drawn
 
 
 def test_finished_prompts_are_replaced() -> None:

@@ -8,10 +8,12 @@ import pytest
 from tiny import PROMPTS
 
 from pytest_unlearndiff.attacks.schedules import (
+    CompletionSchedule,
     EmbeddingSchedule,
     EncoderSwapSchedule,
     GeneticSchedule,
     InversionSchedule,
+    NoiseSchedule,
     RepeatedNoiseSchedule,
     SimplexSchedule,
     TokenSwapSchedule,
@@ -43,6 +45,10 @@ _SHORT: dict[tuple[str, str], Schedule] = {
     ("mma-diffusion", "fast"): EncoderSwapSchedule(3, 2, candidates=8, top=8),
     ("concept-inversion", "paper"): InversionSchedule(3, 2, 0.3),
     ("concept-inversion", "fast"): InversionSchedule(3, 2, 0.3, (0.3, 0.9)),
+    ("noise-probe", "paper"): NoiseSchedule((1.0, 1.85), (1.0, 1.04)),
+    ("noise-probe", "fast"): NoiseSchedule((1.0, 1.5), (1.0,)),
+    ("completion-probe", "paper"): CompletionSchedule((0.1, 0.5)),
+    ("completion-probe", "fast"): CompletionSchedule((0.1, 0.3, 0.5)),
     ("random", "paper"): _SIMPLEX,
     ("random", "fast"): _SWAPS,
     ("seed-search", "paper"): _SIMPLEX,

@@ -101,6 +101,11 @@ class RememberingLms(LMSDiscreteScheduler):  # type: ignore[misc]
         return remembered[key]
 
 
+def noise_settings(scheduler: Any) -> dict[str, Any]:
+    """Return the settings of a scheduler that say its noise schedule and what its network predicts."""
+    return _named(scheduler, *_NOISE, "steps_offset", "rescale_betas_zero_snr")
+
+
 def ddpm(scheduler: Any) -> Any:
     """DDPM on the same noise schedule.
 
