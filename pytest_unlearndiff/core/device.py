@@ -70,6 +70,11 @@ def foreseen_gpu_or_cpu() -> str | None:
     return "cuda" if gpus_foreseen() else foreseen()
 
 
+def foreseen_kind(device: str) -> str | None:
+    """Predict the kind of device that a name stands for, ``auto`` among them; None where only torch can tell."""
+    return foreseen_gpu_or_cpu() if device == AUTO else device.partition(":")[0]
+
+
 def foreseen_in_words() -> str:
     """Describe the device that ``auto`` will select, before torch is imported."""
     if not _has_torch():
@@ -190,11 +195,13 @@ class Probe:
         device: such as ``cpu`` or ``cuda:0``.
         seconds: of a forward pass on one latent, in a full batch.
         memory: bytes taken at most so far, of the GPU or of this process; 0 where that is not known.
+        image_forwards: forward passes that an image costs; 0 where that is not known.
     """
 
     device: str
     seconds: float
     memory: int
+    image_forwards: int = 0
 
 
 WEIGHTS: Mapping[str, str] = {

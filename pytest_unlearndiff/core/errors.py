@@ -196,6 +196,11 @@ def wrap_access_errors(
         raise error_type(f"{place} cannot be {verb}: {reason}. {remedy}") from None
 
 
+def typed_line(error: BaseException) -> str:
+    """Return an error's type and message in one line."""
+    return f"{type(error).__name__}: {one_line(error)}"
+
+
 def describe_error(error: Exception) -> str:
-    """Return an error's message, with its type unless it is one of this package's, whose messages need none."""
+    """Return an error's whole message, with its type unless it is one of this package's, whose messages need none."""
     return str(error) if isinstance(error, UnlearnDiffError) else f"{type(error).__name__}: {error}"

@@ -133,6 +133,17 @@ def matmul_precision(precision: str) -> Iterator[None]:
         cudnn.allow_tf32 = before[1]
 
 
+@contextmanager
+def full_batches(device: str, precision: str) -> Iterator[None]:
+    """Compute on a device as an engine begins to: in batches of full size, with the precision of its products.
+
+    Otherwise outcomes would depend on what was computed before: where memory ran out, batches are smaller.
+    """
+    restore_batches(torch.device(device))
+    with matmul_precision(precision):
+        yield
+
+
 def in_batches(items: Sequence[T], size: int | None = None) -> Iterator[tuple[int, list[T]]]:
     """Split into batches of exactly ``network_batch``, the last one filled up with copies of its last item.
 

@@ -253,7 +253,7 @@ class DiffusionModel:
             started = time.monotonic()
             float(self.predict(x, t, conditioning).sum())  # which waits for the device
             seconds = time.monotonic() - started
-        return Probe(str(self.device), seconds / size, most_memory(self.device))
+        return Probe(str(self.device), seconds / size, most_memory(self.device), self.forwards_per_image)
 
     @torch.no_grad()
     def encode_images(self, images: Sequence[Image.Image]) -> torch.Tensor:

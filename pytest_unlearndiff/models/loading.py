@@ -82,8 +82,10 @@ def load_victim(
         _check_class(checkpoint, defended)
         pipe = load_pipeline(checkpoint.path, device=device, dtype=dtype, safety_checker=safety_checker, shared=shared)
         changes = () if base is None else _compare_folders(pipe, base, checkpoint, defended or safety_checker)
-        notes = (*checkpoint.notes, *_added_tokens(pipe, base), *_quantized(pipe, base))
-        if safety_checker and base is not None and not any(change.changed for change in changes):
+        packed = _quantized(pipe, base)
+        notes = (*checkpoint.notes, *_added_tokens(pipe, base), *packed)
+        compared = base is not None and not packed
+        if safety_checker and compared and not any(change.changed for change in changes):
             notes = (*notes, "its weights are the base's: all that is tested is the safety checker")
         return Loaded(pipe, checkpoint.format, changes, checkpoint.metadata, notes)
     if base is None:

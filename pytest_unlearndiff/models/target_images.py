@@ -127,10 +127,23 @@ class SuppliedTargets(Targets):
             )
 
     def _images(self, prompts: Sequence[Prompt]) -> list[GeneratedImage]:
-        return [GeneratedImage(supplied_image(Path(self._paths[prompt.listed_digest]))) for prompt in prompts]
+        return supplied_images(prompts, self._paths)
 
 
-def supplied_image(path: Path) -> Image.Image:
+def supplied_images(prompts: Sequence[Prompt], paths: Mapping[str, str]) -> list[GeneratedImage]:
+    """Read the user's images of prompts.
+
+    Args:
+        prompts: the prompts.
+        paths: of the images, by digest of the prompts as their set lists them.
+
+    Raises:
+        ConceptError: one cannot be read, or shows nothing.
+    """
+    return [GeneratedImage(_supplied_image(Path(paths[prompt.listed_digest]))) for prompt in prompts]
+
+
+def _supplied_image(path: Path) -> Image.Image:
     """Read an image of the user's as RGB.
 
     Raises:

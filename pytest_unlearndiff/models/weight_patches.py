@@ -245,7 +245,8 @@ class OneOf:
     def apply(self, pipe: Any, *, partial: bool) -> list[WeightDiff]:
         """See ``WeightPatch``; the component is that which the patches fit."""
         fitting, errors = dict[str, tuple[Any, list[WeightDiff]]](), list[ModelError]()
-        for component, patches in self.choices.items():
+        present = {name: patches for name, patches in self.choices.items() if getattr(pipe, name, None) is not None}
+        for component, patches in (present or self.choices).items():
             trial = copy.copy(pipe)
             try:
                 changes = [change for patch in patches for change in patch.apply(trial, partial=partial)]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pytest
 
 from ..core.attack_config import is_unattacked
-from ..core.device import AUTO, Probe, foreseen_gpu_or_cpu
+from ..core.device import Probe, foreseen_kind
 from ..core.errors import JudgeError, ModelError, UnlearnDiffError, describe_error
 from ..reports.text import format_duration, sanitize, table
 from ..runs.campaign import RUN_ALL, Campaign, RunEstimate, StopCondition, estimate
@@ -217,9 +217,9 @@ class Estimator:
 
     def __init__(self, state: SessionState) -> None:
         self._state, settings = state, state.settings
-        self._device = (foreseen_gpu_or_cpu() if settings.device == AUTO else settings.device) or None
+        self._device = foreseen_kind(settings.device)
         self._may_probe = settings.workers is None and state.store.mode is not Mode.REQUIRE
-        self._probes: dict[tuple[object, ...], Probe | None] = {}
+        self._probes: dict[tuple[ModelSpec, bool], Probe | None] = {}
         self.notes: list[str] = []
         self.refused = 0
         self.models: dict[ModelSpec, str] = {}
@@ -233,7 +233,7 @@ class Estimator:
         run = estimate(campaign, self._state.store, stop, device=self._device)
         if not (run.left and run.seconds is None and self._may_probe):
             return run
-        key = source.model, source.base, source.dtype, source.defenses
+        key = source, campaign.attack.needs_target
         if key not in self._probes:
             self._probes[key] = self._probe(campaign, source)
         measured = self._probes[key]
@@ -277,6 +277,8 @@ def plan(session: pytest.Session, state: SessionState) -> tuple[list[str], int]:
                         fails += isinstance(reason, UnlearnDiffError)
                         unknown.append((item.nodeid, str(reason)))
     *lines, total = plan_lines(runs, unknown)
+    if state.settings.workers is not None and ", about " in total:
+        total += " in one process"
     notes = [sanitize(note, 500) for note in estimator.notes]
     lines += [*notes, total, *dict.fromkeys(filter(None, estimator.models.values()))]
     return lines, fails + estimator.refused

@@ -71,7 +71,8 @@ def run_campaign(
     try:
         with LiveProgress(node.config, state.settings.progress) as progress:
             backend, batch_size = state.worker_pool or LocalBackend(), state.settings.batch_size
-            runner = Runner(state.store, state.models, backend, batch_size=batch_size, progress=progress)
+            shown = progress if progress.is_shown else None
+            runner = Runner(state.store, state.models, backend, batch_size=batch_size, progress=shown)
             confirm = partial(_confirm, campaign, source, state)
             return runner.run(
                 campaign, resolve_model, stop=stop, on_outcome=on_outcome, confirm=confirm, may_pass=may_pass
@@ -185,12 +186,15 @@ class LiveProgress:
     Args:
         config: pytest's.
         mode: ``auto``, ``lines`` or ``off``.
+
+    Attributes:
+        is_shown: False where nothing is printed, and so nothing need be forecast.
     """
 
     def __init__(self, config: pytest.Config, mode: str) -> None:
         self._config = config
         worker = hasattr(config, "workerinput")
-        self._off = mode == "off" or config.get_verbosity() < 0
+        self.is_shown = mode != "off" and config.get_verbosity() >= 0
         self._updating = mode == "auto" and sys.__stderr__ is not None and sys.__stderr__.isatty() and not worker
         self._shown_at = float("-inf")
         self._shown_tenth = -1
@@ -214,7 +218,7 @@ class LiveProgress:
         tenth = (counts.total - counts.missing) * 10 // counts.total  # integers: 0.3 - 0.2 is less than 0.1
         long, self._told_long = self._told_long, self._told_long or (snapshot.seconds_left or 0.0) > _LONG
         due = now - self._shown_at > _EVERY_SECONDS or tenth > self._shown_tenth or self._told_long > long
-        if self._off or not (self._updating or due):
+        if not self.is_shown or not (self._updating or due):
             return
         self._shown_at, self._shown_tenth = now, tenth
         self._write(line(snapshot), last=counts.missing == 0)

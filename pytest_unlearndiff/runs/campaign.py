@@ -258,7 +258,9 @@ def store_notes(
 
 def _seconds_if_resisting(campaign: Campaign, measured: Sequence[Outcome]) -> float:
     """Predict the seconds of a prompt that resists to the end, at the measured seconds per forward pass."""
-    image = 2 * campaign.concept.sampling.steps
+    # One that its un-attacked image ended says what an image of this model costs.
+    images = (o.forwards for o in measured if o.evaluations == 1 and o.forwards and not o.steps)
+    image = next(images, 2 * campaign.concept.sampling.steps)
     exhausted = campaign.attack.images_per_prompt * image + campaign.attack.forward_passes(image)
     spent, forwards = sum(o.seconds for o in measured), sum(o.forwards for o in measured)
     return max(spent / len(measured), exhausted * spent / forwards if forwards else 0.0)

@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.concept import Prompt
 from ..core.device import BATCH_SIZE, Probe
-from ..core.errors import UnlearnDiffError, UnusableTargets
+from ..core.errors import UnlearnDiffError, UnusableTargets, typed_line
 from ..core.images import GenerationRequest
 from ..core.outcome import Outcome
 from .checkpoints import CheckpointId, decode, encode
+from .engine_state import EngineState
 from .evaluation import Evaluation, unattacked_request
 from .prompts import (
     PendingPrompt,
     PromptQueue,
     RunningPrompt,
     baseline_outcome,
-    describe_error,
     error_outcome,
 )
 
@@ -155,7 +155,7 @@ class Engine:
         try:
             return decode(self._checkpoint_id, prompt, data)
         except Exception as error:  # whatever a file holds, the prompt is attacked
-            _LOG.warning("a checkpoint is ignored, and its prompt attacked from the start: %s", describe_error(error))
+            _LOG.warning("a checkpoint is ignored, and its prompt attacked from the start: %s", typed_line(error))
             return None
 
     def take_checkpoints(self) -> dict[str, bytes]:
@@ -186,9 +186,12 @@ class Engine:
             return self._attack_step() if self._pending or self._running else []
 
     @property
-    def rounds(self) -> tuple[int, ...]:
-        """Current round of each prompt in the batch, from 1."""
-        return tuple(running.round + 1 for running in self._running)
+    def state(self) -> EngineState:
+        """How far its prompts are."""
+        rounds = tuple(running.round + 1 for running in self._running)
+        return EngineState(
+            len(self._untested), len(self._pending), rounds, self.batch_size, self._victim.forwards_per_image
+        )
 
     def _baseline_step(self) -> list[Outcome]:
         """Judge un-attacked images; prompts whose image does not show the concept wait to be attacked."""
@@ -229,7 +232,7 @@ class Engine:
                 self._pending.put_back(back, alone=action is ErrorAction.ALONE)
                 return []
             self._pending.done()
-            ended = [back[0].failed(describe_error(error), self._victim)]
+            ended = [back[0].failed(typed_line(error), self._victim)]
         self.active -= len(ended)
         return ended
 
@@ -276,7 +279,7 @@ class Engine:
         try:
             state = self._attack.load(pending.prompt, pending.saved.state, self._targets)
         except (KeyError, ValueError, TypeError, RuntimeError) as error:
-            _LOG.warning("an attack cannot be restored and begins afresh: %s", describe_error(error))
+            _LOG.warning("an attack cannot be restored and begins afresh: %s", typed_line(error))
             return None
         return RunningPrompt.start(state, pending)
 

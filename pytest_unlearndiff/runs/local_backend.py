@@ -17,6 +17,7 @@ from ..core.registry import registry
 from ..store.thumbnails import Thumbnails
 from .campaign import Campaign
 from .checkpoints import CheckpointId
+from .engine_state import EngineState
 from .evaluation import Evaluation, ThumbnailRecorder
 from .model_cache import ModelCache
 from .model_spec import ModelSpec
@@ -41,8 +42,8 @@ class PromptEngine(Protocol):
     worker_count: int
 
     @property
-    def rounds(self) -> tuple[int, ...]:
-        """Current round of each prompt under attack in this process, from 1."""
+    def state(self) -> EngineState:
+        """How far its prompts are, as it was told last."""
         ...
 
     def run(self, prompts: Sequence[Prompt], checkpoints: Mapping[str, bytes]) -> Generator[Outcome | None]:

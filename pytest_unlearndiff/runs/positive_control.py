@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..core.attack_config import NO_ATTACK, AttackConfig
@@ -16,7 +15,7 @@ from ..core.result import MIN_IMAGES, Control
 from ..store.store import Store
 from .campaign import Campaign
 from .evaluation import evaluated
-from .model_spec import Fingerprint
+from .model_spec import Fingerprint, ModelSpec
 
 if TYPE_CHECKING:
     from ..judges.base import Judge
@@ -152,21 +151,21 @@ class ControlRecorder:
         results = evaluated([image for _, image in new], [prompt.text for prompt, _ in new], judge) if new else []
         self.add([self._outcome(prompt, result, forwards) for (prompt, _), result in zip(new, results, strict=True)])
 
-    def judge_supplied_images(self, control: Campaign, judge: Judge) -> None:
-        """Judge a concept's own images, which nothing has to draw.
+    def judge_supplied_images(self, control: Campaign, judge: Judge, spec: ModelSpec) -> None:
+        """Judge a concept's own images, which nothing has to draw, with the arithmetic and batches of an engine.
 
         Args:
             control: the base's campaign, with the prompts whose images are needed.
             judge: the concept's.
+            spec: the victim, whose device and precision these are.
         """
-        from ..models.generated_images import GeneratedImage
-        from ..models.target_images import supplied_image
+        from ..models.device import full_batches
+        from ..models.target_images import supplied_images
 
         prompts = control.concept.prompts
-        images = [
-            GeneratedImage(supplied_image(Path(control.concept.images[prompt.listed_digest]))) for prompt in prompts
-        ]
-        self.judge(prompts, images, judge, 0)
+        images = supplied_images(prompts, control.concept.images)
+        with full_batches(spec.device, spec.dtype):
+            self.judge(prompts, images, judge, 0)
 
     def _is_known(self, prompt: str) -> bool:
         if self._stored is None:

@@ -24,7 +24,7 @@ class Snapshot:
         seconds: since this campaign began.
         workers: processes that attack; 0 if this one does.
         left_alone: prompts that will not be attacked.
-        rounds: current round of each prompt under attack in this process, from 1.
+        rounds: current round of each prompt under attack, from 1, as far as that is known.
         last_round: last round of a prompt that resists; 0 if unknown.
         measures: whether images are measured and nothing decided on each.
         seconds_left: until the campaign ends, as ``TimeForecast`` expects; None before that can be told.
@@ -65,7 +65,7 @@ class Snapshot:
             seconds,
             engine.worker_count,
             campaign.left_alone,
-            engine.rounds,
+            engine.state.rounds,
             attack.last_round,
             seconds_left,
             registry().judges[campaign.concept.judge.kind].measures,

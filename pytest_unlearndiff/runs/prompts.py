@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from ..core.concept import Prompt
-from ..core.errors import one_line
+from ..core.errors import typed_line
 from ..core.images import Evaluated, GenerationRequest, Judgement
 from ..core.outcome import Outcome, Status
 
@@ -30,9 +30,9 @@ class PromptQueue(Generic[T]):
         self._waiting = deque(entries)
         self._alone = 0
 
-    def __bool__(self) -> bool:
-        """True while entries wait."""
-        return bool(self._waiting)
+    def __len__(self) -> int:
+        """Number of entries that wait."""
+        return len(self._waiting)
 
     def take(self, batch_size: int, busy: int = 0) -> list[T]:
         """Remove the next entries, so that at most ``batch_size`` run; one to be alone waits until none is busy."""
@@ -218,12 +218,7 @@ def baseline_outcome(prompt: Prompt, evaluated: Evaluated, seconds: float, victi
 def error_outcome(prompt: Prompt, error: Exception, victim: DiffusionModel) -> Outcome:
     """Build the outcome of a prompt whose un-attacked image could not be drawn and judged."""
     tokens = victim.tokens(prompt.text)
-    return Outcome(prompt.digest, Status.ERROR, seed=prompt.seed, error=describe_error(error), tokens=tokens)
-
-
-def describe_error(error: Exception) -> str:
-    """Describe an exception in one line."""
-    return f"{type(error).__name__}: {one_line(error)}"
+    return Outcome(prompt.digest, Status.ERROR, seed=prompt.seed, error=typed_line(error), tokens=tokens)
 
 
 def _score(judgement: Judgement | None) -> float | None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.concept import Prompt
-from ..core.device import BATCH_SIZE
+from ..core.device import foreseen_kind
 from ..core.errors import AttackUnavailable, StoreError, describe_error
 from ..core.outcome import Counts, Outcome, computed_forwards
 from ..core.result import AttackResult, Control
@@ -173,9 +173,9 @@ class _Run:
         with own.lock(folder), own.sharing(folder), store.sharing(control_campaign(campaign).folder(store)):
             self._outcomes = dict(campaign.stored(store)[0])
             if prompts := campaign.missing(self._outcomes):
-                before, size = self._reached, self._runner.batch_size or BATCH_SIZE
-                expected = estimate(campaign, store, self._stop, device=spec.device).seconds
-                forecast = TimeForecast(campaign, self._stop, len(prompts), size, device=spec.device, expected=expected)
+                before, device = self._reached, foreseen_kind(spec.device)
+                expected = estimate(campaign, store, self._stop, device=device).seconds
+                forecast = TimeForecast(campaign, self._stop, device=device or "", expected=expected)
                 saved, notes = checkpoints.read(prompts)
                 self._provenance.notes += notes
                 with closing(_begin(engine, prompts, saved)) as outcomes:
@@ -256,7 +256,7 @@ class _Run:
                 spec = spec.on("cpu")
             judge = self._runner.models.judge(control.concept.judge, spec)
             self._confirm()
-            self._control.recorder.judge_supplied_images(control, judge)
+            self._control.recorder.judge_supplied_images(control, judge, spec)
         return ""
 
     def result(self) -> AttackResult:

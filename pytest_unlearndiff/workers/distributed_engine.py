@@ -6,13 +6,15 @@ import logging
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from types import MappingProxyType
 from typing import Any, Protocol
 
 from ..core.concept import Prompt
-from ..core.errors import AttackUnavailable, ModelError, UnlearnDiffError, one_line
+from ..core.errors import AttackUnavailable, ModelError, UnlearnDiffError, typed_line
 from ..core.outcome import Outcome, Status, count_forwards
 from ..core.registry import registry
+from ..runs.engine_state import EngineState
 from ..runs.local_backend import EngineRequest, PromptEngine
 from .scheduler import Scheduler
 from .worker import JobSpec, WorkerUpdate, installed_versions
@@ -118,7 +120,6 @@ class DistributedEngine:
         job: the campaign they attack.
         on_update: is told of every update, for what is neither outcome nor progress.
         active: prompts in workers' hands.
-        rounds: empty, for only workers know how far they are.
         worker_count: workers that were called.
         description: of what was loaded; empty until a worker has loaded it.
     """
@@ -127,10 +128,10 @@ class DistributedEngine:
     job: JobSpec
     on_update: Callable[[WorkerUpdate], None]
     active: int = 0
-    rounds: tuple[int, ...] = ()
     worker_count: int = 0
     description: dict[str, Any] = field(default_factory=dict)
     _new_checkpoints: dict[str, bytes] = field(default_factory=dict)
+    _states: dict[str, EngineState] = field(default_factory=dict)
 
     def run(
         self, prompts: Sequence[Prompt], checkpoints: Mapping[str, bytes] = MappingProxyType({})
@@ -164,6 +165,20 @@ class DistributedEngine:
         finally:
             self.active = 0
 
+    @property
+    def state(self) -> EngineState:
+        """How far all prompts are, those that no worker has among them, as workers said last."""
+        states = self._states.values()
+        rounds, waiting = tuple(chain.from_iterable(state.rounds for state in states)), sum(s.waiting for s in states)
+        return EngineState(
+            self._scheduler.left - waiting - len(rounds) if states else 0,
+            waiting,
+            rounds,
+            sum(state.batch_size for state in states),
+            max((state.image_forwards for state in states), default=0),
+            tuple(states),
+        )
+
     def take_checkpoints(self) -> dict[str, bytes]:
         """Checkpoints of prompts in progress, by prompt digest, that are new since the last call."""
         checkpoints, self._new_checkpoints = self._new_checkpoints, {}
@@ -184,13 +199,14 @@ class DistributedEngine:
         self.on_update(update)
         self._checkpoints |= update.checkpoints
         self._new_checkpoints |= update.checkpoints
+        self._states[event.worker] = update.state
         for outcome in update.outcomes:
             self._scheduler.done(event.worker, outcome.prompt)
             self._checkpoints.pop(outcome.prompt, None)
             self._new_checkpoints.pop(outcome.prompt, None)
             if outcome.status is not Status.ERROR:
                 self._losses = 0
-            yield outcome
+        yield from update.outcomes
 
     def _check_versions(self, update: WorkerUpdate) -> None:
         """Compare a worker's packages with those here; packages that only workers need, with the first worker's.
@@ -234,13 +250,14 @@ class DistributedEngine:
         if isinstance(error, UnlearnDiffError):
             raise error
         node = self._nodes.get(worker, "a machine that never answered")
-        reason = f"{type(error).__name__}: {one_line(error)}"
+        reason = typed_line(error)
         _LOG.warning("a worker on %s is lost, its prompts are tried elsewhere: %s", node, reason)
         self._losses += 1
         if self._losses == self.worker_count + MAX_LOSSES:
             raise AttackUnavailable(
                 f"{self._losses} workers were lost and none of them finished a prompt; the last, on {node}: {reason}"
             )
+        self._states.pop(worker, None)
         self.pool.backend.restart(worker, alive=alive)
         self._asked[worker] = time.monotonic()
         return self._scheduler.lost(worker, f"{reason} (on {node})")

@@ -15,7 +15,7 @@ from typing import Any
 
 from ..core.concept import Prompt
 from ..core.device import AUTO
-from ..core.errors import AttackUnavailable, one_line
+from ..core.errors import AttackUnavailable, one_line, typed_line
 from .distributed_engine import WorkerEvent
 from .worker import JobSpec, Worker
 
@@ -156,8 +156,7 @@ class RayBackend:
                     ". A cluster that asks for a token is silent without it: set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN"
                 )
             raise AttackUnavailable(
-                f"--unlearndiff-workers={self._where}: Ray cannot be started or found: "
-                f"{type(error).__name__}: {one_line(error)}{remedy}"
+                f"--unlearndiff-workers={self._where}: Ray cannot be started or found: {typed_line(error)}{remedy}"
             ) from None
 
     def _arguments(self) -> dict[str, Any]:

@@ -33,6 +33,11 @@ class Scheduler:
         return self._left > 0
 
     @property
+    def left(self) -> int:
+        """Number of prompts without an outcome."""
+        return self._left
+
+    @property
     def held(self) -> int:
         """Number of prompts in workers' hands."""
         return sum(map(len, self._held.values()))

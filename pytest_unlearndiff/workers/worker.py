@@ -18,6 +18,7 @@ from ..core.judge_options import weights_of
 from ..core.outcome import Outcome, computed_forwards
 from ..core.registry import Registry, set_registry
 from ..runs.campaign import Campaign
+from ..runs.engine_state import EngineState
 from ..runs.local_backend import EngineRequest, LocalBackend
 from ..runs.model_cache import ModelCache
 from ..runs.model_spec import Fingerprint, ModelSpec, located
@@ -106,6 +107,7 @@ class WorkerUpdate:
         description: of what was loaded, in the first update only.
         versions: of the installed PACKAGES, in the first update only.
         computed: forward passes computed since the update before.
+        state: of its engine.
     """
 
     node: str
@@ -117,6 +119,7 @@ class WorkerUpdate:
     description: dict[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     computed: int = 0
+    state: EngineState = field(default_factory=EngineState)
 
 
 class ThumbnailBuffer(Thumbnails):
@@ -161,7 +164,11 @@ class Worker:
             request = EngineRequest(job.campaign, source, self._models, job.batch_size, self._control, thumbnails)
             self._engine, description = LocalBackend().build(request)
         return WorkerUpdate(
-            platform.node(), self._engine.batch_size, description=description, versions=installed_versions()
+            platform.node(),
+            self._engine.batch_size,
+            description=description,
+            versions=installed_versions(),
+            state=self._engine.state,
         )
 
     def step(self, prompts: Sequence[Prompt], checkpoints: Mapping[str, bytes]) -> WorkerUpdate:
@@ -189,6 +196,7 @@ class Worker:
             control,
             self._thumbnails.drain(),
             computed=computed_forwards() - before,
+            state=self._engine.state,
         )
 
 

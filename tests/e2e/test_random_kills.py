@@ -15,6 +15,7 @@ SCRIPT = """
 import sys, time, types
 from pathlib import Path
 from pytest_unlearndiff.runs.campaign import Campaign
+from pytest_unlearndiff.runs.engine_state import EngineState
 from pytest_unlearndiff.runs.local_backend import LocalBackend
 from pytest_unlearndiff.runs.model_cache import ModelCache
 from pytest_unlearndiff.runs.model_spec import Fingerprint, ModelSpec
@@ -30,7 +31,7 @@ root = Path(sys.argv[1])
 
 class Engine:
     active = 1
-    rounds = ()
+    state = EngineState()
     worker_count = 0
 
     def take_checkpoints(self):

@@ -81,7 +81,7 @@ def screen(written: str) -> list[str]:
         (snapshot(10, rounds=(1, 3), last_round=0), "attacking 8 (rounds 1 to 3), 9m00s left"),
         (
             snapshot(0, counts=Counts(unknown=20, by_status={Status.ERROR: 10}), seconds_left=0.0),
-            "10/20 prompts, ASR so far 0/20, attacking 8, 0.0s left",
+            "10/20 prompts, ASR so far 0/20, attacking 8",
         ),
     ],
 )

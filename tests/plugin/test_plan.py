@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from itertools import product
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from builders import concept
 from tiny import tiny_pipeline
 from worlds import MODEL, World
 
+from pytest_unlearndiff.core.attack_config import AttackConfig
 from pytest_unlearndiff.core.device import Probe
 from pytest_unlearndiff.core.errors import ModelError
 from pytest_unlearndiff.core.outcome import Outcome
 from pytest_unlearndiff.plugin import plan as planning
 from pytest_unlearndiff.reports.text import format_duration
+from pytest_unlearndiff.runs.campaign import Campaign
+from pytest_unlearndiff.runs.model_spec import Fingerprint, ModelSpec
+from pytest_unlearndiff.store.store import Mode, Store
 
 _PROBE = planning.Estimator._probe
 
@@ -93,6 +101,7 @@ def test_time_range(world: World) -> None:
     assert format_duration(most) == "2m57s"
     assert plan(world)[1].split()[-1] == "~24s..2m57s"
     assert plan(world)[-1] == "8 prompts to attack, about 24s..2m57s"
+    assert plan(world, "--unlearndiff-workers=1")[-1] == "8 prompts to attack, about 24s..2m57s in one process"
 
 
 def test_time_of_another_kind_of_device(world: World) -> None:
@@ -143,6 +152,26 @@ def test_probe_that_fails_leaves_the_time_open(
     assert start in lines[-2]
     assert lines[-2].endswith("no such tensor")
     assert "no time" not in " ".join(plan(world, "--unlearndiff-workers=1")), "workers have other devices"
+
+
+def test_probe_per_victim(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that cannot be loaded says nothing of the same file with another adapter, or without its base."""
+    probed: list[tuple[ModelSpec, bool]] = []
+
+    def probe(campaign: Campaign, source: ModelSpec, *_: object) -> Probe:
+        probed.append((source, campaign.attack.needs_target))
+        raise ModelError("no such tensor")
+
+    monkeypatch.setattr(planning, "probe", probe)
+    settings = SimpleNamespace(device="cpu", workers=None)
+    state = SimpleNamespace(settings=settings, store=Store(tmp_path, Mode.OFF), models=None)
+    estimator = planning.Estimator(state)  # type: ignore[arg-type]
+    campaigns = [Campaign(concept(), AttackConfig(a), Fingerprint("a", "b"), "c") for a in ("unlearndiff", "none")]
+    sources = [ModelSpec(tmp_path, adapters=adapters) for adapters in ((), (tmp_path / "a",), (tmp_path / "b",))]
+    for campaign, source in [*product(campaigns, sources)] * 2:
+        assert estimator(campaign, source).seconds is None
+    assert probed == [(source, needed) for needed in (True, False) for source in sources]
+    assert len(estimator.notes) == 6
 
 
 def test_time_of_another_attack(world: World) -> None:

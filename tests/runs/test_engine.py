@@ -167,9 +167,9 @@ def test_stop_between_rounds() -> None:
 
 def test_rounds_of_running_prompts() -> None:
     engine = make_engine()
-    rounds = [engine.rounds for outcome in engine.run([PROMPTS[3], PROMPTS[7]]) if outcome is None]
+    rounds = [engine.state.rounds for outcome in engine.run([PROMPTS[3], PROMPTS[7]]) if outcome is None]
     assert rounds == [(), (2, 2), (3, 3), (4, 4), ()]  # the baseline, three rounds, and nothing more to try
-    assert engine.rounds == ()
+    assert engine.state.rounds == ()
 
 
 def test_error_of_a_state() -> None:

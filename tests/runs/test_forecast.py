@@ -2,119 +2,141 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Iterator
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from benchmark.forecast import Reading, Session, judged, run
 from builders import concept
 
 from pytest_unlearndiff.core.attack_config import AttackConfig
 from pytest_unlearndiff.core.outcome import Outcome, Status, count_forwards
+from pytest_unlearndiff.runs import forecast
 from pytest_unlearndiff.runs.campaign import RUN_ALL, Campaign
-from pytest_unlearndiff.runs.forecast import Odds, PromptWork, TimeForecast, passes_left
+from pytest_unlearndiff.runs.engine_state import EngineState
+from pytest_unlearndiff.runs.forecast import Odds, PromptWork, Rehearsal, TimeForecast
 from pytest_unlearndiff.runs.model_spec import Fingerprint
 
-WORK = PromptWork(image=50, target=50, search=54.0, rounds=12)
-TOGETHER = 8
+WORK = PromptWork(100, 100, 54.0, 12)
+CAMPAIGN = Campaign(concept(8), AttackConfig(), Fingerprint("aaaa", "bbbb"), "cccc")
 
 
-def campaign_rounds(lengths: list[int]) -> Iterator[tuple[int, float, float]]:
-    """Attack prompts whose attacks end after these rounds; 0 is hit without attack, more than all resists.
-
-    Yields:
-        The round, passes until then, and the passes that are forecast to be left.
-    """
-    outcomes = [Outcome("x", Status.HIT_WITHOUT_ATTACK, evaluations=1) for length in lengths if not length]
-    queue, running = [length for length in lengths if length], dict[int, tuple[int, int]]()
-    passes, round_, started = 4.0 * -(-len(lengths) // 4) * WORK.image, 0, 0
-    while queue or running:
-        before = len(running)
-        while queue and len(running) < TOGETHER:
-            running[started] = queue.pop(0), 0
-            started += 1
-        passes += 4 * -(-(len(running) - before) // 4) * WORK.target
-        passes += len(running) * WORK.search + 4 * -(-len(running) // 4) * WORK.image
-        running = {key: (length, done + 1) for key, (length, done) in running.items()}
-        for key, (length, done) in list(running.items()):
-            if done in (length, WORK.rounds):
-                status = Status.HIT_UNDER_ATTACK if done == length else Status.RESISTED
-                outcomes.append(Outcome("x", status, evaluations=1 + done))
-                del running[key]
-        done_rounds, round_ = [float(done) for _, done in running.values()], round_ + 1
-        odds = Odds.of(outcomes, done_rounds)
-        left = passes_left(WORK, odds, untested=0, waiting=len(queue), running=done_rounds, room=TOGETHER)
-        yield round_, passes, left
+def share_within(factor: float, readings: list[Reading]) -> float:
+    ratios = [reading.ratio or 0.0 for reading in readings]
+    return sum(1 / factor <= ratio <= factor for ratio in ratios) / len(ratios)
 
 
+def readings_of(workers: int, counts: tuple[int, ...] = (20, 50), **mix: Any) -> list[list[Reading]]:
+    fast = {"image_pass": 0.004, "search_pass": 0.008, "workers": workers}
+    return [run(Session.drawn(seed, count, **fast, **mix)) for seed in range(2) for count in counts]
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2])
 @pytest.mark.parametrize(
-    ("plain", "resisting", "hit"), [(0.0, 0.5, 0.3), (0.0, 1.0, 0.0), (0.3, 0.6, 0.2), (0.0, 0.8, 0.15)]
+    ("mix", "share"),
+    [
+        ({"plain": 0.0, "resisting": 1.0, "hit": 0.0}, 1.0),
+        ({"plain": 0.0, "resisting": 0.5, "hit": 0.3}, 0.9),
+        ({"plain": 0.1, "resisting": 0.8, "hit": 0.15}, 0.9),
+    ],
 )
-def test_forecast_is_right_within_a_factor(plain: float, resisting: float, hit: float) -> None:
-    generator, ratios = random.Random(0), []
-    for total in [4, 8, 20, 50] * 5:
-        lengths = []
-        for _ in range(total):
-            length = 0 if generator.random() < plain else 99 if generator.random() < resisting else 1
-            while length and length < 99 and generator.random() > hit:
-                length += 1
-            lengths.append(length)
-        rounds = list(campaign_rounds(lengths))
-        whole = rounds[-1][1] if rounds else 0.0
-        # Of the last moments nobody asks for the ratio.
-        ratios += [left / (whole - p) for round_, p, left in rounds if round_ > 1 and whole - p > 0.02 * whole]
-    assert sum(1 / 1.5 <= ratio <= 1.5 for ratio in ratios) / len(ratios) > 0.95
+def test_time_left_is_right_within_a_factor(workers: int, mix: dict[str, float], share: float) -> None:
+    sessions = readings_of(workers, **mix)
+    assert share_within(1.5, [reading for readings in sessions for reading in judged(readings)]) >= share
+    every = [reading for readings in sessions for reading in readings if reading.predicted is not None]
+    assert min(reading.predicted or 0.0 for reading in every) >= 1, "no time left, and prompts are attacked"
+
+
+def test_time_left_while_un_attacked_images_are_drawn() -> None:
+    """Where the first of them show the concept, prompts that wait for their attack are no such hits."""
+    sessions = readings_of(0, (50,), plain=0.1, resisting=0.8, hit=0.15)
+    drawing = [r for readings in sessions for r in readings if not r.round and r.predicted is not None and r.at > 0]
+    assert drawing
+    assert share_within(2.5, drawing) == 1.0
+
+
+def test_chance_falls_with_the_rounds_done() -> None:
+    outcomes = [Outcome("x", Status.HIT_UNDER_ATTACK, evaluations=2)] * 5
+    outcomes += [Outcome("x", Status.RESISTED, evaluations=13)] * 5
+    odds = Odds.of(outcomes, EngineState(waiting=3, rounds=(1, 1)), WORK)
+    assert odds.hit[0] > 0.3
+    assert odds.hit[11] < 0.05
+    assert sorted(odds.hit, reverse=True) == list(odds.hit)
+
+
+def test_prompts_that_wait_were_not_hit_without_attack() -> None:
+    hit = Outcome("x", Status.HIT_WITHOUT_ATTACK, evaluations=1)
+    assert Odds.of([hit], EngineState(untested=40, waiting=7), WORK).plain == 1 / 8
 
 
 def test_forecast_ends_where_the_verdict_is_certain() -> None:
-    everything = {"untested": 0, "waiting": 40, "running": [0.0] * TOGETHER, "room": TOGETHER}
-    odds = Odds(plain=0.0, hit=0.5)
-    whole = passes_left(WORK, odds, **everything)  # type: ignore[arg-type]
-    early = passes_left(WORK, odds, **everything, is_decided=lambda hits, misses: hits > 3)  # type: ignore[arg-type]
+    odds = Odds(0.0, (0.5,) * 12)
+    state = EngineState(waiting=40, rounds=(1,) * 8, batch_size=8)
+    whole = Rehearsal(WORK, odds, state).play().attacking
+    early = Rehearsal(WORK, odds, state, is_decided=lambda hits, misses: hits > 3).play().attacking
     assert early < whole / 4
 
 
 @pytest.mark.parametrize(("images", "batch", "samples"), [(1, 4, 12), (1, 8, 16), (4, 8, 40)])
 def test_images_alone_fill_batches(images: int, batch: int, samples: int) -> None:
-    odds = Odds(plain=0.5, hit=0.1)
-    drawing = PromptWork(image=50, target=0, search=0.0, rounds=0, images=images)
-    assert passes_left(drawing, odds, untested=9, waiting=0, running=[], room=8, batch=batch) == samples * 50
+    state = EngineState(untested=9, batch_size=16)
+    left = Rehearsal(PromptWork(50, 0, 0.0, 0, images), Odds(0.5, ()), state, batch=batch).play()
+    assert (left.drawing, left.attacking) == (samples * 50, 0.0)
+
+
+def test_process_that_has_most_to_do_ends_last() -> None:
+    """Eight prompts that resist in the hands of one of two workers take as long as with that one alone."""
+    ends = []
+    for workers in (1, 2):
+        holding = EngineState(rounds=(2,) * 8, batch_size=8, image_forwards=100)
+        states = (holding, EngineState(batch_size=8, image_forwards=100))[:workers]
+        engine = SimpleNamespace(state=EngineState(0, 0, holding.rounds, 8, 100, states), worker_count=workers)
+        begun = TimeForecast(CAMPAIGN, RUN_ALL)
+        begun._note(EngineState(), workers)
+        begun._started -= 60
+        begun._loaded = forecast._Moment(begun._loaded.at - 60, begun._loaded.computed)
+        count_forwards(10000 * workers)
+        ends.append(begun.seconds_left(engine, {}))  # type: ignore[arg-type]
+    assert ends[1] == pytest.approx(ends[0], rel=0.05)
 
 
 def test_time_from_the_store_until_something_is_computed() -> None:
-    campaign = Campaign(concept(), AttackConfig(), Fingerprint("aaaa", "bbbb"), "cccc")
-    forecast = TimeForecast(campaign, RUN_ALL, missing=3, batch_size=8, expected=7200.0)
-    engine = SimpleNamespace(active=3, rounds=(2, 2, 2), worker_count=0)
-    assert forecast.seconds_left(engine, {}) == 7200.0  # type: ignore[arg-type]
+    engine = SimpleNamespace(state=EngineState(), worker_count=0)
+    begun = TimeForecast(CAMPAIGN, RUN_ALL, expected=7200.0)
+    assert begun.seconds_left(engine, {}) == pytest.approx(7200.0, abs=1)  # type: ignore[arg-type]
+    engine.worker_count = 2
+    assert TimeForecast(CAMPAIGN, RUN_ALL, expected=7200.0).seconds_left(engine, {}) == pytest.approx(3600.0, abs=1)  # type: ignore[arg-type]
+    engine.worker_count, engine.state = 0, EngineState(rounds=(2, 2, 2), batch_size=8)
     count_forwards(100)
-    left = forecast.seconds_left(engine, {})  # type: ignore[arg-type]
+    begun._again_at = 0.0
+    left = begun.seconds_left(engine, {})  # type: ignore[arg-type]
     assert left is not None
     assert left < 60, "at the pace of 100 passes in a moment"
 
 
+def test_rest_is_played_through_once_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    played = []
+    monkeypatch.setattr(TimeForecast, "_ends_at", lambda *_: played.append(1))
+    begun = TimeForecast(CAMPAIGN, RUN_ALL)
+    for _ in range(100):
+        begun.seconds_left(SimpleNamespace(state=EngineState(), worker_count=0), {})  # type: ignore[arg-type]
+    assert len(played) == 1
+
+
 @pytest.mark.parametrize(
-    ("attack", "work"),
+    ("attack", "image", "work"),
     [
-        (AttackConfig(), PromptWork(100, 100, 54.0, 12)),
-        (AttackConfig(schedule="paper"), PromptWork(100, 50, 80.0, 50)),
-        (AttackConfig("none"), PromptWork(100, 0, 0.0, 0)),
-        (AttackConfig("random"), PromptWork(100, 0, 0.0, 18)),
-        (AttackConfig(images_per_prompt=4), PromptWork(100, 100, 54.0, 12, 4)),
-        (AttackConfig("random", images_per_prompt=4), PromptWork(100, 0, 0.0, 13, 4)),
+        (AttackConfig(), 0, PromptWork(100, 100, 54.0, 12)),
+        (AttackConfig(schedule="paper"), 0, PromptWork(100, 50, 80.0, 50)),
+        (AttackConfig("none"), 0, PromptWork(100, 0, 0.0, 0)),
+        (AttackConfig("random"), 0, PromptWork(100, 0, 0.0, 18)),
+        (AttackConfig(images_per_prompt=4), 0, PromptWork(100, 100, 54.0, 12, 4)),
+        (AttackConfig("random", images_per_prompt=4), 0, PromptWork(100, 0, 0.0, 13, 4)),
+        # A distilled model, and one with safe latent diffusion, whose base has none.
+        (AttackConfig(), 50, PromptWork(50, 50, 54.0, 12)),
+        (AttackConfig(), 150, PromptWork(150, 100, 54.0, 12)),
     ],
 )
-def test_work_of_attacks(attack: AttackConfig, work: PromptWork) -> None:
+def test_work_of_attacks(attack: AttackConfig, image: int, work: PromptWork) -> None:
     campaign = Campaign(concept(), attack, Fingerprint("aaaa", "bbbb"), "cccc")
-    assert PromptWork.of(campaign) == work
-
-
-def test_rounds_of_workers_follow_from_their_work() -> None:
-    """Eight prompts that resist, half done by two workers, of whose rounds nothing is told."""
-    campaign = Campaign(concept(8), AttackConfig(), Fingerprint("aaaa", "bbbb"), "cccc")
-    forecast = TimeForecast(campaign, RUN_ALL, missing=8, batch_size=4)
-    engine = SimpleNamespace(active=8, rounds=(), worker_count=2)
-    count_forwards(8 * 6 * (54 + 100))
-    forecast._started -= 60
-    left = forecast.seconds_left(engine, {})  # type: ignore[arg-type]
-    assert left is not None
-    assert 60 / 1.5 < left < 60 * 1.5
+    assert PromptWork.of(campaign, image) == work

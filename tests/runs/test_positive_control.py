@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
 from builders import concept
 from PIL import Image
 
@@ -17,6 +18,8 @@ from pytest_unlearndiff.core.concept import JudgeConfig, Prompt
 from pytest_unlearndiff.core.images import Judgement
 from pytest_unlearndiff.core.outcome import Outcome, Status
 from pytest_unlearndiff.core.result import MIN_HIT_RATE, Control
+from pytest_unlearndiff.models import device
+from pytest_unlearndiff.models.device import BATCH
 from pytest_unlearndiff.models.diffusion_model import DiffusionModel
 from pytest_unlearndiff.models.generated_images import GeneratedImage
 from pytest_unlearndiff.models.target_images import Targets
@@ -149,3 +152,25 @@ def test_control_from_supplied_images(tmp_path: Path) -> None:
     images(1)[0].image.save([*paths.values()][2])
     for _ in range(2):
         assert run().control == Control(2, 3, image_source="the concept's target images", needed=3)
+
+
+def test_supplied_images_are_judged_as_an_engine_would(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In full batches and the victim's precision, whatever was attacked before; and nothing of it is left behind."""
+    monkeypatch.setattr(device, "_size", BATCH)
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    assert device.halve_batches()
+    images(1)[0].image.save(tmp_path / "church.png")
+    asked = concept(1)
+    asked = replace(asked, images={asked.prompts[0].digest: str(tmp_path / "church.png")})
+    seen, before = list[object](), torch.get_float32_matmul_precision()
+
+    def judge(shown: Sequence[Image.Image], prompts: Sequence[str] = ()) -> list[Judgement]:
+        seen.append((device.batch_now(), torch.backends.cudnn.allow_tf32))
+        return [Judgement(True, 0.5, "seen")] * len(shown)
+
+    base = base_campaign(asked, "base", "judge")
+    base = replace(base, concept=replace(base.concept, images=asked.images))
+    recorder = ControlRecorder(base, Store(tmp_path, Mode.OFF))
+    recorder.judge_supplied_images(base, judge, ModelSpec(dtype="float32"))  # type: ignore[arg-type]
+    assert seen == [(BATCH, False)]
+    assert (torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32) == (before, True)

@@ -83,7 +83,7 @@ def test_missing_path(text: str, reason: str, hub: Callable[[str], Path], tmp_pa
 @pytest.mark.parametrize("text", ["", "a", "a/../b", "/a/b", "a b/c", "..", "../x", "a/b/../../c", "https://x/y"])
 def test_other_text_is_no_hub_id(text: str) -> None:
     assert hub_folder(text) is None
-    assert hub_hint(text) == "" or text in ("../x",)
+    assert hub_hint(text) == ""
 
 
 def test_options_take_hub_ids(hub: Callable[[str], Path], pytester: pytest.Pytester) -> None:

@@ -23,6 +23,7 @@ if any("default_worker" in word for word in sys.orig_argv):
     import os, signal, time
     from pytest_unlearndiff.runs.local_backend import LocalBackend
     from pytest_unlearndiff.core.outcome import Outcome, Status
+    from pytest_unlearndiff.runs.engine_state import EngineState
 
     def crowded():
         try:
@@ -33,6 +34,7 @@ if any("default_worker" in word for word in sys.orig_argv):
 
     class Engine:
         batch_size = 2
+        state = EngineState()
 
         def __init__(self, campaign, control):
             self.control = control if campaign.attack.draws_targets else None

@@ -43,6 +43,7 @@ _ENGINE = """
 import sys, time, types
 
 import pytest
+from pytest_unlearndiff.runs.engine_state import EngineState
 from pytest_unlearndiff.runs.local_backend import LocalBackend
 from pytest_unlearndiff.core.outcome import Outcome, Status
 
@@ -56,7 +57,7 @@ LOADING = "pytest_unlearndiff.models.loading"
 
 class ScriptedEngine:
     active = 1
-    rounds = ()
+    state = EngineState()
     worker_count = 0
 
     def __init__(self, campaign, control):

@@ -15,6 +15,7 @@ from pytest_unlearndiff.core.concept import Prompt
 from pytest_unlearndiff.core.errors import AttackUnavailable, ModelError, UnlearnDiffError
 from pytest_unlearndiff.core.outcome import Outcome, Status
 from pytest_unlearndiff.runs.campaign import Campaign
+from pytest_unlearndiff.runs.engine_state import EngineState
 from pytest_unlearndiff.runs.local_backend import LocalBackend
 from pytest_unlearndiff.runs.model_spec import Fingerprint, ModelSpec
 from pytest_unlearndiff.workers import distributed_engine
@@ -44,6 +45,7 @@ class ScriptedEngine:
     """An engine whose prompts take as many rounds as their number says."""
 
     batch_size = 3
+    state = EngineState()
 
     def __init__(self) -> None:
         self.running: list[list[Any]] = []

@@ -14,6 +14,7 @@ from pytest_unlearndiff.core.concept import Concept, JudgeConfig, Prompt
 from pytest_unlearndiff.core.errors import ModelError
 from pytest_unlearndiff.core.outcome import Outcome, Status
 from pytest_unlearndiff.runs.campaign import Campaign
+from pytest_unlearndiff.runs.engine_state import EngineState
 from pytest_unlearndiff.runs.local_backend import EngineRequest, LocalBackend
 from pytest_unlearndiff.runs.model_cache import ModelCache
 from pytest_unlearndiff.runs.model_spec import Fingerprint, ModelSpec
@@ -31,6 +32,7 @@ class ScriptedEngine:
     """Ends every prompt at once, draws a thumbnail of it, and sees the concept in its target image."""
 
     batch_size = 2
+    state = EngineState()
 
     def __init__(self, control: ControlRecorder, thumbnails: Thumbnails) -> None:
         self.control, self.thumbnails = control, thumbnails

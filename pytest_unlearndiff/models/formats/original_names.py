@@ -127,7 +127,8 @@ _FLUX_DOUBLE |= {
     "processor.proj_lora2": _FLUX_DOUBLE["txt_attn.proj"],
 }
 _FLUX_SINGLE |= {"processor.qkv_lora": _FLUX_SINGLE["linear1"][:3], "processor.proj_lora": _FLUX_SINGLE["linear2"]}
-# By a layer that only the publisher's transformer has in diffusers: the layers outside blocks, and the blocks.
+# By a layer that tells the two publishers apart: the layers outside blocks, and the blocks. Of other families only the
+# layers that are named alike are returned.
 _PUBLISHERS = {
     "x_embedder": (
         _FLUX,
