@@ -17,6 +17,7 @@ from pytest_unlearndiff.attacks.slots import Choice
 from pytest_unlearndiff.attacks.token_swaps import SwapState, TokenSwapAttack, _best
 from pytest_unlearndiff.core.attack_config import AttackConfig
 from pytest_unlearndiff.core.concept import Prompt
+from pytest_unlearndiff.models.device import error_batch
 from pytest_unlearndiff.models.diffusion_model import DiffusionModel
 from pytest_unlearndiff.models.target_images import Targets
 
@@ -191,4 +192,4 @@ def test_each_text_is_encoded_once_and_changes_no_loss(
 
     monkeypatch.setattr(DiffusionModel, "encode", counted)
     assert torch.equal(denoising_losses(queries, victim), alone)
-    assert encoded == [4]
+    assert encoded == [error_batch()]
