@@ -19,7 +19,7 @@ from pytest_unlearndiff.core.concept import Concept, JudgeConfig, Prompt, Sampli
 from pytest_unlearndiff.core.images import GenerationRequest
 from pytest_unlearndiff.core.model_options import DefenseConfig, defense
 from pytest_unlearndiff.core.outcome import Outcome, Status, computed_forwards
-from pytest_unlearndiff.models.device import BATCH
+from pytest_unlearndiff.models.device import BATCH, error_batch
 from pytest_unlearndiff.models.diffusion_model import DiffusionModel
 from pytest_unlearndiff.runs.campaign import Campaign
 from pytest_unlearndiff.runs.local_backend import LocalBackend
@@ -80,13 +80,11 @@ def test_forwards_of_images(
 def test_forwards_of_losses_and_gradients(victim: DiffusionModel) -> None:
     shape, slots = victim.latent_shape, victim.vocabulary.slots("a church", 1, "prefix")
     probe = LossQuery(slots, [5], torch.zeros(shape), torch.ones(shape), 500)
-    for count, batches in ((1, 1), (BATCH, 1), (BATCH + 1, 2)):
-        before = computed_forwards()
-        denoising_losses([probe] * count, victim)
-        assert computed_forwards() - before == batches * BATCH
-        before = computed_forwards()
-        gradients([probe] * count, victim)
-        assert computed_forwards() - before == 2 * batches * BATCH
+    for measure, batch, passes in ((denoising_losses, error_batch(), 1), (gradients, BATCH, 2)):
+        for count, batches in ((1, 1), (batch, 1), (batch + 1, 2)):
+            before = computed_forwards()
+            measure([probe] * count, victim)
+            assert computed_forwards() - before == passes * batches * batch
 
 
 @pytest.fixture
