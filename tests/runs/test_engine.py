@@ -426,7 +426,7 @@ def test_outcomes_of_a_real_search_after_out_of_memory(
     expected, encode = outcomes(), DiffusionModel.encode
 
     def small(self: DiffusionModel, prompts: Sequence[FilledPrompt], *rest: Any) -> Conditioning:
-        if len(prompts) > 2:
+        if len(prompts) > 4:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return encode(self, prompts, *rest)
 
