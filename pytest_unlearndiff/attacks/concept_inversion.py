@@ -8,8 +8,8 @@ from functools import cached_property
 import torch
 
 from ..core.images import GenerationRequest
-from ..models.diffusion_model import pack
 from ..models.families.vocabulary import Slots, embedded_prompt, placeholder
+from ..models.tensor_text import pack
 from .gradient import GradientAttack, GradientState
 from .losses import LossQuery
 

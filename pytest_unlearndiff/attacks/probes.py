@@ -17,8 +17,8 @@ from ..core.attack_config import AttackConfig
 from ..core.concept import Prompt
 from ..core.images import GenerationRequest, SamplerChange
 from ..models.diffusion_model import DiffusionModel
-from ..models.probing import pack
 from ..models.target_images import Targets
+from ..models.tensor_text import pack
 from .base import PromptAttack, PromptState, prompt_generator
 from .controls import Redraw
 from .schedules import CompletionSchedule, NoiseSchedule

@@ -19,8 +19,8 @@ class SamplerChange:
         eta: factor of the noise that DDPM would add in each step, at least 0; above 1, of more than the step removes.
         noise_scale: factor of that noise alone, and not of what makes room for it.
         skipped: share of the denoising steps that are left out at the beginning, in [0, 1).
-        start: latents of an image, which is noised to where denoising begins, as ``models.probing.pack`` writes them;
-            None to begin with noise.
+        start: latents of an image, which is noised to where denoising begins, as ``models.tensor_text.pack`` writes
+            them; None to begin with noise.
     """
 
     eta: float = 0.0

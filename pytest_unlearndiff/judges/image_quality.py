@@ -12,8 +12,8 @@ from transformers import AutoImageProcessor, AutoModel
 from ..core.errors import JudgeError
 from ..core.images import Judgement
 from ..models.device import in_batches
+from ..models.tensor_text import pack
 from .clip import Clip
-from .features import encode
 from .pretrained import check_complete, load_pretrained
 
 
@@ -97,7 +97,7 @@ class ImageQuality:
 
     def __call__(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> list[Judgement]:
         """Measure RGB images with their captions, one answer each, in order."""
-        vectors = [encode(vector) for vector in self._features(images)] if self._features is not None else None
+        vectors = [pack(vector) for vector in self._features(images)] if self._features is not None else None
         cosines = self._clip.scores(images, prompts) if self._clip is not None else [0.0] * len(images)
         return [
             Judgement(

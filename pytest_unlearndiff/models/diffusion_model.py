@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import copy
 import math
 import time
@@ -11,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from typing import Any, TypeVar
 
-import numpy as np
 import torch
 from PIL import Image
 
@@ -33,6 +31,7 @@ from .families.vocabulary import FilledPrompt, Vocabulary, embedded_prompt
 from .generated_images import FiniteCheck, GeneratedImage
 from .libraries import compiled_calls, library_warnings_ignored, silence_safety_checker, uncompiled
 from .probing import alike, probed
+from .tensor_text import unpack
 
 T = TypeVar("T")
 
@@ -292,13 +291,13 @@ class DiffusionModel:
             # Those that attacks go through last: others encode texts, on which those then act once already.
             for defense in sorted(self._defenses, key=self._attacked_through.__contains__):
                 stack.enter_context(defense.applied(self, guidance))
-            if embeddings := [unpack(request.embedding) for request in requests if request.embedding is not None]:
+            if embeddings := [request.embedding for request in requests if request.embedding is not None]:
                 prompts = [embedded_prompt(text, self.vocabulary) for text in texts]
                 texts = [self.vocabulary.text(prompt.pieces) for prompt in prompts]
-                stacked = torch.stack(embeddings).unsqueeze(1).to(self.vocabulary.embeddings.device)
+                stacked = unpack(embeddings).unsqueeze(1).to(self.vocabulary.embeddings.device)
                 stack.enter_context(self._family.embedded(prompts, stacked))
             stack.enter_context(_count_network_forwards(self.network))
-            arguments |= stack.enter_context(probed(self._pipe, requests, self._sampling.steps))
+            arguments |= stack.enter_context(probed(self._pipe, requests, self._sampling.steps, self.latent_shape))
             output = self._pipe(
                 prompt=texts,
                 generator=[torch.Generator("cpu").manual_seed(request.seed) for request in requests],
@@ -332,17 +331,6 @@ class DiffusionModel:
         """Return the network's keyword arguments for one text, each (1, ...), beside latents and timestep."""
         conditioning = self.encode([FilledPrompt(self.vocabulary.unattacked(text))])
         return self._family.network_arguments(conditioning, torch.empty(1, *self.latent_shape, device=self.device))
-
-
-def pack(embedding: torch.Tensor) -> str:
-    """Write an embedding (d,) as ``GenerationRequest`` has it."""
-    numbers = embedding.detach().float().cpu().contiguous()
-    return base64.b64encode(numbers.numpy().astype("<f4").tobytes()).decode("ascii")
-
-
-def unpack(embedding: str) -> torch.Tensor:
-    """Read an embedding (d,) float32 that ``pack`` wrote."""
-    return torch.from_numpy(np.frombuffer(base64.b64decode(embedding), "<f4").astype(np.float32))
 
 
 @contextmanager

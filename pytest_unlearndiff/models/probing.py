@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import torch
 from diffusers import DDIMScheduler
 from diffusers.utils.torch_utils import randn_tensor
@@ -16,6 +14,7 @@ from diffusers.utils.torch_utils import randn_tensor
 from ..core.images import GenerationRequest, SamplerChange
 from .families.ddpm import noise_settings
 from .libraries import library_warnings_ignored
+from .tensor_text import unpack
 
 Generators = torch.Generator | list[torch.Generator] | None
 
@@ -69,13 +68,16 @@ def alike(change: SamplerChange | None) -> SamplerChange | None:
 
 
 @contextmanager
-def probed(pipe: Any, requests: Sequence[GenerationRequest], steps: int) -> Iterator[dict[str, Any]]:
+def probed(
+    pipe: Any, requests: Sequence[GenerationRequest], steps: int, latent_shape: tuple[int, ...]
+) -> Iterator[dict[str, Any]]:
     """Have a pipeline draw as requests that are ``alike`` say; yields arguments of its call.
 
     Args:
         pipe: the pipeline, whose scheduler is exchanged.
         requests: at least one.
         steps: denoising steps, those that are left out among them.
+        latent_shape: (C, h, w) of the latents that some requests start from.
     """
     change = requests[0].sampler
     if change is None:
@@ -87,7 +89,11 @@ def probed(pipe: Any, requests: Sequence[GenerationRequest], steps: int) -> Iter
     scheduler.change = change
     pipe.scheduler = scheduler
     try:
-        yield {} if change.start is None else {"latents": _noised(scheduler, requests, steps).to(pipe.unet.dtype)}
+        yield (
+            {}
+            if change.start is None
+            else {"latents": _noised(scheduler, requests, steps, latent_shape).to(pipe.unet.dtype)}
+        )
     finally:
         pipe.scheduler = own
 
@@ -96,23 +102,13 @@ def probed(pipe: Any, requests: Sequence[GenerationRequest], steps: int) -> Iter
 _DDIM = {"timestep_spacing": "leading", "clip_sample": False, "set_alpha_to_one": False}
 
 
-def _noised(scheduler: ProbeScheduler, requests: Sequence[GenerationRequest], steps: int) -> torch.Tensor:
+def _noised(
+    scheduler: ProbeScheduler, requests: Sequence[GenerationRequest], steps: int, latent_shape: tuple[int, ...]
+) -> torch.Tensor:
     """Return the images' latents (B, C, h, w), noised with what un-attacked images begin with."""
     scheduler.set_timesteps(steps)
-    images = torch.stack([unpack(each.sampler.start) for each in requests if each.sampler and each.sampler.start])
+    starts = [each.sampler.start for each in requests if each.sampler and each.sampler.start]
+    images = unpack(starts).reshape(-1, *latent_shape)
     noise = [torch.randn(images.shape[1:], generator=torch.Generator("cpu").manual_seed(r.seed)) for r in requests]
     noised: torch.Tensor = scheduler.add_noise(images, torch.stack(noise), scheduler.timesteps[:1])
     return noised
-
-
-def pack(latents: torch.Tensor) -> str:
-    """Write latents (C, h, w) as ``SamplerChange`` has them: shape, and float32 numbers in base64."""
-    numbers = latents.detach().float().cpu().contiguous().numpy().astype("<f4")
-    return f"{'x'.join(map(str, numbers.shape))}:{base64.b64encode(numbers.tobytes()).decode('ascii')}"
-
-
-def unpack(text: str) -> torch.Tensor:
-    """Read latents (C, h, w) float32 that ``pack`` wrote."""
-    shape, _, numbers = text.partition(":")
-    values = np.frombuffer(base64.b64decode(numbers), "<f4").astype(np.float32)
-    return torch.from_numpy(values).reshape([int(side) for side in shape.split("x")])

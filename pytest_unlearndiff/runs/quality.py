@@ -116,10 +116,10 @@ class QualityCampaigns:
         if result.reference is not None:
             reference = _features(result.reference.outcomes)
         else:
-            reference = _load("image_quality:features_of_files")(options["features"], self._images(), device())
-        kid: Figure = _load("image_distance:kid_figure")(own, other, reference, paired=paired)
+            reference = _load("judges.image_quality:features_of_files")(options["features"], self._images(), device())
+        kid: Figure = _load("judges.image_distance:kid_figure")(own, other, reference, paired=paired)
         enough = min(count, len(reference)) > width
-        fid: Figure | None = _load("image_distance:fid_figure")(own, other, reference) if enough else None
+        fid: Figure | None = _load("judges.image_distance:fid_figure")(own, other, reference) if enough else None
         return QualityFigures(kid, fid, clip)
 
     def _images(self) -> list[Path]:
@@ -168,9 +168,10 @@ def _with_other_seed(prompt: Prompt) -> Prompt:
 
 def _features(outcomes: Sequence[Outcome | None]) -> Any:
     """Return features (N, d) of outcomes that have them."""
-    return _load("features:decode")([o.features for o in outcomes if o is not None and o.features is not None])
+    unpack = _load("models.tensor_text:unpack")
+    return unpack([o.features for o in outcomes if o is not None and o.features is not None])
 
 
 def _load(name: str) -> Any:
     """Import something that needs torch, which a session that finds all figures in the store never does."""
-    return import_string(f"pytest_unlearndiff.judges.{name}")
+    return import_string(f"pytest_unlearndiff.{name}")

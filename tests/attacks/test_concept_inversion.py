@@ -9,9 +9,10 @@ from pytest_unlearndiff.attacks.concept_inversion import InversionAttack
 from pytest_unlearndiff.attacks.schedules import InversionSchedule
 from pytest_unlearndiff.core.attack_config import AttackConfig
 from pytest_unlearndiff.core.outcome import Outcome, Status
-from pytest_unlearndiff.models.diffusion_model import DiffusionModel, unpack
+from pytest_unlearndiff.models.diffusion_model import DiffusionModel
 from pytest_unlearndiff.models.families.vocabulary import placeholder
 from pytest_unlearndiff.models.target_images import Targets
+from pytest_unlearndiff.models.tensor_text import unpack
 from pytest_unlearndiff.reports.gate_report_parts import PromptReport
 
 SHORT = InversionSchedule(2, 3, learning_rate=0.1, timesteps=(0.3, 0.9))
@@ -45,7 +46,7 @@ def test_request_keeps_the_prompt_and_its_seed(victim: DiffusionModel, targets: 
     [request] = search.advance([state])
     assert request is not None
     assert (request.text, request.seed, request.guidance) == (PROMPTS[0].text, PROMPTS[0].seed, PROMPTS[0].guidance)
-    assert unpack(str(request.embedding)).tolist() == (state.variable[0] * search._scale).tolist()
+    assert unpack([str(request.embedding)])[0].tolist() == (state.variable[0] * search._scale).tolist()
     assert state.inserted is None
 
     outcome = Outcome(PROMPTS[0].digest, Status.HIT_UNDER_ATTACK, embedding=request.embedding)

@@ -25,7 +25,7 @@ from pytest_unlearndiff.core.concept import Prompt, Sampling
 from pytest_unlearndiff.core.images import GenerationRequest
 from pytest_unlearndiff.core.outcome import computed_forwards
 from pytest_unlearndiff.models.device import BATCH
-from pytest_unlearndiff.models.diffusion_model import DiffusionModel, pack
+from pytest_unlearndiff.models.diffusion_model import DiffusionModel
 from pytest_unlearndiff.models.families.base import Conditioning
 from pytest_unlearndiff.models.families.flow_matching import FlowMatching
 from pytest_unlearndiff.models.families.lookup import components_of, family_named, family_of
@@ -34,6 +34,7 @@ from pytest_unlearndiff.models.families.vocabulary import FilledPrompt, embedded
 from pytest_unlearndiff.models.libraries import library_warnings_ignored
 from pytest_unlearndiff.models.pipeline_folders import load_pipeline
 from pytest_unlearndiff.models.target_images import Targets
+from pytest_unlearndiff.models.tensor_text import pack
 from pytest_unlearndiff.runs.model_family import family_of_folders, family_of_object
 
 TEXTS = ["a church in noto style", "", "wow!? church! a#?!b", " ".join(["church"] * 40)]

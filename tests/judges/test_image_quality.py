@@ -15,9 +15,9 @@ from tiny_judges import tiny_clip
 
 from pytest_unlearndiff.core.errors import JudgeError
 from pytest_unlearndiff.judges.clip import ClipScore
-from pytest_unlearndiff.judges.features import decode
 from pytest_unlearndiff.judges.image_classifier import ImageClassifier
 from pytest_unlearndiff.judges.image_quality import ImageFeatures, ImageQuality
+from pytest_unlearndiff.models.tensor_text import unpack
 
 
 def test_features_of_classifiers_and_of_clip(tmp_path: Path) -> None:
@@ -50,6 +50,6 @@ def test_an_image_has_its_features_and_its_cosine(tmp_path: Path) -> None:
     network = str(EMOJI / "judge" / "object")
     both = ImageQuality(network, clip)(images, texts)
     assert [answer.score for answer in both] == [answer.score for answer in ClipScore(clip, 0.2)(images, texts)]
-    assert torch.equal(decode([str(answer.features) for answer in both]), ImageFeatures(network)(images))
+    assert torch.equal(unpack([str(answer.features) for answer in both]), ImageFeatures(network)(images))
     assert [answer.features for answer in ImageQuality(clip=clip)(images, texts)] == [None, None]
     assert all(answer.hit for answer in both)

@@ -15,7 +15,7 @@ from tiny import tiny_pipeline, tiny_xl
 from pytest_unlearndiff.core.concept import Sampling
 from pytest_unlearndiff.core.images import GenerationRequest, SamplerChange
 from pytest_unlearndiff.models.diffusion_model import DiffusionModel
-from pytest_unlearndiff.models.probing import pack, unpack
+from pytest_unlearndiff.models.tensor_text import pack, unpack
 
 REQUEST = GenerationRequest("a church", 1, 5.0, sampler=SamplerChange())
 STEPS = 10
@@ -65,4 +65,4 @@ def test_the_less_is_left_to_do_the_more_of_the_start_is_left() -> None:
 
 def test_latents_are_kept_exactly() -> None:
     latents = torch.randn(4, 3, 2)
-    assert torch.equal(unpack(pack(latents)), latents)
+    assert torch.equal(unpack([pack(latents)]), latents.reshape(1, -1))
