@@ -75,15 +75,23 @@ class ModelFamily:
         return replace(attack, flow=self.info.flow)
 
     def check_defenses(self, names: Iterable[str]) -> None:
-        """Refuse defenses that cannot act on the family's images.
+        """Refuse defenses that cannot act on the family's images, or not together.
 
         Raises:
             ModelError: names the first, and says why.
         """
+        alone = ""
         for name in names:
+            row = registry().defenses[name]
+            if row.predicts_concept and alone:
+                raise ModelError(
+                    f"the defenses {alone} and {name} cannot act together: either has the network predict a concept in "
+                    "addition, to change the text's prediction by it; give one of them"
+                )
+            alone = name if row.predicts_concept else alone
             if (reason := self.info.refused_defenses.get(name)) is not None:
                 raise ModelError(f"the defense {name} cannot act on images of {self.info.title}: {reason}")
-            if (only := registry().defenses[name].families) and self.info.name not in only:
+            if (only := row.families) and self.info.name not in only:
                 raise ModelError(
                     f"the defense {name} cannot act on images of {self.info.title}: it is only for {', '.join(only)}"
                 )

@@ -200,9 +200,11 @@ class DefenseInfo(Info):
         choices: values that an option may have, where not any text.
         defaults: values of options that may be left out.
         numbers: options that must be numbers.
+        positive: those of them that must be above 0.
         files: options that are paths of files; descriptions have their names and digests.
         attacked_through: whether it also acts where attacks encode and predict, with gradients through it. Otherwise
             only images show it, and attacks search on the weights alone.
+        predicts_concept: whether it appends its concept's prediction to those that guide the text's; only one can.
         families: names of the only families on whose images it can act; empty for all.
     """
 
@@ -211,14 +213,16 @@ class DefenseInfo(Info):
     choices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     defaults: Mapping[str, str] = field(default_factory=dict)
     numbers: tuple[str, ...] = ()
+    positive: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
     attacked_through: bool = False
+    predicts_concept: bool = False
     families: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse a description that its options do not complete, and properties of no option."""
         super().__post_init__()
-        for name in (*self.defaults, *self.numbers, *self.files):
+        for name in (*self.defaults, *self.numbers, *self.positive, *self.files):
             if name not in self.options:
                 raise GateError(f"defense {self.name}: {name!r} is none of its options")
         try:
@@ -249,6 +253,9 @@ class DefenseInfo(Info):
         for name in self.numbers:
             if not _is_number(options[name]):
                 raise ValueError(f"{self.name}: {name}={options[name]!r} is no finite number")
+        for name in self.positive:
+            if float(options[name]) <= 0:
+                raise ValueError(f"{self.name}: {name}={options[name]!r} is not above 0")
         for name in self.files:
             if not Path(options[name]).is_file():
                 raise ValueError(f"{self.name}: {name}={options[name]!r} is no file")

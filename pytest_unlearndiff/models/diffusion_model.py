@@ -96,6 +96,11 @@ class DiffusionModel:
         return getattr(self._pipe, self._component)
 
     @property
+    def scheduler(self) -> Any:
+        """Scheduler that images are drawn with; another one while a probe's are."""
+        return self._pipe.scheduler
+
+    @property
     def device(self) -> torch.device:
         """Device that it computes on; where the pipeline offloads weights, they are on the CPU between calls."""
         return torch.device(self._pipe._execution_device)
@@ -288,6 +293,7 @@ class DiffusionModel:
         with ExitStack() as stack:
             for context in (library_warnings_ignored(), silence_safety_checker(), self._calls()):
                 stack.enter_context(context)
+            arguments |= stack.enter_context(probed(self._pipe, requests, self._sampling.steps, self.latent_shape))
             # Those that attacks go through last: others encode texts, on which those then act once already.
             for defense in sorted(self._defenses, key=self._attacked_through.__contains__):
                 stack.enter_context(defense.applied(self, guidance))
@@ -297,7 +303,6 @@ class DiffusionModel:
                 stacked = unpack(embeddings).unsqueeze(1).to(self.vocabulary.embeddings.device)
                 stack.enter_context(self._family.embedded(prompts, stacked))
             stack.enter_context(_count_network_forwards(self.network))
-            arguments |= stack.enter_context(probed(self._pipe, requests, self._sampling.steps, self.latent_shape))
             output = self._pipe(
                 prompt=texts,
                 generator=[torch.Generator("cpu").manual_seed(request.seed) for request in requests],

@@ -28,6 +28,7 @@ OPTIONS: Mapping[str, Mapping[str, str]] = {
     "safe-latent-diffusion": {"strength": "max", "concept": "church", "warmup": "steps"},
     "steering-vector": {"file": "vector.safetensors", "module": "unet.mid_block", "mode": "add", "strength": "3"},
     "safree": {"concepts": "church; truck"},
+    "trasce": {"concept": "truck", "scale": "3", "sigma": "4"},
 }
 """Options of each defense: a new row needs some here, or its test says so. Files are in the folder of a test."""
 REQUESTS = [GenerationRequest(f"a church, {n}", n, 5.0) for n in range(4)]
@@ -78,6 +79,7 @@ def test_images_change_and_nothing_stays_behind(config: DefenseConfig, pipe: Any
     assert computed_forwards() - before == len(REQUESTS) * model.forwards_per_image
     assert all(one != other for one, other in zip(plain, drawn, strict=True))
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in pipe.unet.modules())
+    assert "step" not in vars(pipe.scheduler)
     assert [image.tobytes() for image in shown(DiffusionModel(pipe, SAMPLING).generate(REQUESTS))] == plain
 
 

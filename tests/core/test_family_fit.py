@@ -103,6 +103,9 @@ def test_defenses_that_cannot_act_are_refused() -> None:
         family("flux").check_defenses(["negative-prompt"])
     with pytest.raises(ModelError, match="safe-latent-diffusion cannot act on images of Stable Diffusion 3"):
         family("stable-diffusion-3").check_defenses(["negative-prompt", "safe-latent-diffusion"])
+    family("stable-diffusion").check_defenses(["trasce", "safree", "negative-prompt"])
+    with pytest.raises(ModelError, match="safe-latent-diffusion and trasce cannot act together"):
+        family("stable-diffusion").check_defenses(["safe-latent-diffusion", "safree", "trasce"])
 
 
 @pytest.mark.parametrize("name", ["noise-probe", "completion-probe"])

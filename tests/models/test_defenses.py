@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from tiny import shown, tiny_pipeline, tiny_xl
 
 from pytest_unlearndiff.core.concept import Sampling
 from pytest_unlearndiff.core.errors import ModelError
-from pytest_unlearndiff.core.images import GenerationRequest
+from pytest_unlearndiff.core.images import GenerationRequest, SamplerChange
 from pytest_unlearndiff.core.model_options import DefenseConfig, defense, describe_defenses, parse_defense
 from pytest_unlearndiff.core.registry import registry
 from pytest_unlearndiff.models.defenses.safe_latent_diffusion import STRENGTHS, Momentum
@@ -126,6 +127,7 @@ def test_defenses_in_words() -> None:
         ("negative-prompt:prompt", "gives an option no value"),
         ("negative-prompt:prompt=x,more=1", "has no option 'more'"),
         ("safe-latent-diffusion:strength=huge,concept=x,warmup=steps", "strength='huge' is none of weak, medium"),
+        ("trasce:concept=x,sigma=0", "sigma='0' is not above 0"),
     ],
 )
 def test_malformed_defenses_are_refused(text: str, reason: str) -> None:
@@ -283,3 +285,58 @@ def test_safree_filters_each_prompt_by_itself_and_no_empty_one() -> None:
     assert torch.equal(together[1:2], text_states(pipe, [""]))
     with pytest.raises(ModelError, match="concepts must name one phrase"):
         text_states(pipe, texts, [defense("safree", concepts=" ; ")])
+
+
+def trasce(concept: str, scale: float) -> list[DefenseConfig]:
+    return [defense("trasce", concept=concept, scale=str(scale), sigma="8")]
+
+
+def drawn_by_trasce(model: DiffusionModel, request: GenerationRequest, concept: str, scale: float) -> Image.Image:
+    """Draw one image by a loop of the authors' equations, latents being moved as the network is given them."""
+    pipe, scheduler = model._pipe, model.scheduler
+    states = model.encode_prompts(["", request.text, concept]).tensor("encoder_hidden_states")
+    scheduler.set_timesteps(STEPS)
+    noise = torch.randn(1, *model.latent_shape, generator=torch.Generator().manual_seed(request.seed))
+    latents = noise * scheduler.init_noise_sigma
+    for i, t in enumerate(scheduler.timesteps):
+        x = scheduler.scale_model_input(latents, t).detach().clone().requires_grad_()
+        free, text, away = pipe.unet(torch.cat([x] * 3), t, encoder_hidden_states=states).sample.chunk(3)
+        loss = -scale * torch.exp(-torch.linalg.vector_norm(text - away) / 8)
+        (gradient,) = torch.autograd.grad(loss, x)
+        unscaled = (scheduler.sigmas[i] ** 2 + 1) ** 0.5 if isinstance(scheduler, LMSDiscreteScheduler) else 1.0
+        guided = (free + request.guidance * (text - away)).detach()
+        latents = scheduler.step(guided, t, latents - unscaled * gradient).prev_sample
+    with torch.no_grad():
+        decoded = pipe.vae.decode(latents / pipe.vae.config.scaling_factor).sample
+    image: Image.Image = pipe.image_processor.postprocess(decoded)[0]
+    return image
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("scheduler", ["own", "lms"])
+def test_trasce_draws_as_its_equations_say(scheduler: str) -> None:
+    """Each image of a batch by itself, by samplers that scale latents and by those that do not."""
+    sampling = Sampling(STEPS, scheduler)
+    still, moved = (
+        shown(DiffusionModel(tiny_pipeline(1), sampling, trasce("church", scale)).generate(DRAWINGS))
+        for scale in (0, 300)
+    )
+    model = DiffusionModel(tiny_pipeline(1), sampling)
+    for i, drawing in enumerate(DRAWINGS):
+        assert not near(still[i], moved[i])
+        assert near(still[i], drawn_by_trasce(model, drawing, "church", 0))
+        assert near(moved[i], drawn_by_trasce(model, drawing, "church", 300))
+
+
+def test_trasce_moves_latents_of_probes_samplers_too() -> None:
+    probe = [replace(DRAWINGS[0], sampler=SamplerChange(eta=1.2))]
+    still, moved = (
+        shown(DiffusionModel(tiny_pipeline(1), Sampling(4, "own"), trasce("church", scale)).generate(probe))[0]
+        for scale in (0, 300)
+    )
+    assert not near(still, moved)
+
+
+def test_trasce_without_concept_and_strength_is_classifier_free_guidance() -> None:
+    assert all(map(near, images(trasce("", 0)), images(())))
+    assert not any(map(near, images(trasce("church", 0)), images(())))

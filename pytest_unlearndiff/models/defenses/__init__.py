@@ -22,6 +22,7 @@ ROWS = (
         description="safe latent diffusion ({strength}, warm-up in {warmup}) away from {concept!r}",
         options=("strength", "concept", "warmup"),
         choices={"strength": ("weak", "medium", "strong", "max"), "warmup": ("steps", "timesteps")},
+        predicts_concept=True,
     ),
     DefenseInfo(
         "steering-vector",
@@ -44,6 +45,18 @@ ROWS = (
         attacked_through=True,
         families=("stable-diffusion",),
     ),
+    DefenseInfo(
+        "trasce",
+        f"{__name__}.trasce:Trasce",
+        "1",
+        description="TraSCE away from {concept!r} (scale {scale}, sigma {sigma})",
+        options=("concept", "scale", "sigma"),
+        defaults={"scale": "1", "sigma": "1"},
+        numbers=("scale", "sigma"),
+        positive=("sigma",),
+        predicts_concept=True,
+        families=("stable-diffusion", "stable-diffusion-xl"),
+    ),
 )
 
 
@@ -53,6 +66,11 @@ class DefendedModel(Protocol):
     @property
     def network(self) -> Any:
         """The network that predicts noise, on which hooks may be registered while images are drawn."""
+        ...
+
+    @property
+    def scheduler(self) -> Any:
+        """The scheduler that images are drawn with, whose ``step`` may be exchanged meanwhile."""
         ...
 
     @property

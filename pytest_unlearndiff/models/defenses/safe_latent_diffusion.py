@@ -74,7 +74,7 @@ class SafeLatentDiffusion:
         network, concept = model.network, model.network_arguments(self._concept)
         momentum = Momentum(self._settings, by_timestep=self._by_timestep)
         before = network.register_forward_pre_hook(
-            lambda _, positional, named: _add_concept(positional, named, concept), with_kwargs=True
+            lambda _, positional, named: add_concept(positional, named, concept), with_kwargs=True
         )
         after = network.register_forward_hook(lambda _, positional, output: momentum.corrected(output, positional[1]))
         try:
@@ -84,7 +84,7 @@ class SafeLatentDiffusion:
             after.remove()
 
 
-def _add_concept(positional: Any, named: Any, concept: Mapping[str, Any]) -> tuple[Any, Any]:
+def add_concept(positional: Any, named: Any, concept: Mapping[str, Any]) -> tuple[Any, Any]:
     """Append the latents once more, to be predicted for the concept."""
     latents, *rest = positional
     count = len(latents) // 2
