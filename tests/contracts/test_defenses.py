@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import save_file
+from sparse_autoencoders import sae_tensors
 from tiny import shown, tiny_pipeline, tiny_xl
 
 from examples import WITH_EXAMPLES
@@ -29,6 +30,14 @@ OPTIONS: Mapping[str, Mapping[str, str]] = {
     "steering-vector": {"file": "vector.safetensors", "module": "unet.mid_block", "mode": "add", "strength": "3"},
     "safree": {"concepts": "church; truck"},
     "trasce": {"concept": "truck", "scale": "3", "sigma": "4"},
+    "sparse-autoencoder": {
+        "file": "sae.safetensors",
+        "module": "unet.mid_block",
+        "features": "0;2",
+        "concept": "",
+        "strength": "-9",
+        "k": "4",
+    },
 }
 """Options of each defense: a new row needs some here, or its test says so. Files are in the folder of a test."""
 REQUESTS = [GenerationRequest(f"a church, {n}", n, 5.0) for n in range(4)]
@@ -44,6 +53,7 @@ def config(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
     for name, seed in (("vector.safetensors", 0), ("another", 1)):
         vector = torch.randn(WIDTH, generator=torch.Generator().manual_seed(seed))
         save_file({"vector": vector}, name)
+    save_file(sae_tensors(WIDTH), "sae.safetensors")
     return defense(request.param, **OPTIONS[request.param])
 
 

@@ -37,6 +37,18 @@ ROWS = (
         attacked_through=True,
     ),
     DefenseInfo(
+        "sparse-autoencoder",
+        f"{__name__}.sparse_autoencoder:SparseAutoencoder",
+        "1",
+        description="sparse autoencoder {file} on {module} (latents {features!r}, concept {concept!r}, "
+        "strength {strength}, k {k})",
+        options=("file", "module", "features", "concept", "strength", "k"),
+        defaults={"features": "", "concept": "", "k": "32"},
+        numbers=("strength", "k"),
+        files=("file",),
+        attacked_through=True,
+    ),
+    DefenseInfo(
         "safree",
         f"{__name__}.safree:Safree",
         "1",

@@ -7,7 +7,7 @@ position, on texts and on the empty prompt of classifier-free guidance alike.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -62,29 +62,35 @@ class SteeringVector:
                 handle.remove()
 
     def _hook(self, path: str, vector: torch.Tensor) -> Any:
-        def steer(module: Any, inputs: Any, output: Any) -> Any:
-            states, *rest = output if isinstance(output, tuple) else (output,)
-            if not isinstance(states, torch.Tensor):
+        def steer(states: torch.Tensor) -> torch.Tensor:
+            if states.shape[-1] != len(vector):
                 raise ModelError(
-                    f"the module {path} returns {type(states).__name__} and no hidden states: name one in it"
+                    f"the steering vector of {path} has {len(vector)} numbers, and hidden states there "
+                    f"{states.shape[-1]}"
                 )
-            steered = self._steered(path, states, vector)
-            return (steered, *rest) if isinstance(output, tuple) else steered
+            direction = vector.to(states)
+            change = -(states @ direction).unsqueeze(-1) * direction if self._project else direction
+            return states + self._strength * change
 
-        return steer
+        return states_hook(path, steer)
 
-    def _steered(self, path: str, states: torch.Tensor, vector: torch.Tensor) -> torch.Tensor:
-        """Steer states (B, L, d) or (B, d), or (B, d, h, w) of convolutions."""
-        images = states.ndim == 4
-        last = states.movedim(1, -1) if images else states
-        if last.shape[-1] != len(vector):
-            raise ModelError(
-                f"the steering vector of {path} has {len(vector)} numbers, and hidden states there {last.shape[-1]}"
-            )
-        direction = vector.to(last)
-        change = -(last @ direction).unsqueeze(-1) * direction if self._project else direction
-        steered: torch.Tensor = last + self._strength * change
-        return steered.movedim(-1, 1) if images else steered
+
+def states_hook(path: str, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:
+    """Return a forward hook that changes the hidden states of a module.
+
+    Args:
+        path: the module's, for errors.
+        change: takes and returns states (..., d): of tokens (B, L, d) or (B, d), of convolutions (B, h, w, d).
+    """
+
+    def hook(module: Any, inputs: Any, output: Any) -> Any:
+        states, *rest = output if isinstance(output, tuple) else (output,)
+        if not isinstance(states, torch.Tensor):
+            raise ModelError(f"the module {path} returns {type(states).__name__} and no hidden states: name one in it")
+        changed = change(states.movedim(1, -1)).movedim(-1, 1) if states.ndim == 4 else change(states)
+        return (changed, *rest) if isinstance(output, tuple) else changed
+
+    return hook
 
 
 def _read(path: Path, module: str) -> Mapping[str, torch.Tensor]:
