@@ -284,12 +284,12 @@ def test_any_judge_config_has_labels_or_none(tmp_path: Path, data: Any) -> None:
 @given(data=st.data())
 def test_any_judge_option_is_right_or_a_problem(kind: str, data: st.DataObject) -> None:
     options = {name: data.draw(values) for name in registry().judges[kind].options}
-    for place, problem in problems(kind, options):
+    for place, problem in problems(kind, options, measures=True):
         assert isinstance(problem, str)
         assert problem
         assert not place or place[0] in options or place[0] == "kind"
     nested = {name: [[None]] for name in options}
-    assert {place[0] for place, _ in problems(kind, nested) if place} == set(options)
+    assert {place[0] for place, _ in problems(kind, nested, measures=True) if place} == set(options)
 
 
 def test_library_takes_the_first_place(tmp_path: Path) -> None:

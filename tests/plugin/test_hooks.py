@@ -142,7 +142,7 @@ def test_attack_of_the_session(plugged: World) -> None:
     assert "church (echo)" in result.stderr.str()
     refused = plugged.attack("--unlearndiff-attack=ecko")
     assert refused.ret == pytest.ExitCode.USAGE_ERROR
-    assert "none, echo" in refused.stderr.str()
+    assert ", echo; did you mean 'echo'?" in refused.stderr.str()
 
 
 @pytest.mark.parametrize("folder", [".", "below"], ids=["at the start", "while collecting"])

@@ -33,14 +33,15 @@ from ..tensor_files import read_file
 from . import DefendedModel
 from .steering_vector import states_hook
 
+# Names of tensors with their axes: l of latents, w of the width of states.
 _LAYOUTS = (
-    {"encoder.weight": "nd", "encoder.bias": "n", "W_dec": "nd", "b_dec": "d"},  # SAeUron's sae.safetensors
+    {"encoder.weight": "lw", "encoder.bias": "l", "W_dec": "lw", "b_dec": "w"},  # SAeUron's sae.safetensors
     {
-        "encoder.weight": "nd",
-        "latent_bias": "n",
-        "decoder.weight": "dn",
-        "pre_bias": "d",
-        "stats_last_nonzero": "n",  # steps since a latent was last active: of training only
+        "encoder.weight": "lw",
+        "latent_bias": "l",
+        "decoder.weight": "wl",
+        "pre_bias": "w",
+        "stats_last_nonzero": "l",  # steps since a latent was last active: of training only
     },  # Concept Steerers' state_dict.pth
 )
 _ENCODER = "text_encoder"
@@ -221,7 +222,7 @@ def _read(path: Path) -> _Weights:
         named = ", ".join(printable(name, 100) for name in sorted(tree)[:8])
         raise ModelError(f"{path} is no sparse autoencoder: it must hold {expected}; and holds {named}")
     shapes = {name: tuple(getattr(value, "shape", ())) for name, value in tree.items()}
-    sizes = dict(zip("nd", shapes["encoder.weight"], strict=False))
+    sizes = dict(zip("lw", shapes["encoder.weight"], strict=False))
     for name, axes in layout.items():
         expected_shape = tuple(sizes.get(axis, 0) for axis in axes)
         if shapes[name] != expected_shape or 0 in expected_shape or not tree[name].isfinite().all():
