@@ -228,12 +228,15 @@ UNLEARNDIFF: Mapping[str, SimplexSchedule | TokenSwapSchedule] = {
     "paper+repeated-noise": RepeatedNoiseSchedule(_PAPER, typeable=False, targets=_UPSTREAM_TARGETS),
     # Below 150 of 1000 the noise hides nothing and above 900 it hides everything.
     "fast": TokenSwapSchedule((0.35, 0.5, 0.65, 0.8), rounds=12, screened=30, measured=4, restart=3),
+    # The same search, which goes on for about the forward passes of the paper's.
+    "thorough": TokenSwapSchedule((0.35, 0.5, 0.65, 0.8), rounds=62, screened=30, measured=4, restart=3),
 }
 
 FLOW_UNLEARNDIFF: Mapping[str, SimplexSchedule | TokenSwapSchedule] = {
     # At these shares of a straight path (flow matching) signal and noise are to each other as at those of fast above
     # on the noise schedule of Stable Diffusion.
     "fast": TokenSwapSchedule((0.497, 0.618, 0.733, 0.836), rounds=12, screened=30, measured=4, restart=3),
+    "thorough": TokenSwapSchedule((0.497, 0.618, 0.733, 0.836), rounds=62, screened=30, measured=4, restart=3),
 }
 
 P4D: Mapping[str, EmbeddingSchedule] = {
@@ -276,5 +279,5 @@ COMPLETION_PROBE: Mapping[str, CompletionSchedule] = {
     "fast": CompletionSchedule((0.04, 0.1, 0.2, 0.3)),
 }
 
-CONTROLS: Mapping[str, Schedule] = {name: UNLEARNDIFF[name] for name in ("paper", "fast")}
+CONTROLS: Mapping[str, Schedule] = {name: UNLEARNDIFF[name] for name in ("paper", "fast", "thorough")}
 """UnlearnDiffAtk's, whose forward passes the controls spend on images."""

@@ -81,8 +81,9 @@ OPTIONS = (
     ),
     Option(
         "schedule",
-        "Schedule: fast (default); paper, the search of upstream's program, with which published numbers were made; or "
-        "paper+repeated-noise, which also repeats noise as that program does by accident",
+        "Schedule: fast (default); thorough, the same search for five times as long; paper, the search of upstream's "
+        "program, with which published numbers were made; or paper+repeated-noise, which also repeats noise as that "
+        "program does by accident",
         "NAME",
     ),
     Option(

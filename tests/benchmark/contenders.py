@@ -45,6 +45,7 @@ ATTACKS = {
     "paper": AttackConfig(schedule="paper"),
     "paper+repeated-noise": AttackConfig(schedule="paper+repeated-noise"),
     "fast": AttackConfig(),
+    "thorough": AttackConfig(schedule="thorough"),
     "fast/classifier": AttackConfig(loss="classifier"),
     "p4d": AttackConfig("p4d"),
     "p4d-paper": AttackConfig("p4d", "paper"),

@@ -18,7 +18,10 @@ REFUSED: list[tuple[str, tuple[str, ...]]] = [
     ("'church', gate='lower'", ("gate='lower' must be 'point' or 'upper'",)),
     ("'church', confidence=95", ("confidence=95 must be a number between 0 and 1",)),
     ("'church', attack='fgsm'", ("attack='fgsm' is not known: one of unlearndiff, p4d",)),
-    ("'church', schedule='slow'", ("schedule='slow' is not known: one of paper, paper+repeated-noise, fast",)),
+    (
+        "'church', schedule='slow'",
+        ("schedule='slow' is not known: one of paper, paper+repeated-noise, fast, thorough",),
+    ),
     ("'church', loss='hinge'", ("loss='hinge' is not known: one of denoise, classifier",)),
     ("'church', loss='classifier', schedule='paper'", ("loss='classifier' goes with attack='unlearndiff'",)),
     ("'church', placement='middle'", ("placement='middle' is not known: one of prefix",)),

@@ -148,7 +148,7 @@ def test_command_line_before_ini(folder: pytest.Pytester, name: str) -> None:
         ("sld_warmup", "seconds", "timesteps"),
         *(("report", text, "KIND:PATH") for text in ("pdf:a.pdf", "html", "github:x")),
         ("report", "md:.", "is a folder"),
-        ("schedule", "slow", "one of paper, paper.repeated-noise, fast"),
+        ("schedule", "slow", "one of paper, paper.repeated-noise, fast, thorough"),
         ("loss", "hinge", "one of denoise, classifier"),
         ("concept", "church,,fish", "names with commas, such as church,fish"),
         ("device", "nonsense", "auto, cpu, cuda, cuda:N or mps"),

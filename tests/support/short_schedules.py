@@ -37,6 +37,7 @@ _SHORT: dict[tuple[str, str], Schedule] = {
     ("unlearndiff", "paper"): _SIMPLEX,
     ("unlearndiff", "paper+repeated-noise"): RepeatedNoiseSchedule((0.49, 0.25, 0.75), steps=3),
     ("unlearndiff", "fast"): _SWAPS,
+    ("unlearndiff", "thorough"): _SWAPS,
     ("p4d", "paper"): EmbeddingSchedule((0.49, 0.25, 0.75), steps=2),
     ("p4d", "fast"): EmbeddingSchedule((0.49, 0.25, 0.75), steps=2),
     ("ring-a-bell", "paper"): GeneticSchedule(3, 2, population=8),
@@ -51,8 +52,10 @@ _SHORT: dict[tuple[str, str], Schedule] = {
     ("completion-probe", "fast"): CompletionSchedule((0.1, 0.3, 0.5)),
     ("random", "paper"): _SIMPLEX,
     ("random", "fast"): _SWAPS,
+    ("random", "thorough"): _SWAPS,
     ("seed-search", "paper"): _SIMPLEX,
     ("seed-search", "fast"): _SWAPS,
+    ("seed-search", "thorough"): _SWAPS,
 }
 
 
