@@ -16,7 +16,7 @@ from .errors import GateError
 from .images import same_image
 from .info import JudgeInfo, Threat
 from .outcome import Counts, Status
-from .rate import Rate, fine_percent, largest_within, percent
+from .rate import DEFAULT_CONFIDENCE, Rate, fine_percent, largest_within, percent
 from .registry import registry
 from .result import MIN_HIT_RATE, AttackResult, Retention
 
@@ -83,7 +83,7 @@ class Gate:
     min_rate: Fraction | None = None
     max_loss: Fraction | None = None
     reading: Reading = "point"
-    confidence: float = 0.95
+    confidence: float = DEFAULT_CONFIDENCE
 
     @property
     def limits(self) -> dict[str, Fraction]:

@@ -10,6 +10,7 @@ from statistics import NormalDist, fmean, stdev
 from .gate import Decision, Verdict
 from .images import same_image
 from .outcome import Outcome
+from .rate import DEFAULT_CONFIDENCE
 from .result import AttackResult
 
 
@@ -122,7 +123,7 @@ class QualityGate:
     max_fid_increase: float | None = None
     min_clip_score: float | None = None
     max_clip_loss: float | None = None
-    confidence: float = 0.95
+    confidence: float = DEFAULT_CONFIDENCE
 
     @property
     def limits(self) -> dict[str, float]:

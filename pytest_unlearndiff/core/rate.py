@@ -13,6 +13,8 @@ from .untrusted import parse_exact, short_repr
 
 Limit = float | int | str | Fraction | Decimal
 
+DEFAULT_CONFIDENCE = 0.95
+
 
 def parse_limit(value: Limit, *, name: str = "limit") -> Fraction:
     """Read a share of prompts exactly as it was written.
@@ -133,7 +135,7 @@ class Rate:
             return f"{self.successes}..{self.most}/{self.trials} = {percent(low)}..{percent(high)}"
         return f"{self.successes}/{self.trials} = {percent(low)}"
 
-    def interval(self, confidence: float = 0.95) -> tuple[float, float]:
+    def interval(self, confidence: float = DEFAULT_CONFIDENCE) -> tuple[float, float]:
         """Two-sided Clopper-Pearson interval (Clopper and Pearson 1934), however undecided prompts would end.
 
         Args:
@@ -145,7 +147,7 @@ class Rate:
         tail = (1 - confidence) / 2
         return _lower(self.successes, self.trials, tail), _upper(self.most, self.trials, tail)
 
-    def difference(self, other: Rate, confidence: float = 0.95) -> tuple[float, float]:
+    def difference(self, other: Rate, confidence: float = DEFAULT_CONFIDENCE) -> tuple[float, float]:
         """Two-sided interval of this rate less another one, of other trials, however undecided prompts would end.
 
         The distances to the ends of both Clopper-Pearson intervals are added as squares (Newcombe 1998, method 10, who
@@ -164,7 +166,7 @@ class Rate:
         above = math.hypot(high - most, other_least - other_low)
         return max(-1.0, least - other_most - below), min(1.0, most - other_least + above)
 
-    def upper_bound(self, confidence: float = 0.95) -> float:
+    def upper_bound(self, confidence: float = DEFAULT_CONFIDENCE) -> float:
         """One-sided Clopper-Pearson upper bound in [0, 1] at this confidence, undecided prompts taken as successes."""
         return _upper(self.most, self.trials, 1 - confidence)
 

@@ -37,6 +37,15 @@ from .libraries import (
     qualified_name,
 )
 from .pipeline_folders import CHECKER
+from .volatile_attributes import (
+    OF_MODULES,
+    OF_OFFLOADING,
+    VOLATILE,
+    VOLATILE_OF_PIPELINES,
+    VOLATILE_OF_SCHEDULERS,
+    VOLATILE_OF_SETTINGS,
+    is_offloaded,
+)
 
 _HOOKS = {
     "_forward_hooks": "forward hook on",
@@ -48,59 +57,6 @@ _GLOBAL_HOOKS = tuple(name.replace("_", "_global_", 1) for name in _HOOKS)
 
 # Where torch.compile keeps what it compiles with, from the outermost wrapper inwards.
 _BACKENDS = ("_torchdynamo_orig_backend", "compiler_fn")
-
-# Kept by torch.nn.Module itself: walked apart, or only about state dicts, which are not read here.
-_OF_MODULES = frozenset(
-    {
-        *(name for name in vars(torch.nn.Module()) if name.startswith("_")),
-        *("_compiled_call_impl", "_is_torch_compile"),
-        "_super_module_initialized",
-        "training",  # every victim is put into evaluation mode
-    }
-)
-
-# Where something came from, or what a call leaves behind and the next one sets again.
-_VOLATILE = frozenset(
-    {
-        *("_commit_hash", "_diffusers_version", "_name_or_path", "name_or_path", "transformers_version"),
-        *("init_inputs", "init_kwargs", "files_loaded", "vocab_file", "merges_file", "tokenizer_file"),
-        *("chat_template", "deprecation_warnings", "verbose"),
-        *("_is_hf_initialized", "_output_capturing_hooks_installed"),
-    }
-)
-_VOLATILE_OF_SETTINGS = _VOLATILE | {"_class_name", "_use_default_values"}
-_VOLATILE_OF_PIPELINES = frozenset(
-    {
-        *("_clip_skip", "_cross_attention_kwargs", "_current_timestep", "_denoising_end", "_guidance_rescale"),
-        *("_guidance_scale", "_interrupt", "_num_timesteps", "_progress_bar_config"),
-        *("_all_hooks", "_offload_device", "_offload_gpu_id", "hf_device_map"),
-    }
-)
-_VOLATILE_OF_SCHEDULERS = frozenset(
-    {
-        *("_begin_index", "_step_index", "_timesteps", "num_inference_steps", "timesteps"),
-        *("sigmas", "sigmas_down", "sigmas_interpol", "sigmas_up", "log_sigmas"),
-        *("counter", "cur_model_output", "cur_sample", "derivatives", "dt", "ets", "is_scale_input_called"),
-        *("last_sample", "lower_order_nums", "model_outputs", "noise_sampler", "prev_derivative", "prev_timestep"),
-        *("prk_timesteps", "plms_timesteps", "sample", "this_order", "timestep_list"),
-        *("custom_timesteps", "order_list"),
-    }
-)
-
-
-# Set by accelerate where weights leave the device between calls, which changes nothing that is drawn.
-_OF_OFFLOADING = frozenset({"_hf_hook", "_old_forward", "forward"})
-_OFFLOADING_HOOKS = ("accelerate.hooks.CpuOffload", "accelerate.hooks.AlignDevicesHook")
-
-
-def _is_offloaded(module: torch.nn.Module) -> bool:
-    """Tell whether a module's forward is its own behind a hook of accelerate that only moves weights and inputs."""
-    attributes = vars(module)
-    hook, forward = attributes.get("_hf_hook"), attributes.get("forward")
-    if not isinstance(forward, functools.partial) or "_old_forward" not in attributes:
-        return False
-    kind, wrapper = type(hook), getattr(forward.func, "__module__", "")
-    return f"{kind.__module__}.{kind.__qualname__}" in _OFFLOADING_HOOKS and wrapper == "accelerate.hooks"
 
 
 @dataclass(frozen=True)
@@ -175,7 +131,7 @@ class _Walk:
         self._class(type(pipe), "the pipeline")
         unchecked = frozenset() if safety_checker else frozenset({CHECKER, "feature_extractor"})
         usual = set(inspect.signature(import_string(family_of(pipe).pipeline).__init__).parameters)
-        for name in sorted(set(vars(pipe)) - _VOLATILE_OF_PIPELINES - _VOLATILE - unchecked):
+        for name in sorted(set(vars(pipe)) - VOLATILE_OF_PIPELINES - VOLATILE - unchecked):
             value = vars(pipe)[name]
             if name == "_internal_dict":
                 self._settings(value, without=usual.intersection(vars(pipe)) | {"requires_safety_checker"})
@@ -183,7 +139,7 @@ class _Walk:
                 self._reason("extra component", name, value)
             elif name in usual and not isinstance(value, torch.nn.Module) and value is not None:
                 self._note("component", name)
-                volatile = _VOLATILE_OF_SCHEDULERS if name == "scheduler" else frozenset[str]()
+                volatile = VOLATILE_OF_SCHEDULERS if name == "scheduler" else frozenset[str]()
                 self._object(value, name, volatile=volatile, what="class of")
             else:
                 self._attribute(pipe, name, value, name if name in usual else f"pipe.{name}")
@@ -232,10 +188,10 @@ class _Walk:
                 self._value(tensor, f"{path}.{name}")
         for name, child in module._modules.items():
             self._attribute(module, name, child, f"{path}.{name}")
-        moved = _OF_OFFLOADING if _is_offloaded(module) else frozenset[str]()
+        moved = OF_OFFLOADING if is_offloaded(module) else frozenset[str]()
         if moved:  # what the forward was before it moved its weights first
             self._attribute(module, "forward", vars(module)["_old_forward"], f"{path}.forward")
-        for name in sorted(set(vars(module)) - _OF_MODULES - _VOLATILE - moved):
+        for name in sorted(set(vars(module)) - OF_MODULES - VOLATILE - moved):
             self._attribute(module, name, vars(module)[name], f"{path}.{name}")
         if (call := vars(module).get("_compiled_call_impl")) is not None:
             self._compiled_call(module, call, path)
@@ -335,14 +291,14 @@ class _Walk:
         if isinstance(value, Mapping):
             for key in sorted(value, key=repr):
                 # As in a configuration that was written down: by which version, from where.
-                if not (isinstance(key, str) and key in _VOLATILE_OF_SETTINGS):
+                if not (isinstance(key, str) and key in VOLATILE_OF_SETTINGS):
                     self._value(key, path)
                     self._value(value[key], f"{path}.{key}")
         else:
             for each in sorted(value, key=repr) if isinstance(value, (set, frozenset)) else value:
                 self._value(each, path)
         # As a configuration of diffusers, whose settings are attributes of it too.
-        self._content_of(value, path, _VOLATILE_OF_SETTINGS)
+        self._content_of(value, path, VOLATILE_OF_SETTINGS)
 
     def _called(self, function: Any, what: str, path: str) -> None:
         """Hash a callable, by its name and what it holds."""
@@ -386,7 +342,7 @@ class _Walk:
         elif isinstance(value, re.Pattern):
             self._note(value.pattern, value.flags)
         elif hasattr(value, "__dict__"):
-            self._content_of(value, path, _VOLATILE | volatile)
+            self._content_of(value, path, VOLATILE | volatile)
         else:
             self._reason(what or "attribute", path, value)
 

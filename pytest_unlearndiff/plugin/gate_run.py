@@ -5,16 +5,24 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, TypeVar, overload
 
 import pytest
 
 from ..core.attack_config import NO_ATTACK, AttackConfig
-from ..core.errors import ASRExceeded, AttackIncomplete, GateError, RecoveryExceeded, RetentionLost, UnlearnDiffError
+from ..core.errors import (
+    ASRExceeded,
+    AttackIncomplete,
+    GateError,
+    LimitExceeded,
+    RecoveryExceeded,
+    RetentionLost,
+    UnlearnDiffError,
+)
 from ..core.gate import Verdict
 from ..core.info import Threat
 from ..core.judge_options import on_base
@@ -23,6 +31,7 @@ from ..core.result import AttackResult, Retention
 from ..reports.failure_text import CASES, REPLAYED, failure_text
 from ..reports.gate_report import GateReport
 from ..reports.junit import properties
+from ..reports.quality_report import QualityReport
 from ..runs.campaign import RUN_ALL, Campaign, StopCondition
 from ..runs.model_spec import Fingerprint, ModelSpec
 from ..runs.positive_control import base_campaign
@@ -301,9 +310,7 @@ class RetentionFixture(GateFixture):
             runs = self._runs(concept, keywords)
         except UnlearnDiffError as error:
             raise error.with_traceback(None) from None
-        if broken := [report for _, report in runs if not report.passed]:
-            lost = any(report.verdict in (Verdict.FAIL, Verdict.INCONCLUSIVE) for report in broken)
-            raise (RetentionLost if lost else AttackIncomplete)("\n".join(map(failure_text, broken)))
+        raise_if_broken([report for _, report in runs], failure_text, RetentionLost)
         retained = [result for result, _ in runs if isinstance(result, Retention)]
         return retained if concept is None else retained[0]
 
@@ -313,3 +320,24 @@ def _joined(results: Sequence[AttackResult | None], *, kept: bool) -> AttackResu
     victim, *base = results
     assert victim is not None
     return Retention(victim, *base) if kept else victim
+
+
+_Report = TypeVar("_Report", GateReport, QualityReport)
+
+
+def raise_if_broken(reports: Sequence[_Report], tell: Callable[[_Report], str], lost: type[LimitExceeded]) -> None:
+    """Fail a test of which some gates did not pass.
+
+    Args:
+        reports: of all its gates.
+        tell: returns why one did not.
+        lost: raised where a limit is not kept.
+
+    Raises:
+        LimitExceeded: of type ``lost``, with all that is to tell.
+        AttackIncomplete: no limit is exceeded, but images are missing.
+    """
+    __tracebackhide__ = True
+    if broken := [report for report in reports if not report.passed]:
+        exceeded = any(report.verdict in (Verdict.FAIL, Verdict.INCONCLUSIVE) for report in broken)
+        raise (lost if exceeded else AttackIncomplete)("\n".join(map(tell, broken)))

@@ -15,7 +15,7 @@ from ..core.concept_file import ConceptLibrary
 from ..core.errors import ConceptError, ErrorCollector, GateError, ModelError
 from ..core.gate import Gate, Reading
 from ..core.known_prompts import NOTHING_KNOWN, KnownPrompts, read_known
-from ..core.rate import parse_limit
+from ..core.rate import DEFAULT_CONFIDENCE, parse_limit
 from ..core.registry import registry
 from ..core.untrusted import hint, parse_path, short_repr
 from ..sources.resolve import resolve_model_path, resolve_models
@@ -140,10 +140,7 @@ def read_gate(
     Raises:
         GateError: every mistake in the gate, one per line.
     """
-    unknown = (name for name in keywords if name not in marker.keywords)
-    mistakes = ErrorCollector(
-        f"{marker.name} has no keyword {short_repr(name)}: {hint(name, marker.keywords)}" for name in unknown
-    )
+    mistakes = unknown_keywords(marker, keywords)
     gate = _gate(marker, keywords, mistakes)
     # Nothing is attacked where the concept must be kept, so the session's attack and its settings do not apply.
     attack: dict[str, Any] = {"name": NO_ATTACK} if marker.kept else _attack(keywords, settings, folder, mistakes)
@@ -152,8 +149,7 @@ def read_gate(
     replayed = attack.get("known")
     concept = mistakes.collect(lambda: _concept(keywords, settings, library, folder, replayed))
     exhaustive = mistakes.collect(lambda: _exhaustive(keywords))
-    model = mistakes.collect(lambda: read_paths("model", keywords, folder)) or ()
-    base = next(iter(mistakes.collect(lambda: read_paths("base", keywords, folder)) or ()), None)
+    model, base = read_models(keywords, folder, mistakes)
     if concept is not None and settings.case_numbers is None:  # a replay looks at some prompts again
         mistakes.collect(partial(gate.check_support, len(concept.prompts)))
     if concept is None or mistakes:
@@ -170,16 +166,12 @@ def _gate(marker: Marker, keywords: Mapping[str, Any], mistakes: ErrorCollector)
         for name in marker.limits
         if keywords.get(name) is not None
     }
-    reading, confidence = keywords.get("gate", "point"), keywords.get("confidence", 0.95)
+    reading, confidence = keywords.get("gate", "point"), read_confidence(keywords, mistakes)
     if isinstance(reading, str) and reading in marker.readings:
         facts["reading"] = reading
     else:
         mistakes.append(f"gate={short_repr(reading)} must be {' or '.join(map(repr, marker.readings))}")
-    if isinstance(confidence, float) and 0 < confidence < 1:
-        facts["confidence"] = confidence
-    else:
-        mistakes.append(f"confidence={short_repr(confidence)} must be a number between 0 and 1, such as 0.95")
-    return Gate(**facts)
+    return Gate(**facts, confidence=confidence)
 
 
 def _exhaustive(keywords: Mapping[str, Any]) -> bool:
@@ -307,7 +299,38 @@ def _replays(name: str) -> bool:
     return info is not None and info.replays_known
 
 
-def read_paths(name: str, keywords: Mapping[str, Any], folder: Path) -> tuple[Path, ...]:
+def unknown_keywords(marker: Marker, keywords: Mapping[str, Any]) -> ErrorCollector:
+    """Begin the mistakes of a gate with the keywords that its marker does not have."""
+    unknown = (name for name in keywords if name not in marker.keywords)
+    return ErrorCollector(
+        f"{marker.name} has no keyword {short_repr(name)}: {hint(name, marker.keywords)}" for name in unknown
+    )
+
+
+def read_confidence(keywords: Mapping[str, Any], mistakes: ErrorCollector) -> float:
+    """Read the keyword ``confidence``; the default where it is malformed."""
+    confidence = keywords.get("confidence", DEFAULT_CONFIDENCE)
+    if isinstance(confidence, float) and 0 < confidence < 1:
+        return confidence
+    mistakes.append(f"confidence={short_repr(confidence)} must be a number between 0 and 1, such as 0.95")
+    return DEFAULT_CONFIDENCE
+
+
+def read_models(
+    keywords: Mapping[str, Any], folder: Path, mistakes: ErrorCollector
+) -> tuple[tuple[Path, ...], Path | None]:
+    """Read the keywords ``model``, with its adapters, and ``base``; empty and None where they are not given.
+
+    Args:
+        keywords: the gate's.
+        folder: of the test file, from which relative paths count.
+        mistakes: collects why one of them leads to no model.
+    """
+    model, base = (mistakes.collect(partial(_read_paths, name, keywords, folder)) or () for name in ("model", "base"))
+    return model, next(iter(base), None)
+
+
+def _read_paths(name: str, keywords: Mapping[str, Any], folder: Path) -> tuple[Path, ...]:
     """Read the keyword ``model`` or ``base``; empty where it is not given.
 
     Raises:

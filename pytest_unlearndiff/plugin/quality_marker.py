@@ -13,9 +13,9 @@ from ..core.concept import Concept
 from ..core.concept_file import ConceptLibrary, captions_name
 from ..core.errors import ErrorCollector, GateError
 from ..core.quality import LIMITS, NETWORKS, QualityGate
-from ..core.untrusted import find_path, hint, is_number, printable, short_repr
+from ..core.untrusted import find_path, is_number, printable, short_repr
 from ..runs.quality import check_support
-from .markers import RETENTION, Marker, read_paths
+from .markers import RETENTION, Marker, read_confidence, read_models, unknown_keywords
 from .options import QUALITY_FIXTURE, QUALITY_MARK
 from .settings import Settings
 
@@ -84,15 +84,11 @@ def read_quality(
     Raises:
         GateError: every mistake in the gate, one per line.
     """
-    unknown = (name for name in keywords if name not in marker.keywords)
-    mistakes = ErrorCollector(
-        f"{marker.name} has no keyword {short_repr(name)}: {hint(name, marker.keywords)}" for name in unknown
-    )
+    mistakes = unknown_keywords(marker, keywords)
     gate = _gate(keywords, mistakes)
     concept = mistakes.collect(lambda: _captions(keywords, settings, library, folder))
     reference = mistakes.collect(lambda: _reference(keywords, folder))
-    model = mistakes.collect(lambda: read_paths("model", keywords, folder)) or ()
-    base = next(iter(mistakes.collect(lambda: read_paths("base", keywords, folder)) or ()), None)
+    model, base = read_models(keywords, folder, mistakes)
     if concept is not None:
         mistakes.collect(partial(check_support, concept, gate))
     if concept is None or mistakes:
@@ -107,12 +103,8 @@ def _gate(keywords: Mapping[str, Any], mistakes: ErrorCollector) -> QualityGate:
         if not is_number(value, *((-1, 1) if name == "min_clip_score" else (0, 1e9))):
             form = "a cosine, from -1 to 1" if name == "min_clip_score" else "a number of at least 0, such as 0.01"
             mistakes.append(f"{name}={short_repr(value)} must be {form}")
-    confidence = keywords.get("confidence", 0.95)
-    if not (isinstance(confidence, float) and 0 < confidence < 1):
-        mistakes.append(f"confidence={short_repr(confidence)} must be a number between 0 and 1, such as 0.95")
-    elif not mistakes:
-        return QualityGate(**facts, confidence=confidence)
-    return QualityGate()
+    confidence = read_confidence(keywords, mistakes)
+    return QualityGate() if mistakes else QualityGate(**facts, confidence=confidence)
 
 
 def _captions(keywords: Mapping[str, Any], settings: Settings, library: ConceptLibrary, folder: Path) -> Concept:

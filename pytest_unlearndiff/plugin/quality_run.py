@@ -7,8 +7,7 @@ from typing import Any, overload
 
 import pytest
 
-from ..core.errors import AttackIncomplete, GateError, QualityLost, UnlearnDiffError
-from ..core.gate import Verdict
+from ..core.errors import GateError, QualityLost, UnlearnDiffError
 from ..core.quality import QualityResult
 from ..core.result import AttackResult
 from ..reports.junit import quality_properties
@@ -16,7 +15,7 @@ from ..reports.quality_report import OWN_REFERENCE, QualityReport, quality_failu
 from ..runs.campaign import StopCondition
 from ..runs.model_spec import ModelSpec
 from ..runs.quality import QualityCampaigns
-from .gate_run import GateFixture, campaign_of
+from .gate_run import GateFixture, campaign_of, raise_if_broken
 from .model_under_test import NO_QUALITY_BASE, load_source
 from .quality_marker import QUALITY, QualityRequest
 from .running import BUDGET_TOO_SHORT, BUDGET_USED, result_after_error, result_after_interrupt, run_campaign
@@ -66,9 +65,7 @@ class QualityFixture(GateFixture):
             runs = [self._measure(r) for r in self._requests(captions, keywords) if isinstance(r, QualityRequest)]
         except UnlearnDiffError as error:
             raise error.with_traceback(None) from None
-        if broken := [report for _, report in runs if not report.passed]:
-            lost = any(report.verdict is Verdict.FAIL for report in broken)
-            raise (QualityLost if lost else AttackIncomplete)("\n".join(map(quality_failure, broken)))
+        raise_if_broken([report for _, report in runs], quality_failure, QualityLost)
         results = [result for result, _ in runs]
         return results if captions is None else results[0]
 

@@ -89,10 +89,10 @@ def test_warm_up_in_steps_outlasts_a_short_image() -> None:
 
 
 def test_warm_up_by_timestep_ends_guidance() -> None:
-    output = (torch.stack([torch.zeros(4), torch.ones(4), torch.full((4,), 1.5)]),)
+    predictions = torch.stack([torch.zeros(4), torch.ones(4), torch.full((4,), 1.5)])
     for timestep, guided in ((999, True), (10, True), (9, False)):
         momentum = Momentum(STRENGTHS["medium"], by_timestep=True)
-        (corrected,) = momentum.corrected(output, torch.tensor(timestep))
+        corrected = momentum.outputs(predictions, torch.tensor(timestep))
         assert bool((corrected[1] != 1).any()) is guided
 
 

@@ -6,14 +6,15 @@ Classifier-free guidance computes ``e_u + s_g (e_p - e_u)``; safe latent diffusi
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from . import DefendedModel
+from .concept_guidance import ConceptGuidance, Guide
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ STRENGTHS: Mapping[str, Settings] = {
 }
 
 
-class SafeLatentDiffusion:
+class SafeLatentDiffusion(ConceptGuidance):
     """Guides images away from a concept (``Defense``).
 
     Args:
@@ -54,52 +55,16 @@ class SafeLatentDiffusion:
             as Diffusion-MU-Attack does; there guidance begins at once and ends shortly before the image is done.
     """
 
-    extra_forwards_per_step = 1
-
     def __init__(self, strength: str, concept: str, warmup: str) -> None:
+        super().__init__(concept)
         self._settings = STRENGTHS[strength]
-        self._concept = concept
         self._by_timestep = warmup == "timesteps"
 
-    def call_arguments(self, count: int, guidance: float) -> dict[str, Any]:
-        """See ``Defense``."""
-        return {}
-
-    def applied(self, model: DefendedModel, guidance: float) -> AbstractContextManager[None]:
-        """See ``Defense``; without classifier-free guidance (scale above 1) there is nothing to subtract from."""
-        return nullcontext() if guidance <= 1 else self._hooked(model)
-
-    @contextmanager
-    def _hooked(self, model: DefendedModel) -> Iterator[None]:
-        network, concept = model.network, model.network_arguments(self._concept)
-        momentum = Momentum(self._settings, by_timestep=self._by_timestep)
-        before = network.register_forward_pre_hook(
-            lambda _, positional, named: add_concept(positional, named, concept), with_kwargs=True
-        )
-        after = network.register_forward_hook(lambda _, positional, output: momentum.corrected(output, positional[1]))
-        try:
-            yield
-        finally:
-            before.remove()
-            after.remove()
+    def _guide(self, model: DefendedModel) -> AbstractContextManager[Guide]:
+        return nullcontext(Momentum(self._settings, by_timestep=self._by_timestep))
 
 
-def add_concept(positional: Any, named: Any, concept: Mapping[str, Any]) -> tuple[Any, Any]:
-    """Append the latents once more, to be predicted for the concept."""
-    latents, *rest = positional
-    count = len(latents) // 2
-    conditions = {name: _append(named[name], value, count) for name, value in concept.items()}
-    return (torch.cat([latents, latents[:count]]), *rest), {**named, **conditions}
-
-
-def _append(batch: Any, concept: Any, count: int) -> Any:
-    """Append ``count`` copies of the concept's conditions to a batch's."""
-    if isinstance(concept, Mapping):
-        return {**batch, **{name: _append(batch[name], value, count) for name, value in concept.items()}}
-    return torch.cat([batch, concept.to(batch).expand(count, *concept.shape[1:])])
-
-
-class Momentum:
+class Momentum(Guide):
     """State that is carried from one denoising step of a batch to the next.
 
     Args:
@@ -113,10 +78,10 @@ class Momentum:
         self._step = 0
         self._momentum: torch.Tensor | float = 0.0
 
-    def corrected(self, output: Any, timestep: Any) -> tuple[torch.Tensor]:
-        """Return predictions (2B, ...) for classifier-free guidance, from those (3B, ...) with the concept's."""
+    def outputs(self, predictions: torch.Tensor, timestep: Any) -> torch.Tensor:
+        """See ``Guide``."""
         settings = self._settings
-        free, text, concept = output[0].chunk(3)
+        free, text, concept = predictions.chunk(3)
         apart = text - concept
         # Equation 6: guide where the text's prediction is near the concept's, the more the further apart they are.
         strength = torch.where(apart >= settings.threshold, 0.0, (apart.abs() * settings.scale).clamp(max=1.0))
@@ -124,4 +89,4 @@ class Momentum:
         self._momentum = settings.beta * self._momentum + (1 - settings.beta) * gamma
         warm = (int(timestep) if self._by_timestep else self._step) >= settings.warmup
         self._step += 1
-        return (torch.cat([free, text - gamma if warm else text]),)
+        return torch.cat([free, text - gamma if warm else text])

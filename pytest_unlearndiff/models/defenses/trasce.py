@@ -15,17 +15,17 @@ sampler that scales latents for its network has them moved in that scale, which 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from functools import wraps
 from typing import Any
 
 import torch
 
 from . import DefendedModel
-from .safe_latent_diffusion import add_concept
+from .concept_guidance import ConceptGuidance, Guide
 
 
-class Trasce:
+class Trasce(ConceptGuidance):
     """Guides images away from a concept (``Defense``); attacks search on the weights alone, as it needs guidance.
 
     A backward pass through the network comes with every step, unless ``scale`` is 0; only forward passes are counted.
@@ -36,38 +36,19 @@ class Trasce:
         sigma: how near the predictions must be for latents to be moved, as text; above 0.
     """
 
-    extra_forwards_per_step = 1
-
     def __init__(self, concept: str, scale: str, sigma: str) -> None:
-        self._concept = concept
+        super().__init__(concept)
         self._scale = float(scale)
         self._sigma = float(sigma)
 
-    def call_arguments(self, count: int, guidance: float) -> dict[str, Any]:
-        """See ``Defense``."""
-        return {}
-
-    def applied(self, model: DefendedModel, guidance: float) -> AbstractContextManager[None]:
-        """See ``Defense``; without classifier-free guidance (scale above 1) there is no prediction to begin from."""
-        return nullcontext() if guidance <= 1 else self._hooked(model)
-
     @contextmanager
-    def _hooked(self, model: DefendedModel) -> Iterator[None]:
-        network, concept = model.network, model.network_arguments(self._concept)
+    def _guide(self, model: DefendedModel) -> Iterator[Guide]:
         steering = Steering(self._scale, self._sigma)
-        before = network.register_forward_pre_hook(
-            lambda _, positional, named: steering.started(*add_concept(positional, named, concept)), with_kwargs=True
-        )
-        after = network.register_forward_hook(lambda _, positional, output: steering.guided(output))
-        try:
-            with _steps_from(model.scheduler, steering.moved):
-                yield
-        finally:
-            before.remove()
-            after.remove()
+        with _steps_from(model.scheduler, steering.moved):
+            yield steering
 
 
-class Steering:
+class Steering(Guide):
     """State that is carried from the network's call to the sampler's step.
 
     Args:
@@ -81,16 +62,15 @@ class Steering:
         self._inputs = torch.empty(0)
         self._moves = torch.empty(0)
 
-    def started(self, positional: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, Any]:
-        """Have gradients reach the latents (3B, ...), in a pipeline's call, which has none."""
-        latents, *rest = positional
+    def inputs(self, latents: torch.Tensor) -> torch.Tensor:
+        """See ``Guide``: gradients reach the latents, in a pipeline's call, which has none."""
         self._inputs = latents.detach().requires_grad_(self._scale != 0)
         torch.set_grad_enabled(self._scale != 0)
-        return (self._inputs, *rest), named
+        return self._inputs
 
-    def guided(self, output: Any) -> tuple[torch.Tensor]:
-        """Return predictions (2B, ...) for classifier-free guidance, from those (3B, ...) with the concept's."""
-        free, text, concept = output[0].chunk(3)
+    def outputs(self, predictions: torch.Tensor, timestep: Any) -> torch.Tensor:
+        """See ``Guide``."""
+        free, text, concept = predictions.chunk(3)
         self._moves = torch.zeros_like(text)
         if self._scale:
             distance = (text.float() - concept.float()).flatten(1).norm(dim=1)
@@ -98,7 +78,7 @@ class Steering:
             strength = self._scale / self._sigma * torch.exp(-distance.detach() / self._sigma)
             self._moves = -strength.view(-1, 1, 1, 1) * gradient.float().reshape(3, *text.shape).sum(0)
             torch.set_grad_enabled(False)
-        return (torch.cat([free, free + text - concept]).detach(),)
+        return torch.cat([free, free + text - concept]).detach()
 
     def moved(self, latents: torch.Tensor) -> torch.Tensor:
         """Move a sampler's latents (B, C, h, w), of which the network was given a multiple."""
